@@ -1,0 +1,15 @@
+"""Errors that a person can act on."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something that the user gave cannot be used.
+
+    The message is one line that says what was wrong, where, and what to do. The command line prints it as
+    ``error: ...`` and exits with status 2; library users catch it as a ``ValueError``.
+    """
+
+
+class ExtensionError(ImportError):
+    """The compiled core ``facetalk._C`` is missing or cannot be loaded; the message says why."""

@@ -1,0 +1,108 @@
+"""Motion: what a face does over time, as expression codes of one head."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.mesh.smoothing import gaussian_smooth
+from facetalk.units import DEFAULT_FPS
+
+_FORMAT = "facetalk-motion"
+
+
+@dataclasses.dataclass
+class Motion:
+    """Expression codes over time and where they came from.
+
+    Attributes:
+        expressions: (T, E) float32 expression codes, one row per frame.
+        fps: frames per second; frame ``i`` is centred at ``(i + 0.5) / fps`` seconds.
+        identity: (I,) float32 identity code of the head that the codes belong to.
+        provenance: how the motion was made (model, seed, steps ...), JSON values only.
+    """
+
+    expressions: NDArray[np.float32]
+    fps: float = DEFAULT_FPS
+    identity: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.expressions = np.ascontiguousarray(self.expressions, dtype=np.float32)
+        self.identity = np.ascontiguousarray(self.identity, dtype=np.float32)
+        self.fps = float(self.fps)
+        if self.expressions.ndim != 2:
+            raise InputError(f"expressions must have shape (T, E), got {self.expressions.shape}")
+        if self.identity.ndim != 1:
+            raise InputError(f"identity must have shape (I,), got {self.identity.shape}")
+        if not 0.0 < self.fps <= 1000.0:
+            raise InputError(f"fps must lie in (0, 1000], got {self.fps:g}")
+        for name, value in (("expressions", self.expressions), ("identity", self.identity)):
+            if not np.isfinite(value).all():
+                raise InputError(f"{name} has {np.count_nonzero(~np.isfinite(value))} values that are not finite")
+
+    def __len__(self) -> int:
+        return len(self.expressions)
+
+    def __getitem__(self, frames: slice) -> Motion:
+        """Motion of a range of frames, as in ``motion[25:50]``."""
+        if not isinstance(frames, slice):
+            raise TypeError(f"index a Motion with a slice of frames, got {type(frames).__name__}")
+        if frames.step not in (None, 1):
+            raise ValueError("slices of a Motion keep every frame: step must be 1")
+        return dataclasses.replace(self, expressions=self.expressions[frames])
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return len(self) / self.fps
+
+    def smooth(self, sigma: float) -> Motion:
+        """Motion filtered over time by a Gaussian of standard deviation ``sigma`` seconds (0 = unchanged)."""
+        return dataclasses.replace(self, expressions=gaussian_smooth(self.expressions, sigma, self.fps))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the motion as one safetensors file and return its path.
+
+        Raises:
+            InputError: the folder is missing or cannot be written to.
+        """
+        header = {"format": _FORMAT, "version": "1", "fps": repr(self.fps), "provenance": json.dumps(self.provenance)}
+        with atomic_path(path) as temporary:
+            save_file({"expressions": self.expressions, "identity": self.identity}, temporary, metadata=header)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Motion:
+        """Read a motion written by :meth:`save`.
+
+        Raises:
+            InputError: the file is missing, damaged, or not a motion.
+        """
+        from safetensors import safe_open
+
+        if not Path(path).is_file():
+            raise InputError(f"no motion file at {path}")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = file.metadata() or {}
+                if header.get("format") != _FORMAT:
+                    raise InputError(f"{path} is not a facetalk motion (its header has no format {_FORMAT!r})")
+                return cls(
+                    expressions=file.get_tensor("expressions"),
+                    fps=float(header["fps"]),
+                    identity=file.get_tensor("identity"),
+                    provenance=json.loads(header.get("provenance", "{}")),
+                )
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise InputError(f"{path} is damaged or not a facetalk motion: {error}") from error
