@@ -1,0 +1,1 @@
+"""Neural parametric head models: networks, official checkpoint formats, bound fields, tracking."""
