@@ -1,0 +1,75 @@
+"""The training loop: it learns, resumes exactly, stops on time, and says what is wrong."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from facetalk.errors import InputError
+from facetalk.training import cosine_factor, train_loop
+
+
+def _run(out, steps, *, stop_after=None, **options):
+    """Fit a line; with ``stop_after`` the run is broken off as by Ctrl-C at that step."""
+    torch.manual_seed(3)
+    model = nn.Linear(2, 1)
+
+    def step(index):
+        if stop_after is not None and index == stop_after:
+            raise KeyboardInterrupt
+        x = torch.randn(16, 2, generator=torch.Generator().manual_seed(index))
+        return {"loss": (model(x)[:, 0] - x @ torch.tensor([1.0, -2.0])).square().mean()}
+
+    result = train_loop(
+        name="line", out=out, modules={"line": model}, optimizer=torch.optim.Adam(model.parameters(), lr=0.05),
+        step=step, steps=steps, log_every=10, **options,
+    )  # fmt: skip
+    return model, result
+
+
+def test_it_learns_and_logs(tmp_path):
+    saved = []
+    model, result = _run(tmp_path, 200, on_save=saved.append)
+    assert torch.allclose(model.weight, torch.tensor([[1.0, -2.0]]), atol=0.02)
+    assert result["step"] == 200 and result["loss"] < 1e-2 and saved == [tmp_path]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(10, 201, 10))
+    assert lines[0]["lr"] > lines[-1]["lr"]
+
+
+def test_resumed_run_equals_unbroken_run(tmp_path):
+    whole, _ = _run(tmp_path / "whole", 40)
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path / "broken", 40, stop_after=17)
+    resumed, result = _run(tmp_path / "broken", 40)
+    assert result["resumed_at"] == 17
+    assert torch.equal(whole.weight, resumed.weight) and torch.equal(whole.bias, resumed.bias)
+    _, again = _run(tmp_path / "broken", 40, resume=False)
+    assert again["resumed_at"] == 0
+
+
+def test_time_limit_ends_annealed(tmp_path):
+    _, result = _run(tmp_path, 10**9, max_minutes=0.02)
+    assert 0 < result["step"] < 10**9 and result["minutes"] == pytest.approx(0.02, rel=0.5)
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["lr"] < 0.05 * 0.1
+    assert cosine_factor(0.0) == 1.0 and cosine_factor(2.0) == cosine_factor(1.0) == pytest.approx(0.01)
+
+
+def test_errors(tmp_path):
+    with pytest.raises(InputError, match="at least 1"):
+        _run(tmp_path, 0)
+    with pytest.raises(InputError, match="more than 0"):
+        _run(tmp_path, 5, max_minutes=0.0)
+    with pytest.raises(InputError, match="cosine, constant"):
+        _run(tmp_path, 5, lr_schedule="linear")
+    _run(tmp_path, 5)
+    other = nn.Linear(7, 1)
+    with pytest.raises(InputError, match="does not fit"):
+        train_loop(name="other", out=tmp_path, modules={"line": other}, steps=9,
+                   optimizer=torch.optim.SGD(other.parameters(), lr=0.1), step=lambda index: {})  # fmt: skip
+    with pytest.raises(FloatingPointError, match="not finite"):
+        train_loop(name="nan", out=tmp_path / "nan", modules={"line": other}, steps=3,
+                   optimizer=torch.optim.SGD(other.parameters(), lr=0.1),
+                   step=lambda index: {"loss": other.weight.sum() * float("nan")})  # fmt: skip
