@@ -1,0 +1,75 @@
+"""A head that moves by a linear rig, frame by frame without ever holding all frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetalk.mesh.mesh import Float32, Mesh, vertex_normals
+
+
+class RiggedSequence(Sequence[Mesh]):
+    """Meshes of constant topology: frame ``t`` is ``base + sum_j weights[t, j] * basis[j]``.
+
+    Frames are posed when they are asked for; memory is that of the basis, whatever the length.
+
+    Attributes:
+        base: the mesh that weights of zero give, metres.
+        basis: (E, V, 3) float32 displacement of every vertex at weight 1, metres.
+        weights: (T, E) float32 weights, one row per frame.
+        names: E names of the shapes, or None.
+    """
+
+    def __init__(
+        self,
+        base: Mesh,
+        basis: NDArray[np.floating],
+        weights: NDArray[np.floating],
+        *,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.base = base
+        self.basis = np.ascontiguousarray(basis, dtype=np.float32)
+        self.weights = np.ascontiguousarray(weights, dtype=np.float32)
+        self.names = None if names is None else tuple(str(name) for name in names)
+        if self.basis.ndim != 3 or self.basis.shape[1:] != base.vertices.shape:
+            raise ValueError(f"basis must have shape (E, {len(base)}, 3), got {self.basis.shape}")
+        if self.weights.ndim != 2 or self.weights.shape[1] != len(self.basis):
+            raise ValueError(f"weights must have shape (T, {len(self.basis)}), got {self.weights.shape}")
+        for name, value in (("basis", self.basis), ("weights", self.weights)):
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} has {np.count_nonzero(~np.isfinite(value))} values that are not finite")
+        if self.names is not None and len(self.names) != len(self.basis):
+            raise ValueError(f"names must have {len(self.basis)} entries, got {len(self.names)}")
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @overload
+    def __getitem__(self, index: int) -> Mesh: ...
+    @overload
+    def __getitem__(self, index: slice) -> RiggedSequence: ...
+    def __getitem__(self, index: int | slice) -> Mesh | RiggedSequence:
+        if isinstance(index, slice):
+            return RiggedSequence(self.base, self.basis, self.weights[index], names=self.names)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of a sequence of {len(self)}")
+        vertices = self.positions(slice(index, index + 1 or None))[0]
+        return self._mesh(vertices, vertex_normals(vertices, self.base.faces))
+
+    def __iter__(self) -> Iterator[Mesh]:
+        for index in range(len(self)):
+            yield self[index]
+
+    def positions(self, frames: slice = slice(None)) -> Float32:
+        """Vertex positions of a range of frames, (n, V, 3) float32 in metres: ask for few at a time."""
+        weights = self.weights[frames]
+        offsets = weights @ self.basis.reshape(len(self.basis), -1)
+        return self.base.vertices + offsets.reshape(len(weights), *self.base.vertices.shape)
+
+    def _mesh(self, vertices: Float32, normals: Float32) -> Mesh:
+        return dataclasses.replace(self.base, vertices=vertices, normals=normals)
