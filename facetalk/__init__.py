@@ -1,0 +1,62 @@
+"""facetalk: speech in, an animated neural 3D head out.
+
+The names below are imported on first use, so that ``import facetalk`` is quick and needs no GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facetalk import audio, diffusion, mesh, metrics, nphm, ops
+    from facetalk.errors import ExtensionError, InputError
+    from facetalk.mesh import Mesh, RiggedSequence, export
+    from facetalk.motion import Motion
+    from facetalk.pipeline import FaceTalk
+
+try:
+    __version__ = version("facetalk")
+except PackageNotFoundError:  # a source tree that was built in place, not installed
+    __version__ = "0+source"
+
+_ORIGINS = {
+    "FaceTalk": "facetalk.pipeline",
+    "Motion": "facetalk.motion",
+    "Mesh": "facetalk.mesh",
+    "RiggedSequence": "facetalk.mesh",
+    "export": "facetalk.mesh",
+    "InputError": "facetalk.errors",
+    "ExtensionError": "facetalk.errors",
+}
+_SUBPACKAGES = ("audio", "diffusion", "mesh", "metrics", "nphm", "ops")
+
+__all__ = [
+    "ExtensionError",
+    "FaceTalk",
+    "InputError",
+    "Mesh",
+    "Motion",
+    "RiggedSequence",
+    "__version__",
+    "audio",
+    "diffusion",
+    "export",
+    "mesh",
+    "metrics",
+    "nphm",
+    "ops",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ORIGINS:
+        return getattr(importlib.import_module(_ORIGINS[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"facetalk.{name}")
+    raise AttributeError(f"module 'facetalk' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,79 @@
+"""The ``facetalk`` command: thin verbs over the package.
+
+Each verb is a module with ``add_arguments(parser)`` and ``run(args)``. Only the module of the verb that was
+asked for is imported, so ``facetalk --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from facetalk.errors import ExtensionError, InputError
+
+VERBS: dict[str, tuple[str, str]] = {
+    "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply frames) or motion (.safetensors)"),
+    "export": ("facetalk.cli.export", "a stored motion -> animated head"),
+    "render": ("facetalk.mesh.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
+    "evaluate": ("facetalk.cli.evaluate", "measure lips against speech with known phone times"),
+    "train": ("facetalk.cli.train", "train the head, the audio encoder or the motion model"),
+    "data": ("facetalk.cli.data", "make the speech corpus that training uses"),
+    "convert": ("facetalk.cli.convert", "official NPHM / MonoNPHM checkpoint -> safetensors folder"),
+    "info": ("facetalk.cli.info", "version, backends and why one is missing, CPU, built-in model"),
+}
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in VERBS.items())
+    return (
+        "usage: facetalk VERB [options]\n\nSpeech in, an animated neural 3D head out.\n\n"
+        f"verbs:\n{verbs}\n\n`facetalk VERB --help` explains a verb; `facetalk --version` prints the version."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0 fine, 2 bad input, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage(), file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] == "--version":
+        import facetalk
+
+        print(f"facetalk {facetalk.__version__}")
+        return 0
+    if words[0] not in VERBS:
+        print(f"error: no verb {words[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    module, text = VERBS[words[0]]
+    try:
+        verb = importlib.import_module(module)
+        parser = argparse.ArgumentParser(
+            prog=f"facetalk {words[0]}", description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        verb.add_arguments(parser)
+        return int(verb.run(parser.parse_args(words[1:])) or 0)
+    except (InputError, ExtensionError) as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EROFS):
+            return _fail(f"{error.filename or 'file'}: {error.strerror}")
+        raise
+    except MemoryError:
+        return _fail("not enough memory for this request; use a lower --resolution or a shorter clip")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _fail(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2

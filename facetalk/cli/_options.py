@@ -1,0 +1,155 @@
+"""Options and small pieces that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from facetalk.errors import InputError
+
+T = TypeVar("T")
+
+EXPORT_SUFFIXES = (".glb", ".ply")
+
+
+def positive_int(text: str) -> int:
+    """argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def non_negative(text: str) -> float:
+    """argparse type: a finite number of at least 0."""
+    value = float(text)
+    if not np.isfinite(value) or value < 0:
+        raise argparse.ArgumentTypeError(f"must be a number >= 0, got {text}")
+    return value
+
+
+def positive(text: str) -> float:
+    """argparse type: a finite number above 0."""
+    value = float(text)
+    if not np.isfinite(value) or value <= 0:
+        raise argparse.ArgumentTypeError(f"must be a number > 0, got {text}")
+    return value
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--model``, ``--device``, ``--threads``."""
+    parser.add_argument("--model", default="default", help="built-in model name or model folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--threads", type=positive_int, default=None, help="CPU threads (default: all cores)")
+
+
+def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of turning a motion into meshes and writing them."""
+    parser.add_argument("--topology", choices=("fixed", "marching-cubes"), default="fixed",
+                        help="one mesh that moves, or a new extraction for every frame")  # fmt: skip
+    parser.add_argument("--resolution", type=int, default=128, help="grid points per axis for marching cubes")
+    parser.add_argument("--no-smooth", action="store_true", help="switch the facial smoothing off")
+    parser.add_argument("--temporal-sigma", type=non_negative, default=None, metavar="SECONDS",
+                        help="Gaussian over time (default: the model's setting)")  # fmt: skip
+    parser.add_argument("--tolerance-mm", type=positive, default=0.1,
+                        help="largest vertex error of the reduced morph basis in a .glb")  # fmt: skip
+
+
+def set_threads(threads: int | None) -> None:
+    """Give the compiled core and torch the same number of threads."""
+    if threads is None:
+        return
+    import torch
+
+    from facetalk import ops
+
+    torch.set_num_threads(threads)
+    ops.set_threads(threads)
+
+
+def check_output(path: Path, suffixes: Iterable[str]) -> None:
+    """Fail before the work when ``path`` cannot be written or has a suffix that nobody writes.
+
+    Raises:
+        InputError: unknown suffix, or the folder is missing or read-only.
+    """
+    from facetalk.files import check_output_folder
+
+    known = tuple(suffixes)
+    if path.suffix.lower() not in known:
+        raise InputError(f"cannot write {path}: suffix {path.suffix!r} is not one of {', '.join(known)}")
+    check_output_folder(path)
+
+
+def read_identity(text: str | None, encode: object, width: int) -> NDArray[np.float32] | None:
+    """Read ``--identity``: None, ``random:SEED``, or a .npy file with a code (I,) or coefficients.
+
+    Args:
+        text: the option's value.
+        encode: callable that turns identity coefficients (C,) into a code (I,).
+        width: length I of an identity code.
+
+    Raises:
+        InputError: the text is neither, or the file has another shape.
+    """
+    if text is None:
+        return None
+    assert callable(encode)
+    if text.startswith("random:"):
+        try:
+            seed = int(text.removeprefix("random:"))
+        except ValueError:
+            raise InputError(f"--identity {text}: the part after 'random:' must be a whole number") from None
+        # Unit normal coefficients, drawn in from the tails as in training: faces, not caricatures.
+        draw = np.random.default_rng(seed).standard_normal(100)
+        return np.asarray(encode(0.8 * np.clip(draw, -2.0, 2.0)), dtype=np.float32)
+    try:
+        values = np.load(text, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--identity {text}: not a readable .npy file ({error})") from error
+    if values.shape == (width,):
+        return np.asarray(values, dtype=np.float32)
+    if values.shape == (100,):
+        return np.asarray(encode(values), dtype=np.float32)
+    raise InputError(f"--identity {text}: expected shape ({width},) or (100,), got {values.shape}")
+
+
+def with_progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:
+    """Iterate with a progress bar on stderr, when somebody is there to see it."""
+    yield from tqdm(items, total=total, desc=text, unit="frame", leave=False, disable=not sys.stderr.isatty())
+
+
+class Stages:
+    """Wall time of the stages of a run, for the closing table."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block under ``name``."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def report(self, clip_seconds: float, loading: tuple[str, ...] = ("load",)) -> str:
+        """Table of the stages with the real-time factor (work / clip length; below 1 is faster than real time).
+
+        Args:
+            clip_seconds: length of the clip.
+            loading: stages that happen once per process and are left out of the real-time factor.
+        """
+        lines = [f"  {name:<10} {seconds:8.2f} s" for name, seconds in self.seconds.items()]
+        work = sum(seconds for name, seconds in self.seconds.items() if name not in loading)
+        factor = work / max(clip_seconds, 1e-9)
+        lines.append(f"  clip {clip_seconds:.2f} s, real-time factor {factor:.3f} (without {', '.join(loading)})")
+        return "\n".join(lines)

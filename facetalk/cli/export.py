@@ -1,0 +1,40 @@
+"""``facetalk export motion.safetensors -o talk.glb``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from facetalk.cli import _options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the verb."""
+    parser.add_argument("motion", type=Path, help="motion written by facetalk generate")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="talk.glb or a folder of frames talk.ply")
+    parser.add_argument("--audio", type=Path, default=None, help="recording to put beside the animation")
+    _options.add_decode_arguments(parser)
+    _options.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Decode a stored motion and write it."""
+    _options.check_output(args.output, _options.EXPORT_SUFFIXES)
+    from facetalk.mesh import export
+    from facetalk.motion import Motion
+    from facetalk.pipeline import FaceTalk
+
+    _options.set_threads(args.threads)
+    motion = Motion.load(args.motion)
+    model = FaceTalk.from_pretrained(args.model, args.device)
+    meshes = model.decode(
+        motion,
+        resolution=args.resolution,
+        topology=args.topology,
+        smooth=not args.no_smooth,
+        temporal_sigma=args.temporal_sigma,
+    )
+    if args.topology == "marching-cubes":
+        meshes = _options.with_progress(meshes, len(motion), "extract")
+    export(args.output, meshes, fps=motion.fps, audio=args.audio, tolerance_mm=args.tolerance_mm)
+    print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")

@@ -1,0 +1,75 @@
+"""``facetalk generate speech.wav -o talk.glb``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from facetalk.cli import _options
+from facetalk.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the verb."""
+    parser.add_argument("audio", type=Path, help="recording: any file that libsndfile or FFmpeg reads")
+    parser.add_argument("-o", "--output", type=Path, required=True,
+                        help="talk.glb, a folder of frames talk.ply, or talk.safetensors for the motion alone")  # fmt: skip
+    parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's)")
+    parser.add_argument("--guidance", type=_options.non_negative, default=None,
+                        help="guidance weight, 1 = none (default: the model's)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="noise seed")
+    parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED",
+                        help="whose head (default: the model's default identity)")  # fmt: skip
+    parser.add_argument("--motion", type=Path, default=None, metavar="OUT.safetensors",
+                        help="also keep the motion, for facetalk export")  # fmt: skip
+    _options.add_decode_arguments(parser)
+    _options.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Generate, decode and write."""
+    suffixes = (*_options.EXPORT_SUFFIXES, ".safetensors")
+    _options.check_output(args.output, suffixes)
+    if args.motion is not None:
+        _options.check_output(args.motion, (".safetensors",))
+    if args.seed < 0:
+        raise InputError(f"--seed must be at least 0, got {args.seed}")
+    stages = _options.Stages()
+    with stages.stage("load"):
+        from facetalk.mesh import export
+        from facetalk.pipeline import FaceTalk
+
+        _options.set_threads(args.threads)
+        model = FaceTalk.from_pretrained(args.model, args.device)
+        head = model.head
+        identity = _options.read_identity(args.identity, head.encode_identity, head.identity_dim)
+        _ = model.audio_encoder, model.motion_model
+    with stages.stage("generate"):
+        motion = model.generate(
+            args.audio,
+            steps=args.steps,
+            guidance=args.guidance,
+            seed=args.seed,
+            identity=identity,
+            progress=sys.stderr.isatty(),
+        )
+    if args.motion is not None:
+        motion.save(args.motion)
+    if args.output.suffix == ".safetensors":
+        motion.save(args.output)
+    else:
+        with stages.stage("decode"):
+            meshes = model.decode(
+                motion,
+                resolution=args.resolution,
+                topology=args.topology,
+                smooth=not args.no_smooth,
+                temporal_sigma=args.temporal_sigma,
+            )
+        with stages.stage("export"):
+            if args.topology == "marching-cubes":
+                meshes = _options.with_progress(meshes, len(motion), "extract")
+            export(args.output, meshes, fps=motion.fps, audio=args.audio, tolerance_mm=args.tolerance_mm)
+    print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps, seed {motion.provenance['seed']}")
+    print(stages.report(motion.duration))

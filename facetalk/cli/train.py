@@ -1,0 +1,27 @@
+"""``facetalk train nphm | audio | motion``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+PARTS = {
+    "nphm": ("facetalk.nphm.train", "the head, from a morphable head's blendshapes"),
+    "audio": ("facetalk.audio.train", "the Wav2Vec 2.0 encoder, from a speech corpus with phone times"),
+    "motion": ("facetalk.diffusion.train", "the motion model, from a speech corpus and an audio encoder"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare a sub-verb for each part of a model."""
+    parts = parser.add_subparsers(dest="part", required=True, metavar="{nphm,audio,motion}")
+    for name, (module, text) in PARTS.items():
+        part = parts.add_parser(
+            name, help=text, description=f"Train {text}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        importlib.import_module(module).add_arguments(part)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train the part that was asked for."""
+    importlib.import_module(PARTS[args.part][0]).run(args)

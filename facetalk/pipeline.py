@@ -1,0 +1,244 @@
+"""The whole way from speech to meshes: ``FaceTalk.from_pretrained`` -> ``generate`` -> ``decode``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from facetalk.audio import AudioEncoder, AudioReader, load_audio
+from facetalk.diffusion import MotionModel
+from facetalk.errors import InputError
+from facetalk.mesh import Mesh, RiggedSequence
+from facetalk.mesh.smoothing import FacialSmoothing
+from facetalk.models import ModelConfig, find_model
+from facetalk.motion import Motion
+from facetalk.nphm.head import HeadModel
+from facetalk.units import HEAD_UNIT_METRES, SAMPLE_RATE
+
+Topology = Literal["fixed", "marching-cubes"]
+Audio = str | os.PathLike[str] | tuple[ArrayLike, int]
+
+RESOLUTION_RANGE = (16, 1024)
+"""Grid points per axis that ``decode`` accepts; 1024^3 is what a box of a head can use (0.3 mm)."""
+
+_LONG_AUDIO_S = 120.0  # longer files are read and encoded block by block, so that memory stays bounded
+
+
+def pick_device(device: str) -> torch.device:
+    """``"auto"`` -> a CUDA device where torch has one, else the CPU; other names as torch has them.
+
+    Raises:
+        InputError: the device is not one that torch can use here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used: {reason}; use device 'cpu' or 'auto'") from error
+    return chosen
+
+
+class FaceTalk:
+    """A talking head: audio encoder, motion model and neural head.
+
+    The three parts are loaded when first used, so decoding a stored motion needs no audio encoder.
+    """
+
+    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str] = "default", device: str = "auto") -> FaceTalk:
+        """Load a model by name (``"default"`` travels with the package) or from a folder.
+
+        Args:
+            name_or_path: built-in name or a folder with config.json, head/, audio/ and motion/.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"``, ... for the audio encoder and the denoiser.
+
+        Raises:
+            InputError: no such model, or device not usable.
+        """
+        return cls(find_model(name_or_path), pick_device(device))
+
+    @cached_property
+    def audio_encoder(self) -> AudioEncoder:
+        """Wav2Vec 2.0."""
+        return AudioEncoder.from_pretrained(self.config.folder / "audio", device=self.device)
+
+    @cached_property
+    def motion_model(self) -> MotionModel:
+        """The diffusion model of expression codes."""
+        return MotionModel.load(self.config.folder / "motion", device=self.device)
+
+    @cached_property
+    def head(self) -> HeadModel:
+        """The neural parametric head."""
+        return HeadModel.load(self.config.folder / "head")
+
+    @cached_property
+    def facial_smoothing(self) -> FacialSmoothing:
+        """The paper's spatial weight on deformations, which stills the back of the head and the neck."""
+        return FacialSmoothing(self.config.mouth_centre, self.config.mouth_sigma, self.config.bounds)
+
+    def generate(
+        self,
+        audio: Audio,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int | None = None,
+        identity: ArrayLike | None = None,
+        progress: bool = False,
+    ) -> Motion:
+        """Sample a motion for a recording.
+
+        Args:
+            audio: path of any file that libsndfile or FFmpeg reads, or ``(samples (N,) or (N, C), rate)``.
+            steps: denoising steps; the model's default when None.
+            guidance: weight w of classifier-free guidance, 1 = none; the model's default when None.
+            seed: noise seed; the same seed, audio and steps give the same motion. None = a fresh one,
+                which is kept in ``Motion.provenance["seed"]``.
+            identity: (I,) identity code of the head; the default identity when None.
+            progress: show a progress bar on stderr.
+
+        Returns:
+            Motion of ``frame_count(samples, fps)`` frames.
+
+        Raises:
+            InputError: the audio cannot be used, or an option is out of range.
+        """
+        if seed is None:
+            seed = int.from_bytes(os.urandom(4), "little")
+        code = self._identity(identity)
+        features = self._features(audio)
+        expressions = self.motion_model.sample(
+            features, steps=steps, guidance=guidance, seed=seed, progress=progress
+        )
+        provenance: dict[str, Any] = {
+            "model": self.config.name,
+            "steps": steps if steps is not None else self.motion_model.default_steps,
+            "guidance": guidance if guidance is not None else self.motion_model.default_guidance,
+            "seed": seed,
+        }
+        if isinstance(audio, str | os.PathLike):
+            provenance["audio"] = os.path.basename(os.fspath(audio))
+        return Motion(np.asarray(expressions), self.config.fps, code, provenance)
+
+    def _features(self, audio: Audio) -> torch.Tensor:
+        fps = self.config.fps
+        if isinstance(audio, str | os.PathLike):
+            reader = AudioReader(audio)
+            if reader.duration is None or reader.duration > _LONG_AUDIO_S:
+                return self.audio_encoder.stream(reader, fps=fps)
+        samples = load_audio(audio)
+        if len(samples) > _LONG_AUDIO_S * SAMPLE_RATE:
+            return self.audio_encoder.stream([samples], fps=fps)
+        return self.audio_encoder.features(samples, fps=fps)
+
+    def decode(
+        self,
+        motion: Motion,
+        *,
+        resolution: int = 128,
+        topology: Topology = "fixed",
+        smooth: bool = True,
+        temporal_sigma: float | None = None,
+        exact: bool = False,
+    ) -> RiggedSequence | Iterator[Mesh]:
+        """Turn a motion into meshes, in metres.
+
+        Args:
+            motion: expression codes; an empty ``motion.identity`` means the default identity.
+            resolution: grid points per axis of ``topology="marching-cubes"``.
+            topology: ``"fixed"`` carries the canonical mesh to every frame (constant faces; the result is a
+                ``RiggedSequence``, which is iterable); ``"marching-cubes"`` extracts every frame anew from the
+                backward-deformed field, as the paper does.
+            smooth: weight the deformation by the model's facial smoothing.
+            temporal_sigma: standard deviation in seconds of a Gaussian over time; None = the model's setting.
+            exact: with marching cubes, evaluate the dense grid instead of a band around the surface.
+
+        Raises:
+            InputError: the motion does not fit this head, or an option is out of range.
+        """
+        low, high = RESOLUTION_RANGE
+        if not low <= resolution <= high:
+            raise InputError(f"resolution must lie in [{low}, {high}] grid points per axis, got {resolution}")
+        if topology not in ("fixed", "marching-cubes"):
+            raise InputError(f"topology must be 'fixed' or 'marching-cubes', got {topology!r}")
+        motion = self._checked(motion, temporal_sigma)
+        smoothing = self.facial_smoothing if smooth else None
+        if topology == "fixed":
+            return self._fixed(motion, smoothing)
+        return self._marching_cubes(motion, resolution, smoothing, exact)
+
+    def landmarks(self, motion: Motion) -> NDArray[np.float32]:
+        """The 68 Multi-PIE landmarks of every frame: (T, 68, 3) float32, metres; 60-67 are the inner lips.
+
+        They are points of the model's own canonical surface, carried by the same deformation as the mesh of
+        ``decode(topology="fixed")``.
+        """
+        motion = self._checked(motion, 0.0)
+        points = self.head.landmarks(motion.identity)
+        part = np.zeros(len(points), np.uint8)
+        basis = self._basis(points, motion.identity, part, self.facial_smoothing)
+        posed = np.tensordot(motion.expressions, basis, axes=1) + points
+        return np.asarray(posed * HEAD_UNIT_METRES, dtype=np.float32)
+
+    def _identity(self, identity: ArrayLike | None) -> NDArray[np.float32]:
+        if identity is None:
+            return np.asarray(self.head.default_identity, dtype=np.float32)
+        code = np.asarray(identity, dtype=np.float32)
+        if code.shape != (self.head.identity_dim,):
+            raise InputError(f"identity must have shape ({self.head.identity_dim},), got {code.shape}")
+        if not np.isfinite(code).all():
+            raise InputError("identity has values that are not finite")
+        return code
+
+    def _checked(self, motion: Motion, temporal_sigma: float | None) -> Motion:
+        width = motion.expressions.shape[1]
+        if width != self.head.expression_dim:
+            raise InputError(f"the motion has {width} values a frame, this head takes {self.head.expression_dim}")
+        identity = self._identity(motion.identity if motion.identity.size else None)
+        sigma = self.config.temporal_sigma if temporal_sigma is None else temporal_sigma
+        motion = Motion(motion.expressions, motion.fps, identity, motion.provenance)
+        return motion.smooth(sigma) if sigma else motion
+
+    def _basis(
+        self,
+        points: NDArray[np.float32],
+        identity: NDArray[np.float32],
+        part: NDArray[np.uint8],
+        smoothing: FacialSmoothing | None,
+    ) -> NDArray[np.float32]:
+        basis = np.asarray(self.head.forward_basis(points, identity, part), dtype=np.float32)
+        if smoothing is not None:
+            basis = basis * smoothing.weight(points)[None, :, None].astype(np.float32)
+        return basis
+
+    def _fixed(self, motion: Motion, smoothing: FacialSmoothing | None) -> RiggedSequence:
+        canonical = self.head.canonical(motion.identity)
+        basis = self._basis(canonical.vertices, motion.identity, canonical.part, smoothing)
+        base = Mesh(
+            canonical.vertices * np.float32(HEAD_UNIT_METRES),
+            canonical.faces,
+            colors=canonical.colors,
+            part=canonical.part,
+        )
+        return RiggedSequence(base, basis * np.float32(HEAD_UNIT_METRES), motion.expressions)
+
+    def _marching_cubes(
+        self, motion: Motion, resolution: int, smoothing: FacialSmoothing | None, exact: bool
+    ) -> Iterator[Mesh]:
+        field = self.head.nphm.bind(motion.identity, facial_smoothing=smoothing)
+        for code in motion.expressions:
+            yield from field.extract(code[None], resolution, self.config.bounds, exact=exact)
