@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from facetalk import audio, diffusion, mesh, metrics, nphm, ops
     from facetalk.errors import ExtensionError, InputError
-    from facetalk.mesh import Mesh, RiggedSequence, export
+    from facetalk.mesh import Mesh, RiggedSequence
+    from facetalk.mesh.export import export
     from facetalk.motion import Motion
     from facetalk.pipeline import FaceTalk
 
@@ -26,7 +27,7 @@ _ORIGINS = {
     "Motion": "facetalk.motion",
     "Mesh": "facetalk.mesh",
     "RiggedSequence": "facetalk.mesh",
-    "export": "facetalk.mesh",
+    "export": "facetalk.mesh.export",
     "InputError": "facetalk.errors",
     "ExtensionError": "facetalk.errors",
 }

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Decode a stored motion and write it."""
     _options.check_output(args.output, _options.EXPORT_SUFFIXES)
-    from facetalk.mesh import export
+    from facetalk.mesh.export import export
     from facetalk.motion import Motion
     from facetalk.pipeline import FaceTalk
 

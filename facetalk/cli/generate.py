@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
     stages = _options.Stages()
     with stages.stage("load"):
-        from facetalk.mesh import export
+        from facetalk.mesh.export import export
         from facetalk.pipeline import FaceTalk
 
         _options.set_threads(args.threads)

@@ -1,0 +1,50 @@
+# Everything from nothing: a virtual environment, the package, the job.
+# Needs Python 3.11 or newer, a C++20 compiler, CMake and make. CUDA is used when nvcc is found.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= build/demo
+SPEECH ?= examples/demo.flac
+BIN := $(VENV)/bin
+SOURCES := $(shell find facetalk csrc -type f -not -name '*.so' -not -path '*/__pycache__/*') \
+           setup.py CMakeLists.txt pyproject.toml constraints.txt
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint bench clean help
+
+help:
+	@echo "make demo   speech -> talking head: $(OUT)/talk.glb, talk.mp4, talk.png (SPEECH=your.wav)"
+	@echo "make test   install with the test tools and run every test"
+	@echo "make lint   formatters, linters and type checker"
+	@echo "make bench  benchmarks, JSON under benchmarks/results/"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+$(VENV)/.installed: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet -c constraints.txt .
+	@touch $@
+
+$(VENV)/.installed-test: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet -c constraints.txt '.[test]'
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/demo.py $(SPEECH) $(OUT)
+
+test: $(VENV)/.installed-test
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet -c constraints.txt ruff mypy clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-test
+	$(BIN)/pytest benchmarks --benchmark-json=benchmarks/results/latest.json
+
+clean:
+	rm -rf build $(VENV)
