@@ -1,0 +1,12 @@
+// How many threads the CPU operations use. Loops say `#pragma omp parallel for num_threads(cpu::threads())`.
+#pragma once
+
+namespace facetalk::cpu {
+
+// The number set last, or what OpenMP chooses (OMP_NUM_THREADS, else the cores that the process may use).
+int threads();
+
+// Throws ArgumentError unless 1 <= count <= 1024.
+void set_threads(int count);
+
+}  // namespace facetalk::cpu

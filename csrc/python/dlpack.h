@@ -1,0 +1,45 @@
+// Arrays in and out of Python without a copy: NumPy, torch, CuPy, JAX, anything with DLPack or the buffer protocol.
+//
+//   Input points = Input::from(object, "points").require(DType::kFloat32, {-1, 3});   // shape (N, 3), contiguous, CPU
+//   Array out = Array::make<float>({n, 3});
+//   { py::gil_scoped_release release; cpu::work(points.view(), out.view); }
+//   return py::cast(std::move(out));   // a facetalk._C.Array: torch.from_dlpack / numpy.from_dlpack take it
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <memory>
+#include <string>
+
+#include "core/tensor_view.h"
+
+namespace facetalk::python {
+
+// Borrows an array of Python for the time of a call. Create and destroy it with the GIL held.
+class Input {
+ public:
+  // Takes an object with __dlpack__ or the buffer protocol (read-only arrays too), or a DLPack capsule.
+  // Throws KindError when it is none of these, ArgumentError when its rank is over TensorView::kMaxRank.
+  static Input from(pybind11::handle object, const char* argument);
+
+  // Checks that this is a contiguous CPU array of the dtype and shape; -1 stands for any size. Returns itself.
+  // Throws KindError for the dtype or device, ArgumentError for the shape or layout.
+  Input&& require(DType dtype, std::initializer_list<int64_t> shape) &&;
+
+  const TensorView& view() const { return view_; }
+  const std::string& argument() const { return argument_; }
+  int64_t size(int axis) const { return view_.shape[axis]; }
+  template <typename T>
+  const T* as() const {
+    return view_.as<const T>();
+  }
+
+ private:
+  std::string argument_;
+  TensorView view_;
+  pybind11::object owner_;                         // a capsule that keeps the memory alive
+  std::unique_ptr<pybind11::buffer_info> buffer_;  // or a buffer that does
+};
+
+}  // namespace facetalk::python

@@ -1,0 +1,7 @@
+#include "python/bindings.h"
+
+namespace facetalk::python {
+
+void bind_field(pybind11::module_&) {}
+
+}  // namespace facetalk::python

@@ -1,0 +1,68 @@
+"""Builds `facetalk._C` by handing everything to CMake; see CMakeLists.txt for what is compiled and why.
+
+Environment:
+    FACETALK_CUDA         auto (default: CUDA when nvcc is found), on (fail without nvcc) or off.
+    FACETALK_CUDA_ARCHS   semicolon list of compute capabilities, e.g. "80;90" (default: see CMakeLists.txt).
+    FACETALK_BUILD_TYPE   CMake build type (default Release).
+    FACETALK_BUILD_DIR    where CMake builds (default: setuptools' temporary folder under build/).
+    MAX_JOBS              compilers that may run at a time (default: one per core, 2 GiB of memory each).
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+def _jobs() -> int:
+    if value := os.environ.get("MAX_JOBS"):
+        return max(1, int(value))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(os.cpu_count() or 1, memory // (2 << 30)))
+
+
+class CMakeBuild(build_ext):
+    """Runs CMake with Ninja and puts the one library it makes where setuptools expects it."""
+
+    def build_extension(self, ext: Extension) -> None:
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        build = Path(os.environ.get("FACETALK_BUILD_DIR") or Path(self.build_temp) / "cmake").resolve()
+        build.mkdir(parents=True, exist_ok=True)
+        ninja = shutil.which("ninja")
+        if ninja is None:
+            raise RuntimeError("ninja was not found; install it with `pip install ninja`")
+        configure = [
+            "cmake",
+            "-S", str(ROOT),
+            "-B", str(build),
+            "-G", "Ninja",
+            f"-DCMAKE_MAKE_PROGRAM={ninja}",
+            f"-DCMAKE_BUILD_TYPE={os.environ.get('FACETALK_BUILD_TYPE', 'Release')}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DFACETALK_VERSION={self.distribution.get_version()}",
+            f"-DFACETALK_CUDA={os.environ.get('FACETALK_CUDA', 'auto')}",
+            f"-DFACETALK_CUDA_ARCHS={os.environ.get('FACETALK_CUDA_ARCHS', '')}",
+            f"-DFACETALK_OUTPUT={target.name}",
+        ]  # fmt: skip
+        # The lock keeps two builds of one checkout from writing into the same build folder at a time.
+        with open(build / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            subprocess.run(configure, check=True)
+            subprocess.run(["cmake", "--build", str(build), "-j", str(_jobs())], check=True)
+            # Renamed into place, so that a process that has the old library mapped keeps a whole one.
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh = target.with_name(f".{target.name}.{os.getpid()}")
+            shutil.copy2(build / target.name, fresh)
+            os.replace(fresh, target)
+
+
+setup(ext_modules=[Extension("facetalk._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
