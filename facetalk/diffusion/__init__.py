@@ -1,0 +1,26 @@
+"""Motion from audio by diffusion: noise schedule, denoiser, samplers, and the trained model."""
+
+from facetalk.diffusion.contact import LipContact
+from facetalk.diffusion.denoiser import Condition, Denoiser, DenoiserConfig
+from facetalk.diffusion.model import MotionModel
+from facetalk.diffusion.noise import frame_noise
+from facetalk.diffusion.representation import Representation
+from facetalk.diffusion.sampler import Sampler, ddim_step, ddpm_step, guide
+from facetalk.diffusion.schedule import NoiseSchedule
+from facetalk.diffusion.stream import MotionStream
+
+__all__ = [
+    "Condition",
+    "Denoiser",
+    "DenoiserConfig",
+    "LipContact",
+    "MotionModel",
+    "MotionStream",
+    "NoiseSchedule",
+    "Representation",
+    "Sampler",
+    "ddim_step",
+    "ddpm_step",
+    "frame_noise",
+    "guide",
+]

@@ -1,0 +1,155 @@
+"""The two attentions of the denoiser: windowed causal self-attention and attention to the audio.
+
+Both are relative in time: frame numbers never enter, only distances, so a network trained on crops of a few
+seconds runs on hours, and a chunk of a clip needs no more than the keys and values of the frames before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_ROTARY_BASE = 10_000.0
+
+
+@dataclasses.dataclass
+class KeyValue:
+    """Keys and values of past frames, before rotation: two (B, H, P, D) tensors."""
+
+    key: Tensor
+    value: Tensor
+
+
+def rotate(x: Tensor, start: int) -> Tensor:
+    """Rotary position encoding (Su et al., "RoFormer", 2021) of (B, H, T, D) from position ``start`` on.
+
+    The product of a rotated query and a rotated key depends on their distance alone.
+    """
+    half = x.shape[-1] // 2
+    frequency = _ROTARY_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angle = (
+        torch.arange(start, start + x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * frequency
+    )
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, C) -> (B, heads, T, C / heads)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(B, heads, T, D) -> (B, T, heads * D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with a look-ahead mask: frame i sees the frames i - history to i.
+
+    Args:
+        width: channels.
+        heads: attention heads; ``width / heads`` has to be even (rotary encoding turns pairs).
+        history: how many past frames a frame sees besides itself; None = all of them.
+    """
+
+    def __init__(self, width: int, heads: int, history: int | None) -> None:
+        super().__init__()
+        self.heads, self.history = heads, history
+        self.project_in = nn.Linear(width, 3 * width)
+        self.project_out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, past: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
+        """Attend within a clip, or within a chunk of it given the frames before.
+
+        Args:
+            x: (B, T, C).
+            past: keys and values of the P frames before the chunk; None at the start of a clip.
+
+        Returns:
+            (B, T, C), and the keys and values that the next chunk needs.
+        """
+        query, key, value = (split_heads(part, self.heads) for part in self.project_in(x).chunk(3, dim=-1))
+        if past is not None:
+            key, value = torch.cat([past.key, key], 2), torch.cat([past.value, value], 2)
+        frames, seen = query.shape[2], key.shape[2]
+        # Positions count from the first key, so they stay small however long the clip is.
+        position = torch.arange(seen - frames, seen, device=x.device)[:, None]
+        distance = position - torch.arange(seen, device=x.device)
+        visible = distance >= 0
+        if self.history is not None:
+            visible &= distance <= self.history
+        mixed = F.scaled_dot_product_attention(
+            rotate(query, seen - frames), rotate(key, 0), value, attn_mask=visible
+        )
+        kept = seen if self.history is None else min(seen, self.history)
+        return self.project_out(join_heads(mixed)), KeyValue(
+            key[:, :, seen - kept :], value[:, :, seen - kept :]
+        )
+
+
+class AudioAttention(nn.Module):
+    """Cross-attention under an alignment mask: frame i sees the audio of frames i - left to i + right.
+
+    The paper's mask is δ_ij, the window (0, 0). The softmax then runs over one key and is 1, so the attention
+    is W_o(W_v a_i + b_v) + b_o whatever the motion: no query, no key, and nothing that changes from one
+    denoising step to the next. ``prepare`` computes that term once per clip; only wider windows have queries
+    and keys at all.
+    """
+
+    def __init__(self, width: int, heads: int, window: tuple[int, int]) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.aligned = window == (0, 0)
+        self.value = nn.Linear(width, width)
+        self.project_out = nn.Linear(width, width)
+        if not self.aligned:
+            self.query = nn.Linear(width, width)
+            self.key = nn.Linear(width, width)
+
+    def prepare(self, audio: Tensor) -> Tensor | KeyValue:
+        """What of this layer depends on the audio alone.
+
+        Args:
+            audio: (B, T, C) projected features; for a chunk, with ``window`` frames of context on each side
+                where the clip has them.
+        """
+        if self.aligned:
+            return self.project_out(self.value(audio))
+        return KeyValue(split_heads(self.key(audio), self.heads), split_heads(self.value(audio), self.heads))
+
+    def forward(self, x: Tensor, prepared: Tensor | KeyValue, offset: int = 0) -> Tensor:
+        """Attend.
+
+        Args:
+            x: (B, T, C) motion.
+            prepared: from :meth:`prepare`.
+            offset: how many frames of left context the prepared audio has.
+
+        Returns:
+            (B, T, C).
+        """
+        if isinstance(prepared, Tensor):
+            return prepared
+        query = split_heads(self.query(x), self.heads)
+        frames, available = query.shape[2], prepared.key.shape[2]
+        left, right = self.window
+        if torch.is_grad_enabled():
+            position = torch.arange(offset, offset + frames, device=x.device)[:, None]
+            distance = torch.arange(available, device=x.device) - position
+            visible = (distance >= -left) & (distance <= right)
+            mixed = F.scaled_dot_product_attention(query, prepared.key, prepared.value, attn_mask=visible)
+        else:
+            from facetalk.ops import masked_cross_attention
+
+            # The compiled operation aligns query i with key i: empty queries stand where there is only
+            # context.
+            padded = F.pad(query, (0, 0, offset, available - offset - frames)).contiguous()
+            mixed = masked_cross_attention(
+                padded, prepared.key.contiguous(), prepared.value.contiguous(), window=self.window
+            )[:, :, offset : offset + frames]
+        return self.project_out(join_heads(mixed))

@@ -1,0 +1,40 @@
+"""Lip contact: what linear blendshapes do not know."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclasses.dataclass
+class LipContact:
+    """Linear model of the inner-lip gap, used to keep lips from passing through each other.
+
+    Blendshapes add up without knowing of contact: a little too much mouthClose drives one lip into the other.
+    After sampling, ``close`` is lowered until the gap is at least ``lowest_mm``. It never closes a mouth, it
+    only stops lips.
+
+    Attributes:
+        bias_mm: gap of the resting face.
+        per_unit_mm: (E,) change of the gap at weight 1.
+        close: index of the weight that closes the mouth.
+        lowest_mm: smallest gap let through; slightly negative, because soft lips press.
+    """
+
+    bias_mm: float
+    per_unit_mm: NDArray[np.float64]
+    close: int
+    lowest_mm: float = -0.6
+
+    def gap(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(..., E) weights -> (...) gap in mm."""
+        return self.bias_mm + np.asarray(weights, np.float64) @ self.per_unit_mm
+
+    def apply(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Weights with as little less mouth closing as contact asks for, (..., E)."""
+        excess = np.maximum(self.lowest_mm - self.gap(weights), 0.0) / -self.per_unit_mm[self.close]
+        out = weights.copy()
+        out[..., self.close] = np.maximum(out[..., self.close] - excess, 0.0)
+        return out

@@ -1,0 +1,295 @@
+"""The motion model: a trained denoiser, its coordinates, its sampler's defaults, and sampling of clips."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from facetalk.diffusion.contact import LipContact
+from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
+from facetalk.diffusion.noise import frame_noise
+from facetalk.diffusion.representation import Representation
+from facetalk.diffusion.sampler import Sampler
+from facetalk.diffusion.schedule import NoiseSchedule
+from facetalk.diffusion.stream import MotionStream
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+
+_FORMAT = "facetalk-motion-model"
+_VERSION = 1
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+
+Features = Tensor | NDArray[np.floating] | Iterable[Tensor]
+"""(T, A) audio features, or an iterable of consecutive (n, A) pieces of them."""
+
+
+class MotionModel:
+    """Audio features in, blendshape weights out.
+
+    Attributes:
+        denoiser: the network, in evaluation mode, on ``device``.
+        representation: linear map between its coordinates and the weights.
+        schedule: the noise schedule it was trained with.
+        expression_names: names of the weights, E of them.
+        default_steps, default_guidance: what :meth:`sample` uses when not told otherwise.
+        contact: lip contact, or None.
+        feature_mean, feature_scale: (A,) standardisation of the audio features.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        representation: Representation,
+        *,
+        expression_names: list[str],
+        feature_mean: Tensor | None = None,
+        feature_scale: Tensor | None = None,
+        schedule: NoiseSchedule | None = None,
+        default_steps: int = 25,
+        default_guidance: float = 1.0,
+        contact: LipContact | None = None,
+        notes: dict[str, Any] | None = None,
+    ) -> None:
+        config = denoiser.config
+        if representation.dim != config.motion_dim:
+            raise ValueError(
+                f"representation has {representation.dim} values, the denoiser takes {config.motion_dim}"
+            )
+        if len(expression_names) != len(representation.mean):
+            raise ValueError(
+                f"got {len(expression_names)} names for {len(representation.mean)} expression weights"
+            )
+        self.denoiser = denoiser.eval().requires_grad_(False)
+        self.representation = representation
+        self.schedule = schedule or NoiseSchedule()
+        self.expression_names = list(expression_names)
+        self.default_steps, self.default_guidance = default_steps, default_guidance
+        self.contact = contact
+        self.notes = dict(notes or {})
+        device = self.device
+        self.feature_mean = torch.zeros(config.audio_dim) if feature_mean is None else feature_mean.detach()
+        self.feature_scale = torch.ones(config.audio_dim) if feature_scale is None else feature_scale.detach()
+        self.feature_mean, self.feature_scale = self.feature_mean.to(device), self.feature_scale.to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the denoiser is."""
+        return self.denoiser.motion_in.weight.device
+
+    @property
+    def expression_dim(self) -> int:
+        """Number of weights E."""
+        return len(self.expression_names)
+
+    def stream(
+        self,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        kind: str = "ddim",
+        eta: float = 0.0,
+    ) -> MotionStream:
+        """Start a clip whose features arrive piece by piece; see :class:`MotionStream`.
+
+        Raises:
+            InputError: a setting is out of range.
+        """
+        steps = self.default_steps if steps is None else steps
+        weight = self.default_guidance if guidance is None else float(guidance)
+        if not 0.0 <= weight <= 20.0:
+            raise InputError(f"guidance must lie in 0..20, got {guidance}")
+        frame_noise(seed, 0, 0, 0, 1)
+        sampler = Sampler(kind, steps, eta=eta, schedule=self.schedule)  # type: ignore[arg-type]
+        return MotionStream(self, sampler, weight, int(seed))
+
+    def sample(
+        self,
+        features: Features,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int | None = None,
+        kind: str = "ddim",
+        eta: float = 0.0,
+        progress: bool | Callable[[int], None] | None = None,
+        chunk: int = 250,
+    ) -> NDArray[np.float32]:
+        """Sample the motion of a clip.
+
+        Args:
+            features: (T, A) audio features, or an iterable of pieces of them.
+            steps: denoising steps, 1 to 1000.
+            guidance: weight w of classifier-free guidance; 1 switches it off and halves the work.
+            seed: noise seed; None draws a fresh one. The noise belongs to frames, so the same seed gives the
+                same motion whatever ``chunk`` is (to rounding, about 1e-5).
+            kind: "ddim" or "ddpm".
+            eta: share of fresh noise in DDIM.
+            progress: True for a bar on stderr, or a function that is told the number of frames done.
+            chunk: frames sampled at a time; bounds the memory when the denoiser has a bounded history.
+
+        Returns:
+            (T, E) float32 blendshape weights in 0..1.
+
+        Raises:
+            InputError: a setting is out of range, or the features have the wrong size or are not finite.
+        """
+        if seed is None:
+            seed = int.from_bytes(os.urandom(4), "little")
+        stream = self.stream(steps=steps, guidance=guidance, seed=seed, kind=kind, eta=eta)
+        if chunk < 1:
+            raise InputError(f"chunk must be at least 1 frame, got {chunk}")
+        total = len(features) if isinstance(features, Tensor | np.ndarray) else None
+        bar = tqdm(
+            total=total, desc="motion", unit="frame", disable=progress is not True or not sys.stderr.isatty()
+        )
+        out: list[NDArray[np.float32]] = []
+        with bar:
+            for piece in _pieces(features, chunk):
+                out.append(stream.push(piece))
+                bar.update(len(out[-1]))
+                if callable(progress):
+                    progress(sum(map(len, out)))
+            out.append(stream.finish())
+        return np.concatenate(out)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write ``config.json`` and ``model.safetensors`` into a folder, which is replaced as a whole.
+
+        Raises:
+            InputError: the place cannot be written to.
+        """
+        tensors = {
+            f"denoiser.{name}": value.contiguous() for name, value in self.denoiser.state_dict().items()
+        }
+        for field in dataclasses.fields(self.representation):
+            array = getattr(self.representation, field.name)
+            tensors[f"representation.{field.name}"] = torch.from_numpy(np.ascontiguousarray(array)).float()
+        tensors |= {"features.mean": self.feature_mean, "features.scale": self.feature_scale}
+        content: dict[str, Any] = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "denoiser": dataclasses.asdict(self.denoiser.config),
+            "schedule": {"kind": "cosine", "train_steps": self.schedule.train_steps},
+            "sampling": {"steps": self.default_steps, "guidance": self.default_guidance},
+            "expression_names": self.expression_names,
+            "notes": self.notes,
+        }
+        if self.contact is not None:
+            tensors["contact.per_unit_mm"] = torch.from_numpy(self.contact.per_unit_mm).float()
+            content["contact"] = {
+                "bias_mm": self.contact.bias_mm,
+                "close": self.expression_names[self.contact.close],
+                "lowest_mm": self.contact.lowest_mm,
+            }
+        with atomic_path(folder, directory=True) as temporary:
+            save_file({name: value.cpu() for name, value in tensors.items()}, temporary / _WEIGHTS)
+            (temporary / _CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> MotionModel:
+        """Read a model written by :meth:`save`.
+
+        Raises:
+            InputError: a file is missing, damaged, of another kind, or a tensor is missing or has the wrong
+                shape.
+        """
+        folder = Path(folder)
+        for name in (_CONFIG, _WEIGHTS):
+            if not (folder / name).is_file():
+                raise InputError(f"{folder} is not a motion model folder: it has no {name}")
+        try:
+            content = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+            tensors = load_file(folder / _WEIGHTS)
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"{folder / _CONFIG} is damaged: {error}") from error
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{folder / _WEIGHTS} is damaged: {error}") from error
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise InputError(
+                f"{folder / _CONFIG} does not describe a motion model (format is not {_FORMAT!r})"
+            )
+        if content.get("version") != _VERSION:
+            raise InputError(
+                f"{folder / _CONFIG} has version {content.get('version')!r}; this is for {_VERSION}"
+            )
+        try:
+            return cls._assemble(content, tensors, device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"the motion model in {folder} is incomplete or does not fit together: {reason}"
+            ) from error
+
+    @classmethod
+    def _assemble(
+        cls, content: dict[str, Any], tensors: dict[str, Tensor], device: str | torch.device
+    ) -> MotionModel:
+        denoiser = Denoiser(DenoiserConfig(**content["denoiser"]))
+        prefix = "denoiser."
+        denoiser.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+        names = [str(name) for name in content["expression_names"]]
+        size, dim = len(names), denoiser.config.motion_dim
+        shapes = {
+            "mean": (size,),
+            "encode_matrix": (dim, size),
+            "decode_matrix": (size, dim),
+            "scale_mm": (dim,),
+        }
+        parts: dict[str, NDArray[np.float64]] = {}
+        for name, shape in shapes.items():
+            parts[name] = _tensor(tensors, f"representation.{name}", shape).double().numpy()
+        contact = None
+        if "contact" in content:
+            told = content["contact"]
+            per_unit = _tensor(tensors, "contact.per_unit_mm", (size,)).double().numpy()
+            contact = LipContact(
+                float(told["bias_mm"]), per_unit, names.index(told["close"]), float(told["lowest_mm"])
+            )
+        audio = (denoiser.config.audio_dim,)
+        return cls(
+            denoiser.to(device),
+            Representation(**parts),
+            expression_names=names,
+            feature_mean=_tensor(tensors, "features.mean", audio),
+            feature_scale=_tensor(tensors, "features.scale", audio),
+            schedule=NoiseSchedule(int(content["schedule"]["train_steps"])),
+            default_steps=int(content["sampling"]["steps"]),
+            default_guidance=float(content["sampling"]["guidance"]),
+            contact=contact,
+            notes=content.get("notes"),
+        )
+
+
+def _pieces(features: Features, chunk: int) -> Iterator[Tensor | NDArray[np.floating]]:
+    blocks = [features] if isinstance(features, Tensor | np.ndarray) else features
+    for block in blocks:
+        if block.ndim != 2:
+            yield block  # refused with a message by the stream
+            return
+        for start in range(0, len(block), chunk):
+            yield block[start : start + chunk]
+
+
+def _tensor(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"tensor {name} is missing")
+    if tuple(tensors[name].shape) != shape:
+        raise ValueError(f"tensor {name} should have shape {shape}, has {tuple(tensors[name].shape)}")
+    return tensors[name]

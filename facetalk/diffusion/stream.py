@@ -1,0 +1,91 @@
+"""Sampling a clip piece by piece."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facetalk.diffusion.attention import KeyValue
+from facetalk.diffusion.noise import frame_noise
+from facetalk.diffusion.sampler import Sampler, guide
+from facetalk.errors import InputError
+
+if TYPE_CHECKING:
+    from facetalk.diffusion.model import MotionModel
+
+
+class MotionStream:
+    """Samples a clip in pieces, each as soon as its features are there.
+
+    The denoiser is causal, so a piece needs of the past only the keys and values that each layer computed at
+    each denoising step; they are kept (``history`` frames of them). The result equals sampling the whole clip
+    at once, to rounding.
+    """
+
+    def __init__(self, model: MotionModel, sampler: Sampler, guidance: float, seed: int) -> None:
+        self.model, self.sampler, self.guidance, self.seed = model, sampler, guidance, seed
+        self.frames_done = 0
+        self._past: list[list[KeyValue] | None] = [None] * sampler.steps
+        self._heard = torch.zeros(0, model.denoiser.config.audio_dim, device=model.device)
+        self._context = 0
+
+    def push(self, features: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
+        """Take the next (n, A) features, give the weights (m, E) of the frames that can be finished.
+
+        With an alignment window that looks ahead by r frames, the last r frames wait for the next call.
+
+        Raises:
+            InputError: the features have the wrong size or are not finite.
+        """
+        self._hear(features)
+        return self._advance(len(self._heard) - self._context - self.model.denoiser.config.window[1])
+
+    def finish(self) -> NDArray[np.float32]:
+        """The weights of the frames that were still waiting, possibly none."""
+        return self._advance(len(self._heard) - self._context)
+
+    def _hear(self, features: Tensor | NDArray[np.floating]) -> None:
+        model = self.model
+        given = torch.as_tensor(features, dtype=torch.float32, device=model.device)
+        if given.ndim != 2 or given.shape[1] != model.denoiser.config.audio_dim:
+            size = model.denoiser.config.audio_dim
+            raise InputError(
+                f"audio features must have shape (T, {size}) for this motion model, got "
+                f"{tuple(given.shape)}; audio encoder and motion model must belong together"
+            )
+        if not torch.isfinite(given).all():
+            raise InputError("audio features have values that are not finite")
+        self._heard = torch.cat([self._heard, (given - model.feature_mean) / model.feature_scale])
+
+    @torch.inference_mode()
+    def _advance(self, count: int) -> NDArray[np.float32]:
+        model, start = self.model, self.frames_done
+        if count <= 0:
+            return np.zeros((0, model.expression_dim), np.float32)
+        left, right = model.denoiser.config.window
+        batch = self._heard[None, : self._context + count + right]
+        guided = self.guidance != 1.0
+        prepare = model.denoiser.guided_condition if guided else model.denoiser.condition
+        condition = prepare(batch, offset=self._context)
+
+        def predict(index: int, timestep: int, sample: Tensor) -> Tensor:
+            noisy = sample.expand(2, -1, -1) if guided else sample
+            at = torch.tensor([timestep], device=model.device)
+            clean, self._past[index] = model.denoiser(noisy, at, condition, self._past[index])
+            return guide(clean[:1], clean[1:], self.guidance) if guided else clean
+
+        def noise(index: int) -> Tensor:
+            values = frame_noise(self.seed, index, start, start + count, model.representation.dim)
+            return torch.from_numpy(values)[None].to(model.device)
+
+        coordinates = self.sampler.run(predict, noise)[0].cpu().numpy()
+        keep = min(self._context + count, left)
+        self._heard = self._heard[self._context + count - keep :].clone()
+        self._context = keep
+        self.frames_done += count
+        weights = model.representation.decode(coordinates).clip(0.0, 1.0)
+        return model.contact.apply(weights) if model.contact is not None else weights
