@@ -1,0 +1,84 @@
+"""Making clean training speech sound like anybody's: other voices, rooms, microphones, noise.
+
+The training voices are few; what makes the encoder hear strangers is variation of pitch and formants (by resampling, with the
+targets' time axis following), rooms (decaying noise), microphones (random spectral tilt and band limits), noise and babble.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from facetalk.units import SAMPLE_RATE
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def change_speed(samples: FloatArray, factor: float) -> FloatArray:
+    """Play ``factor`` times faster: duration / factor, pitch and formants * factor."""
+    out: FloatArray = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE, quality="LQ").astype(np.float32)
+    return out
+
+
+def colour(samples: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """A random microphone, line and room, by one multiplication in the frequency domain."""
+    size = 1 << int(np.ceil(np.log2(len(samples) + SAMPLE_RATE // 2)))
+    spectrum = np.fft.rfft(samples, size)
+    hertz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    if rng.random() < 0.7:
+        knots = np.array([0.0, 200.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0])
+        gain_db = np.interp(hertz, knots, rng.normal(0.0, 4.0, len(knots)))
+        spectrum *= 10 ** (gain_db / 20)
+    if rng.random() < 0.35:  # telephone, old recordings, thick cloth over the microphone
+        low, high = rng.uniform(0.0, 300.0), rng.uniform(3200.0, 8000.0)
+        spectrum *= 1 / (1 + (low / np.maximum(hertz, 1.0)) ** 8) ** 0.5 / (1 + (hertz / high) ** 16) ** 0.5
+    if rng.random() < 0.4:
+        decay = rng.uniform(0.05, 0.5)  # seconds to -60 dB
+        length = int(min(decay, 0.45) * SAMPLE_RATE)
+        tail = rng.normal(0.0, 1.0, length) * 10 ** (-3.0 * np.arange(length) / (decay * SAMPLE_RATE))
+        tail *= 10 ** (rng.uniform(-15.0, 3.0) / 20) / np.sqrt((tail**2).sum())
+        room = np.zeros(size)
+        delay = int(rng.uniform(0.001, 0.012) * SAMPLE_RATE)
+        room[0] = 1.0
+        room[delay : delay + length] += tail
+        spectrum *= np.fft.rfft(room)
+    return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
+
+
+def noise(count: int, rng: np.random.Generator) -> FloatArray:
+    """Noise of a random slope from white to brown, unit variance; sometimes with hum."""
+    spectrum = rng.normal(size=count // 2 + 1) + 1j * rng.normal(size=count // 2 + 1)
+    hertz = np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 20.0)
+    out = np.fft.irfft(spectrum * hertz ** -rng.uniform(0.0, 1.2), count)
+    if rng.random() < 0.2:
+        base = rng.choice([50.0, 60.0])
+        time = np.arange(count) / SAMPLE_RATE
+        out /= out.std() + 1e-9
+        out += sum(rng.uniform(0, 1) * np.sin(2 * np.pi * base * k * time + rng.uniform(0, 6.28)) for k in (1, 2, 3, 5))
+    return (out / (out.std() + 1e-9)).astype(np.float32)
+
+
+def spoil(samples: FloatArray, rng: np.random.Generator, babble: FloatArray | None = None) -> FloatArray:
+    """Colour, add noise or other voices, clip, and bring to about unit variance with a random gain.
+
+    Args:
+        samples: (N,) clean speech.
+        rng: source of all chance.
+        babble: (N,) other speech to mix in quietly.
+    """
+    out = colour(samples, rng)
+    level = float(np.sqrt((out**2).mean()) + 1e-6)
+    if babble is not None:
+        other = colour(babble, rng)
+        snr = rng.uniform(6.0, 25.0)
+        out = out + other * (level / (float(np.sqrt((other**2).mean())) + 1e-6)) * 10 ** (-snr / 20)
+    if rng.random() < 0.8:
+        out = out + noise(len(out), rng) * level * 10 ** (-rng.uniform(3.0, 45.0) / 20)
+    else:
+        out = out + rng.normal(0.0, level * 3e-3, len(out))
+    if rng.random() < 0.08:
+        limit = np.percentile(np.abs(out), rng.uniform(95.0, 99.5)) + 1e-6
+        out = np.clip(out, -limit, limit)
+    gain = 10 ** (rng.normal(0.0, 3.0) / 20)
+    return (out / (np.sqrt((out**2).mean()) + 1e-6) * gain).astype(np.float32)

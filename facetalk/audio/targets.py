@@ -1,0 +1,69 @@
+"""What the audio encoder is trained to tell, frame by frame: articulatory classes and how the lips stand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from facetalk.data.phones import BILABIAL_CLASSES, CLASSES, LABIODENTAL_CLASSES, Phone, class_track
+from facetalk.data.visemes import INDEX, curves, lip_gap
+
+#: Rate at which targets are kept, Hz; frames of any motion rate and any speed are read from it.
+TARGET_RATE = 100.0
+
+#: Regression targets: name, blendshapes whose mean it is, and the scale that brings it to about unit variance.
+CURVES: tuple[tuple[str, tuple[str, ...], float], ...] = (
+    ("lip_gap_mm", (), 3.5),
+    ("jaw", ("jawOpen",), 0.08),
+    ("pucker", ("mouthPucker",), 0.13),
+    ("funnel", ("mouthFunnel",), 0.08),
+    ("stretch", ("mouthStretch_L", "mouthStretch_R"), 0.06),
+    ("press", ("mouthPress_L", "mouthPress_R"), 0.08),
+    ("upper_up", ("mouthUpperUp_L", "mouthUpperUp_R"), 0.06),
+    ("lower_down", ("mouthLowerDown_L", "mouthLowerDown_R"), 0.06),
+    ("roll", ("mouthRollLower",), 0.1),
+)
+BILABIAL = tuple(CLASSES.index(name) for name in BILABIAL_CLASSES)
+LABIODENTAL = tuple(CLASSES.index(name) for name in LABIODENTAL_CLASSES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Targets of one utterance at :data:`TARGET_RATE`: (N,) class indices (-1 unknown) and (N, 9) scaled curves."""
+
+    classes: npt.NDArray[np.int8]
+    curves: npt.NDArray[np.float16]
+
+    def at(self, times: npt.NDArray[np.float64], frame_s: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Read frames of ``frame_s`` seconds centred at ``times`` (outside the utterance is silence).
+
+        Returns:
+            (T, classes) shares of each class within the frame (unknown: all zero), and (T, 9) curves.
+        """
+        parts = (np.arange(4) - 1.5) / 4 * frame_s
+        index = np.floor((times[:, None] + parts) * TARGET_RATE).astype(int)
+        outside = (index < 0) | (index >= len(self.classes))
+        labels = self.classes[np.clip(index, 0, len(self.classes) - 1)].astype(int)
+        labels[outside] = 0
+        shares = np.zeros((len(times), len(CLASSES)), np.float32)
+        for part in range(labels.shape[1]):
+            known = labels[:, part] >= 0
+            shares[np.flatnonzero(known), labels[known, part]] += 1 / labels.shape[1]
+        position = times * TARGET_RATE - 0.5
+        low = np.clip(np.floor(position).astype(int), 0, len(self.curves) - 1)
+        high = np.minimum(low + 1, len(self.curves) - 1)
+        share = np.clip(position - low, 0.0, 1.0)[:, None].astype(np.float32)
+        values = self.curves[low] * (1 - share) + self.curves[high] * share
+        return shares, values.astype(np.float32)
+
+
+def make_targets(phones: list[Phone], seconds: float, alphabet: str) -> Targets:
+    """Targets of an utterance of ``seconds`` from its phones."""
+    weights = curves(phones, seconds, TARGET_RATE, alphabet=alphabet)
+    columns = [lip_gap(weights)]
+    columns += [weights[:, [INDEX[n] for n in names]].mean(axis=1) for _, names, _ in CURVES[1:]]
+    scaled = np.stack(columns, axis=1) / np.array([scale for _, _, scale in CURVES])
+    classes = class_track(phones, seconds, TARGET_RATE, alphabet=alphabet)
+    return Targets(classes.astype(np.int8), scaled.astype(np.float16))

@@ -1,0 +1,297 @@
+"""Training of the small audio encoder: ``facetalk train audio --corpus DIR --out DIR``.
+
+From scratch on speech with phone times. Two linear heads read each motion frame: shares of articulatory classes (cross
+entropy) and how the lips stand (regression of the viseme curves and a flag for closed lips). Frames of p, b, m and f, v weigh
+more, because that is where viewers look. The heads are dropped from the saved model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from facetalk.audio.augment import change_speed, spoil
+from facetalk.audio.encoder import AudioEncoder, hidden_states, receptive_field
+from facetalk.audio.small import save_encoder, small_model, whiten_filters
+from facetalk.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
+from facetalk.data.corpus import Utterance, read_manifest
+from facetalk.data.phones import CLASSES, is_bilabial
+from facetalk.errors import InputError
+from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
+
+#: Lips count as closed below this gap, mm.
+CLOSED_MM = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioTraining:
+    """Settings of a run."""
+
+    corpus: Path
+    out: Path
+    steps: int = 6000
+    minutes: float | None = None
+    batch: int = 16
+    crop_s: float = 3.2
+    learning_rate: float = 1.5e-3
+    seed: int = 0
+    resume: bool = False
+    save_every_s: float = 300.0
+
+
+class Heads(nn.Module):
+    """The linear readers of the features, needed in training only."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.classes = nn.Linear(width, len(CLASSES))
+        self.curves = nn.Linear(width, len(CURVES))
+        self.closed = nn.Linear(width, 1)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, A) features to class logits, curves and the logit of closed lips (B, T)."""
+        hidden = self.norm(features)
+        return self.classes(hidden), self.curves(hidden), self.closed(hidden)[..., 0]
+
+
+class Speech:
+    """A corpus in memory: 16-bit sound and targets."""
+
+    def __init__(self, utterances: list[Utterance]) -> None:
+        self.utterances = utterances
+        self.sound: list[npt.NDArray[np.int16]] = []
+        self.targets: list[Targets] = []
+        for utterance in tqdm(utterances, desc="reading speech", unit="file", disable=not sys.stderr.isatty()):
+            samples = utterance.samples()
+            self.sound.append(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16))
+            self.targets.append(make_targets(utterance.phones, len(samples) / SAMPLE_RATE, utterance.alphabet))
+        lengths = np.array([len(s) for s in self.sound], np.float64)
+        # Recorded voices are few and short; synthetic ones are plenty and all alike.
+        human = np.array([2.0 if u.source.startswith("Debian") else 1.0 for u in utterances])
+        self.weights = lengths * human / (lengths * human).sum()
+
+    def crop(self, index: int, start: int, count: int) -> npt.NDArray[np.float32]:
+        """``count`` samples from ``start``, zeros outside the recording."""
+        sound = self.sound[index]
+        out = np.zeros(count, np.float32)
+        a, b = max(0, start), min(len(sound), start + count)
+        if b > a:
+            out[a - start : b - start] = sound[a:b] / np.float32(32768)
+        return out
+
+
+def make_batch(speech: Speech, config: AudioTraining, step: int, geometry: tuple[int, int]) -> dict[str, Tensor]:
+    """A batch of augmented crops with its targets, the same for the same ``(seed, step)``.
+
+    Returns:
+        waves (B, N), classes (B, T, C), curves (B, T, 9).
+    """
+    rng = np.random.default_rng((config.seed, step))
+    field, stride = geometry
+    margin = (field - stride) // 2
+    frames = int(config.crop_s * DEFAULT_FPS)
+    length = -(-round(frames / DEFAULT_FPS * SAMPLE_RATE) // stride) * stride
+    waves, classes, values = [], [], []
+    for _ in range(config.batch):
+        index = int(rng.choice(len(speech.sound), p=speech.weights))
+        factor = float(np.exp(rng.uniform(np.log(0.78), np.log(1.28))))
+        need = int(length * factor)
+        slack = len(speech.sound[index]) - need
+        edge = SAMPLE_RATE // 2
+        start = int(rng.integers(min(0, slack) - edge, max(0, slack) + edge))
+        wave = change_speed(speech.crop(index, start, need), factor)[:length]
+        wave = np.pad(wave, (0, length - len(wave)))
+        babble = None
+        if rng.random() < 0.15:
+            other = int(rng.choice(len(speech.sound)))
+            babble = speech.crop(other, int(rng.integers(0, max(1, len(speech.sound[other]) - length))), length)
+        if np.abs(wave).max() < 1e-4:  # nothing but silence: leave it quiet
+            wave = rng.normal(0.0, 0.1, length).astype(np.float32)
+        else:
+            wave = spoil(wave, rng, babble)
+        waves.append(np.pad(wave, (margin, field - stride - margin)))
+        times = (np.arange(frames) + 0.5) / DEFAULT_FPS * factor + start / SAMPLE_RATE
+        share, curve = speech.targets[index].at(times, factor / DEFAULT_FPS)
+        classes.append(share)
+        values.append(curve)
+    return {
+        "waves": torch.from_numpy(np.stack(waves)),
+        "classes": torch.from_numpy(np.stack(classes)),
+        "curves": torch.from_numpy(np.stack(values)),
+    }
+
+
+def loss_terms(outputs: tuple[Tensor, Tensor, Tensor], classes: Tensor, values: Tensor) -> dict[str, Tensor]:
+    """Losses of a batch; frames of closed lips weigh 3, frames of lip on teeth 2."""
+    logits, curves, closed = outputs
+    lips = classes[..., list(BILABIAL)].sum(-1).clamp(max=1)
+    teeth = classes[..., list(LABIODENTAL)].sum(-1).clamp(max=1)
+    weight = 1 + 2 * lips + teeth
+    shut = (values[..., 0] * CURVES[0][2] < CLOSED_MM).float()
+    cross = -(classes * functional.log_softmax(logits, dim=-1)).sum(-1)
+    error = (curves - values) ** 2
+    scale = weight.mean()
+    terms = {
+        "phones": (cross * weight).mean() / scale,
+        "curves": (error.mean(-1) * weight).mean() / scale,
+        "gap": (error[..., 0] * (weight + 2 * shut)).mean() / scale,
+        "closed": (functional.binary_cross_entropy_with_logits(closed, shut, reduction="none") * weight).mean() / scale,
+    }
+    terms["loss"] = terms["phones"] + terms["curves"] + 0.5 * terms["gap"] + terms["closed"]
+    return terms
+
+
+def train(config: AudioTraining) -> Path:
+    """Train an encoder and save it to ``out/encoder`` (a Wav2Vec 2.0 folder) and its heads beside it.
+
+    Raises:
+        InputError: no corpus, or nothing to train on in it.
+    """
+    from facetalk.training import train_loop
+
+    utterances = read_manifest(config.corpus, split="train")
+    if not utterances:
+        raise InputError(f"{config.corpus}: no utterance of split 'train' there")
+    speech = Speech(utterances)
+    model = small_model(config.seed)
+    heads = Heads(model.config.hidden_size)
+    modules: dict[str, nn.Module] = {"encoder": model, "heads": heads}
+    geometry = receptive_field(model.config)
+    whiten_filters(model, make_batch(speech, config, -1 & 0xFFFFFFFF, geometry)["waves"])
+    span = round(model.config.attention_span_s * DEFAULT_FPS)
+    frames = int(config.crop_s * DEFAULT_FPS)
+    positions = (torch.arange(frames) + 0.5) / DEFAULT_FPS * SAMPLE_RATE / geometry[1] - 0.5
+    trained = [p for n, p in model.named_parameters() if "masked_spec_embed" not in n] + list(heads.parameters())
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+
+    def step(index: int) -> dict[str, Tensor]:
+        model.train()
+        heads.train()
+        batch = make_batch(speech, config, index, geometry)
+        device = next(model.parameters()).device
+        hidden = hidden_states(model, batch["waves"].to(device), positions.to(device), span)
+        return loss_terms(heads(hidden), batch["classes"].to(device), batch["curves"].to(device))
+
+    def save(out: Path) -> None:
+        save_encoder(model, out / "encoder")
+        torch.save(heads.state_dict(), out / "heads.pt")
+
+    result = train_loop(
+        name="audio", out=config.out, modules=modules, optimizer=optimizer, step=step, steps=config.steps, warmup=100,
+        seed=config.seed, resume=config.resume, max_minutes=config.minutes, clip_norm=1.0, on_save=save,
+        save_every_s=config.save_every_s,
+    )  # fmt: skip
+    save(config.out)
+    print(f"audio encoder in {config.out / 'encoder'}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items()))
+    return config.out / "encoder"
+
+
+@torch.inference_mode()
+def evaluate(encoder: AudioEncoder, heads: Heads, utterances: list[Utterance]) -> dict[str, float]:
+    """How well features tell phones and lips on given recordings.
+
+    Returns:
+        Frame accuracy over the classes, recall of p, b, m (their frames told as any of the three), the share of their
+        occurrences whose predicted gap falls under 1.5 mm within 40 ms of the phone, and correlations of the curves.
+    """
+    heads.eval()
+    right = total = lip_right = lip_total = shut = shut_total = 0
+    predicted, wanted = [], []
+    for utterance in utterances:
+        samples = utterance.samples()
+        features = encoder.features(samples, fps=DEFAULT_FPS)
+        logits, values, _ = heads(features[None])
+        times = (np.arange(len(features)) + 0.5) / DEFAULT_FPS
+        target = make_targets(utterance.phones, len(samples) / SAMPLE_RATE, utterance.alphabet)
+        shares, curve = target.at(times, 1 / DEFAULT_FPS)
+        label, guess = shares.argmax(1), logits[0].argmax(1).numpy()
+        known = shares.max(1) >= 0.5
+        right += int((label == guess)[known].sum())
+        total += int(known.sum())
+        lips = known & np.isin(label, BILABIAL)
+        lip_right += int(np.isin(guess[lips], BILABIAL).sum())
+        lip_total += int(lips.sum())
+        predicted.append(values[0].numpy())
+        wanted.append(curve)
+        gap = values[0, :, 0].numpy() * CURVES[0][2]
+        for symbol, start, end in utterance.phones:
+            if is_bilabial(symbol, utterance.alphabet):
+                near = (times >= start - 0.04) & (times <= end + 0.04)
+                if near.any():
+                    shut_total += 1
+                    shut += int(gap[near].min() < 1.5)
+    a, b = np.concatenate(predicted), np.concatenate(wanted)
+    out = {
+        "utterances": float(len(utterances)),
+        "phone_accuracy": right / max(1, total),
+        "bilabial_recall": lip_right / max(1, lip_total),
+        "bilabial_closed": shut / max(1, shut_total),
+    }
+    for column, (name, _, _) in enumerate(CURVES):
+        out[f"r_{name}"] = float(np.corrcoef(a[:, column], b[:, column])[0, 1])
+    return out
+
+
+def load_heads(path: Path, width: int) -> Heads:
+    """Read the heads that :func:`train` saved beside the encoder.
+
+    Raises:
+        InputError: the file is missing or does not fit.
+    """
+    heads = Heads(width)
+    try:
+        heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: no heads of an audio training there ({' '.join(str(error).split())[:80]})") from error
+    return heads
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``facetalk train audio``."""
+    defaults = AudioTraining(Path(), Path())
+    parser.add_argument("--corpus", required=True, metavar="DIR", help="made by `facetalk data speech`")
+    parser.add_argument("--out", required=True, metavar="DIR", help="checkpoints, log and encoder/ go here")
+    parser.add_argument("--steps", type=int, default=defaults.steps, help="optimizer steps; default %(default)d")
+    parser.add_argument("--minutes", type=float, default=None, help="stop, annealed, after this time")
+    parser.add_argument("--batch", type=int, default=defaults.batch, help="crops in a step; default %(default)d")
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    parser.add_argument("--evaluate", metavar="DIR", help="do not train: report on the 'valid' split of this corpus")
+
+
+def run(args: argparse.Namespace) -> int:
+    """``facetalk train audio``."""
+    out = Path(args.out)
+    if args.evaluate:
+        encoder = AudioEncoder.from_pretrained(out / "encoder")
+        utterances = read_manifest(args.evaluate, split="valid")
+        if not utterances:
+            raise InputError(f"{args.evaluate}: no utterance of split 'valid' there")
+        voices: dict[str, list[Utterance]] = {}
+        for utterance in utterances:
+            voices.setdefault(utterance.voice, []).append(utterance)
+        heads = load_heads(out / "heads.pt", encoder.feature_dim)
+        for voice, chosen in sorted(voices.items()):
+            figures = evaluate(encoder, heads, chosen)
+            print(f"{voice}: " + ", ".join(f"{k} {v:.3g}" for k, v in figures.items()))
+        return 0
+    config = AudioTraining(
+        corpus=Path(args.corpus), out=out, steps=args.steps, minutes=args.minutes, batch=args.batch,
+        learning_rate=args.learning_rate, seed=args.seed, resume=args.resume,
+    )  # fmt: skip
+    if config.batch < 1 or not config.learning_rate > 0:
+        raise InputError(f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}")
+    train(config)
+    return 0
+
