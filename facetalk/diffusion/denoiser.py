@@ -74,7 +74,7 @@ class DenoiserConfig:
     @classmethod
     def mini(cls, **changes: Any) -> DenoiserConfig:
         """A small one for CPUs: about 1 M parameters, a bounded history, the 53 ICT-FaceKit weights."""
-        small = dict(motion_dim=53, audio_dim=256, layers=4, heads=4, width=160, feedforward=320, history=24)
+        small = dict(motion_dim=53, audio_dim=256, layers=4, heads=4, width=128, feedforward=256, history=24)
         return cls(**{**small, "dropout": 0.0, **changes})
 
 

@@ -60,7 +60,7 @@ class Representation:
         return cls(np.zeros(dim), np.eye(dim), np.eye(dim), np.ones(dim))
 
     @classmethod
-    def fit(cls, weights: NDArray[np.floating], metric: Floats, *, floor: float = 0.02) -> Representation:
+    def fit(cls, weights: NDArray[np.floating], metric: Floats, *, floor: float = 0.01) -> Representation:
         """Principal components of motion under a metric, each scaled to unit variance.
 
         Args:

@@ -1,0 +1,235 @@
+"""Training data of the motion model: audio features beside blendshape weights, cached on disk.
+
+Utterances are joined to sessions of about half a minute with pauses between them, so that a crop can lie
+anywhere: within a sentence, across its start or end, or in silence. Each pass over the corpus gives one
+*variant*: another order, other pauses, and (but for the first) other rates, levels, rooms and noise. Features
+are encoded once per variant and kept as float16; the faces of a session are drawn several times, with another
+style and other blinks, brows and gazes, because one recording goes with many faces.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from facetalk.audio.augment import change_speed, spoil
+from facetalk.data.corpus import Utterance
+from facetalk.data.phones import Phone
+from facetalk.data.visemes import Style, curves
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.units import SAMPLE_RATE, frame_count
+
+Floats = NDArray[np.float32]
+_SESSION_S = 30.0
+_STYLE_RANGE = (0.9, 1.2)
+"""Jaw and lip factors: from relaxed to clear. Below this, open vowels hardly part the lips."""
+
+
+class Encoder(Protocol):
+    """What of :class:`facetalk.audio.AudioEncoder` is needed here."""
+
+    def features(self, samples: Floats, *, fps: float) -> object:
+        """(N,) 16 kHz -> (T, A) tensor."""
+
+
+@dataclasses.dataclass
+class Session:
+    """Joined utterances.
+
+    Attributes:
+        samples: (N,) 16 kHz mono.
+        phones: (symbol, start_s, end_s).
+        alphabet: of the phones.
+    """
+
+    samples: Floats
+    phones: list[Phone]
+    alphabet: str
+
+
+@dataclasses.dataclass
+class MotionData:
+    """Sessions as arrays.
+
+    Attributes:
+        features: per session (T, A) float16.
+        weights: per session (D, T, E) float16, D draws of the face.
+    """
+
+    features: list[NDArray[np.float16]]
+    weights: list[NDArray[np.float16]]
+
+    @property
+    def frames(self) -> int:
+        """Frames of audio features."""
+        return sum(len(part) for part in self.features)
+
+    def crop(self, rng: np.random.Generator, length: int) -> tuple[Floats, Floats]:
+        """A random stretch: features (length, A) and weights (length, E)."""
+        lengths = np.array([len(part) for part in self.features])
+        room = np.maximum(lengths - length + 1, 0)
+        session = int(rng.choice(len(room), p=room / room.sum()))
+        start = int(rng.integers(room[session]))
+        draw = int(rng.integers(len(self.weights[session])))
+        stop = start + length
+        return (
+            self.features[session][start:stop].astype(np.float32),
+            self.weights[session][draw, start:stop].astype(np.float32),
+        )
+
+
+def sessions(
+    utterances: Sequence[Utterance], rng: np.random.Generator, *, augment: bool
+) -> Iterator[Session]:
+    """Join utterances in random order, with pauses of 0.15 to 1.5 s.
+
+    Args:
+        utterances: at least one.
+        rng: source of order, pauses and augmentation.
+        augment: vary rate, level, colour, room and noise.
+    """
+    for alphabet in sorted({u.alphabet for u in utterances}):
+        group = [u for u in utterances if u.alphabet == alphabet]
+        parts: list[Floats] = []
+        phones: list[Phone] = []
+        clock = 0
+        for position in rng.permutation(len(group)):
+            pause = np.zeros(int(rng.uniform(0.15, 1.5) * SAMPLE_RATE), np.float32)
+            samples, spoken = _varied(group[position], rng) if augment else _plain(group[position])
+            offset = (clock + len(pause)) / SAMPLE_RATE
+            phones += [(s, a + offset, b + offset) for s, a, b in spoken]
+            parts += [pause, samples]
+            clock += len(pause) + len(samples)
+            if clock > _SESSION_S * SAMPLE_RATE:
+                yield _finish(parts, phones, alphabet, rng, augment)
+                parts, phones, clock = [], [], 0
+        if parts:
+            yield _finish(parts, phones, alphabet, rng, augment)
+
+
+def build(
+    utterances: Sequence[Utterance],
+    encoder: Encoder,
+    cache: Path,
+    *,
+    fps: float,
+    variants: int,
+    draws: int,
+    seed: int,
+    augment: bool = True,
+    keep_going: Callable[[], bool] = lambda: True,
+) -> MotionData:
+    """Encode a corpus, or read what an earlier run encoded.
+
+    Args:
+        utterances: the corpus, or a split of it.
+        encoder: the frozen audio encoder.
+        cache: folder for the arrays, one file per variant; made if missing.
+        fps: motion frame rate.
+        variants: passes over the corpus.
+        draws: faces per session.
+        seed: seed of everything random here.
+        augment: vary the sound of all variants but the first.
+        keep_going: asked before each variant but the first; False stops early.
+
+    Raises:
+        InputError: there are no utterances.
+    """
+    if not utterances:
+        raise InputError("the corpus has no utterances for this split; make one with `facetalk data speech`")
+    cache.mkdir(parents=True, exist_ok=True)
+    data = MotionData([], [])
+    for variant in range(variants):
+        name = _key(utterances, encoder, fps, draws, seed, variant, augment)
+        file = cache / f"variant{variant}-{name}.npz"
+        if not file.is_file():
+            if variant and not keep_going():
+                break
+            rng = np.random.default_rng((seed, variant))
+            noisy = augment and variant > 0
+            _encode(utterances, encoder, file, fps=fps, draws=draws, rng=rng, augment=noisy)
+        with np.load(file, allow_pickle=False) as archive:
+            cuts = np.cumsum(archive["lengths"])[:-1]
+            data.features += np.split(archive["features"], cuts)
+            data.weights += np.split(archive["weights"], cuts, axis=1)
+    return data
+
+
+def _encode(
+    utterances: Sequence[Utterance],
+    encoder: Encoder,
+    file: Path,
+    *,
+    fps: float,
+    draws: int,
+    rng: np.random.Generator,
+    augment: bool,
+) -> None:
+    features, weights = [], []
+    total = sum(u.seconds for u in utterances)
+    bar = tqdm(total=round(total), desc=file.stem, unit="s", disable=not sys.stderr.isatty(), mininterval=1.0)
+    with bar:
+        for session in sessions(utterances, rng, augment=augment):
+            count = frame_count(len(session.samples), fps)
+            duration = count / fps
+            faces = []
+            for _ in range(draws):
+                style = Style(float(rng.uniform(*_STYLE_RANGE)), float(rng.uniform(*_STYLE_RANGE)))
+                phones, alphabet = session.phones, session.alphabet
+                faces.append(curves(phones, duration, fps, alphabet=alphabet, rng=rng, style=style))
+            weights.append(np.stack(faces).astype(np.float16))
+            heard = np.asarray(encoder.features(session.samples, fps=fps))
+            features.append(heard.astype(np.float16))
+            bar.update(round(len(session.samples) / SAMPLE_RATE))
+    lengths = np.array([len(part) for part in features])
+    with atomic_path(file) as temporary:
+        np.savez(
+            temporary,
+            lengths=lengths,
+            features=np.concatenate(features),
+            weights=np.concatenate(weights, axis=1),
+        )
+
+
+def _key(utterances: Sequence[Utterance], encoder: Encoder, *settings: object) -> str:
+    """A name for the cache that changes with the corpus, the encoder's weights and the settings."""
+    digest = hashlib.sha256(json.dumps([[u.id, u.phones] for u in utterances]).encode())
+    probe = np.random.default_rng(0).normal(0.0, 0.1, SAMPLE_RATE).astype(np.float32)
+    digest.update(np.asarray(encoder.features(probe, fps=25.0)).round(2).tobytes())
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()[:12]
+
+
+def _plain(utterance: Utterance) -> tuple[Floats, list[Phone]]:
+    return utterance.samples(), utterance.phones
+
+
+def _varied(utterance: Utterance, rng: np.random.Generator) -> tuple[Floats, list[Phone]]:
+    """Another rate and pitch (by resampling, so the phone times scale) and level."""
+    rate = float(rng.uniform(0.87, 1.15))
+    samples = change_speed(utterance.samples(), rate)
+    samples = samples * np.float32(10.0 ** rng.uniform(-0.4, 0.0))
+    return samples, [(s, a / rate, b / rate) for s, a, b in utterance.phones]
+
+
+def _finish(
+    parts: list[Floats], phones: list[Phone], alphabet: str, rng: np.random.Generator, augment: bool
+) -> Session:
+    """Join the parts; another microphone, room and noise, or the faint noise that all recordings have."""
+    samples: Floats = np.concatenate(parts)
+    if augment:
+        samples = spoil(samples, rng) * np.float32(0.1)
+    else:
+        level = float(np.sqrt(np.mean(samples**2)) + 1e-6)
+        samples = samples + rng.normal(0.0, 2e-3 * level, len(samples)).astype(np.float32)
+    return Session(np.clip(samples, -1.0, 1.0).astype(np.float32), phones, alphabet)
