@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from facetalk.audio import AudioEncoder, AudioReader, load_audio
+from facetalk.audio.encoder import Level
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
@@ -19,15 +20,13 @@ from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.models import ModelConfig, find_model
 from facetalk.motion import Motion
 from facetalk.nphm.head import HeadModel
-from facetalk.units import HEAD_UNIT_METRES, SAMPLE_RATE
+from facetalk.units import HEAD_UNIT_METRES
 
 Topology = Literal["fixed", "marching-cubes"]
 Audio = str | os.PathLike[str] | tuple[ArrayLike, int]
 
 RESOLUTION_RANGE = (16, 1024)
 """Grid points per axis that ``decode`` accepts; 1024^3 is what a box of a head can use (0.3 mm)."""
-
-_LONG_AUDIO_S = 120.0  # longer files are read and encoded block by block, so that memory stays bounded
 
 
 def pick_device(device: str) -> torch.device:
@@ -134,16 +133,12 @@ class FaceTalk:
             provenance["audio"] = os.path.basename(os.fspath(audio))
         return Motion(np.asarray(expressions), self.config.fps, code, provenance)
 
-    def _features(self, audio: Audio) -> torch.Tensor:
-        fps = self.config.fps
-        if isinstance(audio, str | os.PathLike):
-            reader = AudioReader(audio)
-            if reader.duration is None or reader.duration > _LONG_AUDIO_S:
-                return self.audio_encoder.stream(reader, fps=fps)
-        samples = load_audio(audio)
-        if len(samples) > _LONG_AUDIO_S * SAMPLE_RATE:
-            return self.audio_encoder.stream([samples], fps=fps)
-        return self.audio_encoder.features(samples, fps=fps)
+    def _features(self, audio: Audio) -> Iterator[torch.Tensor]:
+        """Audio features piece by piece, so that the length of a recording does not bound what fits in memory."""
+        blocks: Iterable[NDArray[np.float32]]
+        blocks = AudioReader(audio) if isinstance(audio, str | os.PathLike) else [load_audio(audio)]
+        level = Level.of(blocks) if self.audio_encoder.normalize else None
+        return self.audio_encoder.stream(blocks, self.config.fps, level=level)
 
     def decode(
         self,

@@ -1,0 +1,161 @@
+"""Whatever a person gives: one line that says what was wrong, status 2, and nothing half-written."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from facetalk.cli import VERBS, main
+from facetalk.models import find_model
+
+
+def fails(capsys, *words):
+    """Run the command line, expect a one-line error and status 2, and return the line."""
+    try:
+        status = main([str(word) for word in words])
+    except SystemExit as stop:  # argparse
+        status = stop.code
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if "error:" in line]
+    assert status == 2, err
+    assert len(lines) == 1 and "Traceback" not in err, err
+    return lines[0]
+
+
+@pytest.fixture
+def speech(tmp_path):
+    path = tmp_path / "speech.wav"
+    t = np.arange(16000) / 16000
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 200 * t) * np.sin(2 * np.pi * 3 * t), 16000)
+    return path
+
+
+def broken_audio(folder, kind):
+    path = folder / f"{kind}.wav"
+    if kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("this is not sound\n" * 50)
+    elif kind == "no-samples":
+        soundfile.write(path, np.zeros(0, np.float32), 16000)
+    elif kind == "nan":
+        soundfile.write(path, np.array([0, np.nan, 0.1] * 500, np.float32), 16000, subtype="FLOAT")
+    elif kind == "truncated":
+        soundfile.write(path, np.zeros(16000, np.float32), 16000)
+        path.write_bytes(path.read_bytes()[:20])
+    elif kind == "folder":
+        path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "no-samples", "nan", "truncated", "folder"])
+def test_audio_that_cannot_be_used(capsys, tmp_path, kind):
+    path = broken_audio(tmp_path, kind)
+    line = fails(capsys, "generate", path, "-o", tmp_path / "talk.glb")
+    assert path.name in line
+    assert not list(tmp_path.glob("*talk*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--steps", "0"], "steps"),
+        (["--steps", "-3"], "steps"),
+        (["--steps", "100000"], "steps"),
+        (["--steps", "many"], "steps"),
+        (["--resolution", "1"], "resolution"),
+        (["--resolution", "4096"], "resolution"),
+        (["--resolution", "4096", "--topology", "marching-cubes"], "resolution"),
+        (["--guidance", "nan"], "guidance"),
+        (["--guidance", "1e9"], "guidance"),
+        (["--seed", "-1"], "seed"),
+        (["--tolerance-mm", "0"], "tolerance"),
+        (["--identity", "nobody.npy"], "nobody.npy"),
+        (["--identity", "random:x"], "random:"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--device", "toaster"], "toaster"),
+        (["--model", "no-such-model"], "no-such-model"),
+        (["--topology", "cubes"], "topology"),
+    ],
+)
+def test_options_out_of_range(capsys, tmp_path, speech, options, says):
+    assert says in fails(capsys, "generate", speech, "-o", tmp_path / "talk.glb", *options)
+    assert not list(tmp_path.glob("*talk*"))
+
+
+def test_output_places_that_cannot_be(capsys, tmp_path, speech):
+    assert "does not exist" in fails(capsys, "generate", speech, "-o", tmp_path / "no" / "such" / "talk.glb")
+    assert ".xyz" in fails(capsys, "generate", speech, "-o", tmp_path / "talk.xyz")
+    (tmp_path / "taken.glb").mkdir()
+    assert "taken.glb" in fails(capsys, "generate", speech, "-o", tmp_path / "taken.glb")
+
+
+def test_full_device(capsys, speech):
+    """A device that is full refuses the first byte."""
+    line = fails(capsys, "generate", speech, "-o", "/dev/full/talk.glb")
+    assert "/dev/full" in line
+
+
+def test_model_folders_that_are_wrong(capsys, tmp_path, speech):
+    out = tmp_path / "talk.glb"
+    model = tmp_path / "model"
+    model.mkdir()
+    assert "config.json" in fails(capsys, "generate", speech, "-o", out, "--model", model)
+    (model / "config.json").write_text("{ broken")
+    assert "damaged" in fails(capsys, "generate", speech, "-o", out, "--model", model)
+    (model / "config.json").write_text('{"format": "something else"}')
+    assert "format" in fails(capsys, "generate", speech, "-o", out, "--model", model)
+
+
+@pytest.mark.parametrize("part", ["head", "audio", "motion"])
+@pytest.mark.parametrize("harm", ["missing", "cut", "noise"])
+def test_model_parts_that_are_damaged(capsys, tmp_path, speech, part, harm):
+    model = tmp_path / "model"
+    shutil.copytree(find_model("default").folder, model)
+    if harm == "missing":
+        shutil.rmtree(model / part)
+    for file in (model / part).glob("*.safetensors"):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2] if harm == "cut" else b"\xff" * 100)
+    line = fails(capsys, "generate", speech, "-o", tmp_path / "talk.glb", "--model", model)
+    assert str(model) in line
+    assert not list(tmp_path.glob("*talk*"))
+
+
+@pytest.mark.parametrize("words", [["dance"], [], ["render"], ["export", "none.safetensors", "-o", "talk.glb"]])
+def test_wrong_words(capsys, words):
+    if words:
+        fails(capsys, *words)
+    else:
+        assert main([]) == 2
+
+
+def test_files_of_another_kind(capsys, tmp_path, speech):
+    assert speech.name in fails(capsys, "render", speech, "-o", tmp_path / "talk.mp4")
+    assert "none.glb" in fails(capsys, "render", tmp_path / "none.glb", "-o", tmp_path / "talk.mp4")
+    assert speech.name in fails(capsys, "export", speech, "-o", tmp_path / "talk.glb")
+    assert speech.name in fails(capsys, "convert", speech, "-o", tmp_path / "nphm")
+    assert "manifest" in fails(capsys, "evaluate", tmp_path / "manifest.jsonl")
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_explains_itself(capsys, verb):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"facetalk {verb}" in capsys.readouterr().out
+
+
+def test_command_as_a_process(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "facetalk", "generate", "none.wav", "-o", str(tmp_path / "a.glb")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1, run.stderr

@@ -1,0 +1,98 @@
+"""The built-in model, end to end."""
+
+import numpy as np
+import pytest
+import soundfile
+
+import facetalk
+from facetalk.units import frame_count
+
+
+@pytest.fixture(scope="module")
+def model():
+    return facetalk.FaceTalk.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def talk(model):
+    rng = np.random.default_rng(0)
+    t = np.arange(2 * 16000) / 16000
+    buzz = np.sign(np.sin(2 * np.pi * 140 * t)) * (np.sin(2 * np.pi * 2 * t) > 0) * 0.2
+    return model.generate((buzz + 0.002 * rng.standard_normal(len(t)), 16000), seed=3)
+
+
+def test_motion_fits_the_clip(model, talk):
+    assert talk.expressions.shape == (frame_count(2 * 16000, 25), model.head.expression_dim)
+    assert talk.expressions.dtype == np.float32 and np.isfinite(talk.expressions).all()
+    assert talk.provenance["seed"] == 3
+    assert np.ptp(talk.expressions, axis=0).max() > 0.05, "the face does not move"
+
+
+def test_seed_decides(model):
+    sound = (np.random.default_rng(1).standard_normal(8000) * 0.05, 16000)
+    one, same, other = (model.generate(sound, seed=s).expressions for s in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 1e-4
+
+
+def test_file_and_samples_agree(model, tmp_path):
+    samples = (np.random.default_rng(2).standard_normal(24000) * 0.05).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    one = model.generate(tmp_path / "a.wav", seed=0).expressions
+    np.testing.assert_allclose(one, model.generate((samples, 16000), seed=0).expressions, atol=1e-5)
+
+
+def test_fixed_topology(model, talk):
+    meshes = model.decode(talk)
+    assert len(meshes) == len(talk)
+    first, last = next(iter(meshes)), meshes[len(talk) - 1]
+    assert first.faces is last.faces or np.array_equal(first.faces, last.faces)
+    height = np.ptp(first.vertices[:, 1])
+    assert 0.15 < height < 0.45, f"a head in metres, got {height} m"
+    np.testing.assert_allclose(np.linalg.norm(first.normals, axis=1), 1.0, atol=1e-3)
+    assert first.colors is not None and first.colors.shape == first.vertices.shape
+
+
+def test_topologies_agree(model, talk):
+    """The extraction of the backward field and the carried canonical mesh are the same head."""
+    from scipy.spatial import cKDTree
+
+    frame = talk[20:21]
+    fixed = next(iter(model.decode(frame)))
+    cubes = next(iter(model.decode(frame, topology="marching-cubes", resolution=96)))
+    distance = cKDTree(fixed.vertices).query(cubes.vertices)[0] * 1000
+    assert np.median(distance) < 3.0, f"median distance {np.median(distance):.2f} mm"
+
+
+def test_landmarks_lie_on_the_carried_mesh(model, talk):
+    from scipy.spatial import cKDTree
+
+    points = model.landmarks(talk)
+    assert points.shape == (len(talk), 68, 3) and points.dtype == np.float32
+    mesh = model.decode(talk)[10]
+    assert cKDTree(mesh.vertices).query(points[10])[0].max() * 1000 < 5.0
+
+
+def test_identities_differ(model, talk):
+    coefficients = np.zeros(100)
+    coefficients[0] = 1.5
+    code = model.head.encode_identity(coefficients)
+    other = facetalk.Motion(talk.expressions, talk.fps, code)
+    moved = np.abs(model.landmarks(other) - model.landmarks(talk)).max() * 1000
+    assert moved > 1.0, "the identity code does nothing"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda m, t: m.decode(t, resolution=4096), "resolution"),
+        (lambda m, t: m.decode(t, topology="spheres"), "topology"),
+        (lambda m, t: m.decode(facetalk.Motion(np.zeros((2, 7)))), "7 values"),
+        (lambda m, t: m.landmarks(facetalk.Motion(t.expressions, 25, np.zeros(5))), "identity"),
+        (lambda m, t: m.generate((np.zeros(0), 16000)), "sample"),
+        (lambda m, t: m.generate((np.zeros(16000), 16000), steps=0), "steps"),
+    ],
+)
+def test_bad_calls(model, talk, call, says):
+    with pytest.raises(facetalk.InputError, match=says):
+        call(model, talk)
