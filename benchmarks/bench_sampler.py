@@ -1,0 +1,75 @@
+"""Sampling a 10 s clip: ours beside the loop of ``diffusers`` with the same network.
+
+    pytest benchmarks/bench_sampler.py --benchmark-columns=median,iqr --benchmark-group-by=group
+
+The peer is what one writes with ``diffusers``: ``DDIMScheduler``, and at every step the network for the audio
+and for the null condition, the audio terms computed anew. Both give the same motion (checked before timing).
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation, frame_noise
+
+diffusers = pytest.importorskip("diffusers")
+FRAMES, GUIDANCE = 250, 1.5
+PRESETS = {
+    "mini": DenoiserConfig.mini(motion_dim=32, audio_dim=192),
+    "paper": DenoiserConfig.paper(),
+}
+
+
+def make(preset: str) -> tuple[MotionModel, torch.Tensor]:
+    torch.manual_seed(0)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    config = PRESETS[preset]
+    dim = config.motion_dim
+    model = MotionModel(
+        Denoiser(config), Representation.identity(dim), expression_names=[f"e{i}" for i in range(dim)]
+    )
+    return model, torch.randn(FRAMES, config.audio_dim)
+
+
+def ours(model: MotionModel, features: torch.Tensor, steps: int) -> np.ndarray:
+    return model.sample(features, steps=steps, guidance=GUIDANCE, seed=0)
+
+
+@torch.inference_mode()
+def peer(model: MotionModel, features: torch.Tensor, steps: int) -> np.ndarray:
+    net = model.denoiser
+    scheduler = diffusers.DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="sample",
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+    scheduler.set_timesteps(steps)
+    sample = torch.from_numpy(frame_noise(0, 0, 0, FRAMES, net.config.motion_dim))[None]
+    null = torch.tensor([True])
+    for timestep in scheduler.timesteps:
+        with_audio, _ = net(sample, timestep[None], net.condition(features[None]))
+        without, _ = net(sample, timestep[None], net.condition(features[None], drop=null))
+        clean = GUIDANCE * with_audio + (1.0 - GUIDANCE) * without
+        sample = scheduler.step(clean, timestep, sample).prev_sample
+    return sample[0].clip(0.0, 1.0).numpy()
+
+
+@pytest.mark.parametrize("who", ["ours", "diffusers"])
+@pytest.mark.parametrize("steps", [1, 8, 25, 100])
+@pytest.mark.parametrize("preset", ["mini", "paper"])
+def test_ten_seconds(benchmark: BenchmarkFixture, preset: str, steps: int, who: str) -> None:
+    if preset == "paper" and steps > 25:
+        pytest.skip("extrapolates from 25 steps")
+    benchmark.group = f"{preset}, {steps} steps"
+    model, features = make(preset)
+    if steps == 8:
+        np.testing.assert_allclose(ours(model, features, 8), peer(model, features, 8), atol=1e-3)
+    run = ours if who == "ours" else peer
+    benchmark.extra_info["clip_s"] = FRAMES / 25.0
+    benchmark.pedantic(run, args=(model, features, steps), rounds=3 if steps > 8 else 5, warmup_rounds=1)

@@ -1,0 +1,109 @@
+"""Lip figures on motions whose answers are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facetalk.metrics.lips import LipFigures, frames_of, kind_of, lip_gap, measure, mouth_deviation
+
+FPS = 25.0
+
+
+def face(gaps_mm: np.ndarray) -> np.ndarray:
+    """(T,) gaps -> (T, 68, 3) landmarks whose lower inner lip hangs that far under the upper one."""
+    rng = np.random.default_rng(0)
+    points = np.repeat(rng.normal(size=(1, 68, 3)) * 0.05, len(gaps_mm), axis=0)
+    for upper, lower in ((61, 67), (62, 66), (63, 65)):
+        points[:, lower, 1] = points[:, upper, 1] - np.asarray(gaps_mm) / 1000.0
+    return points
+
+
+def test_gap_is_the_mean_vertical_distance_of_the_three_pairs() -> None:
+    points = face(np.array([0.0, 3.0]))
+    np.testing.assert_allclose(lip_gap(points), [0.0, 3.0], atol=1e-9)
+    points[1, 66, 1] -= 0.006
+    np.testing.assert_allclose(lip_gap(points)[1], 5.0)
+    points[1, 66, 0] += 1.0  # sideways does not count
+    np.testing.assert_allclose(lip_gap(points)[1], 5.0)
+
+
+def test_lips_that_passed_through_each_other_are_not_closed() -> None:
+    np.testing.assert_allclose(lip_gap(face(np.array([-4.0]))), [4.0])
+
+
+def test_wrong_shape_is_named() -> None:
+    with pytest.raises(ValueError, match=r"\(T, 68, 3\)"):
+        lip_gap(np.zeros((5, 51, 3)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(start=st.floats(0, 10), length=st.floats(0, 0.5), margin=st.sampled_from([0.0, 0.04]))
+def test_frames_are_those_whose_centre_lies_in_the_interval(
+    start: float, length: float, margin: float
+) -> None:
+    count = 300
+    got = frames_of(start, start + length, FPS, count, margin)
+    centres = (np.arange(count) + 0.5) / FPS
+    inside = np.flatnonzero((centres >= start - margin - 1e-9) & (centres <= start + length + margin + 1e-9))
+    if len(inside):
+        assert (got.start, got.stop) == (inside[0], inside[-1] + 1)
+    else:
+        assert got.stop - got.start == 1
+        assert abs(centres[got.start] - (start + length / 2)) <= 0.5 / FPS + 1e-9
+
+
+def test_frames_stay_within_the_clip() -> None:
+    assert frames_of(50.0, 51.0, FPS, 10) == slice(9, 10)
+    assert frames_of(-3.0, -2.0, FPS, 10) == slice(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "alphabet", "kind"),
+    [
+        ("P", "arpabet", "bilabial"), ("B", "arpabet", "bilabial"), ("M", "arpabet", "bilabial"),
+        ("AA1", "arpabet", "open"), ("AE0", "arpabet", "open"), ("AY1", "arpabet", "open"),
+        ("IY1", "arpabet", None), ("UW0", "arpabet", None), ("S", "arpabet", None),
+        ("F", "arpabet", "labiodental"), ("V", "arpabet", "labiodental"), ("SIL", "arpabet", "silence"),
+        ("p", "ipa", "bilabial"), ("m", "ipa", "bilabial"), ("v", "ipa", "labiodental"), ("i", "ipa", None),
+        ("a", "ipa", "open"), ("", "ipa", "silence"),
+    ],
+)  # fmt: skip
+def test_phones_are_sorted_by_what_the_lips_must_do(symbol: str, alphabet: str, kind: str | None) -> None:
+    assert kind_of(symbol, alphabet) == kind
+
+
+def test_measure_counts_closures_openings_and_silence() -> None:
+    gaps = np.full(100, 3.0)
+    gaps[10] = 0.4  # within the first P
+    gaps[29] = 0.4  # one frame before the second, within its margin
+    gaps[60:70] = 9.0
+    gaps[80:] = 0.8
+    landmarks = face(gaps)
+    rest = face(np.array([0.8]))[0]
+    phones = [("P", 0.40, 0.48), ("P", 1.20, 1.28), ("M", 2.0, 2.08), ("AA1", 2.4, 2.8), ("F", 2.9, 3.0),
+              ("SIL", 3.0, 4.0), ("SIL", 0.0, 0.2)]  # fmt: skip
+    figures = measure(landmarks, rest, phones, fps=FPS)
+    np.testing.assert_allclose(figures.bilabial, [0.4, 0.4, 3.0])
+    np.testing.assert_allclose(figures.opened, [9.0])
+    np.testing.assert_allclose(figures.labiodental, [3.0])
+    summary = figures.summary()
+    assert summary["closed"] == pytest.approx(2 / 3)
+    assert summary["silent_frames"] == 17  # 3.15 to 3.85 s; the short silence does not count
+    assert summary["silent_gap_mm"] == pytest.approx(0.8)
+    assert summary["silent_deviation_mm"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_deviation_is_a_distance_of_mouth_landmarks_alone() -> None:
+    rest = face(np.array([1.0]))[0]
+    moved = np.repeat(rest[None], 2, 0)
+    moved[1, 48:68, 2] += 0.002
+    moved[1, :48] += 1.0
+    np.testing.assert_allclose(mouth_deviation(moved, rest), [0.0, 2.0], atol=1e-9)
+
+
+def test_nothing_measured_is_not_a_number() -> None:
+    summary = LipFigures().summary()
+    assert summary["bilabials"] == 0 and summary["closed"] is None and summary["open_gap_mm"] is None
