@@ -1,7 +1,240 @@
+#include "cpu/field.h"
+
+#include <pybind11/stl.h>
+
+#include <limits>
+#include <optional>
+
+#include "core/field_pack.h"
 #include "python/bindings.h"
+#include "python/dlpack.h"
+
+namespace py = pybind11;
 
 namespace facetalk::python {
+namespace {
 
-void bind_field(pybind11::module_&) {}
+// Borrowed arrays of one call, kept until it ends.
+class Borrowed {
+ public:
+  TensorView take(py::handle object, const std::string& name, std::initializer_list<int64_t> shape) {
+    names_.push_back(std::make_unique<std::string>(name));
+    inputs_.push_back(Input::from(object, names_.back()->c_str()).require(DType::kFloat32, shape));
+    return inputs_.back().view();
+  }
+
+  // [(hidden or None, coords or None), ...]
+  std::vector<FieldLayerSource> layers(const py::list& list, const std::string& network) {
+    std::vector<FieldLayerSource> out;
+    for (py::handle item : list) {
+      const auto pair = item.cast<py::tuple>();
+      const std::string name = network + " layer " + std::to_string(out.size());
+      FieldLayerSource layer;
+      if (!pair[0].is_none()) layer.hidden = take(pair[0], name + " hidden", {-1, -1, -1});
+      if (!pair[1].is_none()) layer.coords = take(pair[1], name + " coords", {-1, -1, -1});
+      out.push_back(layer);
+    }
+    return out;
+  }
+
+  std::vector<TensorView> biases(const py::list& list, const std::string& network) {
+    std::vector<TensorView> out;
+    for (py::handle item : list) {
+      out.push_back(take(item, network + " layer " + std::to_string(out.size()) + " bias", {-1, -1}));
+    }
+    return out;
+  }
+
+ private:
+  std::vector<std::unique_ptr<std::string>> names_;
+  std::vector<Input> inputs_;
+};
+
+FieldBlending blending_from(const std::string& name) {
+  if (name == "nphm") return FieldBlending::kNphm;
+  if (name == "mononphm") return FieldBlending::kMonoNphm;
+  throw ArgumentError("blending", "nphm or mononphm", "'" + name + "'");
+}
+
+class Field {
+ public:
+  Field(const FieldSource& source, SimdLevel level)
+      : kernels_(cpu::field_kernels(level)), level_(level), packed_(source, kernels_.panel) {}
+
+  cpu::FieldRunner runner() const { return {&packed_.model(), &kernels_}; }
+  const FieldModel& model() const { return packed_.model(); }
+  const PackedField& packed() const { return packed_; }
+  const char* simd() const { return name_of(level_); }
+
+ private:
+  const cpu::FieldKernels& kernels_;
+  SimdLevel level_;
+  PackedField packed_;
+};
+
+// The frames of a call: biases packed, smoothing read.
+struct Frames {
+  std::vector<float> biases;
+  std::optional<FieldSmoothing> smoothing;
+  cpu::FieldFrames view;
+};
+
+using SmoothingTuple = std::tuple<std::array<float, 3>, std::array<float, 3>, float, float>;
+
+void read_frames(const Field& field, const py::object& biases, const std::optional<SmoothingTuple>& smoothing,
+                 Frames& frames) {
+  if (!biases.is_none()) {
+    Borrowed borrowed;
+    frames.biases = field.packed().frame_biases(borrowed.biases(biases.cast<py::list>(), "deformation"));
+    frames.view.count = static_cast<int64_t>(frames.biases.size()) / field.model().deformation.bias_count;
+    // An empty vector has no address; no frames are still not the canonical frame.
+    static const float kNone = 0.0f;
+    frames.view.biases = frames.biases.empty() ? &kNone : frames.biases.data();
+  }
+  if (smoothing) {
+    FieldSmoothing s;
+    for (int c = 0; c < 3; ++c) {
+      s.centre[c] = std::get<0>(*smoothing)[c];
+      s.inverse_sigma[c] = std::get<1>(*smoothing)[c];
+    }
+    s.scale = std::get<2>(*smoothing);
+    s.shift = std::get<3>(*smoothing);
+    frames.smoothing = s;
+    frames.view.smoothing = &*frames.smoothing;
+  }
+}
+
+cpu::Lattice read_lattice(const std::array<std::vector<float>, 3>& axes) {
+  cpu::Lattice lattice;
+  for (int a = 0; a < 3; ++a) {
+    if (axes[a].empty()) throw ArgumentError("axes", "at least one sample along every axis", "none");
+    lattice.axis[a] = axes[a];
+  }
+  return lattice;
+}
+
+py::dict query(const Field& field, py::handle points, const py::object& biases,
+               const std::optional<SmoothingTuple>& smoothing, bool want_sdf, bool want_raw, bool want_gradient,
+               bool want_offsets, bool want_jacobian) {
+  Frames frames;
+  read_frames(field, biases, smoothing, frames);
+  const Input input = Input::from(points, "points").require(DType::kFloat32, {-1, -1});
+  const int64_t n = input.size(0), coords = input.size(1), made = field.model().deformation.outputs;
+  const bool deforms = frames.view.biases != nullptr;
+  if (coords != 3 && (deforms || coords != field.model().identity.coords)) {
+    throw ArgumentError("points", "shape (N, 3)", "shape " + input.view().shape_text());
+  }
+  if (!deforms && (want_offsets || want_jacobian)) throw ArgumentError("biases", "frames to deform by", "None");
+  const int64_t count = frames.view.count;
+  const int64_t tangents = deforms ? 3 : coords;
+  std::map<std::string, Array> arrays;
+  cpu::FieldOutputs out;
+  auto add = [&](bool wanted, const char* name, Array array) {
+    if (!wanted) return static_cast<float*>(nullptr);
+    float* data = array.view.as<float>();
+    arrays.emplace(name, std::move(array));
+    return data;
+  };
+  out.sdf = add(want_sdf, "sdf", Array::make<float>({count, want_sdf ? n : 0}));
+  out.raw_sdf = add(want_raw, "raw_sdf", Array::make<float>({count, want_raw ? n : 0}));
+  out.gradient = add(want_gradient, "gradient", Array::make<float>({count, want_gradient ? n : 0, tangents}));
+  out.offsets = add(want_offsets, "offsets", Array::make<float>({count, want_offsets ? n : 0, made}));
+  out.jacobian = add(want_jacobian, "jacobian", Array::make<float>({count, want_jacobian ? n : 0, made, 3}));
+  {
+    py::gil_scoped_release release;
+    cpu::field_query(field.runner(), frames.view, input.as<float>(), n, static_cast<int>(coords), out);
+  }
+  py::dict result;
+  for (auto& [name, array] : arrays) result[name.c_str()] = py::cast(std::move(array));
+  return result;
+}
+
+Array grid(const Field& field, const std::array<std::vector<float>, 3>& axes, const py::object& biases,
+           const std::optional<SmoothingTuple>& smoothing) {
+  Frames frames;
+  read_frames(field, biases, smoothing, frames);
+  const cpu::Lattice lattice = read_lattice(axes);
+  Array out = Array::make<float>({frames.view.count, static_cast<int64_t>(lattice.axis[0].size()),
+                                  static_cast<int64_t>(lattice.axis[1].size()),
+                                  static_cast<int64_t>(lattice.axis[2].size())});
+  py::gil_scoped_release release;
+  cpu::field_grid(field.runner(), frames.view, lattice, out.view.as<float>());
+  return out;
+}
+
+py::tuple band(const Field& field, const std::array<std::vector<float>, 3>& axes, const py::object& biases,
+               const std::optional<SmoothingTuple>& smoothing, int spacing, float lipschitz) {
+  Frames frames;
+  read_frames(field, biases, smoothing, frames);
+  if (frames.view.count != 1) throw ArgumentError("biases", "one frame", std::to_string(frames.view.count));
+  if (spacing < 1 || (spacing & (spacing - 1)) != 0) {
+    throw ArgumentError("spacing", "a power of two", std::to_string(spacing));
+  }
+  const cpu::Lattice lattice = read_lattice(axes);
+  Array out = Array::make<float>({static_cast<int64_t>(lattice.axis[0].size()),
+                                  static_cast<int64_t>(lattice.axis[1].size()),
+                                  static_cast<int64_t>(lattice.axis[2].size())});
+  int64_t evaluated = 0;
+  {
+    py::gil_scoped_release release;
+    evaluated = cpu::field_band(field.runner(), frames.view, lattice, spacing, lipschitz, out.view.as<float>());
+  }
+  return py::make_tuple(py::cast(std::move(out)), evaluated);
+}
+
+py::tuple invert(const Field& field, py::handle targets, const py::object& biases,
+                 const std::optional<SmoothingTuple>& smoothing, float tolerance, int iterations) {
+  Frames frames;
+  read_frames(field, biases, smoothing, frames);
+  if (!frames.view.biases) throw ArgumentError("biases", "frames to invert", "None");
+  const Input input = Input::from(targets, "targets").require(DType::kFloat32, {-1, 3});
+  const int64_t n = input.size(0);
+  Array positions = Array::make<float>({frames.view.count, n, 3});
+  Array residuals = Array::make<float>({frames.view.count, n});
+  {
+    py::gil_scoped_release release;
+    cpu::field_invert(field.runner(), frames.view, input.as<float>(), n, {tolerance, iterations},
+                      positions.view.as<float>(), residuals.view.as<float>());
+  }
+  return py::make_tuple(py::cast(std::move(positions)), py::cast(std::move(residuals)));
+}
+
+}  // namespace
+
+void bind_field(py::module_& module) {
+  py::class_<Field>(module, "Field", "A neural head field whose identity is bound; facetalk.ops.field wraps it.")
+      .def(py::init([](const py::list& identity, const py::list& identity_bias, py::handle anchors,
+                       const std::vector<int>& member_set, const std::vector<float>& mirror,
+                       const py::object& deformation, const std::string& blending, int neighbours, float blend_std,
+                       float cut) {
+             Borrowed borrowed;
+             FieldSource source;
+             source.identity = borrowed.layers(identity, "identity");
+             source.identity_bias = borrowed.biases(identity_bias, "identity");
+             source.anchors = borrowed.take(anchors, "anchors", {-1, 3});
+             source.member_set = member_set;
+             source.mirror = mirror;
+             if (!deformation.is_none()) source.deformation = borrowed.layers(deformation.cast<py::list>(), "deformation");
+             source.blending = blending_from(blending);
+             source.neighbours = neighbours;
+             source.blend_std = blend_std;
+             source.cut = cut;
+             return std::make_unique<Field>(source, simd_level());
+           }),
+           py::kw_only(), py::arg("identity"), py::arg("identity_bias"), py::arg("anchors"), py::arg("member_set"),
+           py::arg("mirror"), py::arg("deformation") = py::none(), py::arg("blending") = "nphm",
+           py::arg("neighbours") = 0, py::arg("blend_std") = 0.0f,
+           py::arg("cut") = std::numeric_limits<float>::infinity())
+      .def_property_readonly("simd", &Field::simd)
+      .def("query", &query, py::arg("points"), py::arg("biases") = py::none(), py::kw_only(),
+           py::arg("smoothing") = py::none(), py::arg("sdf") = true, py::arg("raw_sdf") = false,
+           py::arg("gradient") = false, py::arg("offsets") = false, py::arg("jacobian") = false)
+      .def("grid", &grid, py::arg("axes"), py::arg("biases") = py::none(), py::kw_only(),
+           py::arg("smoothing") = py::none())
+      .def("band", &band, py::arg("axes"), py::arg("biases") = py::none(), py::kw_only(),
+           py::arg("smoothing") = py::none(), py::arg("spacing") = 16, py::arg("lipschitz") = 1.5f)
+      .def("invert", &invert, py::arg("targets"), py::arg("biases"), py::kw_only(), py::arg("smoothing") = py::none(),
+           py::arg("tolerance") = 2e-6f, py::arg("iterations") = 30);
+}
 
 }  // namespace facetalk::python

@@ -1,0 +1,301 @@
+"""Reading head models: the package's own folders, official checkpoint files, and dictionaries of tensors.
+
+Every dimension comes from the shapes of the tensors; the official YAML files are known to contradict them. What shapes
+cannot tell (MonoNPHM's number of neighbours and blending constant, and for a model without deformation its number of
+hyper-coordinates) comes from the configuration. Nothing but tensors is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from facetalk.errors import InputError
+from facetalk.nphm.model import NPHM
+from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, Family, IdentityConfig, IdentityNetwork
+
+# Values of the released MonoNPHM configuration.
+DEFAULT_NEIGHBOURS = 12
+DEFAULT_BLEND_STD = 3.75
+DEFAULT_HYPER = 2
+
+_ENSEMBLE = {"nphm": "ensembled_deep_sdf", "mononphm": "deepSDFensemble"}
+_IDENTITY_KEYS = ("identity", "id_decoder")
+_DEFORMATION_KEYS = ("deformation", "ex_decoder")
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
+    """Load a neural parametric head model.
+
+    Args:
+        source: one of
+            a folder with ``identity.safetensors``, ``deformation.safetensors`` (may be missing), ``config.json`` (may
+            be missing) and the mean anchors: tensor ``anchors_mean`` of ``anchors.safetensors`` or
+            ``golden.safetensors``, or ``anchors.npy``;
+            an official ``.pt``/``.pth``/``.safetensors`` file with the mean anchors in an ``anchors*.npy`` beside it;
+            ``{"identity": ..., "deformation": ... or None, "anchors": (K, 3), "config": {...}}`` with state dicts or
+            paths of files. ``config`` may hold ``nneigh``, ``blend_std`` and ``n_hyper``.
+        family: "nphm" or "mononphm".
+
+    Returns:
+        the model, float32, in evaluation mode, parameters frozen.
+
+    Raises:
+        InputError: a file is missing or corrupt, or a tensor is missing, has the wrong shape or is not finite; the
+            message names it.
+    """
+    if family not in _ENSEMBLE:
+        raise InputError(f"unknown model family {family!r}; choose nphm or mononphm")
+    if isinstance(source, Mapping):
+        where, parts = "the model given", dict(source)
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        where, parts = str(path), _read_folder(path) if path.is_dir() else _read_official(path)
+    else:
+        raise InputError(f"a model is a folder, a file or a dictionary, got {type(source).__name__}")
+    identity = _state(parts.get("identity"), "identity", where)
+    deformation = None
+    if parts.get("deformation") is not None:
+        deformation = _state(parts["deformation"], "deformation", where)
+    config = dict(parts.get("config") or {})
+    if parts.get("anchors") is None:
+        raise InputError(f"{where}: the mean anchors are missing; they are not part of official state dicts, "
+                         f"give them as anchors.npy (K, 3) beside the model")  # fmt: skip
+    anchors = _anchors(parts["anchors"], where)
+    identity_config, deformation_config = _configs(identity, deformation, anchors, config, family, where)
+    network = IdentityNetwork(identity_config, anchors)
+    _fill(network, identity, f"{where}: identity")
+    if deformation_config is None or deformation is None:
+        return NPHM(network, None)
+    mover = DeformationNetwork(deformation_config)
+    _fill(mover, deformation, f"{where}: deformation")
+    return NPHM(network, mover)
+
+
+def _read_folder(path: Path) -> dict[str, Any]:
+    if not (path / "identity.safetensors").exists():
+        raise InputError(f"{path}: identity.safetensors is missing; a model folder has identity.safetensors, "
+                         f"deformation.safetensors, config.json and anchors.npy")  # fmt: skip
+    parts: dict[str, Any] = {"identity": _read_tensors(path / "identity.safetensors")}
+    if (path / "deformation.safetensors").exists():
+        parts["deformation"] = _read_tensors(path / "deformation.safetensors")
+    if (path / "config.json").exists():
+        try:
+            parts["config"] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path / 'config.json'}: not readable as JSON ({_line(error)})") from error
+        if not isinstance(parts["config"], dict):
+            raise InputError(f"{path / 'config.json'}: expected a JSON object of settings")
+    for name in ("anchors.safetensors", "golden.safetensors"):
+        if (path / name).exists() and "anchors" not in parts:
+            tensors = _read_tensors(path / name)
+            if "anchors_mean" in tensors:
+                parts["anchors"] = tensors["anchors_mean"]
+    if "anchors" not in parts and (path / "anchors.npy").exists():
+        parts["anchors"] = _read_npy(path / "anchors.npy")
+    return parts
+
+
+def _read_official(path: Path) -> dict[str, Any]:
+    """One file: MonoNPHM's (id_decoder, ex_decoder), a merged file, or a single NPHM network."""
+    tensors = _read_tensors(path)
+    parts: dict[str, Any] = {}
+    for name, keys in (("identity", _IDENTITY_KEYS), ("deformation", _DEFORMATION_KEYS)):
+        for key in keys:
+            if isinstance(tensors.get(key), Mapping):
+                parts[name] = tensors[key]
+            inside = {k.removeprefix(key + "."): v for k, v in tensors.items() if k.startswith(key + ".")}
+            if inside:
+                parts[name] = inside
+    if "identity" not in parts:
+        parts["identity"] = tensors.get("decoder_state_dict", tensors)
+        state = _strip(parts["identity"])
+        if any(k.startswith("defDeepSDF.") for k in state) and any(k.startswith("mlp_pos.") for k in state):
+            parts["deformation"] = parts["identity"]
+    if isinstance(tensors.get("anchors_mean"), Tensor):
+        parts["anchors"] = tensors["anchors_mean"]
+    else:
+        beside = sorted(path.parent.glob("anchors*.npy"))
+        if len(beside) == 1:
+            parts["anchors"] = _read_npy(beside[0])
+        elif beside:
+            names = ", ".join(p.name for p in beside)
+            raise InputError(f"{path.parent}: several anchor files ({names}); keep the one that belongs to {path.name}")
+    return parts
+
+
+def _read_tensors(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(str(path)))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError,
+            KeyError, AttributeError, IndexError, TypeError) as error:  # fmt: skip
+        raise InputError(f"{path}: not a readable checkpoint, perhaps cut off or corrupt ({_line(error)})") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
+    return dict(content)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a readable .npy file ({_line(error)})") from error
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def _strip(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Names without the prefix that torch's data-parallel wrapper adds."""
+    return {str(k).removeprefix("module."): v for k, v in state.items()}
+
+
+def _state(value: Any, name: str, where: str) -> dict[str, Tensor]:
+    if isinstance(value, (str, os.PathLike)):
+        value = _read_tensors(Path(value))
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: the {name} network is missing")
+    value = value.get("decoder_state_dict", value)
+    state: dict[str, Tensor] = {}
+    for key, tensor in _strip(value).items():
+        if isinstance(tensor, np.ndarray):
+            tensor = torch.from_numpy(np.array(tensor))
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            state[key] = tensor.detach().to("cpu", torch.float32)
+    return state
+
+
+def _anchors(value: Any, where: str) -> Tensor:
+    try:
+        anchors = torch.as_tensor(np.array(value) if not isinstance(value, Tensor) else value).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{where}: the mean anchors are not an array of numbers ({_line(error)})") from error
+    while anchors.ndim > 2 and anchors.shape[0] == 1:  # official arrays may be (1, 1, K, 3)
+        anchors = anchors[0]
+    if anchors.ndim != 2 or anchors.shape[1] != 3 or len(anchors) == 0:
+        raise InputError(f"{where}: the mean anchors must have shape (K, 3), got {tuple(anchors.shape)}")
+    if not torch.isfinite(anchors).all():
+        raise InputError(f"{where}: the mean anchors hold numbers that are not finite")
+    return anchors
+
+
+def _count(state: dict[str, Tensor], pattern: str) -> int:
+    """One more than the largest number that `pattern` matches among the names."""
+    found = [int(m.group(1)) for m in (re.match(pattern, key) for key in state) if m]
+    return max(found) + 1 if found else 0
+
+
+def _shape(state: dict[str, Tensor], key: str, rank: int, where: str) -> tuple[int, ...]:
+    if key not in state:
+        raise InputError(f"{where}: tensor {key} is missing")
+    shape = tuple(state[key].shape)
+    if len(shape) != rank:
+        raise InputError(f"{where}: tensor {key} must have {rank} axes, got shape {shape}")
+    return shape
+
+
+def _configs(
+    identity: dict[str, Tensor],
+    deformation: dict[str, Tensor] | None,
+    anchors: Tensor,
+    config: dict[str, Any],
+    family: Family,
+    where: str,
+) -> tuple[IdentityConfig, DeformationConfig | None]:
+    """Sizes from the shapes of a few tensors; the rest is checked against them by `_fill`."""
+    here = f"{where}: identity"
+    ensemble = _ENSEMBLE[family]
+    if not any(key.startswith(ensemble + ".") for key in identity):
+        other = "mononphm" if family == "nphm" else "nphm"
+        if any(key.startswith(_ENSEMBLE[other] + ".") for key in identity):
+            raise InputError(f"{here}: these are the weights of a model of family {other}, not {family}")
+    k = len(anchors)
+    anchor_hidden, global_dim = _shape(identity, "mlp_pos.0.weight", 2, here)
+    if (found := _shape(identity, "mlp_pos.4.weight", 2, here)[0]) != 3 * k:
+        raise InputError(f"{here}: tensor mlp_pos.4.weight gives {found} values, but there are {k} mean anchors "
+                         f"({3 * k} values)")  # fmt: skip
+    if family == "nphm":
+        last = _count(identity, r"ensembled_deep_sdf\.lin(\d+)\.") - 1
+        sets, _, input_dim = _shape(identity, f"{ensemble}.lin0.weight", 3, here)
+        _, outputs, hidden = _shape(identity, f"{ensemble}.lin{last}.weight", 3, here)
+        if outputs != 1:
+            raise InputError(f"{here}: tensor {ensemble}.lin{last + 1}.weight is missing: the last layer there is, "
+                             f"lin{last}, has {outputs} outputs instead of 1")  # fmt: skip
+    else:
+        sets = _count(identity, r"deepSDFensemble\.layers\.(\d+)\.")
+        last = (_count(identity, r"deepSDFensemble\.layers\.0\.layers\.(\d+)\.") - 1) // 2
+        hidden, input_dim = _shape(identity, f"{ensemble}.layers.0.layers.0.weight", 2, here)
+    hyper = 0
+    compressed = expression = def_hidden = def_last = 0
+    if deformation is not None:
+        there = f"{where}: deformation"
+        def_last = _count(deformation, r"defDeepSDF\.lin(\d+)\.") - 1
+        compressed = _shape(deformation, "compressor.0.weight", 2, there)[0]
+        inputs = _shape(deformation, "defDeepSDF.lin0.weight", 2, there)[1]
+        outputs, def_hidden = _shape(deformation, f"defDeepSDF.lin{def_last}.weight", 2, there)
+        expression = inputs - 3 - compressed
+        hyper = outputs - 3
+        if (family == "nphm" and hyper != 0) or hyper < 0 or expression < 0:
+            raise InputError(f"{there}: lin{def_last}.weight gives {outputs} outputs and lin0.weight takes {inputs} "
+                             f"inputs, which fits no {family} network")  # fmt: skip
+    elif family == "mononphm":
+        hyper = _number(config, "n_hyper", DEFAULT_HYPER, where, low=0)
+    local = input_dim - 3 - hyper - global_dim
+    if local < 0 or not 0 <= k + 1 - sets <= k // 2:
+        raise InputError(f"{here}: {sets} weight sets of {input_dim} inputs do not fit {k} anchors and a global code "
+                         f"of {global_dim}")  # fmt: skip
+    try:
+        sizes = IdentityConfig(
+            anchors=k, pairs=k + 1 - sets, global_dim=global_dim, local_dim=local, hidden=hidden, layers=last,
+            anchor_hidden=anchor_hidden, family=family, hyper_dim=hyper,
+            neighbours=_number(config, "nneigh", DEFAULT_NEIGHBOURS, where, low=1),
+            blend_std=float(_number(config, "blend_std", DEFAULT_BLEND_STD, where, low=1e-6)),
+        )  # fmt: skip
+        if deformation is None:
+            return sizes, None
+        return sizes, DeformationConfig(
+            code_dim=sizes.code_dim, anchors=k, expression_dim=expression, hidden=def_hidden, layers=def_last,
+            compressed_dim=compressed, family=family, hyper_dim=hyper,
+        )  # fmt: skip
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _number(config: dict[str, Any], key: str, default: Any, where: str, *, low: float) -> Any:
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < 1e6:
+        raise InputError(f"{where}: config {key} must be a number of at least {low}, got {value!r}")
+    return type(default)(value)
+
+
+def _fill(network: torch.nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Copies tensors into a network; others (MonoNPHM's colour branch) are left alone."""
+    wanted = network.state_dict()
+    for key, parameter in wanted.items():
+        if key not in state:
+            raise InputError(f"{where}: tensor {key} is missing")
+        if state[key].shape != parameter.shape:
+            raise InputError(f"{where}: tensor {key} has shape {tuple(state[key].shape)}, expected "
+                             f"{tuple(parameter.shape)}")  # fmt: skip
+        if not torch.isfinite(state[key]).all():
+            raise InputError(f"{where}: tensor {key} holds numbers that are not finite")
+    network.load_state_dict({key: state[key] for key in wanted})
+    network.requires_grad_(False)

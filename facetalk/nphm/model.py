@@ -1,0 +1,229 @@
+"""A head model as one object: identity and deformation networks with the operations that users want from them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
+
+if TYPE_CHECKING:
+    from facetalk.mesh.smoothing import FacialSmoothing
+    from facetalk.nphm.field import Field
+
+_CHUNK = 4096  # points that the torch networks see at a time; bounds their memory
+
+
+class NPHM:
+    """A neural parametric head model (NPHM or MonoNPHM).
+
+    Points, anchors and offsets are in head space. Methods accept NumPy arrays and torch tensors and give back the kind
+    of their first argument. They run the torch networks densely, without short cuts, and are differentiable by what
+    they are given; for many points of one identity use :meth:`bind`.
+
+    Attributes:
+        identity: the identity network.
+        deformation: the deformation network, or None in a model without expressions.
+    """
+
+    def __init__(self, identity: IdentityNetwork, deformation: DeformationNetwork | None) -> None:
+        self.identity = identity.eval()
+        self.deformation = None if deformation is None else deformation.eval()
+
+    @property
+    def family(self) -> str:
+        """ "nphm" or "mononphm"."""
+        return self.identity.config.family
+
+    @property
+    def identity_dim(self) -> int:
+        """L: length of an identity code."""
+        return self.identity.config.code_dim
+
+    @property
+    def expression_dim(self) -> int:
+        """E: length of an expression code; 0 without deformation."""
+        return 0 if self.deformation is None else self.deformation.config.expression_dim
+
+    def to(self, *args: Any, **kwargs: Any) -> NPHM:
+        """Moves or converts the networks as :meth:`torch.nn.Module.to` does."""
+        self.identity.to(*args, **kwargs)
+        if self.deformation is not None:
+            self.deformation.to(*args, **kwargs)
+        return self
+
+    # Evaluation -----------------------------------------------------------------------------------------
+
+    def anchors(self, identity: Any) -> Any:
+        """Anchor positions (K, 3) of an identity code (L,)."""
+        return _like(self.identity.anchors(self._code(identity)[None])[0], identity)
+
+    def sdf(self, points: Any, identity: Any, expression: Any = None) -> Any:
+        """Signed distance, negative inside.
+
+        Args:
+            points: (N, 3) head space; without expression also (N, 3 + m) with MonoNPHM's hyper-coordinates (zeros
+                when left out).
+            identity: (L,) identity code.
+            expression: (E,) code, or (T, E) several; the field is then f(x + F(x)), with F the deformation. None: the
+                canonical field f(x).
+
+        Returns:
+            (N,), or (T, N) for several expressions; float32 (the networks' dtype if they were converted).
+
+        Raises:
+            InputError: a shape does not fit the model, or a number is not finite.
+        """
+        x, code = self._points(points, hyper=expression is None), self._code(identity)
+        if expression is None:
+            return _like(torch.cat([self._canonical(part, code) for part in x.split(_CHUNK)]), points)
+        codes, single = self._expressions(expression)
+        frames = []
+        for e in codes:
+            parts = []
+            for part in x.split(_CHUNK):
+                moved = self._offsets(part, code, e)
+                parts.append(self._canonical(torch.cat([part + moved[:, :3], moved[:, 3:]], dim=-1), code))
+            frames.append(torch.cat(parts))
+        return _like(frames[0] if single else torch.stack(frames), points)
+
+    def offsets(self, points: Any, identity: Any, expression: Any, *, hyper: bool = False) -> Any:
+        """Offsets F(x) by the deformation network.
+
+        Args:
+            points: (N, 3) head space.
+            identity: (L,) identity code.
+            expression: (E,) code, or (T, E) several.
+            hyper: also give MonoNPHM's m hyper-coordinates, in the columns after the offset.
+
+        Returns:
+            (N, 3) head units ((N, 3 + m) with `hyper`), or (T, N, ...) for several expressions.
+        """
+        x, code = self._points(points, hyper=False), self._code(identity)
+        codes, single = self._expressions(expression)
+        moved = torch.stack([torch.cat([self._offsets(part, code, e) for part in x.split(_CHUNK)]) for e in codes])
+        moved = moved if hyper else moved[..., :3]
+        return _like(moved[0] if single else moved, points)
+
+    def _canonical(self, points: Tensor, code: Tensor) -> Tensor:
+        return self.identity(points[None], code[None])[0]
+
+    def _offsets(self, points: Tensor, code: Tensor, expression: Tensor) -> Tensor:
+        assert self.deformation is not None
+        anchors = self.identity.anchors(code[None])
+        return self.deformation(points[None], code[None], expression[None], anchors)[0]
+
+    # Binding and saving ---------------------------------------------------------------------------------
+
+    def bind(
+        self,
+        identity: Any,
+        *,
+        device: str | torch.device | None = None,
+        facial_smoothing: FacialSmoothing | None = None,
+        cull: float | None = None,
+    ) -> Field:
+        """Packs the model for one identity on the compiled core.
+
+        Args:
+            identity: (L,) identity code.
+            device: "cpu", or None or "auto" for the best device that has kernels.
+            facial_smoothing: spatial weight that multiplies the offset.
+            cull: see :class:`facetalk.ops.field.PackedField`; 0 is exact, None its default.
+
+        Returns:
+            the bound field.
+        """
+        from facetalk.nphm.field import Field
+
+        kind = "cpu" if device is None or str(device) == "auto" else torch.device(device).type
+        if kind != "cpu":
+            raise InputError(f"a field cannot be bound on {device!s}: this build has field kernels for the CPU only; "
+                             f"use device='cpu'")  # fmt: skip
+        return Field(self, self._code(identity), facial_smoothing=facial_smoothing, cull=cull)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes config.json, identity.safetensors, deformation.safetensors and anchors.safetensors.
+
+        Args:
+            folder: made if missing; other files in it are left alone.
+        """
+        out = Path(folder)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder {out}: {error.strerror or error}") from error
+        c = self.identity.config
+        config: dict[str, Any] = {
+            "family": c.family, "lat_glob": c.global_dim, "lat_loc": c.local_dim, "n_loc": c.anchors, "n_symm": c.pairs,
+            "id_hidden": c.hidden, "id_layers": c.layers, "pos_mlp": c.anchor_hidden,
+        }  # fmt: skip
+        if c.family == "mononphm":
+            config.update(nneigh=c.neighbours, blend_std=c.blend_std, n_hyper=c.hyper_dim)
+        if self.deformation is not None:
+            d = self.deformation.config
+            config.update(
+                lat_expr=d.expression_dim, lat_dim_id=d.compressed_dim, def_hidden=d.hidden, def_layers=d.layers
+            )
+        files = {"identity": self.identity.state_dict(), "anchors": {"anchors_mean": self.identity.anchors_mean}}
+        if self.deformation is not None:
+            files["deformation"] = self.deformation.state_dict()
+        for name, tensors in files.items():
+            with atomic_path(out / f"{name}.safetensors") as path:
+                save_file({k: v.detach().float().cpu().contiguous() for k, v in tensors.items()}, str(path))
+        with atomic_path(out / "config.json") as path:
+            path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+    # Arguments ------------------------------------------------------------------------------------------
+
+    def _tensor(self, value: Any, name: str) -> Tensor:
+        reference = self.identity.anchors_mean
+        try:
+            tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+            tensor = tensor.to(device=reference.device, dtype=reference.dtype)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{name}: expected an array of numbers, got {type(value).__name__} ({error})") from error
+        finite = torch.isfinite(tensor.detach())
+        if not finite.all():
+            where = torch.nonzero(~finite)[0].tolist()
+            raise InputError(f"{name}: expected finite numbers, got {tensor.detach()[tuple(where)].item()} at {where}")
+        return tensor
+
+    def _points(self, value: Any, *, hyper: bool) -> Tensor:
+        tensor = self._tensor(value, "points")
+        allowed = (3, self.identity.config.coord_dim) if hyper else (3,)
+        if tensor.ndim != 2 or tensor.shape[1] not in allowed:
+            raise InputError(f"points: expected shape (N, {allowed[-1]}), got {tuple(tensor.shape)}")
+        return tensor
+
+    def _code(self, value: Any) -> Tensor:
+        tensor = self._tensor(value, "identity")
+        if tensor.shape != (self.identity_dim,):
+            raise InputError(f"identity: expected a code of {self.identity_dim} numbers, got shape "
+                             f"{tuple(tensor.shape)}")  # fmt: skip
+        return tensor
+
+    def _expressions(self, value: Any) -> tuple[Tensor, bool]:
+        """Codes (T, E), and whether a single one was given."""
+        if self.deformation is None:
+            raise InputError("expression: this model has no deformation network")
+        tensor = self._tensor(value, "expression")
+        single = tensor.ndim == 1
+        if tensor.ndim not in (1, 2) or tensor.shape[-1] != self.expression_dim:
+            raise InputError(f"expression: expected codes of {self.expression_dim} numbers, got shape "
+                             f"{tuple(tensor.shape)}")  # fmt: skip
+        return (tensor[None] if single else tensor), single
+
+
+def _like(result: Tensor, given: Any) -> Any:
+    """The result as a tensor if a tensor was given, else as an array."""
+    return result if isinstance(given, Tensor) else result.detach().cpu().numpy()

@@ -1,0 +1,106 @@
+"""Carrying a canonical mesh to every frame by inverting the backward deformation."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+import scipy.sparse.linalg
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facetalk.errors import InputError
+
+if TYPE_CHECKING:
+    from facetalk.nphm.field import Field
+
+Float32 = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackInfo:
+    """How well a track was found.
+
+    Attributes:
+        residual: (T, V) |x + offset(x) - canonical vertex| of the root found, head units.
+        converged: (T, V) residual within the tolerance. Where False, the position is interpolated.
+    """
+
+    residual: Float32
+    converged: NDArray[np.bool_]
+
+    @property
+    def failed(self) -> int:
+        """Vertices, over all frames, that did not converge."""
+        return int((~self.converged).sum())
+
+
+def track(
+    field: Field, biases: list[Tensor], vertices: Float32, faces: NDArray[np.int32], tolerance: float
+) -> tuple[Float32, NDArray[np.int32], TrackInfo]:
+    """Positions (T, V, 3) at which the deformation maps to the canonical vertices.
+
+    A backward deformation need not be one-to-one (between closed lips it cannot be), so a vertex may have no root. Such
+    a vertex gets the displacement that varies most smoothly between its converged neighbours on the mesh (a harmonic
+    function), and is reported; it is never left at a wrong root.
+
+    Args:
+        field: the bound head.
+        biases: per deformation layer (T, out), one row a frame.
+        vertices: (V, 3) canonical mesh, head space.
+        faces: (F, 3).
+        tolerance: largest residual that counts as converged, head units.
+
+    Returns:
+        positions, faces as int32, and residuals.
+    """
+    vertices = np.ascontiguousarray(vertices, dtype=np.float32)
+    faces = np.ascontiguousarray(faces, dtype=np.int32)
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
+        raise InputError(f"vertices, faces: expected (V, 3) and (F, 3), got {vertices.shape} and {faces.shape}")
+    if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):
+        raise InputError(f"faces: expected vertices 0 to {len(vertices) - 1}, got {faces.min()} to {faces.max()}")
+    positions, residual = field.packed.invert(
+        vertices, biases, weight=field.weight, tolerance=min(2e-6, tolerance), iterations=40
+    )
+    moved, residuals = positions.numpy(), residual.numpy()
+    converged = residuals <= tolerance
+    if not converged.all():
+        weights = _neighbours(len(vertices), faces)
+        for t in np.flatnonzero(~converged.all(axis=1)):
+            displacement = moved[t] - vertices
+            moved[t] = vertices + _harmonic(displacement, converged[t], weights)
+    return moved, faces, TrackInfo(residuals, converged)
+
+
+def _neighbours(count: int, faces: NDArray[np.int32]) -> scipy.sparse.csr_matrix:
+    """Adjacency of the mesh's vertices."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    ones = np.ones(len(edges))
+    matrix = scipy.sparse.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(count, count)).tocsr()
+    matrix = matrix + matrix.T
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def _harmonic(values: Float32, known: NDArray[np.bool_], adjacency: scipy.sparse.csr_matrix) -> Float32:
+    """Fills rows that are not known with the mean of their neighbours, all of them at once.
+
+    Pieces of the mesh without any known vertex keep a zero displacement.
+    """
+    result = np.where(known[:, None], values, 0.0).astype(np.float32)
+    _, piece = scipy.sparse.csgraph.connected_components(adjacency, directed=False)
+    reachable = np.isin(piece, np.unique(piece[known]))
+    unknown = np.flatnonzero(~known & reachable)
+    if len(unknown) == 0:
+        return result
+    degree = np.asarray(adjacency.sum(axis=1)).ravel()[unknown]
+    rows = adjacency[unknown]
+    system = scipy.sparse.diags(degree) - rows[:, unknown]
+    right = rows[:, np.flatnonzero(known)] @ values[known].astype(np.float64)
+    solve = scipy.sparse.linalg.factorized(system.tocsc())
+    result[unknown] = np.stack([solve(right[:, c]) for c in range(3)], axis=1)
+    return result

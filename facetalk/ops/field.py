@@ -1,0 +1,262 @@
+"""Bound neural head fields on the compiled core.
+
+A field is packed once per identity from folded networks (every latent code already inside a bias; see
+`facetalk.nphm.networks`), and evaluated for any number of frames, each given by the biases of its deformation. The
+slow twin is `facetalk.ops.reference.field`.
+
+Guarantees: a point's result does not depend on the other points of the call, on the number of threads, or on whether
+it came through `query`, `grid` or `band`. `cull` leaves out members whose unnormalised blending weight is below that
+fraction of the nearest anchor's; 0 leaves out nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facetalk.ops._arrays import as_array, contiguous, describe
+from facetalk.ops._extension import load
+
+DEFAULT_CULL = 1e-7
+
+LayerWeights = tuple[Tensor | None, Tensor | None]
+"""(hidden (U, out, in) or None, coords (U, out, C) or None) of a folded layer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldSource:
+    """A folded head, the form in which both the compiled and the reference field take it.
+
+    Attributes:
+        identity: weights of the ensemble's layers; U weight sets.
+        identity_bias: per layer (A, out): biases of the members, latent codes included.
+        anchors: (K, 3) anchor positions, head space; A = K + 1 members, the last without an anchor.
+        member_set: (A,) weight set of each member.
+        mirror: (A,) +1 or -1: sign of the x coordinate in a member's frame.
+        deformation: weights of the deformation's layers (one weight set), or None.
+        blending: "nphm" or "mononphm".
+        neighbours: MonoNPHM: anchors evaluated at a point.
+        blend_std: MonoNPHM: blending constant.
+    """
+
+    identity: Sequence[LayerWeights]
+    identity_bias: Sequence[Tensor]
+    anchors: Tensor
+    member_set: Tensor
+    mirror: Tensor
+    deformation: Sequence[LayerWeights] | None = None
+    blending: Literal["nphm", "mononphm"] = "nphm"
+    neighbours: int = 0
+    blend_std: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class OffsetWeight:
+    """Spatial weight of the offset: clip(exp(-|(p - centre) / sigma|^2 / 2) * scale + shift, 0, 1)."""
+
+    centre: tuple[float, float, float]
+    sigma: tuple[float, float, float]
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def packed(self) -> tuple[list[float], list[float], float, float]:
+        """What the extension takes."""
+        return list(self.centre), [1.0 / s for s in self.sigma], self.scale, self.shift
+
+
+def _float32(value: object, name: str) -> Tensor:
+    array = contiguous(as_array(value, name), name, "float32", convert=("float64", "float16"))
+    if not isinstance(array, Tensor):
+        # torch has no read-only tensors; the copy keeps it from warning about one.
+        array = torch.from_numpy(array if array.flags.writeable else array.copy())
+    return array
+
+
+def _finite(value: Tensor, name: str) -> Tensor:
+    if not torch.isfinite(value).all():
+        where = torch.nonzero(~torch.isfinite(value))[0].tolist()
+        raise ValueError(f"{name}: expected finite numbers, got {value[tuple(where)].item()} at {where}")
+    return value
+
+
+def cull_to_cut(cull: float) -> float:
+    """Turns a fraction of the nearest anchor's weight into a difference of exponents."""
+    if not 0.0 <= cull < 1.0:
+        raise ValueError(f"cull: expected a fraction from 0 (exact) to below 1, got {cull!r}")
+    return math.inf if cull == 0.0 else -math.log(cull)
+
+
+class PackedField:
+    """A head field in the compiled core's form. See the module's guarantees.
+
+    Args:
+        source: the folded head; float32 (float64 is rounded), on the CPU.
+        cull: fraction of the nearest anchor's blending weight below which a member is left out at a point.
+
+    Raises:
+        TypeError: an array is of the wrong kind, dtype or device.
+        ValueError: shapes that do not fit, or numbers that are not finite; the message names the layer.
+    """
+
+    def __init__(self, source: FieldSource, *, cull: float = DEFAULT_CULL) -> None:
+        def layers(weights: Sequence[LayerWeights], network: str) -> list[tuple[Tensor | None, Tensor | None]]:
+            return [
+                tuple(  # type: ignore[misc]
+                    None if part is None else _finite(_float32(part, f"{network} layer {i}"), f"{network} layer {i}")
+                    for part in pair
+                )
+                for i, pair in enumerate(weights)
+            ]
+
+        biases = [_finite(_float32(b, f"identity bias {i}"), f"identity bias {i}")
+                  for i, b in enumerate(source.identity_bias)]  # fmt: skip
+        self.deforms = source.deformation is not None
+        self.coords = 3
+        if source.identity and source.identity[0][1] is not None:
+            self.coords = int(source.identity[0][1].shape[-1])
+        self.anchors = _finite(_float32(source.anchors, "anchors"), "anchors")
+        self._core = load().Field(
+            identity=layers(source.identity, "identity"),
+            identity_bias=biases,
+            anchors=self.anchors,
+            member_set=[int(u) for u in source.member_set],
+            mirror=[float(s) for s in source.mirror],
+            deformation=None if source.deformation is None else layers(source.deformation, "deformation"),
+            blending=source.blending,
+            neighbours=int(source.neighbours),
+            blend_std=float(source.blend_std),
+            cut=cull_to_cut(cull),
+        )
+
+    @property
+    def simd(self) -> str:
+        """Instruction set that the weights were packed for."""
+        return str(self._core.simd)
+
+    def query(
+        self,
+        points: object,
+        biases: Sequence[Tensor] | None = None,
+        *,
+        weight: OffsetWeight | None = None,
+        outputs: Sequence[str] = ("sdf",),
+    ) -> dict[str, Tensor]:
+        """Evaluate at points.
+
+        Args:
+            points: (N, 3) float32, head space; canonical queries of MonoNPHM also (N, 3 + m).
+            biases: per deformation layer (T, out), one row per frame; None: the canonical field, T = 1.
+            weight: spatial weight of the offset.
+            outputs: any of "sdf" (T, N); "raw_sdf" (T, N) without NPHM's far-away shrinkage; "gradient" (T, N, 3)
+                of sdf by the point ((1, N, 3 + m) for canonical queries with hyper-coordinates); "offsets"
+                (T, N, 3 + m); "jacobian" (T, N, 3 + m, 3) of the offsets by the point.
+
+        Returns:
+            the outputs by name, float32.
+
+        Raises:
+            TypeError: wrong kind, dtype or device. ValueError: wrong shape, or a point that is not finite (named).
+        """
+        known = ("sdf", "raw_sdf", "gradient", "offsets", "jacobian")
+        for name in outputs:
+            if name not in known:
+                raise ValueError(f"outputs: expected any of {known}, got {name!r}")
+        array = _float32(points, "points")
+        if array.ndim != 2 or array.shape[1] not in (3, self.coords):
+            raise ValueError(f"points: expected shape (N, 3), got {describe(array)}")
+        flags = {name: name in outputs for name in known}
+        results = self._core.query(array, self._frames(biases), smoothing=_packed(weight), **flags)
+        return {name: torch.from_dlpack(results[name]) for name in outputs}
+
+    def grid(
+        self,
+        axes: Sequence[np.ndarray],
+        biases: Sequence[Tensor] | None = None,
+        *,
+        weight: OffsetWeight | None = None,
+    ) -> Tensor:
+        """Signed distances (T, nx, ny, nz) on the lattice of three axes of sample positions."""
+        return torch.from_dlpack(self._core.grid(_axes(axes), self._frames(biases), smoothing=_packed(weight)))
+
+    def band(
+        self,
+        axes: Sequence[np.ndarray],
+        biases: Sequence[Tensor] | None = None,
+        *,
+        weight: OffsetWeight | None = None,
+        spacing: int = 16,
+        lipschitz: float = 1.5,
+    ) -> tuple[Tensor, int]:
+        """Signed distances near the surface of one frame, and only the sign elsewhere.
+
+        A coarse lattice (`spacing` samples, a power of two) is refined where the surface may be: a cell is left out
+        when its corners agree in sign and are, on average, more than `lipschitz` times as far from zero as a point
+        of the cell can be from them. Where the samples found contradict the sign that a neighbour was given, the
+        neighbour is evaluated too, until nothing contradicts; so the surface is followed beyond wrong estimates, and
+        only a separate piece smaller than the coarse cells can be missed.
+
+        Returns:
+            (nx, ny, nz) volume whose evaluated samples equal those of `grid` bit by bit, and how many they are.
+        """
+        volume, evaluated = self._core.band(
+            _axes(axes), self._frames(biases), smoothing=_packed(weight), spacing=spacing, lipschitz=lipschitz
+        )
+        return torch.from_dlpack(volume), int(evaluated)
+
+    def invert(
+        self,
+        targets: object,
+        biases: Sequence[Tensor],
+        *,
+        weight: OffsetWeight | None = None,
+        tolerance: float = 2e-6,
+        iterations: int = 30,
+    ) -> tuple[Tensor, Tensor]:
+        """Solve x + offset(x) = target for every target and frame, warm-started from the frame before.
+
+        Args:
+            targets: (N, 3) float32, head space.
+            biases: per deformation layer (T, out).
+            weight: spatial weight of the offset.
+            tolerance: wanted |x + offset(x) - target|, head units.
+            iterations: most steps per frame.
+
+        Returns:
+            positions (T, N, 3), the best found, and residuals (T, N); a residual above the tolerance means that the
+            point did not converge.
+        """
+        array = _float32(targets, "targets")
+        if array.ndim != 2 or array.shape[1] != 3:
+            raise ValueError(f"targets: expected shape (N, 3), got {describe(array)}")
+        _finite(array, "targets")
+        x, residual = self._core.invert(
+            array, self._frames(biases), smoothing=_packed(weight), tolerance=tolerance, iterations=iterations
+        )
+        return torch.from_dlpack(x), torch.from_dlpack(residual)
+
+    def _frames(self, biases: Sequence[Tensor] | None) -> list[Tensor] | None:
+        if biases is None:
+            return None
+        if not self.deforms:
+            raise ValueError("biases: expected None, as this field has no deformation")
+        return [_finite(_float32(b, f"biases[{i}]"), f"biases[{i}]") for i, b in enumerate(biases)]
+
+
+def _packed(weight: OffsetWeight | None) -> tuple[list[float], list[float], float, float] | None:
+    return None if weight is None else weight.packed()
+
+
+def _axes(axes: Sequence[np.ndarray]) -> list[list[float]]:
+    if len(axes) != 3:
+        raise ValueError(f"axes: expected three arrays of sample positions, got {len(axes)}")
+    arrays = [np.asarray(a, dtype=np.float32).reshape(-1) for a in axes]
+    for name, array in zip("xyz", arrays, strict=True):
+        if array.size == 0 or not np.isfinite(array).all():
+            raise ValueError(f"axes: expected finite sample positions along {name}, got {array}")
+    return [array.tolist() for array in arrays]
