@@ -166,14 +166,20 @@ class MotionModel:
             out.append(stream.finish())
         return np.concatenate(out)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:
         """Write ``config.json`` and ``model.safetensors`` into a folder, which is replaced as a whole.
+
+        Args:
+            folder: the place; its parent has to exist.
+            half: store the network as float16, half the size; weights change by 1 in 2000 at most.
 
         Raises:
             InputError: the place cannot be written to.
         """
+        kind = torch.float16 if half else torch.float32
         tensors = {
-            f"denoiser.{name}": value.contiguous() for name, value in self.denoiser.state_dict().items()
+            f"denoiser.{name}": value.to(kind).contiguous()
+            for name, value in self.denoiser.state_dict().items()
         }
         for field in dataclasses.fields(self.representation):
             array = getattr(self.representation, field.name)

@@ -30,7 +30,7 @@ from facetalk.units import DEFAULT_FPS, HEAD_UNIT_MM
 
 _FACE_FRONT = 6706
 """Vertices of ICT-FaceKit's narrow face, which come first in its part ``face``."""
-_GAP_WEIGHT = 0.3
+_GAP_WEIGHT = 1.0
 _GAP_SOFT_MM = 1.0
 """An error of the gap counts relative to (gap + this): 0.5 mm matters at a closure, not in an open vowel."""
 
@@ -199,7 +199,7 @@ class MotionTraining:
             default_guidance=model.default_guidance,
             contact=model.contact,
             notes={"trained_with": _command(self.args), "frames_of_features": self.data.frames},
-        ).save(out / "model")
+        ).save(out / "model", half=True)
 
     def _update_average(self, index: int) -> None:
         decay = min(0.999, (1 + index) / (10 + index))

@@ -142,14 +142,12 @@ def measure(
     """
     gap, deviation = lip_gap(landmarks), mouth_deviation(landmarks, rest)
     out = LipFigures()
+    for start, end in silences(phones, len(gap) / fps, alphabet):
+        inner = frames_of(start + SILENCE_EDGE_S, end - SILENCE_EDGE_S, fps, len(gap), 0.0)
+        out.silent_gap.extend(gap[inner].tolist())
+        out.silent_deviation.extend(deviation[inner].tolist())
     for symbol, start, end in phones:
         kind = kind_of(symbol, alphabet)
-        if kind == "silence":
-            if end - start >= MIN_SILENCE_S:
-                inner = frames_of(start + SILENCE_EDGE_S, end - SILENCE_EDGE_S, fps, len(gap), 0.0)
-                out.silent_gap.extend(gap[inner].tolist())
-                out.silent_deviation.extend(deviation[inner].tolist())
-            continue
         seen = gap[frames_of(start, end, fps, len(gap))]
         if kind == "bilabial":
             out.bilabial.append(float(seen.min()))
@@ -158,6 +156,23 @@ def measure(
         elif kind == "open":
             # Without the margin: the mouth has to be open while the vowel sounds.
             out.opened.append(float(gap[frames_of(start, end, fps, len(gap), 0.0)].max()))
+    return out
+
+
+def silences(phones: Sequence[Phone], duration: float, alphabet: str) -> list[tuple[float, float]]:
+    """Stretches of at least ``MIN_SILENCE_S`` that no sounding phone covers.
+
+    Args:
+        phones: (symbol, start_s, end_s).
+        duration: length of the clip in seconds.
+        alphabet: of the phones.
+    """
+    heard = sorted((a, b) for symbol, a, b in phones if not is_silence(symbol, alphabet))
+    out, clock = [], 0.0
+    for start, end in [*heard, (duration, duration)]:
+        if start - clock >= MIN_SILENCE_S:
+            out.append((clock, start))
+        clock = max(clock, end)
     return out
 
 

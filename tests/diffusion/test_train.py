@@ -49,8 +49,8 @@ def utterances(tmp_path: Path) -> list[Utterance]:
             level = 0.5 if symbol[-1] == "1" else 0.02
             samples[inside] = level * np.sin(time[inside] * 900 * (index + 3))
         soundfile.write(tmp_path / f"{index}.wav", samples, 16000)
-        out.append(Utterance(f"u{index}", tmp_path / f"{index}.wav", "ma pa", "v", "en", "CC0", "test", "train",
-                             list(PHONES), "arpabet"))  # fmt: skip
+        path = tmp_path / f"{index}.wav"
+        out.append(Utterance(f"u{index}", path, "", "v", "en", "CC0", "test", "train", PHONES, "arpabet"))
     return out
 
 

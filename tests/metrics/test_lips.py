@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facetalk.metrics.lips import LipFigures, frames_of, kind_of, lip_gap, measure, mouth_deviation
+from facetalk.metrics.lips import LipFigures, frames_of, kind_of, lip_gap, measure, mouth_deviation, silences
 
 FPS = 25.0
 
@@ -80,20 +80,27 @@ def test_measure_counts_closures_openings_and_silence() -> None:
     gaps[10] = 0.4  # within the first P
     gaps[29] = 0.4  # one frame before the second, within its margin
     gaps[60:70] = 9.0
-    gaps[80:] = 0.8
+    gaps[:8] = gaps[80:] = 0.8
     landmarks = face(gaps)
     rest = face(np.array([0.8]))[0]
     phones = [("P", 0.40, 0.48), ("P", 1.20, 1.28), ("M", 2.0, 2.08), ("AA1", 2.4, 2.8), ("F", 2.9, 3.0),
-              ("SIL", 3.0, 4.0), ("SIL", 0.0, 0.2)]  # fmt: skip
+              ("SIL", 3.0, 4.0), ("SIL", 0.0, 0.2), ("IY1", 0.48, 2.4)]  # fmt: skip
     figures = measure(landmarks, rest, phones, fps=FPS)
     np.testing.assert_allclose(figures.bilabial, [0.4, 0.4, 3.0])
     np.testing.assert_allclose(figures.opened, [9.0])
     np.testing.assert_allclose(figures.labiodental, [3.0])
     summary = figures.summary()
     assert summary["closed"] == pytest.approx(2 / 3)
-    assert summary["silent_frames"] == 17  # 3.15 to 3.85 s; the short silence does not count
+    # 2 frames centred in 0.15 to 0.25 s, before the first P, and 17 in 3.15 to 3.85 s.
+    assert summary["silent_frames"] == 2 + 17
     assert summary["silent_gap_mm"] == pytest.approx(0.8)
     assert summary["silent_deviation_mm"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_silence_is_what_no_sounding_phone_covers() -> None:
+    phones = [("SIL", 0.0, 0.5), ("AA1", 0.5, 1.0), ("SIL", 1.0, 1.2), ("P", 1.2, 1.3), ("B", 2.0, 2.1)]
+    assert silences(phones, 2.3, "arpabet") == [(0.0, 0.5), (1.3, 2.0)]
+    assert silences([], 3.0, "arpabet") == [(0.0, 3.0)]
 
 
 def test_deviation_is_a_distance_of_mouth_landmarks_alone() -> None:
