@@ -20,5 +20,6 @@ PYBIND11_MODULE(_C, module) {
   });
   bind_dlpack(module);
   bind_info(module);
+  bind_marching_cubes(module);
   bind_field(module);
 }
