@@ -1,4 +1,5 @@
-"""Sound to features: loading any recording, Wav2Vec 2.0 at the motion frame rate, training the small built-in encoder."""
+"""Sound to features: loading any recording, Wav2Vec 2.0 at the motion frame rate, training the small built-in
+encoder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """Making clean training speech sound like anybody's: other voices, rooms, microphones, noise.
 
-The training voices are few; what makes the encoder hear strangers is variation of pitch and formants (by resampling, with the
-targets' time axis following), rooms (decaying noise), microphones (random spectral tilt and band limits), noise and babble.
+The training voices are few; what makes the encoder hear strangers is variation of pitch and formants (by
+resampling, with the
+targets' time axis following), rooms (decaying noise), microphones (random spectral tilt and band limits),
+noise and babble.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ FloatArray = npt.NDArray[np.float32]
 
 def change_speed(samples: FloatArray, factor: float) -> FloatArray:
     """Play ``factor`` times faster: duration / factor, pitch and formants * factor."""
-    out: FloatArray = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE, quality="LQ").astype(np.float32)
+    out: FloatArray = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE, quality="LQ").astype(
+        np.float32
+    )
     return out
 
 
@@ -55,7 +59,10 @@ def noise(count: int, rng: np.random.Generator) -> FloatArray:
         base = rng.choice([50.0, 60.0])
         time = np.arange(count) / SAMPLE_RATE
         out /= out.std() + 1e-9
-        out += sum(rng.uniform(0, 1) * np.sin(2 * np.pi * base * k * time + rng.uniform(0, 6.28)) for k in (1, 2, 3, 5))
+        out += sum(
+            rng.uniform(0, 1) * np.sin(2 * np.pi * base * k * time + rng.uniform(0, 6.28))
+            for k in (1, 2, 3, 5)
+        )
     return (out / (out.std() + 1e-9)).astype(np.float32)
 
 
@@ -76,7 +83,7 @@ def spoil(samples: FloatArray, rng: np.random.Generator, babble: FloatArray | No
     if rng.random() < 0.8:
         out = out + noise(len(out), rng) * level * 10 ** (-rng.uniform(3.0, 45.0) / 20)
     else:
-        out = out + rng.normal(0.0, level * 3e-3, len(out))
+        out = out + rng.normal(0.0, level * 3e-3, len(out)).astype(np.float32)
     if rng.random() < 0.08:
         limit = np.percentile(np.abs(out), rng.uniform(95.0, 99.5)) + 1e-6
         out = np.clip(out, -limit, limit)

@@ -1,20 +1,22 @@
 """Wav2Vec 2.0 features at the motion frame rate.
 
-As in FaceTalk (and FaceFormer before it): the convolutional feature extractor runs on 16 kHz sound, its output is interpolated
-linearly along time to the motion frame rate, and the transformer encoder runs on the interpolated frames. Frames are placed by
-time, frame i at (i + 0.5) / fps seconds, not by stretching the sequence to fit, so that a clip's end does not move its middle.
+As in FaceTalk (and FaceFormer before it): the convolutional feature extractor runs on 16 kHz sound, its
+output is interpolated
+linearly along time to the motion frame rate, and the transformer encoder runs on the interpolated frames.
+Frames are placed by
+time, frame i at (i + 0.5) / fps seconds, not by stretching the sequence to fit, so that a clip's end does not
+move its middle.
 
-Long recordings are encoded in overlapping windows with context on both sides. The built-in encoder limits attention to a span of
-time, so its windows give the features of the whole clip to rounding; models with unlimited attention see at most a window.
+Long recordings are encoded in overlapping windows with context on both sides. The built-in encoder limits
+attention to a span of
+time, so its windows give the features of the whole clip to rounding; models with unlimited attention see at
+most a window.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from facetalk.audio.encoder_load import load_wav2vec2
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE, frame_count
 
@@ -31,9 +34,6 @@ WINDOW_S = 20.0
 """Longest piece encoded at once, seconds."""
 CONTEXT_S = 2.0
 """Part of a window at each end whose frames are taken from the neighbouring window instead."""
-
-#: Keys of a checkpoint that the features do not depend on.
-_UNUSED_KEYS = ("masked_spec_embed", "adapter.")
 
 
 def receptive_field(config: Any) -> tuple[int, int]:
@@ -70,7 +70,9 @@ def hidden_states(model: Any, waves: Tensor, positions: Tensor, span: int | None
         return encoder(hidden).last_hidden_state
     index = torch.arange(hidden.shape[1], device=hidden.device)
     far = (index[:, None] - index[None, :]).abs() > span
-    mask = torch.zeros(far.shape, dtype=hidden.dtype, device=hidden.device).masked_fill(far, float("-inf"))[None, None]
+    mask = torch.zeros(far.shape, dtype=hidden.dtype, device=hidden.device).masked_fill(far, float("-inf"))[
+        None, None
+    ]
     hidden = hidden + encoder.pos_conv_embed(hidden)
     stable = bool(model.config.do_stable_layer_norm)
     hidden = encoder.dropout(hidden if stable else encoder.layer_norm(hidden))
@@ -85,8 +87,10 @@ class AudioEncoder(nn.Module):
 
     Args:
         model: ``transformers.Wav2Vec2Model``.
-        normalize: bring recordings to zero mean and unit variance first (the preprocessor's ``do_normalize``).
-        floor: smallest variance that normalisation divides by; sound fainter than this is not amplified to speech level.
+        normalize: bring recordings to zero mean and unit variance first (the preprocessor's
+        ``do_normalize``).
+        floor: smallest variance that normalisation divides by; sound fainter than this is not amplified to
+        speech level.
 
     The entry ``attention_span_s`` of the model's configuration (ours) limits how far attention reaches.
     """
@@ -109,23 +113,26 @@ class AudioEncoder(nn.Module):
         return None if seconds is None else max(1, round(float(seconds) * fps))
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> AudioEncoder:
+    def from_pretrained(
+        cls, source: str | os.PathLike[str], *, device: str | torch.device = "cpu"
+    ) -> AudioEncoder:
         """Load any Wav2Vec 2.0 model.
 
         Args:
-            source: folder with ``config.json`` and ``model.safetensors`` (or what transformers reads), or a name on the
+            source: folder with ``config.json`` and ``model.safetensors`` (or what transformers reads), or a
+            name on the
                 Hugging Face hub where the network allows.
             device: where to run.
 
         Raises:
             InputError: the folder is not a Wav2Vec 2.0 model, or is incomplete or damaged.
         """
-        _check_folder(source)
-        model = _load_model(source)
-        settings = _preprocessor(source)
+        model, settings = load_wav2vec2(source)
         normalize = bool(settings.get("do_normalize", True))
         if settings.get("sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
-            raise InputError(f"{source}: made for {settings['sampling_rate']} Hz; facetalk needs a {SAMPLE_RATE} Hz model")
+            raise InputError(
+                f"{source}: made for {settings['sampling_rate']} Hz; facetalk needs a {SAMPLE_RATE} Hz model"
+            )
         encoder = cls(model, normalize=normalize, floor=float(settings.get("variance_floor", 1e-7)))
         return encoder.to(device)
 
@@ -148,12 +155,17 @@ class AudioEncoder(nn.Module):
         return torch.cat(list(self.stream([array], fps, level=Level.of([array]) if self.normalize else None)))
 
     @torch.inference_mode()
-    def stream(self, blocks: Iterable[FloatArray], fps: float, *, level: Level | None = None) -> Iterator[Tensor]:
+    def stream(
+        self, blocks: Iterable[FloatArray], fps: float, *, level: Level | None = None
+    ) -> Iterator[Tensor]:
         """Features of a recording that comes in blocks, in bounded memory.
 
-        The result does not depend on how the sound is cut into blocks. Where the model normalises, every window is normalised
-        by the same ``level``, as the model's own preprocessor does with a whole clip; read a file twice to measure it
-        (``Level.of(reader)``). Without one, a window is normalised by everything up to its end: the only way when the
+        The result does not depend on how the sound is cut into blocks. Where the model normalises, every
+        window is normalised
+        by the same ``level``, as the model's own preprocessor does with a whole clip; read a file twice to
+        measure it
+        (``Level.of(reader)``). Without one, a window is normalised by everything up to its end: the only way
+        when the
         recording is not over yet, and the same for a clip of up to 18 s.
 
         Args:
@@ -216,7 +228,9 @@ class AudioEncoder(nn.Module):
         if self.normalize:
             if not known:
                 level.update(buffer[: max(0, end - origin)], origin)
-            scale = 1.0 / np.sqrt(max(level.variance, self.floor) + 1e-7)  # 1e-7 as in Wav2Vec2FeatureExtractor
+            scale = 1.0 / np.sqrt(
+                max(level.variance, self.floor) + 1e-7
+            )  # 1e-7 as in Wav2Vec2FeatureExtractor
             wave[a - low : b - low] = (wave[a - low : b - low] - level.mean) * scale
         begin = min(first, _frames_before(at, fps))
         stop = max(last, _frames_before(end, fps))
@@ -265,77 +279,3 @@ class Level:
 def _frames_before(sample: int, fps: float) -> int:
     """Number of frames whose centre lies before a sample index."""
     return max(0, int(np.ceil(sample / SAMPLE_RATE * fps - 0.5)))
-
-
-def _check_folder(source: str | os.PathLike[str]) -> None:
-    """Say in one line what transformers would say in many."""
-    path = Path(source)
-    if not path.exists():
-        looks_local = path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") != 1
-        if looks_local:
-            raise InputError(f"{source}: no such folder; give a Wav2Vec 2.0 model folder or a hub name like 'owner/name'")
-        return
-    if not path.is_dir():
-        raise InputError(f"{source} is a file; give the folder of a Wav2Vec 2.0 model")
-    config = path / "config.json"
-    if not config.is_file():
-        raise InputError(f"{source}: no config.json there, so it is not a Wav2Vec 2.0 model folder")
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-        kind = content.get("model_type")
-    except (ValueError, OSError, AttributeError) as error:
-        raise InputError(f"{config}: damaged ({_one_line(error)})") from error
-    if kind != "wav2vec2":
-        raise InputError(f"{source}: holds a {kind!r} model; facetalk needs Wav2Vec 2.0 (model_type 'wav2vec2')")
-
-
-def _load_model(source: str | os.PathLike[str]) -> Any:
-    from transformers import Wav2Vec2Model
-    from transformers.utils import logging as transformers_logging
-
-    # Their report of unused keys is pages long; what matters of it is raised below.
-    logger, bars = transformers_logging.get_logger("transformers"), transformers_logging.is_progress_bar_enabled()
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        model, report = Wav2Vec2Model.from_pretrained(str(source), output_loading_info=True, dtype=torch.float32)
-    except Exception as error:  # transformers, safetensors and the hub raise their own unrelated kinds
-        where = "damaged or incomplete" if Path(source).is_dir() else "neither a folder nor reachable on the hub"
-        raise InputError(f"{source}: {where} ({_one_line(error)[:160]})") from error
-    finally:
-        logger.setLevel(before)
-        if bars:
-            transformers_logging.enable_progress_bar()
-    missing = sorted(k for k in report["missing_keys"] if not any(part in k for part in _UNUSED_KEYS))
-    if missing or report.get("mismatched_keys"):
-        names = ", ".join(missing[:3]) or "sizes differ"
-        raise InputError(f"{source}: {len(missing) or 'some'} weights are missing or do not fit the configuration ({names})")
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise InputError(f"{source}: weight {name} is not finite; the file is damaged")
-    return model
-
-
-def _preprocessor(source: str | os.PathLike[str]) -> dict[str, Any]:
-    """The preprocessor's settings; empty where there are none (Wav2Vec 2.0's own default is to normalise)."""
-    path = Path(source) / "preprocessor_config.json"
-    if not Path(source).is_dir():
-        try:
-            from transformers.utils.hub import cached_file
-
-            found = cached_file(str(source), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-        except (OSError, ValueError):
-            return {}
-        path = Path(found) if found else path
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: damaged ({_one_line(error)})") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,9 @@
 """Reading sound: any file libsndfile or FFmpeg decodes, as 16 kHz mono float32.
 
-libsndfile (through ``soundfile``) comes first because it is exact and light; FFmpeg (through PyAV) takes the rest: MP4, G.722,
-AAC, the sound track of a video. Both are read block by block, mixed to mono and resampled by a streaming soxr resampler, so
+libsndfile (through ``soundfile``) comes first because it is exact and light; FFmpeg (through PyAV) takes the
+rest: MP4, G.722,
+AAC, the sound track of a video. Both are read block by block, mixed to mono and resampled by a streaming soxr
+resampler, so
 that a recording of many hours needs no more memory than a short one.
 """
 
@@ -12,7 +14,6 @@ import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,8 @@ class AudioReader:
             if bad.any():
                 where = (count + int(np.argmax(bad.any(axis=1)))) / self.rate
                 raise InputError(
-                    f"{self.path}: NaN or infinite sample at {where:.3f} s; repair the recording or export it as 16-bit WAV"
+                    f"{self.path}: NaN or infinite sample at {where:.3f} s; repair the recording or export "
+                    f"it as 16-bit WAV"
                 )
             count += len(block)
             mono = np.ascontiguousarray(block.mean(axis=1, dtype=np.float32))
@@ -96,22 +98,16 @@ class AudioReader:
                 yield tail
 
     def __iter__(self) -> Iterator[FloatArray]:
+        """Blocks of ten seconds."""
         return self.blocks()
-
-    def __enter__(self) -> AudioReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing stays open between iterations; the form is here for symmetry with files."""
 
 
 def load_audio(source: Source) -> FloatArray:
     """Load a whole recording.
 
     Args:
-        source: path of a sound or video file, or ``(samples, rate)`` with samples of shape (N,) or (N, channels), floating
+        source: path of a sound or video file, or ``(samples, rate)`` with samples of shape (N,) or (N,
+        channels), floating
             in [-1, 1] or integer at full scale, and rate in Hz.
 
     Returns:
@@ -208,7 +204,8 @@ class _SoundFileBackend(_Backend):
         promised = _riff_seconds_missing(path)
         if promised is not None:
             raise InputError(
-                f"{path}: the file is cut short, {promised:.2f} s of the sound its header promises are missing; copy it again"
+                f"{path}: the file is cut short, {promised:.2f} s of the sound its header promises are "
+                f"missing; copy it again"
             )
 
     def read(self, frames: int) -> Iterator[FloatArray]:
@@ -221,11 +218,14 @@ class _SoundFileBackend(_Backend):
                     count += len(block)
                     yield block
         except self._errors as error:
-            raise InputError(f"{self.path}: damaged after {count / self.rate:.2f} s ({_one_line(error)})") from error
+            raise InputError(
+                f"{self.path}: damaged after {count / self.rate:.2f} s ({_one_line(error)})"
+            ) from error
         # MP3 headers only estimate the length; lossless formats know it.
         if self.format == "FLAC" and self.duration is not None and count < self.frames:
             raise InputError(
-                f"{self.path}: the file is cut short, {count / self.rate:.2f} s of {self.duration:.2f} s are there; copy it again"
+                f"{self.path}: the file is cut short, {count / self.rate:.2f} s of {self.duration:.2f} s "
+                f"are there; copy it again"
             )
 
 
@@ -237,7 +237,9 @@ class _FFmpegBackend(_Backend):
         try:
             with av.open(str(path)) as container:
                 if not container.streams.audio:
-                    raise InputError(f"{path}: no sound in this file; give a recording or a video with a sound track")
+                    raise InputError(
+                        f"{path}: no sound in this file; give a recording or a video with a sound track"
+                    )
                 stream = container.streams.audio[0]
                 self.rate, self.channels = int(stream.rate or 0), int(stream.channels or 0)
                 seconds = None
@@ -250,9 +252,13 @@ class _FFmpegBackend(_Backend):
         except InputError:
             raise
         except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
-            raise InputError(f"{path}: not a sound file that can be read, or a damaged one ({_one_line(error)})") from error
+            raise InputError(
+                f"{path}: not a sound file that can be read, or a damaged one ({_one_line(error)})"
+            ) from error
         if self.rate <= 0 or self.channels <= 0:
-            raise InputError(f"{path}: not a sound file that can be read, or a damaged one (no sampling rate)")
+            raise InputError(
+                f"{path}: not a sound file that can be read, or a damaged one (no sampling rate)"
+            )
 
     def read(self, frames: int) -> Iterator[FloatArray]:
         import av
@@ -284,12 +290,14 @@ class _FFmpegBackend(_Backend):
             seconds = count / self.rate
             if count and seconds < self.duration - max(1.0, 0.05 * self.duration):
                 raise InputError(
-                    f"{self.path}: the file is cut short, {seconds:.2f} s of {self.duration:.2f} s are there; copy it again"
+                    f"{self.path}: the file is cut short, {seconds:.2f} s of {self.duration:.2f} s are "
+                    f"there; copy it again"
                 )
 
 
 def _riff_seconds_missing(path: Path) -> float | None:
-    """Seconds that a WAV file's ``data`` chunk promises and the file does not hold; None for whole or other files."""
+    """Seconds that a WAV file's ``data`` chunk promises and the file does not hold; None for whole or other
+    files."""
     with path.open("rb") as file:
         head = file.read(12)
         if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":

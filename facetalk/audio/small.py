@@ -1,8 +1,11 @@
 """The small Wav2Vec 2.0 of the built-in model: its configuration and how its first layer starts.
 
-About 2.3 M parameters. It differs from the published sizes in one place that matters: the first convolution spans 25 ms
-instead of 0.6 ms and starts as a bank of Gabor filters on the mel scale. A stack that has to invent a filter bank needs
-hundreds of hours of speech; this one hears formants from the first step, trains on a few hours on a CPU, and costs a tenth
+About 2.3 M parameters. It differs from the published sizes in one place that matters: the first convolution
+spans 25 ms
+instead of 0.6 ms and starts as a bank of Gabor filters on the mel scale. A stack that has to invent a filter
+bank needs
+hundreds of hours of speech; this one hears formants from the first step, trains on a few hours on a CPU, and
+costs a tenth
 of the original extractor. Every filter stays trainable.
 """
 
@@ -25,10 +28,12 @@ _CONSTANTS = 8  # channels of the first layer without filter: a fixed level that
 
 
 def small_config() -> Any:
-    """``Wav2Vec2Config`` of the built-in encoder: 50 Hz extractor, 4 layers of width 192, attention within 0.4 s."""
+    """``Wav2Vec2Config`` of the built-in encoder: 50 Hz extractor, 4 layers of width 192, attention within
+    0.4 s."""
     from transformers import Wav2Vec2Config
 
-    return Wav2Vec2Config(
+    config: Any = Wav2Vec2Config
+    return config(
         vocab_size=32,
         hidden_size=192,
         num_hidden_layers=4,
@@ -39,7 +44,8 @@ def small_config() -> Any:
         conv_stride=(80, 2, 2, 1),
         conv_bias=True,
         num_feat_extract_layers=4,
-        # "layer" normalises each frame by itself; "group" would normalise over time and tie a frame to its window.
+        # "layer" normalises each frame by itself; "group" would normalise over time and tie a frame to its
+        # window.
         feat_extract_norm="layer",
         do_stable_layer_norm=True,
         num_conv_pos_embeddings=16,
@@ -59,8 +65,7 @@ def small_model(seed: int = 0) -> Any:
     from transformers import Wav2Vec2Model
 
     torch.manual_seed(seed)
-    model = Wav2Vec2Model(small_config())
-    # Published models learn to fill masked frames; ours has no such task and no use for the vector.
+    model: Any = Wav2Vec2Model(small_config())
     first = model.feature_extractor.conv_layers[0].conv
     filters, bias = gabor_filters(first.out_channels, first.kernel_size[0])
     with torch.no_grad():
@@ -75,7 +80,8 @@ def small_model(seed: int = 0) -> Any:
 def gabor_filters(count: int, kernel: int) -> tuple[np.ndarray, np.ndarray]:
     """A mel-spaced Gabor filter bank in four phases.
 
-    Four half-wave rectified phases (0, 90, 180, 270 degrees) add up to a magnitude, which the next layer's pooling turns into
+    Four half-wave rectified phases (0, 90, 180, 270 degrees) add up to a magnitude, which the next layer's
+    pooling turns into
     an envelope. Bandwidths follow the mel scale, so low bands see 25 ms and high bands a few, as an ear does.
 
     Args:
@@ -92,7 +98,8 @@ def gabor_filters(count: int, kernel: int) -> tuple[np.ndarray, np.ndarray]:
     filters = np.zeros((count, kernel), np.float32)
     for band in range(bands):
         centre, width = hertz[band + 1], (hertz[band + 2] - hertz[band]) / 2
-        # A Gaussian of sigma 1 / (2 pi width) seconds has a bandwidth of about `width`; longer than 5 ms does not fit.
+        # A Gaussian of sigma 1 / (2 pi width) seconds has a bandwidth of about `width`; longer than 5 ms does
+        # not fit.
         sigma = min(1 / (2 * np.pi * width) * 1.5, kernel / SAMPLE_RATE / 5)
         envelope = np.exp(-0.5 * (time / sigma) ** 2)
         envelope /= np.sqrt((envelope**2).sum())
@@ -120,7 +127,8 @@ def whiten_filters(model: Any, waves: torch.Tensor) -> None:
 
 
 def save_encoder(model: Any, folder: Path, *, half: bool = True) -> None:
-    """Write ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` as transformers reads them.
+    """Write ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` as transformers reads
+    them.
 
     Args:
         model: ``Wav2Vec2Model``.
@@ -144,3 +152,4 @@ def save_encoder(model: Any, folder: Path, *, half: bool = True) -> None:
     dtype = torch.float16 if half else torch.float32
     state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in model.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,8 @@ from facetalk.data.visemes import INDEX, curves, lip_gap
 #: Rate at which targets are kept, Hz; frames of any motion rate and any speed are read from it.
 TARGET_RATE = 100.0
 
-#: Regression targets: name, blendshapes whose mean it is, and the scale that brings it to about unit variance.
+#: Regression targets: name, blendshapes whose mean it is, and the scale that brings it to about unit
+# variance.
 CURVES: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("lip_gap_mm", (), 3.5),
     ("jaw", ("jawOpen",), 0.08),
@@ -31,12 +33,15 @@ LABIODENTAL = tuple(CLASSES.index(name) for name in LABIODENTAL_CLASSES)
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """Targets of one utterance at :data:`TARGET_RATE`: (N,) class indices (-1 unknown) and (N, 9) scaled curves."""
+    """Targets of one utterance at :data:`TARGET_RATE`: (N,) class indices (-1 unknown) and (N, 9) scaled
+    curves."""
 
     classes: npt.NDArray[np.int8]
     curves: npt.NDArray[np.float16]
 
-    def at(self, times: npt.NDArray[np.float64], frame_s: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def at(
+        self, times: npt.NDArray[Any], frame_s: float
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Read frames of ``frame_s`` seconds centred at ``times`` (outside the utterance is silence).
 
         Returns:

@@ -1,7 +1,9 @@
 """Training of the small audio encoder: ``facetalk train audio --corpus DIR --out DIR``.
 
-From scratch on speech with phone times. Two linear heads read each motion frame: shares of articulatory classes (cross
-entropy) and how the lips stand (regression of the viseme curves and a flag for closed lips). Frames of p, b, m and f, v weigh
+From scratch on speech with phone times. Two linear heads read each motion frame: shares of articulatory
+classes (cross
+entropy) and how the lips stand (regression of the viseme curves and a flag for closed lips). Frames of p, b,
+m and f, v weigh
 more, because that is where viewers look. The heads are dropped from the saved model.
 """
 
@@ -71,10 +73,14 @@ class Speech:
         self.utterances = utterances
         self.sound: list[npt.NDArray[np.int16]] = []
         self.targets: list[Targets] = []
-        for utterance in tqdm(utterances, desc="reading speech", unit="file", disable=not sys.stderr.isatty()):
+        for utterance in tqdm(
+            utterances, desc="reading speech", unit="file", disable=not sys.stderr.isatty()
+        ):
             samples = utterance.samples()
             self.sound.append(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16))
-            self.targets.append(make_targets(utterance.phones, len(samples) / SAMPLE_RATE, utterance.alphabet))
+            self.targets.append(
+                make_targets(utterance.phones, len(samples) / SAMPLE_RATE, utterance.alphabet)
+            )
         lengths = np.array([len(s) for s in self.sound], np.float64)
         # Recorded voices are few and short; synthetic ones are plenty and all alike.
         human = np.array([2.0 if u.source.startswith("Debian") else 1.0 for u in utterances])
@@ -90,7 +96,9 @@ class Speech:
         return out
 
 
-def make_batch(speech: Speech, config: AudioTraining, step: int, geometry: tuple[int, int]) -> dict[str, Tensor]:
+def make_batch(
+    speech: Speech, config: AudioTraining, step: int, geometry: tuple[int, int]
+) -> dict[str, Tensor]:
     """A batch of augmented crops with its targets, the same for the same ``(seed, step)``.
 
     Returns:
@@ -114,7 +122,9 @@ def make_batch(speech: Speech, config: AudioTraining, step: int, geometry: tuple
         babble = None
         if rng.random() < 0.15:
             other = int(rng.choice(len(speech.sound)))
-            babble = speech.crop(other, int(rng.integers(0, max(1, len(speech.sound[other]) - length))), length)
+            babble = speech.crop(
+                other, int(rng.integers(0, max(1, len(speech.sound[other]) - length))), length
+            )
         if np.abs(wave).max() < 1e-4:  # nothing but silence: leave it quiet
             wave = rng.normal(0.0, 0.1, length).astype(np.float32)
         else:
@@ -145,7 +155,10 @@ def loss_terms(outputs: tuple[Tensor, Tensor, Tensor], classes: Tensor, values: 
         "phones": (cross * weight).mean() / scale,
         "curves": (error.mean(-1) * weight).mean() / scale,
         "gap": (error[..., 0] * (weight + 2 * shut)).mean() / scale,
-        "closed": (functional.binary_cross_entropy_with_logits(closed, shut, reduction="none") * weight).mean() / scale,
+        "closed": (
+            functional.binary_cross_entropy_with_logits(closed, shut, reduction="none") * weight
+        ).mean()
+        / scale,
     }
     terms["loss"] = terms["phones"] + terms["curves"] + 0.5 * terms["gap"] + terms["closed"]
     return terms
@@ -171,7 +184,9 @@ def train(config: AudioTraining) -> Path:
     span = round(model.config.attention_span_s * DEFAULT_FPS)
     frames = int(config.crop_s * DEFAULT_FPS)
     positions = (torch.arange(frames) + 0.5) / DEFAULT_FPS * SAMPLE_RATE / geometry[1] - 0.5
-    trained = [p for n, p in model.named_parameters() if "masked_spec_embed" not in n] + list(heads.parameters())
+    trained = [p for n, p in model.named_parameters() if "masked_spec_embed" not in n] + list(
+        heads.parameters()
+    )
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
     def step(index: int) -> dict[str, Tensor]:
@@ -187,12 +202,24 @@ def train(config: AudioTraining) -> Path:
         torch.save(heads.state_dict(), out / "heads.pt")
 
     result = train_loop(
-        name="audio", out=config.out, modules=modules, optimizer=optimizer, step=step, steps=config.steps, warmup=100,
-        seed=config.seed, resume=config.resume, max_minutes=config.minutes, clip_norm=1.0, on_save=save,
+        name="audio",
+        out=config.out,
+        modules=modules,
+        optimizer=optimizer,
+        step=step,
+        steps=config.steps,
+        warmup=100,
+        seed=config.seed,
+        resume=config.resume,
+        max_minutes=config.minutes,
+        clip_norm=1.0,
+        on_save=save,
         save_every_s=config.save_every_s,
-    )  # fmt: skip
+    )
     save(config.out)
-    print(f"audio encoder in {config.out / 'encoder'}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items()))
+    print(
+        f"audio encoder in {config.out / 'encoder'}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items())
+    )
     return config.out / "encoder"
 
 
@@ -201,8 +228,10 @@ def evaluate(encoder: AudioEncoder, heads: Heads, utterances: list[Utterance]) -
     """How well features tell phones and lips on given recordings.
 
     Returns:
-        Frame accuracy over the classes, recall of p, b, m (their frames told as any of the three), the share of their
-        occurrences whose predicted gap falls under 1.5 mm within 40 ms of the phone, and correlations of the curves.
+        Frame accuracy over the classes, recall of p, b, m (their frames told as any of the three), the share
+        of their
+        occurrences whose predicted gap falls under 1.5 mm within 40 ms of the phone, and correlations of the
+        curves.
     """
     heads.eval()
     right = total = lip_right = lip_total = shut = shut_total = 0
@@ -252,7 +281,9 @@ def load_heads(path: Path, width: int) -> Heads:
     try:
         heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: no heads of an audio training there ({' '.join(str(error).split())[:80]})") from error
+        raise InputError(
+            f"{path}: no heads of an audio training there ({' '.join(str(error).split())[:80]})"
+        ) from error
     return heads
 
 
@@ -261,13 +292,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = AudioTraining(Path(), Path())
     parser.add_argument("--corpus", required=True, metavar="DIR", help="made by `facetalk data speech`")
     parser.add_argument("--out", required=True, metavar="DIR", help="checkpoints, log and encoder/ go here")
-    parser.add_argument("--steps", type=int, default=defaults.steps, help="optimizer steps; default %(default)d")
+    parser.add_argument(
+        "--steps", type=int, default=defaults.steps, help="optimizer steps; default %(default)d"
+    )
     parser.add_argument("--minutes", type=float, default=None, help="stop, annealed, after this time")
-    parser.add_argument("--batch", type=int, default=defaults.batch, help="crops in a step; default %(default)d")
+    parser.add_argument(
+        "--batch", type=int, default=defaults.batch, help="crops in a step; default %(default)d"
+    )
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    parser.add_argument("--evaluate", metavar="DIR", help="do not train: report on the 'valid' split of this corpus")
+    parser.add_argument(
+        "--evaluate", metavar="DIR", help="do not train: report on the 'valid' split of this corpus"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -291,7 +328,8 @@ def run(args: argparse.Namespace) -> int:
         learning_rate=args.learning_rate, seed=args.seed, resume=args.resume,
     )  # fmt: skip
     if config.batch < 1 or not config.learning_rate > 0:
-        raise InputError(f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}")
+        raise InputError(
+            f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}"
+        )
     train(config)
     return 0
-

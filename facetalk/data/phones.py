@@ -1,7 +1,9 @@
 """Phones: ARPAbet and IPA symbols, their segments in time, and the classes an audio encoder learns.
 
-A *phone* is ``(symbol, start_s, end_s)``. Symbols are ARPAbet (with or without stress digits, any case) or IPA as
-espeak-ng writes it. Both map onto one small set of articulatory classes, so that recordings in several languages train one
+A *phone* is ``(symbol, start_s, end_s)``. Symbols are ARPAbet (with or without stress digits, any case) or
+IPA as
+espeak-ng writes it. Both map onto one small set of articulatory classes, so that recordings in several
+languages train one
 encoder.
 """
 
@@ -24,7 +26,8 @@ Unit = tuple[str, float, float, float]
 
 ALPHABETS = ("arpabet", "ipa")
 
-#: What the audio encoder tells apart. Voicing is dropped where lips do not show it; tongue sounds keep coarse places.
+#: What the audio encoder tells apart. Voicing is dropped where lips do not show it; tongue sounds keep coarse
+# places.
 CLASSES: tuple[str, ...] = (
     "silence", "p", "b", "m", "f", "v", "th", "t", "n", "l", "s", "sh", "k", "h", "r", "w", "j",
     "i", "e", "a", "ah", "o", "u", "y", "er",
@@ -35,11 +38,13 @@ LABIODENTAL_CLASSES: tuple[str, ...] = ("f", "v")
 #: Class of each viseme of visemes.json; bilabials and labiodentals are told apart by their symbol.
 _VISEME_CLASS = {
     "sil": "silence", "pause": "silence", "breath": "silence",
-    "PB": "p", "M": "m", "BETA": "b", "FV": "f", "TH": "th", "TDN": "t", "L": "l", "S": "s", "SH": "sh", "SJ": "sh",
+    "PB": "p", "M": "m", "BETA": "b", "FV": "f", "TH": "th", "TDN": "t", "L": "l", "S": "s", "SH": "sh",
+    "SJ": "sh",
     "KG": "k", "H": "h", "R": "r", "W": "w", "HY": "w", "Y": "j",
     "IY": "i", "IH": "i", "E": "e", "EH": "e", "AE": "a", "AA": "a", "AH": "ah", "AX": "ah",
     "AO": "o", "OH": "o", "UH": "u", "UW": "u", "YY": "y", "OE": "y", "OEH": "er", "ER": "er",
 }  # fmt: skip
+_BACK_NASALS = ("NG", "ŋ", "ɴ", "ɲ")
 
 
 @functools.cache
@@ -65,7 +70,8 @@ def lookup(symbol: str, alphabet: str) -> tuple[str, tuple[Unit, ...], str | Non
         alphabet: ``"arpabet"`` or ``"ipa"``.
 
     Returns:
-        The bare symbol, its visemes, and the stress digit (ARPAbet only, else None). An unknown IPA symbol is tried without
+        The bare symbol, its visemes, and the stress digit (ARPAbet only, else None). An unknown IPA symbol is
+        tried without
         its diacritics; a phone nobody knows has no visemes and leaves the mouth to its neighbours.
     """
     data = table()
@@ -78,7 +84,7 @@ def lookup(symbol: str, alphabet: str) -> tuple[str, tuple[Unit, ...], str | Non
         check_alphabet(alphabet)
         stress = None
         name = symbol.replace("ˈ", "").replace("ˌ", "").replace("'", "") if symbol not in ("'", "ˈ") else ""
-        candidates = (name, name.replace("ː", ""), name.rstrip("ːʲʰ̪̩̃̆-^\""), name[:1])
+        candidates = (name, name.replace("ː", ""), name.rstrip('ːʲʰ̪̩̃̆-^"'), name[:1])
         units = next((data["ipa"][c] for c in candidates if c in data["ipa"] and (c or not name)), [])
     return name, tuple((str(u[0]), float(u[1]), float(u[2]), float(u[3])) for u in units), stress
 
@@ -102,7 +108,8 @@ def is_labiodental(symbol: str, alphabet: str) -> bool:
 
 
 def units_with_classes(symbol: str, alphabet: str) -> list[tuple[int, float, float]]:
-    """Articulatory classes of a phone: ``(class index, start fraction, end fraction)``, covering the whole phone."""
+    """Articulatory classes of a phone: ``(class index, start fraction, end fraction)``, covering the whole
+    phone."""
     name, units, _ = lookup(symbol, alphabet)
     out: list[tuple[int, float, float]] = []
     for position, (viseme, _, _, _) in enumerate(units):
@@ -114,18 +121,17 @@ def units_with_classes(symbol: str, alphabet: str) -> list[tuple[int, float, flo
             label = "b"
         elif label == "f" and first in ("v", "ʋ", "ɱ"):
             label = "v"
-        elif label == "t" and first in ("n", "ɳ") or (label == "t" and name in ("EN", "n̩")):
-            label = "n"
-        elif label == "k" and name in ("NG", "ŋ", "ɴ"):
-            label = "n"
-        elif label == "j" and name == "ɲ":
+        elif (label == "t" and (first in ("n", "ɳ") or name == "EN")) or name in _BACK_NASALS:
             label = "n"
         out.append((CLASSES.index(label), start, end))
     return out
 
 
-def class_track(phones: Iterable[Phone], duration: float, rate: float, *, alphabet: str) -> npt.NDArray[np.int64]:
-    """Class index at ``rate`` samples a second, sampled at ``(i + 0.5) / rate``; what no phone covers is silence.
+def class_track(
+    phones: Iterable[Phone], duration: float, rate: float, *, alphabet: str
+) -> npt.NDArray[np.int64]:
+    """Class index at ``rate`` samples a second, sampled at ``(i + 0.5) / rate``; what no phone covers is
+    silence.
 
     Returns:
         (round(duration * rate),) int64 of indices into :data:`CLASSES`; -1 where a phone has no known class.

@@ -1,7 +1,9 @@
 """Forced alignment of recordings with their text, by PocketSphinx' English acoustic model.
 
-English uses the model's own dictionary. Other languages go through espeak-ng's pronunciation of each word, every IPA symbol
-taken to its nearest ARPAbet phone or two; the times then come back under the IPA symbols (Italian with known times: 10 ms
+English uses the model's own dictionary. Other languages go through espeak-ng's pronunciation of each word,
+every IPA symbol
+taken to its nearest ARPAbet phone or two; the times then come back under the IPA symbols (Italian with known
+times: 10 ms
 median error). A quality gate drops recordings whose text does not fit their sound.
 
 Needs ``pip install pocketsphinx`` (the wheel carries model and dictionary) and, but for English, espeak-ng.
@@ -23,37 +25,53 @@ from facetalk.units import SAMPLE_RATE
 
 FloatArray = npt.NDArray[np.float32]
 
-# Without some silence before it the first phone swallows the leading silence; about one try in ten finds no path, and
+# Without some silence before it the first phone swallows the leading silence; about one try in ten finds no
+# path, and
 # another padding does.
 _PADDINGS = (0.2, 0.1, 0.3, 0.0, 0.25, 0.15)
 
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+_UNITS = str.split(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen "
     "eighteen nineteen"
-).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+)
+_TENS = str.split("zero ten twenty thirty forty fifty sixty seventy eighty ninety")
 
 #: Nearest ARPAbet of an IPA symbol, for the acoustic model only.
 _NEAREST = {
-    "p": "P", "b": "B", "t": "T", "d": "D", "k": "K", "ɡ": "G", "g": "G", "f": "F", "v": "V", "s": "S", "z": "Z",
-    "ʃ": "SH", "ʒ": "ZH", "m": "M", "n": "N", "ŋ": "NG", "l": "L", "ɹ": "R", "r": "R", "ɾ": "D", "w": "W", "j": "Y",
-    "h": "HH", "x": "HH", "ɣ": "G", "β": "V", "ð": "DH", "θ": "TH", "tʃ": "CH", "dʒ": "JH", "ts": "T S", "dz": "D Z",
-    "ss": "S", "ʎ": "L Y", "ɲ": "N Y", "ʝ": "Y", "ʁ": "R", "ç": "HH", "ɕ": "SH", "ʑ": "ZH", "ɭ": "L", "d̪": "D",
-    "tʲ": "T", "dʲ": "D", "mʲ": "M", "sʲ": "S", "tʃʲ": "CH", "dʒʲ": "JH", "ʲ": "Y", "nʲ": "N Y", "rʲ": "R", "lʲ": "L",
-    "pʲ": "P", "bʲ": "B", "fʲ": "F", "vʲ": "V", "zʲ": "Z", "kʲ": "K", "ɫ": "L", "ʂ": "SH", "ʐ": "ZH", "ɥ": "W Y",
+    "p": "P", "b": "B", "t": "T", "d": "D", "k": "K", "ɡ": "G", "g": "G", "f": "F", "v": "V", "s": "S",
+    "z": "Z",
+    "ʃ": "SH", "ʒ": "ZH", "m": "M", "n": "N", "ŋ": "NG", "l": "L", "ɹ": "R", "r": "R", "ɾ": "D", "w": "W",
+    "j": "Y",
+    "h": "HH", "x": "HH", "ɣ": "G", "β": "V", "ð": "DH", "θ": "TH", "tʃ": "CH", "dʒ": "JH", "ts": "T S",
+    "dz": "D Z",
+    "ss": "S", "ʎ": "L Y", "ɲ": "N Y", "ʝ": "Y", "ʁ": "R", "ç": "HH", "ɕ": "SH", "ʑ": "ZH", "ɭ": "L",
+    "d̪": "D",
+    "tʲ": "T", "dʲ": "D", "mʲ": "M", "sʲ": "S", "tʃʲ": "CH", "dʒʲ": "JH", "ʲ": "Y", "nʲ": "N Y", "rʲ": "R",
+    "lʲ": "L",
+    "pʲ": "P", "bʲ": "B", "fʲ": "F", "vʲ": "V", "zʲ": "Z", "kʲ": "K", "ɫ": "L", "ʂ": "SH", "ʐ": "ZH",
+    "ɥ": "W Y",
     "tsʲ": "T S", "ʃʲ": "SH", "q": "K", "c": "K", "ɟ": "G",
-    "a": "AA", "a-": "AA", "aː": "AA", "ɑ": "AA", "ɑː": "AA", "e": "EY", "eː": "EY", "e-": "EH", "ɛ": "EH", "ɛː": "EH",
-    "i": "IY", "iː": "IY", "ɪ": "IH", "ɪ^": "IH", "ɨ": "IH", "o": "OW", "oː": "OW", "ɔ": "AO", "ɔː": "AO", "u": "UW",
-    'u"': "UW", "uː": "UW", "ʊ": "UH", "y": "IY", "yː": "IY", "y-": "IY", "ø": "UH", "øː": "UH", "œ": "ER", "ə": "AH",
-    "ə-": "AH", "ɐ": "AH", "ʌ": "AH", "ɵ": "OW", "æ": "AE", "ɑ̃": "AA N", "ɔ̃": "OW N", "ɛ̃": "AE N", "œ̃": "AE N",
-    "aɪ": "AY", "aʊ": "AW", "eɪ": "EY", "oɪ": "OY", "ɔɪ": "OY", "ja": "Y AA", "ju": "Y UW", "jɛ": "Y EH", "jo": "Y OW",
-    "əl": "AH L", "ɚ": "ER", "ɜː": "ER", "oʊ": "OW", "əʊ": "OW", "ɒ": "AA", "ɛɹ": "EH R", "ɔːɹ": "AO R", "oːɹ": "AO R",
-    "ɑːɹ": "AA R", "ʊɹ": "UH R", "ɪɹ": "IH R", "aɪɚ": "AY ER", "aɪə": "AY AH", "iə": "IY AH", "ᵻ": "IH", "ʔ": "",
+    "a": "AA", "a-": "AA", "aː": "AA", "ɑ": "AA", "ɑː": "AA", "e": "EY", "eː": "EY", "e-": "EH", "ɛ": "EH",
+    "ɛː": "EH",
+    "i": "IY", "iː": "IY", "ɪ": "IH", "ɪ^": "IH", "ɨ": "IH", "o": "OW", "oː": "OW", "ɔ": "AO", "ɔː": "AO",
+    "u": "UW",
+    'u"': "UW", "uː": "UW", "ʊ": "UH", "y": "IY", "yː": "IY", "y-": "IY", "ø": "UH", "øː": "UH", "œ": "ER",
+    "ə": "AH",
+    "ə-": "AH", "ɐ": "AH", "ʌ": "AH", "ɵ": "OW", "æ": "AE", "ɑ̃": "AA N", "ɔ̃": "OW N", "ɛ̃": "AE N",
+    "œ̃": "AE N",
+    "aɪ": "AY", "aʊ": "AW", "eɪ": "EY", "oɪ": "OY", "ɔɪ": "OY", "ja": "Y AA", "ju": "Y UW", "jɛ": "Y EH",
+    "jo": "Y OW",
+    "əl": "AH L", "ɚ": "ER", "ɜː": "ER", "oʊ": "OW", "əʊ": "OW", "ɒ": "AA", "ɛɹ": "EH R", "ɔːɹ": "AO R",
+    "oːɹ": "AO R",
+    "ɑːɹ": "AA R", "ʊɹ": "UH R", "ɪɹ": "IH R", "aɪɚ": "AY ER", "aɪə": "AY AH", "iə": "IY AH", "ᵻ": "IH",
+    "ʔ": "",
 }  # fmt: skip
 
 
 class AlignmentError(Exception):
-    """No path through the recording, or a word that cannot be pronounced; the caller leaves the recording out."""
+    """No path through the recording, or a word that cannot be pronounced; the caller leaves the recording
+    out."""
 
 
 class Aligner:
@@ -82,7 +100,8 @@ class Aligner:
             language: ``"en"`` or an espeak-ng voice (``"fr"``, ``"it"``, ``"ru"``, ``"es"``).
 
         Returns:
-            Phones with times in seconds (silences included), and their alphabet: ARPAbet for English, else IPA.
+            Phones with times in seconds (silences included), and their alphabet: ARPAbet for English, else
+            IPA.
 
         Raises:
             AlignmentError: the text does not fit, or a word has no pronunciation.
@@ -143,14 +162,13 @@ class Aligner:
         data = np.concatenate([noise[0], pcm, noise[1]]).tobytes()
         try:
             decoder.set_align_text(" ".join(spelled))
-            for _pass in ("words", "phones"):
-                decoder.start_utt()
-                decoder.process_raw(data, full_utt=True)
-                decoder.end_utt()
-                if decoder.hyp() is None:
-                    return None
-                if _pass == "words":
-                    decoder.set_alignment()
+            _decode(decoder, data)
+            if decoder.hyp() is None:
+                return None
+            # The second pass finds the phones within the words of the first. It has no hypothesis: asking for
+            # one crashes.
+            decoder.set_alignment()
+            _decode(decoder, data)
             alignment = decoder.get_alignment()
         except RuntimeError:  # no path; the decoder has to be made anew
             self._decoder = None
@@ -160,7 +178,15 @@ class Aligner:
         return _collect(alignment, names, padding, len(pcm) / SAMPLE_RATE)
 
 
-def _collect(alignment: Any, names: dict[str, list[tuple[str, list[str]]]], padding: float, length: float) -> list[Phone]:
+def _decode(decoder: Any, data: bytes) -> None:
+    decoder.start_utt()
+    decoder.process_raw(data, full_utt=True)
+    decoder.end_utt()
+
+
+def _collect(
+    alignment: Any, names: dict[str, list[tuple[str, list[str]]]], padding: float, length: float
+) -> list[Phone]:
     def seconds(frame: int) -> float:
         return float(min(max(frame * 0.01 - padding, 0.0), length))
 
@@ -182,7 +208,8 @@ def _collect(alignment: Any, names: dict[str, list[tuple[str, list[str]]]], padd
 
 
 def uncovered_share(samples: FloatArray, phones: list[Phone], alphabet: str) -> float:
-    """Share of a recording's loud 10 ms frames (within 20 dB of the 95 % level) that no sounding phone covers.
+    """Share of a recording's loud 10 ms frames (within 20 dB of the 95 % level) that no sounding phone
+    covers.
 
     Over 0.15 the text differs from what is said, or a silence ate speech.
     """

@@ -1,7 +1,10 @@
-"""Recordings with transcripts that Debian packages carry: telephone prompts (Asterisk), picture names (Tux Paint), LibriVox.
+"""Recordings with transcripts that Debian packages carry: telephone prompts (Asterisk), picture names (Tux
+Paint), LibriVox.
 
-Asterisk's prompts are Creative Commons (attribution, two languages share-alike); Tux Paint's are GPL-2, so they are never a
-default. The English and Spanish prompts are one speaker, kept for acceptance together with the LibriVox sentences: training
+Asterisk's prompts are Creative Commons (attribution, two languages share-alike); Tux Paint's are GPL-2, so
+they are never a
+default. The English and Spanish prompts are one speaker, kept for acceptance together with the LibriVox
+sentences: training
 sources do not offer them.
 """
 
@@ -58,7 +61,8 @@ def asterisk(language: str, *, root: Path = Path("/"), reserved: bool = False) -
 
     Args:
         language: ``"fr"``, ``"it"``, ``"ru"``; with ``reserved`` also ``"en"``.
-        root: folder under which the packages ``asterisk-core-sounds-LL`` and ``-LL-g722`` are installed or unpacked.
+        root: folder under which the packages ``asterisk-core-sounds-LL`` and ``-LL-g722`` are installed or
+        unpacked.
         reserved: allow the language kept for acceptance.
 
     Raises:
@@ -66,7 +70,9 @@ def asterisk(language: str, *, root: Path = Path("/"), reserved: bool = False) -
     """
     known = {**ASTERISK, **(ASTERISK_RESERVED if reserved else {})}
     if language not in known:
-        raise InputError(f"no Asterisk prompts to train on for language {language!r}; known are {', '.join(known)}")
+        raise InputError(
+            f"no Asterisk prompts to train on for language {language!r}; known are {', '.join(known)}"
+        )
     chosen = known[language]
     package = f"asterisk-core-sounds-{language}"
     sounds = root / "usr/share/asterisk/sounds" / chosen.folder
@@ -75,7 +81,9 @@ def asterisk(language: str, *, root: Path = Path("/"), reserved: bool = False) -
     texts = root / "usr/share/doc" / package / f"core-sounds-{language}.txt.gz"
     for path, hint in ((sounds, f"{package}-g722"), (texts, package)):
         if not path.exists():
-            raise InputError(f"{path} is missing; `apt-get install {hint}`, or unpack it with dpkg-deb and give its folder")
+            raise InputError(
+                f"{path} is missing; `apt-get install {hint}`, or unpack it with dpkg-deb and give its folder"
+            )
     with gzip.open(texts, "rt", encoding="utf-8", errors="replace") as file:
         for line in file:
             name, _, text = line.lstrip("\ufeff").partition(":")
@@ -96,7 +104,10 @@ def tuxpaint(language: str, *, root: Path = Path("/")) -> Iterator[Recording]:
     """
     stamps = root / "usr/share/tuxpaint/stamps"
     if not stamps.is_dir():
-        raise InputError(f"{stamps} is missing; `apt-get install tuxpaint-stamps-default`, or unpack it and give its folder")
+        raise InputError(
+            f"{stamps} is missing; `apt-get install tuxpaint-stamps-default`, or unpack it and give its "
+            f"folder"
+        )
     seen: set[str] = set()
     for path in sorted(stamps.rglob(f"*_desc_{language}.ogg")):
         caption = path.with_name(path.name.replace(f"_desc_{language}.ogg", ".txt"))
@@ -109,7 +120,15 @@ def tuxpaint(language: str, *, root: Path = Path("/")) -> Iterator[Recording]:
                 seen.add(text)
                 name = str(path.relative_to(stamps).with_suffix(""))
                 voice = f"tuxpaint-{language}"
-                yield Recording(f"tuxpaint/{name}", path, text, voice, language, "GPL-2.0", "Debian tuxpaint-stamps-default")
+                yield Recording(
+                    f"tuxpaint/{name}",
+                    path,
+                    text,
+                    voice,
+                    language,
+                    "GPL-2.0",
+                    "Debian tuxpaint-stamps-default",
+                )
 
 
 def librivox(*, root: Path = Path("/")) -> Iterator[Recording]:

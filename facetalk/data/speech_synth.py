@@ -1,7 +1,10 @@
-"""Synthetic speech with exact phone times: espeak-ng and flite through their C libraries, festival in batches.
+"""Synthetic speech with exact phone times: espeak-ng and flite through their C libraries, festival in
+batches.
 
-espeak-ng comes from PyPI (``pip install espeakng-loader``) or the system; flite and festival from the system's packages. Each
-class raises :class:`~facetalk.errors.InputError` with the command to install what is missing. The sound that a synthesizer
+espeak-ng comes from PyPI (``pip install espeakng-loader``) or the system; flite and festival from the
+system's packages. Each
+class raises :class:`~facetalk.errors.InputError` with the command to install what is missing. The sound that
+a synthesizer
 makes is not a derived work of its program: espeak-ng is GPL, its output is free to use.
 """
 
@@ -33,7 +36,8 @@ _STOPS = ("p", "b", "t", "d", "k", "ɡ", "g", "tʃ", "dʒ", "ts", "dz", "pʲ", "
 
 @dataclasses.dataclass(frozen=True)
 class Speech:
-    """Synthesised speech: (N,) float32 samples at 16 kHz, phones with times in seconds, and their alphabet."""
+    """Synthesised speech: (N,) float32 samples at 16 kHz, phones with times in seconds, and their
+    alphabet."""
 
     samples: npt.NDArray[np.float32]
     phones: list[Phone]
@@ -58,7 +62,8 @@ _ESPEAK_PHONEME = 7  # espeakEVENT_PHONEME
 
 
 class Espeak:
-    """espeak-ng with IPA phone events. The library has one global state, so there is one instance: use :func:`espeak`."""
+    """espeak-ng with IPA phone events. The library has one global state, so there is one instance: use
+    :func:`espeak`."""
 
     def __init__(self) -> None:
         library, data = _find_espeak()
@@ -66,7 +71,10 @@ class Espeak:
         # 2 = AUDIO_OUTPUT_SYNCHRONOUS; 1|2 = phoneme events with IPA names, 0x8000 = do not exit on errors.
         self._rate = int(library.espeak_Initialize(2, 0, data, 1 | 2 | 0x8000))
         if self._rate <= 0:
-            raise InputError("espeak-ng was found but cannot start (its data files are missing); pip install espeakng-loader")
+            raise InputError(
+                "espeak-ng was found but cannot start (its data files are missing); pip install "
+                "espeakng-loader"
+            )
         self._pcm: list[npt.NDArray[np.int16]] = []
         self._events: list[tuple[str, int]] = []
         self._callback = _ESPEAK_CALLBACK(self._receive)
@@ -150,8 +158,10 @@ def _find_espeak() -> tuple[c.CDLL, bytes | None]:
 def _add_closures(phones: Sequence[Phone], wave: npt.NDArray[np.float32], rate: int) -> list[Phone]:
     """Move the start of stops back over their closure.
 
-    espeak-ng's event of a stop is its burst; the closure before it, in which the lips of p and b are shut, is booked on the
-    phone before. It is the run of 5 ms frames below -50 dBFS (at most 0.12 s), or 35 ms where there is none (measured against
+    espeak-ng's event of a stop is its burst; the closure before it, in which the lips of p and b are shut, is
+    booked on the
+    phone before. It is the run of 5 ms frames below -50 dBFS (at most 0.12 s), or 35 ms where there is none
+    (measured against
     forced alignment).
     """
     hop = int(0.005 * rate)
@@ -198,7 +208,9 @@ class Flite:
             for name in ("libflite_usenglish.so.1", "libflite_cmulex.so.1"):
                 c.CDLL(name, c.RTLD_GLOBAL)
         except OSError as error:
-            raise InputError("flite is not installed; `apt-get install flite` or leave its voices out") from error
+            raise InputError(
+                "flite is not installed; `apt-get install flite` or leave its voices out"
+            ) from error
         pointer = c.c_void_p
         signatures: tuple[tuple[str, Any, list[Any]], ...] = (
             ("flite_synth_text", pointer, [c.c_char_p, pointer]),
@@ -228,7 +240,9 @@ class Flite:
             self._voices[name] = register(None)
         return self._voices[name]
 
-    def say(self, text: str, voice: str = "slt", *, stretch: float = 1.0, pitch_hz: float | None = None) -> Speech:
+    def say(
+        self, text: str, voice: str = "slt", *, stretch: float = 1.0, pitch_hz: float | None = None
+    ) -> Speech:
         """Speak ``text`` (ASCII) with durations times ``stretch`` and a mean pitch in Hz."""
         handle, lib = self._voice(voice), self._lib
         # struct cst_voice { const char *name; cst_features *features; ... } of cst_voice.h
@@ -245,7 +259,8 @@ class Flite:
         start, length = 0.0, len(pcm) / rate
         while item:
             end = float(lib.item_feat_float(item, b"end"))
-            # kal16 cuts the last pause short; the other boundaries are right as they are, so clip, do not rescale.
+            # kal16 cuts the last pause short; the other boundaries are right as they are, so clip, do not
+            # rescale.
             if start < length:
                 phones.append((lib.item_feat_string(item, b"name").decode(), start, min(end, length)))
             start, item = end, lib.item_next(item)
@@ -276,7 +291,7 @@ def festival(jobs: Iterable[tuple[str, str, float]]) -> list[Speech]:
         lines = [_FESTIVAL_PROGRAM]
         for i, (text, voice, stretch) in enumerate(jobs):
             clean = text.replace("\\", "").replace('"', "")
-            lines.append(f"(facetalk_say \"{scratch}/{i}\" '{FESTIVAL_VOICES[voice]} \"{clean}\" {stretch:.4f})")
+            lines.append(f'(facetalk_say "{scratch}/{i}" \'{FESTIVAL_VOICES[voice]} "{clean}" {stretch:.4f})')
         program = Path(scratch) / "jobs.scm"
         program.write_text("\n".join(lines))
         hint = "`apt-get install festival festvox-kallpc16k festvox-kdlpc16k` or leave its voices out"
@@ -285,7 +300,9 @@ def festival(jobs: Iterable[tuple[str, str, float]]) -> list[Speech]:
         except FileNotFoundError as error:
             raise InputError(f"festival is not installed; {hint}") from error
         except subprocess.CalledProcessError as error:
-            raise InputError(f"festival failed ({error.stderr.decode(errors='replace')[:80]!r}); {hint}") from error
+            raise InputError(
+                f"festival failed ({error.stderr.decode(errors='replace')[:80]!r}); {hint}"
+            ) from error
         return [_read_festival(Path(scratch) / str(i)) for i in range(len(jobs))]
 
 

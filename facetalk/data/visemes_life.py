@@ -1,7 +1,10 @@
-"""Life above the mouth: blinks, brow raises, gaze and idle motion, drawn from the statistics in ``visemes.json``.
+"""Life above the mouth: blinks, brow raises, gaze and idle motion, drawn from the statistics in
+``visemes.json``.
 
-None of it follows from the sound alone, which is why the motion model is a diffusion model: it learns a distribution. Sources of
-the numbers are named in the file (Bentivoglio et al. 1997 for blink rates, Nakano & Kitazawa 2010 for blinks at pauses, Cave et
+None of it follows from the sound alone, which is why the motion model is a diffusion model: it learns a
+distribution. Sources of
+the numbers are named in the file (Bentivoglio et al. 1997 for blink rates, Nakano & Kitazawa 2010 for blinks
+at pauses, Cave et
 al. 1996 for brows, Lee, Badler & Badler 2002 for gaze).
 """
 
@@ -19,7 +22,9 @@ from facetalk.data.phones import Phone
 Array = npt.NDArray[np.float64]
 
 
-def add_life(weights: Array, phones: Sequence[Phone], times: Array, alphabet: str, rng: np.random.Generator) -> None:
+def add_life(
+    weights: Array, phones: Sequence[Phone], times: Array, alphabet: str, rng: np.random.Generator
+) -> None:
     """Add upper-face and rest motion to (T, 53) weights, in place.
 
     Args:
@@ -73,7 +78,13 @@ def _bump(times: Array, start: float, rise: float, hold: float, fall: float) -> 
     return up * (1.0 - down)
 
 
-def _idle(weights: Array, times: Array, silent: npt.NDArray[np.bool_], rules: dict[str, Any], rng: np.random.Generator) -> None:
+def _idle(
+    weights: Array,
+    times: Array,
+    silent: npt.NDArray[np.bool_],
+    rules: dict[str, Any],
+    rng: np.random.Generator,
+) -> None:
     """Ornstein-Uhlenbeck drift of every idle channel, clipped at 0."""
     step = float(times[1] - times[0]) if len(times) > 1 else 0.04
     for name, channel in rules["channels"].items():
@@ -88,7 +99,9 @@ def _idle(weights: Array, times: Array, silent: npt.NDArray[np.bool_], rules: di
         if channel.get("only_in") == "silence":
             # A fade of 0.2 s keeps the gate from clicking.
             width = max(1, round(0.2 / step))
-            gate = np.convolve(np.pad(silent.astype(float), width, mode="edge"), np.full(2 * width + 1, 1 / (2 * width + 1)))
+            gate = np.convolve(
+                np.pad(silent.astype(float), width, mode="edge"), np.full(2 * width + 1, 1 / (2 * width + 1))
+            )
             track = track * np.minimum(gate[2 * width : 2 * width + len(times)], 1.0)
         if "signed_with" in channel:
             weights[:, _index(name)] += np.maximum(track, 0.0)
@@ -167,7 +180,11 @@ def _brows(
 
 
 def _blinks(
-    weights: Array, times: Array, pauses: Sequence[tuple[float, float]], rules: dict[str, Any], rng: np.random.Generator
+    weights: Array,
+    times: Array,
+    pauses: Sequence[tuple[float, float]],
+    rules: dict[str, Any],
+    rng: np.random.Generator,
 ) -> None:
     """Blinks at log-normal intervals, most of them pulled to the next pause of speech."""
     interval, shape = rules["interval"], rules["shape"]

@@ -1,0 +1,255 @@
+"""Building speech corpora: which synthesizers and recordings, how much of each, which voices are held out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from facetalk.audio.load import load_audio
+from facetalk.data.corpus import CorpusWriter, Utterance
+from facetalk.data.speech_align import Aligner, AlignmentError, uncovered_share
+from facetalk.data.speech_recordings import ASTERISK, DEMO_PROMPTS, Recording, asterisk, librivox, tuxpaint
+from facetalk.data.speech_synth import FESTIVAL_VOICES, Flite, Speech, espeak, festival
+from facetalk.data.speech_text import sentences
+from facetalk.errors import InputError
+from facetalk.units import SAMPLE_RATE
+
+DEFAULT_SOURCES = ("flite", "espeak", "festival", "asterisk")
+#: Share of each source in the minutes asked of the synthesizers.
+SHARES = {"flite": 0.66, "espeak": 0.17, "festival": 0.17}
+
+_FLITE_PITCH = {"slt": (140.0, 230.0), "awb": (85.0, 160.0), "kal16": (75.0, 170.0), "rms": (75.0, 140.0)}
+_FLITE_WEIGHT = {"slt": 0.36, "awb": 0.32, "kal16": 0.24, "rms": 0.08}
+_ESPEAK_VARIANTS = str.split(
+    "f1 f2 f3 f4 f5 m1 m2 m3 m4 m5 m6 m7 m8 klatt klatt2 klatt3 klatt4 Andrea Annie Denis Lee Michael Mike "
+    "Steph "
+    "anika aunty belinda david ed gene iven jonas linda max michel mario pablo paul quincy rob robert sandro"
+)
+# Languages read the same words by their own rules: nonsense, but in the phones of the language.
+_ESPEAK_LANGUAGES = ("en-us", "en-us", "en-us", "en-gb-x-rp", "fr", "it", "es", "de", "pt", "pl")
+
+
+def add_flite(writer: CorpusWriter, minutes: float, seed: int) -> None:
+    """Statistical and diphone voices of flite, with varied rate and pitch."""
+    engine = Flite()
+    rng = np.random.default_rng(seed)
+    for voice, weight in _FLITE_WEIGHT.items():
+        texts = sentences(seed + 1000 * (1 + list(_FLITE_WEIGHT).index(voice)))
+
+        def speak(voice: str = voice, texts: Iterator[str] = texts) -> tuple[Speech, str, str, str]:
+            text = next(texts)
+            low, high = _FLITE_PITCH[voice]
+            stretch, pitch = float(rng.uniform(0.8, 1.35)), float(rng.uniform(low, high))
+            return engine.say(text, voice, stretch=stretch, pitch_hz=pitch), text, f"flite-{voice}", "en"
+
+        _fill(writer, f"flite-{voice}", minutes * weight, speak, "flite (BSD-like)", "flite 2.2")
+
+
+def add_espeak(writer: CorpusWriter, minutes: float, seed: int) -> None:
+    """espeak-ng's formant voices in several languages."""
+    rng = np.random.default_rng(seed + 1)
+    texts = sentences(seed + 2)
+
+    def speak() -> tuple[Speech, str, str, str]:
+        text = next(texts)
+        variant, language = str(rng.choice(_ESPEAK_VARIANTS)), str(rng.choice(_ESPEAK_LANGUAGES))
+        rate, pitch = int(rng.integers(120, 200)), int(rng.integers(20, 85))
+        speech = espeak().say(text, f"{language}+{variant}", rate=rate, pitch=pitch)
+        return speech, text, f"espeak-{variant}", language[:2]
+
+    _fill(writer, "espeak", minutes, speak, "free (sound made by espeak-ng)", "espeak-ng")
+
+
+def add_festival(writer: CorpusWriter, minutes: float, seed: int) -> None:
+    """Diphone voices of festival."""
+    rng = np.random.default_rng(seed + 3)
+    texts = sentences(seed + 4)
+    queue: list[tuple[Speech, str, str]] = []
+
+    def speak() -> tuple[Speech, str, str, str]:
+        if not queue:
+            jobs = [
+                (next(texts), str(rng.choice(list(FESTIVAL_VOICES))), float(rng.uniform(0.8, 1.35)))
+                for _ in range(32)
+            ]
+            queue.extend((s, t, v) for s, (t, v, _) in zip(festival(jobs), jobs, strict=True))
+        speech, text, voice = queue.pop()
+        return speech, text, f"festival-{voice}", "en"
+
+    _fill(writer, "festival", minutes, speak, "festvox (BSD-like)", "festival")
+
+
+def _fill(
+    writer: CorpusWriter,
+    name: str,
+    minutes: float,
+    speak: Callable[[], tuple[Speech, str, str, str]],
+    licence: str,
+    source: str,
+) -> None:
+    """Call ``speak`` until ``minutes`` of speech are there."""
+    have, index = 0.0, 0
+    if f"{name}/00000" in writer:
+        return
+    with tqdm(total=round(minutes * 60), desc=name, unit="s", disable=not sys.stderr.isatty()) as bar:
+        while have < minutes * 60.0:
+            speech, text, voice, language = speak()
+            seconds = len(speech.samples) / SAMPLE_RATE
+            if seconds < 0.5 or not speech.phones:
+                continue
+            writer.add(
+                f"{name}/{index:05d}",
+                speech,
+                text=text,
+                voice=voice,
+                language=language,
+                licence=licence,
+                source=source,
+            )
+            index += 1
+            have += seconds
+            bar.update(round(seconds))
+    writer.flush()
+
+
+def add_recordings(
+    writer: CorpusWriter,
+    recordings: Iterable[Recording],
+    *,
+    join: bool = True,
+    min_s: float = 0.6,
+    name: str = "aligned",
+) -> tuple[int, int]:
+    """Align recordings with their texts and add those that pass the quality gate.
+
+    Args:
+        writer: the corpus.
+        recordings: what to align.
+        join: put short recordings of a voice together, with pauses, into utterances of about 5 s.
+        min_s: shorter recordings are left out.
+        name: shown in the progress bar.
+
+    Returns:
+        Numbers of recordings taken and left out.
+    """
+    aligner, taken, dropped = Aligner(), 0, 0
+    rng = np.random.default_rng(0)
+    pending: list[tuple[Recording, Speech]] = []
+    for recording in tqdm(list(recordings), desc=name, unit="file", disable=not sys.stderr.isatty()):
+        if recording.name in writer:
+            taken += 1
+            continue
+        try:
+            samples = load_audio(recording.path)
+            if len(samples) < min_s * SAMPLE_RATE:
+                dropped += 1
+                continue
+            samples = samples / max(float(np.abs(samples).max()), 1e-3) * 0.7
+            phones, alphabet = aligner.align(samples, recording.text, recording.language)
+            if uncovered_share(samples, phones, alphabet) > 0.15:
+                raise AlignmentError("the text does not fit the sound")
+        except (AlignmentError, InputError):
+            dropped += 1
+            continue
+        taken += 1
+        pending.append((recording, Speech(samples.astype(np.float32), phones, alphabet)))
+        voices_differ = pending[0][0].voice != recording.voice
+        if voices_differ:
+            _join(writer, pending[:-1], rng)
+            pending = pending[-1:]
+        if not join or sum(len(s.samples) for _, s in pending) > 4.5 * SAMPLE_RATE:
+            _join(writer, pending, rng)
+            pending = []
+    _join(writer, pending, rng)
+    writer.flush()
+    return taken, dropped
+
+
+def _join(writer: CorpusWriter, parts: list[tuple[Recording, Speech]], rng: np.random.Generator) -> None:
+    """Write recordings of one voice as one utterance, faint noise between them."""
+    if not parts:
+        return
+    samples, phones, offset = [], [], 0.0
+    for position, (_, speech) in enumerate(parts):
+        if position:
+            pause = rng.normal(0.0, 3e-4, int(rng.uniform(0.1, 0.7) * SAMPLE_RATE)).astype(np.float32)
+            samples.append(pause)
+            offset += len(pause) / SAMPLE_RATE
+        samples.append(speech.samples)
+        phones += [(s, a + offset, b + offset) for s, a, b in speech.phones]
+        offset += len(speech.samples) / SAMPLE_RATE
+    first, speech = parts[0]
+    writer.add(
+        first.name,
+        Speech(np.concatenate(samples), phones, speech.alphabet),
+        text=" ".join(r.text for r, _ in parts),
+        voice=first.voice,
+        language=first.language,
+        licence=first.licence,
+        source=first.source,
+    )
+
+
+def build(
+    out: str | Path, *, sources: Iterable[str] = DEFAULT_SOURCES, minutes: float = 120.0, seed: int = 0,
+    packages: str | Path = "/", gpl: bool = False,
+) -> list[Utterance]:  # fmt: skip
+    """Build a training corpus.
+
+    Args:
+        out: corpus folder; a source that an earlier run finished is kept.
+        sources: of ``flite``, ``espeak``, ``festival``, ``asterisk``, ``tuxpaint``.
+        minutes: synthetic speech in all, shared out by :data:`SHARES`; recordings are taken whole.
+        seed: seed of texts, rates and pitches.
+        packages: folder under which Debian packages with recordings are installed or unpacked.
+        gpl: allow GPL recordings (weights trained on them are not ours to relicense).
+
+    Raises:
+        InputError: an unknown source, one that is not installed, or a GPL source without ``gpl``.
+    """
+    sources = list(sources)
+    unknown = sorted(set(sources) - {*SHARES, "asterisk", "tuxpaint"})
+    if unknown or not sources:
+        raise InputError(
+            f"unknown speech source {', '.join(unknown) or 'list: empty'}; known are flite, espeak, "
+            f"festival, asterisk, tuxpaint"
+        )
+    if "tuxpaint" in sources and not gpl:
+        raise InputError(
+            "tuxpaint is GPL-2; add --gpl if you may use it (never for weights under another licence)"
+        )
+    if not minutes > 0:
+        raise InputError(f"minutes of synthetic speech must be positive, got {minutes:g}")
+    writer = CorpusWriter(out)
+    share = sum(SHARES.get(source, 0.0) for source in sources) or 1.0
+    makers = {"flite": add_flite, "espeak": add_espeak, "festival": add_festival}
+    for source in sources:
+        if source in makers:
+            makers[source](writer, minutes * SHARES[source] / share, seed)
+        languages = {"asterisk": list(ASTERISK), "tuxpaint": ["es", "fr", "ru"]}.get(source, [])
+        for language in languages:
+            found = (
+                asterisk(language, root=Path(packages))
+                if source == "asterisk"
+                else tuxpaint(language, root=Path(packages))
+            )
+            kept = [r for r in found if not (language == "it" and r.name.rsplit("/", 1)[-1] in DEMO_PROMPTS)]
+            counts = add_recordings(writer, kept, name=f"{source}-{language}")
+            print(f"{source}-{language}: {counts[0]} recordings taken, {counts[1]} left out", file=sys.stderr)
+    return list(writer.utterances.values())
+
+
+def build_acceptance(out: str | Path, *, packages: str | Path = "/") -> list[Utterance]:
+    """Align the reserved recordings (English prompts of 2 s and more, LibriVox) into their own folder."""
+    writer = CorpusWriter(out)
+    reserved = [*asterisk("en", root=Path(packages), reserved=True), *librivox()]
+    counts = add_recordings(writer, reserved, join=False, min_s=2.0, name="acceptance")
+    writer.utterances = {k: dataclasses.replace(u, split="valid") for k, u in writer.utterances.items()}
+    writer.flush()
+    print(f"acceptance: {counts[0]} recordings taken, {counts[1]} left out", file=sys.stderr)
+    return list(writer.utterances.values())
