@@ -186,7 +186,9 @@ class FaceTalk:
         points = self.head.landmarks(motion.identity)
         part = np.zeros(len(points), np.uint8)
         basis = self._basis(points, motion.identity, part, self.facial_smoothing)
-        posed = np.tensordot(motion.expressions, basis, axes=1) + points
+        # The canonical shape has weights of its own (the jaw slightly open); the motion's count from zero.
+        moved = motion.expressions - self.head.rest_expression
+        posed = np.tensordot(moved, basis, axes=1) + points
         return np.asarray(posed * HEAD_UNIT_METRES, dtype=np.float32)
 
     def _identity(self, identity: ArrayLike | None) -> NDArray[np.float32]:
@@ -223,8 +225,10 @@ class FaceTalk:
     def _fixed(self, motion: Motion, smoothing: FacialSmoothing | None) -> RiggedSequence:
         canonical = self.head.canonical(motion.identity)
         basis = self._basis(canonical.vertices, motion.identity, canonical.part, smoothing)
+        # At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
+        neutral = canonical.vertices - np.tensordot(self.head.rest_expression, basis, axes=1)
         base = Mesh(
-            canonical.vertices * np.float32(HEAD_UNIT_METRES),
+            neutral.astype(np.float32) * np.float32(HEAD_UNIT_METRES),
             canonical.faces,
             colors=canonical.colors,
             part=canonical.part,
