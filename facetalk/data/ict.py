@@ -17,8 +17,8 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 
-import igl
 import numpy as np
 from numpy.typing import NDArray
 
@@ -221,6 +221,7 @@ class MorphableHead:
         Outside it is exact; inside it is the distance to the nearest surface of any part that contains the
         point, which is at most the true depth. ``cut`` removes everything below the neck plane.
         """
+        igl = _igl()
         points = np.ascontiguousarray(points, np.float64)
         shape = vertices.astype(np.float64)
         result = np.full(len(points), np.inf)
@@ -244,6 +245,15 @@ class MorphableHead:
         if cut:
             result = np.maximum(result, (self.neck_point - points) @ self.neck_normal)
         return result.astype(np.float32)
+
+
+def _igl() -> ModuleType:
+    """Libigl, which only the making of training data needs."""
+    try:
+        import igl
+    except ImportError as error:
+        raise InputError("exact distances to meshes need libigl; pip install 'facetalk[train]'") from error
+    return igl
 
 
 def _caps(faces: NDArray[np.int64]) -> NDArray[np.int64]:

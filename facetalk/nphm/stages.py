@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.data.head_samples import DistancePool
+from facetalk.data.head_samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
+from facetalk.data.ict import MorphableHead
 from facetalk.nphm.codes import HeadCodes
-from facetalk.nphm.networks import IdentityNetwork
+from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
 from facetalk.training import train_loop
 from facetalk.units import HEAD_UNIT_MM
 
-__all__ = ["Budget", "train_identity"]
+__all__ = ["Budget", "initialise_backward", "train_backward", "train_identity"]
 
 # Points within this distance (1 mm in head units) are what the figures called "near" are about.
 NEAR = 1.0 / HEAD_UNIT_MM
@@ -108,5 +110,100 @@ def train_identity(
 
     return train_loop(
         name="identity", out=out, modules={"identity": network}, optimizer=optimizer, step=step, warmup=100,
+        clip_norm=1.0, **budget.options(),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def initialise_backward(network: DeformationNetwork, *, coordinate_scale: float = 4.0) -> None:
+    """He initialisation with coordinates scaled up; the last layer starts near zero offset."""
+    config = network.config
+    for i in range(config.layers + 1):
+        linear = getattr(network.defDeepSDF, f"lin{i}")
+        bound = (6.0 / linear.in_features) ** 0.5 * (0.05 if i == config.layers else 1.0)
+        linear.weight.uniform_(-bound, bound)
+        linear.bias.zero_()
+        if i in (0, config.layers // 2):
+            start = linear.in_features - config.input_dim
+            linear.weight[:, start : start + 3] *= coordinate_scale
+        if i == 0:
+            linear.bias.uniform_(-0.5, 0.5)
+
+
+def train_backward(
+    network: DeformationNetwork,
+    identity: IdentityNetwork,
+    head: MorphableHead,
+    sampler: SurfaceSampler,
+    codes: HeadCodes,
+    out: Path,
+    budget: Budget,
+    *,
+    rate: float = 2e-3,
+    batch: tuple[int, int] = (10, 300),
+) -> dict[str, Any]:
+    """Fit offsets from posed to canonical space to exact correspondences.
+
+    Both ends of a pair are moved off the surface by the same amount along their own normals. Half of the rows
+    show the mean head.
+
+    Args:
+        network: backward deformation network.
+        identity: for the anchors.
+        head: the morphable head.
+        sampler: of its surface.
+        codes: the encoder.
+        out: folder of the stage.
+        budget: steps and minutes.
+        rate: peak learning rate of Adam.
+        batch: rows (a head with an expression) and points a row.
+    """
+    rows, count = batch
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99))
+    identities = np.ascontiguousarray(head.identity_basis.transpose(1, 0, 2))  # (V, I, 3)
+    expressions = np.ascontiguousarray(head.expression_basis.transpose(1, 0, 2))  # (V, E, 3)
+    shape = head.canonical()
+    encoder = torch.from_numpy(codes.encoder)
+    closeness = np.maximum(sampler.lips, sampler.lids)
+    device = next(network.parameters()).device
+
+    def pairs(coefficients: NDArray, weights: NDArray, rng: np.random.Generator) -> tuple[NDArray, ...]:
+        points = sampler.draw(count, rng)
+        corners = points.corners
+        rest = shape[corners] + np.einsum("i,ncix->ncx", coefficients, identities[corners])
+        posed = rest + np.einsum("e,ncex->ncx", weights - head.canonical_expression, expressions[corners])
+        kind = rng.random(count)
+        sigma = np.where(kind < 0.6, 0.004, np.where(kind < 0.85, 0.012, 0.08))
+        off = sigma * rng.standard_normal(count)
+        off = np.where(sigma > 0.05, np.abs(off), off)[:, None]
+        ends = []
+        for corner in (rest, posed):
+            normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+            normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+            ends.append((np.einsum("nc,ncx->nx", points.weights, corner) + off * normal).astype(np.float32))
+        return ends[0], ends[1], points.of(closeness), np.abs(off[:, 0]) < 0.004
+
+    def step(index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((budget.seed, index))
+        drawn = random_identities(head, rows, int(rng.integers(2**31)))
+        drawn[: rows // 2] = 0.0
+        weights = speech_expressions(head, rows, rng)
+        columns = zip(*(pairs(w, e, rng) for w, e in zip(drawn, weights, strict=True)), strict=True)
+        rest, posed, close, surface = (torch.from_numpy(np.stack(column)).to(device) for column in columns)
+        code = (torch.from_numpy(drawn) @ encoder.T).to(device)
+        with torch.no_grad():
+            anchors = identity.anchors(code)
+        offset = network(posed, code, torch.from_numpy(weights).to(device), anchors)
+        error = torch.linalg.vector_norm(posed + offset - rest, dim=-1)
+        near = surface & (close > 0.6)
+        mm = error.detach() * HEAD_UNIT_MM
+        return {
+            "loss": (error * (1.0 + 4.0 * close)).mean() * 100.0,
+            "surface_mm": (mm * surface).sum() / surface.sum().clamp_min(1),
+            "lips_lids_mm": (mm * near).sum() / near.sum().clamp_min(1),
+        }
+
+    return train_loop(
+        name="backward", out=out, modules={"backward": network}, optimizer=optimizer, step=step, warmup=100,
         clip_norm=1.0, **budget.options(),
     )  # fmt: skip

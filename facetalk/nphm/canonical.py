@@ -1,0 +1,223 @@
+"""The canonical mesh of a head: from the neural distance to a mesh that can be posed.
+
+Marching cubes on a grid that is refined only around the surface, small floating pieces dropped, simplified in
+zones (lips and lids keep their triangles), moved onto the zero set by Newton steps, cut where parts meet, so that
+no triangle ties a lid to an eyeball, and completed by eyeballs that are round behind the lids too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from facetalk import ops
+
+__all__ = ["CanonicalMesh", "boundary_edges", "cut_level", "drop_small_pieces", "extract_band", "simplify_zones", "split_parts"]
+
+Array = NDArray[np.float32]
+Faces = NDArray[np.int32]
+Distance = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class CanonicalMesh:
+    """A mesh in head space, ready to be posed.
+
+    Attributes:
+        vertices: (V, 3) float32, head space.
+        faces: (F, 3) int32, counter-clockwise from outside; no face joins parts that move differently.
+        part: (V,) uint8 surface class, see ``HeadModel.part_names``.
+        colors: (V, 3) uint8 sRGB albedo.
+    """
+
+    vertices: Array
+    faces: Faces
+    part: NDArray[np.uint8]
+    colors: NDArray[np.uint8]
+
+
+def extract_band(
+    distance: Distance, bounds: tuple[Array, Array], *, cell: float, levels: int
+) -> tuple[Array, Faces]:
+    """Marching cubes at cell size ``cell``, evaluating only near the surface.
+
+    A coarse grid of ``cell * 2**levels`` is refined ``levels`` times; new samples are taken where the
+    interpolated distance is below 2.5 cells. That is exact for a distance field; the network's is close to one.
+
+    Args:
+        distance: (N, 3) float32 points to (N,) signed distances.
+        bounds: low and high corner, head space.
+        cell: head units.
+        levels: refinements.
+
+    Returns:
+        Vertices in head space and faces.
+    """
+    low, high = (np.asarray(b, np.float32) for b in bounds)
+    step = cell * 2**levels
+    count = np.maximum(np.ceil((high - low) / step).astype(int), 2)
+    axes = [low[i] + step * np.arange(count[i] + 1, dtype=np.float32) for i in range(3)]
+    volume = distance(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)).reshape(count + 1)
+    for _ in range(levels):
+        volume = _double(volume)
+        step /= 2
+        index = np.argwhere(np.abs(volume) < 2.5 * step)
+        volume[tuple(index.T)] = distance((low + index * np.float32(step)).astype(np.float32))
+    top = low + step * (np.array(volume.shape, np.float32) - 1)
+    vertices, faces = ops.marching_cubes(np.ascontiguousarray(volume, np.float32), 0.0, bounds=(low, top))
+    return np.asarray(vertices, np.float32), np.asarray(faces, np.int32)
+
+
+def _double(volume: Array) -> Array:
+    """Linear interpolation to twice the resolution, samples kept."""
+    shape = tuple(2 * n - 1 for n in volume.shape)
+    out = np.zeros(shape, np.float32)
+    out[::2, ::2, ::2] = volume
+    kernel = np.array([0.5, 1.0, 0.5], np.float32)
+    for axis in range(3):
+        out = ndimage.correlate1d(out, kernel, axis=axis, mode="constant")
+    return out
+
+
+def compact(vertices: Array, faces: Faces) -> tuple[Array, Faces, NDArray[np.int64]]:
+    """Leave out vertices that no face uses; the third result are the old numbers of the kept ones."""
+    used, inverse = np.unique(faces, return_inverse=True)
+    return vertices[used], inverse.reshape(-1, 3).astype(np.int32), used
+
+
+def drop_small_pieces(vertices: Array, faces: Faces, *, share: float = 0.004) -> tuple[Array, Faces]:
+    """Keep connected pieces with at least ``share`` of all faces that enclose volume (voids inside are turned)."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    graph = coo_matrix((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(len(vertices),) * 2)
+    count, label = connected_components(graph, directed=False)
+    piece = label[faces[:, 0]]
+    corner = vertices[faces].astype(np.float64)
+    volume = np.einsum("ij,ij->i", corner[:, 0], np.cross(corner[:, 1], corner[:, 2])) / 6.0
+    inside = np.bincount(piece, volume, minlength=count)
+    size = np.bincount(piece, minlength=count)
+    keep = (size >= share * len(faces)) & (inside > 0)
+    vertices, faces, _ = compact(vertices, faces[keep[piece]])
+    return vertices, faces
+
+
+def simplify_zones(
+    vertices: Array, faces: Faces, zone: NDArray[np.integer], targets: tuple[int, ...]
+) -> tuple[Array, Faces]:
+    """Quadric edge collapse (Garland and Heckbert, SIGGRAPH 1997), a budget of faces for each zone.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3).
+        zone: (V,) zone of each vertex, 0 .. len(targets) - 1; a face belongs to its corners' lowest.
+        targets: faces to keep in each zone.
+    """
+    import pyfqmr  # only heads other than the default need it
+
+    of_face = zone[faces].min(1)
+    points: list[NDArray] = []
+    corners: list[NDArray] = []
+    offset = 0
+    for index, target in enumerate(targets):
+        part, local, _ = compact(vertices, faces[of_face == index])
+        if not len(local):
+            continue
+        if len(local) > target:
+            simplifier = pyfqmr.Simplify()
+            simplifier.setMesh(part.astype(np.float64), local)
+            # Borders stay, so that the zones still fit together.
+            simplifier.simplify_mesh(target_count=target, aggressiveness=5, preserve_border=True, verbose=False)
+            part, local, _ = simplifier.getMesh()
+        points.append(np.asarray(part, np.float32))
+        corners.append(np.asarray(local, np.int64) + offset)
+        offset += len(part)
+    joined, merged = np.concatenate(points), np.concatenate(corners)
+    _, first, inverse = np.unique(joined, axis=0, return_index=True, return_inverse=True)
+    merged = inverse.reshape(-1)[merged]
+    whole = (merged[:, 0] != merged[:, 1]) & (merged[:, 1] != merged[:, 2]) & (merged[:, 2] != merged[:, 0])
+    vertices, faces, _ = compact(joined[first], merged[whole].astype(np.int32))
+    return vertices, faces
+
+
+def cut_level(vertices: Array, faces: Faces, level: Array) -> tuple[Array, Faces, NDArray[np.bool_]]:
+    """Keep the part of a mesh where ``level`` is negative, cut along its zero line.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3).
+        level: (V,) a value for each vertex, linear along edges.
+
+    Returns:
+        vertices, faces, and which vertices lie on the cut.
+    """
+    # Vertices almost on the line would leave slivers.
+    level = np.where(np.abs(level) < 1e-6, -1e-6, level).astype(np.float64)
+    inside = level < 0
+    count = inside[faces].sum(1)
+    whole, one, two = faces[count == 3], faces[count == 1], faces[count == 2]
+    edges: dict[tuple[int, int], int] = {}
+    points: list[NDArray[np.float64]] = []
+
+    def crossing(a: int, b: int) -> int:
+        key = (min(a, b), max(a, b))
+        if key not in edges:
+            t = np.clip(level[key[0]] / (level[key[0]] - level[key[1]]), 0.03, 0.97)
+            points.append(vertices[key[0]] * (1 - t) + vertices[key[1]] * t)
+            edges[key] = len(vertices) + len(points) - 1
+        return edges[key]
+
+    new: list[tuple[int, int, int]] = []
+    for face in one:
+        a, b, c = np.roll(face, -int(inside[face].argmax())).tolist()  # a is inside
+        new.append((a, crossing(a, b), crossing(a, c)))
+    for face in two:
+        a, b, c = np.roll(face, -int((~inside[face]).argmax())).tolist()  # a is outside
+        ab, ac = crossing(a, b), crossing(a, c)
+        new += [(ab, b, c), (ab, c, ac)]
+    joined = np.concatenate([vertices, np.array(points, np.float32).reshape(-1, 3)]).astype(np.float32)
+    merged = np.concatenate([whole, np.array(new, np.int32).reshape(-1, 3)]).astype(np.int32)
+    vertices, merged, used = compact(joined, merged)
+    return vertices, merged, used >= len(level)
+
+
+def boundary_edges(faces: Faces, chosen: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Edges (B, 2) of only one face whose both ends are ``chosen``, in the direction of that face."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = edges[chosen[edges].all(1)]
+    _, inverse, counts = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True)
+    return edges[counts[inverse.reshape(-1)] == 1]
+
+
+def split_parts(
+    vertices: Array, faces: Faces, part: NDArray[np.uint8], moving: NDArray[np.uint8]
+) -> tuple[Array, Faces, NDArray[np.uint8], NDArray[np.int64]]:
+    """Cut the mesh where moving parts meet: corners of another part are doubled, so that nothing is torn or tied.
+
+    A face goes to the moving part of most of its corners.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3).
+        part: (V,) surface class.
+        moving: (classes,) moving part of each class.
+
+    Returns:
+        vertices, faces, part, and the source vertex of each vertex.
+    """
+    corner = part[faces]
+    motion = moving[corner].astype(np.int64)
+    ordered = np.sort(motion, axis=1)
+    majority = np.where(ordered[:, 1] == ordered[:, 2], ordered[:, 1], ordered[:, 0])
+    # The class a double takes: that of a corner which already moves with the face.
+    first = (motion == majority[:, None]).argmax(1)
+    chosen = corner[np.arange(len(faces)), first]
+    wanted = np.where(motion == majority[:, None], corner, chosen[:, None])
+    key = faces.astype(np.int64) * 256 + wanted
+    unique, inverse = np.unique(key, return_inverse=True)
+    source = unique // 256
+    return vertices[source], inverse.reshape(-1, 3).astype(np.int32), (unique % 256).astype(np.uint8), source

@@ -1,0 +1,197 @@
+"""Albedo of the built-in head: procedural, on template coordinates, so that it fits every identity.
+
+The morphable head comes without textures. Skin, lips, brows, lash lines and a shaven scalp are painted from
+the 68 landmarks of the mean head; eyes by the angle from the optical axis. All colours are sRGB.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["EYE_RINGS", "eyeball", "paint"]
+
+Array = NDArray[np.float32]
+
+SKIN = np.array([222, 174, 148], np.float32)
+BLUSH = np.array([216, 142, 122], np.float32)
+LIPS = np.array([186, 104, 98], np.float32)
+CAVITY = np.array([92, 34, 36], np.float32)
+BROW = np.array([86, 62, 50], np.float32)
+LASH = np.array([58, 40, 36], np.float32)
+SCALP = np.array([150, 122, 108], np.float32)
+TEETH = np.array([238, 230, 212], np.float32)
+GUM = np.array([186, 96, 96], np.float32)
+TONGUE = np.array([196, 102, 100], np.float32)
+SCLERA = np.array([236, 231, 227], np.float32)
+IRIS = np.array([104, 128, 138], np.float32)
+IRIS_INNER = np.array([128, 112, 84], np.float32)
+LIMBUS = np.array([42, 52, 60], np.float32)
+PUPIL = np.array([12, 10, 12], np.float32)
+
+# Surface classes, as in facetalk.nphm.forward_stages.SURFACE_CLASSES.
+_CAVITY, _EYE, _UPPER, _UPPER_GUM, _LOWER, _LOWER_GUM = range(1, 7)
+
+# Half angles in degrees of an eye 1.54 cm in radius: pupil 0.26 cm, iris 0.62 cm from the axis.
+PUPIL_DEG, IRIS_DEG = 8.6, 21.8
+EYE_RINGS = (
+    0.0, 4.0, 8.3, 8.9, 12.0, 15.5, 18.5, 20.8, 22.3, 24.5, 28, 33, 39, 46, 54, 63, 72, 82, 95, 110, 130, 155, 180,
+)  # fmt: skip
+_SECTORS = 48
+
+
+def paint(
+    points: Array, classes: NDArray[np.integer], landmarks: Array, lash: Array | None = None
+) -> NDArray[np.uint8]:
+    """Albedo (N, 3) uint8 of template points.
+
+    Args:
+        points: (N, 3) template coordinates (on the mean canonical head).
+        classes: (N,) surface class.
+        landmarks: (68, 3) landmarks of the mean canonical head.
+        lash: (N,) darkness of the lash lines in [0, 1], or None.
+    """
+    x = points.astype(np.float32)
+    color = np.tile(SKIN, (len(x), 1))
+    front = _smooth(x[:, 2], 0.0, 0.08)
+    for centre, reach, amount in (
+        (landmarks[[1, 31]].mean(0) * [1.0, 0.8, 1.0] + [0.02, 0.0, 0.06], 0.09, 0.35),
+        (landmarks[[15, 35]].mean(0) * [1.0, 0.8, 1.0] + [-0.02, 0.0, 0.06], 0.09, 0.35),
+        (landmarks[30], 0.045, 0.35),
+        (landmarks[8], 0.05, 0.15),
+    ):
+        near = np.exp(-(((x - centre) / reach) ** 2).sum(1))
+        color = _mix(color, BLUSH, amount * near * front)
+    ears = _smooth(np.abs(x[:, 0]), 0.29, 0.35) * (x[:, 1] > -0.15)
+    color = _mix(color, BLUSH, 0.45 * ears)
+    for row in (slice(36, 42), slice(42, 48)):  # thin, reddish skin around the eyes
+        distance = _to_curve(x, _closed(landmarks[row]))
+        color = _mix(color, np.array([196, 134, 116], np.float32), 0.45 * np.exp(-((distance / 0.03) ** 2)))
+    # Scalp: a hairline over forehead and temples, soft as shaven hair is.
+    line = 0.30 - 1.1 * np.maximum(np.abs(x[:, 0]) - 0.17, 0.0) + 0.25 * np.minimum(x[:, 2] - 0.05, 0.0)
+    behind = np.clip((-0.12 - x[:, 2]) / 0.3, 0.0, 1.0)
+    scalp = _smooth(x[:, 1] - (line - 0.5 * behind), -0.02, 0.05) * (1 - ears)
+    color = _mix(color, SCALP, 0.55 * scalp)
+    for brow in (landmarks[17:22], landmarks[22:27][::-1]):  # both from the outside inwards
+        curve = _spline(brow + np.array([0.0, 0.006, 0.0], np.float32))
+        distance, along = _to_curve(x, curve), _along(x, curve)
+        width = 0.009 + 0.010 * along
+        strength = np.clip(1.4 - distance / width, 0.0, 1.0)
+        color = _mix(color, BROW, 0.8 * strength)
+    inner, outer = _closed(landmarks[60:68]), _closed(landmarks[48:60])
+    depth = -_polygon_distance(x[:, :2], outer[:, :2])
+    lips = _smooth(depth, -0.003, 0.006) * (x[:, 2] > 0.1)
+    color = _mix(color, LIPS, 0.8 * lips)
+    if lash is not None:
+        color = _mix(color, LASH, lash)
+    cavity = classes == _CAVITY
+    inside = _smooth(_to_curve(x, inner), 0.012, 0.045)[:, None]
+    color = np.where(cavity[:, None], LIPS * (1 - inside) + CAVITY * inside, color)
+    # The mouth is darker towards the throat: light hardly gets there.
+    dark = 1.0 - _smooth(-x[:, 2], -0.14, 0.02)[:, None] * np.array([0.45, 0.58, 0.6], np.float32)
+    for index, tone in ((_UPPER, TEETH), (_LOWER, TEETH), (_UPPER_GUM, GUM), (_LOWER_GUM, TONGUE)):
+        color[classes == index] = tone
+    color = np.where((classes == _CAVITY)[:, None] | (classes >= _UPPER)[:, None], color * dark, color)
+    color[classes == _EYE] = SCLERA
+    return np.clip(np.rint(color), 0, 255).astype(np.uint8)
+
+
+def eyeball(centre: Array, radius: float, axis: Array) -> tuple[Array, NDArray[np.int32], NDArray[np.uint8]]:
+    """A whole eyeball with cornea, finest at pupil and iris: vertices, faces, colours.
+
+    Args:
+        centre: (3,) head space.
+        radius: of the sclera.
+        axis: (3,) unit optical axis.
+    """
+    rings = np.deg2rad(np.array(EYE_RINGS[1:-1], np.float64))
+    turn = 2.0 * np.pi * np.arange(_SECTORS) / _SECTORS
+    side = np.cross([0.0, 1.0, 0.0], axis)
+    side /= np.linalg.norm(side)
+    up = np.cross(axis, side)
+    polar = np.concatenate([[0.0], np.repeat(rings, _SECTORS), [np.pi]])
+    around = np.concatenate([[0.0], np.tile(turn, len(rings)), [0.0]])
+    # Cornea: a smaller sphere in front (7.8 mm in an eye of 12 mm; Gullstrand's eye), its apex 1.13 radii out.
+    small, ahead = 0.55 * radius, 0.585 * radius
+    bulge = ahead * np.cos(polar) + np.sqrt(np.maximum(small**2 - (ahead * np.sin(polar)) ** 2, 0.0))
+    bulge = np.where(np.cos(polar) > 0, bulge, 0.0)
+    reach = np.maximum(radius, bulge)
+    direction = (
+        np.cos(polar)[:, None] * axis
+        + np.sin(polar)[:, None] * (np.cos(around)[:, None] * side + np.sin(around)[:, None] * up)
+    )
+    vertices = (centre + reach[:, None] * direction).astype(np.float32)
+    ring = 1 + np.arange(len(rings))[:, None] * _SECTORS + np.arange(_SECTORS)
+    nxt = np.roll(ring, -1, axis=1)
+    quads = [
+        np.stack([ring[:-1], ring[1:], nxt[1:]], -1).reshape(-1, 3),
+        np.stack([ring[:-1], nxt[1:], nxt[:-1]], -1).reshape(-1, 3),
+        np.stack([np.zeros(_SECTORS, int), ring[0], nxt[0]], -1),
+        np.stack([np.full(_SECTORS, len(vertices) - 1), nxt[-1], ring[-1]], -1),
+    ]
+    angle = np.rad2deg(polar)
+    streak = 1.0 + 0.16 * np.random.default_rng(1).standard_normal(_SECTORS)
+    streak = np.concatenate([[1.0], np.tile(streak, len(rings)), [1.0]])[:, None]
+    iris = _mix(np.tile(IRIS_INNER, (len(angle), 1)), IRIS, _smooth(angle, 9.0, 15.0)) * streak
+    iris = _mix(iris, LIMBUS, 0.85 * _smooth(angle, 18.0, 21.8))
+    white = _mix(np.tile(SCLERA, (len(angle), 1)), np.array([214, 172, 160], np.float32), 0.7 * _smooth(angle, 38, 62))
+    color = np.where((angle < PUPIL_DEG)[:, None], PUPIL, np.where((angle < IRIS_DEG)[:, None], iris, white))
+    return vertices, np.concatenate(quads).astype(np.int32), np.clip(np.rint(color), 0, 255).astype(np.uint8)
+
+
+def _mix(color: Array, other: Array, amount: Array) -> Array:
+    return (color + (other - color) * np.clip(amount, 0.0, 1.0)[:, None]).astype(np.float32)
+
+
+def _smooth(value: Array, low: float, high: float) -> Array:
+    """0 below ``low``, 1 above ``high``, smooth between."""
+    t = np.clip((value - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def _spline(points: Array, per_span: int = 12, closed: bool = False) -> Array:
+    """Catmull-Rom curve through points."""
+    p = np.asarray(points, np.float64)
+    p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    t = np.linspace(0.0, 1.0, per_span, endpoint=False)[:, None]
+    spans = []
+    for a, b, c, d in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True):
+        spans.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
+    curve = np.concatenate(spans)
+    return curve if closed else np.concatenate([curve, p[-2:-1]])
+
+
+def _closed(points: Array) -> Array:
+    return _spline(points, closed=True)
+
+
+def _to_curve(x: Array, curve: Array) -> Array:
+    """Distance of points from a finely sampled curve."""
+    best = np.full(len(x), np.inf)
+    for q in curve:
+        best = np.minimum(best, ((x - q) ** 2).sum(1))
+    return np.sqrt(best)
+
+
+def _along(x: Array, curve: Array) -> Array:
+    """Fraction of the curve's length at the sample nearest to each point."""
+    best, where = np.full(len(x), np.inf), np.zeros(len(x))
+    for index, q in enumerate(curve):
+        distance = ((x - q) ** 2).sum(1)
+        where = np.where(distance < best, index / (len(curve) - 1), where)
+        best = np.minimum(best, distance)
+    return where
+
+
+def _polygon_distance(x: Array, polygon: Array) -> Array:
+    """Signed distance of points (N, 2) to a closed polygon (M, 2), negative inside."""
+    a, b = polygon, np.roll(polygon, -1, axis=0)
+    best, inside = np.full(len(x), np.inf), np.zeros(len(x), bool)
+    for p, q in zip(a, b, strict=True):
+        edge = q - p
+        t = np.clip(((x - p) @ edge) / max(float(edge @ edge), 1e-12), 0.0, 1.0)
+        best = np.minimum(best, ((x - p - t[:, None] * edge) ** 2).sum(1))
+        crosses = (p[1] > x[:, 1]) != (q[1] > x[:, 1])
+        at = p[0] + (x[:, 1] - p[1]) / np.where(q[1] == p[1], 1e-12, q[1] - p[1]) * edge[0]
+        inside ^= crosses & (x[:, 0] < at)
+    return np.sqrt(best) * np.where(inside, -1.0, 1.0)

@@ -1,0 +1,173 @@
+"""Measured figures of a head model against the morphable head it was trained on.
+
+    python -m facetalk.nphm.report --data ict_facekit_light.npz --head HEAD_FOLDER [--out figures.json]
+
+All lengths are millimetres. "Held out" are identities from a seed that no training uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from facetalk.data.head_samples import SurfaceSampler, random_identities, speech_expressions
+from facetalk.data.ict import MorphableHead, Part
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.nphm.head import HeadModel
+from facetalk.units import HEAD_UNIT_MM
+
+__all__ = ["EXPRESSIONS", "measure"]
+
+Array = NDArray[np.float32]
+HELD_OUT_SEED = 987_654
+EXPRESSIONS: dict[str, dict[str, float]] = {
+    "neutral": {},
+    "jawOpen 0.1": {"jawOpen": 0.1},
+    "jawOpen 0.2": {"jawOpen": 0.2},
+    "jawOpen 0.3": {"jawOpen": 0.3},
+    "closed (jaw 0.1)": {"jawOpen": 0.1, "mouthClose": 0.1},
+    "closed (jaw 0.2)": {"jawOpen": 0.2, "mouthClose": 0.18},
+    "press": {"mouthPress": 0.5},
+    "pucker": {"mouthPucker": 0.9},
+    "funnel": {"mouthFunnel": 0.7},
+}
+_LIPS = ((61, 67), (62, 66), (63, 65))
+_LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
+
+
+def _gap(landmarks: Array, pairs: tuple[tuple[int, int], ...]) -> float:
+    """Mean signed vertical distance of landmark pairs, mm; negative where they overlap."""
+    return float(np.mean([landmarks[a, 1] - landmarks[b, 1] for a, b in pairs]) * HEAD_UNIT_MM)
+
+
+def measure(head: HeadModel, data: MorphableHead, *, held_out: int = 6, points: int = 4000) -> dict[str, Any]:
+    """All figures as one dictionary."""
+    sampler = SurfaceSampler(data)
+    mean = np.zeros((1, data.identity_dim), np.float32)
+    others = random_identities(data, held_out, HELD_OUT_SEED)
+    return {
+        "mean head": _figures(head, data, sampler, mean, points),
+        "held-out heads": _figures(head, data, sampler, others, max(points // 4, 200)),
+        "canonical mesh": _mesh_figures(head),
+    }
+
+
+def _figures(
+    head: HeadModel, data: MorphableHead, sampler: SurfaceSampler, coefficients: Array, points: int
+) -> dict[str, Any]:
+    errors: dict[str, list[Array]] = {}
+    gaps: dict[str, list[float]] = {name: [] for name in EXPRESSIONS}
+    lids: list[float] = []
+    true_gaps: dict[str, list[float]] = {name: [] for name in EXPRESSIONS}
+    rng = np.random.default_rng(5)
+    for row in coefficients:
+        code = head.encode_identity(row)
+        shape = data.canonical(row)
+        surface = sampler.draw(points, rng)
+        x = surface.of(shape)
+        outside = np.abs(data.signed_distance(x, shape, cut=False)) < 2e-4
+        x, part = x[outside], surface.part[outside].astype(np.int64)
+        lip, lid = surface.of(sampler.lips)[outside] > 0.6, surface.of(sampler.lids)[outside] > 0.6
+        region = {"": np.ones(len(x), bool), " lips": lip, " lids": lid, " teeth and gums": part >= Part.UPPER}
+
+        def note(name: str, values: Array, region: dict[str, Array] = region) -> None:
+            for suffix, chosen in region.items():
+                errors.setdefault(name + suffix, []).append(values[chosen] * HEAD_UNIT_MM)
+
+        note("distance", np.abs(head.distance(x, code)))
+        basis = head.forward_basis(x, code, part)
+        for weights in speech_expressions(data, 8, rng):
+            move = weights - data.canonical_expression
+            true = x + np.tensordot(move, np.stack([surface.of(b)[outside] for b in data.expression_basis]), 1)
+            posed = x + np.tensordot(weights - head.rest_expression, basis, 1)
+            still = part != Part.EYES  # the model's eyeballs turn with eyeLook*, the data's do not
+            note("forward", np.linalg.norm(posed - true, axis=1)[still], {k: v[still] for k, v in region.items()})
+            back = true + _offsets(head, true, code, weights)
+            note("backward", np.linalg.norm(back - x, axis=1)[still], {k: v[still] for k, v in region.items()})
+            cycle = posed + _offsets(head, posed, code, weights)
+            note("cycle", np.linalg.norm(cycle - x, axis=1)[still], {k: v[still] for k, v in region.items()})
+        landmarks = head.landmarks(code)
+        rig = head.forward_basis(landmarks, code, np.zeros(68, np.uint8))
+        for name, values in EXPRESSIONS.items():
+            weights = data.weights(**values)
+            posed = landmarks + np.tensordot(weights - head.rest_expression, rig, 1)
+            true = data.vertices(row, weights)[data.landmark_ids]
+            gaps[name].append(_gap(posed, _LIPS))
+            true_gaps[name].append(_gap(true, _LIPS))
+        blink = data.weights(eyeBlink=1.0)
+        posed = landmarks + np.tensordot(blink - head.rest_expression, rig, 1)
+        lids.append(_gap(posed, _LIDS) - _gap(data.vertices(row, blink)[data.landmark_ids], _LIDS))
+    return {
+        "heads": len(coefficients),
+        "errors": {
+            name: {
+                "mean": _round(np.concatenate(values).mean()),
+                "p95": _round(np.quantile(np.concatenate(values), 0.95)),
+            }
+            for name, values in sorted(errors.items())
+        },
+        "lip gap": {
+            name: {
+                "model": _round(np.mean(gaps[name])),
+                "data": _round(np.mean(true_gaps[name])),
+                "error": _round(np.abs(np.subtract(gaps[name], true_gaps[name])).mean()),
+            }
+            for name in EXPRESSIONS
+        },
+        "lid gap error at blink": _round(np.abs(lids).mean()),
+    }
+
+
+@torch.inference_mode()
+def _offsets(head: HeadModel, points: Array, code: Array, weights: Array) -> Array:
+    z, e = torch.from_numpy(code)[None], torch.from_numpy(np.asarray(weights, np.float32))[None]
+    x = torch.from_numpy(np.ascontiguousarray(points, np.float32))[None]
+    return head.deformation(x, z, e, head.identity.anchors(z))[0].numpy()
+
+
+def _mesh_figures(head: HeadModel) -> dict[str, Any]:
+    mesh = head.canonical()
+    residual = np.abs(head.distance(mesh.vertices[mesh.part != Part.EYES])) * HEAD_UNIT_MM
+    return {
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+        "vertices of each part": {n: int((mesh.part == i).sum()) for i, n in enumerate(head.part_names)},
+        "distance from the zero set (median)": _round(np.median(residual)),
+    }
+
+
+def _round(value: float) -> float:
+    return round(float(value), 3)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the figures as JSON, or write them."""
+    parser = argparse.ArgumentParser(prog="python -m facetalk.nphm.report", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="packed morphable head, ict_facekit_light.npz")
+    parser.add_argument("--head", type=Path, required=True, help="head folder")
+    parser.add_argument("--out", type=Path, default=None, help="write the figures here instead of printing them")
+    parser.add_argument("--held-out", type=int, default=6, help="number of held-out identities")
+    args = parser.parse_args(arguments)
+    try:
+        figures = measure(HeadModel.load(args.head), MorphableHead.load(args.data), held_out=args.held_out)
+        text = json.dumps(figures, indent=1) + "\n"
+        if args.out is None:
+            print(text, end="")
+        else:
+            with atomic_path(args.out) as scratch:
+                scratch.write_text(text)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""``facetalk train nphm``: from a morphable head to a head folder.
+
+Stages, each resumable in its own sub-folder of the output: signed distances, identity network, blendshape field,
+template map, part field, backward deformation; then the canonical mesh is made and the folder ``head`` written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from facetalk.data.head_samples import DistancePool, SurfaceSampler
+from facetalk.data.ict import MorphableHead
+from facetalk.errors import InputError
+from facetalk.nphm.codes import HeadCodes, build_codes, initialise
+from facetalk.nphm.forward import BlendshapeField, ForwardConfig, PartField, TemplateMap
+from facetalk.nphm.forward_stages import surface_pool, train_blendshapes, train_parts, train_template
+from facetalk.nphm.head import HeadModel
+from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
+from facetalk.nphm.stages import Budget, initialise_backward, train_backward, train_identity
+
+__all__ = ["HeadTraining", "add_arguments", "run", "train_head"]
+
+# Share of the time or steps that each stage gets: the identity network is the slow one.
+SHARES = {"identity": 0.62, "blendshapes": 0.12, "template": 0.07, "parts": 0.04, "backward": 0.15}
+BOUNDS = ((-0.46, -0.62, -0.72), (0.46, 0.60, 0.36))
+"""Box of the canonical mesh: the mean head above the neck cut, with room for other identities."""
+
+
+@dataclass(frozen=True)
+class HeadTraining:
+    """A training of a head.
+
+    Attributes:
+        data: packed morphable head (``.npz``).
+        out: output folder; the model is ``out/head``.
+        minutes: total training time, None for no limit.
+        steps: total steps over all stages, None for no limit but ``minutes``.
+        seed: of everything drawn.
+        resume: continue what is in ``out``.
+        global_dim, local_dim: sizes of the identity codes.
+        hidden, layers: of the identity members.
+        deformation_hidden, deformation_layers: of the backward deformation.
+        forward: sizes of the forward networks other than the data's.
+        identities: random heads in the pool of signed distances.
+        mean_points, points: distances at the mean head and at each other head.
+        surface_points: size of the pool of surface points.
+        identity_batch: rows of the mean head, rows of others, points a row.
+        cell: cell of the canonical mesh, head units.
+        stages: which stages to train; the others are taken from ``out`` as they are.
+    """
+
+    data: Path
+    out: Path
+    minutes: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    resume: bool = True
+    global_dim: int = 16
+    local_dim: int = 8
+    hidden: int = 48
+    layers: int = 4
+    deformation_hidden: int = 128
+    deformation_layers: int = 4
+    forward: dict[str, int] = field(default_factory=dict)
+    identities: int = 80
+    mean_points: int = 800_000
+    points: int = 20_000
+    surface_points: int = 200_000
+    identity_batch: tuple[int, int, int] = (2, 4, 600)
+    cell: float = 0.003
+    stages: Sequence[str] = tuple(SHARES)
+
+    def budget(self, stage: str) -> Budget:
+        """A stage's part of time and steps."""
+        share = SHARES[stage]
+        steps = 10**9 if self.steps is None else max(1, round(self.steps * share))
+        minutes = None if self.minutes is None else self.minutes * share
+        return Budget(steps, minutes, self.seed, self.resume)
+
+
+def linear_part(head: MorphableHead, codes: HeadCodes) -> dict[str, torch.Tensor]:
+    """Landmarks and eyeballs as linear functions of the coefficients, and the encoder of codes."""
+    shape, count = head.canonical(), head.identity_dim
+
+    def eyes(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
+        centres, radii = head.eyeballs(head.canonical(coefficients))
+        return np.concatenate([centres, radii[:, None]], axis=1)
+
+    mean = eyes(np.zeros(count, np.float32))
+    # A sphere fit is not quite linear; the slope over half a deviation is what counts.
+    slopes = np.stack([(eyes(row) - eyes(-row)) for row in 0.5 * np.eye(count, dtype=np.float32)])
+    axes = []
+    for name, centre, radius in zip(("sclera_left", "sclera_right"), mean[:, :3], mean[:, 3], strict=True):
+        arm = shape[head.part_vertices(name)] - centre
+        bulge = np.maximum(np.linalg.norm(arm, axis=1) - 1.02 * radius, 0.0) + 1e-6 * np.maximum(arm[:, 2], 0.0)
+        axis = (arm * bulge[:, None]).sum(0)
+        axes.append(axis / np.linalg.norm(axis))
+    values = {
+        "encoder": codes.encoder,
+        "landmarks_mean": shape[head.landmark_ids],
+        "landmarks_basis": head.identity_basis[:, head.landmark_ids],
+        "eyes_mean": mean,
+        "eyes_basis": slopes,
+        "eye_axes": np.stack(axes),
+    }
+    return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in values.items()}
+
+
+def train_head(config: HeadTraining) -> HeadModel:
+    """Train all stages, write ``out/head`` and return it.
+
+    Raises:
+        InputError: the data cannot be used, no limit was given, or ``out`` holds another training.
+    """
+    if config.minutes is None and config.steps is None:
+        raise InputError("give the training a limit: --minutes or --steps")
+    unknown = set(config.stages) - set(SHARES)
+    if unknown:
+        raise InputError(f"unknown stage {', '.join(sorted(unknown))}; known are {', '.join(SHARES)}")
+    head = MorphableHead.load(config.data)
+    out = Path(config.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
+
+    torch.manual_seed(config.seed)
+    codes = build_codes(head, global_dim=config.global_dim, local_dim=config.local_dim)
+    sampler = SurfaceSampler(head)
+    identity = IdentityNetwork(
+        IdentityConfig(
+            anchors=codes.anchors, pairs=codes.pairs, global_dim=config.global_dim, local_dim=config.local_dim,
+            hidden=config.hidden, layers=config.layers, anchor_hidden=max(64, 2 * config.global_dim),
+        ),
+        torch.from_numpy(codes.anchors_mean),
+    )  # fmt: skip
+    initialise(identity, codes)
+    backward = DeformationNetwork(
+        DeformationConfig(
+            code_dim=len(codes.encoder), anchors=codes.anchors, expression_dim=head.expression_dim,
+            hidden=config.deformation_hidden, layers=config.deformation_layers,
+        )
+    )  # fmt: skip
+    initialise_backward(backward)
+    sizes = ForwardConfig(code_dim=len(codes.encoder), expressions=head.expression_dim, **config.forward)
+    blendshapes, template, parts = BlendshapeField(sizes), TemplateMap(sizes), PartField(sizes)
+
+    def place(stage: str) -> dict[str, Any]:
+        budget = config.budget(stage)
+        if stage not in config.stages:  # as trained before: nothing is left to do, the checkpoint is read
+            budget = Budget(1, None, config.seed, True)
+        return {"out": out / stage, "budget": budget}
+
+    pool = _distances(config, head, out / "distances.npz")
+    surface, classes = surface_pool(head, sampler, config.surface_points, np.random.default_rng(config.seed))
+    train_identity(identity, pool, codes, **place("identity"), batch=config.identity_batch)
+    train_blendshapes(blendshapes, head, sampler, surface, **place("blendshapes"))
+    train_template(template, identity, head, sampler, surface, codes, **place("template"))
+    train_parts(parts, head, surface, classes, **place("parts"))
+    train_backward(backward, identity, head, sampler, codes, **place("backward"))
+
+    settings = {
+        "expression_names": list(head.expression_names),
+        "rest_expression": head.canonical_expression.tolist(),
+        "bounds": [list(corner) for corner in BOUNDS],
+        "cell": config.cell,
+    }
+    model = HeadModel(settings, identity, backward, (template, blendshapes, parts), linear_part(head, codes))
+    model.canonical()
+    model.save(out / "head")
+    return model
+
+
+def _distances(config: HeadTraining, head: MorphableHead, path: Path) -> DistancePool:
+    if config.resume and path.is_file():
+        return DistancePool.load(path)
+    pool = DistancePool.make(
+        head, mean_points=config.mean_points, identities=config.identities, points=config.points, seed=config.seed
+    )
+    pool.save(path)
+    return pool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``facetalk train nphm``."""
+    parser.add_argument("--data", required=True, type=Path, help="packed morphable head, ict_facekit_light.npz")
+    parser.add_argument("--out", required=True, type=Path, help="output folder; the model will be OUT/head")
+    parser.add_argument("--minutes", type=float, default=None, help="total training time (a good head takes 60 to 120)")
+    parser.add_argument("--steps", type=int, default=None, help="total number of steps over all stages")
+    parser.add_argument("--seed", type=int, default=0, help="seed of sampling and initialisation")
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="continue what is in OUT")
+    parser.add_argument(
+        "--stages", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="STAGE",
+        help=f"train only these of {', '.join(SHARES)}; the others are taken from OUT",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; all when left out")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train as the command line says."""
+    if args.threads is not None:
+        if not 1 <= args.threads <= 4 * (os.cpu_count() or 1):
+            raise InputError(f"--threads must lie between 1 and {4 * (os.cpu_count() or 1)}, got {args.threads}")
+        torch.set_num_threads(args.threads)
+    train_head(
+        HeadTraining(args.data, args.out, args.minutes, args.steps, args.seed, args.resume, stages=tuple(args.stages))
+    )
+    print(f"head: {args.out / 'head'}")
