@@ -21,5 +21,8 @@ PYBIND11_MODULE(_C, module) {
   bind_dlpack(module);
   bind_info(module);
   bind_marching_cubes(module);
+  bind_attention(module);
+  bind_normals(module);
   bind_field(module);
+  bind_raster(module);
 }

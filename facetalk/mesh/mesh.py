@@ -44,11 +44,12 @@ class Mesh:
 
     vertices: Float32
     faces: Int32
-    normals: Float32 | None = None  # type: ignore[assignment]  # never None after __post_init__
+    normals: Float32 = None  # type: ignore[assignment]  # computed from the faces
     colors: UInt8 | None = None
     part: UInt8 | None = None
 
     def __post_init__(self) -> None:
+        """Check everything and compute missing normals."""
         self.vertices = _array("vertices", self.vertices, np.float32, 3)
         self.faces = _array("faces", self.faces, np.int32, 3)
         count = len(self.vertices)

@@ -42,11 +42,14 @@ class RiggedSequence(Sequence[Mesh]):
             raise ValueError(f"weights must have shape (T, {len(self.basis)}), got {self.weights.shape}")
         for name, value in (("basis", self.basis), ("weights", self.weights)):
             if not np.isfinite(value).all():
-                raise ValueError(f"{name} has {np.count_nonzero(~np.isfinite(value))} values that are not finite")
+                raise ValueError(
+                    f"{name} has {np.count_nonzero(~np.isfinite(value))} values that are not finite"
+                )
         if self.names is not None and len(self.names) != len(self.basis):
             raise ValueError(f"names must have {len(self.basis)} entries, got {len(self.names)}")
 
     def __len__(self) -> int:
+        """Number of frames."""
         return len(self.weights)
 
     @overload
@@ -54,6 +57,7 @@ class RiggedSequence(Sequence[Mesh]):
     @overload
     def __getitem__(self, index: slice) -> RiggedSequence: ...
     def __getitem__(self, index: int | slice) -> Mesh | RiggedSequence:
+        """One frame as a mesh, or a range of frames as a sequence that shares the rig."""
         if isinstance(index, slice):
             return RiggedSequence(self.base, self.basis, self.weights[index], names=self.names)
         if not -len(self) <= index < len(self):
@@ -62,6 +66,7 @@ class RiggedSequence(Sequence[Mesh]):
         return self._mesh(vertices, vertex_normals(vertices, self.base.faces))
 
     def __iter__(self) -> Iterator[Mesh]:
+        """Frames, posed one by one."""
         for index in range(len(self)):
             yield self[index]
 

@@ -1,7 +1,7 @@
 """Two filters: a spatial one that stills head and neck, and a temporal one that calms jitter.
 
-The spatial one is FaceTalk's facial smoothing (Aneja et al., CVPR 2024, section 3.4). The temporal Gaussian is not from
-the paper; it is a separate setting and off at zero.
+The spatial one is FaceTalk's facial smoothing (Aneja et al., CVPR 2024, section 3.4). The temporal Gaussian
+is not from the paper; it is a separate setting and off at zero.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ def _vector(name: str, value: ArrayLike) -> Vector:
 class FacialSmoothing:
     """Weight in [0, 1] that falls off with the distance from the mouth and multiplies the deformation.
 
-    w(p) = exp(-d(p)^2 / 2) with the Mahalanobis distance d(p)^2 = sum_a ((p_a - centre_a) / sigma_a)^2, then min-max
-    normalised over the box, so that the largest weight inside it is 1 and the smallest is 0. Both are known without a
-    grid: w falls monotonically with d, so the maximum is at the point of the box closest to the centre, and the
-    minimum at the farthest corner (both found axis by axis, because the box and the ellipsoid share their axes).
+    w(p) = exp(-d(p)^2 / 2) with the Mahalanobis distance d(p)^2 = sum_a ((p_a - centre_a) / sigma_a)^2, then
+    min-max normalised over the box, so that the largest weight inside it is 1 and the smallest is 0. Both
+    are known without a
+    grid: w falls monotonically with d, so the maximum is at the point of the box closest to the centre, and
+        the
+    minimum at the farthest corner (both found axis by axis, because the box and the ellipsoid share their
+    axes).
 
     Attributes:
         centre: mouth centre, head space (in the same frame as the points it is asked for).
@@ -42,6 +45,7 @@ class FacialSmoothing:
     bounds: tuple[Vector, Vector]
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         object.__setattr__(self, "centre", _vector("centre", self.centre))
         object.__setattr__(self, "sigma", _vector("sigma", self.sigma))
         if len(self.bounds) != 2:
@@ -53,7 +57,9 @@ class FacialSmoothing:
         if not all(a < b for a, b in zip(low, high, strict=True)):
             raise ValueError(f"bounds must grow along every axis, got {low} to {high}")
         if self.highest - self.lowest <= 0.0:
-            raise ValueError(f"sigma {self.sigma} is so far from the size of the box that the weight does not vary")
+            raise ValueError(
+                f"sigma {self.sigma} is so far from the size of the box that the weight does not vary"
+            )
 
     @property
     def lowest(self) -> float:
@@ -74,7 +80,8 @@ class FacialSmoothing:
         """Weights of ``points``.
 
         Args:
-            points: (..., 3) positions, head space. Points outside the box get the weight's clipped value, 0 or 1.
+            points: (..., 3) positions, head space. Points outside the box get the weight's clipped value, 0
+                or 1.
 
         Returns:
             (...) float32 weights in [0, 1].
@@ -90,8 +97,8 @@ class FacialSmoothing:
 def gaussian_smooth(values: ArrayLike, sigma_s: float, fps: float) -> NDArray[np.float32]:
     """Filter ``values`` over time with a Gaussian.
 
-    The kernel is cut at four standard deviations and renormalised over the frames that exist, so a constant stays
-    constant up to both ends and no frame beyond them is invented.
+    The kernel is cut at four standard deviations and renormalised over the frames that exist, so a constant
+    stays constant up to both ends and no frame beyond them is invented.
 
     Args:
         values: (T, ...) one row per frame.

@@ -1,0 +1,124 @@
+"""Writing mesh sequences to files, by suffix."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from facetalk.errors import InputError
+from facetalk.files import atomic_path, check_output_folder
+from facetalk.mesh import gltf, morphs
+from facetalk.mesh.mesh import Mesh
+from facetalk.mesh.ply import write_sequence
+from facetalk.mesh.sequence import RiggedSequence
+from facetalk.mesh.sound import Source, write_wav
+from facetalk.mesh.stream import as_rig
+
+SUFFIXES = (".glb", ".ply")
+
+
+def export(
+    path: str | os.PathLike[str],
+    meshes: RiggedSequence | Iterable[Mesh],
+    *,
+    fps: float,
+    audio: Source | None = None,
+    tolerance_mm: float = 0.1,
+    quantize: bool = True,
+) -> Path:
+    """Write an animation.
+
+    ``.glb``: one binary glTF 2.0. Meshes of constant topology become morph targets with an animation of
+    their weights, and ``asset.extras`` states the frame rate, the number of frames, the recording and the
+    largest vertex error in millimetres. Meshes whose topology changes (marching cubes) become one node per
+    frame, shown in turn; such a file is as large as its frames are.
+
+    ``.ply``: a folder ``talk.ply/`` with ``frame_00000.ply`` and so on, binary, with normals and colours. A
+    folder that is there already is replaced.
+
+    The recording goes beside it as 16-bit ``talk.wav`` (inside the folder for ``.ply``). Everything is
+    written under another name and renamed at the end: a failure leaves nothing behind, an older file of that
+    name stays as it was.
+
+    Args:
+        path: output; its folder has to exist.
+        meshes: a rig, or any iterable of meshes (read once, frame by frame).
+        fps: frames per second.
+        audio: recording to put beside it, a path or (samples, rate).
+        tolerance_mm: largest distance of any vertex of any frame from where it should be, for ``.glb``.
+        quantize: 16-bit morph targets (KHR_mesh_quantization); False for readers that know only the core
+            format.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: unknown suffix, missing or full folder, no frames, unreadable recording, or a bad number.
+    """
+    out = Path(path)
+    suffix = out.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
+    if not (math.isfinite(fps) and 0.0 < fps <= 1000.0):
+        raise InputError(f"fps must lie in (0, 1000], got {fps:g}")
+    if not (math.isfinite(tolerance_mm) and tolerance_mm > 0.0):
+        raise InputError(f"the tolerance must be a positive number of millimetres, got {tolerance_mm:g}")
+    if isinstance(meshes, RiggedSequence) and not len(meshes):
+        raise InputError("there are no frames to write")
+    check_output_folder(out)
+    if suffix == ".ply":
+        with atomic_path(out, directory=True) as folder:
+            count = write_sequence(folder, tqdm(meshes, "write", disable=None, leave=False))
+            if not count:
+                raise InputError("there are no frames to write")
+            if audio is not None:
+                write_wav(folder / out.with_suffix(".wav").name, audio)
+        return out
+    with atomic_path(out) as temporary:
+        sound, beside = temporary.with_suffix(".wav"), out.with_suffix(".wav")
+        # A recording that already lies in the right place is the user's own: it is named, never rewritten.
+        copies = audio is not None and not _same_file(audio, beside)
+        if audio is not None and copies:
+            # Before the meshes: a bad recording should not cost the time of writing them.
+            write_wav(sound, audio)
+        _write_glb(temporary, meshes, fps, tolerance_mm, quantize, None if audio is None else beside.name)
+        if copies:
+            sound.replace(beside)
+    return out
+
+
+def _same_file(audio: Source, path: Path) -> bool:
+    return (
+        not isinstance(audio, tuple) and path.exists() and Path(audio).exists() and Path(audio).samefile(path)
+    )
+
+
+def _write_glb(
+    path: Path,
+    meshes: RiggedSequence | Iterable[Mesh],
+    fps: float,
+    tolerance_mm: float,
+    quantize: bool,
+    sound: str | None,
+) -> None:
+    extras: dict[str, object] = {"fps": fps}
+    if sound is not None:
+        extras["audio"] = sound
+    tolerance, lost = tolerance_mm * 1e-3, 0.0
+    if isinstance(meshes, RiggedSequence):
+        rig = meshes
+    else:
+        result = as_rig(iter(meshes), 0.3 * tolerance)
+        if not isinstance(result, tuple):
+            gltf.write_flipbook(path, result, fps=fps, extras=extras)
+            return
+        rig, lost = result
+    targets = morphs.reduce(rig, tolerance - lost, quantize=quantize)
+    # Rounded up: the error that is stated must not be smaller than the real one.
+    extras["frames"] = len(rig)
+    extras["vertex_error_mm"] = math.ceil((targets.error + lost) * 1e7) / 1e4
+    gltf.write_morphs(path, targets, fps=fps, extras=extras, quantize=quantize)

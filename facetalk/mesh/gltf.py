@@ -1,0 +1,209 @@
+"""Animated heads as binary glTF 2.0: morph targets for constant topology, a flip-book for a changing one.
+
+Morph targets are 16-bit and sparse (only the vertices that a shape moves), which the ratified extension
+KHR_mesh_quantization allows; three.js, Babylon.js, Blender, Unity (glTFast, UnityGLTF), Godot and Filament
+read it. Lengths in the file are metres after the node's scale, which is the size of the quantisation grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter, Json
+from facetalk.mesh.look import MATERIAL_OF_PART, Material, srgb_to_linear
+from facetalk.mesh.mesh import Mesh
+from facetalk.mesh.morphs import MorphTargets
+
+_QUANTIZATION = "KHR_mesh_quantization"
+
+
+def write_morphs(
+    path: Path, targets: MorphTargets, *, fps: float, extras: Json, quantize: bool = True
+) -> None:
+    """Write a sequence of constant topology.
+
+    Args:
+        path: .glb to write.
+        targets: base mesh, shapes and weights.
+        fps: frames per second; frame ``i`` is at ``i / fps`` seconds of the animation.
+        extras: notes that go into ``asset.extras``.
+        quantize: 16-bit morph targets; False writes floats, which need no extension.
+    """
+    base = targets.base
+    with GlbWriter(path) as glb:
+        _asset(glb, extras)
+        scale = targets.step * 32767.0 if quantize and targets.step > 0.0 else 1.0
+        # The scale is a power of two: dividing by it loses nothing.
+        attributes = {
+            "POSITION": glb.accessor((base.vertices / np.float32(scale)), target=VERTEX_DATA, bounds=True),
+            "NORMAL": glb.accessor(_unit(base.normals), target=VERTEX_DATA),
+        }
+        if base.colors is not None:
+            attributes["COLOR_0"] = glb.accessor(
+                _linear_colors(base.colors), target=VERTEX_DATA, normalized=True
+            )
+        morphs = [_target(glb, targets, j, scale) for j in range(len(targets.shapes))]
+        mesh: Json = {"name": "head", "primitives": _primitives(glb, base, attributes, morphs)}
+        if morphs:
+            mesh["weights"] = [0.0] * len(morphs)
+            mesh["extras"] = {"targetNames": list(targets.names)}
+        node: Json = {"name": "head", "mesh": glb.add("meshes", mesh)}
+        if scale != 1.0:
+            node["scale"] = [scale] * 3
+        glb.add("nodes", node)
+        if morphs and quantize:
+            glb.document["extensionsUsed"] = glb.document["extensionsRequired"] = [_QUANTIZATION]
+        if morphs and len(targets.weights):
+            times = (np.arange(len(targets.weights)) / fps).astype(np.float32)
+            sampler = {
+                "input": glb.accessor(times, bounds=True),
+                "output": glb.accessor(targets.weights.reshape(-1)),
+                "interpolation": "LINEAR",
+            }
+            channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
+            glb.add("animations", {"name": "talk", "samplers": [sampler], "channels": [channel]})
+        _scene(glb, [0])
+        glb.finish()
+
+
+def write_flipbook(path: Path, meshes: Iterable[Mesh], *, fps: float, extras: Json) -> int:
+    """Write one mesh per frame, each shown for its time by a stepped animation of its node's scale.
+
+    Stepped scale is what viewers show today; the extensions for visibility are read by few.
+
+    Returns:
+        The number of frames.
+    """
+    with GlbWriter(path) as glb:
+        _asset(glb, extras)
+        samplers: list[Json] = []
+        channels: list[Json] = []
+        count = 0
+        for count, mesh in enumerate(meshes, 1):
+            if not len(mesh) or not len(mesh.faces):
+                continue  # glTF has no empty meshes; such a frame shows nothing
+            index, name = count - 1, f"frame_{count - 1:05d}"
+            attributes = {
+                "POSITION": glb.accessor(mesh.vertices, target=VERTEX_DATA, bounds=True),
+                "NORMAL": glb.accessor(_unit(mesh.normals), target=VERTEX_DATA),
+            }
+            if mesh.colors is not None:
+                attributes["COLOR_0"] = glb.accessor(
+                    _linear_colors(mesh.colors), target=VERTEX_DATA, normalized=True
+                )
+            entry: Json = {"name": name, "primitives": _primitives(glb, mesh, attributes, [])}
+            shown = 1.0 if index == 0 else 0.0
+            node = {"name": name, "mesh": glb.add("meshes", entry), "scale": [shown] * 3}
+            keys = [(index / fps, 1.0), ((index + 1) / fps, 0.0)]
+            if index:
+                keys.insert(0, (0.0, 0.0))
+            times = np.array([k[0] for k in keys], np.float32)
+            scales = np.repeat(np.array([k[1] for k in keys], np.float32), 3).reshape(-1, 3)
+            sampler = {"input": glb.accessor(times, bounds=True), "output": glb.accessor(scales)}
+            samplers.append({**sampler, "interpolation": "STEP"})
+            target = {"node": glb.add("nodes", node), "path": "scale"}
+            channels.append({"sampler": len(samplers) - 1, "target": target})
+        extras["frames"] = count
+        if channels:
+            # The last frame stays: its closing key is dropped.
+            last = glb.document["accessors"][samplers[-1]["input"]]
+            last["count"] -= 1
+            last["max"] = [float(np.float32((count - 1) / fps))]
+            glb.document["accessors"][samplers[-1]["output"]]["count"] -= 1
+            glb.add("animations", {"name": "talk", "samplers": samplers, "channels": channels})
+        _scene(glb, list(range(len(channels))))
+        glb.finish()
+    return count
+
+
+def _asset(glb: GlbWriter, extras: Json) -> None:
+    from facetalk import __version__
+
+    glb.document["asset"].update(generator=f"facetalk {__version__}", extras=extras)
+
+
+def _scene(glb: GlbWriter, nodes: list[int]) -> None:
+    scene: Json = {"name": "talk"}
+    if nodes:
+        scene["nodes"] = nodes
+    glb.add("scenes", scene)
+    glb.document["scene"] = 0
+
+
+def _target(glb: GlbWriter, targets: MorphTargets, number: int, scale: float) -> dict[str, int]:
+    """Accessors of one morph target."""
+    moved = np.flatnonzero(targets.touched[number])
+    if not len(moved):
+        moved = np.zeros(
+            1, np.int64
+        )  # an accessor without any data is legal, but some importers trip over it
+    quantized = targets.step > 0.0
+    shape, normal = targets.shapes[number] / np.float32(scale), targets.normals[number]
+    if quantized:
+        shape, normal = (np.rint(a * np.float32(32767.0)).astype(np.int16) for a in (shape, normal))
+    result = {}
+    dense = 2 * len(moved) > len(shape)  # beyond that, row numbers cost more than the zeros
+    view = None if dense else glb.row_numbers(moved, len(shape))
+    for name, data in (("POSITION", shape), ("NORMAL", normal)):
+        bounds = name == "POSITION"
+        if view is None:
+            result[name] = glb.accessor(data, target=VERTEX_DATA, normalized=quantized, bounds=bounds)
+        else:
+            result[name] = glb.sparse(data, moved, view, normalized=quantized, bounds=bounds)
+    return result
+
+
+def _primitives(
+    glb: GlbWriter, mesh: Mesh, attributes: dict[str, int], morphs: list[dict[str, int]]
+) -> list[Json]:
+    """One primitive per material; they share all vertex data."""
+    dtype = np.uint16 if len(mesh) <= 0xFFFF else np.uint32
+    primitives = []
+    for material, faces in faces_by_material(mesh):
+        primitive: Json = {"attributes": attributes, "mode": 4, "material": _material(glb, material)}
+        primitive["indices"] = glb.accessor(faces.reshape(-1).astype(dtype), target=INDEX_DATA)
+        if morphs:
+            primitive["targets"] = morphs
+        primitives.append(primitive)
+    return primitives
+
+
+def faces_by_material(mesh: Mesh) -> list[tuple[Material, NDArray[np.int32]]]:
+    """Faces grouped by material; a face on a border belongs to the part with the lower number."""
+    part = np.zeros(len(mesh), np.int64) if mesh.part is None else mesh.part.astype(np.int64)
+    part = np.where(part < len(MATERIAL_OF_PART), part, 0)
+    of_face = part[mesh.faces].min(axis=1) if len(mesh.faces) else np.zeros(0, np.int64)
+    names = np.array([m.name for m in MATERIAL_OF_PART])[of_face]
+    groups = []
+    for material in dict.fromkeys(MATERIAL_OF_PART):
+        faces = mesh.faces[names == material.name]
+        if len(faces):
+            groups.append((material, faces))
+    return groups
+
+
+def _material(glb: GlbWriter, material: Material) -> int:
+    for number, entry in enumerate(glb.document.get("materials", [])):
+        if entry["name"] == material.name:
+            return number
+    shine: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": material.roughness}
+    return glb.add("materials", {"name": material.name, "pbrMetallicRoughness": shine, "doubleSided": True})
+
+
+def _linear_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """(V, 4) linear colours in 16 bits: in 8 bits, dark colours would show steps."""
+    linear = np.ones((len(colors), 4), np.float32)
+    linear[:, :3] = srgb_to_linear(colors)
+    return np.rint(linear * 65535.0).astype(np.uint16)
+
+
+def _unit(normals: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Normals of length 1 as exactly as float32 can; upwards where there is none."""
+    length = np.linalg.norm(normals.astype(np.float64), axis=1, keepdims=True)
+    up = np.array([0.0, 1.0, 0.0])
+    return np.where(length > 1e-6, normals / np.maximum(length, 1e-12), up).astype(np.float32)

@@ -1,0 +1,158 @@
+"""How a head is lit, framed and painted: the studio of :mod:`facetalk.mesh.render`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Color = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """How a part of the head answers light.
+
+    Attributes:
+        name: name of the material in files.
+        roughness: glTF roughness, 0 (mirror) to 1 (matt).
+        specular: reflectance at normal incidence (0.028 skin, 0.04 most plastics).
+        subsurface: 0 none, 1 skin.
+        coat: weight of a wet layer that mirrors the lamps, 0 to 1.
+    """
+
+    name: str
+    roughness: float = 0.5
+    specular: float = 0.04
+    subsurface: float = 0.0
+    coat: float = 0.0
+
+
+SKIN = Material("skin", roughness=0.56, specular=0.024, subsurface=1.0)
+EYES = Material("eyes", roughness=0.12, specular=0.03, coat=1.0)
+TEETH = Material("teeth", roughness=0.22, specular=0.045, subsurface=0.25, coat=0.25)
+MATERIALS = {m.name: m for m in (SKIN, EYES, TEETH)}
+
+MATERIAL_OF_PART: tuple[Material, ...] = (SKIN, EYES, TEETH, TEETH)
+"""Material of each part number (skin, eyeballs, upper teeth, lower teeth and tongue); others: skin."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """A camera that looks at a point.
+
+    Attributes:
+        target: point in the middle of the picture, metres.
+        azimuth: degrees from the front to the head's left (the right of the picture).
+        elevation: degrees upwards.
+        distance: metres from the target.
+        focal: focal length in heights of the picture.
+    """
+
+    target: Color
+    azimuth: float = 0.0
+    elevation: float = 0.0
+    distance: float = 1.2
+    focal: float = 85.0 / 24.0
+
+    def matrix(self) -> NDArray[np.float32]:
+        """(3, 4) world to camera; the camera looks along its -z with +y up."""
+        a, e = math.radians(self.azimuth), math.radians(self.elevation)
+        back = np.array([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
+        right = np.array([math.cos(a), 0.0, -math.sin(a)])
+        rotation = np.stack([right, np.cross(back, right), back])
+        eye = np.asarray(self.target) + self.distance * back
+        return np.concatenate([rotation, -(rotation @ eye)[:, None]], axis=1).astype(np.float32)
+
+
+def frame_head(
+    vertices: ArrayLike,
+    *,
+    azimuth: float = 14.0,
+    elevation: float = 1.5,
+    aspect: float = 1.0,
+    margin: float = 1.08,
+    crop: float = 0.1,
+) -> Camera:
+    """Camera with a portrait lens (85 mm on 35 mm film) from which ``vertices`` fill the picture.
+
+    Args:
+        vertices: (V, 3) positions that have to be seen, metres.
+        azimuth: degrees from the front.
+        elevation: degrees upwards.
+        aspect: width of the picture over its height.
+        margin: room around the head, 1 for none.
+        crop: share of the height that may fall below the picture: portraits cut the neck.
+    """
+    points = np.asarray(vertices, dtype=np.float64).reshape(-1, 3)
+    if not len(points):
+        return Camera((0.0, 0.0, 0.0), azimuth, elevation)
+    camera = Camera((0.0, 0.0, 0.0), azimuth, elevation, 0.0)
+    rotation = camera.matrix()[:, :3].astype(np.float64)
+    seen = points @ rotation.T
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    low[1] += crop * (high[1] - low[1])
+    # All room goes above the head, none below the cut.
+    high[1] += (margin - 1.0) * (high[1] - low[1]) if crop > 0.0 else 0.0
+    middle = rotation.T @ ((low + high) / 2)
+    half = (high - low) / 2
+    # The perspective is strongest at the front of the head, so the distance is counted from half-way to it.
+    tall = half[1] if crop > 0.0 else margin * half[1]
+    distance = camera.focal * 2.0 * max(tall, margin * half[0] / aspect, 1e-6) + 0.5 * half[2]
+    return dataclasses.replace(camera, target=tuple(middle.tolist()), distance=float(distance))
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """Lamps and background. Directions are in camera space: the studio turns with the camera.
+
+    Attributes:
+        lights: (direction towards the lamp, linear colour); the first one is the key and casts the shadow.
+        sky: ambient light from above, linear.
+        ground: ambient light from below, linear.
+        exposure: factor on all light.
+        background: sRGB colours (0 to 255) in the middle and at the corners.
+    """
+
+    lights: tuple[tuple[Color, Color], ...] = (
+        ((-0.62, 0.60, 0.55), (2.30, 2.16, 1.96)),  # key: warm, high, from the left of the picture
+        ((0.80, 0.10, 0.55), (0.24, 0.27, 0.34)),  # fill: weak and cool, from the right
+        ((0.80, 0.35, -0.62), (0.70, 0.76, 0.88)),  # rim: from behind, right
+        ((-0.85, 0.30, -0.62), (0.38, 0.40, 0.44)),  # rim: from behind, left
+    )
+    sky: Color = (0.25, 0.275, 0.31)
+    ground: Color = (0.12, 0.10, 0.09)
+    exposure: float = 0.60
+    background: tuple[Color, Color] = ((86.0, 92.0, 100.0), (34.0, 37.0, 43.0))
+
+    def backdrop(self, width: int, height: int) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 picture: a soft pool of light, dithered so that it shows no bands."""
+        return _backdrop(self.background, width, height)
+
+
+@functools.lru_cache(maxsize=4)
+def _backdrop(background: tuple[Color, Color], width: int, height: int) -> NDArray[np.uint8]:
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    radius = np.hypot((x + 0.5) / width - 0.5, ((y + 0.5) / height - 0.46) * 0.95) / 0.68
+    t = np.clip(radius, 0.0, 1.0)[..., None]
+    t = t * t * (3.0 - 2.0 * t)
+    middle, corner = (np.asarray(c, np.float32) for c in background)
+    noise = np.random.default_rng(0).random((height, width, 1), dtype=np.float32) - 0.5
+    return np.clip(np.rint(middle + (corner - middle) * t + noise), 0, 255).astype(np.uint8)
+
+
+def srgb_to_linear(colors: ArrayLike) -> NDArray[np.float32]:
+    """Linear light in [0, 1] of sRGB bytes (IEC 61966-2-1)."""
+    s = np.arange(256) / 255.0
+    table = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    return table[np.asarray(colors, dtype=np.uint8)]
+
+
+def linear_to_srgb(values: ArrayLike) -> NDArray[np.uint8]:
+    """sRGB bytes of linear light (IEC 61966-2-1), clipped to [0, 1]."""
+    v = np.clip(np.asarray(values, dtype=np.float64), 0.0, 1.0)
+    s = np.where(v <= 0.0031308, 12.92 * v, 1.055 * v ** (1.0 / 2.4) - 0.055)
+    return np.rint(255.0 * s).astype(np.uint8)

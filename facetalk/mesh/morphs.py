@@ -1,0 +1,233 @@
+"""From many posed frames to few morph targets, with an error that is measured over all frames.
+
+Two representations are tried and the smaller one is kept: the rig's own shapes, which touch few vertices
+each, or the leading singular vectors of the motion, which are fewer. For a rig both are found in the space
+of its weights: with basis = Q_b R_b and weights = Q_w R_w the motion's singular vectors are those of the
+small matrix R_w R_b^T, so no (frames x vertices) matrix is ever made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetalk.mesh.mesh import Float32, Mesh, vertex_normals
+from facetalk.mesh.sequence import RiggedSequence
+
+_BLOCK = 64
+"""Frames that are posed at a time."""
+
+_FIT_BLOCK = 16
+
+_NORMAL_FRAMES = 384
+"""Frames that morph normals are fitted to at most; more add nothing to a fit of some dozen shapes."""
+
+_NORMAL_STEP = 0.006
+"""A normal that a shape never turns by more (a third of a degree) counts as unmoved."""
+
+
+@dataclasses.dataclass
+class MorphTargets:
+    """A sequence as base + weights x shapes, ready to be written.
+
+    Attributes:
+        base: mesh at weights of zero, metres.
+        shapes: (K, V, 3) float32, metres at weight 1, rounded to the grid of ``step``; zero where
+            ``touched`` is False.
+        normals: (K, V, 3) float32 change of the unit normal at weight 1.
+        touched: (K, V) bool.
+        weights: (T, K) float32.
+        names: K names.
+        step: grid of ``shapes`` in metres, or 0 when they are not rounded.
+        error: largest distance of a vertex of a frame from where it should be, metres.
+    """
+
+    base: Mesh
+    shapes: Float32
+    normals: Float32
+    touched: NDArray[np.bool_]
+    weights: Float32
+    names: tuple[str, ...]
+    step: float
+    error: float
+
+    @property
+    def entries(self) -> int:
+        """Number of (shape, vertex) pairs that have to be stored."""
+        return int(self.touched.sum())
+
+
+def reduce(sequence: RiggedSequence, tolerance: float, *, quantize: bool = True) -> MorphTargets:
+    """Find the smallest set of morph targets that keeps every vertex of every frame within ``tolerance`` m.
+
+    Raises:
+        ValueError: the tolerance is not positive.
+    """
+    if not tolerance > 0.0:
+        raise ValueError(f"tolerance must be positive, got {tolerance}")
+    candidates = [_own_shapes(sequence), _singular_shapes(sequence, 0.7 * tolerance)]
+    kept = [_thin_out(sequence, *c, tolerance, quantize) for c in candidates]
+    # A shape costs its entries and one weight a frame. On a near tie the rig's own shapes win: people can
+    # read them.
+    cost = [k.entries * 14 + k.weights.size * 4 for k in kept]
+    best = kept[0] if cost[0] <= 1.1 * cost[1] and kept[0].error <= tolerance else kept[1]
+    if best.error > tolerance and quantize:
+        return reduce(sequence, tolerance, quantize=False)  # finer than 16 bits can be
+    if len(best.weights):
+        best.normals = _fit_normals(sequence, best)
+        reach = np.abs(best.weights).max(axis=0)
+        turned = np.linalg.norm(best.normals, axis=2) * reach[:, None] > _NORMAL_STEP
+        best.normals[~(turned | best.touched)] = 0.0
+        best.touched = best.touched | turned
+    return best
+
+
+def _own_shapes(sequence: RiggedSequence) -> tuple[Float32, Float32, tuple[str, ...]]:
+    """The rig's shapes that the motion uses."""
+    names = sequence.names or tuple(f"shape_{j}" for j in range(len(sequence.basis)))
+    reach = np.abs(sequence.weights).max(axis=0, initial=0.0)
+    used = np.flatnonzero((reach > 0.0) & np.abs(sequence.basis).any(axis=(1, 2)))
+    return sequence.basis[used], sequence.weights[:, used], tuple(names[j] for j in used)
+
+
+def _singular_shapes(sequence: RiggedSequence, tolerance: float) -> tuple[Float32, Float32, tuple[str, ...]]:
+    """Leading singular vectors of the motion; the smallest number of them that stays within the tolerance."""
+    vertices = len(sequence.base)
+    flat = sequence.basis.reshape(len(sequence.basis), -1).astype(np.float32)
+    # Through Gram matrices in float64: (E, E) instead of a factorisation of (3V, E).
+    gram_b, gram_w = np.zeros((len(flat),) * 2), np.zeros((len(flat),) * 2)
+    for start in range(0, flat.shape[1], 1 << 16):
+        part = flat[:, start : start + (1 << 16)].astype(np.float64)
+        gram_b += part @ part.T
+    for start in range(0, len(sequence), 4096):
+        rows = sequence.weights[start : start + 4096].astype(np.float64)
+        gram_w += rows.T @ rows
+    root_b, inverse_b = _square_root(gram_b)
+    # motion^T motion in the orthonormal frame of the basis: its eigenvectors are the singular vectors.
+    values, vectors = np.linalg.eigh(root_b @ gram_w @ root_b)
+    order = np.argsort(values)[::-1]
+    rank_limit = int((values > max(values.max(initial=0.0), 0.0) * 1e-14).sum())
+    vectors = vectors[:, order[:rank_limit]]
+    shapes = (vectors.T @ inverse_b @ flat).astype(np.float32)
+    weights = (sequence.weights @ (root_b @ vectors)).astype(np.float32)
+    low, high = 0, rank_limit
+    while low < high:
+        middle = (low + high) // 2
+        rest = slice(middle, None)
+        if _largest(weights[:, rest], shapes[rest], vertices, stop=tolerance) <= tolerance:
+            high = middle
+        else:
+            low = middle + 1
+    shapes, weights = shapes[:low], weights[:, :low]
+    # Weights of at most 1: editors clamp sliders, and the grid of the shapes is then the grid of the
+    # vertices.
+    reach = np.maximum(np.abs(weights).max(axis=0, initial=0.0), 1e-12)
+    shapes = (shapes * reach[:, None]).reshape(low, vertices, 3)
+    return shapes, weights / reach, tuple(f"motion_{j}" for j in range(low))
+
+
+def _square_root(gram: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Symmetric square root of a positive semi-definite matrix, and its pseudo-inverse."""
+    values, vectors = np.linalg.eigh(gram)
+    keep = values > values.max(initial=0.0) * 1e-12
+    root = np.sqrt(np.where(keep, values, 0.0))
+    inverse = np.divide(1.0, root, out=np.zeros_like(root), where=keep)
+    return (vectors * root) @ vectors.T, (vectors * inverse) @ vectors.T
+
+
+def _largest(weights: Float32, shapes: Float32, vertices: int, *, stop: float = np.inf) -> float:
+    """Largest length of ``weights @ shapes`` over frames and vertices; may stop early once above ``stop``.
+
+    Frames are visited in the order of a bound (sum of weight times longest vector of the shape), so that
+    most of a long sequence never has to be posed.
+    """
+    if not weights.size or not shapes.size:
+        return 0.0
+    flat = shapes.reshape(len(shapes), -1)
+    longest = np.linalg.norm(flat.reshape(len(flat), vertices, 3), axis=2).max(axis=1)
+    bound = np.abs(weights) @ longest
+    order = np.argsort(bound)[::-1]
+    worst = 0.0
+    for start in range(0, len(order), _BLOCK):
+        frames = order[start : start + _BLOCK]
+        if bound[frames[0]] <= worst:
+            break
+        offsets = (weights[frames] @ flat).reshape(len(frames), vertices, 3)
+        worst = max(worst, float(np.sqrt(np.einsum("tvc,tvc->tv", offsets, offsets).max())))
+        if worst > stop:
+            break
+    return worst
+
+
+def _thin_out(
+    sequence: RiggedSequence,
+    shapes: Float32,
+    weights: Float32,
+    names: tuple[str, ...],
+    tolerance: float,
+    quantize: bool,
+) -> MorphTargets:
+    """Drop what no frame needs and round the rest, as coarsely as the tolerance allows."""
+    vertices = len(sequence.base)
+    reach = np.abs(weights).max(axis=0, initial=0.0)
+    size = np.linalg.norm(shapes, axis=2) * reach[:, None]
+    largest = float(np.abs(shapes).max(initial=0.0))
+    # A power of two, so that dividing the base by it loses nothing.
+    scale = 2.0 ** np.ceil(np.log2(largest)) if largest > 0.0 else 1.0
+    step = scale / 32767.0 if quantize else 0.0
+    all_weights = np.concatenate([sequence.weights, -weights], axis=1)
+    some = all_weights[:: max(1, len(all_weights) // 256)]
+    threshold, error = tolerance / 2.0, np.inf
+    for attempt in range(7):
+        if attempt == 6:
+            threshold = 0.0
+        touched = size > threshold
+        kept = np.where(touched[..., None], shapes, np.float32(0.0))
+        if quantize:
+            kept = (np.rint(kept / step) * step).astype(np.float32)
+        # The exact residual of every frame: original weights on the original basis minus what a reader will
+        # do.
+        all_shapes = np.concatenate([sequence.basis, kept])
+        error = _residual(some, all_shapes, vertices)
+        if error <= tolerance:
+            error = _residual(all_weights, all_shapes, vertices)
+            if error <= tolerance:
+                break
+        threshold /= 2.0
+    empty = np.zeros_like(kept)
+    return MorphTargets(sequence.base, kept, empty, touched, weights, names, step, error)
+
+
+def _residual(weights: Float32, shapes: Float32, vertices: int) -> float:
+    """Largest length of ``weights @ shapes`` where the sum nearly cancels and no bound can skip frames."""
+    flat = shapes.reshape(len(shapes), vertices * 3)
+    worst = 0.0
+    for start in range(0, len(weights), _BLOCK):
+        offsets = (weights[start : start + _BLOCK] @ flat).reshape(-1, vertices, 3)
+        worst = max(worst, float(np.einsum("tvc,tvc->tv", offsets, offsets).max(initial=0.0)))
+    return float(np.sqrt(worst))
+
+
+def _fit_normals(sequence: RiggedSequence, targets: MorphTargets) -> Float32:
+    """(K, V, 3) change of the normals per weight, by least squares over the posed normals."""
+    frames = np.unique(
+        np.linspace(0, len(sequence) - 1, min(len(sequence), _NORMAL_FRAMES)).round().astype(int)
+    )
+    weights = targets.weights[frames].astype(np.float64)
+    count = weights.shape[1]
+    faces, base = sequence.base.faces, sequence.base
+    right = np.zeros((count, len(base) * 3), np.float32)
+    changes = np.empty((_FIT_BLOCK, len(base) * 3), np.float32)
+    for start in range(0, len(frames), _FIT_BLOCK):
+        block = frames[start : start + _FIT_BLOCK]
+        for row, index in enumerate(block):
+            posed = sequence.positions(slice(index, index + 1))[0]
+            changes[row] = (vertex_normals(posed, faces) - base.normals).reshape(-1)
+        right += weights[start : start + _FIT_BLOCK].astype(np.float32).T @ changes[: len(block)]
+    gram = weights.T @ weights
+    # Shapes that hardly move, or always together, would otherwise get normals that explode.
+    ridge = 1e-4 * np.trace(gram) / max(count, 1) + 1e-12
+    fitted = np.linalg.solve(gram + ridge * np.eye(count), right) if count else right
+    return np.clip(fitted, -1.0, 1.0).astype(np.float32).reshape(count, len(sequence.base), 3)

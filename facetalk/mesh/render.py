@@ -1,0 +1,283 @@
+"""Drawing an animated .glb without a screen: a video with sound, or a contact sheet.
+
+Everything is drawn by the compiled core (:mod:`facetalk.ops.raster`): no window system, no graphics driver.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from facetalk.errors import InputError
+from facetalk.files import atomic_path, check_output_folder
+from facetalk.mesh.look import Camera, Look, frame_head
+from facetalk.mesh.scene import AnimatedScene, Geometry
+from facetalk.ops import threads
+from facetalk.ops.raster import draw
+
+Picture = NDArray[np.uint8]
+
+_SIZES = (16, 4096)
+_MAX_SHEET = 16384
+_VIDEO_SIZE, _CELL_SIZE = (720, 720), (480, 480)
+
+
+class Renderer:
+    """Draws a scene from one camera.
+
+    Args:
+        scene: what to draw.
+        size: width and height in pixels.
+        look: lamps and background.
+        camera: None frames the head over the whole animation.
+        azimuth: degrees from the front, for the camera that is chosen here.
+        samples: samples along each side of a pixel.
+    """
+
+    def __init__(
+        self,
+        scene: AnimatedScene,
+        size: tuple[int, int],
+        *,
+        look: Look | None = None,
+        camera: Camera | None = None,
+        azimuth: float = 14.0,
+        samples: int = 2,
+    ) -> None:
+        self.scene, self.size, self.samples = scene, size, samples
+        self.look = look or Look()
+        if camera is None:
+            some = np.linspace(0.0, (scene.frames - 1) / scene.fps, min(scene.frames, 8))
+            points = np.concatenate([scene.geometry(float(t)).positions for t in some])
+            camera = frame_head(points, azimuth=azimuth, aspect=size[0] / size[1])
+        self.camera = camera
+        self._palette = np.array(
+            [[m.roughness, m.specular, m.subsurface, m.coat] for m in scene.materials], np.float32
+        )
+        self._lights = np.array([[*direction, *color] for direction, color in self.look.lights], np.float32)
+        self._backdrop = self.look.backdrop(*size)
+
+    def picture(self, time: float) -> Picture:
+        """(height, width, 3) uint8 sRGB picture ``time`` seconds into the animation."""
+        return self.draw(self.scene.geometry(time))
+
+    def draw(self, geometry: Geometry) -> Picture:
+        """(height, width, 3) uint8 sRGB picture of ``geometry``."""
+        return draw(
+            geometry.positions,
+            geometry.normals,
+            geometry.colors,
+            geometry.faces,
+            geometry.materials,
+            background=self._backdrop,
+            palette=self._palette,
+            lights=self._lights,
+            ambient=[self.look.sky, self.look.ground],
+            camera=self.camera.matrix(),
+            focal=self.camera.focal * self.size[1],
+            exposure=self.look.exposure,
+            samples=self.samples,
+            threads=1,
+        )
+
+    def pictures(self, times: Sequence[float]) -> Iterator[Picture]:
+        """Pictures of many times, in order, drawn side by side: faster than sharing the work of each one."""
+        workers = threads()
+        with ThreadPoolExecutor(workers) as pool:
+            ahead: deque[Future[Picture]] = deque()
+            for time in tqdm(times, "draw", disable=None, leave=False):
+                ahead.append(pool.submit(self.picture, time))
+                if len(ahead) > workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+
+def render(
+    glb: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    audio: str | os.PathLike[str] | None = None,
+    camera: Camera | None = None,
+    azimuth: float = 14.0,
+    look: Look | None = None,
+    frames: int | None = None,
+    at: Sequence[float] | None = None,
+    mute: bool = False,
+) -> Path:
+    """Draw an animated glTF file.
+
+    Args:
+        glb: .glb or .gltf with morph targets or stepped frames.
+        out: ``.mp4`` (H.264, with the sound beside the .glb when there is one) or ``.png`` (contact sheet).
+        size: width and height of a picture in pixels; default 720 x 720 for video, 480 x 480 for each cell
+            of a sheet.
+        fps: pictures per second of the video; default the animation's.
+        audio: recording for the video instead of the one beside the file.
+        camera: default a portrait lens that frames the head.
+        azimuth: degrees from the front, for the default camera.
+        look: lamps and background.
+        frames: number of pictures: the first ones of a video (default all), spread evenly over a sheet
+            (default 12).
+        at: times in seconds of the pictures of a sheet, instead of ``frames``.
+        mute: no sound in the video.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: unreadable input, unknown suffix, or a size, rate or time out of range.
+    """
+    glb, out = Path(glb), Path(out)
+    suffix = out.suffix.lower()
+    if suffix not in (".mp4", ".png"):
+        raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of .mp4, .png")
+    check_output_folder(out)
+    size = size or (_VIDEO_SIZE if suffix == ".mp4" else _CELL_SIZE)
+    if not all(_SIZES[0] <= side <= _SIZES[1] for side in size):
+        raise InputError(
+            f"size must lie in {_SIZES[0]} to {_SIZES[1]} pixels a side, got {size[0]}x{size[1]}"
+        )
+    if suffix == ".mp4" and (size[0] % 2 or size[1] % 2):
+        raise InputError(f"a video needs an even width and height, got {size[0]}x{size[1]}")
+    if fps is not None and not 0.0 < fps <= 240.0:
+        raise InputError(f"fps must lie in (0, 240], got {fps:g}")
+    if frames is not None and frames < 1:
+        raise InputError(f"frames must be at least 1, got {frames}")
+    if audio is not None and not Path(audio).is_file():
+        raise InputError(f"no sound file at {audio}")
+    scene = AnimatedScene(glb)
+    renderer = Renderer(scene, size, look=look, camera=camera, azimuth=azimuth)
+    with atomic_path(out) as temporary:
+        if suffix == ".png":
+            _contact_sheet(renderer, temporary, 12 if frames is None else frames, at)
+        else:
+            sound = None if mute else Path(audio) if audio is not None else scene.audio
+            _video(renderer, temporary, fps or scene.fps, frames, sound)
+    return out
+
+
+def _video(renderer: Renderer, path: Path, fps: float, frames: int | None, audio: Path | None) -> None:
+    from facetalk.mesh.video import write_video
+
+    scene = renderer.scene
+    count = max(1, round(scene.duration * fps))
+    count = count if frames is None else min(count, frames)
+
+    # Picture n stands for the middle of its time, as frame i of the animation does; at equal rates they
+    # agree.
+    times = [(number + 0.5) / fps - 0.5 / scene.fps for number in range(count)]
+    write_video(
+        path, renderer.pictures(times), size=renderer.size, fps=fps, duration=count / fps, audio=audio
+    )
+
+
+def _contact_sheet(renderer: Renderer, path: Path, frames: int, at: Sequence[float] | None) -> None:
+    scene = renderer.scene
+    end = (scene.frames - 1) / scene.fps
+    if at is None:
+        # Even steps, on whole frames, the first and the last half a step from the ends.
+        count = min(frames, scene.frames)
+        times = [round((i + 0.5) * scene.frames / count - 0.5) / scene.fps for i in range(count)]
+    else:
+        times = [float(t) for t in at]
+        if not times or not all(0.0 <= t <= scene.duration for t in times):
+            raise InputError(f"times must lie between 0 and {scene.duration:.3f} s, got {list(at)}")
+    width, height = renderer.size
+    columns = min(len(times), max(1, round((len(times) * 4 / 3 * height / width) ** 0.5)))
+    rows = -(-len(times) // columns)
+    if columns * width > _MAX_SHEET or rows * height > _MAX_SHEET:
+        raise InputError(
+            f"{len(times)} pictures of {width}x{height} do not fit a sheet of {_MAX_SHEET} pixels a side; "
+            "ask for fewer or smaller ones"
+        )
+    sheet = Image.new("RGB", (columns * width, rows * height), (16, 17, 20))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(max(10, height // 24))
+    pictures = renderer.pictures([min(t, end) for t in times])
+    for number, (time, picture) in enumerate(zip(times, pictures, strict=True)):
+        x, y = number % columns * width, number // columns * height
+        sheet.paste(Image.fromarray(picture), (x, y))
+        pen.text((x + width * 0.03, y + height * 0.025), f"{time:.2f} s", (225, 228, 232), font)
+    sheet.save(path)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``720`` or ``1280x720`` as width and height."""
+    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
+    if not match:
+        raise InputError(f"--size must look like 720 or 1280x720, got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def parse_background(text: str) -> Look:
+    """``studio`` or ``#rrggbb`` as a look."""
+    if text == "studio":
+        return Look()
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        raise InputError(f"--background must be 'studio' or a colour like #202428, got {text!r}")
+    red, green, blue = (float(int(text[i : i + 2], 16)) for i in (1, 3, 5))
+    return Look(background=((red, green, blue), (red, green, blue)))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``facetalk render``."""
+    parser.add_argument("glb", type=Path, help="animated .glb, as facetalk generate writes it")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="talk.mp4 (video) or talk.png (contact sheet)"
+    )
+    parser.add_argument(
+        "--size", default=None, metavar="W[xH]", help="pixels of a picture (default 720, sheet 480)"
+    )
+    parser.add_argument(
+        "--fps", type=float, default=None, help="pictures per second (default: the animation's)"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=None, help="pictures: the first N of a video, or N on the sheet (12)"
+    )
+    parser.add_argument(
+        "--at", type=float, nargs="+", default=None, metavar="S", help="times for the sheet, seconds"
+    )
+    parser.add_argument(
+        "--background", default="studio", metavar="#RRGGBB", help="plain colour instead of the studio"
+    )
+    parser.add_argument("--azimuth", type=float, default=14.0, help="degrees from the front (default 14)")
+    parser.add_argument(
+        "--audio", type=Path, default=None, help="recording instead of the one beside the .glb"
+    )
+    parser.add_argument("--mute", action="store_true", help="no sound")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all cores)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw what ``facetalk render`` was asked for."""
+    if args.threads is not None:
+        from facetalk import ops
+
+        if not 1 <= args.threads <= 1024:
+            raise InputError(f"--threads must lie in 1 to 1024, got {args.threads}")
+        ops.set_threads(args.threads)
+    render(
+        args.glb,
+        args.output,
+        size=None if args.size is None else parse_size(args.size),
+        fps=args.fps,
+        audio=args.audio,
+        azimuth=args.azimuth,
+        look=parse_background(args.background),
+        frames=args.frames,
+        at=args.at,
+        mute=args.mute,
+    )
+    print(f"{args.output}")
