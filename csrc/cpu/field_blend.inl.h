@@ -42,6 +42,8 @@ FT_INLINE Vec square_root(Vec v) {
   return reinterpret_cast<Vec>(_mm512_sqrt_ps(v));
 #elif defined(__AVX2__)
   return reinterpret_cast<Vec>(_mm256_sqrt_ps(v));
+#elif defined(__SSE2__)
+  return reinterpret_cast<Vec>(_mm_sqrt_ps(v));
 #else
   for (int i = 0; i < kLanes; ++i) v[i] = __builtin_sqrtf(v[i]);
   return v;

@@ -44,6 +44,10 @@ FT_INLINE bool any(IVec mask) { return _mm512_movepi32_mask(reinterpret_cast<__m
 FT_INLINE Vec max(Vec a, Vec b) { return reinterpret_cast<Vec>(_mm256_max_ps(a, b)); }
 FT_INLINE Vec min(Vec a, Vec b) { return reinterpret_cast<Vec>(_mm256_min_ps(a, b)); }
 FT_INLINE bool any(IVec mask) { return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0; }
+#elif defined(__SSE2__)
+FT_INLINE Vec max(Vec a, Vec b) { return reinterpret_cast<Vec>(_mm_max_ps(a, b)); }
+FT_INLINE Vec min(Vec a, Vec b) { return reinterpret_cast<Vec>(_mm_min_ps(a, b)); }
+FT_INLINE bool any(IVec mask) { return _mm_movemask_ps(reinterpret_cast<__m128>(mask)) != 0; }
 #else
 FT_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 FT_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
@@ -56,9 +60,10 @@ FT_INLINE bool any(IVec mask) {
 
 FT_INLINE Vec negative_abs(Vec v) { return value(bits(v) | IVec(bits(splat(-0.0f)))); }
 
-// 2^x for x <= 0; degree 5 on the fraction, relative error 1e-7. Below 2^-126 the result is 2^-126 or so.
+// 2^x for x <= 0; degree 5 on the fraction, relative error 1e-7. Nothing goes below 2^-125: subnormal numbers cost a
+// hundred times a normal operation on many CPUs.
 FT_INLINE Vec exp2_accurate(Vec x) {
-  x = max(x, splat(-126.0f));
+  x = max(x, splat(-125.0f));
   const Vec shifted = x + splat(12582912.0f);  // 1.5 * 2^23: rounds to an integer in the low bits
   const Vec r = x - (shifted - splat(12582912.0f));
   Vec p = splat(0.001327647129073739f);
@@ -70,25 +75,23 @@ FT_INLINE Vec exp2_accurate(Vec x) {
   return value(bits(p) + (bits(shifted) << 23));
 }
 
-// 2^-|z| with a relative error of 2.6e-6 (minimax polynomial of degree 4 on the fraction).
+// 2^-|z| with a relative error of 2.6e-6 (minimax polynomial of degree 4 on the fraction), and 2^-64 where it is less:
+// there it vanishes beside anything that it is added to.
 FT_INLINE Vec exp2_negative_abs(Vec z) {
+  const Vec x = max(negative_abs(z), splat(-64.0f));
 #if defined(__AVX512DQ__)
-  // z - floor(z) would lie in [0, 1); rounding to nearest keeps the polynomial short.
-  const __m512 x = negative_abs(z);
   const Vec r = _mm512_reduce_ps(x, 0);  // x - round(x)
-  Vec p = splat(0.009570101276040077f);
 #else
-  const Vec x = max(negative_abs(z), splat(-126.0f));
   const Vec shifted = x + splat(12582912.0f);
   const Vec r = x - (shifted - splat(12582912.0f));
-  Vec p = splat(0.009570101276040077f);
 #endif
+  Vec p = splat(0.009570101276040077f);
   p = p * r + splat(0.05591785907745361f);
   p = p * r + splat(0.240247443318367f);
   p = p * r + splat(0.6931217908859253f);
   p = p * r + splat(0.9999992847442627f);
 #if defined(__AVX512DQ__)
-  return _mm512_scalef_ps(p, _mm512_roundscale_ps(x, 0));
+  return _mm512_scalef_ps(p, x - r);
 #else
   return value(bits(p) + (bits(shifted) << 23));
 #endif
