@@ -6,6 +6,8 @@ what came), and has a slow, obvious twin in `facetalk.ops.reference`, against wh
 """
 
 from facetalk.ops._arrays import set_threads, threads
+from facetalk.ops.attention import masked_cross_attention
 from facetalk.ops.marching_cubes import marching_cubes
+from facetalk.ops.normals import vertex_normals
 
-__all__ = ["marching_cubes", "set_threads", "threads"]
+__all__ = ["marching_cubes", "masked_cross_attention", "set_threads", "threads", "vertex_normals"]
