@@ -127,6 +127,7 @@ def build(
     draws: int,
     seed: int,
     augment: bool = True,
+    share: float = 1.0,
     keep_going: Callable[[], bool] = lambda: True,
 ) -> MotionData:
     """Encode a corpus, or read what an earlier run encoded.
@@ -140,6 +141,7 @@ def build(
         draws: faces per session.
         seed: seed of everything random here.
         augment: vary the sound of all variants but the first.
+        share: how much of the corpus each variant takes, at random.
         keep_going: asked before each variant but the first; False stops early.
 
     Raises:
@@ -150,14 +152,16 @@ def build(
     cache.mkdir(parents=True, exist_ok=True)
     data = MotionData([], [])
     for variant in range(variants):
-        name = _key(utterances, encoder, fps, draws, seed, variant, augment)
+        name = _key(utterances, encoder, fps, draws, seed, variant, augment, share)
         file = cache / f"variant{variant}-{name}.npz"
         if not file.is_file():
             if variant and not keep_going():
                 break
             rng = np.random.default_rng((seed, variant))
             noisy = augment and variant > 0
-            _encode(utterances, encoder, file, fps=fps, draws=draws, rng=rng, augment=noisy)
+            chosen = rng.permutation(len(utterances))[: max(1, round(share * len(utterances)))]
+            part = [utterances[i] for i in chosen]
+            _encode(part, encoder, file, fps=fps, draws=draws, rng=rng, augment=noisy)
         with np.load(file, allow_pickle=False) as archive:
             cuts = np.cumsum(archive["lengths"])[:-1]
             data.features += np.split(archive["features"], cuts)

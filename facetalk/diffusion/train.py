@@ -2,8 +2,8 @@
 
 As in the paper: x_0 prediction, mean squared error, null condition with probability 0.25, expression
 augmentation w <- r w. Ours: coordinates with a geometric metric (see ``facetalk.diffusion.representation``),
-a weight per coordinate by how much one sees of it, and a loss on the inner-lip gap in millimetres that is
-strictest where the lips are closed.
+a weight per coordinate by how much one sees of it, a loss on velocities against jitter, and a loss on the
+inner-lip gap in millimetres that is strictest where the lips are closed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from facetalk.units import DEFAULT_FPS, HEAD_UNIT_MM
 
 _FACE_FRONT = 6706
 """Vertices of ICT-FaceKit's narrow face, which come first in its part ``face``."""
-_GAP_WEIGHT = 1.0
+_GAP_WEIGHT, _VELOCITY_WEIGHT = 1.0, 1.0
+_VISIBLE_MM = (0.3, 3.0)
+"""A coordinate's error counts by its size in mm within these limits; beyond them all count alike."""
 _GAP_SOFT_MM = 1.0
 """An error of the gap counts relative to (gap + this): 0.5 mm matters at a closure, not in an open vowel."""
 
@@ -48,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--head", type=Path, required=True, metavar="NPZ", help="ict_facekit_light.npz, for the metric"
     )
     parser.add_argument("--preset", choices=("mini", "paper"), default="mini", help="size of the denoiser")
+    parser.add_argument(
+        "--init", type=Path, default=None, metavar="MODEL", help="start from this motion model"
+    )
     parser.add_argument("--steps", type=int, default=20_000, help="training steps")
     parser.add_argument("--minutes", type=float, default=None, help="limit on training time")
     parser.add_argument("--batch", type=int, default=16, help="crops per step")
@@ -56,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variants", type=int, default=4, help="encoded copies of the corpus, all but one augmented"
     )
+    parser.add_argument("--share", type=float, default=1.0, help="share of the corpus in each encoded copy")
     parser.add_argument("--cache-minutes", type=float, default=None, help="no new copies after this long")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from --out")
@@ -66,6 +72,8 @@ def run(args: argparse.Namespace) -> None:
     from facetalk.audio import AudioEncoder
     from facetalk.training import train_loop
 
+    if not 0.0 < args.share <= 1.0:
+        raise InputError(f"--share must lie in (0, 1], got {args.share}")
     if args.crop < 2 or args.batch < 1:
         raise InputError(
             f"--crop must be at least 2 and --batch at least 1, got {args.crop} and {args.batch}"
@@ -79,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
     cache = args.out / "cache"
     data = build(
         read_manifest(args.corpus, split="train"), encoder, cache, fps=DEFAULT_FPS, variants=args.variants,
-        draws=3, seed=args.seed, keep_going=in_time,
+        draws=3, seed=args.seed, share=args.share, keep_going=in_time,
     )  # fmt: skip
     held_out = build(
         read_manifest(args.corpus, split="valid"), encoder, cache, fps=DEFAULT_FPS, variants=1, draws=1,
@@ -87,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
     )  # fmt: skip
     print(f"{data.frames} frames of features to train on, {held_out.frames} held out")
     torch.manual_seed(args.seed)
-    training = MotionTraining(data, held_out, prepare(data, args.head, args.preset), args)
+    training = MotionTraining(data, held_out, prepare(data, args.head, args.preset, args.init), args)
     result = train_loop(
         name="motion",
         out=args.out,
@@ -106,17 +114,32 @@ def run(args: argparse.Namespace) -> None:
     print(f"{result['step']} steps in {result['minutes']:.1f} min; the model is in {args.out / 'model'}")
 
 
-def prepare(data: MotionData, head: Path, preset: str) -> MotionModel:
-    """An untrained model with everything that follows from the data: coordinates, feature scale, contact.
+def prepare(data: MotionData, head: Path, preset: str, init: Path | None = None) -> MotionModel:
+    """A model to train, with everything that follows from the data: coordinates, feature scale, contact.
 
     Args:
         data: training data.
         head: the packed ICT-FaceKit head.
         preset: "mini" or "paper" (its sizes; motion and audio sizes follow the data).
+        init: a motion model to start from, for another corpus or a newer audio encoder; it keeps its sizes
+            and coordinates and takes the feature scale of the new data.
 
     Raises:
-        InputError: the head cannot be read or has other expressions than the corpus.
+        InputError: the head cannot be read or has other expressions than the corpus, or the encoder's
+            features have another size than ``init`` was made for.
     """
+    heard = np.concatenate(data.features)
+    heard = heard[:: max(1, len(heard) // 50_000)].astype(np.float32)
+    feature_mean, feature_scale = torch.from_numpy(heard.mean(0)), torch.from_numpy(heard.std(0) + 1e-3)
+    if init is not None:
+        model = MotionModel.load(init)
+        size = model.denoiser.config.audio_dim
+        if size != heard.shape[1]:
+            raise InputError(
+                f"{init} takes {size} audio features, this encoder gives {heard.shape[1]}; drop --init"
+            )
+        model.feature_mean, model.feature_scale = feature_mean, feature_scale
+        return model
     from facetalk.data.ict import MorphableHead
 
     morphable = MorphableHead.load(head)
@@ -131,15 +154,13 @@ def prepare(data: MotionData, head: Path, preset: str) -> MotionModel:
     rest_gap = (rest[landmarks[[61, 62, 63]], 1] - rest[landmarks[[67, 66, 65]], 1]).mean()
     per_unit = lip_gap_matrix(moves, landmarks).mean(0)
     contact = LipContact(float(rest_gap), per_unit, names.index("mouthClose"))
-    heard = np.concatenate(data.features)
-    heard = heard[:: max(1, len(heard) // 50_000)].astype(np.float32)
     config = getattr(DenoiserConfig, preset)(motion_dim=representation.dim, audio_dim=heard.shape[1])
     return MotionModel(
         Denoiser(config),
         representation,
         expression_names=names,
-        feature_mean=torch.from_numpy(heard.mean(0)),
-        feature_scale=torch.from_numpy(heard.std(0) + 1e-3),
+        feature_mean=feature_mean,
+        feature_scale=feature_scale,
         contact=contact,
     )
 
@@ -163,7 +184,7 @@ class MotionTraining:
             self.net.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01
         )
         self.schedule: NoiseSchedule = model.schedule
-        scale = model.representation.scale_mm.clip(0.1, 4.0)
+        scale = model.representation.scale_mm.clip(*_VISIBLE_MM)
         assert model.contact is not None
         gap = model.contact.per_unit_mm
         self._constants = {
@@ -231,13 +252,17 @@ class MotionTraining:
         gap = torch.nn.functional.huber_loss(
             error_mm / (true_mm + _GAP_SOFT_MM), torch.zeros_like(error_mm), delta=1.0
         )
-        return {"loss": squared + _GAP_WEIGHT * gap, "mse": squared, "gap": gap}
+        velocity = ((predicted - clean).diff(dim=1).square() * fixed["weight"]).mean()
+        loss = squared + _VELOCITY_WEIGHT * velocity + _GAP_WEIGHT * gap
+        return {"loss": loss, "mse": squared, "velocity": velocity, "gap": gap}
 
 
 def _command(args: argparse.Namespace) -> str:
     """The options that matter for the result, without the paths of this machine."""
     told = {
-        k: v for k, v in vars(args).items() if k not in ("corpus", "audio", "out", "head", "part", "resume")
+        k: v
+        for k, v in vars(args).items()
+        if k not in ("corpus", "audio", "out", "head", "part", "resume", "init")
     }
     return "facetalk train motion " + " ".join(
         f"--{k.replace('_', '-')} {v}" for k, v in told.items() if v is not None
