@@ -82,9 +82,9 @@ struct TensorView {
   }
 
   bool is_contiguous() const {
+    if (size() == 0) return true;  // strides of an empty array mean nothing
     int64_t expected = 1;
     for (int i = rank - 1; i >= 0; --i) {
-      if (shape[i] == 0) return true;
       if (shape[i] != 1 && strides[i] != expected) return false;
       expected *= shape[i];
     }
