@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facetalk.ops import masked_cross_attention
+
 _ROTARY_BASE = 10_000.0
 
 
@@ -48,6 +50,25 @@ def join_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def windowed_attention(query: Tensor, key: Tensor, value: Tensor, left: int | None, right: int) -> Tensor:
+    """Attention in which query i sees the keys i - left to i + right: (B, H, T, D) -> (B, H, T, D).
+
+    Inference takes the compiled operation, whose work grows with the window; training takes torch's, whose
+    backward pass is the quicker one for crops of a few seconds.
+    """
+    if not torch.is_grad_enabled():
+        return masked_cross_attention(
+            query.contiguous(), key.contiguous(), value.contiguous(), window=(left, right)
+        )
+    distance = torch.arange(query.shape[2], device=query.device)[:, None] - torch.arange(
+        key.shape[2], device=query.device
+    )
+    visible = distance >= -right
+    if left is not None:
+        visible &= distance <= left
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+
+
 class SelfAttention(nn.Module):
     """Self-attention with a look-ahead mask: frame i sees the frames i - history to i.
 
@@ -77,15 +98,11 @@ class SelfAttention(nn.Module):
         if past is not None:
             key, value = torch.cat([past.key, key], 2), torch.cat([past.value, value], 2)
         frames, seen = query.shape[2], key.shape[2]
+        before = seen - frames
         # Positions count from the first key, so they stay small however long the clip is.
-        position = torch.arange(seen - frames, seen, device=x.device)[:, None]
-        distance = position - torch.arange(seen, device=x.device)
-        visible = distance >= 0
-        if self.history is not None:
-            visible &= distance <= self.history
-        mixed = F.scaled_dot_product_attention(
-            rotate(query, seen - frames), rotate(key, 0), value, attn_mask=visible
-        )
+        turned_query, turned_key = rotate(query, before), rotate(key, 0)
+        left = None if self.history is None else self.history - before
+        mixed = windowed_attention(turned_query, turned_key, value, left, before)
         kept = seen if self.history is None else min(seen, self.history)
         return self.project_out(join_heads(mixed)), KeyValue(
             key[:, :, seen - kept :], value[:, :, seen - kept :]
@@ -136,20 +153,6 @@ class AudioAttention(nn.Module):
         if isinstance(prepared, Tensor):
             return prepared
         query = split_heads(self.query(x), self.heads)
-        frames, available = query.shape[2], prepared.key.shape[2]
         left, right = self.window
-        if torch.is_grad_enabled():
-            position = torch.arange(offset, offset + frames, device=x.device)[:, None]
-            distance = torch.arange(available, device=x.device) - position
-            visible = (distance >= -left) & (distance <= right)
-            mixed = F.scaled_dot_product_attention(query, prepared.key, prepared.value, attn_mask=visible)
-        else:
-            from facetalk.ops import masked_cross_attention
-
-            # The compiled operation aligns query i with key i: empty queries stand where there is only
-            # context.
-            padded = F.pad(query, (0, 0, offset, available - offset - frames)).contiguous()
-            mixed = masked_cross_attention(
-                padded, prepared.key.contiguous(), prepared.value.contiguous(), window=self.window
-            )[:, :, offset : offset + frames]
+        mixed = windowed_attention(query, prepared.key, prepared.value, left - offset, right + offset)
         return self.project_out(join_heads(mixed))
