@@ -120,8 +120,10 @@ class SurfaceSampler:
         front = np.clip(shape[:, 2] / 0.1, 0.0, 1.0)
         vertex = 1.0 + 3.0 * front + 4.0 * nose
         vertex += 26.0 * np.sqrt(self.lips) + 36.0 * np.sqrt(self.lids)
-        middle = np.abs(shape[:, 0])
-        vertex += 3.0 * (middle > 0.29) * (head.vertex_part == Part.SKIN) * (shape[:, 1] > -0.25)  # ears
+        for ear in head.anchor_ids[[20, 21]]:  # thin folds
+            arm = (shape - shape[ear] - np.array([0.0, 0.01, -0.03])) * np.array([0.3, 1.0, 1.0])
+            outer = np.abs(shape[:, 0]) > np.abs(shape[ear, 0]) - 0.02
+            vertex += 20.0 * (np.linalg.norm(arm, axis=1) < 0.13) * outer
         weight = vertex[head.faces].mean(1)
         seen = (head.visibility & 6) > 0
         teeth = np.zeros(len(weight), bool)

@@ -21,7 +21,7 @@ __all__ = ["build_canonical"]
 Array = NDArray[np.float32]
 _EYE_CLASS = 2
 # Face budgets of the zones: lips, lids and brows, front of the face with the inside of the mouth, the rest.
-_BUDGET = (28000, 22000, 10000)
+_BUDGET = (26000, 26000, 8000)
 
 
 def build_canonical(
@@ -41,8 +41,14 @@ def build_canonical(
     vertices, faces = mesher.extract_band(lambda x: head.distance(x, identity), (low, high), cell=cell, levels=3)
     vertices, faces = mesher.drop_small_pieces(vertices, faces)
     landmarks = head.landmarks(identity)
-    vertices, faces = mesher.simplify_zones(vertices, faces, _zones(vertices, landmarks), budget)
-    vertices = head.project(vertices, identity)
+    # Zone borders stay as fine as they were, so a second pass with other borders thins out the first ones.
+    for reach, spare in ((1.0, 1.6), (1.35, 1.0)):
+        zone = _zones(vertices, landmarks, reach)
+        targets = tuple(int(spare * faces_kept) for faces_kept in budget)
+        vertices, faces = mesher.simplify_zones(vertices, faces, zone, targets)
+    for _ in range(3):
+        vertices = head.project(mesher.relax(vertices, faces), identity)
+    vertices, faces = _cut_neck(head, vertices, faces)
 
     # The eyeballs are replaced by whole ones: the skin is cut along the lid margins and tucked in behind them.
     centres, radii = head.eyeballs(identity)
@@ -69,13 +75,35 @@ def build_canonical(
     return CanonicalMesh(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(f, np.int32), p, c)
 
 
-def _zones(vertices: Array, landmarks: Array) -> NDArray[np.int64]:
-    """0 at lips, lids and brows, 1 in the front of the face, 2 elsewhere."""
+def _cut_neck(head: HeadModel, vertices: Array, faces: NDArray[np.int32]) -> tuple[Array, NDArray[np.int32]]:
+    """Cut a little above the field's own cut, whose rim is rounded, and close the hole with a flat cap."""
+    point, normal = (np.array(head.config["neck"][key], np.float32) for key in ("point", "normal"))
+    vertices, faces, rim = mesher.cut_level(vertices, faces, (point + 0.01 * normal - vertices) @ normal)
+    edges = mesher.boundary_edges(faces, rim)
+    if not len(edges):
+        return vertices, faces
+    ring = np.unique(edges)
+    number = np.full(len(vertices), -1)
+    number[ring] = len(vertices) + np.arange(len(ring))  # doubled, so that the rim stays sharp
+    middle = len(vertices) + len(ring)
+    cap = np.stack([number[edges[:, 1]], number[edges[:, 0]], np.full(len(edges), middle)], 1)
+    centre = vertices[ring].mean(0, keepdims=True)
+    return (
+        np.concatenate([vertices, vertices[ring], centre]).astype(np.float32),
+        np.concatenate([faces, cap]).astype(np.int32),
+    )
+
+
+def _zones(vertices: Array, landmarks: Array, reach: float) -> NDArray[np.int64]:
+    """0 at lips, lids and brows, 1 in the front of the face and at the ears, 2 elsewhere."""
     detail = np.full(len(vertices), np.inf)
-    for ids, reach in ((slice(48, 68), 0.035), (slice(36, 48), 0.026), (slice(17, 27), 0.02)):
+    for ids, radius in ((slice(48, 68), 0.035), (slice(36, 48), 0.026), (slice(17, 27), 0.03)):
         for point in landmarks[ids]:
-            detail = np.minimum(detail, np.linalg.norm(vertices - point, axis=1) / reach)
-    front = (np.linalg.norm(vertices - landmarks[27:68].mean(0), axis=1) < 0.3) & (vertices[:, 2] > -0.02)
+            detail = np.minimum(detail, np.linalg.norm(vertices - point, axis=1) / (radius * reach))
+    front = (np.linalg.norm(vertices - landmarks[27:68].mean(0), axis=1) < 0.3 * reach) & (vertices[:, 2] > -0.02)
+    # Ears: 4 cm behind the upper ends of the jaw line and 2 cm lower.
+    for point in landmarks[[0, 16]] + np.array([0.0, -0.088, -0.166], np.float32):
+        front |= np.linalg.norm((vertices - point) * np.array([0.6, 1, 1], np.float32), axis=1) < 0.15 * reach
     return np.where(detail < 1.0, 0, np.where(front, 1, 2))
 
 

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from facetalk import ops
 
-__all__ = ["CanonicalMesh", "boundary_edges", "cut_level", "drop_small_pieces", "extract_band", "simplify_zones", "split_parts"]
+__all__ = ["CanonicalMesh", "boundary_edges", "cut_level", "drop_small_pieces", "extract_band", "relax", "simplify_zones", "split_parts"]
 
 Array = NDArray[np.float32]
 Faces = NDArray[np.int32]
@@ -142,6 +142,30 @@ def simplify_zones(
     whole = (merged[:, 0] != merged[:, 1]) & (merged[:, 1] != merged[:, 2]) & (merged[:, 2] != merged[:, 0])
     vertices, faces, _ = compact(joined[first], merged[whole].astype(np.int32))
     return vertices, faces
+
+
+def relax(vertices: Array, faces: Faces, amount: float = 0.5) -> Array:
+    """Move every vertex along the surface towards its neighbours' mean, which evens out slivers.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3).
+        amount: share of the way, 0 to 1.
+    """
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+    shape = (len(vertices),) * 2
+    graph = coo_matrix((np.ones(len(edges), np.float32), (edges[:, 0], edges[:, 1])), shape=shape).tocsr()
+    degree = np.asarray(graph.sum(1)).reshape(-1, 1)
+    move = graph @ vertices / np.maximum(degree, 1.0) - vertices
+    corner = vertices[faces]
+    of_face = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    normal = np.zeros_like(vertices)
+    for i in range(3):
+        np.add.at(normal, faces[:, i], of_face)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    move -= (move * normal).sum(1, keepdims=True) * normal
+    return (vertices + amount * move * (degree > 0)).astype(np.float32)
 
 
 def cut_level(vertices: Array, faces: Faces, level: Array) -> tuple[Array, Faces, NDArray[np.bool_]]:

@@ -140,7 +140,9 @@ class HeadModel:
             if mesh is not None:
                 files["canonical"] = {k: torch.from_numpy(v) for k, v in asdict(mesh).items()}
             for name, tensors in files.items():
-                save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, out / f"{name}.safetensors")
+                path = out / f"{name}.safetensors"
+                save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+                path.chmod(0o644)  # safetensors writes for the owner alone
 
     @cached_property
     def nphm(self) -> NPHM:
@@ -292,8 +294,13 @@ class HeadModel:
 
     # Canonical mesh -------------------------------------------------------------------------------------
 
-    def canonical(self, identity: ArrayLike | None = None) -> CanonicalMesh:
-        """The mesh of an identity; the default's comes with the model, others are made (half a minute) and kept."""
+    def canonical(self, identity: ArrayLike | None = None, *, cell: float = 0.003) -> CanonicalMesh:
+        """The mesh of an identity; the default's comes with the model, others are made (half a minute) and kept.
+
+        Args:
+            identity: (I,) code, None for the default identity.
+            cell: of the marching cubes, head units (0.003 = 0.75 mm), where a mesh has to be made.
+        """
         code = self._code(identity).numpy()
         key = code.tobytes()
         if key not in self._cache:
@@ -301,5 +308,5 @@ class HeadModel:
 
             if len(self._cache) > 4:  # the default identity is the first
                 del self._cache[list(self._cache)[1]]
-            self._cache[key] = build_canonical(self, code)
+            self._cache[key] = build_canonical(self, code, cell=cell)
         return self._cache[key]

@@ -88,7 +88,8 @@ def paint(
     inside = _smooth(_to_curve(x, inner), 0.012, 0.045)[:, None]
     color = np.where(cavity[:, None], LIPS * (1 - inside) + CAVITY * inside, color)
     # The mouth is darker towards the throat: light hardly gets there.
-    dark = 1.0 - _smooth(-x[:, 2], -0.14, 0.02)[:, None] * np.array([0.45, 0.58, 0.6], np.float32)
+    shade = np.maximum(_smooth(-x[:, 2], -0.15, 0.0), 0.75 * _smooth(np.abs(x[:, 0]), 0.03, 0.1))
+    dark = 1.0 - shade[:, None] * np.array([0.5, 0.62, 0.64], np.float32)
     for index, tone in ((_UPPER, TEETH), (_LOWER, TEETH), (_UPPER_GUM, GUM), (_LOWER_GUM, TONGUE)):
         color[classes == index] = tone
     color = np.where((classes == _CAVITY)[:, None] | (classes >= _UPPER)[:, None], color * dark, color)

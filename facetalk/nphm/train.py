@@ -172,10 +172,10 @@ def train_head(config: HeadTraining) -> HeadModel:
         "expression_names": list(head.expression_names),
         "rest_expression": head.canonical_expression.tolist(),
         "bounds": [list(corner) for corner in BOUNDS],
-        "cell": config.cell,
+        "neck": {"point": head.neck_point.tolist(), "normal": head.neck_normal.tolist()},
     }
     model = HeadModel(settings, identity, backward, (template, blendshapes, parts), linear_part(head, codes))
-    model.canonical()
+    model.canonical(cell=config.cell)
     model.save(out / "head")
     return model
 
