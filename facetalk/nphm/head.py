@@ -310,3 +310,8 @@ class HeadModel:
                 del self._cache[list(self._cache)[1]]
             self._cache[key] = build_canonical(self, code, cell=cell)
         return self._cache[key]
+
+
+def _float(tensors: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Tensors whose names start with ``prefix``, without it, as float32."""
+    return {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
