@@ -1,9 +1,9 @@
 """The two attentions of the denoiser: windowed causal self-attention and attention to the audio.
 
 Both are relative in time: frame numbers never enter, only distances, so a network trained on crops of a few
-seconds runs on hours, and a chunk of a clip needs no more than the keys and values of the frames before it. That
-holds for a bounded history; with the paper's unbounded one, distances longer than the training crops are new to
-the network, and memory grows with the clip.
+seconds runs on hours, and a chunk of a clip needs no more than the keys and values of the frames before it.
+That holds for a bounded history; with the paper's unbounded one, distances longer than the training crops are
+new to the network, and memory grows with the clip.
 """
 
 from __future__ import annotations
