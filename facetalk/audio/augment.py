@@ -37,7 +37,7 @@ def colour(samples: FloatArray, rng: np.random.Generator) -> FloatArray:
     if rng.random() < 0.35:  # telephone, old recordings, thick cloth over the microphone
         low, high = rng.uniform(0.0, 300.0), rng.uniform(3200.0, 8000.0)
         spectrum *= 1 / (1 + (low / np.maximum(hertz, 1.0)) ** 8) ** 0.5 / (1 + (hertz / high) ** 16) ** 0.5
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         decay = rng.uniform(0.05, 0.5)  # seconds to -60 dB
         length = int(min(decay, 0.45) * SAMPLE_RATE)
         tail = rng.normal(0.0, 1.0, length) * 10 ** (-3.0 * np.arange(length) / (decay * SAMPLE_RATE))
@@ -74,17 +74,18 @@ def spoil(samples: FloatArray, rng: np.random.Generator, babble: FloatArray | No
         rng: source of all chance.
         babble: (N,) other speech to mix in quietly.
     """
-    out = colour(samples, rng)
+    clean = rng.random() < 0.25  # a good microphone in a quiet room is common too
+    out = samples if clean else colour(samples, rng)
     level = float(np.sqrt((out**2).mean()) + 1e-6)
     if babble is not None:
         other = colour(babble, rng)
         snr = rng.uniform(6.0, 25.0)
         out = out + other * (level / (float(np.sqrt((other**2).mean())) + 1e-6)) * 10 ** (-snr / 20)
-    if rng.random() < 0.8:
-        out = out + noise(len(out), rng) * level * 10 ** (-rng.uniform(3.0, 45.0) / 20)
+    if not clean and rng.random() < 0.8:
+        out = out + noise(len(out), rng) * level * 10 ** (-rng.uniform(6.0, 45.0) / 20)
     else:
         out = out + rng.normal(0.0, level * 3e-3, len(out)).astype(np.float32)
-    if rng.random() < 0.08:
+    if not clean and rng.random() < 0.08:
         limit = np.percentile(np.abs(out), rng.uniform(95.0, 99.5)) + 1e-6
         out = np.clip(out, -limit, limit)
     gain = 10 ** (rng.normal(0.0, 3.0) / 20)

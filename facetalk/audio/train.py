@@ -292,7 +292,7 @@ def load_heads(path: Path, width: int) -> Heads:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``facetalk train audio``."""
     defaults = AudioTraining(Path(), Path())
-    parser.add_argument("--corpus", required=True, metavar="DIR", help="made by `facetalk data speech`")
+    parser.add_argument("--corpus", required=True, metavar="DIR", help="made by `facetalk data`")
     parser.add_argument("--out", required=True, metavar="DIR", help="checkpoints, log and encoder/ go here")
     parser.add_argument(
         "--steps", type=int, default=defaults.steps, help="optimizer steps; default %(default)d"
