@@ -55,7 +55,7 @@ class GlbWriter:
         self._spool.close()
         self._spool_path.unlink(missing_ok=True)
 
-    def view(self, data: NDArray, *, target: int | None = None, stride: int | None = None) -> int:
+    def view(self, data: NDArray[Any], *, target: int | None = None, stride: int | None = None) -> int:
         """Append the bytes of ``data`` as a buffer view and return its number."""
         raw = np.ascontiguousarray(data)
         entry: Json = {"buffer": 0, "byteOffset": self._size, "byteLength": raw.nbytes}
@@ -75,7 +75,7 @@ class GlbWriter:
         return len(self.document["bufferViews"]) - 1
 
     def accessor(
-        self, data: NDArray, *, target: int | None = None, normalized: bool = False, bounds: bool = False
+        self, data: NDArray[Any], *, target: int | None = None, normalized: bool = False, bounds: bool = False
     ) -> int:
         """Append ``data`` (N,) or (N, columns) as an accessor and return its number.
 
@@ -94,7 +94,13 @@ class GlbWriter:
         return self.add("accessors", entry)
 
     def sparse(
-        self, data: NDArray, rows: NDArray, index_view: int, *, normalized: bool = False, bounds: bool = False
+        self,
+        data: NDArray[Any],
+        rows: NDArray[Any],
+        index_view: int,
+        *,
+        normalized: bool = False,
+        bounds: bool = False,
     ) -> int:
         """Append an accessor of zeros except in ``rows``, whose numbers are in buffer view ``index_view``.
 
@@ -113,7 +119,7 @@ class GlbWriter:
         }
         return self.add("accessors", entry)
 
-    def row_numbers(self, rows: NDArray, count: int) -> int:
+    def row_numbers(self, rows: NDArray[Any], count: int) -> int:
         """Append the row numbers of a sparse accessor of ``count`` elements and return the view's number."""
         return self.view(rows.astype(_index_dtype(count)))
 
@@ -139,7 +145,7 @@ class GlbWriter:
             out.write(struct.pack("<II", self._size, _BIN))
             shutil.copyfileobj(spool, out, 1 << 20)
 
-    def _entry(self, rows: NDArray, normalized: bool, bounds: bool) -> Json:
+    def _entry(self, rows: NDArray[Any], normalized: bool, bounds: bool) -> Json:
         entry: Json = {
             "componentType": _COMPONENT[rows.dtype.name],
             "count": len(rows),
@@ -170,6 +176,7 @@ class GlbFile:
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
         try:
+            self.document: Json
             self.document, binary = (
                 _parse_glb(raw) if raw[:4] == b"glTF" else (json.loads(raw.decode()), None)
             )
@@ -183,7 +190,7 @@ class GlbFile:
         """Entries of a top-level list of the document, empty where it is absent."""
         return self.document.get(kind, [])
 
-    def array(self, number: int) -> NDArray:
+    def array(self, number: int) -> NDArray[Any]:
         """(N,) or (N, columns) values of an accessor; normalised integers come as float32 fractions."""
         try:
             entry = self.document["accessors"][number]
@@ -206,7 +213,7 @@ class GlbFile:
             values = np.maximum(values.astype(np.float32) / np.float32(np.iinfo(dtype).max), np.float32(-1.0))
         return values[:, 0] if columns == 1 else values
 
-    def _rows(self, view: int, offset: int, dtype: np.dtype, columns: int, count: int) -> NDArray:
+    def _rows(self, view: int, offset: int, dtype: np.dtype, columns: int, count: int) -> NDArray[Any]:
         entry = self.document["bufferViews"][view]
         start = entry.get("byteOffset", 0)
         data = self._buffers[entry["buffer"]][start : start + entry["byteLength"]]

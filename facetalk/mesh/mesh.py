@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +13,7 @@ Int32 = NDArray[np.int32]
 UInt8 = NDArray[np.uint8]
 
 
-def _array(name: str, value: ArrayLike, dtype: type, columns: int | None) -> NDArray:
+def _array(name: str, value: ArrayLike, dtype: type, columns: int | None) -> NDArray[Any]:
     """``value`` as a contiguous array of ``dtype``, checked to be (N, columns) or (N,)."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":

@@ -196,7 +196,8 @@ def _contact_sheet(renderer: Renderer, path: Path, frames: int, at: Sequence[flo
         if not times or not all(0.0 <= t <= scene.duration for t in times):
             raise InputError(f"times must lie between 0 and {scene.duration:.3f} s, got {list(at)}")
     width, height = renderer.size
-    columns = min(len(times), max(1, round((len(times) * 4 / 3 * height / width) ** 0.5)))
+    wide = round((len(times) * 4 / 3 * height / width) ** 0.5)  # sheets of about 4:3
+    columns = len(times) if len(times) <= 4 else max(1, wide)
     rows = -(-len(times) // columns)
     if columns * width > _MAX_SHEET or rows * height > _MAX_SHEET:
         raise InputError(

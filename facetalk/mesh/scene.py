@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ class AnimatedScene:
     def geometry(self, time: float) -> Geometry:
         """What is visible ``time`` seconds into the animation."""
         parts: list[Geometry] = []
-        world: dict[int, NDArray] = {}
+        world: dict[int, NDArray[Any]] = {}
         for node, parent in self._order:
             matrix = self._matrix(node, time)
             world[node] = matrix if parent is None else world[parent] @ matrix
@@ -139,12 +140,12 @@ class AnimatedScene:
         values = entry.get("weights", self._meshes[entry["mesh"]].get("weights", []))
         return np.asarray(values, dtype=np.float32)
 
-    def _matrix(self, node: int, time: float) -> NDArray:
+    def _matrix(self, node: int, time: float) -> NDArray[Any]:
         entry = self._nodes[node]
         if "matrix" in entry:
             return np.asarray(entry["matrix"], dtype=np.float64).reshape(4, 4).T
 
-        def value(path: str, rest: list[float]) -> NDArray:
+        def value(path: str, rest: list[float]) -> NDArray[Any]:
             track = self._tracks.get((node, path))
             return np.asarray(entry.get(path, rest) if track is None else track.at(time), dtype=np.float64)
 
@@ -230,7 +231,9 @@ class AnimatedScene:
             for place, name in enumerate(("POSITION", "NORMAL")):
                 if name in target:
                     shapes[number, place] = read(target[name])[rows]
-        return _Surface(positions, normals, colors * tint, rows, shapes.reshape(len(targets), -1), [], [])
+        return _Surface(
+            positions, normals, colors * tint, rows, shapes.reshape(len(targets), 6 * len(rows)), [], []
+        )
 
     def _timing(self, notes: Json) -> tuple[float, int]:
         fps, frames = notes.get("fps"), notes.get("frames")
@@ -251,7 +254,7 @@ class AnimatedScene:
         return None
 
 
-def _place(surface: _Surface, weights: Float32, matrix: NDArray) -> Geometry:
+def _place(surface: _Surface, weights: Float32, matrix: NDArray[Any]) -> Geometry:
     positions, normals = surface.positions, surface.normals
     active = np.flatnonzero(weights[: len(surface.shapes)])
     if len(active) and len(surface.moved):
@@ -284,7 +287,7 @@ def _join(parts: list[Geometry]) -> Geometry:
     )
 
 
-def _rotation(quaternion: NDArray) -> NDArray:
+def _rotation(quaternion: NDArray[Any]) -> NDArray[Any]:
     x, y, z, w = quaternion / max(float(np.linalg.norm(quaternion)), 1e-12)
     return np.array(
         [

@@ -66,10 +66,12 @@ class _Subspace:
         weights = np.zeros((len(self.rows), len(self.directions)), np.float32)
         for row, values in zip(weights, self.rows, strict=True):
             row[: len(values)] = values
-        return RiggedSequence(self.base, self.directions.reshape(len(self.directions), -1, 3), weights)
+        return RiggedSequence(
+            self.base, self.directions.reshape(len(self.directions), len(self.base), 3), weights
+        )
 
 
-def _longest(offsets: NDArray[np.float32]) -> float:
+def _longest(offsets: NDArray[np.floating]) -> float:
     vectors = offsets.reshape(len(offsets), -1, 3)
     return float(np.sqrt(np.einsum("tvc,tvc->tv", vectors, vectors).max(initial=0.0)))
 

@@ -76,4 +76,4 @@ def draw(
         int(samples),
         int(threads),
     )
-    return np.from_dlpack(result)
+    return np.asarray(np.from_dlpack(result), dtype=np.uint8)

@@ -1,0 +1,48 @@
+"""Small rigs that tests of several files share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from facetalk.mesh import Mesh, RiggedSequence
+
+
+def sphere(rows: int = 14, columns: int = 20, radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """A closed sphere: (V, 3) metres and (F, 3), counter-clockwise from outside."""
+    polar = np.linspace(0, np.pi, rows + 2)[1:-1]
+    around = np.arange(columns) * 2 * np.pi / columns
+    ring = np.stack(
+        [
+            np.outer(np.sin(polar), np.sin(around)),
+            np.outer(np.cos(polar), np.ones(columns)),
+            np.outer(np.sin(polar), np.cos(around)),
+        ],
+        axis=-1,
+    ).reshape(-1, 3)
+    vertices = np.concatenate([ring, [[0, 1, 0], [0, -1, 0]]]) * radius
+    top, bottom = len(ring), len(ring) + 1
+    faces = []
+    for c in range(columns):
+        d = (c + 1) % columns
+        faces += [[top, c, d], [bottom, (rows - 1) * columns + d, (rows - 1) * columns + c]]
+        for r in range(rows - 1):
+            a, b = r * columns, (r + 1) * columns
+            faces += [[a + c, b + c, b + d], [a + c, b + d, a + d]]
+    return vertices.astype(np.float32), np.array(faces, np.int32)
+
+
+def talking_ball(frames: int = 30, shapes: int = 6, *, seed: int = 0) -> RiggedSequence:
+    """A ball with local shapes that move up to 2 cm, four materials and colours."""
+    rng = np.random.default_rng(seed)
+    vertices, faces = sphere()
+    centres = vertices[rng.choice(len(vertices), shapes, replace=False)]
+    near = np.exp(-(np.linalg.norm(vertices - centres[:, None], axis=2) ** 2) / (2 * 0.04**2))
+    near[near < 0.05] = 0.0
+    basis = near[..., None] * rng.uniform(-0.02, 0.02, (shapes, 1, 3))
+    time = np.arange(frames)[:, None] / 25.0
+    weights = 0.5 + 0.5 * np.sin(2 * np.pi * (rng.uniform(1, 4, shapes) * time + rng.random(shapes)))
+    part = np.where(vertices[:, 1] > 0.06, 1, np.where(vertices[:, 1] < -0.06, 2, 0)).astype(np.uint8)
+    colors = np.clip(128 + vertices * 1000, 0, 255).astype(np.uint8)
+    base = Mesh(vertices, faces, colors=colors, part=part)
+    names = [f"shape{j}" for j in range(shapes)]
+    return RiggedSequence(base, basis.astype(np.float32), weights.astype(np.float32), names=names)

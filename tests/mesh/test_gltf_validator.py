@@ -1,0 +1,80 @@
+"""Files against the Khronos glTF validator (npm package gltf-validator, which runs in Node)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mesh_scenes import sphere, talking_ball
+
+from facetalk.mesh import Mesh, RiggedSequence
+from facetalk.mesh.export import export
+
+SCRIPT = Path(__file__).with_name("validate_gltf.mjs")
+VERSION = "2.0.0-dev.3.10"
+
+
+@pytest.fixture(scope="session")
+def validator() -> list[str]:
+    """The command that validates the files named after it."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("node and npm are needed for the glTF validator")
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        / "facetalk"
+        / f"gltf-validator-{VERSION}"
+    )
+    if not (cache / "node_modules" / "gltf-validator").is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        command = [
+            "npm",
+            "install",
+            "--no-save",
+            "--silent",
+            "--prefix",
+            str(cache),
+            f"gltf-validator@{VERSION}",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            pytest.skip(f"npm could not install gltf-validator: {done.stderr.strip()[-200:]}")
+    return ["node", str(SCRIPT), str(cache)]
+
+
+def problems(validator: list[str], *files: Path) -> dict[str, list[str]]:
+    """Errors and warnings per file."""
+    done = subprocess.run([*validator, *map(str, files)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_kind_of_file_is_valid(tmp_path: Path, validator: list[str]) -> None:
+    rig = talking_ball(30)
+    plain = Mesh(*sphere())
+    still = RiggedSequence(rig.base, rig.basis, np.zeros((2, 6), np.float32))
+    dense = np.random.default_rng(0).uniform(-0.01, 0.01, rig.basis.shape)
+    files = [
+        export(tmp_path / "sparse.glb", rig, fps=25, audio=(np.zeros(1600), 16000)),
+        export(tmp_path / "dense.glb", RiggedSequence(rig.base, dense, rig.weights), fps=25),
+        export(tmp_path / "floats.glb", rig, fps=25, quantize=False),
+        export(tmp_path / "one.glb", rig[:1], fps=25),
+        export(tmp_path / "still.glb", still, fps=25),
+        export(tmp_path / "plain.glb", RiggedSequence(plain, rig.basis, rig.weights), fps=29.97),
+        export(tmp_path / "flipbook.glb", [plain, Mesh(*sphere(9, 11)), plain], fps=25),
+    ]
+    found = problems(validator, *files)
+    assert set(found) == {str(f) for f in files}
+    assert not any(found.values()), found
+
+
+def test_the_validator_is_listened_to(tmp_path: Path, validator: list[str]) -> None:
+    raw = bytearray(export(tmp_path / "talk.glb", talking_ball(3), fps=25).read_bytes())
+    at = raw.index(b'"componentType":5126')
+    raw[at : at + 20] = b'"componentType":5999'
+    (tmp_path / "talk.glb").write_bytes(raw)
+    assert problems(validator, tmp_path / "talk.glb")[str(tmp_path / "talk.glb")]
