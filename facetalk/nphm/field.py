@@ -262,8 +262,9 @@ def lattice_axes(resolution: Resolution, bounds: Bounds, *, least: int = 1) -> l
     Raises:
         InputError: a resolution that is no positive whole number, or bounds that are not two ordered corners.
     """
-    counts = [resolution] * 3 if isinstance(resolution, (int, np.integer)) else list(resolution)
-    if isinstance(resolution, bool) or len(counts) != 3 or not all(isinstance(c, (int, np.integer)) for c in counts):
+    counts = list(resolution) if isinstance(resolution, (tuple, list, np.ndarray)) else [resolution] * 3
+    whole = all(isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in counts)
+    if len(counts) != 3 or not whole:
         raise InputError(f"resolution: expected a whole number or three, got {resolution!r}")
     if min(counts) < least:
         raise InputError(f"resolution: expected at least {least} samples along every axis, got {resolution}")

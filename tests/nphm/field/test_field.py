@@ -1,0 +1,185 @@
+"""A bound head: grids, meshes, the band, smoothing, tracking, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from facetalk.errors import InputError
+from facetalk.mesh.smoothing import FacialSmoothing
+from facetalk.nphm.field import DEFAULT_BOUNDS, lattice_axes
+from facetalk.units import HEAD_UNIT_METRES
+
+
+@pytest.fixture(scope="module")
+def field(tiny):
+    return tiny.model.bind(tiny.lat_id)
+
+
+@pytest.mark.parametrize("resolution", [32, 65, (40, 33, 50)])
+def test_the_band_gives_the_dense_mesh(tiny, field, resolution) -> None:
+    exact = field.extract(tiny.lat_expr, resolution, exact=True)
+    quick = field.extract(tiny.lat_expr, resolution)
+    assert len(exact) == len(quick) == 3
+    for a, b in zip(exact, quick, strict=True):
+        assert len(a.vertices) > 500
+        assert np.array_equal(a.vertices, b.vertices) and np.array_equal(a.faces, b.faces)
+
+
+def test_the_band_is_narrow(tiny, field) -> None:
+    axes = lattice_axes(96, DEFAULT_BOUNDS)
+    _, count = field.packed.band(axes, field._biases(tiny.lat_expr[:1]))
+    assert count < 0.25 * 96**3
+
+
+def test_units_and_orientation(tiny, field) -> None:
+    (metres,) = field.extract(tiny.lat_expr[0], 40)
+    (head,) = field.extract(tiny.lat_expr[0], 40, units="head")
+    assert np.allclose(metres.vertices, head.vertices * HEAD_UNIT_METRES, atol=1e-7)
+    assert np.abs(field.query(head.vertices, tiny.lat_expr[0].numpy())).max() < 0.02
+    slope = field.gradient(head.vertices, tiny.lat_expr[0].numpy())[0]
+    outward = (slope * head.normals).sum(1) > 0
+    assert outward.mean() > 0.95
+    with pytest.raises(InputError, match="units"):
+        field.extract(None, 8, units="feet")
+
+
+def test_no_surface_gives_empty_meshes(tiny, field) -> None:
+    far = ((3.0, 3.0, 3.0), (4.0, 4.0, 4.0))
+    for exact in (True, False):
+        (mesh,) = field.extract(tiny.lat_expr[0], 9, far, exact=exact)
+        assert mesh.vertices.shape == (0, 3) and mesh.faces.shape == (0, 3)
+
+
+def test_kinds_of_arrays(tiny, field) -> None:
+    points, codes = tiny.points[:50], tiny.lat_expr
+    tensor = field.query(points, codes)
+    array = field.query(points.numpy().astype(np.float64), codes.numpy().astype(np.float64))
+    assert isinstance(tensor, torch.Tensor) and isinstance(array, np.ndarray)
+    assert array.dtype == np.float32 and np.array_equal(array, tensor.numpy())
+    assert np.array_equal(field.query(points[::2], codes).numpy(), array[:, ::2])  # strided input
+    assert isinstance(field.grid(codes.numpy(), 3), np.ndarray) and isinstance(field.grid(codes, 3), torch.Tensor)
+    assert field.grid(None, (2, 3, 4)).shape == (1, 2, 3, 4)
+    assert field.query(points).shape == (1, 50)
+    assert field.query(points, codes[0]).shape == (1, 50)
+    assert field.query(points, codes[:0]).shape == (0, 50)
+
+
+def test_the_grid_has_its_ends_and_its_order(tiny, field) -> None:
+    low, high = DEFAULT_BOUNDS
+    volume = field.grid(tiny.lat_expr[:1], (3, 4, 5))[0]
+    corner = field.query(torch.tensor([low, high, (low[0], low[1], high[2])]), tiny.lat_expr[:1])[0]
+    assert torch.equal(volume[[0, -1, 0], [0, -1, 0], [0, -1, -1]], corner)
+
+
+def test_facial_smoothing(tiny) -> None:
+    smoothing = FacialSmoothing((0.0, -0.2, 0.3), (0.2, 0.3, 0.4), DEFAULT_BOUNDS)
+    plain, smooth = tiny.model.bind(tiny.lat_id), tiny.model.bind(tiny.lat_id, facial_smoothing=smoothing)
+    points = tiny.points[:400]
+    weight = torch.from_numpy(smoothing.weight(points.numpy()))
+    expected = plain.offsets(points, tiny.lat_expr)
+    moved = smooth.offsets(points, tiny.lat_expr)
+    assert weight.min() < 0.05 and weight.max() > 0.5
+    assert (moved[..., :3] - expected[..., :3] * weight[:, None]).abs().max() < 1e-6
+    assert torch.equal(moved[..., 3:], expected[..., 3:])  # hyper-coordinates are no offset
+    posed = torch.cat([points + moved[0, :, :3], moved[0, :, 3:]], dim=-1)
+    assert (smooth.query(points, tiny.lat_expr[:1])[0] - plain.query(posed)[0]).abs().max() < 5e-6
+    assert torch.equal(smooth.query(points), plain.query(points))  # the canonical head does not move
+
+
+def test_track_carries_the_canonical_mesh(tiny, field) -> None:
+    vertices, faces, info = field.track(tiny.lat_expr, resolution=40, return_info=True)
+    assert vertices.shape == (3, *info.residual.shape[1:], 3) and faces.dtype == np.int32
+    assert info.converged.all() and info.failed == 0
+    canonical = field.extract(None, 40, units="head")[0]
+    assert np.array_equal(faces, canonical.faces)
+    moved = field.offsets(vertices.reshape(-1, 3), tiny.lat_expr.numpy())[..., :3]
+    for t in range(3):
+        back = vertices[t] + moved[t].reshape(vertices.shape)[t]
+        assert np.linalg.norm(back - canonical.vertices, axis=1).max() < 1e-5
+    again = field.track(tiny.lat_expr, resolution=40)
+    assert len(again) == 2 and np.array_equal(again[0], vertices)
+
+
+def test_vertices_without_a_root_are_filled_from_their_neighbours(make_model) -> None:
+    """A fold (offset -1.5 x within |x| < 0.2, say) has no inverse everywhere; nothing may end up there by accident."""
+    model = make_model(0)
+    network = model.deformation
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        # Three ramps: F_x = 2 * (s(x + .1) - s(x - .1)) steps up by 0.4, so that no x maps into parts of the middle...
+        coords = network.config.hidden - network.config.input_dim
+        network.defDeepSDF.lin0.weight[0, 0] = 1.0
+        network.defDeepSDF.lin0.bias[0] = 0.1
+        network.defDeepSDF.lin0.weight[1, 0] = 1.0
+        network.defDeepSDF.lin0.bias[1] = -0.1
+        root2 = float(np.sqrt(2.0))
+        network.defDeepSDF.lin1.weight[0, 0] = root2
+        network.defDeepSDF.lin1.weight[1, 1] = root2
+        network.defDeepSDF.lin2.weight[0, 0] = -3.0
+        network.defDeepSDF.lin2.weight[0, 1] = 3.0
+        assert coords > 2
+    field = model.bind(torch.zeros(model.identity_dim))
+    side = np.linspace(-0.5, 0.5, 21, dtype=np.float32)
+    grid = np.stack(np.meshgrid(side, side, [0.0], indexing="ij"), -1).reshape(-1, 3).astype(np.float32)
+    quads = np.array([[i, i + 21, i + 22, i + 1] for i in range(20 * 21) if i % 21 != 20])
+    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)
+    posed, _, info = field.track(torch.zeros(1, 4), vertices=grid, faces=faces, tolerance=1e-5, return_info=True)
+    assert np.isfinite(posed).all()
+    # What it calls converged is a root; what it does not is between its neighbours.
+    moved = field.offsets(posed[0], np.zeros((1, 4), np.float32))[0]
+    error = np.linalg.norm(posed[0] + moved - grid, axis=1)
+    assert (error[info.converged[0]] < 2e-5).all()
+    if info.failed:
+        assert np.abs(posed[0] - grid).max() < 0.7
+
+
+def test_harmonic_filling() -> None:
+    from facetalk.nphm.tracking import _harmonic, _neighbours
+
+    # A strip of five vertices and a separate triangle that nothing is known about.
+    faces = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [5, 6, 7]], dtype=np.int32)
+    known = np.array([True, False, False, False, True, False, False, False])
+    values = np.zeros((8, 3), dtype=np.float32)
+    values[4] = (4.0, 8.0, -4.0)
+    values[2] = 99.0  # not known: must not be read
+    filled = _harmonic(values, known, _neighbours(8, faces))
+    assert np.array_equal(filled[[0, 4]], values[[0, 4]])
+    assert np.allclose(filled[2], (2.0, 4.0, -2.0), atol=1e-6)  # by symmetry
+    assert 0 < filled[1, 0] < 2 < filled[3, 0] < 4
+    assert np.array_equal(filled[5:], np.zeros((3, 3)))
+
+
+def test_refusals(tiny, field) -> None:
+    points, codes = tiny.points[:4], tiny.lat_expr
+    with pytest.raises(ValueError, match=r"points\[2\]"):
+        field.query(torch.tensor([[0.0, 0, 0], [0, 0, 0], [0, np.inf, 0]]), codes)
+    with pytest.raises(ValueError, match=r"expressions: expected shape \(T, 16\)"):
+        field.query(points, codes[:, :-1])
+    with pytest.raises(ValueError, match="expressions: expected finite numbers, got nan"):
+        field.query(points, codes * torch.nan)
+    with pytest.raises(TypeError, match="expressions: expected floating-point"):
+        field.query(points, torch.zeros(1, 16, dtype=torch.int64))
+    with pytest.raises(TypeError, match="expressions: expected an array"):
+        field.query(points, "smile")
+    with pytest.raises(TypeError, match="expressions: expected a tensor on the CPU"):
+        field.query(points, codes.to("meta"))
+    for resolution, message in [(0, "at least 1"), (-3, "at least 1"), (2.5, "whole number"), ((2, 3), "whole number"),
+                                (True, "whole number"), (20000, "needs .* GiB")]:  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            field.grid(codes, resolution)
+    with pytest.raises(InputError, match="at least 2"):
+        field.extract(codes, 1)
+    for bounds in [((0, 0, 0), (1, 1, 0)), ((0, 0), (1, 1)), ((0, 0, 0), (1, 1, np.nan)), "box"]:
+        with pytest.raises(InputError, match="bounds"):
+            field.extract(codes, 8, bounds)
+    with pytest.raises(InputError, match="CPU only"):
+        tiny.model.bind(tiny.lat_id, device="cuda")
+    with pytest.raises(InputError, match="tracking needs"):
+        field.track(None)
+    with pytest.raises(InputError, match="both or neither"):
+        field.track(codes, vertices=points)
+    with pytest.raises(InputError, match="expected vertices 0 to 3"):
+        field.track(codes, vertices=points, faces=np.array([[0, 1, 4]]))
