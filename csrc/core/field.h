@@ -1,12 +1,13 @@
-// Neural parametric head fields in the form that the kernels run: codes folded into biases, weights in panels.
+// Neural parametric head fields in the form that the kernels run: codes folded into biases, weights in
+// panels.
 //
-// A network is a stack of layers  z = W [c; h] + b,  where c are the coordinates of a query (only in the first layer
-// and at the skip) and h the hidden units before. Everything that is constant over the points of a head, identity,
-// expression, the 1/sqrt(2) of the skip, is inside W and b already.
+// A network is a stack of layers  z = W [c; h] + b,  where c are the coordinates of a query (only in the
+// first layer and at the skip) and h the hidden units before. Everything that is constant over the points of
+// a head, identity, expression, the 1/sqrt(2) of the skip, is inside W and b already.
 //
-// Hidden layers run in units of kSoftplusScale = 100 log2(e), in which the networks' softplus (beta = 100) becomes
-// max(z, 0) + log2(1 + 2^-|z|): the scale cancels between hidden layers, so only weights at both ends and biases
-// carry it.
+// Hidden layers run in units of kSoftplusScale = 100 log2(e), in which the networks' softplus (beta = 100)
+// becomes max(z, 0) + log2(1 + 2^-|z|): the scale cancels between hidden layers, so only weights at both ends
+// and biases carry it.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +18,12 @@ constexpr float kSoftplusScale = 144.269504088896340736f;  // 100 log2(e)
 constexpr int kMaxFieldLayers = 32;
 constexpr int kMaxFieldCoords = 16;
 
-// One layer of a packed network. Weights of a set are panels of at most `panel` outputs each, in order; a panel of r
-// outputs holds r weights per input (coordinates first, then hidden units), so a kernel reads it front to back.
+// One layer of a packed network. Weights of a set are panels of at most `panel` outputs each, in order; a
+// panel of r outputs holds r weights per input (coordinates first, then hidden units), so a kernel reads it
+// front to back.
 struct FieldLayer {
-  int coords = 0;                  // coordinates read: 0, or the network's coords
-  int hidden = 0;                  // hidden units read
+  int coords = 0;  // coordinates read: 0, or the network's coords
+  int hidden = 0;  // hidden units read
   int outputs = 0;
   int panels = 0;                  // outputs are split into this many panels of nearly equal size
   int bias_offset = 0;             // first of its biases among a member's
@@ -51,12 +53,13 @@ struct FieldModel {
   const float* member_bias = nullptr;  // (K + 1, identity.bias_count)
   int neighbours = 0;                  // MonoNPHM: anchors evaluated at a point
   float blend_std = 0.0f;              // MonoNPHM
-  // Members whose unnormalised weight is under exp(-cut) times the nearest anchor's are left out; infinity: none.
+  // Members whose unnormalised weight is under exp(-cut) times the nearest anchor's are left out; infinity:
+  // none.
   float cut = 0.0f;
 };
 
-// Spatial smoothing of the face: the offset is multiplied by clamp(exp(-|(p - centre) / sigma|^2 / 2) * scale + shift,
-// 0, 1).
+// Spatial smoothing of the face: the offset is multiplied by clamp(exp(-|(p - centre) / sigma|^2 / 2) * scale
+// + shift, 0, 1).
 struct FieldSmoothing {
   float centre[3];
   float inverse_sigma[3];
@@ -69,15 +72,15 @@ struct FieldBlock {
   const FieldModel* model = nullptr;
   const float* frame_bias = nullptr;  // deformation biases of a frame; null: no deformation
   const FieldSmoothing* smoothing = nullptr;
-  const float* points = nullptr;      // (n, stride), the first `coords` used
-  int coords = 3;                     // 3, or 3 + hyper-coordinates when there is no deformation
+  const float* points = nullptr;  // (n, stride), the first `coords` used
+  int coords = 3;                 // 3, or 3 + hyper-coordinates when there is no deformation
   int stride = 3;
   int n = 0;
-  float* sdf = nullptr;               // (n)
-  float* raw_sdf = nullptr;           // (n) without NPHM's 1e-6 in the denominator, which shrinks far values
-  float* gradient = nullptr;          // (n, coords) of sdf by the point
-  float* offsets = nullptr;           // (n, 3 + m) raw output of the deformation
-  float* jacobian = nullptr;          // (n, 3 + m, 3) of the offsets by the point
+  float* sdf = nullptr;       // (n)
+  float* raw_sdf = nullptr;   // (n) without NPHM's 1e-6 in the denominator, which shrinks far values
+  float* gradient = nullptr;  // (n, coords) of sdf by the point
+  float* offsets = nullptr;   // (n, 3 + m) raw output of the deformation
+  float* jacobian = nullptr;  // (n, 3 + m, 3) of the offsets by the point
 };
 
 }  // namespace facetalk

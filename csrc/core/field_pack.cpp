@@ -6,10 +6,13 @@
 namespace facetalk {
 namespace {
 
-std::string layer_name(const std::string& network, size_t i) { return network + " layer " + std::to_string(i); }
+std::string layer_name(const std::string& network, size_t i) {
+  return network + " layer " + std::to_string(i);
+}
 
 void check_rank(const TensorView& view, const std::string& name, int rank) {
-  if (view.rank != rank) throw ArgumentError(name, std::to_string(rank) + " axes", "shape " + view.shape_text());
+  if (view.rank != rank)
+    throw ArgumentError(name, std::to_string(rank) + " axes", "shape " + view.shape_text());
 }
 
 // Copies (rows, outputs) biases of every layer into rows of `total`, hidden layers in softplus units.
@@ -28,16 +31,17 @@ void gather_biases(const std::vector<TensorView>& layers, const FieldMlp& mlp, i
 void check_biases(const std::vector<TensorView>& layers, const FieldMlp& mlp, const std::string& network,
                   int64_t rows) {
   if (static_cast<int>(layers.size()) != mlp.layers) {
-    throw ArgumentError(network + " biases", std::to_string(mlp.layers) + " layers", std::to_string(layers.size()));
+    throw ArgumentError(network + " biases", std::to_string(mlp.layers) + " layers",
+                        std::to_string(layers.size()));
   }
   for (int l = 0; l < mlp.layers; ++l) {
     const TensorView& bias = layers[l];
     const std::string name = layer_name(network, l) + " bias";
     check_rank(bias, name, 2);
     if (bias.shape[0] != rows || bias.shape[1] != mlp.layer[l].outputs) {
-      throw ArgumentError(name,
-                          "shape (" + std::to_string(rows) + ", " + std::to_string(mlp.layer[l].outputs) + ")",
-                          "shape " + bias.shape_text());
+      throw ArgumentError(
+          name, "shape (" + std::to_string(rows) + ", " + std::to_string(mlp.layer[l].outputs) + ")",
+          "shape " + bias.shape_text());
     }
   }
 }
@@ -49,9 +53,11 @@ float* PackedField::keep(int64_t floats) {
   return static_cast<float*>(memory_.back().get());
 }
 
-void PackedField::pack(const std::vector<FieldLayerSource>& layers, const std::string& name, int panel, FieldMlp& mlp) {
+void PackedField::pack(const std::vector<FieldLayerSource>& layers, const std::string& name, int panel,
+                       FieldMlp& mlp) {
   if (layers.size() < 2 || layers.size() > kMaxFieldLayers) {
-    throw ArgumentError(name, "2 to " + std::to_string(kMaxFieldLayers) + " layers", std::to_string(layers.size()));
+    throw ArgumentError(name, "2 to " + std::to_string(kMaxFieldLayers) + " layers",
+                        std::to_string(layers.size()));
   }
   mlp.layers = static_cast<int>(layers.size());
   int64_t sets = 0;
@@ -68,20 +74,23 @@ void PackedField::pack(const std::vector<FieldLayerSource>& layers, const std::s
       check_rank(*view, label, 3);
       if (sets == 0) sets = view->shape[0];
       if (layer.outputs == 0) layer.outputs = static_cast<int>(view->shape[1]);
-      if (view->shape[0] != sets || view->shape[1] != layer.outputs || layer.outputs < 1 || view->shape[2] < 1) {
+      if (view->shape[0] != sets || view->shape[1] != layer.outputs || layer.outputs < 1 ||
+          view->shape[2] < 1) {
         throw ArgumentError(label, "(" + std::to_string(sets) + ", outputs, inputs) alike in all parts",
                             "shape " + view->shape_text());
       }
     }
     if (i == 0) mlp.coords = static_cast<int>(layers[0].coords.shape[2]);
     if (mlp.coords < 3 || mlp.coords > kMaxFieldCoords) {
-      throw ArgumentError(label, "3 to " + std::to_string(kMaxFieldCoords) + " coordinates", std::to_string(mlp.coords));
+      throw ArgumentError(label, "3 to " + std::to_string(kMaxFieldCoords) + " coordinates",
+                          std::to_string(mlp.coords));
     }
     layer.coords = reads_coords ? static_cast<int>(layers[i].coords.shape[2]) : 0;
     layer.hidden = reads_hidden ? static_cast<int>(layers[i].hidden.shape[2]) : 0;
     if ((reads_coords && layer.coords != mlp.coords) || (i > 0 && layer.hidden != mlp.layer[i - 1].outputs)) {
-      throw ArgumentError(label, std::to_string(i > 0 ? mlp.layer[i - 1].outputs : 0) + " hidden inputs and 0 or " +
-                                     std::to_string(mlp.coords) + " coordinates",
+      throw ArgumentError(label,
+                          std::to_string(i > 0 ? mlp.layer[i - 1].outputs : 0) + " hidden inputs and 0 or " +
+                              std::to_string(mlp.coords) + " coordinates",
                           std::to_string(layer.hidden) + " and " + std::to_string(layer.coords));
     }
     layer.panels = (layer.outputs + panel - 1) / panel;
@@ -128,11 +137,13 @@ PackedField::PackedField(const FieldSource& source, int panel) : member_set_(sou
   const int64_t sets = source.identity[0].coords.shape[0];
   if (static_cast<int64_t>(source.member_set.size()) != members ||
       static_cast<int64_t>(source.mirror.size()) != members) {
-    throw ArgumentError("member_set, mirror", std::to_string(members) + " members",
-                        std::to_string(source.member_set.size()) + " and " + std::to_string(source.mirror.size()));
+    throw ArgumentError(
+        "member_set, mirror", std::to_string(members) + " members",
+        std::to_string(source.member_set.size()) + " and " + std::to_string(source.mirror.size()));
   }
   for (int set : source.member_set) {
-    if (set < 0 || set >= sets) throw ArgumentError("member_set", "below " + std::to_string(sets), std::to_string(set));
+    if (set < 0 || set >= sets)
+      throw ArgumentError("member_set", "below " + std::to_string(sets), std::to_string(set));
   }
   check_biases(source.identity_bias, model_.identity, "identity", members);
   float* anchor = keep(3 * members);
@@ -158,10 +169,11 @@ PackedField::PackedField(const FieldSource& source, int panel) : member_set_(sou
   const FieldMlp& deformation = model_.deformation;
   if (deformation.coords != 3 || deformation.outputs != model_.identity.coords ||
       source.deformation[0].coords.shape[0] != 1) {
-    throw ArgumentError("deformation", "one weight set, 3 coordinates, " + std::to_string(model_.identity.coords) +
-                                           " outputs (as many as the identity has coordinates)",
-                        std::to_string(deformation.coords) + " coordinates, " + std::to_string(deformation.outputs) +
-                            " outputs");
+    throw ArgumentError("deformation",
+                        "one weight set, 3 coordinates, " + std::to_string(model_.identity.coords) +
+                            " outputs (as many as the identity has coordinates)",
+                        std::to_string(deformation.coords) + " coordinates, " +
+                            std::to_string(deformation.outputs) + " outputs");
   }
 }
 

@@ -18,10 +18,10 @@ struct FieldLayerSource {
 
 struct FieldSource {
   std::vector<FieldLayerSource> identity;
-  std::vector<TensorView> identity_bias;  // per layer (members, outputs)
-  TensorView anchors;                     // (K, 3)
-  std::vector<int> member_set;            // (K + 1)
-  std::vector<float> mirror;              // (K + 1)
+  std::vector<TensorView> identity_bias;      // per layer (members, outputs)
+  TensorView anchors;                         // (K, 3)
+  std::vector<int> member_set;                // (K + 1)
+  std::vector<float> mirror;                  // (K + 1)
   std::vector<FieldLayerSource> deformation;  // empty: none
   FieldBlending blending = FieldBlending::kNphm;
   int neighbours = 0;
@@ -39,7 +39,8 @@ class PackedField {
 
   const FieldModel& model() const { return model_; }
 
-  // Biases of the frames' deformation, one row of model().deformation.bias_count per frame, from per-layer (T, outputs).
+  // Biases of the frames' deformation, one row of model().deformation.bias_count per frame, from per-layer
+  // (T, outputs).
   std::vector<float> frame_biases(const std::vector<TensorView>& layers) const;
 
  private:

@@ -34,8 +34,8 @@ const FieldKernels& field_kernels(SimdLevel level) {
   return kFieldBaseline;
 }
 
-void field_query(const FieldRunner& runner, const FieldFrames& frames, const float* points, int64_t n, int coords,
-                 const FieldOutputs& outputs) {
+void field_query(const FieldRunner& runner, const FieldFrames& frames, const float* points, int64_t n,
+                 int coords, const FieldOutputs& outputs) {
   for (int64_t i = 0; i < n * coords; ++i) {
     if (!std::isfinite(points[i])) {
       throw ArgumentError("points[" + std::to_string(i / coords) + "]", "finite coordinates",
@@ -70,7 +70,8 @@ void field_query(const FieldRunner& runner, const FieldFrames& frames, const flo
   }
 }
 
-void field_grid(const FieldRunner& runner, const FieldFrames& frames, const Lattice& lattice, float* volumes) {
+void field_grid(const FieldRunner& runner, const FieldFrames& frames, const Lattice& lattice,
+                float* volumes) {
   int64_t shape[3], bricks[3];
   for (int a = 0; a < 3; ++a) {
     shape[a] = static_cast<int64_t>(lattice.axis[a].size());
@@ -111,7 +112,8 @@ void field_grid(const FieldRunner& runner, const FieldFrames& frames, const Latt
     for (int64_t i = begin[0]; i < end[0]; ++i) {
       for (int64_t j = begin[1]; j < end[1]; ++j) {
         const int64_t count = end[2] - begin[2];
-        std::copy(from, from + count, volumes + ((frame * shape[0] + i) * shape[1] + j) * shape[2] + begin[2]);
+        std::copy(from, from + count,
+                  volumes + ((frame * shape[0] + i) * shape[1] + j) * shape[2] + begin[2]);
         from += count;
       }
     }

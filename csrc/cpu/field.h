@@ -1,7 +1,9 @@
-// Evaluating a bound field on the CPU: points, lattices, the band around a surface, and inverses of a deformation.
+// Evaluating a bound field on the CPU: points, lattices, the band around a surface, and inverses of a
+// deformation.
 //
-// Work is split into blocks of points that threads take in any order; a point's result depends on that point alone, so
-// results are the same to the last bit for any number of threads, any grouping of points, and any of these functions.
+// Work is split into blocks of points that threads take in any order; a point's result depends on that point
+// alone, so results are the same to the last bit for any number of threads, any grouping of points, and any
+// of these functions.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +23,8 @@ struct FieldRunner {
   const FieldKernels* kernels;
 };
 
-// The frames that a call evaluates: `count` rows of deformation biases, or one canonical frame when biases is null.
+// The frames that a call evaluates: `count` rows of deformation biases, or one canonical frame when biases is
+// null.
 struct FieldFrames {
   const float* biases = nullptr;
   int64_t count = 1;
@@ -36,10 +39,10 @@ struct FieldOutputs {
   float* jacobian = nullptr;  // (frames, n, 3 + m, 3)
 };
 
-// points: (n, coords), coords 3 or (canonical frames only) all of the identity's. Throws ArgumentError naming the first
-// point that is not finite.
-void field_query(const FieldRunner& runner, const FieldFrames& frames, const float* points, int64_t n, int coords,
-                 const FieldOutputs& outputs);
+// points: (n, coords), coords 3 or (canonical frames only) all of the identity's. Throws ArgumentError naming
+// the first point that is not finite.
+void field_query(const FieldRunner& runner, const FieldFrames& frames, const float* points, int64_t n,
+                 int coords, const FieldOutputs& outputs);
 
 // Axis-aligned sample positions; sample (i, j, k) is at (axis[0][i], axis[1][j], axis[2][k]), k fastest.
 struct Lattice {
@@ -53,10 +56,11 @@ struct Lattice {
 // Every sample; volumes: (frames, nx, ny, nz).
 void field_grid(const FieldRunner& runner, const FieldFrames& frames, const Lattice& lattice, float* volumes);
 
-// The samples near the surface of one frame, by refinement of a coarse lattice of `spacing` samples: a cell is refined
-// unless its corners agree in sign and their mean distance exceeds `lipschitz` times the largest mean distance that a
-// point of the cell can have to its corners. The rest of `volume` is filled with the sign (and a rough distance).
-// Cells with a change of sign always have eight evaluated corners. Returns how many samples were evaluated.
+// The samples near the surface of one frame, by refinement of a coarse lattice of `spacing` samples: a cell
+// is refined unless its corners agree in sign and their mean distance exceeds `lipschitz` times the largest
+// mean distance that a point of the cell can have to its corners. The rest of `volume` is filled with the
+// sign (and a rough distance). Cells with a change of sign always have eight evaluated corners. Returns how
+// many samples were evaluated.
 int64_t field_band(const FieldRunner& runner, const FieldFrames& frame, const Lattice& lattice, int spacing,
                    float lipschitz, float* volume);
 
@@ -65,8 +69,9 @@ struct InverseOptions {
   int iterations = 30;
 };
 
-// For every frame, x with x + offset(x) = target (n, 3), by Broyden's method started from the frame before (the first
-// one from the target, with an exact Jacobian). positions: (frames, n, 3) the best x found; residuals: (frames, n).
+// For every frame, x with x + offset(x) = target (n, 3), by Broyden's method started from the frame before
+// (the first one from the target, with an exact Jacobian). positions: (frames, n, 3) the best x found;
+// residuals: (frames, n).
 void field_invert(const FieldRunner& runner, const FieldFrames& frames, const float* targets, int64_t n,
                   const InverseOptions& options, float* positions, float* residuals);
 

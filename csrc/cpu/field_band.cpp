@@ -1,9 +1,10 @@
 // The narrow band of a lattice around a surface, found by refining a coarse lattice (see field.h).
 //
-// Two things keep a short cut from becoming a hole. Cells are only left out when their values, free of NPHM's far-away
-// shrinkage, are farther from zero than the cell is wide; and wherever an evaluated sample contradicts the sign that a
-// neighbour was filled with, the neighbour is evaluated too, again and again until every cell with a change of sign is
-// made of evaluated samples. So a surface that the band touches anywhere is followed to its end.
+// Two things keep a short cut from becoming a hole. Cells are only left out when their values, free of NPHM's
+// far-away shrinkage, are farther from zero than the cell is wide; and wherever an evaluated sample
+// contradicts the sign that a neighbour was filled with, the neighbour is evaluated too, again and again
+// until every cell with a change of sign is made of evaluated samples. So a surface that the band touches
+// anywhere is followed to its end.
 #include <omp.h>
 
 #include <algorithm>
@@ -153,7 +154,8 @@ class Band {
     int32_t end[3];
     for (int a = 0; a < 3; ++a) {
       end[a] = std::min(cell.start[a] + s, shape_[a] - 1);
-      edge[a] = lattice_.axis[a][static_cast<size_t>(end[a])] - lattice_.axis[a][static_cast<size_t>(cell.start[a])];
+      edge[a] = lattice_.axis[a][static_cast<size_t>(end[a])] -
+                lattice_.axis[a][static_cast<size_t>(cell.start[a])];
     }
     // A point's mean distance to the corners is convex, so its maximum over the cell is at a corner.
     float reach = 0.0f;
@@ -184,7 +186,8 @@ class Band {
 #pragma omp parallel for num_threads(threads_) schedule(dynamic, 4)
     for (int32_t i = 0; i < shape_[0] - 1; ++i) {
       for (int32_t j = 0; j < shape_[1] - 1; ++j) {
-        const int64_t row[4] = {index(i, j, 0), index(i, j + 1, 0), index(i + 1, j, 0), index(i + 1, j + 1, 0)};
+        const int64_t row[4] = {index(i, j, 0), index(i, j + 1, 0), index(i + 1, j, 0),
+                                index(i + 1, j + 1, 0)};
         int before = 0;
         for (int32_t k = 0; k < shape_[2]; ++k) {
           int inside = 0;
@@ -194,7 +197,8 @@ class Band {
           if (k == 0 || both == 0 || both == 8) continue;
           for (int64_t r : row) {
             for (int32_t z : {k - 1, k}) {
-              if (state_[static_cast<size_t>(r + z)] == kFilled) found[static_cast<size_t>(i)].push_back(r + z);
+              if (state_[static_cast<size_t>(r + z)] == kFilled)
+                found[static_cast<size_t>(i)].push_back(r + z);
             }
           }
         }

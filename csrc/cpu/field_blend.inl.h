@@ -1,8 +1,8 @@
 // Blending weights of a block of points, and their derivatives. Included by field_<level>.cpp only.
 //
-// A member takes part at a point when its unnormalised weight is at least exp(-cut) of the nearest anchor's; the weights
-// of the others are set to zero and the rest normalised without them. The rule looks at one point only, so a point's
-// result never depends on its neighbours in a block.
+// A member takes part at a point when its unnormalised weight is at least exp(-cut) of the nearest anchor's;
+// the weights of the others are set to zero and the rest normalised without them. The rule looks at one point
+// only, so a point's result never depends on its neighbours in a block.
 #pragma once
 
 #include "core/field.h"
@@ -21,7 +21,8 @@ constexpr float kVariance = 0.01f;
 constexpr float kDistanceBias = 1e-5f;
 constexpr float kBackgroundExponent = 0.2f;
 constexpr float kDenominator = 1e-6f;
-// MonoNPHM: exp(-(d / s)^2 / 2) with s = 8th-nearest distance / blend_std; 0.75 for the member without anchor; 1e-8.
+// MonoNPHM: exp(-(d / s)^2 / 2) with s = 8th-nearest distance / blend_std; 0.75 for the member without
+// anchor; 1e-8.
 constexpr int kScaleRank = 8;
 constexpr float kMonoBackground = 0.75f;
 constexpr float kMonoDenominator = 1e-8f;
@@ -29,11 +30,11 @@ constexpr float kLog2E = 1.44269504088896340736f;
 
 // Blending of a block; all arrays are scratch memory, rows have kFieldBlock entries.
 struct Blend {
-  float* weight;      // (K + 1, kFieldBlock) normalised; meaningful where `active` says so
-  float* active;      // (K + 1, kBlockVectors) 1 where some lane of the vector has a weight above zero, else 0
-  float* distance;    // (K + 1, kLanes) of one vector: squared distances to the anchors
-  float* unshrink;    // (kFieldBlock) NPHM: factor that takes the 1e-6 out of the denominator
-  float* sigma;       // (kFieldBlock) MonoNPHM's scale
+  float* weight;    // (K + 1, kFieldBlock) normalised; meaningful where `active` says so
+  float* active;    // (K + 1, kBlockVectors) 1 where some lane of the vector has a weight above zero, else 0
+  float* distance;  // (K + 1, kLanes) of one vector: squared distances to the anchors
+  float* unshrink;  // (kFieldBlock) NPHM: factor that takes the 1e-6 out of the denominator
+  float* sigma;     // (kFieldBlock) MonoNPHM's scale
   float* scale_from;  // (kFieldBlock) MonoNPHM: the anchor whose distance is the scale, or -1
 };
 
@@ -95,8 +96,8 @@ void blend_nphm(const FieldModel& model, const float* y, int v, const Blend& ble
 }
 
 // MonoNPHM weights of vector v: the nearest anchors by insertion, lower index first among equals.
-void blend_mononphm(const FieldModel& model, const float* y, int v, const Blend& blend, float* nearest_distance,
-                    int* nearest_index) {
+void blend_mononphm(const FieldModel& model, const float* y, int v, const Blend& blend,
+                    float* nearest_distance, int* nearest_index) {
   const int anchors = model.anchors;
   const int count = model.neighbours < anchors ? model.neighbours : anchors;
   for (int k = 0; k < anchors; ++k) store(blend.distance + k * kLanes, squared_distance(model, k, y));

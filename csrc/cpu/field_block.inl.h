@@ -1,7 +1,8 @@
-// One block of points from query to signed distance: deformation, blending, members. Included by field_<level>.cpp only.
+// One block of points from query to signed distance: deformation, blending, members. Included by
+// field_<level>.cpp only.
 //
-// Points stay together through the deformation; then each member gathers the points that need it, so that its weights
-// are read once for many points and no point waits for members that do not matter to it.
+// Points stay together through the deformation; then each member gathers the points that need it, so that its
+// weights are read once for many points and no point waits for members that do not matter to it.
 #pragma once
 
 #include "core/field.h"
@@ -97,7 +98,8 @@ float smoothing_weight(const FieldSmoothing& smoothing, const float* p, float* g
   return w < 0.0f ? 0.0f : w > 1.0f ? 1.0f : w;
 }
 
-// Moves the points in s.y by the deformation, writes the block's offsets and Jacobian, and the seeds of the tangents.
+// Moves the points in s.y by the deformation, writes the block's offsets and Jacobian, and the seeds of the
+// tangents.
 void deform(const FieldBlock& block, const Scratch& s, int tangents) {
   const FieldModel& model = *block.model;
   const int outputs = model.deformation.outputs;
@@ -169,7 +171,8 @@ void add_member(const FieldBlock& block, const Scratch& s, int k, int tangents) 
         const float sign = c == 0 ? model.mirror[k] : 1.0f;
         column[c * kColumns] = sign * (s.y[c * kFieldBlock + i] - (c < 3 ? anchor[c] : 0.0f));
         for (int t = 0; t < tangents; ++t) {
-          column[(1 + t) * s.tile.group_stride + c * kColumns] = sign * s.seed[(t * coords + c) * kFieldBlock + i];
+          column[(1 + t) * s.tile.group_stride + c * kColumns] =
+              sign * s.seed[(t * coords + c) * kFieldBlock + i];
         }
       }
     }
@@ -180,7 +183,8 @@ void add_member(const FieldBlock& block, const Scratch& s, int k, int tangents) 
                             coords * kColumns + j % kColumns;
       s.sum[i] += weight[i] * column[0];
       if (tangents == 0) continue;
-      for (int t = 0; t < tangents; ++t) s.slope[t * kFieldBlock + i] += weight[i] * column[(1 + t) * s.tile.group_stride];
+      for (int t = 0; t < tangents; ++t)
+        s.slope[t * kFieldBlock + i] += weight[i] * column[(1 + t) * s.tile.group_stride];
       float gradient[3];
       weight_gradient(model, s.blend, s.y, k, i, gradient);
       for (int c = 0; c < 3; ++c) {
@@ -203,7 +207,8 @@ void evaluate_block(const FieldBlock& block, float* scratch) {
   for (int c = 0; c < coords; ++c) {
     for (int i = 0; i < padded; ++i) {
       const int from = i < block.n ? i : block.n - 1;
-      s.y[c * kFieldBlock + i] = c < block.coords ? block.points[static_cast<long>(from) * block.stride + c] : 0.0f;
+      s.y[c * kFieldBlock + i] =
+          c < block.coords ? block.points[static_cast<long>(from) * block.stride + c] : 0.0f;
     }
   }
   for (int t = 0; t < tangents; ++t) {
@@ -250,6 +255,8 @@ void evaluate_block(const FieldBlock& block, float* scratch) {
   }
 }
 
-size_t scratch_floats(const FieldModel& model, bool gradients) { return carve(model, gradients, nullptr).floats; }
+size_t scratch_floats(const FieldModel& model, bool gradients) {
+  return carve(model, gradients, nullptr).floats;
+}
 
 }  // namespace

@@ -1,8 +1,9 @@
-// Inverting a deformation: x with x + offset(x) = target, for every point of a mesh and every frame of a sequence.
+// Inverting a deformation: x with x + offset(x) = target, for every point of a mesh and every frame of a
+// sequence.
 //
-// Broyden's "good" method per point (C. G. Broyden, Math. Comp. 19, 1965), which needs one evaluation a step. The
-// inverse Jacobian travels with the point from frame to frame; it is computed exactly at the start, and again where
-// the iteration does not come closer.
+// Broyden's "good" method per point (C. G. Broyden, Math. Comp. 19, 1965), which needs one evaluation a step.
+// The inverse Jacobian travels with the point from frame to frame; it is computed exactly at the start, and
+// again where the iteration does not come closer.
 #include <omp.h>
 
 #include <algorithm>
@@ -16,9 +17,10 @@
 namespace facetalk::cpu {
 namespace {
 
-constexpr int kPoints = 256;        // points that walk through the frames together
-constexpr float kLongestStep = 0.1f;  // head units, 25 mm: farther than any expression moves a point in a frame
-constexpr int kRefresh = 6;         // steps after which an exact Jacobian is due
+constexpr int kPoints = 256;  // points that walk through the frames together
+constexpr float kLongestStep =
+    0.1f;                    // head units, 25 mm: farther than any expression moves a point in a frame
+constexpr int kRefresh = 6;  // steps after which an exact Jacobian is due
 
 struct Walker {
   float target[3];
@@ -84,7 +86,8 @@ class Group {
       }
       if (count == 0) break;
       if (step % kRefresh == 0) {
-        for (int a = 0; a < count; ++a) std::memcpy(walkers_[active[a]].x, walkers_[active[a]].best, sizeof(float) * 3);
+        for (int a = 0; a < count; ++a)
+          std::memcpy(walkers_[active[a]].x, walkers_[active[a]].best, sizeof(float) * 3);
         evaluate(active, count, true);
       }
       advance(active, count);
@@ -93,7 +96,8 @@ class Group {
       Walker& w = walkers_[i];
       std::memcpy(positions + 3 * i, w.best, sizeof(float) * 3);
       residuals[i] = w.best_norm;
-      // A point that found no root starts over at the next frame, where its own history would only mislead it.
+      // A point that found no root starts over at the next frame, where its own history would only mislead
+      // it.
       const bool lost = !(w.best_norm <= 100.0f * options_.tolerance);
       std::memcpy(w.x, lost ? w.target : w.best, sizeof(float) * 3);
       if (lost) {

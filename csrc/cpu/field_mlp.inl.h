@@ -1,8 +1,10 @@
-// A packed MLP over a tile of points that stays in cache through all layers. Included by field_<level>.cpp only.
+// A packed MLP over a tile of points that stays in cache through all layers. Included by field_<level>.cpp
+// only.
 //
-// A tile is a few column groups of kColumns points. A group holds its activations as rows of kColumns values: first the
-// coordinates, then the hidden units, so that a layer that reads both reads one contiguous run. With derivatives, each
-// group of values is followed by one group per tangent, which pass through the same weights without biases.
+// A tile is a few column groups of kColumns points. A group holds its activations as rows of kColumns values:
+// first the coordinates, then the hidden units, so that a layer that reads both reads one contiguous run.
+// With derivatives, each group of values is followed by one group per tangent, which pass through the same
+// weights without biases.
 #pragma once
 
 #include "core/field.h"
@@ -42,15 +44,16 @@ void panel_product(const float* weights, const float* bias, const float* x, int 
 
 using PanelProduct = void (*)(const float*, const float*, const float*, int, float*);
 constexpr PanelProduct kPanelProduct[] = {
-    nullptr,           panel_product<1>,  panel_product<2>, panel_product<3>, panel_product<4>,
-    panel_product<5>,  panel_product<6>,
+    nullptr,           panel_product<1>,  panel_product<2>, panel_product<3>,
+    panel_product<4>,  panel_product<5>,  panel_product<6>,
 #if defined(__AVX512F__)
-    panel_product<7>,  panel_product<8>,  panel_product<9>, panel_product<10>, panel_product<11>,
-    panel_product<12>,
+    panel_product<7>,  panel_product<8>,  panel_product<9>, panel_product<10>,
+    panel_product<11>, panel_product<12>,
 #endif
 };
 
-// Softplus of `count` values in place; tangents (at the same place in the groups after) are scaled by its slope.
+// Softplus of `count` values in place; tangents (at the same place in the groups after) are scaled by its
+// slope.
 inline void activate(float* z, int count, int tangents, int group_stride) {
   if (tangents == 0) {
     for (int i = 0; i < count; i += kLanes) store(z + i, softplus2(load(z + i)));
@@ -73,9 +76,9 @@ struct TileBuffers {
   int group_stride;  // floats between groups
 };
 
-// Runs `values` groups (each followed by `tangents` tangent groups) through the network. The coordinates lie in the
-// first rows of every group of buffers.first; they are copied to the other buffer here. Returns the buffer that holds
-// the last layer's outputs, in the rows after the coordinates.
+// Runs `values` groups (each followed by `tangents` tangent groups) through the network. The coordinates lie
+// in the first rows of every group of buffers.first; they are copied to the other buffer here. Returns the
+// buffer that holds the last layer's outputs, in the rows after the coordinates.
 const float* run_mlp(const FieldMlp& mlp, int set, const float* bias, const TileBuffers& buffers, int values,
                      int tangents) {
   const int groups = values * (1 + tangents);

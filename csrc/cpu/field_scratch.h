@@ -15,7 +15,9 @@ class FieldScratch {
       : floats_((runner.kernels->scratch(*runner.model, gradients) + 63) / 64 * 64),
         memory_(allocate(static_cast<int64_t>(floats_ * sizeof(float)) * threads)) {}
 
-  float* of(int thread) const { return static_cast<float*>(memory_.get()) + floats_ * static_cast<size_t>(thread); }
+  float* of(int thread) const {
+    return static_cast<float*>(memory_.get()) + floats_ * static_cast<size_t>(thread);
+  }
 
  private:
   size_t floats_;

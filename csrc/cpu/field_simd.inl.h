@@ -1,8 +1,8 @@
-// Vectors of the instruction set that this file is compiled for. Included by field_<level>.cpp only, once each, and
-// everything is in an unnamed namespace: no function of one level may be linked into another.
+// Vectors of the instruction set that this file is compiled for. Included by field_<level>.cpp only, once
+// each, and everything is in an unnamed namespace: no function of one level may be linked into another.
 //
-// GCC's and Clang's vector extension carries the arithmetic (`a * b + c` becomes a fused multiply-add where the target
-// has one), so the baseline serves any CPU that these compilers know.
+// GCC's and Clang's vector extension carries the arithmetic (`a * b + c` becomes a fused multiply-add where
+// the target has one), so the baseline serves any CPU that these compilers know.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ constexpr int kPanel = 6;  // 12 of 16 registers
 constexpr int kLanes = 4;
 constexpr int kPanel = 6;
 #endif
-constexpr int kVectors = 2;                   // vectors of points in a column group
+constexpr int kVectors = 2;                  // vectors of points in a column group
 constexpr int kColumns = kLanes * kVectors;  // points in a column group
 
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
@@ -60,8 +60,8 @@ FT_INLINE bool any(IVec mask) {
 
 FT_INLINE Vec negative_abs(Vec v) { return value(bits(v) | IVec(bits(splat(-0.0f)))); }
 
-// 2^x for x <= 0; degree 5 on the fraction, relative error 1e-7. Nothing goes below 2^-125: subnormal numbers cost a
-// hundred times a normal operation on many CPUs.
+// 2^x for x <= 0; degree 5 on the fraction, relative error 1e-7. Nothing goes below 2^-125: subnormal numbers
+// cost a hundred times a normal operation on many CPUs.
 FT_INLINE Vec exp2_accurate(Vec x) {
   x = max(x, splat(-125.0f));
   const Vec shifted = x + splat(12582912.0f);  // 1.5 * 2^23: rounds to an integer in the low bits
@@ -75,8 +75,8 @@ FT_INLINE Vec exp2_accurate(Vec x) {
   return value(bits(p) + (bits(shifted) << 23));
 }
 
-// 2^-|z| with a relative error of 2.6e-6 (minimax polynomial of degree 4 on the fraction), and 2^-64 where it is less:
-// there it vanishes beside anything that it is added to.
+// 2^-|z| with a relative error of 2.6e-6 (minimax polynomial of degree 4 on the fraction), and 2^-64 where it
+// is less: there it vanishes beside anything that it is added to.
 FT_INLINE Vec exp2_negative_abs(Vec z) {
   const Vec x = max(negative_abs(z), splat(-64.0f));
 #if defined(__AVX512DQ__)

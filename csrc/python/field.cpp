@@ -114,8 +114,8 @@ cpu::Lattice read_lattice(const std::array<std::vector<float>, 3>& axes) {
 }
 
 py::dict query(const Field& field, py::handle points, const py::object& biases,
-               const std::optional<SmoothingTuple>& smoothing, bool want_sdf, bool want_raw, bool want_gradient,
-               bool want_offsets, bool want_jacobian) {
+               const std::optional<SmoothingTuple>& smoothing, bool want_sdf, bool want_raw,
+               bool want_gradient, bool want_offsets, bool want_jacobian) {
   Frames frames;
   read_frames(field, biases, smoothing, frames);
   const Input input = Input::from(points, "points").require(DType::kFloat32, {-1, -1});
@@ -124,7 +124,8 @@ py::dict query(const Field& field, py::handle points, const py::object& biases,
   if (coords != 3 && (deforms || coords != field.model().identity.coords)) {
     throw ArgumentError("points", "shape (N, 3)", "shape " + input.view().shape_text());
   }
-  if (!deforms && (want_offsets || want_jacobian)) throw ArgumentError("biases", "frames to deform by", "None");
+  if (!deforms && (want_offsets || want_jacobian))
+    throw ArgumentError("biases", "frames to deform by", "None");
   const int64_t count = frames.view.count;
   const int64_t tangents = deforms ? 3 : coords;
   std::map<std::string, Array> arrays;
@@ -177,7 +178,8 @@ py::tuple band(const Field& field, const std::array<std::vector<float>, 3>& axes
   int64_t evaluated = 0;
   {
     py::gil_scoped_release release;
-    evaluated = cpu::field_band(field.runner(), frames.view, lattice, spacing, lipschitz, out.view.as<float>());
+    evaluated =
+        cpu::field_band(field.runner(), frames.view, lattice, spacing, lipschitz, out.view.as<float>());
   }
   return py::make_tuple(py::cast(std::move(out)), evaluated);
 }
@@ -202,11 +204,12 @@ py::tuple invert(const Field& field, py::handle targets, const py::object& biase
 }  // namespace
 
 void bind_field(py::module_& module) {
-  py::class_<Field>(module, "Field", "A neural head field whose identity is bound; facetalk.ops.field wraps it.")
+  py::class_<Field>(module, "Field",
+                    "A neural head field whose identity is bound; facetalk.ops.field wraps it.")
       .def(py::init([](const py::list& identity, const py::list& identity_bias, py::handle anchors,
                        const std::vector<int>& member_set, const std::vector<float>& mirror,
-                       const py::object& deformation, const std::string& blending, int neighbours, float blend_std,
-                       float cut) {
+                       const py::object& deformation, const std::string& blending, int neighbours,
+                       float blend_std, float cut) {
              Borrowed borrowed;
              FieldSource source;
              source.identity = borrowed.layers(identity, "identity");
@@ -214,16 +217,17 @@ void bind_field(py::module_& module) {
              source.anchors = borrowed.take(anchors, "anchors", {-1, 3});
              source.member_set = member_set;
              source.mirror = mirror;
-             if (!deformation.is_none()) source.deformation = borrowed.layers(deformation.cast<py::list>(), "deformation");
+             if (!deformation.is_none())
+               source.deformation = borrowed.layers(deformation.cast<py::list>(), "deformation");
              source.blending = blending_from(blending);
              source.neighbours = neighbours;
              source.blend_std = blend_std;
              source.cut = cut;
              return std::make_unique<Field>(source, simd_level());
            }),
-           py::kw_only(), py::arg("identity"), py::arg("identity_bias"), py::arg("anchors"), py::arg("member_set"),
-           py::arg("mirror"), py::arg("deformation") = py::none(), py::arg("blending") = "nphm",
-           py::arg("neighbours") = 0, py::arg("blend_std") = 0.0f,
+           py::kw_only(), py::arg("identity"), py::arg("identity_bias"), py::arg("anchors"),
+           py::arg("member_set"), py::arg("mirror"), py::arg("deformation") = py::none(),
+           py::arg("blending") = "nphm", py::arg("neighbours") = 0, py::arg("blend_std") = 0.0f,
            py::arg("cut") = std::numeric_limits<float>::infinity())
       .def_property_readonly("simd", &Field::simd)
       .def("query", &query, py::arg("points"), py::arg("biases") = py::none(), py::kw_only(),
@@ -233,8 +237,8 @@ void bind_field(py::module_& module) {
            py::arg("smoothing") = py::none())
       .def("band", &band, py::arg("axes"), py::arg("biases") = py::none(), py::kw_only(),
            py::arg("smoothing") = py::none(), py::arg("spacing") = 16, py::arg("lipschitz") = 1.5f)
-      .def("invert", &invert, py::arg("targets"), py::arg("biases"), py::kw_only(), py::arg("smoothing") = py::none(),
-           py::arg("tolerance") = 2e-6f, py::arg("iterations") = 30);
+      .def("invert", &invert, py::arg("targets"), py::arg("biases"), py::kw_only(),
+           py::arg("smoothing") = py::none(), py::arg("tolerance") = 2e-6f, py::arg("iterations") = 30);
 }
 
 }  // namespace facetalk::python

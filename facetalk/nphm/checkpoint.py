@@ -1,8 +1,8 @@
 """Reading head models: the package's own folders, official checkpoint files, and dictionaries of tensors.
 
-Every dimension comes from the shapes of the tensors; the official YAML files are known to contradict them. What shapes
-cannot tell (MonoNPHM's number of neighbours and blending constant, and for a model without deformation its number of
-hyper-coordinates) comes from the configuration. Nothing but tensors is unpickled.
+Every dimension comes from the shapes of the tensors; the official YAML files are known to contradict them.
+What shapes cannot tell (MonoNPHM's number of neighbours and blending constant, and for a model without
+deformation its number of hyper-coordinates) comes from the configuration. Nothing but tensors is unpickled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from torch import Tensor
 
 from facetalk.errors import InputError
 from facetalk.nphm.model import NPHM
-from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, Family, IdentityConfig, IdentityNetwork
+from facetalk.nphm.networks import (
+    DeformationConfig,
+    DeformationNetwork,
+    Family,
+    IdentityConfig,
+    IdentityNetwork,
+)
 
 # Values of the released MonoNPHM configuration.
 DEFAULT_NEIGHBOURS = 12
@@ -42,20 +48,20 @@ def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
 
     Args:
         source: one of
-            a folder with ``identity.safetensors``, ``deformation.safetensors`` (may be missing), ``config.json`` (may
-            be missing) and the mean anchors: tensor ``anchors_mean`` of ``anchors.safetensors`` or
-            ``golden.safetensors``, or ``anchors.npy``;
-            an official ``.pt``/``.pth``/``.safetensors`` file with the mean anchors in an ``anchors*.npy`` beside it;
-            ``{"identity": ..., "deformation": ... or None, "anchors": (K, 3), "config": {...}}`` with state dicts or
-            paths of files. ``config`` may hold ``nneigh``, ``blend_std`` and ``n_hyper``.
+            a folder with ``identity.safetensors``, ``deformation.safetensors`` (may be missing),
+            ``config.json`` (may be missing) and the mean anchors: tensor ``anchors_mean`` of
+            ``anchors.safetensors`` or ``golden.safetensors``, or ``anchors.npy``;
+            an official ``.pt``/``.pth``/``.safetensors`` file with the mean anchors in an ``anchors*.npy``
+            beside it; ``{"identity": ..., "deformation": ... or None, "anchors": (K, 3), "config": {...}}``
+            with state dicts or paths of files. ``config`` may hold ``nneigh``, ``blend_std`` and ``n_hyper``.
         family: "nphm" or "mononphm".
 
     Returns:
         the model, float32, in evaluation mode, parameters frozen.
 
     Raises:
-        InputError: a file is missing or corrupt, or a tensor is missing, has the wrong shape or is not finite; the
-            message names it.
+        InputError: a file is missing or corrupt, or a tensor is missing, has the wrong shape or is not
+            finite; the message names it.
     """
     if family not in _ENSEMBLE:
         raise InputError(f"unknown model family {family!r}; choose nphm or mononphm")
@@ -72,8 +78,10 @@ def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
         deformation = _state(parts["deformation"], "deformation", where)
     config = dict(parts.get("config") or {})
     if parts.get("anchors") is None:
-        raise InputError(f"{where}: the mean anchors are missing; they are not part of official state dicts, "
-                         f"give them as anchors.npy (K, 3) beside the model")  # fmt: skip
+        raise InputError(
+            f"{where}: the mean anchors are missing; they are not part of official state dicts, "
+            f"give them as anchors.npy (K, 3) beside the model"
+        )
     anchors = _anchors(parts["anchors"], where)
     identity_config, deformation_config = _configs(identity, deformation, anchors, config, family, where)
     network = IdentityNetwork(identity_config, anchors)
@@ -87,8 +95,10 @@ def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
 
 def _read_folder(path: Path) -> dict[str, Any]:
     if not (path / "identity.safetensors").exists():
-        raise InputError(f"{path}: identity.safetensors is missing; a model folder has identity.safetensors, "
-                         f"deformation.safetensors, config.json and anchors.npy")  # fmt: skip
+        raise InputError(
+            f"{path}: identity.safetensors is missing; a model folder has identity.safetensors, "
+            f"deformation.safetensors, config.json and anchors.npy"
+        )
     parts: dict[str, Any] = {"identity": _read_tensors(path / "identity.safetensors")}
     if (path / "deformation.safetensors").exists():
         parts["deformation"] = _read_tensors(path / "deformation.safetensors")
@@ -133,7 +143,9 @@ def _read_official(path: Path) -> dict[str, Any]:
             parts["anchors"] = _read_npy(beside[0])
         elif beside:
             names = ", ".join(p.name for p in beside)
-            raise InputError(f"{path.parent}: several anchor files ({names}); keep the one that belongs to {path.name}")
+            raise InputError(
+                f"{path.parent}: several anchor files ({names}); keep the one that belongs to {path.name}"
+            )
     return parts
 
 
@@ -146,7 +158,9 @@ def _read_tensors(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError,
             KeyError, AttributeError, IndexError, TypeError) as error:  # fmt: skip
-        raise InputError(f"{path}: not a readable checkpoint, perhaps cut off or corrupt ({_line(error)})") from error
+        raise InputError(
+            f"{path}: not a readable checkpoint, perhaps cut off or corrupt ({_line(error)})"
+        ) from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
     return dict(content)
@@ -185,7 +199,12 @@ def _state(value: Any, name: str, where: str) -> dict[str, Tensor]:
 
 def _anchors(value: Any, where: str) -> Tensor:
     try:
-        anchors = torch.as_tensor(np.array(value) if not isinstance(value, Tensor) else value).detach().float().cpu()
+        anchors = (
+            torch.as_tensor(np.array(value) if not isinstance(value, Tensor) else value)
+            .detach()
+            .float()
+            .cpu()
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{where}: the mean anchors are not an array of numbers ({_line(error)})") from error
     while anchors.ndim > 2 and anchors.shape[0] == 1:  # official arrays may be (1, 1, K, 3)
@@ -230,15 +249,19 @@ def _configs(
     k = len(anchors)
     anchor_hidden, global_dim = _shape(identity, "mlp_pos.0.weight", 2, here)
     if (found := _shape(identity, "mlp_pos.4.weight", 2, here)[0]) != 3 * k:
-        raise InputError(f"{here}: tensor mlp_pos.4.weight gives {found} values, but there are {k} mean anchors "
-                         f"({3 * k} values)")  # fmt: skip
+        raise InputError(
+            f"{here}: tensor mlp_pos.4.weight gives {found} values, but there are {k} mean "
+            f"anchors ({3 * k} values)"
+        )
     if family == "nphm":
         last = _count(identity, r"ensembled_deep_sdf\.lin(\d+)\.") - 1
         sets, _, input_dim = _shape(identity, f"{ensemble}.lin0.weight", 3, here)
         _, outputs, hidden = _shape(identity, f"{ensemble}.lin{last}.weight", 3, here)
         if outputs != 1:
-            raise InputError(f"{here}: tensor {ensemble}.lin{last + 1}.weight is missing: the last layer there is, "
-                             f"lin{last}, has {outputs} outputs instead of 1")  # fmt: skip
+            raise InputError(
+                f"{here}: tensor {ensemble}.lin{last + 1}.weight is missing: the last layer, "
+                f"lin{last}, has {outputs} outputs instead of 1"
+            )
     else:
         sets = _count(identity, r"deepSDFensemble\.layers\.(\d+)\.")
         last = (_count(identity, r"deepSDFensemble\.layers\.0\.layers\.(\d+)\.") - 1) // 2
@@ -254,14 +277,18 @@ def _configs(
         expression = inputs - 3 - compressed
         hyper = outputs - 3
         if (family == "nphm" and hyper != 0) or hyper < 0 or expression < 0:
-            raise InputError(f"{there}: lin{def_last}.weight gives {outputs} outputs and lin0.weight takes {inputs} "
-                             f"inputs, which fits no {family} network")  # fmt: skip
+            raise InputError(
+                f"{there}: lin{def_last}.weight gives {outputs} outputs and lin0.weight takes "
+                f"{inputs} inputs, which fits no {family} network"
+            )
     elif family == "mononphm":
         hyper = _number(config, "n_hyper", DEFAULT_HYPER, where, low=0)
     local = input_dim - 3 - hyper - global_dim
     if local < 0 or not 0 <= k + 1 - sets <= k // 2:
-        raise InputError(f"{here}: {sets} weight sets of {input_dim} inputs do not fit {k} anchors and a global code "
-                         f"of {global_dim}")  # fmt: skip
+        raise InputError(
+            f"{here}: {sets} weight sets of {input_dim} inputs do not fit {k} anchors and a "
+            f"global code of {global_dim}"
+        )
     try:
         sizes = IdentityConfig(
             anchors=k, pairs=k + 1 - sets, global_dim=global_dim, local_dim=local, hidden=hidden, layers=last,
@@ -293,8 +320,10 @@ def _fill(network: torch.nn.Module, state: dict[str, Tensor], where: str) -> Non
         if key not in state:
             raise InputError(f"{where}: tensor {key} is missing")
         if state[key].shape != parameter.shape:
-            raise InputError(f"{where}: tensor {key} has shape {tuple(state[key].shape)}, expected "
-                             f"{tuple(parameter.shape)}")  # fmt: skip
+            raise InputError(
+                f"{where}: tensor {key} has shape {tuple(state[key].shape)}, expected "
+                f"{tuple(parameter.shape)}"
+            )
         if not torch.isfinite(state[key]).all():
             raise InputError(f"{where}: tensor {key} holds numbers that are not finite")
     network.load_state_dict({key: state[key] for key in wanted})

@@ -33,16 +33,16 @@ DEFAULT_RESOLUTION = 128
 class Field:
     """A neural head field of one identity, evaluated for any expressions.
 
-    Everything of the identity is folded into packed weights once; a frame costs its expression's biases. Arrays may be
-    NumPy or torch; results are float32 of the kind of the first array given. Expressions are (T, E), or (E,) for one
-    frame, or None for the canonical head (one frame).
+    Everything of the identity is folded into packed weights once; a frame costs its expression's biases.
+    Arrays may be NumPy or torch; results are float32 of the kind of the first array given. Expressions are
+    (T, E), or (E,) for one frame, or None for the canonical head (one frame).
 
     Args:
         model: the head model.
         identity: (L,) identity code.
         facial_smoothing: spatial weight that multiplies the offset before the identity network.
-        cull: fraction of the nearest anchor's weight below which a member of the ensemble is not evaluated at a point;
-            0 is exact, None the default, which is below float32 rounding.
+        cull: fraction of the nearest anchor's weight below which a member of the ensemble is not evaluated at
+            a point; 0 is exact, None the default, which is below float32 rounding.
 
     Attributes:
         anchors: (K, 3) anchor positions, head space.
@@ -68,7 +68,9 @@ class Field:
             deformation = None
             if model.deformation is not None:
                 self._compressed = model.deformation.compress(self.identity[None], anchors)
-                deformation = _weights(model.deformation.fold(self._compressed, anchors.new_zeros(1, model.expression_dim)))
+                deformation = _weights(
+                    model.deformation.fold(self._compressed, anchors.new_zeros(1, model.expression_dim))
+                )
         self.source = FieldSource(
             identity=_weights(folded),
             identity_bias=[layer.bias[0].float().cpu() for layer in folded.layers],
@@ -96,15 +98,19 @@ class Field:
         return self._query(points, expressions, "sdf")
 
     def gradient(self, points: Any, expressions: Any = None) -> Any:
-        """Gradients (T, N, 3) of the signed distance by the point; for the canonical field by all its coordinates."""
+        """Gradients (T, N, 3) of the signed distance by the point; for the canonical field by all its
+        coordinates.
+        """
         return self._query(points, expressions, "gradient")
 
     def offsets(self, points: Any, expressions: Any) -> Any:
-        """Offsets (T, N, 3) of the deformation, smoothing included; with MonoNPHM (T, N, 3 + m), hyper last."""
+        """Offsets (T, N, 3) of the deformation, smoothing included; MonoNPHM (T, N, 3 + m), hyper last."""
         return self._query(points, expressions, "offsets")
 
     def jacobian(self, points: Any, expressions: Any) -> Any:
-        """Derivatives (T, N, 3, 3) of the offsets by the point, [..., output, input]; MonoNPHM (T, N, 3 + m, 3)."""
+        """Derivatives (T, N, 3, 3) of the offsets by the point, [..., output, input]; MonoNPHM (T, N, 3 + m,
+        3).
+        """
         return self._query(points, expressions, "jacobian")
 
     def _query(self, points: Any, expressions: Any, output: str) -> Any:
@@ -115,7 +121,10 @@ class Field:
     # Lattices -------------------------------------------------------------------------------------------
 
     def grid(
-        self, expressions: Any = None, resolution: Resolution = DEFAULT_RESOLUTION, bounds: Bounds = DEFAULT_BOUNDS
+        self,
+        expressions: Any = None,
+        resolution: Resolution = DEFAULT_RESOLUTION,
+        bounds: Bounds = DEFAULT_BOUNDS,
     ) -> Any:
         """Signed distances on a dense lattice.
 
@@ -149,8 +158,8 @@ class Field:
             resolution: samples along every axis, or (nx, ny, nz).
             bounds: ((x0, y0, z0), (x1, y1, z1)), head space.
             exact: evaluate every sample. Otherwise only a band around the surface is evaluated (see
-                :meth:`facetalk.ops.field.PackedField.band`); the mesh is the same, to the last bit, unless a separate
-                piece of surface is smaller than the coarse lattice.
+                :meth:`facetalk.ops.field.PackedField.band`); the mesh is the same, to the last bit, unless a
+                separate piece of surface is smaller than the coarse lattice.
             units: unit of the vertices; "head" leaves them in head space.
             lipschitz: how much steeper than a distance the field may be when the band leaves cells out.
 
@@ -173,7 +182,9 @@ class Field:
         biases = self._biases(expressions)
         axes = lattice_axes(resolution, bounds, least=2)
         _check_memory(axes, 2)
-        frames: list[Any] = [None] if biases is None else [[b[t : t + 1] for b in biases] for t in range(len(biases[0]))]
+        frames: list[Any] = (
+            [None] if biases is None else [[b[t : t + 1] for b in biases] for t in range(len(biases[0]))]
+        )
         surfaces = []
         for frame in frames:
             if exact:
@@ -240,16 +251,26 @@ class Field:
         assert self.model.deformation is not None
         if not isinstance(expressions, (Tensor, np.ndarray, list, tuple)):
             raise TypeError(f"expressions: expected an array (T, E), got {type(expressions).__name__}")
-        codes = torch.as_tensor(np.asarray(expressions)) if not isinstance(expressions, Tensor) else expressions.detach()
+        codes = (
+            torch.as_tensor(np.asarray(expressions))
+            if not isinstance(expressions, Tensor)
+            else expressions.detach()
+        )
         if codes.device.type != "cpu":
-            raise TypeError(f"expressions: expected a tensor on the CPU, got one on {codes.device}; pass expressions.cpu()")
+            raise TypeError(
+                f"expressions: expected a tensor on the CPU, got one on {codes.device}; pass .cpu()"
+            )
         if not codes.is_floating_point():
             raise TypeError(f"expressions: expected floating-point numbers, got {codes.dtype}")
         codes = codes[None] if codes.ndim == 1 else codes
         if codes.ndim != 2 or codes.shape[1] != self.model.expression_dim:
-            raise ValueError(f"expressions: expected shape (T, {self.model.expression_dim}), got {tuple(codes.shape)}")
+            raise ValueError(
+                f"expressions: expected shape (T, {self.model.expression_dim}), got {tuple(codes.shape)}"
+            )
         if not torch.isfinite(codes).all():
-            raise ValueError(f"expressions: expected finite numbers, got {codes[~torch.isfinite(codes)][0].item()}")
+            raise ValueError(
+                f"expressions: expected finite numbers, got {codes[~torch.isfinite(codes)][0].item()}"
+            )
         with torch.no_grad():
             compressed = self._compressed.expand(len(codes), -1)
             folded = self.model.deformation.fold(compressed, codes.to(compressed))
@@ -262,7 +283,9 @@ def lattice_axes(resolution: Resolution, bounds: Bounds, *, least: int = 1) -> l
     Raises:
         InputError: a resolution that is no positive whole number, or bounds that are not two ordered corners.
     """
-    counts = list(resolution) if isinstance(resolution, (tuple, list, np.ndarray)) else [resolution] * 3
+    counts: list[Any] = (
+        list(resolution) if isinstance(resolution, (tuple, list, np.ndarray)) else [resolution] * 3
+    )
     whole = all(isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in counts)
     if len(counts) != 3 or not whole:
         raise InputError(f"resolution: expected a whole number or three, got {resolution!r}")
@@ -273,8 +296,12 @@ def lattice_axes(resolution: Resolution, bounds: Bounds, *, least: int = 1) -> l
     except (TypeError, ValueError) as error:
         raise InputError(f"bounds: expected ((x0, y0, z0), (x1, y1, z1)), got {bounds!r}") from error
     if box.shape != (2, 3) or not np.isfinite(box).all() or not (box[0] < box[1]).all():
-        raise InputError(f"bounds: expected ((x0, y0, z0), (x1, y1, z1)) growing along every axis, got {bounds!r}")
-    return [np.linspace(a, b, int(n)).astype(np.float32) for a, b, n in zip(box[0], box[1], counts, strict=True)]
+        raise InputError(
+            f"bounds: expected ((x0, y0, z0), (x1, y1, z1)) growing along every axis, got {bounds!r}"
+        )
+    return [
+        np.linspace(a, b, int(n)).astype(np.float32) for a, b, n in zip(box[0], box[1], counts, strict=True)
+    ]
 
 
 def _check_memory(axes: Sequence[np.ndarray], volumes: int) -> None:
@@ -283,8 +310,10 @@ def _check_memory(axes: Sequence[np.ndarray], volumes: int) -> None:
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if need > 0.8 * have:
         size = " x ".join(str(len(a)) for a in axes)
-        raise InputError(f"resolution: a lattice of {size} samples needs {need / 2**30:.0f} GiB, and this machine has "
-                         f"{have / 2**30:.0f}; choose a smaller resolution")  # fmt: skip
+        raise InputError(
+            f"resolution: a lattice of {size} samples needs {need / 2**30:.0f} GiB, this machine "
+            f"has {have / 2**30:.0f}; choose a smaller resolution"
+        )
 
 
 def _weights(folded: FoldedNetwork) -> list[tuple[Tensor | None, Tensor | None]]:

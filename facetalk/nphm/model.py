@@ -1,4 +1,6 @@
-"""A head model as one object: identity and deformation networks with the operations that users want from them."""
+"""A head model as one object: identity and deformation networks with the operations that users want from
+them.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,9 @@ _CHUNK = 4096  # points that the torch networks see at a time; bounds their memo
 class NPHM:
     """A neural parametric head model (NPHM or MonoNPHM).
 
-    Points, anchors and offsets are in head space. Methods accept NumPy arrays and torch tensors and give back the kind
-    of their first argument. They run the torch networks densely, without short cuts, and are differentiable by what
-    they are given; for many points of one identity use :meth:`bind`.
+    Points, anchors and offsets are in head space. Methods accept NumPy arrays and torch tensors and give back
+    the kind of their first argument. They run the torch networks densely, without short cuts, and are
+    differentiable by what they are given; for many points of one identity use :meth:`bind`.
 
     Attributes:
         identity: the identity network.
@@ -71,11 +73,11 @@ class NPHM:
         """Signed distance, negative inside.
 
         Args:
-            points: (N, 3) head space; without expression also (N, 3 + m) with MonoNPHM's hyper-coordinates (zeros
-                when left out).
+            points: (N, 3) head space; without expression also (N, 3 + m) with MonoNPHM's hyper-coordinates
+                (zeros when left out).
             identity: (L,) identity code.
-            expression: (E,) code, or (T, E) several; the field is then f(x + F(x)), with F the deformation. None: the
-                canonical field f(x).
+            expression: (E,) code, or (T, E) several; the field is then f(x + F(x)), with F the deformation.
+                None: the canonical field f(x).
 
         Returns:
             (N,), or (T, N) for several expressions; float32 (the networks' dtype if they were converted).
@@ -110,7 +112,9 @@ class NPHM:
         """
         x, code = self._points(points, hyper=False), self._code(identity)
         codes, single = self._expressions(expression)
-        moved = torch.stack([torch.cat([self._offsets(part, code, e) for part in x.split(_CHUNK)]) for e in codes])
+        moved = torch.stack(
+            [torch.cat([self._offsets(part, code, e) for part in x.split(_CHUNK)]) for e in codes]
+        )
         moved = moved if hyper else moved[..., :3]
         return _like(moved[0] if single else moved, points)
 
@@ -147,8 +151,10 @@ class NPHM:
 
         kind = "cpu" if device is None or str(device) == "auto" else torch.device(device).type
         if kind != "cpu":
-            raise InputError(f"a field cannot be bound on {device!s}: this build has field kernels for the CPU only; "
-                             f"use device='cpu'")  # fmt: skip
+            raise InputError(
+                f"a field cannot be bound on {device!s}: this build has kernels for the CPU only; "
+                f"use device='cpu'"
+            )
         return Field(self, self._code(identity), facial_smoothing=facial_smoothing, cull=cull)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -164,17 +170,23 @@ class NPHM:
             raise InputError(f"cannot make the folder {out}: {error.strerror or error}") from error
         c = self.identity.config
         config: dict[str, Any] = {
-            "family": c.family, "lat_glob": c.global_dim, "lat_loc": c.local_dim, "n_loc": c.anchors, "n_symm": c.pairs,
-            "id_hidden": c.hidden, "id_layers": c.layers, "pos_mlp": c.anchor_hidden,
+            "family": c.family, "lat_glob": c.global_dim, "lat_loc": c.local_dim, "n_loc": c.anchors,
+            "n_symm": c.pairs, "id_hidden": c.hidden, "id_layers": c.layers, "pos_mlp": c.anchor_hidden,
         }  # fmt: skip
         if c.family == "mononphm":
             config.update(nneigh=c.neighbours, blend_std=c.blend_std, n_hyper=c.hyper_dim)
         if self.deformation is not None:
             d = self.deformation.config
             config.update(
-                lat_expr=d.expression_dim, lat_dim_id=d.compressed_dim, def_hidden=d.hidden, def_layers=d.layers
+                lat_expr=d.expression_dim,
+                lat_dim_id=d.compressed_dim,
+                def_hidden=d.hidden,
+                def_layers=d.layers,
             )
-        files = {"identity": self.identity.state_dict(), "anchors": {"anchors_mean": self.identity.anchors_mean}}
+        files = {
+            "identity": self.identity.state_dict(),
+            "anchors": {"anchors_mean": self.identity.anchors_mean},
+        }
         if self.deformation is not None:
             files["deformation"] = self.deformation.state_dict()
         for name, tensors in files.items():
@@ -191,11 +203,15 @@ class NPHM:
             tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
             tensor = tensor.to(device=reference.device, dtype=reference.dtype)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{name}: expected an array of numbers, got {type(value).__name__} ({error})") from error
+            raise InputError(
+                f"{name}: expected an array of numbers, got {type(value).__name__} ({error})"
+            ) from error
         finite = torch.isfinite(tensor.detach())
         if not finite.all():
             where = torch.nonzero(~finite)[0].tolist()
-            raise InputError(f"{name}: expected finite numbers, got {tensor.detach()[tuple(where)].item()} at {where}")
+            raise InputError(
+                f"{name}: expected finite numbers, got {tensor.detach()[tuple(where)].item()} at {where}"
+            )
         return tensor
 
     def _points(self, value: Any, *, hyper: bool) -> Tensor:
@@ -208,8 +224,9 @@ class NPHM:
     def _code(self, value: Any) -> Tensor:
         tensor = self._tensor(value, "identity")
         if tensor.shape != (self.identity_dim,):
-            raise InputError(f"identity: expected a code of {self.identity_dim} numbers, got shape "
-                             f"{tuple(tensor.shape)}")  # fmt: skip
+            raise InputError(
+                f"identity: expected a code of {self.identity_dim} numbers, got shape {tuple(tensor.shape)}"
+            )
         return tensor
 
     def _expressions(self, value: Any) -> tuple[Tensor, bool]:
@@ -219,8 +236,10 @@ class NPHM:
         tensor = self._tensor(value, "expression")
         single = tensor.ndim == 1
         if tensor.ndim not in (1, 2) or tensor.shape[-1] != self.expression_dim:
-            raise InputError(f"expression: expected codes of {self.expression_dim} numbers, got shape "
-                             f"{tuple(tensor.shape)}")  # fmt: skip
+            raise InputError(
+                f"expression: expected codes of {self.expression_dim} numbers, got shape "
+                f"{tuple(tensor.shape)}"
+            )
         return (tensor[None] if single else tensor), single
 
 

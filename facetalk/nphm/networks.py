@@ -16,13 +16,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Family = Literal["nphm", "mononphm"]
+from facetalk.nphm.config import DeformationConfig, Family, IdentityConfig
+
+__all__ = [
+    "DeformationConfig", "DeformationNetwork", "Family", "FoldedLayer", "FoldedNetwork", "IdentityConfig",
+    "IdentityNetwork",
+]  # fmt: skip
 
 SOFTPLUS_BETA = 100.0
 # NPHM blending (section 3.2 of the paper and its released code): exp(-(d + 1e-5)^2 / 0.01), a constant
@@ -36,107 +40,6 @@ NPHM_DENOMINATOR = 1e-6
 MONO_SCALE_RANK = 8
 MONO_BACKGROUND = 0.75
 MONO_DENOMINATOR = 1e-8
-
-
-@dataclass(frozen=True)
-class IdentityConfig:
-    """Sizes of an identity network.
-
-    Attributes:
-        anchors: number K of anchors.
-        pairs: number S of symmetric pairs; anchors 2i and 2i+1 (i < S) share weights.
-        global_dim: length g of the global code.
-        local_dim: length l of each member's code; there are K + 1 of them.
-        hidden: width H of the hidden layers.
-        layers: number n >= 2 of hidden layers.
-        anchor_hidden: width of the anchor MLP.
-        hyper_dim: hyper-coordinates m beside xyz (MonoNPHM only).
-        neighbours: anchors M evaluated at a point (MonoNPHM only).
-        blend_std: MonoNPHM's blending constant.
-    """
-
-    anchors: int = 39
-    pairs: int = 16
-    global_dim: int = 64
-    local_dim: int = 32
-    hidden: int = 200
-    layers: int = 4
-    anchor_hidden: int = 256
-    family: Family = "nphm"
-    hyper_dim: int = 0
-    neighbours: int = 12
-    blend_std: float = 3.75
-
-    def __post_init__(self) -> None:
-        if not 0 <= 2 * self.pairs <= self.anchors:
-            raise ValueError(f"pairs must be 0..anchors/2, got {self.pairs} pairs of {self.anchors} anchors")
-        if self.family == "nphm" and (self.layers < 2 or self.hidden <= self.input_dim):
-            raise ValueError(
-                f"an NPHM member needs layers >= 2 and hidden > {self.input_dim} (= 3 + global + local), "
-                f"got layers={self.layers}, hidden={self.hidden}"
-            )
-
-    @property
-    def members(self) -> int:
-        """A = K + 1: one member an anchor, and one without."""
-        return self.anchors + 1
-
-    @property
-    def sets(self) -> int:
-        """U: weight sets, members less symmetric pairs."""
-        return self.members - self.pairs
-
-    @property
-    def coord_dim(self) -> int:
-        """Coordinates of a query: 3, and MonoNPHM's hyper-coordinates."""
-        return 3 + self.hyper_dim
-
-    @property
-    def input_dim(self) -> int:
-        """d: a member's inputs."""
-        return self.coord_dim + self.global_dim + self.local_dim
-
-    @property
-    def code_dim(self) -> int:
-        """L: length of an identity code [global, local 0 ... K-1, extra]."""
-        return self.global_dim + self.members * self.local_dim
-
-
-@dataclass(frozen=True)
-class DeformationConfig:
-    """Sizes of a deformation network.
-
-    Attributes:
-        code_dim: length L of the identity code.
-        anchors: number K of anchors, which enter the compressed code too.
-        expression_dim: length E of the expression code.
-        hidden: width H.
-        layers: number n >= 2 of hidden layers.
-        compressed_dim: length of the compressed identity (32 in NPHM, 16 in MonoNPHM).
-        hyper_dim: hyper-coordinates m given beside the offset (MonoNPHM only).
-        code_noise: standard deviation of noise on the compressed code while training (official NPHM: 1/200).
-    """
-
-    code_dim: int
-    anchors: int = 39
-    expression_dim: int = 200
-    hidden: int = 512
-    layers: int = 6
-    compressed_dim: int = 32
-    family: Family = "nphm"
-    hyper_dim: int = 0
-    code_noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.layers < 2:
-            raise ValueError(f"a deformation network needs layers >= 2, got {self.layers}")
-        if self.family == "nphm" and self.hidden <= self.input_dim:
-            raise ValueError(f"hidden must exceed {self.input_dim} (= 3 + compressed + expression), got {self.hidden}")
-
-    @property
-    def input_dim(self) -> int:
-        """d: coordinates, compressed identity, expression."""
-        return 3 + self.compressed_dim + self.expression_dim
 
 
 @dataclass
@@ -162,7 +65,9 @@ class FoldedNetwork:
     member_set: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.long))
 
 
-def _layer_sizes(inputs: int, hidden: int, layers: int, outputs: int, *, narrow: bool) -> list[tuple[int, int]]:
+def _layer_sizes(
+    inputs: int, hidden: int, layers: int, outputs: int, *, narrow: bool
+) -> list[tuple[int, int]]:
     """(in, out) of every linear layer of an MLP with a skip before layer n // 2."""
     skip = layers // 2
     sizes = [[inputs if i == 0 else hidden, hidden if i < layers else outputs] for i in range(layers + 1)]
@@ -201,7 +106,8 @@ class IdentityNetwork(nn.Module):
 
     Args:
         config: sizes.
-        anchors_mean: (K, 3) mean anchors in head space; not part of the state dict (as in the official files).
+        anchors_mean: (K, 3) mean anchors in head space; not part of the state dict (as in the official
+            files).
     """
 
     anchors_mean: Tensor
@@ -252,14 +158,18 @@ class IdentityNetwork(nn.Module):
         members = [m.layers for m in self.deepSDFensemble.layers]  # type: ignore[union-attr]
         pairs = []
         for i in range(0, 2 * self.config.layers + 1, 2):
-            pairs.append((torch.stack([m[i].weight for m in members]), torch.stack([m[i].bias for m in members])))
+            pairs.append(
+                (torch.stack([m[i].weight for m in members]), torch.stack([m[i].bias for m in members]))
+            )
         return pairs
 
     def fold(self, code: Tensor) -> FoldedNetwork:
         """Folds identity codes (B, L) into the ensemble's biases."""
         c = self.config
         own = code[..., c.global_dim :].unflatten(-1, (c.members, c.local_dim))
-        codes = torch.cat([code[..., None, : c.global_dim].expand(*own.shape[:-1], -1), own], dim=-1)  # (B, A, g+l)
+        codes = torch.cat(
+            [code[..., None, : c.global_dim].expand(*own.shape[:-1], -1), own], dim=-1
+        )  # (B, A, g+l)
         layers = []
         for i, (weight, bias) in enumerate(self.stacked()):
             hidden: Tensor | None = weight
@@ -297,8 +207,10 @@ class IdentityNetwork(nn.Module):
         weight = torch.exp(-((nearest / scale) ** 2) / 2)
         weight = weight / (weight.sum(-1, keepdim=True) + MONO_DENOMINATOR)
         index = torch.cat([index, torch.full_like(index[..., :1], self.config.anchors)], dim=-1)
-        return torch.zeros_like(distance[..., :1]).repeat(*[1] * (distance.ndim - 1), self.config.members).scatter(
-            -1, index, weight
+        return (
+            torch.zeros_like(distance[..., :1])
+            .repeat(*[1] * (distance.ndim - 1), self.config.members)
+            .scatter(-1, index, weight)
         )
 
     def member_values(self, points: Tensor, folded: FoldedNetwork, anchors: Tensor) -> Tensor:
@@ -322,7 +234,9 @@ class IdentityNetwork(nn.Module):
             return xyz
         return torch.cat([xyz, points[None, ..., 3:].expand(*xyz.shape[:-1], -1)], dim=-1)
 
-    def forward(self, points: Tensor, code: Tensor, *, anchors: Tensor | None = None, cull: float = 0.0) -> Tensor:
+    def forward(
+        self, points: Tensor, code: Tensor, *, anchors: Tensor | None = None, cull: float = 0.0
+    ) -> Tensor:
         """Signed distance at points.
 
         Args:
@@ -355,9 +269,13 @@ class IdentityNetwork(nn.Module):
         batch, point, member = batch[order], point[order], member[order]
         counts = torch.bincount(self.member_set[member], minlength=self.config.sets).tolist()
         query = points[batch, point]
-        local = torch.cat([(query[:, :3] - origin[batch, member]) * self.mirror[member], query[:, 3:]], dim=-1)
+        local = torch.cat(
+            [(query[:, :3] - origin[batch, member]) * self.mirror[member], query[:, 3:]], dim=-1
+        )
         values = []
-        for u, (x, b, a) in enumerate(zip(local.split(counts), batch.split(counts), member.split(counts))):
+        for u, (x, b, a) in enumerate(
+            zip(local.split(counts), batch.split(counts), member.split(counts), strict=True)
+        ):
             if x.shape[0] == 0:
                 continue
             h = torch.zeros(0)
@@ -380,9 +298,15 @@ class DeformationNetwork(nn.Module):
     def __init__(self, config: DeformationConfig) -> None:
         super().__init__()
         self.config = config
-        self.compressor = nn.Sequential(nn.Linear(config.code_dim + 3 * config.anchors, config.compressed_dim))
+        self.compressor = nn.Sequential(
+            nn.Linear(config.code_dim + 3 * config.anchors, config.compressed_dim)
+        )
         sizes = _layer_sizes(
-            config.input_dim, config.hidden, config.layers, 3 + config.hyper_dim, narrow=config.family == "nphm"
+            config.input_dim,
+            config.hidden,
+            config.layers,
+            3 + config.hyper_dim,
+            narrow=config.family == "nphm",
         )
         self.defDeepSDF = nn.Module()
         for i, (inputs, outputs) in enumerate(sizes):

@@ -43,9 +43,9 @@ def track(
 ) -> tuple[Float32, NDArray[np.int32], TrackInfo]:
     """Positions (T, V, 3) at which the deformation maps to the canonical vertices.
 
-    A backward deformation need not be one-to-one (between closed lips it cannot be), so a vertex may have no root. Such
-    a vertex gets the displacement that varies most smoothly between its converged neighbours on the mesh (a harmonic
-    function), and is reported; it is never left at a wrong root.
+    A backward deformation need not be one-to-one (between closed lips it cannot be), so a vertex may have no
+    root. Such a vertex gets the displacement that varies most smoothly between its converged neighbours on
+    the mesh (a harmonic function), and is reported; it is never left at a wrong root.
 
     Args:
         field: the bound head.
@@ -60,9 +60,13 @@ def track(
     vertices = np.ascontiguousarray(vertices, dtype=np.float32)
     faces = np.ascontiguousarray(faces, dtype=np.int32)
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
-        raise InputError(f"vertices, faces: expected (V, 3) and (F, 3), got {vertices.shape} and {faces.shape}")
+        raise InputError(
+            f"vertices, faces: expected (V, 3) and (F, 3), got {vertices.shape} and {faces.shape}"
+        )
     if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):
-        raise InputError(f"faces: expected vertices 0 to {len(vertices) - 1}, got {faces.min()} to {faces.max()}")
+        raise InputError(
+            f"faces: expected vertices 0 to {len(vertices) - 1}, got {faces.min()} to {faces.max()}"
+        )
     positions, residual = field.packed.invert(
         vertices, biases, weight=field.weight, tolerance=min(2e-6, tolerance), iterations=40
     )

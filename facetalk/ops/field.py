@@ -1,12 +1,13 @@
 """Bound neural head fields on the compiled core.
 
 A field is packed once per identity from folded networks (every latent code already inside a bias; see
-`facetalk.nphm.networks`), and evaluated for any number of frames, each given by the biases of its deformation. The
-slow twin is `facetalk.ops.reference.field`.
+`facetalk.nphm.networks`), and evaluated for any number of frames, each given by the biases of its
+deformation. The slow twin is `facetalk.ops.reference.field`.
 
-Guarantees: a point's result does not depend on the other points of the call, on the number of threads, or on whether
-it came through `query`, `grid` or `band`. `cull` leaves out members whose unnormalised blending weight is below that
-fraction of the nearest anchor's; 0 leaves out nothing.
+Guarantees: a point's result does not depend on the other points of the call, on the number of threads, or on
+    whether
+it came through `query`, `grid` or `band`. `cull` leaves out members whose unnormalised blending weight is
+below that fraction of the nearest anchor's; 0 leaves out nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from facetalk.ops._arrays import as_array, contiguous, describe
 from facetalk.ops._extension import load
@@ -105,10 +107,14 @@ class PackedField:
     """
 
     def __init__(self, source: FieldSource, *, cull: float = DEFAULT_CULL) -> None:
-        def layers(weights: Sequence[LayerWeights], network: str) -> list[tuple[Tensor | None, Tensor | None]]:
+        def layers(
+            weights: Sequence[LayerWeights], network: str
+        ) -> list[tuple[Tensor | None, Tensor | None]]:
             return [
                 tuple(  # type: ignore[misc]
-                    None if part is None else _finite(_float32(part, f"{network} layer {i}"), f"{network} layer {i}")
+                    None
+                    if part is None
+                    else _finite(_float32(part, f"{network} layer {i}"), f"{network} layer {i}")
                     for part in pair
                 )
                 for i, pair in enumerate(weights)
@@ -153,15 +159,16 @@ class PackedField:
             points: (N, 3) float32, head space; canonical queries of MonoNPHM also (N, 3 + m).
             biases: per deformation layer (T, out), one row per frame; None: the canonical field, T = 1.
             weight: spatial weight of the offset.
-            outputs: any of "sdf" (T, N); "raw_sdf" (T, N) without NPHM's far-away shrinkage; "gradient" (T, N, 3)
-                of sdf by the point ((1, N, 3 + m) for canonical queries with hyper-coordinates); "offsets"
-                (T, N, 3 + m); "jacobian" (T, N, 3 + m, 3) of the offsets by the point.
+            outputs: any of "sdf" (T, N); "raw_sdf" (T, N) without NPHM's far-away shrinkage; "gradient" (T,
+                N, 3) of sdf by the point ((1, N, 3 + m) for canonical queries with hyper-coordinates);
+                "offsets" (T, N, 3 + m); "jacobian" (T, N, 3 + m, 3) of the offsets by the point.
 
         Returns:
             the outputs by name, float32.
 
         Raises:
-            TypeError: wrong kind, dtype or device. ValueError: wrong shape, or a point that is not finite (named).
+            TypeError: wrong kind, dtype or device. ValueError: wrong shape, or a point that is not finite
+                (named).
         """
         known = ("sdf", "raw_sdf", "gradient", "offsets", "jacobian")
         for name in outputs:
@@ -172,7 +179,7 @@ class PackedField:
             raise ValueError(f"points: expected shape (N, 3), got {describe(array)}")
         flags = {name: name in outputs for name in known}
         results = self._core.query(array, self._frames(biases), smoothing=_packed(weight), **flags)
-        return {name: torch.from_dlpack(results[name]) for name in outputs}
+        return {name: from_dlpack(results[name]) for name in outputs}
 
     def grid(
         self,
@@ -182,7 +189,7 @@ class PackedField:
         weight: OffsetWeight | None = None,
     ) -> Tensor:
         """Signed distances (T, nx, ny, nz) on the lattice of three axes of sample positions."""
-        return torch.from_dlpack(self._core.grid(_axes(axes), self._frames(biases), smoothing=_packed(weight)))
+        return from_dlpack(self._core.grid(_axes(axes), self._frames(biases), smoothing=_packed(weight)))
 
     def band(
         self,
@@ -195,19 +202,21 @@ class PackedField:
     ) -> tuple[Tensor, int]:
         """Signed distances near the surface of one frame, and only the sign elsewhere.
 
-        A coarse lattice (`spacing` samples, a power of two) is refined where the surface may be: a cell is left out
-        when its corners agree in sign and are, on average, more than `lipschitz` times as far from zero as a point
-        of the cell can be from them. Where the samples found contradict the sign that a neighbour was given, the
-        neighbour is evaluated too, until nothing contradicts; so the surface is followed beyond wrong estimates, and
-        only a separate piece smaller than the coarse cells can be missed.
+        A coarse lattice (`spacing` samples, a power of two) is refined where the surface may be: a cell is
+        left out when its corners agree in sign and are, on average, more than `lipschitz` times as far from
+        zero as a point of the cell can be from them. Where the samples found contradict the sign that a
+        neighbour was given, the neighbour is evaluated too, until nothing contradicts; so the surface is
+        followed beyond wrong estimates, and only a separate piece smaller than the coarse cells can be
+        missed.
 
         Returns:
-            (nx, ny, nz) volume whose evaluated samples equal those of `grid` bit by bit, and how many they are.
+            (nx, ny, nz) volume whose evaluated samples equal those of `grid` bit by bit, and how many they
+            are.
         """
         volume, evaluated = self._core.band(
             _axes(axes), self._frames(biases), smoothing=_packed(weight), spacing=spacing, lipschitz=lipschitz
         )
-        return torch.from_dlpack(volume), int(evaluated)
+        return from_dlpack(volume), int(evaluated)
 
     def invert(
         self,
@@ -228,8 +237,8 @@ class PackedField:
             iterations: most steps per frame.
 
         Returns:
-            positions (T, N, 3), the best found, and residuals (T, N); a residual above the tolerance means that the
-            point did not converge.
+            positions (T, N, 3), the best found, and residuals (T, N); a residual above the tolerance means
+            that the point did not converge.
         """
         array = _float32(targets, "targets")
         if array.ndim != 2 or array.shape[1] != 3:
@@ -238,7 +247,7 @@ class PackedField:
         x, residual = self._core.invert(
             array, self._frames(biases), smoothing=_packed(weight), tolerance=tolerance, iterations=iterations
         )
-        return torch.from_dlpack(x), torch.from_dlpack(residual)
+        return from_dlpack(x), from_dlpack(residual)
 
     def _frames(self, biases: Sequence[Tensor] | None) -> list[Tensor] | None:
         if biases is None:

@@ -1,8 +1,10 @@
-"""The neural head field again, in slow and obvious torch: the standard that the compiled field is tested against.
+"""The neural head field again, in slow and obvious torch: the standard that the compiled field is tested
+against.
 
-Written from the formulas of NPHM (Giebenhain et al., CVPR 2023) and MonoNPHM (Giebenhain et al., CVPR 2024) and their
-released code, densely: every member at every point, no routing, no packing. It shares nothing with the kernels but the
-description of a head, `facetalk.ops.field.FieldSource`. Also reachable through `facetalk.ops.reference`.
+Written from the formulas of NPHM (Giebenhain et al., CVPR 2023) and MonoNPHM (Giebenhain et al., CVPR 2024)
+and their released code, densely: every member at every point, no routing, no packing. It shares nothing with
+the kernels but the description of a head, `facetalk.ops.field.FieldSource`. Also reachable through
+`facetalk.ops.reference`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,12 @@ import torch
 from torch import Tensor
 
 from facetalk.ops.field import FieldSource, LayerWeights, OffsetWeight
+
+
+def _one_set(layers: Sequence[LayerWeights], u: int) -> list[LayerWeights]:
+    """The weights of set `u`, (out, in) each."""
+    return [(None if h is None else h[u], None if c is None else c[u]) for h, c in layers]
+
 
 def _mlp(layers: Sequence[LayerWeights], biases: Sequence[Tensor], coords: Tensor) -> Tensor:
     """A folded MLP: `coords` (..., C); weights of one set (out, in); biases (out,)."""
@@ -46,10 +54,14 @@ def _blending(source: FieldSource, xyz: Tensor) -> Tensor:
     return torch.zeros(len(xyz), distance.shape[1] + 1, dtype=xyz.dtype).scatter(1, member, weight)
 
 
-def field_offsets(source: FieldSource, points: Tensor, biases: Sequence[Tensor], weight: OffsetWeight | None = None) -> Tensor:
-    """Offsets (T, N, 3 + m) of points (N, 3), times the spatial weight; biases (T, out) per deformation layer."""
+def field_offsets(
+    source: FieldSource, points: Tensor, biases: Sequence[Tensor], weight: OffsetWeight | None = None
+) -> Tensor:
+    """Offsets (T, N, 3 + m) of points (N, 3), times the spatial weight; biases (T, out) per deformation
+    layer.
+    """
     assert source.deformation is not None
-    layers = [tuple(None if part is None else part[0] for part in pair) for pair in source.deformation]
+    layers = _one_set(source.deformation, 0)
     out = torch.stack([_mlp(layers, [b[t] for b in biases], points) for t in range(len(biases[0]))])
     if weight is not None:
         centre, sigma = points.new_tensor(weight.centre), points.new_tensor(weight.sigma)
@@ -59,12 +71,15 @@ def field_offsets(source: FieldSource, points: Tensor, biases: Sequence[Tensor],
 
 
 def field(
-    source: FieldSource, points: Tensor, biases: Sequence[Tensor] | None = None, weight: OffsetWeight | None = None
+    source: FieldSource,
+    points: Tensor,
+    biases: Sequence[Tensor] | None = None,
+    weight: OffsetWeight | None = None,
 ) -> Tensor:
     """Signed distance (T, N) of points (N, 3): every member of the ensemble at every point, blended.
 
-    Without biases the canonical field at points (N, 3) or (N, 3 + m), T = 1; with them f(x + offset(x)). Computes in
-    the dtype of `source` and is differentiable.
+    Without biases the canonical field at points (N, 3) or (N, 3 + m), T = 1; with them f(x + offset(x)).
+    Computes in the dtype of `source` and is differentiable.
     """
     hyper = source.identity[0][1].shape[-1] - 3  # type: ignore[union-attr]
     if biases is None:
@@ -81,7 +96,9 @@ def field(
         for k, u in enumerate(source.member_set.tolist()):
             local = xyz - source.anchors[k] if k < len(source.anchors) else xyz
             local = local * torch.stack([source.mirror[k], *torch.ones_like(source.mirror[:2])]).to(local)
-            layers = [tuple(None if part is None else part[u] for part in pair) for pair in source.identity]
-            members.append(_mlp(layers, [b[k] for b in source.identity_bias], torch.cat([local, query[:, 3:]], -1))[:, 0])
+            layers = _one_set(source.identity, u)
+            members.append(
+                _mlp(layers, [b[k] for b in source.identity_bias], torch.cat([local, query[:, 3:]], -1))[:, 0]
+            )
         results.append((_blending(source, xyz) * torch.stack(members, dim=1)).sum(1))
     return torch.stack(results)

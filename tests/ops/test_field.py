@@ -33,7 +33,9 @@ def random_layers(
 
 
 @st.composite
-def heads(draw: st.DrawFn, family: str | None = None) -> tuple[FieldSource, list[torch.Tensor], np.random.Generator]:
+def heads(
+    draw: st.DrawFn, family: str | None = None
+) -> tuple[FieldSource, list[torch.Tensor], np.random.Generator]:
     """A random head, the biases of a few frames, and a generator for points."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     family = family or draw(st.sampled_from(["nphm", "mononphm"]))
@@ -58,7 +60,9 @@ def heads(draw: st.DrawFn, family: str | None = None) -> tuple[FieldSource, list
         identity_bias=[bias(members, n) for n in sizes],
         anchors=torch.from_numpy(rng.uniform(-0.5, 0.5, (anchors, 3)).astype(np.float32)),
         member_set=torch.from_numpy(np.where(member < 2 * pairs, member // 2, member - pairs)),
-        mirror=torch.from_numpy(np.where((member < 2 * pairs) & (member % 2 == 1), -1.0, 1.0).astype(np.float32)),
+        mirror=torch.from_numpy(
+            np.where((member < 2 * pairs) & (member % 2 == 1), -1.0, 1.0).astype(np.float32)
+        ),
         deformation=deformation,
         blending=family,
         neighbours=draw(st.integers(1, anchors)),
@@ -116,7 +120,9 @@ def test_derivatives_match_autograd(head, n: int, weighted: bool) -> None:
     weight = OffsetWeight((0.0, 0.1, 0.2), (0.3, 0.4, 0.5), 1.2, -0.1) if weighted else None
     packed, exact = PackedField(source), doubled(source)
     frames = [b.double() for b in biases]
-    result = packed.query(some := some_points(rng, n), biases, weight=weight, outputs=("gradient", "jacobian"))
+    result = packed.query(
+        some := some_points(rng, n), biases, weight=weight, outputs=("gradient", "jacobian")
+    )
     x = some.double().requires_grad_()
     moved = reference_offsets(exact, x, frames, weight)
     rows = []
@@ -168,7 +174,9 @@ def test_a_point_does_not_depend_on_its_company(head, nx: int, ny: int, nz: int)
 
 @SHORT
 @given(heads(), st.integers(1, 4), st.sampled_from([2, 8, 16]), st.floats(0.0, 3.0))
-def test_band_has_the_signs_and_the_values_of_the_grid(head, frame: int, spacing: int, lipschitz: float) -> None:
+def test_band_has_the_signs_and_the_values_of_the_grid(
+    head, frame: int, spacing: int, lipschitz: float
+) -> None:
     """With any margin: what it evaluates equals the grid, and cells with a change of sign are complete."""
     source, biases, rng = head
     one = [b[:1] for b in biases]
@@ -180,7 +188,9 @@ def test_band_has_the_signs_and_the_values_of_the_grid(head, frame: int, spacing
     assert 0 < count <= dense.size and np.isfinite(band).all()
     inside = band < 0
     corner = np.zeros(tuple(n - 1 for n in band.shape), dtype=int)
-    cells = [tuple(slice(o, o + n) for o, n in zip(c, corner.shape, strict=True)) for c in np.ndindex(2, 2, 2)]
+    cells = [
+        tuple(slice(o, o + n) for o, n in zip(c, corner.shape, strict=True)) for c in np.ndindex(2, 2, 2)
+    ]
     for cell in cells:
         corner += inside[cell]
     mixed = (corner > 0) & (corner < 8)
@@ -189,7 +199,7 @@ def test_band_has_the_signs_and_the_values_of_the_grid(head, frame: int, spacing
 
 
 def test_band_follows_the_surface_where_the_margin_is_wrong() -> None:
-    """A thin slanted rod that only one coarse sample sees; the margin is zero, so only following it finds it."""
+    """A thin slanted rod that only one coarse sample sees, and no margin: only following it finds it."""
     size = 65
     axes = [np.linspace(-0.5, 0.5, size).astype(np.float32)] * 3
     # Two hidden units of opposite slope make an absolute value; |x - z / 3| + |y| less a radius is a rod.
@@ -219,7 +229,9 @@ def test_inverse(head, n: int) -> None:
     packed = PackedField(source)
     targets = some_points(rng, n) * 0.5
     positions, residual = packed.invert(targets, biases, tolerance=2e-6)
-    moved = reference_offsets(doubled(source), positions[0].double(), [b[:1].double() for b in biases])[0, :, :3]
+    moved = reference_offsets(doubled(source), positions[0].double(), [b[:1].double() for b in biases])[
+        0, :, :3
+    ]
     actual = torch.linalg.vector_norm(positions[0].double() + moved - targets.double(), dim=-1)
     assert (residual[0].double() - actual).abs().max() < 1e-5  # whatever it found, it says how good it is
     assert (residual <= 2e-6).double().mean() > 0.9  # these offsets are smooth enough for nearly all
@@ -299,13 +311,13 @@ def test_refuses_what_it_cannot_use() -> None:
     bad[4, 1] = math.nan
     with pytest.raises(ValueError, match=r"points\[4\].*finite"):
         packed.query(bad)
-    with pytest.raises(ValueError, match="targets.*finite"):
+    with pytest.raises(ValueError, match=r"targets.*finite"):
         packed.invert(bad, biases)
     with pytest.raises(ValueError, match=r"points: expected shape \(N, 3\), got float32 \(3,\)"):
         packed.query(torch.zeros(3))
     with pytest.raises(ValueError, match=r"\(N, 3\)"):
         packed.query(torch.zeros(3, 4))
-    with pytest.raises(TypeError, match="points: expected float32.*int64"):
+    with pytest.raises(TypeError, match=r"points: expected float32.*int64"):
         packed.query(torch.zeros(3, 3, dtype=torch.int64))
     with pytest.raises(TypeError, match="points: expected a NumPy array or a torch tensor, got list"):
         packed.query([[0.0, 0.0, 0.0]])

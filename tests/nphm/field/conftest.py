@@ -36,7 +36,9 @@ class Golden:
 
 @pytest.fixture(scope="session", params=["nphm_tiny", "mononphm_tiny", "nphm_official"])
 def golden(request: pytest.FixtureRequest) -> Golden:
-    """The official sizes are 19 MB, so they are not part of the repository; FACETALK_GOLDEN names their folder."""
+    """The official sizes are 19 MB, so they are not part of the repository; FACETALK_GOLDEN names their
+    folder.
+    """
     folder = GOLDEN / request.param
     if not folder.exists():
         folder = Path(os.environ.get("FACETALK_GOLDEN", "")) / request.param

@@ -59,7 +59,10 @@ def test_save_and_load(model, tmp_path) -> None:
     model.save(tmp_path)
     loaded = load_checkpoint(tmp_path, family=model.family)
     assert (tmp_path / "card.md").read_text() == "stays"
-    assert loaded.identity.config == model.identity.config and loaded.deformation.config == model.deformation.config
+    assert (
+        loaded.identity.config == model.identity.config
+        and loaded.deformation.config == model.deformation.config
+    )
     for a, b in zip(loaded.identity.state_dict().items(), model.identity.state_dict().items(), strict=True):
         assert a[0] == b[0] and torch.equal(a[1], b[1])
     assert torch.equal(loaded.identity.anchors_mean, model.identity.anchors_mean)
@@ -71,8 +74,15 @@ def test_official_files(model, tmp_path) -> None:
     points = torch.rand(5, 3) - 0.5
     expected = model.sdf(points, code)
     if model.family == "mononphm":  # one file with everything, a colour branch among it
-        colour = {"aggr_app.layers.0.weight": torch.zeros(3, 3), "communcation_bottleneck1.weight": torch.zeros(2)}
-        content = {"id_decoder": {**parts["identity"], **colour}, "ex_decoder": parts["deformation"], "epoch": 7}
+        colour = {
+            "aggr_app.layers.0.weight": torch.zeros(3, 3),
+            "communcation_bottleneck1.weight": torch.zeros(2),
+        }
+        content = {
+            "id_decoder": {**parts["identity"], **colour},
+            "ex_decoder": parts["deformation"],
+            "epoch": 7,
+        }
         torch.save(content, tmp_path / "latest.pt")
         np.save(tmp_path / "anchors_65.npy", parts["anchors"].numpy()[None, None])
         loaded = load_checkpoint(tmp_path / "latest.pt", family="mononphm")
@@ -155,7 +165,9 @@ def test_the_wrong_family_is_said(model) -> None:
         load_checkpoint(state_dicts(model), family="flame")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["identity.safetensors", "deformation.safetensors", "config.json", "anchors.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["identity.safetensors", "deformation.safetensors", "config.json", "anchors.safetensors"]
+)
 def test_corrupt_folders(model, tmp_path, name: str) -> None:
     model.save(tmp_path / "good")
     content = (tmp_path / "good" / name).read_bytes()
@@ -191,7 +203,9 @@ def test_missing_and_hostile_files(model, tmp_path) -> None:
 def test_one_safetensors_file(model, tmp_path) -> None:
     parts = state_dicts(model)
     merged = {f"identity.{k}": v for k, v in parts["identity"].items()}
-    merged.update({f"deformation.{k}": v for k, v in parts["deformation"].items()}, anchors_mean=parts["anchors"])
+    merged.update(
+        {f"deformation.{k}": v for k, v in parts["deformation"].items()}, anchors_mean=parts["anchors"]
+    )
     save_file(merged, tmp_path / "model.safetensors")
     loaded = load_checkpoint(tmp_path / "model.safetensors", family=model.family)
     assert loaded.expression_dim == 4

@@ -59,7 +59,9 @@ def test_kinds_of_arrays(tiny, field) -> None:
     assert isinstance(tensor, torch.Tensor) and isinstance(array, np.ndarray)
     assert array.dtype == np.float32 and np.array_equal(array, tensor.numpy())
     assert np.array_equal(field.query(points[::2], codes).numpy(), array[:, ::2])  # strided input
-    assert isinstance(field.grid(codes.numpy(), 3), np.ndarray) and isinstance(field.grid(codes, 3), torch.Tensor)
+    assert isinstance(field.grid(codes.numpy(), 3), np.ndarray) and isinstance(
+        field.grid(codes, 3), torch.Tensor
+    )
     assert field.grid(None, (2, 3, 4)).shape == (1, 2, 3, 4)
     assert field.query(points).shape == (1, 50)
     assert field.query(points, codes[0]).shape == (1, 50)
@@ -103,13 +105,16 @@ def test_track_carries_the_canonical_mesh(tiny, field) -> None:
 
 
 def test_vertices_without_a_root_are_filled_from_their_neighbours(make_model) -> None:
-    """A fold (offset -1.5 x within |x| < 0.2, say) has no inverse everywhere; nothing may end up there by accident."""
+    """A fold (offset -1.5 x within |x| < 0.2, say) has no inverse everywhere; nothing may end up there by
+    accident.
+    """
     model = make_model(0)
     network = model.deformation
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-        # Three ramps: F_x = 2 * (s(x + .1) - s(x - .1)) steps up by 0.4, so that no x maps into parts of the middle...
+        # Three ramps: F_x = 2 * (s(x + .1) - s(x - .1)) steps up by 0.4, so that no x maps into parts of the
+        # middle...
         coords = network.config.hidden - network.config.input_dim
         network.defDeepSDF.lin0.weight[0, 0] = 1.0
         network.defDeepSDF.lin0.bias[0] = 0.1
@@ -126,7 +131,9 @@ def test_vertices_without_a_root_are_filled_from_their_neighbours(make_model) ->
     grid = np.stack(np.meshgrid(side, side, [0.0], indexing="ij"), -1).reshape(-1, 3).astype(np.float32)
     quads = np.array([[i, i + 21, i + 22, i + 1] for i in range(20 * 21) if i % 21 != 20])
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)
-    posed, _, info = field.track(torch.zeros(1, 4), vertices=grid, faces=faces, tolerance=1e-5, return_info=True)
+    posed, _, info = field.track(
+        torch.zeros(1, 4), vertices=grid, faces=faces, tolerance=1e-5, return_info=True
+    )
     assert np.isfinite(posed).all()
     # What it calls converged is a root; what it does not is between its neighbours.
     moved = field.offsets(posed[0], np.zeros((1, 4), np.float32))[0]
@@ -166,8 +173,10 @@ def test_refusals(tiny, field) -> None:
         field.query(points, "smile")
     with pytest.raises(TypeError, match="expressions: expected a tensor on the CPU"):
         field.query(points, codes.to("meta"))
-    for resolution, message in [(0, "at least 1"), (-3, "at least 1"), (2.5, "whole number"), ((2, 3), "whole number"),
-                                (True, "whole number"), (20000, "needs .* GiB")]:  # fmt: skip
+    for resolution in (2.5, (2, 3), True, "many", None):
+        with pytest.raises(InputError, match="whole number"):
+            field.grid(codes, resolution)
+    for resolution, message in [(0, "at least 1"), (-3, "at least 1"), (20000, "needs .* GiB")]:
         with pytest.raises(InputError, match=message):
             field.grid(codes, resolution)
     with pytest.raises(InputError, match="at least 2"):

@@ -1,7 +1,7 @@
 """Every array of the golden data, by the torch networks and by the compiled field.
 
-Tolerances are the ones that the golden data asks of a float32 implementation: about ten times the largest difference
-between the official code in float32 and in float64.
+Tolerances are the ones that the golden data asks of a float32 implementation: about ten times the largest
+difference between the official code in float32 and in float64.
 """
 
 from __future__ import annotations
@@ -169,7 +169,10 @@ class TestField:
             pytest.skip("NPHM only")
         valid = golden.broyden_valid_f64.bool()
         positions, faces, info = field.track(
-            golden.lat_expr[:1], vertices=golden.broyden_obs, faces=np.zeros((0, 3), np.int32), return_info=True
+            golden.lat_expr[:1],
+            vertices=golden.broyden_obs,
+            faces=np.zeros((0, 3), np.int32),
+            return_info=True,
         )
         assert valid.all() and info.converged.all() and faces.shape == (0, 3)
         assert info.residual.max() <= 2e-6
