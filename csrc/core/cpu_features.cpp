@@ -29,7 +29,8 @@ SimdLevel detected_simd_level() {
 #if defined(__x86_64__)
   // The compiler's built-in also asks whether the operating system saves the wide registers.
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   return avx512 ? SimdLevel::kAvx512 : avx2 ? SimdLevel::kAvx2 : SimdLevel::kBaseline;
@@ -43,7 +44,8 @@ SimdLevel simd_level() {
   if (level < 0) {
     const char* wanted = std::getenv("FACETALK_SIMD");
     level = static_cast<int>(detected_simd_level());
-    if (wanted != nullptr && *wanted != '\0') level = std::min(level, static_cast<int>(parse(wanted, "FACETALK_SIMD")));
+    if (wanted != nullptr && *wanted != '\0')
+      level = std::min(level, static_cast<int>(parse(wanted, "FACETALK_SIMD")));
     g_level.store(level, std::memory_order_relaxed);
   }
   return static_cast<SimdLevel>(level);

@@ -70,7 +70,8 @@ Cell make_cell() {
 
 using Loop = std::vector<int>;  // edges of the cell, in order
 
-// Cuts every face and joins the segments. joined: bit f says that the inside corners of ambiguous face f are connected.
+// Cuts every face and joins the segments. joined: bit f says that the inside corners of ambiguous face f are
+// connected.
 std::vector<Loop> trace(const Cell& cell, int signs, int joined) {
   std::array<int, kEdges> next;
   next.fill(kNone);
@@ -88,8 +89,8 @@ std::vector<Loop> trace(const Cell& cell, int signs, int joined) {
       const int b = ring[(i + 1) % 4];
       if ((signs >> a & 1) != (signs >> b & 1)) crossings.push_back(cell.edge_between[a][b]);
     }
-    // A segment runs from an "in" to an "out", so that seen from outside the cell the inside lies to its right;
-    // loops then turn counter-clockwise seen from outside the surface.
+    // A segment runs from an "in" to an "out", so that seen from outside the cell the inside lies to its
+    // right; loops then turn counter-clockwise seen from outside the surface.
     if (crossings.size() == 2) {
       next[crossings[0]] = crossings[1];
     } else if (joined >> f & 1) {
@@ -119,20 +120,22 @@ int distance(const Cell& cell, int a, int b) {
   int sum = 0;
   for (int shift : {2, 1, 0}) {
     int d = 0;
-    for (int end : {0, 1}) d += (cell.edge_corners[a][end] >> shift & 1) - (cell.edge_corners[b][end] >> shift & 1);
+    for (int end : {0, 1})
+      d += (cell.edge_corners[a][end] >> shift & 1) - (cell.edge_corners[b][end] >> shift & 1);
     sum += d * d;
   }
   return sum;
 }
 
-// The triangulation of a loop with the shortest diagonals, none of them in a face of the cell, by dynamic programming
-// over its chords (Klincsek, 1980). Empty when there is none.
+// The triangulation of a loop with the shortest diagonals, none of them in a face of the cell, by dynamic
+// programming over its chords (Klincsek, 1980). Empty when there is none.
 std::vector<int> triangulate(const Cell& cell, const Loop& loop) {
   constexpr int kForbidden = 1 << 20;
   const int n = static_cast<int>(loop.size());
   auto chord = [&](int i, int j) {
     if (j - i == 1 || j - i == n - 1) return 0;
-    return cell.edge_faces[loop[i]] & cell.edge_faces[loop[j]] ? kForbidden : distance(cell, loop[i], loop[j]);
+    return cell.edge_faces[loop[i]] & cell.edge_faces[loop[j]] ? kForbidden
+                                                               : distance(cell, loop[i], loop[j]);
   };
   std::vector<std::vector<int>> cost(n, std::vector<int>(n, 0));
   std::vector<std::vector<int>> apex(n, std::vector<int>(n, kNone));
@@ -197,7 +200,8 @@ MarchingCubesTable make_table() {
         for (int c : corners) table.corners.push_back(static_cast<uint8_t>(c));
       }
       variant.triangles = static_cast<uint8_t>((table.corners.size() - variant.first) / 3);
-      // A fact about the cube, on which the kernels rely: one number per cell is enough to place its own vertex.
+      // A fact about the cube, on which the kernels rely: one number per cell is enough to place its own
+      // vertex.
       if (variant.centres > 1) throw std::logic_error("marching cubes: two centre vertices in one cell");
       table.variants.push_back(variant);
     }

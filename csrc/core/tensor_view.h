@@ -30,8 +30,9 @@ constexpr int64_t item_size(DType dtype) {
 }
 
 constexpr const char* name_of(DType dtype) {
-  constexpr const char* kNames[] = {"float16", "bfloat16", "float32", "float64", "uint8",
-                                    "int32",   "int64",    "bool",    "a dtype that is not supported"};
+  constexpr const char* kNames[] = {"float16", "bfloat16", "float32",
+                                    "float64", "uint8",    "int32",
+                                    "int64",   "bool",     "a dtype that is not supported"};
   return kNames[static_cast<int>(dtype)];
 }
 
@@ -103,7 +104,8 @@ struct TensorView {
   }
 };
 
-// Uninitialised memory, aligned to a cache line; shared, because a Python array may outlive the call that made it.
+// Uninitialised memory, aligned to a cache line; shared, because a Python array may outlive the call that
+// made it.
 inline std::shared_ptr<void> allocate(int64_t bytes) {
   constexpr std::align_val_t kAlign{64};
   void* memory = ::operator new(static_cast<size_t>(bytes > 0 ? bytes : 1), kAlign);

@@ -64,7 +64,8 @@ void masked_cross_attention(const TensorView& query, const TensorView& key, cons
   const std::shared_ptr<void> memory = allocate(scratch_stride * workers);  // here: threads must not throw
 #pragma omp parallel num_threads(workers)
   {
-    auto* scratch = reinterpret_cast<float*>(static_cast<char*>(memory.get()) + omp_get_thread_num() * scratch_stride);
+    auto* scratch =
+        reinterpret_cast<float*>(static_cast<char*>(memory.get()) + omp_get_thread_num() * scratch_stride);
 #pragma omp for schedule(dynamic)
     for (int64_t n = 0; n < groups * blocks; ++n) {
       const int64_t g = n / blocks;

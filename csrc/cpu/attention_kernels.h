@@ -1,4 +1,4 @@
-// The inner loops of attention, compiled once per SIMD level from attention_kernels.inl.
+// The inner loops of attention, compiled once per SIMD level from attention_kernels.inl.h.
 #pragma once
 
 #include <cstdint>

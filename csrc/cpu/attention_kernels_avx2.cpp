@@ -1,2 +1,2 @@
 #define FACETALK_SIMD_NAMESPACE avx2
-#include "cpu/attention_kernels.inl"
+#include "cpu/attention_kernels.inl.h"

@@ -1,2 +1,2 @@
 #define FACETALK_SIMD_NAMESPACE baseline
-#include "cpu/attention_kernels.inl"
+#include "cpu/attention_kernels.inl.h"

@@ -37,11 +37,11 @@ const McRowKernels& kernels() {
     if (first < 0) first = n;
     ++bad;
   }
-  const std::string where = std::to_string(first / (g.ny * g.nz)) + ", " + std::to_string(first / g.nz % g.ny) + ", " +
-                            std::to_string(first % g.nz);
+  const std::string where = std::to_string(first / (g.ny * g.nz)) + ", " +
+                            std::to_string(first / g.nz % g.ny) + ", " + std::to_string(first % g.nz);
   throw ArgumentError("volume", "finite samples",
-                      std::to_string(bad) + (bad == 1 ? " that is" : " that are") + " NaN or infinite, the first at index (" +
-                          where + ")");
+                      std::to_string(bad) + (bad == 1 ? " that is" : " that are") +
+                          " NaN or infinite, the first at index (" + where + ")");
 }
 
 // Writes the vertices that lie on edges, row by row.
@@ -56,8 +56,9 @@ class VertexWriter {
     for (int a = 0; a < 3; ++a) {
       size_[a] = sizes[a];
       // A step from the sample that float32 still resolves everywhere in the frame, in cells.
-      const double far = std::max(std::abs(frame_.origin[a]),
-                                  std::abs(frame_.origin[a] + frame_.step[a] * static_cast<double>(size_[a] - 1)));
+      const double far =
+          std::max(std::abs(frame_.origin[a]),
+                   std::abs(frame_.origin[a] + frame_.step[a] * static_cast<double>(size_[a] - 1)));
       const double resolution = 2.0 * std::numeric_limits<float>::epsilon() * far / frame_.step[a];
       margin_[a] = std::clamp(resolution, 1.0 / 16384, 0.25);
     }
@@ -109,7 +110,8 @@ class VertexWriter {
     for (int a = 0; a < 3; ++a) {
       const bool low = at[a] > 0;
       const bool high = at[a] + 1 < size_[a];
-      const double rise = static_cast<double>(here[high ? stride_[a] : 0]) - static_cast<double>(here[low ? -stride_[a] : 0]);
+      const double rise =
+          static_cast<double>(here[high ? stride_[a] : 0]) - static_cast<double>(here[low ? -stride_[a] : 0]);
       out[a] = rise / ((low && high ? 2.0 : 1.0) * frame_.step[a]);
     }
   }
@@ -120,8 +122,9 @@ class VertexWriter {
     const double a = g_.samples[offset(from)];
     const double b = g_.samples[offset(to)];
     double t = (static_cast<double>(g_.level) - a) / (b - a);
-    // A sample at the level would gather the vertices of all its cut edges on one spot and leave triangles without
-    // area; keep them apart by the least step that float32 resolves. A vertex that is alone there stays exact.
+    // A sample at the level would gather the vertices of all its cut edges on one spot and leave triangles
+    // without area; keep them apart by the least step that float32 resolves. A vertex that is alone there
+    // stays exact.
     const double margin = margin_[axis];
     if (t < margin && is_shared(from)) t = margin;
     if (t > 1.0 - margin && is_shared(to)) t = 1.0 - margin;
@@ -190,7 +193,8 @@ SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFram
 #pragma omp parallel for num_threads(workers) schedule(dynamic, 64)
   for (int64_t r = 0; r < row_count; ++r) row[r] = rows.count(g, r / g.ny, r % g.ny);
 
-  // Scan: counts become positions. Vertices are numbered row by row, along z first, then y, x, and the cells' own.
+  // Scan: counts become positions. Vertices are numbered row by row, along z first, then y, x, and the cells'
+  // own.
   int64_t vertex_count = 0;
   int64_t face_count = 0;
   for (int64_t r = 0; r < row_count; ++r) {
@@ -205,8 +209,9 @@ SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFram
   }
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   if (vertex_count > kMost || face_count > kMost) {
-    throw ArgumentError("volume", "a surface of less than 2^31 vertices and faces (faces are int32; cut the volume up)",
-                        std::to_string(vertex_count) + " vertices and " + std::to_string(face_count) + " faces");
+    throw ArgumentError(
+        "volume", "a surface of less than 2^31 vertices and faces (faces are int32; cut the volume up)",
+        std::to_string(vertex_count) + " vertices and " + std::to_string(face_count) + " faces");
   }
 
   // Emit.

@@ -1,4 +1,5 @@
-// Isosurface of a sampled scalar field on the CPU. See core/marching_cubes_table.h for the rule that cuts a cell.
+// Isosurface of a sampled scalar field on the CPU. See core/marching_cubes_table.h for the rule that cuts a
+// cell.
 #pragma once
 
 #include "core/tensor_view.h"
@@ -16,8 +17,8 @@ struct SurfaceMesh {
   Array normals;   // (V, 3) float32, towards growing values; memory is null when not asked for
 };
 
-// volume: (nx, ny, nz) float32, contiguous, each size at least 2. Throws ArgumentError for non-finite samples (says
-// how many and where the first is) and for surfaces with more vertices or faces than int32 can number.
+// volume: (nx, ny, nz) float32, contiguous, each size at least 2. Throws ArgumentError for non-finite samples
+// (says how many and where the first is) and for surfaces with more vertices or faces than int32 can number.
 // The result is the same for every number of threads.
 SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFrame& frame, bool with_normals);
 

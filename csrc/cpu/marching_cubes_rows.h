@@ -1,5 +1,5 @@
-// The inner loops of marching cubes, one row of samples or cells along z at a time, on signs packed 64 to a word.
-// Compiled once per SIMD level from marching_cubes_rows.inl.
+// The inner loops of marching cubes, one row of samples or cells along z at a time, on signs packed 64 to a
+// word. Compiled once per SIMD level from marching_cubes_rows.inl.h.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,12 @@
 
 namespace facetalk::cpu {
 
-// Views of what the rows share. Plain pointers: the .inl must not instantiate anything of the standard library.
+// Views of what the rows share. Plain pointers: the .inl.h must not instantiate anything of the standard
+// library.
 struct McGrid {
-  const float* samples;   // (nx, ny, nz)
-  const uint64_t* signs;  // (nx * ny, words): bit set where a sample is below the level; bits from nz on are 0
+  const float* samples;  // (nx, ny, nz)
+  const uint64_t*
+      signs;  // (nx * ny, words): bit set where a sample is below the level; bits from nz on are 0
   int64_t nx, ny, nz;
   int64_t words;  // per row
   float level;
@@ -23,7 +25,8 @@ struct McGrid {
   const uint8_t* corners;
 };
 
-// How much row (i, j) makes; after the scan: where its output starts. Edges count where they start, along z, y, x.
+// How much row (i, j) makes; after the scan: where its output starts. Edges count where they start, along z,
+// y, x.
 struct McRow {
   int64_t z, y, x, centres;
   int64_t triangles;
@@ -33,8 +36,9 @@ struct McRowKernels {
   // Packs n samples into words; returns false when one of them is NaN or infinite.
   bool (*pack)(const float* samples, int64_t n, float level, uint64_t* words);
   McRow (*count)(const McGrid& grid, int64_t i, int64_t j);
-  // bases: rows (i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1). Writes the faces of cell row (i, j), and the vertices
-  // inside cells as the mean of the loop around them, from vertices (and normals, if any) already written.
+  // bases: rows (i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1). Writes the faces of cell row (i, j), and the
+  // vertices inside cells as the mean of the loop around them, from vertices (and normals, if any) already
+  // written.
   void (*emit_faces)(const McGrid& grid, int64_t i, int64_t j, const McRow* const bases[4], int32_t* faces,
                      float* vertices, float* normals);
 };

@@ -9,7 +9,8 @@
 namespace facetalk::cpu {
 namespace {
 
-// Which faces touch each vertex, in ascending order: faces of vertex v are list[start[v]] to list[start[v + 1] - 1].
+// Which faces touch each vertex, in ascending order: faces of vertex v are list[start[v]] to list[start[v +
+// 1] - 1].
 struct Incidence {
   std::shared_ptr<void> start_memory, list_memory;
   int64_t* start;

@@ -12,7 +12,8 @@ Report query_devices() {
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess) {
     cudaGetLastError();  // the error is reported here; it must not surface in somebody's next call
-    report.reason = report.driver_version == 0 ? "no NVIDIA driver on this machine" : cudaGetErrorString(status);
+    report.reason =
+        report.driver_version == 0 ? "no NVIDIA driver on this machine" : cudaGetErrorString(status);
     return report;
   }
   for (int index = 0; index < count; ++index) {
@@ -21,7 +22,8 @@ Report query_devices() {
       cudaGetLastError();
       continue;
     }
-    report.devices.push_back({properties.name, properties.major, properties.minor, properties.totalGlobalMem});
+    report.devices.push_back(
+        {properties.name, properties.major, properties.minor, properties.totalGlobalMem});
   }
   if (report.devices.empty()) report.reason = "the driver sees no GPU";
   return report;

@@ -22,9 +22,10 @@ Array masked_cross_attention(py::handle query, py::handle key, py::handle value,
 }  // namespace
 
 void bind_attention(py::module_& module) {
-  module.def("masked_cross_attention", &masked_cross_attention, py::arg("query"), py::arg("key"), py::arg("value"),
-             py::arg("left"), py::arg("right"), py::arg("scale"),
-             "query (G, N, D), key (G, M, D), value (G, M, E) float32 -> (G, N, E); a negative bound means unbounded");
+  module.def("masked_cross_attention", &masked_cross_attention, py::arg("query"), py::arg("key"),
+             py::arg("value"), py::arg("left"), py::arg("right"), py::arg("scale"),
+             "query (G, N, D), key (G, M, D), value (G, M, E) float32 -> (G, N, E); a negative bound means "
+             "unbounded");
 }
 
 }  // namespace facetalk::python

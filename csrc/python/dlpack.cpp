@@ -91,7 +91,8 @@ TensorView view_of(const DLTensor& tensor, const char* argument) {
   return view;
 }
 
-// The tensor inside a capsule, which goes on owning it: nothing is consumed, so the capsule's own destructor frees it.
+// The tensor inside a capsule, which goes on owning it: nothing is consumed, so the capsule's own destructor
+// frees it.
 TensorView view_of(const py::capsule& capsule, const char* argument) {
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
     const auto* managed =
@@ -102,7 +103,8 @@ TensorView view_of(const py::capsule& capsule, const char* argument) {
     return view_of(managed->dl_tensor, argument);
   }
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor")) {
-    return view_of(static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"))->dl_tensor, argument);
+    return view_of(static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"))->dl_tensor,
+                   argument);
   }
   throw KindError(argument, "a DLPack capsule that nobody consumed yet", "another capsule");
 }
@@ -116,7 +118,8 @@ TensorView view_of(const py::buffer_info& info, const char* argument) {
   for (int i = 0; i < view.rank; ++i) {
     view.shape[i] = info.shape[i];
     if (info.strides[i] % info.itemsize != 0) {
-      throw ArgumentError(argument, "strides of whole elements", "a stride of " + std::to_string(info.strides[i]) + " bytes");
+      throw ArgumentError(argument, "strides of whole elements",
+                          "a stride of " + std::to_string(info.strides[i]) + " bytes");
     }
     view.strides[i] = info.strides[i] / info.itemsize;
   }
@@ -196,7 +199,8 @@ Input Input::from(py::handle object, const char* argument) {
     input.owner_ = call_dlpack(object);
     input.view_ = view_of(py::capsule(input.owner_), argument);
   } else {
-    throw KindError(argument, "an array (NumPy, torch or anything with __dlpack__)", Py_TYPE(object.ptr())->tp_name);
+    throw KindError(argument, "an array (NumPy, torch or anything with __dlpack__)",
+                    Py_TYPE(object.ptr())->tp_name);
   }
   return input;
 }
@@ -213,15 +217,19 @@ Input&& Input::require(DType dtype, std::initializer_list<int64_t> shape) && {
     matches = matches && (n < 0 || n == view_.shape[axis]);
     ++axis;
   }
-  if (!matches) throw ArgumentError(argument_, "shape " + shape_pattern(shape), "shape " + view_.shape_text());
-  if (!view_.is_contiguous()) throw ArgumentError(argument_, "a contiguous array", "strides that skip elements");
+  if (!matches)
+    throw ArgumentError(argument_, "shape " + shape_pattern(shape), "shape " + view_.shape_text());
+  if (!view_.is_contiguous())
+    throw ArgumentError(argument_, "a contiguous array", "strides that skip elements");
   return std::move(*this);
 }
 
 void bind_dlpack(py::module_& module) {
-  py::class_<Array>(module, "Array", "A result in the CPU's memory; numpy.from_dlpack and torch.from_dlpack take it.")
-      .def("__dlpack__", &to_dlpack, py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
-           py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
+  py::class_<Array>(module, "Array",
+                    "A result in the CPU's memory; numpy.from_dlpack and torch.from_dlpack take it.")
+      .def("__dlpack__", &to_dlpack, py::kw_only(), py::arg("stream") = py::none(),
+           py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(),
+           py::arg("copy") = py::none())
       .def("__dlpack_device__", [](const Array&) { return py::make_tuple(kDLCPU, 0); })
       .def_property_readonly("shape", [](const Array& array) {
         py::tuple shape(array.view.rank);

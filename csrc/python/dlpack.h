@@ -1,9 +1,10 @@
-// Arrays in and out of Python without a copy: NumPy, torch, CuPy, JAX, anything with DLPack or the buffer protocol.
+// Arrays in and out of Python without a copy: NumPy, torch, CuPy, JAX, anything with DLPack or the buffer
+// protocol.
 //
-//   Input points = Input::from(object, "points").require(DType::kFloat32, {-1, 3});   // shape (N, 3), contiguous, CPU
-//   Array out = Array::make<float>({n, 3});
-//   { py::gil_scoped_release release; cpu::work(points.view(), out.view); }
-//   return py::cast(std::move(out));   // a facetalk._C.Array: torch.from_dlpack / numpy.from_dlpack take it
+//   Input points = Input::from(object, "points").require(DType::kFloat32, {-1, 3});   // shape (N, 3),
+//   contiguous, CPU Array out = Array::make<float>({n, 3}); { py::gil_scoped_release release;
+//   cpu::work(points.view(), out.view); } return py::cast(std::move(out));   // a facetalk._C.Array:
+//   torch.from_dlpack / numpy.from_dlpack take it
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -23,8 +24,8 @@ class Input {
   // Throws KindError when it is none of these, ArgumentError when its rank is over TensorView::kMaxRank.
   static Input from(pybind11::handle object, const char* argument);
 
-  // Checks that this is a contiguous CPU array of the dtype and shape; -1 stands for any size. Returns itself.
-  // Throws KindError for the dtype or device, ArgumentError for the shape or layout.
+  // Checks that this is a contiguous CPU array of the dtype and shape; -1 stands for any size. Returns
+  // itself. Throws KindError for the dtype or device, ArgumentError for the shape or layout.
   Input&& require(DType dtype, std::initializer_list<int64_t> shape) &&;
 
   const TensorView& view() const { return view_; }

@@ -1,5 +1,6 @@
-// The in-memory layout of DLPack 1.0, written down from its specification (https://dmlc.github.io/dlpack/latest/).
-// Field order and widths are the contract; names follow the specification so that the two are easy to compare.
+// The in-memory layout of DLPack 1.0, written down from its specification
+// (https://dmlc.github.io/dlpack/latest/). Field order and widths are the contract; names follow the
+// specification so that the two are easy to compare.
 #pragma once
 
 #include <cstdint>

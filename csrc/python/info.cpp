@@ -38,7 +38,8 @@ void add_cuda(py::dict& info, py::list& backends, py::dict& missing) {
     devices.append(entry);
   }
   info["cuda_runtime"] = cuda_version(report.runtime_version);
-  info["cuda_driver"] = report.driver_version == 0 ? py::object(py::none()) : py::cast(cuda_version(report.driver_version));
+  info["cuda_driver"] =
+      report.driver_version == 0 ? py::object(py::none()) : py::cast(cuda_version(report.driver_version));
   info["devices"] = devices;
   if (report.reason.empty()) {
     backends.append("cuda");
@@ -87,9 +88,10 @@ py::dict build_info() {
 }  // namespace
 
 void bind_info(py::module_& module) {
-  module.def("build_info", &build_info,
-             "What this build is and what it can use here: version, compiler, simd_compiled, simd_detected, simd, "
-             "threads, cuda_archs, cuda_runtime, cuda_driver, devices, backends, missing {backend: reason}.");
+  module.def(
+      "build_info", &build_info,
+      "What this build is and what it can use here: version, compiler, simd_compiled, simd_detected, simd, "
+      "threads, cuda_archs, cuda_runtime, cuda_driver, devices, backends, missing {backend: reason}.");
   module.def("threads", &cpu::threads, "Threads that the CPU operations use.");
   module.def("set_threads", &cpu::set_threads, py::arg("count"));
   module.def("set_simd_level", &set_simd_level, py::arg("level"), "Lower the SIMD level; for tests.");

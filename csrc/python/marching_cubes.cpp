@@ -17,7 +17,9 @@ py::tuple marching_cubes(py::handle volume, float level, const std::array<double
                          const std::array<double, 3>& step, bool normals) {
   const Input input = Input::from(volume, "volume").require(DType::kFloat32, {-1, -1, -1});
   for (int axis = 0; axis < 3; ++axis) {
-    if (input.size(axis) < 2) throw ArgumentError("volume", "at least 2 samples along each axis", "shape " + input.view().shape_text());
+    if (input.size(axis) < 2)
+      throw ArgumentError("volume", "at least 2 samples along each axis",
+                          "shape " + input.view().shape_text());
   }
   cpu::GridFrame frame;
   std::copy(origin.begin(), origin.end(), frame.origin);
@@ -33,8 +35,9 @@ py::tuple marching_cubes(py::handle volume, float level, const std::array<double
 }  // namespace
 
 void bind_marching_cubes(py::module_& module) {
-  module.def("marching_cubes", &marching_cubes, py::arg("volume"), py::arg("level"), py::arg("origin"), py::arg("step"),
-             py::arg("normals"), "(vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 or None)");
+  module.def("marching_cubes", &marching_cubes, py::arg("volume"), py::arg("level"), py::arg("origin"),
+             py::arg("step"), py::arg("normals"),
+             "(vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 or None)");
 }
 
 }  // namespace facetalk::python

@@ -35,7 +35,9 @@ def as_array(value: Any, name: str) -> Array:
                 f"this operation has no kernel for that device yet, pass {name}.cpu()"
             )
         if value.layout != torch.strided:
-            raise TypeError(f"{name}: expected a dense tensor, got layout {value.layout}; pass {name}.to_dense()")
+            raise TypeError(
+                f"{name}: expected a dense tensor, got layout {value.layout}; pass {name}.to_dense()"
+            )
         return value.detach()
     if isinstance(value, np.ndarray):
         return value
@@ -53,7 +55,7 @@ def contiguous(array: Array, name: str, dtype: str, *, convert: tuple[str, ...] 
     Raises:
         TypeError: if the dtype is neither `dtype` nor one of `convert`.
     """
-    got = str(array.dtype).removeprefix("torch.")
+    got = array.dtype.name if isinstance(array, np.ndarray) else str(array.dtype).removeprefix("torch.")
     if got != dtype and got not in convert:
         also = f" (or {', '.join(convert)})" if convert else ""
         raise TypeError(f"{name}: expected {dtype}{also}, got {got}")

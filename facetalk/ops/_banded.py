@@ -22,7 +22,9 @@ def _blocks(rows: int, keys: int, left: int, right: int) -> Iterator[tuple[slice
             yield slice(first, last), slice(begin, end)
 
 
-def _weights(query: Tensor, key: Tensor, at: slice, seen: slice, left: int, right: int, scale: float) -> Tensor:
+def _weights(
+    query: Tensor, key: Tensor, at: slice, seen: slice, left: int, right: int, scale: float
+) -> Tensor:
     """(B, H, rows, keys) softmax of one block; rows that see nothing are 0."""
     scores = (query[:, :, at] @ key[:, :, seen].transpose(-1, -2)) * scale
     i = torch.arange(at.start, at.stop, device=query.device)[:, None]
@@ -36,7 +38,9 @@ def _weights(query: Tensor, key: Tensor, at: slice, seen: slice, left: int, righ
     return scores.masked_fill(hidden & ~blind, -torch.inf).softmax(dim=-1).masked_fill(blind, 0.0)
 
 
-def banded_attention(query: Tensor, key: Tensor, value: Tensor, left: int, right: int, scale: float) -> Tensor:
+def banded_attention(
+    query: Tensor, key: Tensor, value: Tensor, left: int, right: int, scale: float
+) -> Tensor:
     """Forward pass; shapes as in `facetalk.ops.masked_cross_attention`, negative bounds mean unbounded."""
     rows, keys = query.shape[2], key.shape[2]
     out = query.new_zeros(*query.shape[:3], value.shape[3])

@@ -53,7 +53,11 @@ def masked_cross_attention(
             raise TypeError(f"{name}: expected float32, got {describe(array)}")
         if array.dtype != query.dtype:
             raise TypeError(f"{name}: expected the query's dtype, {query.dtype}, got {array.dtype}")
-        if isinstance(query, torch.Tensor) and isinstance(array, torch.Tensor) and array.device != query.device:
+        if (
+            isinstance(query, torch.Tensor)
+            and isinstance(array, torch.Tensor)
+            and array.device != query.device
+        ):
             raise TypeError(f"{name}: expected the query's device, {query.device}, got {array.device}")
     batch, heads, _, depth = query.shape
     keys = key.shape[2]
@@ -80,7 +84,9 @@ def _window(window: Window) -> tuple[int, int]:
         raise ValueError(wrong)
     sides = []
     for side in window:
-        if side is not None and (isinstance(side, bool) or not isinstance(side, (int, np.integer)) or side < 0):
+        if side is not None and (
+            isinstance(side, bool) or not isinstance(side, (int, np.integer)) or side < 0
+        ):
             raise ValueError(wrong)
         sides.append(_UNBOUNDED if side is None else min(int(side), 2**62))
     return sides[0], sides[1]

@@ -1,5 +1,5 @@
-// Body of attention_kernels_<level>.cpp, which defines FACETALK_SIMD_NAMESPACE. Written with the compiler's vector
-// types, so that one text serves every width; no code of the standard library (see CMakeLists.txt).
+// Body of attention_kernels_<level>.cpp, which defines FACETALK_SIMD_NAMESPACE. Written with the compiler's
+// vector types, so that one text serves every width; no code of the standard library (see CMakeLists.txt).
 #include "cpu/attention_kernels.h"
 
 namespace facetalk::cpu::FACETALK_SIMD_NAMESPACE {
@@ -34,15 +34,16 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t padded(int64_t n) { return (n + kAttentionPad - 1) / kAttentionPad * kAttentionPad; }
 
-// e^x for x <= 0: 2^n times the Taylor polynomial of degree 7 on |r| <= ln(2)/2, whose remainder is below 6e-9.
-// Below -87 it gives e^-87, about 1e-38; NaN stays NaN.
+// e^x for x <= 0: 2^n times the Taylor polynomial of degree 7 on |r| <= ln(2)/2, whose remainder is below
+// 6e-9. Below -87 it gives e^-87, about 1e-38; NaN stays NaN.
 inline Vec exponential(Vec x) {
   const Vec lowest = splat(-87.0f);
   x = x < lowest ? lowest : x;
   const Vec magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   const Vec shifted = x * 1.44269504089f + magic;
   const Vec n = shifted - magic;
-  const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // ln 2 in two parts, the first exact in few bits
+  const Vec r =
+      (x - n * 0.693359375f) - n * -2.12194440e-4f;  // ln 2 in two parts, the first exact in few bits
   Vec p = splat(1.0f / 5040);
   p = p * r + 1.0f / 720;
   p = p * r + 1.0f / 120;
@@ -56,7 +57,8 @@ inline Vec exponential(Vec x) {
 }
 
 // scores (rows, kTile) = query (rows, depth) times keys (depth, kTile), four rows at a time.
-void tile_scores(const float* query, int64_t rows, int64_t depth, const float* keys, float scale, float* scores) {
+void tile_scores(const float* query, int64_t rows, int64_t depth, const float* keys, float scale,
+                 float* scores) {
   for (int64_t r = 0; r < rows; r += 4) {
     const float* q[4];
     for (int u = 0; u < 4; ++u) q[u] = query + smaller(r + u, rows - 1) * depth;
@@ -77,9 +79,10 @@ void tile_scores(const float* query, int64_t rows, int64_t depth, const float* k
   }
 }
 
-// sums (rows, stride) += weights (rows, kTile) times values (keys, value_stride), over columns in whole vectors.
-void tile_values(const float* weights, int64_t rows, int64_t keys, const float* values, int64_t value_stride, float* sums,
-                 int64_t stride, int64_t columns) {
+// sums (rows, stride) += weights (rows, kTile) times values (keys, value_stride), over columns in whole
+// vectors.
+void tile_values(const float* weights, int64_t rows, int64_t keys, const float* values, int64_t value_stride,
+                 float* sums, int64_t stride, int64_t columns) {
   for (int64_t r = 0; r < rows; r += 4) {
     for (int64_t c = 0; c < columns; c += kLanes) {
       Vec total[4];
@@ -93,9 +96,10 @@ void tile_values(const float* weights, int64_t rows, int64_t keys, const float* 
   }
 }
 
-// One step of the online softmax for one row: turns scores of tile keys [from, to) into weights (0 elsewhere) against
-// the row's running maximum, and scales what the row has summed so far down to it.
-void update_row(float* scores, int64_t from, int64_t to, float& highest, float& total, float* sums, int64_t columns) {
+// One step of the online softmax for one row: turns scores of tile keys [from, to) into weights (0 elsewhere)
+// against the row's running maximum, and scales what the row has summed so far down to it.
+void update_row(float* scores, int64_t from, int64_t to, float& highest, float& total, float* sums,
+                int64_t columns) {
   if (from >= to) {
     for (int t = 0; t < kTile; ++t) scores[t] = 0.0f;
     return;
@@ -117,7 +121,8 @@ void update_row(float* scores, int64_t from, int64_t to, float& highest, float& 
   total += sum(load(scores) + load(scores + kLanes));
 }
 
-// Scratch: transposed keys (depth, kTile), values padded (kTile, columns), scores (rows, kTile), sums (rows, columns).
+// Scratch: transposed keys (depth, kTile), values padded (kTile, columns), scores (rows, kTile), sums (rows,
+// columns).
 int64_t scratch_size(int64_t depth, int64_t width) {
   return depth * kTile + kTile * padded(width) + kAttentionRows * (kTile + padded(width));
 }
@@ -142,7 +147,8 @@ void block(const AttentionBlock& b, float* scratch) {
   for (int64_t start = begin; start < end; start += kTile) {
     const int64_t count = smaller(kTile, end - start);
     for (int64_t d = 0; d < b.depth; ++d) {
-      for (int64_t t = 0; t < kTile; ++t) keys[d * kTile + t] = t < count ? b.key[(start + t) * b.depth + d] : 0.0f;
+      for (int64_t t = 0; t < kTile; ++t)
+        keys[d * kTile + t] = t < count ? b.key[(start + t) * b.depth + d] : 0.0f;
     }
     for (int64_t t = 0; t < count; ++t) {
       const float* from = b.value + (start + t) * b.width;

@@ -1,5 +1,5 @@
-// Body of marching_cubes_rows_<level>.cpp, which defines FACETALK_SIMD_NAMESPACE. No includes of the standard library
-// with code in them: see the note on SIMD files in CMakeLists.txt.
+// Body of marching_cubes_rows_<level>.cpp, which defines FACETALK_SIMD_NAMESPACE. No includes of the standard
+// library with code in them: see the note on SIMD files in CMakeLists.txt.
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -31,7 +31,8 @@ inline uint64_t pack_word(const float* v, float level, bool& finite) {
   __m256i bad = _mm256_setzero_si256();
   for (int block = 0; block < 8; ++block) {
     const __m256 x = _mm256_loadu_ps(v + 8 * block);
-    bad = _mm256_or_si256(bad, _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_castps_si256(x), exponent), exponent));
+    bad = _mm256_or_si256(bad,
+                          _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_castps_si256(x), exponent), exponent));
     const unsigned mask = static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(x, threshold, _CMP_LT_OQ)));
     word |= static_cast<uint64_t>(mask) << (8 * block);
   }
@@ -101,7 +102,8 @@ struct Quad {
   }
   int signs(int b) const {
     int value = 0;
-    for (int r = 0; r < 4; ++r) value |= static_cast<int>((near[r] >> b & 1) << (2 * r) | (far[r] >> b & 1) << (2 * r + 1));
+    for (int r = 0; r < 4; ++r)
+      value |= static_cast<int>((near[r] >> b & 1) << (2 * r) | (far[r] >> b & 1) << (2 * r + 1));
     return value;
   }
 };
@@ -110,7 +112,8 @@ inline void rows_around(const McGrid& g, int64_t i, int64_t j, const uint64_t* r
   for (int r = 0; r < 4; ++r) rows[r] = g.signs + ((i + (r >> 1)) * g.ny + j + (r & 1)) * g.words;
 }
 
-// The variant that cuts cell (i, j, k): its table entry, and for faces with alternating signs the asymptotic decider.
+// The variant that cuts cell (i, j, k): its table entry, and for faces with alternating signs the asymptotic
+// decider.
 inline const CellVariant& variant_of(const McGrid& g, int64_t i, int64_t j, int64_t k, int signs) {
   int index = g.first_variant[signs];
   const unsigned faces = g.ambiguous[signs];
@@ -124,8 +127,9 @@ inline const CellVariant& variant_of(const McGrid& g, int64_t i, int64_t j, int6
         const int64_t at = ((i + (corner >> 2)) * g.ny + j + (corner >> 1 & 1)) * g.nz + k + (corner & 1);
         value[c] = static_cast<double>(g.samples[at]) - static_cast<double>(g.level);
       }
-      // The saddle of the bilinear interpolant is inside exactly when the inside corners' product is the greater.
-      // Both cells of the face compute the same two products, whatever order they meet the corners in.
+      // The saddle of the bilinear interpolant is inside exactly when the inside corners' product is the
+      // greater. Both cells of the face compute the same two products, whatever order they meet the corners
+      // in.
       const double even = value[0] * value[2];
       const double odd = value[1] * value[3];
       const bool even_inside = signs >> g.face_corners[f][0] & 1;
@@ -162,7 +166,8 @@ McRow count(const McGrid& g, int64_t i, int64_t j) {
 }
 
 // The mean of the vertices around a cell's own vertex.
-inline void place_centre(const McGrid& g, const CellVariant& variant, const int64_t ids[kCentre + 1], float* values, bool unit) {
+inline void place_centre(const McGrid& g, const CellVariant& variant, const int64_t ids[kCentre + 1],
+                         float* values, bool unit) {
   double sum[3] = {0, 0, 0};
   int n = 0;
   for (int t = 0; t < variant.triangles; ++t) {
@@ -179,8 +184,8 @@ inline void place_centre(const McGrid& g, const CellVariant& variant, const int6
   for (int a = 0; a < 3; ++a) values[3 * ids[kCentre] + a] = static_cast<float>(sum[a] * scale);
 }
 
-void emit_faces(const McGrid& g, int64_t i, int64_t j, const McRow* const bases[4], int32_t* faces, float* vertices,
-                float* normals) {
+void emit_faces(const McGrid& g, int64_t i, int64_t j, const McRow* const bases[4], int32_t* faces,
+                float* vertices, float* normals) {
   const uint64_t* rows[4];
   rows_around(g, i, j, rows);
   int64_t z[4] = {bases[0]->z, bases[1]->z, bases[2]->z, bases[3]->z};

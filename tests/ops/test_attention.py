@@ -1,0 +1,228 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facetalk import ops
+from facetalk.ops import reference
+from facetalk.ops._banded import banded_attention
+from facetalk.ops._extension import load
+
+WINDOWS = [
+    (0, 0),
+    (1, 0),
+    (0, 1),
+    (2, 3),
+    (7, 8),
+    (8, 8),
+    (40, 3),
+    (3, 40),
+    (None, 0),
+    (0, None),
+    (None, None),
+    (500, 500),
+]
+LEVELS = ["baseline", "avx2", "avx512"]
+
+
+@pytest.fixture
+def simd():
+    yield lambda level: load().set_simd_level(level)
+    load().set_simd_level(load().build_info()["simd_detected"])
+
+
+@pytest.fixture
+def thread_count():
+    before = ops.threads()
+    yield ops.set_threads
+    ops.set_threads(before)
+
+
+def inputs(rows, keys, depth, width, *, batch=2, heads=2, seed=0, dtype=torch.float32):
+    random = torch.Generator().manual_seed(seed)
+    sizes = ((rows, depth), (keys, depth), (keys, width))
+    return tuple(torch.randn(batch, heads, *size, generator=random, dtype=dtype) for size in sizes)
+
+
+def assert_close_to_reference(got, query, key, value, window, scale=None):
+    """Error against float64 at most three times that of plain torch in float32 (the criterion of FlashAttention)."""
+    exact = reference.masked_cross_attention(
+        query.double(), key.double(), value.double(), window=window, scale=scale
+    )
+    plain = reference.masked_cross_attention(query, key, value, window=window, scale=scale)
+    assert got.shape == exact.shape and got.dtype == query.dtype
+    allowed = 3 * (plain - exact).abs().max() + 1e-6
+    assert (got - exact).abs().max() <= allowed
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_matches_the_reference(window, level, simd):
+    simd(level)
+    for rows, keys, depth, width in [
+        (1, 1, 1, 1),
+        (7, 9, 5, 3),
+        (33, 65, 64, 64),
+        (100, 31, 40, 17),
+        (31, 100, 16, 48),
+    ]:
+        query, key, value = inputs(rows, keys, depth, width)
+        got = ops.masked_cross_attention(query, key, value, window=window)
+        assert_close_to_reference(got, query, key, value, window)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_shape_and_window(data):
+    rows, keys, depth, width = (data.draw(st.integers(1, top)) for top in (70, 70, 20, 20))
+    side = st.none() | st.integers(0, 80)
+    window = (data.draw(side), data.draw(side))
+    scale = data.draw(st.none() | st.floats(-4, 4, width=32))
+    query, key, value = inputs(rows, keys, depth, width, seed=data.draw(st.integers(0, 1000)))
+    got = ops.masked_cross_attention(query, key, value, window=window, scale=scale)
+    assert_close_to_reference(got, query, key, value, window, scale)
+
+
+def test_each_query_sees_its_window_and_nothing_else():
+    """Values that name their key, equal scores: the result is the mean of what each query sees."""
+    rows, keys = 60, 50
+    value = torch.eye(keys)[None, None]
+    zeros = torch.zeros(1, 1, rows, 4), torch.zeros(1, 1, keys, 4)
+    for left, right in [(0, 0), (1, 0), (0, 1), (3, 2), (20, 0), (0, 20), (17, 30)]:
+        got = ops.masked_cross_attention(*zeros, value, window=(left, right))[0, 0]
+        for i in range(rows):
+            seen = [j for j in range(keys) if i - left <= j <= i + right]
+            want = torch.zeros(keys)
+            want[seen] = 1 / max(len(seen), 1)
+            torch.testing.assert_close(got[i], want, atol=1e-6, rtol=0)
+
+
+def test_alignment_window_copies_values_and_ignores_the_rest():
+    query, key, value = inputs(9, 6, 4, 5)
+    got = ops.masked_cross_attention(query * torch.nan, key * torch.inf, value)
+    assert torch.equal(got[:, :, :6], value)
+    assert torch.equal(got[:, :, 6:], torch.zeros(2, 2, 3, 5))
+    got[0, 0, 0, 0] = 7.0  # not a view of the value
+    assert value[0, 0, 0, 0] != 7.0
+    shorter = ops.masked_cross_attention(query[:, :, :4], key, value)
+    assert torch.equal(shorter, value[:, :, :4])
+
+
+@pytest.mark.parametrize("window", [(2, 2), (20, 20), (None, None)])
+def test_scores_of_any_size(window):
+    query, key, value = inputs(40, 40, 8, 8)
+    got = ops.masked_cross_attention(200 * query, key, value, window=window)
+    assert torch.isfinite(got).all()
+    want = reference.masked_cross_attention(200 * query.double(), key.double(), value.double(), window=window)
+    torch.testing.assert_close(got.double(), want, atol=2e-3, rtol=0)  # float32 scores of about 1000
+    query[0, 0, 3] = torch.nan
+    spoilt = ops.masked_cross_attention(query, key, value, window=window).isnan()
+    assert spoilt[0, 0, 3].all() and spoilt.sum() == 8
+
+
+def test_threads_do_not_change_the_result(thread_count):
+    query, key, value = inputs(200, 190, 33, 21)
+    for window in [(3, 3), (50, 0), (None, None)]:
+        results = []
+        for threads in (1, 2, 5):
+            thread_count(threads)
+            results.append(ops.masked_cross_attention(query, key, value, window=window))
+        assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+def test_kinds_of_arrays():
+    query, key, value = inputs(12, 14, 6, 6)
+    want = ops.masked_cross_attention(query, key, value, window=(3, 1))
+    got = ops.masked_cross_attention(query.numpy(), key.numpy(), value.numpy(), window=(3, 1))
+    assert isinstance(got, np.ndarray) and np.array_equal(got, want.numpy())
+    strided = [array.transpose(1, 2).contiguous().transpose(1, 2) for array in (query, key, value)]
+    assert torch.equal(ops.masked_cross_attention(*strided, window=(3, 1)), want)
+    doubles = [array.double() for array in (query, key, value)]
+    exact = ops.masked_cross_attention(*doubles, window=(3, 1))
+    assert exact.dtype == torch.float64
+    torch.testing.assert_close(exact.float(), want)
+    assert ops.masked_cross_attention(query[:, :, :0], key, value, window=(1, 1)).shape == (2, 2, 0, 6)
+    assert ops.masked_cross_attention(query, key[:, :, :0], value[:, :, :0], window=(20, 20)).abs().sum() == 0
+    meta = ops.masked_cross_attention(*(array.to("meta") for array in (query, key, value)), window=(3, 1))
+    assert meta.shape == want.shape and meta.device.type == "meta"
+
+
+# --- Gradients and torch's machinery
+
+
+@pytest.mark.parametrize("window", [(0, 0), (2, 1), (None, 0), (None, None)])
+def test_gradients(window):
+    arrays = [a.requires_grad_() for a in inputs(7, 5, 3, 4, batch=1, dtype=torch.float64)]
+    assert torch.autograd.gradcheck(lambda *a: ops.masked_cross_attention(*a, window=window), arrays)
+
+
+@pytest.mark.parametrize("window", [(0, 0), (5, 5), (200, None)])
+def test_training_in_float32_has_the_gradients_of_the_reference(window):
+    ours = [a.requires_grad_() for a in inputs(150, 140, 8, 6)]
+    theirs = [a.detach().double().requires_grad_() for a in ours]
+    weight = torch.randn(2, 2, 150, 6, generator=torch.Generator().manual_seed(1))
+    (ops.masked_cross_attention(*ours, window=window) * weight).sum().backward()
+    (reference.masked_cross_attention(*theirs, window=window) * weight).sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        want = torch.zeros_like(b) if b.grad is None else b.grad
+        torch.testing.assert_close(a.grad.double(), want.nan_to_num(0.0), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("window", [(0, 0), (2, 1), (-1, -1)])
+def test_operator_is_registered_properly(window):
+    arrays = [a.requires_grad_() for a in inputs(9, 8, 4, 5, batch=1)]
+    torch.library.opcheck(torch.ops.facetalk.masked_cross_attention.default, (*arrays, *window, 0.5))
+
+
+def test_autocast_and_export():
+    query, key, value = inputs(9, 9, 4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = ops.masked_cross_attention(query, key, value, window=(2, 0))
+    assert got.dtype == torch.float32
+
+    class Block(torch.nn.Module):
+        def forward(self, q, k, v):
+            return ops.masked_cross_attention(q, k, v, window=(2, 0)) + 1
+
+    program = torch.export.export(Block(), (query, key, value))
+    torch.testing.assert_close(program.module()(query, key, value), got + 1)
+
+
+def test_banded_torch_takes_blocks_apart_rightly():
+    query, key, value = inputs(300, 280, 4, 4, batch=1, dtype=torch.float64)
+    for left, right in [(0, 0), (5, 2), (200, 0), (-1, 3), (0, -1), (-1, -1)]:
+        window = tuple(None if side < 0 else side for side in (left, right))
+        want = reference.masked_cross_attention(query, key, value, window=window)
+        torch.testing.assert_close(banded_attention(query, key, value, left, right, 0.5), want)
+
+
+# --- Wrong input
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"query": torch.zeros(2, 3, 4)}, ValueError, r"query: expected shape \(B, H"),
+        ({"key": torch.zeros(2, 2, 8, 5)}, ValueError, r"key: expected shape \(2, 2, any, 4\)"),
+        ({"value": torch.zeros(2, 2, 7, 5)}, ValueError, r"value: expected shape \(2, 2, 8, any\)"),
+        ({"value": torch.zeros(2, 2, 8, 5).double()}, TypeError, "value: expected the query's dtype"),
+        ({"query": torch.zeros(2, 2, 9, 4).int()}, TypeError, "query: expected float32"),
+        ({"query": torch.zeros(2, 2, 9, 4).half()}, TypeError, "query: expected float32"),
+        ({"query": np.zeros((2, 2, 9, 4), np.float32)}, TypeError, "three torch tensors or three NumPy"),
+        ({"query": [1.0]}, TypeError, "three torch tensors or three NumPy"),
+        ({"key": torch.zeros(2, 2, 8, 4, device="meta")}, TypeError, "key: expected the query's device"),
+        ({"window": (-1, 0)}, ValueError, "window"),
+        ({"window": (0.5, 0)}, ValueError, "window"),
+        ({"window": (True, 0)}, ValueError, "window"),
+        ({"window": 3}, ValueError, "window"),
+        ({"scale": float("nan")}, ValueError, "scale"),
+    ],
+)
+def test_wrong_input_is_named(change, error, says):
+    query, key, value = inputs(9, 8, 4, 5)
+    arguments = {"query": query, "key": key, "value": value} | change
+    with pytest.raises(error, match=says):
+        ops.masked_cross_attention(
+            arguments.pop("query"), arguments.pop("key"), arguments.pop("value"), **arguments
+        )
