@@ -24,9 +24,12 @@ struct Fragment {
   float share = 0.0f;        // of the pixel
 };
 
+// What one picture needs. Its memory is kept from picture to picture of a thread: fresh pages cost as much as
+// drawing.
 struct Frame {
-  const Scene& scene;
-  int width, height, samples;
+  Scene scene;
+  int width = 0, height = 0, samples = 1;
+  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;    // pixels that the scene may cover, half open; nothing else is filled
   std::vector<Vec3> positions, normals;  // camera space
   std::vector<Projected> projected;
   Visibility seen;
@@ -39,21 +42,38 @@ Vec3 rotate(const float* r, Vec3 v) {
           r[6] * v.x + r[7] * v.y + r[8] * v.z};
 }
 
+// Places all vertices, and finds the rectangle that they cover.
 void project(Frame* f) {
   const Scene& s = f->scene;
   const int64_t n = s.vertex_count;
   f->positions.resize(n), f->normals.resize(n), f->projected.resize(n);
   const float scale = s.focal * f->samples, cx = 0.5f * f->width * f->samples,
               cy = 0.5f * f->height * f->samples;
-#pragma omp parallel for schedule(static) num_threads(f->scene.threads)
+  float left = 1e9f, top = 1e9f, right = -1e9f, bottom = -1e9f;
+#pragma omp parallel for schedule(static) num_threads(f->scene.threads) reduction(min : left, top) \
+    reduction(max : right, bottom)
   for (int64_t i = 0; i < n; ++i) {
     const float *p = s.positions + 3 * i, *q = s.normals + 3 * i;
     const Vec3 c = rotate(s.rotation, {p[0], p[1], p[2]}) + s.translation;
     f->positions[i] = c;
     f->normals[i] = rotate(s.rotation, {q[0], q[1], q[2]});
     const float near = c.z < -kNearPlane ? -1.0f / c.z : 0.0f;
-    f->projected[i] = {cx + c.x * near * scale, cy - c.y * near * scale, near};
+    const Projected at{cx + c.x * near * scale, cy - c.y * near * scale, near};
+    f->projected[i] = at;
+    if (near > 0.0f) {
+      left = std::min(left, at.x), right = std::max(right, at.x);
+      top = std::min(top, at.y), bottom = std::max(bottom, at.y);
+    }
   }
+  const auto pixel = [&](float sample, int margin, int limit) {
+    const float v = std::clamp(sample / f->samples, -8.0f, static_cast<float>(limit) + 8.0f);
+    return std::clamp(static_cast<int>(std::floor(v)) + margin, 0, limit);
+  };
+  f->x0 = pixel(left, -1, f->width), f->x1 = std::max(f->x0, pixel(right, 2, f->width));
+  // The pattern of the occlusion starts here; multiples of its size keep it still while the head moves.
+  f->x0 -= f->x0 % 4;
+  f->y0 = pixel(top, -1, f->height), f->y1 = std::max(f->y0, pixel(bottom, 2, f->height));
+  f->y0 -= f->y0 % 4;
 }
 
 // Weights of a face's corners at a place of the screen, for values that are linear in space; they add up
@@ -119,8 +139,8 @@ int surfaces(const Frame& f, int px, int py, Fragment* out) {
 void resolve(Frame* f) {
   f->first.resize(static_cast<size_t>(f->width) * f->height);
 #pragma omp parallel for schedule(dynamic, 8) num_threads(f->scene.threads)
-  for (int y = 0; y < f->height; ++y) {
-    for (int x = 0; x < f->width; ++x) {
+  for (int y = f->y0; y < f->y1; ++y) {
+    for (int x = f->x0; x < f->x1; ++x) {
       Fragment fragments[kMaxSamples];
       const int count = surfaces(*f, x, y, fragments);
       Fragment* first = &f->first[static_cast<size_t>(y) * f->width + x];
@@ -149,7 +169,7 @@ float open_at(const Frame& f, int x, int y, const float* offsets) {
     // Shifted to positive numbers, where the cast rounds down.
     const int qx = x - 4096 + static_cast<int>(offsets[2 * t] * reach + 4096.5f);
     const int qy = y - 4096 + static_cast<int>(offsets[2 * t + 1] * reach + 4096.5f);
-    if (qx < 0 || qy < 0 || qx >= f.width || qy >= f.height) continue;
+    if (qx < f.x0 || qy < f.y0 || qx >= f.x1 || qy >= f.y1) continue;
     const Fragment& there = f.first[static_cast<size_t>(qy) * f.width + qx];
     if (there.face < 0) continue;
     const Vec3 d = point(qx, qy, there.depth) - here;
@@ -162,7 +182,7 @@ float open_at(const Frame& f, int x, int y, const float* offsets) {
 // Occlusion is smooth: it is found for one pixel of each 2 x 2 block and averaged over the four nearest
 // blocks, whose spirals are turned differently.
 void find_open(Frame* f) {
-  const int w = f->width, h = f->height, columns = (w + 1) / 2, rows = (h + 1) / 2;
+  const int w = f->width, columns = (f->x1 - f->x0 + 1) / 2, rows = (f->y1 - f->y0 + 1) / 2;
   float offsets[kTurns][2 * kTaps];
   for (int turn = 0; turn < kTurns; ++turn) {
     for (int t = 0; t < kTaps; ++t) {
@@ -180,22 +200,23 @@ void find_open(Frame* f) {
     for (int x = 0; x < columns; ++x) {
       Block* block = &blocks[static_cast<size_t>(y) * columns + x];
       for (int corner = 3; corner >= 0 && block->depth == 0.0f; --corner) {
-        const int px = 2 * x + corner % 2, py = 2 * y + corner / 2;
-        if (px >= w || py >= h) continue;
+        const int px = f->x0 + 2 * x + corner % 2, py = f->y0 + 2 * y + corner / 2;
+        if (px >= f->x1 || py >= f->y1) continue;
         const Fragment& at = f->first[static_cast<size_t>(py) * w + px];
         if (at.face >= 0) *block = {open_at(*f, px, py, offsets[y % 2 * 2 + x % 2]), at.depth};
       }
     }
   }
-  f->open.assign(static_cast<size_t>(w) * h, 1.0f);
+  f->open.resize(static_cast<size_t>(w) * f->height);
 #pragma omp parallel for schedule(static) num_threads(f->scene.threads)
-  for (int y = 0; y < h; ++y) {
-    for (int x = 0; x < w; ++x) {
+  for (int y = f->y0; y < f->y1; ++y) {
+    for (int x = f->x0; x < f->x1; ++x) {
       const size_t at = static_cast<size_t>(y) * w + x;
       if (f->first[at].face < 0) continue;
+      const int bx = (x - f->x0 - 1) >> 1, by = (y - f->y0 - 1) >> 1;
       float sum = 0.0f, count = 0.0f;
-      for (int j = std::max(0, (y - 1) >> 1); j < std::min(rows, ((y - 1) >> 1) + 2); ++j) {
-        for (int i = std::max(0, (x - 1) >> 1); i < std::min(columns, ((x - 1) >> 1) + 2); ++i) {
+      for (int j = std::max(0, by); j < std::min(rows, by + 2); ++j) {
+        for (int i = std::max(0, bx); i < std::min(columns, bx + 2); ++i) {
           const Block& block = blocks[static_cast<size_t>(j) * columns + i];
           if (std::fabs(block.depth - f->first[at].depth) < 2.0f * kSameSurface)
             sum += block.open, count += 1.0f;
@@ -229,10 +250,15 @@ Vec3 color_of(const Frame& f, const ShadowMap* shadow, const Fragment& fragment,
 
 void draw(const Scene& scene, int width, int height, int samples, uint8_t* out) {
   static const Encoder encoder;
-  Frame f{scene, width, height, samples, {}, {}, {}, {}, {}, {}};
+  static thread_local Frame memory;
+  Frame& f = memory;  // the name itself would mean another object in each thread of the loops below
+  f.scene = scene, f.width = width, f.height = height, f.samples = samples;
   project(&f);
   const size_t total = static_cast<size_t>(width) * height * samples * samples;
-  f.seen = {width * samples, height * samples, std::vector<float>(total), std::vector<int32_t>(total)};
+  f.seen.width = width * samples, f.seen.height = height * samples;
+  f.seen.x0 = f.x0 * samples, f.seen.x1 = f.x1 * samples, f.seen.y0 = f.y0 * samples,
+  f.seen.y1 = f.y1 * samples;
+  f.seen.near.resize(total), f.seen.face.resize(total);
   rasterize(f.projected, scene.faces, scene.face_count, scene.threads, &f.seen);
   resolve(&f);
   find_open(&f);
@@ -246,7 +272,7 @@ void draw(const Scene& scene, int width, int height, int samples, uint8_t* out) 
       const size_t at = static_cast<size_t>(y) * width + x;
       uint8_t* pixel = out + 3 * at;
       const uint8_t* behind = scene.background + 3 * at;
-      if (f.first[at].face < 0) {
+      if (x < f.x0 || y < f.y0 || x >= f.x1 || y >= f.y1 || f.first[at].face < 0) {
         std::copy_n(behind, 3, pixel);
         continue;
       }

@@ -121,13 +121,14 @@ void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int
   const Bins bins = sort_into_tiles(vertices, faces, face_count, width, height, threads);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
   for (int t = 0; t < columns * rows; ++t) {
+    Box tile{t % columns * kTile, t / columns * kTile, 0, 0};
+    tile.x1 = std::min(tile.x0 + kTile, width);
+    tile.y1 = std::min(tile.y0 + kTile, height);
+    if (tile.x0 >= out->x1 || tile.y0 >= out->y1 || tile.x1 <= out->x0 || tile.y1 <= out->y0) continue;
     float near[kTile * kTile];
     int32_t face[kTile * kTile];
     std::fill_n(near, kTile * kTile, 0.0f);
     std::fill_n(face, kTile * kTile, -1);
-    Box tile{t % columns * kTile, t / columns * kTile, 0, 0};
-    tile.x1 = std::min(tile.x0 + kTile, width);
-    tile.y1 = std::min(tile.y0 + kTile, height);
     for (int64_t i = bins.start[t]; i < bins.start[t + 1]; ++i) {
       const int64_t f = bins.face[i];
       draw_triangle(vertices[faces[3 * f]], vertices[faces[3 * f + 1]], vertices[faces[3 * f + 2]],

@@ -22,8 +22,9 @@ struct Projected {
 
 // Which triangle is seen at each sample.
 struct Visibility {
-  int width = 0, height = 0;  // samples
-  std::vector<float> near;    // (height, width), 0 where nothing is
+  int width = 0, height = 0;           // samples
+  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;  // rectangle that is filled; it must hold every triangle
+  std::vector<float> near;             // (height, width), 0 where nothing is
   std::vector<int32_t> face;  // (height, width), -1 where nothing is; empty when only `near` is wanted
 };
 

@@ -58,7 +58,8 @@ ShadowMap::ShadowMap(const std::vector<Vec3>& points, const Scene& scene) {
     projected[i] = {(dot(points[i], u_) - u0_) * scale_, (dot(points[i], v_) - v0_) * scale_,
                     dot(points[i], w_) - w0_};
   }
-  Visibility seen{kSize, kSize, std::vector<float>(static_cast<size_t>(kSize) * kSize), {}};
+  Visibility seen{kSize, kSize, 0, 0, kSize, kSize, std::vector<float>(static_cast<size_t>(kSize) * kSize),
+                  {}};
   rasterize(projected, scene.faces, scene.face_count, scene.threads, &seen);
   mean_ = std::move(seen.near);
   square_.resize(mean_.size());
@@ -98,19 +99,21 @@ Vec3 shade(const SurfacePoint& p, const Material& m, const Scene& scene) {
   // Realtime Strategies for Accurate Indirect Occlusion", 2016, in its simplest form).
   const auto bounced = [&](float albedo) { return p.open / (1.0f - 0.6f * albedo * (1.0f - p.open)); };
   const Vec3 open = {bounced(p.albedo.x), bounced(p.albedo.y), bounced(p.albedo.z)};
-  Vec3 diffuse = mix(scene.ground, scene.sky, 0.5f + 0.5f * n.y) * open, gloss;
+  // What blocks the light is flesh, so what still arrives is tinted by it.
+  const Vec3 flesh = mix(Vec3{1.0f, 0.70f, 0.62f}, Vec3{1.0f, 1.0f, 1.0f}, p.open);
+  Vec3 diffuse = mix(scene.ground, scene.sky, 0.5f + 0.5f * n.y) * open * flesh, gloss;
   const Vec3 mirror = n * (2.0f * dot(n, view)) - view;
   // Skin scatters red farthest: the wrap of each channel follows the mean free path.
-  const Vec3 wrap = Vec3{0.26f, 0.12f, 0.08f} * m.subsurface;
+  const Vec3 wrap = Vec3{0.20f, 0.10f, 0.07f} * m.subsurface;
   for (size_t l = 0; l < scene.lights.size(); ++l) {
     const Light& light = scene.lights[l];
     const float nl = dot(n, light.direction);
     // Only the first light has a shadow map; the others at least do not reach into closed places.
     const float arrives = l == 0 ? p.lit * mix(p.open, 1.0f, 0.4f) : p.open * p.open;
-    if (nl <= -0.4f && m.coat <= 0.0f) continue;  // beyond every wrap
+    if (nl <= -0.4f) continue;  // beyond every wrap
     const auto wrapped = [&](float w) {
       const float t = clamp01((nl + w) / (1.0f + w));
-      return t * mix(arrives, std::sqrt(arrives), w * 1.5f) * (1.0f - 0.4f * w);
+      return t * mix(arrives, std::sqrt(arrives), w) * (1.0f - 0.4f * w);
     };
     diffuse = diffuse + light.color * Vec3{wrapped(wrap.x), wrapped(wrap.y), wrapped(wrap.z)};
     if (nl > 0.0f) {
@@ -121,11 +124,13 @@ Vec3 shade(const SurfacePoint& p, const Material& m, const Scene& scene) {
       if (m.subsurface > 0.0f) lobe = 0.75f * lobe + 0.25f * specular_lobe(nl, nv, nh, m.roughness * 0.6f);
       gloss = gloss + light.color * (f * lobe * nl * arrives);
     }
-    if (m.coat > 0.0f) {
-      // The lamp as a soft box, mirrored in the wet layer.
-      const float box = smoothstep(0.955f, 0.985f, dot(mirror, light.direction));
-      gloss = gloss + light.color * (box * m.coat * fresnel(0.03f, nv) * arrives * 3.0f);
-    }
+  }
+  if (m.coat > 0.0f) {
+    // A small soft box close to the camera, as portrait photographers use, so that eyes have a light in them:
+    // the key is too high to be mirrored below the upper lid.
+    const Vec3 lamp = normalized({-0.27f, 0.36f, 0.90f});
+    const float box = smoothstep(0.972f, 0.986f, dot(mirror, lamp));
+    gloss = gloss + Vec3{1.0f, 1.0f, 1.0f} * (box * m.coat * p.open * 1.1f);
   }
   const Vec3 around = mix(scene.ground, scene.sky, 0.5f + 0.5f * mirror.y);
   gloss = gloss + around * (fresnel(m.specular, nv) * p.open * p.open * (1.0f - 0.7f * m.roughness));

@@ -33,7 +33,7 @@ class Material:
 
 SKIN = Material("skin", roughness=0.56, specular=0.024, subsurface=1.0)
 EYES = Material("eyes", roughness=0.12, specular=0.03, coat=1.0)
-TEETH = Material("teeth", roughness=0.22, specular=0.045, subsurface=0.25, coat=0.25)
+TEETH = Material("teeth", roughness=0.34, specular=0.04, subsurface=0.4, coat=0.08)
 MATERIALS = {m.name: m for m in (SKIN, EYES, TEETH)}
 
 MATERIAL_OF_PART: tuple[Material, ...] = (SKIN, EYES, TEETH, TEETH)

@@ -21,8 +21,8 @@ _BLOCK = 64
 
 _FIT_BLOCK = 16
 
-_NORMAL_FRAMES = 384
-"""Frames that morph normals are fitted to at most; more add nothing to a fit of some dozen shapes."""
+_NORMAL_FRAMES = 160
+"""Frames that morph normals are fitted to at most: several times the number of shapes."""
 
 _NORMAL_STEP = 0.006
 """A normal that a shape never turns by more (a third of a degree) counts as unmoved."""
