@@ -62,7 +62,7 @@ class CMakeBuild(build_ext):
             target.parent.mkdir(parents=True, exist_ok=True)
             fresh = target.with_name(f".{target.name}.{os.getpid()}")
             shutil.copy2(build / target.name, fresh)
-            os.replace(fresh, target)
+            fresh.replace(target)
 
 
 setup(ext_modules=[Extension("facetalk._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -1,4 +1,4 @@
-"""Arrays in and out of the compiled operations: NumPy arrays and torch tensors, checked, without needless copies."""
+"""Arrays in and out of the compiled operations: NumPy or torch, checked, without needless copies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.dlpack
 
 from facetalk.ops._extension import load
 
@@ -68,12 +69,12 @@ def contiguous(array: Array, name: str, dtype: str, *, convert: tuple[str, ...] 
 def give_back(result: Any, like: Array) -> Any:
     """Wrap a result of the extension as the kind of array that `like` is; no copy."""
     if isinstance(like, torch.Tensor):
-        return torch.from_dlpack(result)
+        return torch.utils.dlpack.from_dlpack(result)
     return np.from_dlpack(result)
 
 
 def threads() -> int:
-    """How many threads the compiled CPU operations use (`OMP_NUM_THREADS`, else the cores of this process)."""
+    """How many threads the compiled CPU operations use (`OMP_NUM_THREADS`, else all cores it may use)."""
     return int(load().threads())
 
 

@@ -56,7 +56,7 @@ def banded_attention(
 def banded_attention_backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, left: int, right: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value; the weights are computed again (Dao et al., FlashAttention, 2022, eq. 4)."""
+    """Gradients of query, key and value; weights are computed again (FlashAttention, Dao et al. 2022)."""
     rows, keys = query.shape[2], key.shape[2]
     grad_query, grad_key, grad_value = (
         torch.zeros_like(array, memory_format=torch.contiguous_format) for array in (query, key, value)

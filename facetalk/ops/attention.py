@@ -1,4 +1,4 @@
-"""Attention through a window along the sequence: compiled on the CPU, banded torch elsewhere, with gradients."""
+"""Attention through a window along the sequence: compiled on the CPU, banded torch elsewhere."""
 
 import math
 from typing import Any
@@ -22,9 +22,10 @@ def masked_cross_attention(
 ) -> Any:
     """Softmax attention in which query i sees key j only when i - left <= j <= i + right.
 
-    At window (0, 0), the alignment mask of FaceTalk's denoiser, each query sees one key, the softmax is 1 and row i is
-    value row i: neither queries nor keys are read. Elsewhere the softmax runs online over tiles of keys, so that no
-    (N, M) matrix is made. Queries that see no key give 0. Differentiable in query, key and value, once.
+    At window (0, 0), the alignment mask of FaceTalk's denoiser, each query sees one key, the softmax is 1 and
+    row i is value row i: neither queries nor keys are read. Elsewhere the softmax runs online over tiles of
+    keys, so that no (N, M) matrix is made. Queries that see no key give 0. Differentiable in query, key and
+    value, once.
 
     Args:
         query: (B, H, N, D) float32.
@@ -34,8 +35,9 @@ def masked_cross_attention(
         scale: factor on the scores; None means 1 / sqrt(D).
 
     Returns:
-        (B, H, N, E) float32; a torch tensor if the arguments are, else a NumPy array. On the CPU the compiled kernel
-        runs; tensors on other devices, and float64, take a banded torch implementation of the same mathematics.
+        (B, H, N, E) float32; a torch tensor if the arguments are, else a NumPy array. On the CPU the compiled
+        kernel runs; tensors on other devices, and float64, take a banded torch version of the same
+        mathematics.
 
     Raises:
         TypeError: for arguments that are not arrays of one kind, dtype and device.

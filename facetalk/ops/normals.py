@@ -10,18 +10,19 @@ from facetalk.ops._extension import load
 
 
 def vertex_normals(vertices: Array, faces: Array) -> Any:
-    """Unit normals at the vertices: the sum of the cross products of a vertex's faces, so weighted by their area.
+    """Unit normals at the vertices: the sum of the cross products of a vertex's faces, so weighted by their
+    area.
 
-    They point to the side from which faces run counter-clockwise. The sum runs over the faces in their order: the
-    result does not depend on the number of threads.
+    They point to the side from which faces run counter-clockwise. The sum runs over the faces in their order:
+    the result does not depend on the number of threads.
 
     Args:
         vertices: (V, 3) or (T, V, 3) float32 (float64 is converted).
         faces: (F, 3) int32 (int64 is converted), the same for all frames.
 
     Returns:
-        Array of the shape of `vertices`, float32, of the kind of `vertices`. Vertices without a face, or whose faces
-        have no area or cancel, get (0, 0, 0). Not differentiable.
+        Array of the shape of `vertices`, float32, of the kind of `vertices`. Vertices without a face, or
+        whose faces have no area or cancel, get (0, 0, 0). Not differentiable.
 
     Raises:
         TypeError: for arguments that are not arrays of these dtypes on the CPU.

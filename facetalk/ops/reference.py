@@ -1,4 +1,5 @@
-"""Each compiled operation again, in slow and obvious torch or NumPy: the standard that every backend is tested against.
+"""Each compiled operation again, in slow and obvious torch or NumPy: the standard that every backend is
+tested against.
 
 The field's twin is long and lives in `facetalk.ops.reference_field`; its names are here too.
 """
@@ -25,7 +26,7 @@ def masked_cross_attention(
     window: tuple[int | None, int | None] = (0, 0),
     scale: float | None = None,
 ) -> Tensor:
-    """Attention with the whole (N, M) mask written out; arguments as in `facetalk.ops.masked_cross_attention`."""
+    """Attention with the whole (N, M) mask written out; arguments as in `ops.masked_cross_attention`."""
     left, right = window
     rows, keys, depth = query.shape[2], key.shape[2], query.shape[3]
     i = torch.arange(rows, device=query.device)[:, None]
@@ -43,7 +44,7 @@ def masked_cross_attention(
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Area-weighted vertex normals, face by face; arguments as in `facetalk.ops.vertex_normals`, float64 result."""
+    """Area-weighted vertex normals, face by face; arguments as in `ops.vertex_normals`, result float64."""
     points = vertices.double()
     total = torch.zeros_like(points)
     for face in faces.long():
@@ -55,16 +56,16 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     return torch.where(length > 0, total / length, 0.0)
 
 
-Edge = tuple[tuple[int, int, int], int]
+Edge = tuple[tuple[int, ...], int]
 """A grid edge: the sample where it starts, and the axis (0, 1, 2) along which it runs."""
 
 
 def surface_loops(volume: np.ndarray, level: float = 0.0) -> tuple[dict[Edge, np.ndarray], list[list[Edge]]]:
-    """Marching cubes without triangles: the cut edges and, cell by cell, the closed loops that the surface makes.
+    """Marching cubes without triangles: the cut edges and, cell by cell, the closed loops of the surface.
 
-    A loop turns counter-clockwise seen from outside. Faces with alternating corner signs are cut by the asymptotic
-    decider (Nielson and Hamann, IEEE Visualization 1991): the two inside corners are connected when the saddle of the
-    face's bilinear interpolant is inside.
+    A loop turns counter-clockwise seen from outside. Faces with alternating corner signs are cut by the
+    asymptotic decider (Nielson and Hamann, IEEE Visualization 1991): the two inside corners are connected when
+    the saddle of the face's bilinear interpolant is inside.
 
     Args:
         volume: (nx, ny, nz) samples; inside is below the level.
@@ -109,7 +110,8 @@ def _cut_face(
         ring.append(tuple(corner))
     if side == 0:
         ring.reverse()  # counter-clockwise seen from outside the cell
-    entries, exits = [], []
+    entries: list[tuple[int, Edge]] = []
+    exits: list[tuple[int, Edge]] = []
     for at in range(4):
         here, there = ring[at], ring[(at + 1) % 4]
         if inside[here] == inside[there]:
@@ -120,9 +122,8 @@ def _cut_face(
     if len(entries) == 2:
         a, b, c, d = (values[corner] for corner in ring)
         saddle = (a * c - b * d) / (a + c - b - d)
-        step = (
-            -1 if saddle < 0 else 1
-        )  # connected: each segment goes round the outside corner before the entry
+        # Connected: each segment goes round the outside corner before the entry.
+        step = -1 if saddle < 0 else 1
     else:
         step = 1
     segments = {}

@@ -10,7 +10,7 @@ def edges(faces: np.ndarray, count: int) -> np.ndarray:
 
 
 def assert_closed_manifold(vertices: np.ndarray, faces: np.ndarray) -> None:
-    """Every edge between exactly two faces that run along it in opposite ways; one fan of faces at every vertex."""
+    """Every edge between two faces that run along it in opposite ways; one fan of faces at every vertex."""
     n = len(vertices)
     assert vertices.dtype == np.float32 and faces.dtype == np.int32
     assert np.isfinite(vertices).all()
@@ -28,7 +28,8 @@ def assert_closed_manifold(vertices: np.ndarray, faces: np.ndarray) -> None:
 def fans(faces: np.ndarray, count: int) -> int:
     """How many cycles of faces there are around vertices; `count` when each vertex has one."""
     f = faces.astype(np.int64)
-    # Corner (face, i) leads to the corner of the next face around the same vertex, across edge (vertex, previous).
+    # Corner (face, i) leads to the corner of the next face around the same vertex, across edge (vertex,
+    # previous).
     start = np.concatenate([f[:, i] * count + f[:, (i + 1) % 3] for i in range(3)])
     back = np.concatenate([f[:, i] * count + f[:, (i + 2) % 3] for i in range(3)])
     order = np.argsort(start)

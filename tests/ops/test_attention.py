@@ -46,7 +46,7 @@ def inputs(rows, keys, depth, width, *, batch=2, heads=2, seed=0, dtype=torch.fl
 
 
 def assert_close_to_reference(got, query, key, value, window, scale=None):
-    """Error against float64 at most three times that of plain torch in float32 (the criterion of FlashAttention)."""
+    """Error against float64 at most three times that of plain float32 torch (FlashAttention's criterion)."""
     exact = reference.masked_cross_attention(
         query.double(), key.double(), value.double(), window=window, scale=scale
     )

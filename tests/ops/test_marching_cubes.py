@@ -135,7 +135,8 @@ def test_same_surface_as_scikit_image(shape, seed):
     ours = volume_and_area(vertices, faces)
     other = volume_and_area(theirs, their_faces[:, ::-1])
     np.testing.assert_allclose(ours, np.abs(other), rtol=5e-3)
-    # In cells that can be cut in one way only, points of the faces lie on the other surface too, both ways round.
+    # In cells that can be cut in one way only, points of the faces lie on the other surface too, both ways
+    # round.
     single = single_way_cells(volume)
     for (v, f), (w, g) in itertools.permutations([(vertices, faces), (theirs, their_faces)], 2):
         centres = v[f].mean(axis=1)
@@ -298,9 +299,9 @@ def with_sample(value, at=(1, 2, 69)):
         ((with_sample(np.nan),), ValueError, r"volume.*1 that is NaN or infinite.*\(1, 2, 69\)"),
         ((with_sample(np.inf, (2, 3, 5)),), ValueError, r"\(2, 3, 5\)"),
         ((with_sample(-np.inf, (0, 0, slice(60, 70))),), ValueError, r"10 that are.*\(0, 0, 60\)"),
-        ((np.ones((1, 4, 4), np.float32),), ValueError, "at least 2 samples"),
+        ((np.ones((1, 4, 4), np.float32),), ValueError, "2 samples each"),
         ((np.ones((4, 4), np.float32),), ValueError, r"\(nx, ny, nz\).*\(4, 4\)"),
-        ((np.ones((0, 4, 4), np.float32),), ValueError, "at least 2 samples"),
+        ((np.ones((0, 4, 4), np.float32),), ValueError, "2 samples each"),
         ((np.ones((4, 4, 4), np.int32),), TypeError, "float32.*int32"),
         (([[[0.0]]],), TypeError, "volume.*list"),
         ((torch.ones(4, 4, 4, device="meta"),), TypeError, "CPU.*meta"),
