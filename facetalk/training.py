@@ -134,7 +134,12 @@ def train_loop(
     def flush(index: int) -> dict[str, float]:
         means = {key: float(value) / max(counted, 1) for key, value in sums.items()}
         if accelerator.is_main_process:
-            line = {"step": index, "seconds": round(elapsed(), 1), "lr": optimizer.param_groups[0]["lr"], **means}
+            line = {
+                "step": index,
+                "seconds": round(elapsed(), 1),
+                "lr": optimizer.param_groups[0]["lr"],
+                **means,
+            }
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
         if not all(math.isfinite(value) for value in means.values()):
@@ -142,8 +147,14 @@ def train_loop(
         return means
 
     index = start
-    bar = tqdm(total=steps, initial=start, desc=name, unit="step", disable=not accelerator.is_main_process,
-               mininterval=2.0)
+    bar = tqdm(
+        total=steps,
+        initial=start,
+        desc=name,
+        unit="step",
+        disable=not accelerator.is_main_process,
+        mininterval=2.0,
+    )
     try:
         while index < steps and elapsed() < limit:
             rate = factor(max(index / steps, elapsed() / limit)) * min(1.0, (index + 1) / max(warmup, 1))

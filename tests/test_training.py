@@ -22,8 +22,8 @@ def _run(out, steps, *, stop_after=None, **options):
         return {"loss": (model(x)[:, 0] - x @ torch.tensor([1.0, -2.0])).square().mean()}
 
     result = train_loop(
-        name="line", out=out, modules={"line": model}, optimizer=torch.optim.Adam(model.parameters(), lr=0.05),
-        step=step, steps=steps, log_every=10, **options,
+        name="line", out=out, modules={"line": model}, optimizer=torch.optim.Adam(model.parameters(),
+        lr=0.05), step=step, steps=steps, log_every=10, **options,
     )  # fmt: skip
     return model, result
 

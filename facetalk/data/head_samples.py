@@ -22,7 +22,8 @@ __all__ = ["DistancePool", "SurfaceSampler", "random_identities", "speech_expres
 
 Array = NDArray[np.float32]
 
-# Weights that speech uses, with the largest value drawn; all others are drawn rarely (see ``speech_expressions``).
+# Weights that speech uses, with the largest value drawn; all others are drawn rarely (see
+# ``speech_expressions``).
 _SPEECH = {
     "jawOpen": 0.6, "mouthFunnel": 0.8, "mouthPucker": 0.9, "mouthPress": 0.6, "mouthRollLower": 0.6,
     "mouthRollUpper": 0.5, "mouthUpperUp": 0.5, "mouthLowerDown": 0.6, "mouthStretch": 0.5, "mouthSmile": 0.6,
@@ -31,17 +32,21 @@ _SPEECH = {
 
 
 def random_identities(head: MorphableHead, count: int, seed: int, *, scale: float = 0.8) -> Array:
-    """(count, I) identity coefficients: standard normal, clipped at 2, scaled (long necks and squints are rare)."""
+    """(count, I) identity coefficients: standard normal, clipped at 2, scaled (long necks and squints are
+    rare)."""
     rng = np.random.default_rng(seed)
     drawn = np.clip(rng.standard_normal((count, head.identity_dim)), -2.0, 2.0)
     return (scale * drawn).astype(np.float32)
 
 
 def speech_expressions(head: MorphableHead, count: int, rng: np.random.Generator) -> Array:
-    """(count, E) expression weights as speech has them: few shapes at a time, closed lips, blinks, some of all."""
+    """(count, E) expression weights as speech has them: few shapes at a time, closed lips, blinks, some of
+    all."""
     names = head.expression_names
     out = np.zeros((count, head.expression_dim), np.float32)
-    column = {name: [i for i, n in enumerate(names) if n in (name, name + "_L", name + "_R")] for name in _SPEECH}
+    column = {
+        name: [i for i, n in enumerate(names) if n in (name, name + "_L", name + "_R")] for name in _SPEECH
+    }
     for row in out:
         for name in rng.permutation(list(_SPEECH))[: rng.integers(0, 4)]:
             if column[name]:
@@ -55,7 +60,7 @@ def speech_expressions(head: MorphableHead, count: int, rng: np.random.Generator
             row[[i for i, n in enumerate(names) if n.startswith("eyeBlink")]] = amount
         if rng.random() < 0.5:  # brows, gaze, nose, cheeks
             chosen = rng.choice(len(names), 3)
-            keep = [i for i in chosen if names[i] != "mouthClose"]
+            keep = [i for i in chosen if names[i] not in ("mouthClose", "jawOpen")]
             row[keep] = 0.6 * rng.random(len(keep))
     return out
 
@@ -165,13 +170,16 @@ class DistancePool:
     def make(
         cls, head: MorphableHead, *, mean_points: int, identities: int, points: int, seed: int
     ) -> DistancePool:
-        """Draw identities and measure distances: ``mean_points`` at the mean head, ``points`` at each other."""
+        """Draw identities and measure distances: ``mean_points`` at the mean head, ``points`` at each
+        other."""
         coefficients = np.concatenate(
             [np.zeros((1, head.identity_dim), np.float32), random_identities(head, identities, seed)]
         )
         sampler = SurfaceSampler(head)
         pool = cls(coefficients, [], [])
-        for index, identity in enumerate(tqdm(coefficients, desc="signed distances", unit="head", disable=None)):
+        for index, identity in enumerate(
+            tqdm(coefficients, desc="signed distances", unit="head", disable=None)
+        ):
             rng = np.random.default_rng((seed, index))
             x, d = sample_distances(head, sampler, identity, mean_points if index == 0 else points, rng)
             pool.points.append(x)
@@ -213,7 +221,9 @@ def sample_distances(
     blocks = [surface + sigma[:, None] * rng.standard_normal(surface.shape) / np.sqrt(1.5)]
     cut = int(0.05 * count)
     disc = np.stack([rng.uniform(-0.4, 0.4, cut), np.zeros(cut), rng.uniform(-0.65, 0.25, cut)], axis=1)
-    disc[:, 1] = head.neck_point[1] - (disc - head.neck_point)[:, 2] * head.neck_normal[2] / head.neck_normal[1]
+    disc[:, 1] = (
+        head.neck_point[1] - (disc - head.neck_point)[:, 2] * head.neck_normal[2] / head.neck_normal[1]
+    )
     blocks.append(disc + 0.01 * rng.standard_normal((cut, 1)) * head.neck_normal)
     rest = count - len(surface) - cut
     low, high = shape[head.vertex_part == Part.SKIN].min(0) - 0.1, shape.max(0) + 0.1

@@ -5,7 +5,8 @@ a linear model: ``vertices = neutral + sum_i w_i identity_i + sum_j e_j expressi
 ``.npz`` without pickled objects. Everything here is in head space (see ``facetalk.units``); the file itself
 is in centimetres and carries the similarity transform.
 
-The solid head is the union of closed parts: the skin with mouth cavity and eye sockets as one sheet (capped at
+The solid head is the union of closed parts: the skin with mouth cavity and eye sockets as one sheet (capped
+    at
 the bust), the eyeballs, the teeth, gums with tongue, and fillers behind the eyeballs, cut at the neck plane.
 Signs come from winding numbers of each part (Barill et al., "Fast Winding Numbers for Soups and Clouds",
 SIGGRAPH 2018), so hidden interior surfaces and small self-intersections do no harm.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,8 @@ __all__ = ["PART_NAMES", "MorphableHead", "Part", "Solid"]
 
 Array = NDArray[np.float32]
 PART_NAMES = ("skin", "eyeballs", "upper_teeth", "lower_teeth")
-"""Parts that move on their own: skin with the mouth cavity; eyeballs; upper teeth and gum; lower teeth, gum, tongue."""
+"""Parts that move on their own: skin with the mouth cavity; eyeballs; upper teeth and gum; lower teeth, gum,
+tongue."""
 
 
 class Part:
@@ -41,8 +44,8 @@ _SHEET = ("face", "head_and_neck", "mouth_socket", "eye_socket_left", "eye_socke
 _REQUIRED = (
     "neutral", "identity_deltas", "expression_deltas", "expression_names", "faces", "geometry_names",
     "geometry_vertex_range", "geometry_face_range", "eyeball_part_names", "eyeball_part_vertex_range",
-    "eyeball_part_face_range", "tooth_vertex_range", "landmarks68", "skin_mirror_vertex_ids", "face_visibility",
-    "neck_cut_point", "neck_cut_normal", "nphm_scale", "nphm_rotation", "nphm_translation",
+    "eyeball_part_face_range", "tooth_vertex_range", "landmarks68", "skin_mirror_vertex_ids",
+    "face_visibility", "neck_cut_point", "neck_cut_normal", "nphm_scale", "nphm_rotation", "nphm_translation",
     "anchor_vertex_ids_39", "nphm_canonical_jaw_open",
 )  # fmt: skip
 
@@ -75,7 +78,7 @@ class MorphableHead:
         canonical_jaw: weight of ``jawOpen`` in the canonical shape.
     """
 
-    def __init__(self, data: dict[str, NDArray]) -> None:
+    def __init__(self, data: dict[str, NDArray[Any]]) -> None:
         scale, rotation = float(data["nphm_scale"]), data["nphm_rotation"].astype(np.float32)
         self._turn = (scale * rotation.T).astype(np.float32)
         self._shift = data["nphm_translation"].astype(np.float32)
@@ -93,12 +96,18 @@ class MorphableHead:
         self.neck_point: Array = data["neck_cut_point"].astype(np.float32) @ self._turn + self._shift
         normal = data["neck_cut_normal"].astype(np.float32) @ rotation.T
         self.neck_normal: Array = normal / np.linalg.norm(normal)
-        self._vertex_range = dict(zip(map(str, data["geometry_names"]), data["geometry_vertex_range"], strict=True))
-        self._face_range = dict(zip(map(str, data["geometry_names"]), data["geometry_face_range"], strict=True))
+        self._vertex_range = dict(
+            zip(map(str, data["geometry_names"]), data["geometry_vertex_range"], strict=True)
+        )
+        self._face_range = dict(
+            zip(map(str, data["geometry_names"]), data["geometry_face_range"], strict=True)
+        )
         self._eye_vertices = dict(
             zip(map(str, data["eyeball_part_names"]), data["eyeball_part_vertex_range"], strict=True)
         )
-        self._eye_faces = dict(zip(map(str, data["eyeball_part_names"]), data["eyeball_part_face_range"], strict=True))
+        self._eye_faces = dict(
+            zip(map(str, data["eyeball_part_names"]), data["eyeball_part_face_range"], strict=True)
+        )
         self.vertex_part = self._vertex_parts()
         self.face_part = self._face_parts()
 
@@ -158,7 +167,11 @@ class MorphableHead:
         """(E,) expression weights by name; a name without its ``_L``/``_R`` sets both sides."""
         out = np.zeros(self.expression_dim, np.float32)
         for name, value in values.items():
-            found = [i for i, known in enumerate(self.expression_names) if known in (name, name + "_L", name + "_R")]
+            found = [
+                i
+                for i, known in enumerate(self.expression_names)
+                if known in (name, name + "_L", name + "_R")
+            ]
             if not found:
                 raise InputError(f"unknown expression {name!r}")
             out[found] = value
@@ -184,7 +197,9 @@ class MorphableHead:
         # Teeth are rigid; the one mesh of gums, palate and tongue is split where it starts to follow the jaw.
         for name in ("teeth", "gums_and_tongue"):
             span = self.part_vertices(name)
-            part[span] = np.where(jaw[span] > 0.25 * jaw[self.part_vertices("teeth")].max(), Part.LOWER, Part.UPPER)
+            part[span] = np.where(
+                jaw[span] > 0.25 * jaw[self.part_vertices("teeth")].max(), Part.LOWER, Part.UPPER
+            )
         return part
 
     def _face_parts(self) -> NDArray[np.uint8]:
@@ -202,7 +217,8 @@ class MorphableHead:
         return tuple(solids)
 
     def eyeballs(self, vertices: Array) -> tuple[Array, Array]:
-        """Centres (2, 3) and radii (2,) of the eyeballs, left first: spheres through the back of the sclera."""
+        """Centres (2, 3) and radii (2,) of the eyeballs, left first: spheres through the back of the
+        sclera."""
         centres, radii = [], []
         for name in ("sclera_left", "sclera_right"):
             x = vertices[self.part_vertices(name)].astype(np.float64)
@@ -215,11 +231,11 @@ class MorphableHead:
 
     # Signed distance ------------------------------------------------------------------------------------
 
-    def signed_distance(self, points: NDArray, vertices: Array, *, cut: bool = True) -> Array:
+    def signed_distance(self, points: NDArray[Any], vertices: Array, *, cut: bool = True) -> Array:
         """Signed distance (N,) from points (N, 3) to the solid head with the given vertices, negative inside.
 
-        Outside it is exact; inside it is the distance to the nearest surface of any part that contains the
-        point, which is at most the true depth. ``cut`` removes everything below the neck plane.
+        Outside it is exact; inside it is the largest depth in any one part, which is at most the true depth.
+        ``cut`` removes everything below the neck plane.
         """
         igl = _igl()
         points = np.ascontiguousarray(points, np.float64)
@@ -230,7 +246,7 @@ class MorphableHead:
             below, above = used.min(0), used.max(0)
             gap = np.maximum(np.maximum(below - points, points - above), 0.0)
             # A part cannot lower the minimum where even its box is farther away.
-            near = np.flatnonzero(np.linalg.norm(gap, axis=1) < result)
+            near = np.flatnonzero(np.linalg.norm(gap, axis=1) <= np.maximum(result, 0.0))
             if len(near):
                 faces = np.ascontiguousarray(solid.faces)
                 value = igl.signed_distance(

@@ -38,7 +38,9 @@ def build_canonical(
     from facetalk.nphm.head import CLASS_PART, EYES, SKIN
 
     low, high = (np.array(corner, np.float32) for corner in head.config["bounds"])
-    vertices, faces = mesher.extract_band(lambda x: head.distance(x, identity), (low, high), cell=cell, levels=3)
+    vertices, faces = mesher.extract_band(
+        lambda x: head.distance(x, identity), (low, high), cell=cell, levels=3
+    )
     vertices, faces = mesher.drop_small_pieces(vertices, faces)
     landmarks = head.landmarks(identity)
     # Zone borders stay as fine as they were, so a second pass with other borders thins out the first ones.
@@ -50,7 +52,8 @@ def build_canonical(
         vertices = head.project(mesher.relax(vertices, faces), identity)
     vertices, faces = _cut_neck(head, vertices, faces)
 
-    # The eyeballs are replaced by whole ones: the skin is cut along the lid margins and tucked in behind them.
+    # The eyeballs are replaced by whole ones: the skin is cut along the lid margins and tucked in behind
+    # them.
     centres, radii = head.eyeballs(identity)
     eye_logit = _eye_level(head, vertices, identity)
     eye_logit[np.linalg.norm(vertices[:, None] - centres, axis=2).min(1) > 1.5 * radii.max()] = -1.0
@@ -100,7 +103,9 @@ def _zones(vertices: Array, landmarks: Array, reach: float) -> NDArray[np.int64]
     for ids, radius in ((slice(48, 68), 0.035), (slice(36, 48), 0.026), (slice(17, 27), 0.03)):
         for point in landmarks[ids]:
             detail = np.minimum(detail, np.linalg.norm(vertices - point, axis=1) / (radius * reach))
-    front = (np.linalg.norm(vertices - landmarks[27:68].mean(0), axis=1) < 0.3 * reach) & (vertices[:, 2] > -0.02)
+    front = (np.linalg.norm(vertices - landmarks[27:68].mean(0), axis=1) < 0.3 * reach) & (
+        vertices[:, 2] > -0.02
+    )
     # Ears: 4 cm behind the upper ends of the jaw line and 2 cm lower.
     for point in landmarks[[0, 16]] + np.array([0.0, -0.088, -0.166], np.float32):
         front |= np.linalg.norm((vertices - point) * np.array([0.6, 1, 1], np.float32), axis=1) < 0.15 * reach
@@ -109,14 +114,19 @@ def _zones(vertices: Array, landmarks: Array, reach: float) -> NDArray[np.int64]
 
 @torch.inference_mode()
 def _classes(head: HeadModel, vertices: Array, identity: Array) -> NDArray[np.uint8]:
-    """Surface class of canonical vertices; template coordinates need the part, so it is found in two rounds."""
+    """Surface class of canonical vertices; template coordinates need the part, so it is found in two
+    rounds."""
     from facetalk.nphm.head import CLASS_PART
 
     part = np.zeros(len(vertices), np.uint8)
     classes = np.zeros(len(vertices), np.uint8)
     for _ in range(2):
         template = torch.from_numpy(head.template_points(vertices, identity, part))
-        classes = torch.cat([head.parts(block).argmax(-1) for block in template.split(16384)]).numpy().astype(np.uint8)
+        classes = (
+            torch.cat([head.parts(block).argmax(-1) for block in template.split(16384)])
+            .numpy()
+            .astype(np.uint8)
+        )
         part = CLASS_PART[classes]
     return classes
 

@@ -1,8 +1,8 @@
 """The canonical mesh of a head: from the neural distance to a mesh that can be posed.
 
 Marching cubes on a grid that is refined only around the surface, small floating pieces dropped, simplified in
-zones (lips and lids keep their triangles), moved onto the zero set by Newton steps, cut where parts meet, so that
-no triangle ties a lid to an eyeball, and completed by eyeballs that are round behind the lids too.
+zones (lips and lids keep their triangles), moved onto the zero set by Newton steps, cut where parts meet, so
+that no triangle ties a lid to an eyeball, and completed by eyeballs that are round behind the lids too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from scipy.sparse.csgraph import connected_components
 
 from facetalk import ops
 
-__all__ = ["CanonicalMesh", "boundary_edges", "cut_level", "drop_small_pieces", "extract_band", "relax", "simplify_zones", "split_parts"]
+__all__ = [
+    "CanonicalMesh",
+    "boundary_edges",
+    "cut_level",
+    "drop_small_pieces",
+    "extract_band",
+    "relax",
+    "simplify_zones",
+    "split_parts",
+]
 
 Array = NDArray[np.float32]
 Faces = NDArray[np.int32]
@@ -48,7 +57,8 @@ def extract_band(
     """Marching cubes at cell size ``cell``, evaluating only near the surface.
 
     A coarse grid of ``cell * 2**levels`` is refined ``levels`` times; new samples are taken where the
-    interpolated distance is below 2.5 cells. That is exact for a distance field; the network's is close to one.
+    interpolated distance is below 2.5 cells. That is exact for a distance field; the network's is close to
+    one.
 
     Args:
         distance: (N, 3) float32 points to (N,) signed distances.
@@ -70,7 +80,9 @@ def extract_band(
         index = np.argwhere(np.abs(volume) < 2.5 * step)
         volume[tuple(index.T)] = distance((low + index * np.float32(step)).astype(np.float32))
     top = low + step * (np.array(volume.shape, np.float32) - 1)
-    vertices, faces = ops.marching_cubes(np.ascontiguousarray(volume, np.float32), 0.0, bounds=(low, top))
+    vertices, faces = ops.marching_cubes(
+        np.ascontiguousarray(volume, np.float32), 0.0, bounds=(low.tolist(), top.tolist())
+    )
     return np.asarray(vertices, np.float32), np.asarray(faces, np.int32)
 
 
@@ -88,11 +100,12 @@ def _double(volume: Array) -> Array:
 def compact(vertices: Array, faces: Faces) -> tuple[Array, Faces, NDArray[np.int64]]:
     """Leave out vertices that no face uses; the third result are the old numbers of the kept ones."""
     used, inverse = np.unique(faces, return_inverse=True)
-    return vertices[used], inverse.reshape(-1, 3).astype(np.int32), used
+    return vertices[used], inverse.reshape(-1, 3).astype(np.int32), used.astype(np.int64)
 
 
 def drop_small_pieces(vertices: Array, faces: Faces, *, share: float = 0.004) -> tuple[Array, Faces]:
-    """Keep connected pieces with at least ``share`` of all faces that enclose volume (voids inside are turned)."""
+    """Keep connected pieces with at least ``share`` of all faces that enclose volume (voids inside are
+    turned)."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
     graph = coo_matrix((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(len(vertices),) * 2)
     count, label = connected_components(graph, directed=False)
@@ -120,8 +133,8 @@ def simplify_zones(
     import pyfqmr  # only heads other than the default need it
 
     of_face = zone[faces].min(1)
-    points: list[NDArray] = []
-    corners: list[NDArray] = []
+    points: list[Array] = []
+    corners: list[NDArray[np.int64]] = []
     offset = 0
     for index, target in enumerate(targets):
         part, local, _ = compact(vertices, faces[of_face == index])
@@ -131,7 +144,9 @@ def simplify_zones(
             simplifier = pyfqmr.Simplify()
             simplifier.setMesh(part.astype(np.float64), local)
             # Borders stay, so that the zones still fit together.
-            simplifier.simplify_mesh(target_count=target, aggressiveness=5, preserve_border=True, verbose=False)
+            simplifier.simplify_mesh(
+                target_count=target, aggressiveness=5, preserve_border=True, verbose=False
+            )
             part, local, _ = simplifier.getMesh()
         points.append(np.asarray(part, np.float32))
         corners.append(np.asarray(local, np.int64) + offset)
@@ -220,7 +235,8 @@ def boundary_edges(faces: Faces, chosen: NDArray[np.bool_]) -> NDArray[np.int32]
 def split_parts(
     vertices: Array, faces: Faces, part: NDArray[np.uint8], moving: NDArray[np.uint8]
 ) -> tuple[Array, Faces, NDArray[np.uint8], NDArray[np.int64]]:
-    """Cut the mesh where moving parts meet: corners of another part are doubled, so that nothing is torn or tied.
+    """Cut the mesh where moving parts meet: corners of another part are doubled, so that nothing is torn or
+    tied.
 
     A face goes to the moving part of most of its corners.
 

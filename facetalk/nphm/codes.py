@@ -26,7 +26,8 @@ from facetalk.nphm.networks import NPHM_VARIANCE, IdentityConfig, IdentityNetwor
 __all__ = ["HeadCodes", "anchor_vertices", "build_codes", "initialise"]
 
 Array = NDArray[np.float32]
-# Standard deviation of each entry of a code over identities; keeps codes near norm 1, as the official ones are.
+# Standard deviation of each entry of a code over identities; keeps codes near norm 1, as the official ones
+# are.
 _SPREAD = 0.3
 _OFFICIAL_PAIRS, _OFFICIAL_ANCHORS = 16, 39
 
@@ -62,14 +63,21 @@ def anchor_vertices(head: MorphableHead) -> tuple[list[NDArray[np.int64]], int]:
     upper = np.array([head.vertex_part[tooth[0]] == Part.UPPER for tooth in teeth])
 
     def tooth_row(is_upper: bool, low: float, high: float) -> NDArray[np.int64]:
-        chosen = [t for t, x, u in zip(teeth, middle, upper, strict=True) if u == is_upper and low <= x <= high]
+        chosen = [
+            t for t, x, u in zip(teeth, middle, upper, strict=True) if u == is_upper and low <= x <= high
+        ]
         return np.concatenate(chosen or [teeth[0 if is_upper else -1]])
 
     width = float(np.abs(middle).max())
     front, side = 0.45 * width, width + 1.0
-    eye = {name: np.arange(*head.part_vertices(name).indices(len(shape))) for name in ("sclera_right", "sclera_left")}
+    eye = {
+        name: np.arange(*head.part_vertices(name).indices(len(shape)))
+        for name in ("sclera_right", "sclera_left")
+    }
     skin = np.flatnonzero(head.vertex_part == Part.SKIN)
-    skin = skin[(shape[skin, 1] > -0.2) & (shape[skin] @ head.neck_normal > head.neck_point @ head.neck_normal)]
+    skin = skin[
+        (shape[skin, 1] > -0.2) & (shape[skin] @ head.neck_normal > head.neck_point @ head.neck_normal)
+    ]
     pairs = [
         (eye["sclera_right"], eye["sclera_left"]),
         (landmarks[[37, 38]], landmarks[[43, 44]]),  # upper lids
@@ -116,15 +124,21 @@ def build_codes(head: MorphableHead, *, global_dim: int, local_dim: int) -> Head
             continue
         distance = np.linalg.norm(shape[used] - mean[k], axis=1)
         near = used[distance < 0.16]
-        weight = root[near] * np.exp(-(np.linalg.norm(shape[near] - mean[k], axis=1) ** 2) / (2 * NPHM_VARIANCE))
+        weight = root[near] * np.exp(
+            -(np.linalg.norm(shape[near] - mean[k], axis=1) ** 2) / (2 * NPHM_VARIANCE)
+        )
         local = _local_field(basis[near], predicted[k] @ strongest.T, weight) @ remainder
         left, size, _ = np.linalg.svd(local, full_matrices=False)
         inverse = left[:, :local_dim].T / np.maximum(size[:local_dim, None], 1e-8)
         rows.append(_pad(inverse @ local, local_dim))
         if k < 2 * pairs:
-            partner = _local_field(flip * basis[mirror[near]], flip * (predicted[k + 1] @ strongest.T), weight)
+            partner = _local_field(
+                flip * basis[mirror[near]], flip * (predicted[k + 1] @ strongest.T), weight
+            )
             rows.append(_pad(inverse @ partner @ remainder, local_dim))
-    rows.append(np.zeros((local_dim, count), np.float32))  # the member without an anchor is never near the surface
+    rows.append(
+        np.zeros((local_dim, count), np.float32)
+    )  # the member without an anchor is never near the surface
     return HeadCodes(
         (_SPREAD * np.concatenate(rows)).astype(np.float32),
         mean.astype(np.float32),
@@ -161,11 +175,13 @@ def initialise(network: IdentityNetwork, codes: HeadCodes, *, coordinate_scale: 
     initialisation, with coordinates scaled up: a neighbourhood is 0.1 wide, and its details are wanted.
     """
     config: IdentityConfig = network.config
-    g, first, second, last = config.global_dim, network.mlp_pos[0], network.mlp_pos[2], network.mlp_pos[4]
+    g, (first, _, second, _, last) = config.global_dim, network.mlp_pos
     if config.anchor_hidden < 2 * g:
-        raise ValueError(f"anchor_hidden must be at least {2 * g} (twice global_dim), got {config.anchor_hidden}")
+        raise ValueError(
+            f"anchor_hidden must be at least {2 * g} (twice global_dim), got {config.anchor_hidden}"
+        )
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear) and isinstance(last, nn.Linear)
     for layer in (first, second, last):
-        assert isinstance(layer, nn.Linear)
         layer.weight.zero_()
         layer.bias.zero_()
     eye = torch.eye(g)

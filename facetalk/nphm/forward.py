@@ -1,17 +1,20 @@
 """Forward deformation of the built-in head: a blendshape rig that lives on the canonical surface.
 
-Three small networks share one idea, a *template coordinate*: where a canonical point of any identity would lie
+Three small networks share one idea, a *template coordinate*: where a canonical point of any identity would
+    lie
 on the mean head.
 
 * :class:`TemplateMap` takes canonical points of an identity there. Anchors do the first part (a blend of
-  their displacements, with the weights of the identity network); a network conditioned on the identity code does
-  the rest, and does exactly nothing at the zero code.
-* :class:`BlendshapeField` gives the displacement of a template point for every expression weight. Posing is then
-  linear in the expression code: ``posed = x + sum_j e_j basis_j(T(x))``, which is what game engines call a rig.
+  their displacements, with the weights of the identity network); a network conditioned on the identity code
+  does the rest, and does exactly nothing at the zero code.
+* :class:`BlendshapeField` gives the displacement of a template point for every expression weight. Posing is
+then
+  linear in the expression code: ``posed = x + sum_j e_j basis_j(T(x))``, which game engines call a rig.
 * :class:`PartField` tells which part a template point belongs to.
 
 The part is an input of the field, so lids slide over eyeballs and lips over teeth without tearing either.
-Frequency encoding of points: Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low
+Frequency encoding of points: Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in
+    Low
 Dimensional Domains", NeurIPS 2020.
 """
 
@@ -83,7 +86,9 @@ class TemplateMap(nn.Module):
         self.net = _mlp(inputs, config.template_hidden, 3, 3)
         self.parts = config.parts
 
-    def forward(self, points: Tensor, part: Tensor, code: Tensor, anchors: Tensor, mean_anchors: Tensor) -> Tensor:
+    def forward(
+        self, points: Tensor, part: Tensor, code: Tensor, anchors: Tensor, mean_anchors: Tensor
+    ) -> Tensor:
         """Template coordinates (B, N, 3).
 
         Args:
@@ -96,7 +101,10 @@ class TemplateMap(nn.Module):
         near = torch.cdist(points, anchors).square() / -NPHM_VARIANCE
         shift = torch.softmax(near, dim=-1) @ (anchors - mean_anchors)
         start = points - shift
-        features = [encode_frequencies(start, self.OCTAVES), nn.functional.one_hot(part, self.parts).to(points)]
+        features = [
+            encode_frequencies(start, self.OCTAVES),
+            nn.functional.one_hot(part, self.parts).to(points),
+        ]
         compressed = self.compressor(code)[:, None].expand(-1, points.shape[1], -1)
         given = self.net(torch.cat([*features, compressed], dim=-1))
         neutral = self.net(torch.cat([*features, torch.zeros_like(compressed)], dim=-1))

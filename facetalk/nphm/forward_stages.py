@@ -26,16 +26,24 @@ from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["SURFACE_CLASSES", "surface_pool", "train_blendshapes", "train_parts", "train_template"]
 
-SURFACE_CLASSES = ("skin", "mouth_cavity", "eyeball", "upper_teeth", "upper_gum", "lower_teeth", "lower_gum_tongue")
+SURFACE_CLASSES = (
+    "skin",
+    "mouth_cavity",
+    "eyeball",
+    "upper_teeth",
+    "upper_gum",
+    "lower_teeth",
+    "lower_gum_tongue",
+)
 CLASS_PART = (Part.SKIN, Part.SKIN, Part.EYES, Part.UPPER, Part.UPPER, Part.LOWER, Part.LOWER)
 
 # Network vertices lie a fraction of a millimetre off the true surface; training points do the same.
 _JITTER = 0.3 / HEAD_UNIT_MM
 # A weight's error counts by how large and how visible its motion in speech is.
 _EMPHASIS = {
-    "jawOpen": 5.0, "mouthClose": 5.0, "eyeBlink_L": 3.0, "eyeBlink_R": 3.0, "mouthFunnel": 2.0, "mouthPucker": 2.0,
-    "mouthPress_L": 2.0, "mouthPress_R": 2.0, "mouthRollLower": 2.0, "mouthUpperUp_L": 2.0, "mouthUpperUp_R": 2.0,
-    "mouthLowerDown_L": 2.0, "mouthLowerDown_R": 2.0,
+    "jawOpen": 5.0, "mouthClose": 5.0, "eyeBlink_L": 3.0, "eyeBlink_R": 3.0, "mouthFunnel": 2.0,
+    "mouthPucker": 2.0, "mouthPress_L": 2.0, "mouthPress_R": 2.0, "mouthRollLower": 2.0,
+    "mouthUpperUp_L": 2.0, "mouthUpperUp_R": 2.0, "mouthLowerDown_L": 2.0, "mouthLowerDown_R": 2.0,
 }  # fmt: skip
 
 
@@ -97,8 +105,8 @@ def train_blendshapes(
         }  # fmt: skip
 
     return train_loop(
-        name="blendshapes", out=out, modules={"blendshapes": field}, optimizer=optimizer, step=step, warmup=100,
-        clip_norm=1.0, **budget.options(),
+        name="blendshapes", out=out, modules={"blendshapes": field}, optimizer=optimizer, step=step,
+        warmup=100, clip_norm=1.0, **budget.options(),
     )  # fmt: skip
 
 
@@ -133,7 +141,8 @@ def train_template(
         error = torch.linalg.vector_norm(got - torch.from_numpy(goal + jitter).to(device), dim=-1)
         near = (close > 0.6).float()
         return {
-            "loss": (error * (1.0 + 3.0 * close)).mean() * 100.0, "template_mm": error.detach().mean() * HEAD_UNIT_MM,
+            "loss": (error * (1.0 + 3.0 * close)).mean() * 100.0,
+            "template_mm": error.detach().mean() * HEAD_UNIT_MM,
             "lips_lids_mm": (error.detach() * near).sum() / near.sum().clamp_min(1.0) * HEAD_UNIT_MM,
         }  # fmt: skip
 
@@ -162,5 +171,11 @@ def train_parts(
         return {"loss": loss, "wrong": (logits.detach().argmax(-1) != target).float().mean()}
 
     return train_loop(
-        name="parts", out=out, modules={"parts": parts}, optimizer=optimizer, step=step, warmup=100, **budget.options()
+        name="parts",
+        out=out,
+        modules={"parts": parts},
+        optimizer=optimizer,
+        step=step,
+        warmup=100,
+        **budget.options(),
     )

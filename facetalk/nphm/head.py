@@ -1,6 +1,7 @@
 """The built-in head as one object: neural distance, both deformations, surface classes, colours.
 
-A head folder holds ``config.json``, the NPHM part (``identity``, ``deformation`` and ``anchors``), the forward part
+A head folder holds ``config.json``, the NPHM part (``identity``, ``deformation`` and ``anchors``), the
+forward part
 (``forward``, ``parts``), the linear part (``encoder``, ``landmarks``) and the canonical mesh of the default
 identity (``canonical``), all safetensors.
 """
@@ -32,14 +33,17 @@ __all__ = ["CLASS_PART", "PART_NAMES", "CanonicalMesh", "HeadModel"]
 
 Array = NDArray[np.float32]
 PART_NAMES = ("skin", "eyeballs", "upper_teeth", "lower_teeth")
-"""Moving parts, ``CanonicalMesh.part``: skin with mouth cavity; eyeballs; upper teeth and gum; lower ones and tongue."""
+"""Moving parts, ``CanonicalMesh.part``: skin with mouth cavity; eyeballs; upper teeth and gum; lower ones
+and tongue."""
 CLASS_PART = np.array([0, 0, 1, 2, 2, 3, 3], np.uint8)
-"""Moving part of each surface class (skin, mouth cavity, eyeball, teeth and gum above, teeth and gum below)."""
+"""Moving part of each surface class (skin, mouth cavity, eyeball, teeth and gum above, teeth and gum
+below)."""
 SKIN, EYES = 0, 1
 _FORMAT, _VERSION = "facetalk-head", 1
 _CHUNK = 16384
 
-# A gaze of one degree is a weight of 0.033 of eyeLook*, as in the package's table of gaze (data/visemes.json).
+# A gaze of one degree is a weight of 0.033 of eyeLook*, as in the package's table of gaze
+# (data/visemes.json).
 _RADIANS_PER_WEIGHT = float(np.deg2rad(1.0 / 0.033))
 
 
@@ -50,8 +54,10 @@ class HeadModel:
         config: what config.json says.
         identity: signed distance network; deformation: backward deformation network.
         template, blendshapes, parts: the forward deformation, see :mod:`facetalk.nphm.forward`.
-        linear: tensors ``encoder`` (L, I), ``landmarks_mean`` (68, 3), ``landmarks_basis`` (I, 68, 3), ``eyes_mean``
-            (2, 4) and ``eyes_basis`` (I, 2, 4) with centre and radius of the left and right eyeball, ``eye_axes`` (2, 3).
+        linear: tensors ``encoder`` (L, I), ``landmarks_mean`` (68, 3), ``landmarks_basis`` (I, 68, 3),
+            ``eyes_mean``
+            (2, 4) and ``eyes_basis`` (I, 2, 4) with centre and radius of the left and right
+            eyeball, ``eye_axes`` (2, 3).
     """
 
     part_names = PART_NAMES
@@ -66,6 +72,7 @@ class HeadModel:
         default_canonical: CanonicalMesh | None = None,
     ) -> None:
         self.config = config
+        self.sizes = forward[1].config
         self.identity, self.deformation = identity.eval(), deformation.eval()
         self.template, self.blendshapes, self.parts = (module.eval() for module in forward)
         self.linear = {name: value.float() for name, value in linear.items()}
@@ -90,10 +97,16 @@ class HeadModel:
             files = {name: load_file(folder / f"{name}.safetensors") for name in cls._FILES}
             cached = folder / "canonical.safetensors"
             mesh = load_file(cached) if cached.is_file() else None
-            identity = IdentityNetwork(IdentityConfig(**config["identity"]), files["anchors"]["anchors_mean"].float())
+            identity = IdentityNetwork(
+                IdentityConfig(**config["identity"]), files["anchors"]["anchors_mean"].float()
+            )
             deformation = DeformationNetwork(DeformationConfig(**config["deformation"]))
             sizes = ForwardConfig(**config["forward"])
-            modules = {"template": TemplateMap(sizes), "blendshapes": BlendshapeField(sizes), "parts": PartField(sizes)}
+            modules = {
+                "template": TemplateMap(sizes),
+                "blendshapes": BlendshapeField(sizes),
+                "parts": PartField(sizes),
+            }
             identity.load_state_dict(_float(files["identity"]))
             deformation.load_state_dict(_float(files["deformation"]))
             for name, module in modules.items():
@@ -107,7 +120,9 @@ class HeadModel:
             raise InputError(f"{error.filename} is missing; {folder} is not a whole head folder") from error
         except (SafetensorError, json.JSONDecodeError, RuntimeError, KeyError, TypeError, OSError) as error:
             reason = (str(error) or repr(error)).splitlines()[0]
-            raise InputError(f"the head in {folder} is damaged or does not fit ({reason}); fetch it again") from error
+            raise InputError(
+                f"the head in {folder} is damaged or does not fit ({reason}); fetch it again"
+            ) from error
         model._folder = folder
         return model
 
@@ -121,7 +136,7 @@ class HeadModel:
             config = {
                 **self.config, "format": _FORMAT, "version": _VERSION, "family": "nphm",
                 "identity": asdict(self.identity.config), "deformation": asdict(self.deformation.config),
-                "forward": asdict(self.blendshapes.config), "part_names": list(PART_NAMES),
+                "forward": asdict(self.sizes), "part_names": list(PART_NAMES),
             }  # fmt: skip
             (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
             forward = {f"template.{k}": v for k, v in self.template.state_dict().items()}
@@ -216,7 +231,9 @@ class HeadModel:
         """Signed distance (N,) of canonical points (N, 3)."""
         return np.asarray(self._bound(identity).query(np.ascontiguousarray(points, np.float32))[0])
 
-    def project(self, points: Array, identity: ArrayLike | None = None, *, steps: int = 3, limit: float = 0.004) -> Array:
+    def project(
+        self, points: Array, identity: ArrayLike | None = None, *, steps: int = 3, limit: float = 0.004
+    ) -> Array:
         """Move points onto the zero set by Newton steps along the gradient, at most ``limit`` in all."""
         field = self._bound(identity)
         start = x = np.ascontiguousarray(points, np.float32)
@@ -249,7 +266,10 @@ class HeadModel:
         if not bool(code.any()):
             return np.asarray(points, np.float32)
         anchors = self.identity.anchors(code)
-        x, index = torch.from_numpy(np.ascontiguousarray(points, np.float32)), torch.from_numpy(part.astype(np.int64))
+        x, index = (
+            torch.from_numpy(np.ascontiguousarray(points, np.float32)),
+            torch.from_numpy(part.astype(np.int64)),
+        )
         return self.template(x[None], index[None], code, anchors, self.identity.anchors_mean)[0].numpy()
 
     @torch.inference_mode()
@@ -269,7 +289,8 @@ class HeadModel:
         template = torch.from_numpy(self.template_points(points, identity, part))
         index = torch.from_numpy(np.asarray(part).astype(np.int64))
         basis = np.concatenate([
-            self.blendshapes(x, i).numpy() for x, i in zip(template.split(_CHUNK), index.split(_CHUNK), strict=True)
+            self.blendshapes(x, i).numpy() for x, i in zip(template.split(_CHUNK), index.split(_CHUNK),
+            strict=True)
         ]).transpose(1, 0, 2)  # fmt: skip
         eyes = np.asarray(part) == EYES
         basis[:, eyes] = self._gaze_basis(np.asarray(points, np.float32)[eyes], identity)
@@ -283,8 +304,10 @@ class HeadModel:
         out = np.zeros((self.expression_dim, len(points), 3), np.float32)
         # Turning axes: up is a negative turn about +x, towards the head's left a positive one about +y.
         axes = {
-            "eyeLookUp_L": (-1, 0, 0), "eyeLookDown_L": (1, 0, 0), "eyeLookOut_L": (0, 1, 0), "eyeLookIn_L": (0, -1, 0),
-            "eyeLookUp_R": (-1, 0, 0), "eyeLookDown_R": (1, 0, 0), "eyeLookOut_R": (0, -1, 0), "eyeLookIn_R": (0, 1, 0),
+            "eyeLookUp_L": (-1, 0, 0), "eyeLookDown_L": (1, 0, 0), "eyeLookOut_L": (0, 1, 0),
+            "eyeLookIn_L": (0, -1, 0),
+            "eyeLookUp_R": (-1, 0, 0), "eyeLookDown_R": (1, 0, 0), "eyeLookOut_R": (0, -1, 0),
+            "eyeLookIn_R": (0, 1, 0),
         }  # fmt: skip
         for index, name in enumerate(self.expression_names):
             if name in axes:
@@ -295,7 +318,8 @@ class HeadModel:
     # Canonical mesh -------------------------------------------------------------------------------------
 
     def canonical(self, identity: ArrayLike | None = None, *, cell: float = 0.003) -> CanonicalMesh:
-        """The mesh of an identity; the default's comes with the model, others are made (half a minute) and kept.
+        """The mesh of an identity; the default's comes with the model, others are made (half a minute) and
+        kept.
 
         Args:
             identity: (I,) code, None for the default identity.
@@ -314,4 +338,6 @@ class HeadModel:
 
 def _float(tensors: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     """Tensors whose names start with ``prefix``, without it, as float32."""
-    return {name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)
+    }

@@ -6,12 +6,14 @@ the 68 landmarks of the mean head; eyes by the angle from the optical axis. All 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["EYE_RINGS", "eyeball", "paint"]
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 SKIN = np.array([222, 174, 148], np.float32)
 BLUSH = np.array([216, 142, 122], np.float32)
@@ -35,7 +37,8 @@ _CAVITY, _EYE, _UPPER, _UPPER_GUM, _LOWER, _LOWER_GUM = range(1, 7)
 # Half angles in degrees of an eye 1.54 cm in radius: pupil 0.26 cm, iris 0.62 cm from the axis.
 PUPIL_DEG, IRIS_DEG = 8.6, 21.8
 EYE_RINGS = (
-    0.0, 4.0, 8.3, 8.9, 12.0, 15.5, 18.5, 20.8, 22.3, 24.5, 28, 33, 39, 46, 54, 63, 72, 82, 95, 110, 130, 155, 180,
+    0.0, 4.0, 8.3, 8.9, 12.0, 15.5, 18.5, 20.8, 22.3, 24.5, 28, 33, 39, 46, 54, 63, 72, 82, 95, 110, 130,
+    155, 180,
 )  # fmt: skip
 _SECTORS = 48
 
@@ -112,14 +115,14 @@ def eyeball(centre: Array, radius: float, axis: Array) -> tuple[Array, NDArray[n
     up = np.cross(axis, side)
     polar = np.concatenate([[0.0], np.repeat(rings, _SECTORS), [np.pi]])
     around = np.concatenate([[0.0], np.tile(turn, len(rings)), [0.0]])
-    # Cornea: a smaller sphere in front (7.8 mm in an eye of 12 mm; Gullstrand's eye), its apex 1.13 radii out.
+    # Cornea: a smaller sphere in front (7.8 mm in an eye of 12 mm; Gullstrand's eye), its apex 1.13 radii
+    # out.
     small, ahead = 0.55 * radius, 0.585 * radius
     bulge = ahead * np.cos(polar) + np.sqrt(np.maximum(small**2 - (ahead * np.sin(polar)) ** 2, 0.0))
     bulge = np.where(np.cos(polar) > 0, bulge, 0.0)
     reach = np.maximum(radius, bulge)
-    direction = (
-        np.cos(polar)[:, None] * axis
-        + np.sin(polar)[:, None] * (np.cos(around)[:, None] * side + np.sin(around)[:, None] * up)
+    direction = np.cos(polar)[:, None] * axis + np.sin(polar)[:, None] * (
+        np.cos(around)[:, None] * side + np.sin(around)[:, None] * up
     )
     vertices = (centre + reach[:, None] * direction).astype(np.float32)
     ring = 1 + np.arange(len(rings))[:, None] * _SECTORS + np.arange(_SECTORS)
@@ -131,13 +134,15 @@ def eyeball(centre: Array, radius: float, axis: Array) -> tuple[Array, NDArray[n
         np.stack([np.full(_SECTORS, len(vertices) - 1), nxt[-1], ring[-1]], -1),
     ]
     angle = np.rad2deg(polar)
-    streak = 1.0 + 0.16 * np.random.default_rng(1).standard_normal(_SECTORS)
-    streak = np.concatenate([[1.0], np.tile(streak, len(rings)), [1.0]])[:, None]
-    iris = _mix(np.tile(IRIS_INNER, (len(angle), 1)), IRIS, _smooth(angle, 9.0, 15.0)) * streak
+    sectors = 1.0 + 0.16 * np.random.default_rng(1).standard_normal(_SECTORS)
+    streak = np.concatenate([[1.0], np.tile(sectors, len(rings)), [1.0]])[:, None]
+    iris: Array = _mix(np.tile(IRIS_INNER, (len(angle), 1)), IRIS, _smooth(angle, 9.0, 15.0)) * streak
     iris = _mix(iris, LIMBUS, 0.85 * _smooth(angle, 18.0, 21.8))
-    white = _mix(np.tile(SCLERA, (len(angle), 1)), np.array([214, 172, 160], np.float32), 0.7 * _smooth(angle, 38, 62))
-    color = np.where((angle < PUPIL_DEG)[:, None], PUPIL, np.where((angle < IRIS_DEG)[:, None], iris, white))
-    return vertices, np.concatenate(quads).astype(np.int32), np.clip(np.rint(color), 0, 255).astype(np.uint8)
+    white = _mix(
+        np.tile(SCLERA, (len(angle), 1)), np.array([214, 172, 160], np.float32), 0.7 * _smooth(angle, 38, 62)
+    )
+    final = np.where((angle < PUPIL_DEG)[:, None], PUPIL, np.where((angle < IRIS_DEG)[:, None], iris, white))
+    return vertices, np.concatenate(quads).astype(np.int32), np.clip(np.rint(final), 0, 255).astype(np.uint8)
 
 
 def _mix(color: Array, other: Array, amount: Array) -> Array:
@@ -153,11 +158,17 @@ def _smooth(value: Array, low: float, high: float) -> Array:
 def _spline(points: Array, per_span: int = 12, closed: bool = False) -> Array:
     """Catmull-Rom curve through points."""
     p = np.asarray(points, np.float64)
-    p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    p = (
+        np.concatenate([p[-1:], p, p[:2]])
+        if closed
+        else np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    )
     t = np.linspace(0.0, 1.0, per_span, endpoint=False)[:, None]
     spans = []
     for a, b, c, d in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True):
-        spans.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
+        spans.append(
+            0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+        )
     curve = np.concatenate(spans)
     return curve if closed else np.concatenate([curve, p[-2:-1]])
 

@@ -76,7 +76,12 @@ def _figures(
         outside = np.abs(data.signed_distance(x, shape, cut=False)) < 2e-4
         x, part = x[outside], surface.part[outside].astype(np.int64)
         lip, lid = surface.of(sampler.lips)[outside] > 0.6, surface.of(sampler.lids)[outside] > 0.6
-        region = {"": np.ones(len(x), bool), " lips": lip, " lids": lid, " teeth and gums": part >= Part.UPPER}
+        region = {
+            "": np.ones(len(x), bool),
+            " lips": lip,
+            " lids": lid,
+            " teeth and gums": part >= Part.UPPER,
+        }
 
         def note(name: str, values: Array, region: dict[str, Array] = region) -> None:
             for suffix, chosen in region.items():
@@ -86,12 +91,20 @@ def _figures(
         basis = head.forward_basis(x, code, part)
         for weights in speech_expressions(data, 8, rng):
             move = weights - data.canonical_expression
-            true = x + np.tensordot(move, np.stack([surface.of(b)[outside] for b in data.expression_basis]), 1)
+            true = x + np.tensordot(
+                move, np.stack([surface.of(b)[outside] for b in data.expression_basis]), 1
+            )
             posed = x + np.tensordot(weights - head.rest_expression, basis, 1)
             still = part != Part.EYES  # the model's eyeballs turn with eyeLook*, the data's do not
-            note("forward", np.linalg.norm(posed - true, axis=1)[still], {k: v[still] for k, v in region.items()})
+            note(
+                "forward",
+                np.linalg.norm(posed - true, axis=1)[still],
+                {k: v[still] for k, v in region.items()},
+            )
             back = true + _offsets(head, true, code, weights)
-            note("backward", np.linalg.norm(back - x, axis=1)[still], {k: v[still] for k, v in region.items()})
+            note(
+                "backward", np.linalg.norm(back - x, axis=1)[still], {k: v[still] for k, v in region.items()}
+            )
             cycle = posed + _offsets(head, posed, code, weights)
             note("cycle", np.linalg.norm(cycle - x, axis=1)[still], {k: v[still] for k, v in region.items()})
         landmarks = head.landmarks(code)
@@ -144,16 +157,20 @@ def _mesh_figures(head: HeadModel) -> dict[str, Any]:
     }
 
 
-def _round(value: float) -> float:
+def _round(value: Any) -> float:
     return round(float(value), 3)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the figures as JSON, or write them."""
     parser = argparse.ArgumentParser(prog="python -m facetalk.nphm.report", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="packed morphable head, ict_facekit_light.npz")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="packed morphable head, ict_facekit_light.npz"
+    )
     parser.add_argument("--head", type=Path, required=True, help="head folder")
-    parser.add_argument("--out", type=Path, default=None, help="write the figures here instead of printing them")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="write the figures here instead of printing them"
+    )
     parser.add_argument("--held-out", type=int, default=6, help="number of held-out identities")
     args = parser.parse_args(arguments)
     try:

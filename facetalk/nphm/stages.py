@@ -92,7 +92,9 @@ def train_identity(
         rows = np.minimum(rows, len(table) - 1)
         picks = [rng.integers(0, len(pool.points[row]), count) for row in rows]
         device = members[0].device
-        x = torch.from_numpy(np.stack([pool.points[r][i] for r, i in zip(rows, picks, strict=True)])).to(device)
+        x = torch.from_numpy(np.stack([pool.points[r][i] for r, i in zip(rows, picks, strict=True)])).to(
+            device
+        )
         target = torch.from_numpy(np.stack([pool.distances[r][i] for r, i in zip(rows, picks, strict=True)]))
         target = target.to(device)
         value = network(x, table[rows].to(device), cull=cull)
@@ -167,7 +169,9 @@ def train_backward(
     closeness = np.maximum(sampler.lips, sampler.lids)
     device = next(network.parameters()).device
 
-    def pairs(coefficients: NDArray, weights: NDArray, rng: np.random.Generator) -> tuple[NDArray, ...]:
+    def pairs(
+        coefficients: NDArray[Any], weights: NDArray[Any], rng: np.random.Generator
+    ) -> tuple[NDArray[Any], ...]:
         points = sampler.draw(count, rng)
         corners = points.corners
         rest = shape[corners] + np.einsum("i,ncix->ncx", coefficients, identities[corners])

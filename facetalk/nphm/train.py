@@ -1,7 +1,8 @@
 """``facetalk train nphm``: from a morphable head to a head folder.
 
-Stages, each resumable in its own sub-folder of the output: signed distances, identity network, blendshape field,
-template map, part field, backward deformation; then the canonical mesh is made and the folder ``head`` written.
+Stages, each resumable in its own sub-folder of the output: signed distances, identity network, blendshape
+field, template map, part field, backward deformation; then the canonical mesh is made and the folder ``head``
+written.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def linear_part(head: MorphableHead, codes: HeadCodes) -> dict[str, torch.Tensor
     axes = []
     for name, centre, radius in zip(("sclera_left", "sclera_right"), mean[:, :3], mean[:, 3], strict=True):
         arm = shape[head.part_vertices(name)] - centre
-        bulge = np.maximum(np.linalg.norm(arm, axis=1) - 1.02 * radius, 0.0) + 1e-6 * np.maximum(arm[:, 2], 0.0)
+        bulge = np.maximum(np.linalg.norm(arm, axis=1) - 1.02 * radius, 0.0) + 1e-6 * np.maximum(
+            arm[:, 2], 0.0
+        )
         axis = (arm * bulge[:, None]).sum(0)
         axes.append(axis / np.linalg.norm(axis))
     values = {
@@ -138,7 +141,8 @@ def train_head(config: HeadTraining) -> HeadModel:
     sampler = SurfaceSampler(head)
     identity = IdentityNetwork(
         IdentityConfig(
-            anchors=codes.anchors, pairs=codes.pairs, global_dim=config.global_dim, local_dim=config.local_dim,
+            anchors=codes.anchors, pairs=codes.pairs, global_dim=config.global_dim,
+            local_dim=config.local_dim,
             hidden=config.hidden, layers=config.layers, anchor_hidden=max(64, 2 * config.global_dim),
         ),
         torch.from_numpy(codes.anchors_mean),
@@ -184,7 +188,11 @@ def _distances(config: HeadTraining, head: MorphableHead, path: Path) -> Distanc
     if config.resume and path.is_file():
         return DistancePool.load(path)
     pool = DistancePool.make(
-        head, mean_points=config.mean_points, identities=config.identities, points=config.points, seed=config.seed
+        head,
+        mean_points=config.mean_points,
+        identities=config.identities,
+        points=config.points,
+        seed=config.seed,
     )
     pool.save(path)
     return pool
@@ -192,12 +200,18 @@ def _distances(config: HeadTraining, head: MorphableHead, path: Path) -> Distanc
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``facetalk train nphm``."""
-    parser.add_argument("--data", required=True, type=Path, help="packed morphable head, ict_facekit_light.npz")
+    parser.add_argument(
+        "--data", required=True, type=Path, help="packed morphable head, ict_facekit_light.npz"
+    )
     parser.add_argument("--out", required=True, type=Path, help="output folder; the model will be OUT/head")
-    parser.add_argument("--minutes", type=float, default=None, help="total training time (a good head takes 60 to 120)")
+    parser.add_argument(
+        "--minutes", type=float, default=None, help="total training time (a good head takes 60 to 120)"
+    )
     parser.add_argument("--steps", type=int, default=None, help="total number of steps over all stages")
     parser.add_argument("--seed", type=int, default=0, help="seed of sampling and initialisation")
-    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="continue what is in OUT")
+    parser.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True, help="continue what is in OUT"
+    )
     parser.add_argument(
         "--stages", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="STAGE",
         help=f"train only these of {', '.join(SHARES)}; the others are taken from OUT",
@@ -209,9 +223,13 @@ def run(args: argparse.Namespace) -> None:
     """Train as the command line says."""
     if args.threads is not None:
         if not 1 <= args.threads <= 4 * (os.cpu_count() or 1):
-            raise InputError(f"--threads must lie between 1 and {4 * (os.cpu_count() or 1)}, got {args.threads}")
+            raise InputError(
+                f"--threads must lie between 1 and {4 * (os.cpu_count() or 1)}, got {args.threads}"
+            )
         torch.set_num_threads(args.threads)
     train_head(
-        HeadTraining(args.data, args.out, args.minutes, args.steps, args.seed, args.resume, stages=tuple(args.stages))
+        HeadTraining(
+            args.data, args.out, args.minutes, args.steps, args.seed, args.resume, stages=tuple(args.stages)
+        )
     )
     print(f"head: {args.out / 'head'}")

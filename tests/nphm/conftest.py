@@ -1,6 +1,7 @@
 """A morphable head of a few hundred vertices in the layout of the packed ICT-FaceKit Light file.
 
-A ball of skin with a hollow for the mouth, two eyeballs and two rows of blocks for teeth: enough for every field
+A ball of skin with a hollow for the mouth, two eyeballs and two rows of blocks for teeth: enough for every
+    field
 that training reads, small enough that a training takes seconds.
 """
 
@@ -9,8 +10,8 @@ import pytest
 
 EXPRESSIONS = ("eyeBlink_L", "eyeBlink_R", "eyeLookOut_L", "jawOpen", "mouthClose", "mouthPucker")
 PARTS = (
-    "face", "head_and_neck", "mouth_socket", "eye_socket_left", "eye_socket_right", "gums_and_tongue", "teeth",
-    "eyeball_left", "eyeball_right",
+    "face", "head_and_neck", "mouth_socket", "eye_socket_left", "eye_socket_right", "gums_and_tongue",
+    "teeth", "eyeball_left", "eyeball_right",
 )  # fmt: skip
 SCALE, SHIFT = 0.04, np.array([0.0, -0.05, -0.24], np.float32)
 IDENTITIES = 5
@@ -74,8 +75,8 @@ def fields(seed=0):
         np.stack([np.linspace(-8, 8, 17), -9 + np.linspace(-3, 3, 17) ** 2, np.full(17, 8.0)], 1),
         np.stack([np.linspace(-5, 5, 10), np.full(10, 6.5), np.full(10, 12.0)], 1),
         np.stack([np.zeros(9), np.linspace(4, -1, 9), np.full(9, 13.0)], 1),
-        *[np.stack([s * 3 + 1.3 * loop[::2, 0], 4 + 0.6 * loop[::2, 1], np.full(6, 12.0)], 1) for s in (-1, 1)],
-        np.stack([2.6 * loop[:, 0], -4 + 1.6 * loop[:, 1], np.full(12, 12.0)], 1),
+        *[np.stack([s * 3 + 1.3 * loop[::2, 0], 4 + 0.6 * loop[::2, 1], np.full(6, 12.0)], 1) for s in (-1,
+        1)], np.stack([2.6 * loop[:, 0], -4 + 1.6 * loop[:, 1], np.full(12, 12.0)], 1),
         np.stack([2.0 * loop[:8, 0], -4 + 1.0 * loop[:8, 1], np.full(8, 12.0)], 1),
     ])  # fmt: skip
     anchors = []

@@ -1,0 +1,170 @@
+"""The shipped head: what people look at. Lips meet and part, lids close, teeth are there, both deformations
+agree.
+
+Truths are figures of the morphable head at the same weights (inner-lip gap = mean vertical distance of the
+landmark pairs 61-67, 62-66, 63-65), measured with ``python -m facetalk.nphm.report``.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from facetalk.errors import InputError
+from facetalk.models import find_model
+from facetalk.nphm.head import HeadModel
+from facetalk.units import HEAD_UNIT_MM
+
+SKIN, EYES, UPPER, LOWER = range(4)
+LIPS, LIDS = ((61, 67), (62, 66), (63, 65)), ((37, 41), (38, 40), (43, 47), (44, 46))
+
+
+@pytest.fixture(scope="module")
+def head():
+    return HeadModel.load(find_model("default").folder / "head")
+
+
+@pytest.fixture(scope="module")
+def rig(head):
+    mesh = head.canonical()
+    return mesh, head.forward_basis(mesh.vertices, None, mesh.part)
+
+
+def weights(head, **values):
+    out = np.zeros(head.expression_dim, np.float32)
+    for name, value in values.items():
+        for i, known in enumerate(head.expression_names):
+            if known in (name, name + "_L", name + "_R"):
+                out[i] = value
+    return out - head.rest_expression
+
+
+def gap(head, pairs, **values):
+    points = head.landmarks()
+    basis = head.forward_basis(points, None, np.zeros(68, np.uint8))
+    posed = points + np.tensordot(weights(head, **values), basis, 1)
+    return np.mean([posed[a, 1] - posed[b, 1] for a, b in pairs]) * HEAD_UNIT_MM
+
+
+@pytest.mark.parametrize(
+    ("values", "truth"),
+    [
+        ({}, 0.80),
+        ({"jawOpen": 0.1}, 3.65),
+        ({"jawOpen": 0.2}, 6.51),
+        ({"jawOpen": 0.3}, 9.36),
+        ({"jawOpen": 0.1, "mouthClose": 0.1}, -0.04),
+        ({"jawOpen": 0.2, "mouthClose": 0.18}, -0.14),
+        ({"mouthPress": 0.5}, -0.27),
+        ({"mouthPucker": 0.9}, -0.33),
+        ({"mouthFunnel": 0.7}, 8.39),
+    ],
+)
+def test_lip_gap(head, values, truth):
+    assert gap(head, LIPS, **values) == pytest.approx(truth, abs=0.3)
+
+
+def test_blink_closes_the_lids(head):
+    opened, closed = gap(head, LIDS), gap(head, LIDS, eyeBlink=1.0)
+    assert opened > 7.0 and abs(closed) < 1.0
+
+
+def test_mesh_is_sound(head, rig):
+    mesh, _ = rig
+    assert mesh.vertices.dtype == np.float32 and mesh.faces.dtype == np.int32 and mesh.part.dtype == np.uint8
+    assert mesh.colors.shape == mesh.vertices.shape and mesh.colors.dtype == np.uint8
+    assert 20_000 < len(mesh.vertices) < 45_000 and np.isfinite(mesh.vertices).all()
+    assert np.array_equal(np.unique(mesh.faces), np.arange(len(mesh.vertices)))
+    assert (mesh.part[mesh.faces] == mesh.part[mesh.faces[:, :1]]).all(), "a face joins parts that move apart"
+    corner = mesh.vertices[mesh.faces].astype(np.float64)
+    volume = np.einsum("ij,ij->i", corner[:, 0], np.cross(corner[:, 1], corner[:, 2])).sum() / 6 * 0.25**3
+    assert 0.003 < volume < 0.006  # cubic metres: outward orientation, an adult's head
+    assert all((mesh.part == p).sum() > 500 for p in (EYES, UPPER, LOWER))
+
+
+def test_mesh_lies_on_the_surface(head, rig):
+    mesh, _ = rig
+    distance = np.abs(head.distance(mesh.vertices[mesh.part != EYES])) * HEAD_UNIT_MM
+    assert np.median(distance) < 0.02 and np.quantile(distance, 0.9) < 0.5  # the rest are seams tucked inside
+
+
+def test_teeth_show_behind_open_lips(head, rig):
+    """Rays from the front through the open mouth meet teeth before anything else."""
+    mesh, basis = rig
+    posed = mesh.vertices + np.tensordot(weights(head, mouthFunnel=0.7, jawOpen=0.1), basis, 1)
+    landmarks = head.landmarks()
+    lips = landmarks + np.tensordot(
+        weights(head, mouthFunnel=0.7, jawOpen=0.1),
+        head.forward_basis(landmarks, None, np.zeros(68, np.uint8)),
+        1,
+    )
+    inner = lips[60:68]
+    inside = np.abs(posed[:, :2] - inner[:, :2].mean(0)) < 0.7 * np.ptp(inner[:, :2], axis=0) / 2
+    seen = inside.all(1) & (posed[:, 2] > inner[:, 2].min() - 0.1)
+    assert (mesh.part[seen] == UPPER).sum() > 50 and (mesh.part[seen] == LOWER).sum() > 20
+
+
+def test_upper_teeth_stay_and_lower_teeth_follow_the_jaw(head, rig):
+    mesh, basis = rig
+    jaw = np.linalg.norm(basis[head.expression_names.index("jawOpen")], axis=1) * HEAD_UNIT_MM
+    front = mesh.vertices[:, 2] > 0.1
+    assert jaw[(mesh.part == UPPER) & front].max() < 2.0
+    assert jaw[(mesh.part == LOWER) & front].min() > 10.0
+
+
+def test_eyes_turn_about_their_centres(head, rig):
+    mesh, basis = rig
+    eyes = mesh.part == EYES
+    look = np.tensordot(weights(head, eyeLookUp=0.33) + head.rest_expression, basis, 1)[eyes]  # 10 degrees
+    x = mesh.vertices[eyes]
+    centres, radii = head.eyeballs()
+    arm = x - centres[np.linalg.norm(x[:, None] - centres, axis=2).argmin(1)]
+    assert np.abs((look * arm).sum(1)).max() < 1e-6  # a turn moves nothing towards or away from the centre
+    pupil = arm[:, 2] > 1.05 * radii[0]
+    assert np.allclose(look[pupil, 1] / arm[pupil, 2], np.deg2rad(10), rtol=0.02)
+    blink = basis[head.expression_names.index("eyeBlink_L")]
+    assert not blink[eyes].any()
+
+
+def test_backward_undoes_forward(head, rig):
+    """On skin, in the mean over vertices: the two deformations were trained apart and agree to a
+    millimetre."""
+    mesh, basis = rig
+    chosen = np.flatnonzero(mesh.part == SKIN)[::20]
+    code = torch.from_numpy(head.default_identity)[None]
+    anchors = head.identity.anchors(code)
+    for values in ({}, {"jawOpen": 0.3}, {"mouthSmile": 0.6}, {"eyeBlink": 1.0}):
+        move = weights(head, **values)
+        posed = mesh.vertices[chosen] + np.tensordot(move, basis[:, chosen], 1)
+        expression = torch.from_numpy(move + head.rest_expression)[None]
+        with torch.inference_mode():
+            offset = head.deformation(torch.from_numpy(posed)[None], code, expression, anchors)[0].numpy()
+        error = np.linalg.norm(posed + offset - mesh.vertices[chosen], axis=1) * HEAD_UNIT_MM
+        assert error.mean() < 1.0, values
+
+
+def test_identities_differ_and_come_back(head):
+    rng = np.random.default_rng(3)
+    w = (0.8 * rng.standard_normal(len(head.coefficients()))).astype(np.float32)
+    code = head.encode_identity(w)
+    assert code.shape == (head.identity_dim,) and np.allclose(head.coefficients(code), w, atol=1e-3)
+    assert not head.default_identity.any()
+    moved = np.linalg.norm(head.landmarks(code) - head.landmarks(), axis=1) * HEAD_UNIT_MM
+    assert moved.mean() > 1.0
+    assert np.abs(head.distance(head.landmarks(code)[27:60], code)).mean() * HEAD_UNIT_MM < 0.5
+
+
+def test_damage_is_explained(head, tmp_path):
+    folder = tmp_path / "head"
+    shutil.copytree(find_model("default").folder / "head", folder)
+    (folder / "forward.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(InputError, match="damaged"):
+        HeadModel.load(folder)
+    (folder / "config.json").write_text('{"format": "something"}')
+    with pytest.raises(InputError, match="not a facetalk-head"):
+        HeadModel.load(folder)
+    with pytest.raises(InputError, match="missing"):
+        HeadModel.load(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="identity code has"):
+        head.canonical(np.zeros(3))

@@ -1,0 +1,96 @@
+"""Training of a head on a synthetic morphable head: every stage learns, resumes, and the folder loads."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from facetalk.data.ict import MorphableHead
+from facetalk.errors import InputError
+from facetalk.nphm import train as training
+from facetalk.nphm.codes import anchor_vertices, build_codes, initialise
+from facetalk.nphm.head import HeadModel
+from facetalk.nphm.networks import IdentityConfig, IdentityNetwork
+
+pytest.importorskip("igl", reason="libigl makes training data; pip install 'facetalk[train]'")
+
+TINY = {
+    "global_dim": 3, "local_dim": 2, "hidden": 16, "layers": 2, "deformation_hidden": 64,
+    "deformation_layers": 2,
+    "forward": {"hidden": 24, "layers": 2, "template_hidden": 16, "part_hidden": 24}, "identities": 2,
+    "mean_points": 3000, "points": 500, "surface_points": 3000, "identity_batch": (1, 1, 200), "cell": 0.03,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic_data, tmp_path_factory):
+    """A short training, broken off after the identity stage and taken up again."""
+    out = tmp_path_factory.mktemp("head")
+    config = training.HeadTraining(synthetic_data, out, steps=130, seed=2, **TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_blendshapes", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            training.train_head(config)
+    before = json.loads((out / "identity" / "checkpoint" / "loop.json").read_text())
+    model = training.train_head(config)
+    after = json.loads((out / "identity" / "checkpoint" / "loop.json").read_text())
+    assert before == after, "a finished stage must not be trained again"
+    return config, model
+
+
+def test_every_stage_learns(trained):
+    config, _ = trained
+    for stage in training.SHARES:
+        log = [json.loads(line) for line in (config.out / stage / "log.jsonl").read_text().splitlines()]
+        assert log[-1]["step"] == config.budget(stage).steps
+    log = [json.loads(line) for line in (config.out / "identity" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < 0.95 * log[0]["loss"]
+
+
+def test_folder_round_trip(trained, tmp_path):
+    config, model = trained
+    loaded = HeadModel.load(config.out / "head")
+    assert loaded.expression_names == model.expression_names and loaded.identity_dim == model.identity_dim
+    points = np.random.default_rng(0).uniform(-0.2, 0.2, (50, 3)).astype(np.float32)
+    assert np.array_equal(loaded.distance(points), model.distance(points))
+    part = np.arange(50) % 4
+    a, b = (m.forward_basis(points, None, part) for m in (loaded, model))
+    assert a.shape == (6, 50, 3) and np.abs(a - b).max() < 1e-3  # forward weights are stored as float16
+    assert np.array_equal(loaded.canonical().vertices, model.canonical().vertices)
+    assert np.allclose(loaded.rest_expression, [0, 0, 0, 0.25, 0, 0])
+    with pytest.raises(InputError, match="5 finite coefficients"):
+        loaded.encode_identity(np.zeros(7))
+    (config.out / "head" / "anchors.safetensors").rename(tmp_path / "gone")
+    with pytest.raises(InputError, match="is missing"):
+        HeadModel.load(config.out / "head")
+    (tmp_path / "gone").rename(config.out / "head" / "anchors.safetensors")
+
+
+def test_codes_give_the_true_anchors(synthetic_data):
+    """The anchor network is the exact linear map, and coefficients come back from their code."""
+    head = MorphableHead.load(synthetic_data)
+    codes = build_codes(head, global_dim=5, local_dim=2)
+    sets, pairs = anchor_vertices(head)
+    network = IdentityNetwork(
+        IdentityConfig(
+            anchors=len(sets), pairs=pairs, global_dim=5, local_dim=2, hidden=16, layers=2, anchor_hidden=16
+        )
+    )
+    initialise(network, codes)
+    weights = np.random.default_rng(1).normal(size=head.identity_dim).astype(np.float32)
+    shape = head.canonical(weights)
+    expected = np.stack([shape[ids].mean(0) for ids in sets])
+    # Five coefficients fit into five global dimensions, so nothing is lost.
+    got = network.anchors(torch.from_numpy(codes.encoder @ weights)[None])[0].detach().numpy()
+    assert np.abs(got - expected).max() < 1e-4
+    assert np.allclose(np.linalg.pinv(codes.encoder) @ codes.encoder @ weights, weights, atol=1e-4)
+
+
+def test_limits_are_asked_for(synthetic_data, tmp_path):
+    with pytest.raises(InputError, match="--minutes or --steps"):
+        training.train_head(training.HeadTraining(synthetic_data, tmp_path))
+    with pytest.raises(InputError, match="unknown stage hair"):
+        training.train_head(training.HeadTraining(synthetic_data, tmp_path, steps=1, stages=("hair",)))
+    with pytest.raises(InputError, match="no head data"):
+        training.train_head(training.HeadTraining(tmp_path / "none.npz", tmp_path, steps=1))
