@@ -83,9 +83,7 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Utteran
     path = Path(path)
     file = path / MANIFEST if path.is_dir() else path
     if not file.is_file():
-        raise InputError(
-            f"{path}: no {MANIFEST} there; make a corpus with `facetalk data --out {path}`"
-        )
+        raise InputError(f"{path}: no {MANIFEST} there; make a corpus with `facetalk data --out {path}`")
     out = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
