@@ -104,7 +104,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 
 
-@pytest.fixture(params=[1, 0], ids=["1 thread", "all threads"])
+@pytest.fixture(params=[1, 0], ids=["one-thread", "every-thread"])
 def cores(request: pytest.FixtureRequest):
     before, torch_before = threads(), torch.get_num_threads()
     if request.param:

@@ -65,14 +65,15 @@ int64_t field_band(const FieldRunner& runner, const FieldFrames& frame, const La
                    float lipschitz, float* volume);
 
 struct InverseOptions {
-  float tolerance = 2e-6f;  // of |x + offset(x) - target|, head units
+  float tolerance = 1e-6f;  // of |x + offset(x) - target|, head units
   int iterations = 30;
 };
 
-// For every frame, x with x + offset(x) = target (n, 3), by Broyden's method started from the frame before
-// (the first one from the target, with an exact Jacobian). positions: (frames, n, 3) the best x found;
-// residuals: (frames, n).
-void field_invert(const FieldRunner& runner, const FieldFrames& frames, const float* targets, int64_t n,
-                  const InverseOptions& options, float* positions, float* residuals);
+// For every frame, x with x + offset(x) = target (n, 3), by Broyden's method. The first frame starts from
+// `starts` (n, 3; null: from the targets) with an exact Jacobian, each other one from the frame before.
+// positions: (frames, n, 3) the best x found; residuals: (frames, n).
+void field_invert(const FieldRunner& runner, const FieldFrames& frames, const float* targets,
+                  const float* starts, int64_t n, const InverseOptions& options, float* positions,
+                  float* residuals);
 
 }  // namespace facetalk::cpu

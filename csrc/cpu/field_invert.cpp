@@ -19,16 +19,21 @@ namespace {
 
 constexpr int kPoints = 256;  // points that walk through the frames together
 constexpr float kLongestStep =
-    0.1f;                    // head units, 25 mm: farther than any expression moves a point in a frame
-constexpr int kRefresh = 6;  // steps after which an exact Jacobian is due
+    0.1f;  // head units, 25 mm: farther than any expression moves a point in a frame
+constexpr float kShortestStep =
+    1.0f / 32.0f;            // fraction of a full step below which the direction is given up
+constexpr int kRefresh = 8;  // steps after which an exact Jacobian is due
 
 struct Walker {
   float target[3];
-  float x[3];        // current iterate
-  float g[3];        // x + offset(x) - target
-  float inverse[9];  // of I + d offset / dx, row-major
-  float best[3];
-  float best_norm;
+  float x[3];          // the best point so far: a step that does not come closer is not taken
+  float g[3];          // x + offset(x) - target
+  float distance;      // |g|
+  float inverse[9];    // of I + d offset / dx, row-major
+  float direction[3];  // full step from x
+  float fraction;      // of the full step that is tried next
+  bool exact;          // the inverse is exact at x
+  bool stuck;          // not even a short step along the exact direction comes closer
 };
 
 float norm(const float* v) { return std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]); }
@@ -62,55 +67,67 @@ class Group {
   Group(const FieldRunner& runner, const FieldFrames& frames, const InverseOptions& options, float* scratch)
       : runner_(runner), frames_(frames), options_(options), scratch_(scratch) {}
 
-  void start(const float* targets, int n) {
+  void start(const float* targets, const float* starts, int n) {
     n_ = n;
     for (int i = 0; i < n; ++i) {
       std::memcpy(walkers_[i].target, targets + 3 * i, sizeof(float) * 3);
-      std::memcpy(walkers_[i].x, targets + 3 * i, sizeof(float) * 3);
+      std::memcpy(walkers_[i].x, starts + 3 * i, sizeof(float) * 3);
     }
   }
 
   void frame(int64_t index, float* positions, float* residuals) {
     bias_ = frames_.biases + index * runner_.model->deformation.bias_count;
     int active[kPoints];
-    for (int i = 0; i < n_; ++i) active[i] = i;
-    evaluate(active, n_, index == 0);
     for (int i = 0; i < n_; ++i) {
-      walkers_[i].best_norm = norm(walkers_[i].g);
-      std::memcpy(walkers_[i].best, walkers_[i].x, sizeof(float) * 3);
+      active[i] = i;
+      for (int c = 0; c < 3; ++c) points_[3 * i + c] = walkers_[i].x[c];
+    }
+    evaluate(n_, index == 0);
+    for (int i = 0; i < n_; ++i) {
+      Walker& w = walkers_[i];
+      residual(w, i, w.g);
+      w.distance = norm(w.g);
+      w.exact = index == 0;
+      w.stuck = false;
+      if (w.exact) invert(jacobian_ + static_cast<int64_t>(i) * outputs() * 3, w.inverse);
+      aim(w, 1.0f);
     }
     for (int step = 1; step <= options_.iterations; ++step) {
-      int count = 0;
+      int count = 0, stale = 0;
+      int refresh[kPoints];
       for (int i = 0; i < n_; ++i) {
-        if (!(walkers_[i].best_norm <= options_.tolerance)) active[count++] = i;
+        Walker& w = walkers_[i];
+        if (w.distance <= options_.tolerance || w.stuck) continue;
+        const bool due = step % kRefresh == 0 || w.fraction < kShortestStep;
+        if (due && !w.exact) {
+          refresh[stale++] = i;
+        } else if (w.fraction < kShortestStep) {
+          w.stuck = true;
+          continue;
+        }
+        active[count++] = i;
       }
       if (count == 0) break;
-      if (step % kRefresh == 0) {
-        for (int a = 0; a < count; ++a)
-          std::memcpy(walkers_[active[a]].x, walkers_[active[a]].best, sizeof(float) * 3);
-        evaluate(active, count, true);
-      }
+      sharpen(refresh, stale);
       advance(active, count);
     }
     for (int i = 0; i < n_; ++i) {
       Walker& w = walkers_[i];
-      std::memcpy(positions + 3 * i, w.best, sizeof(float) * 3);
-      residuals[i] = w.best_norm;
+      std::memcpy(positions + 3 * i, w.x, sizeof(float) * 3);
+      residuals[i] = w.distance;
       // A point that found no root starts over at the next frame, where its own history would only mislead
       // it.
-      const bool lost = !(w.best_norm <= 100.0f * options_.tolerance);
-      std::memcpy(w.x, lost ? w.target : w.best, sizeof(float) * 3);
-      if (lost) {
-        for (int m = 0; m < 9; ++m) w.inverse[m] = m % 4 == 0 ? 1.0f : 0.0f;
-      }
+      if (w.distance <= 100.0f * options_.tolerance) continue;
+      std::memcpy(w.x, w.target, sizeof(float) * 3);
+      for (int m = 0; m < 9; ++m) w.inverse[m] = m % 4 == 0 ? 1.0f : 0.0f;
     }
   }
 
  private:
-  // g (and with `exact` the inverse Jacobian) of the named walkers at their x.
-  void evaluate(const int* active, int count, bool exact) {
-    const int outputs = runner_.model->deformation.outputs;
-    for (int a = 0; a < count; ++a) std::memcpy(points_ + 3 * a, walkers_[active[a]].x, sizeof(float) * 3);
+  int outputs() const { return runner_.model->deformation.outputs; }
+
+  // Offsets (and with `exact` Jacobians) at points_.
+  void evaluate(int count, bool exact) {
     FieldBlock block;
     block.model = runner_.model;
     block.frame_bias = bias_;
@@ -120,47 +137,75 @@ class Group {
     block.offsets = offsets_;
     block.jacobian = exact ? jacobian_ : nullptr;
     runner_.kernels->evaluate(block, scratch_);
+  }
+
+  // g of walker w at the a-th of points_.
+  void residual(const Walker& w, int a, float* g) const {
+    for (int c = 0; c < 3; ++c) g[c] = points_[3 * a + c] + offsets_[a * outputs() + c] - w.target[c];
+  }
+
+  // Sets the next step, no longer than kLongestStep.
+  void aim(Walker& w, float fraction) const {
+    multiply(w.inverse, w.g, w.direction);
+    const float length = norm(w.direction);
+    const float factor = length > kLongestStep ? -kLongestStep / length : -1.0f;
+    for (float& d : w.direction) d *= factor;
+    w.fraction = fraction;
+  }
+
+  // Gives the named walkers the exact inverse at their x.
+  void sharpen(const int* named, int count) {
+    if (count == 0) return;
+    for (int a = 0; a < count; ++a) std::memcpy(points_ + 3 * a, walkers_[named[a]].x, sizeof(float) * 3);
+    evaluate(count, true);
     for (int a = 0; a < count; ++a) {
-      Walker& w = walkers_[active[a]];
-      for (int c = 0; c < 3; ++c) w.g[c] = w.x[c] + offsets_[a * outputs + c] - w.target[c];
-      if (exact) invert(jacobian_ + static_cast<int64_t>(a) * outputs * 3, w.inverse);
+      Walker& w = walkers_[named[a]];
+      invert(jacobian_ + static_cast<int64_t>(a) * outputs() * 3, w.inverse);
+      w.exact = true;
+      aim(w, 1.0f);
     }
   }
 
-  void advance(const int* active, int count) {
-    float step[kPoints][3], before[kPoints][3];
+  // One step of the named walkers: taken if it comes closer, else halved; either way the inverse learns from
+  // it.
+  void advance(const int* named, int count) {
     for (int a = 0; a < count; ++a) {
-      Walker& w = walkers_[active[a]];
-      multiply(w.inverse, w.g, step[a]);
-      const float length = norm(step[a]);
-      const float factor = length > kLongestStep ? -kLongestStep / length : -1.0f;
-      for (int c = 0; c < 3; ++c) {
-        step[a][c] *= factor;
-        before[a][c] = w.g[c];
-        w.x[c] += step[a][c];
-      }
+      const Walker& w = walkers_[named[a]];
+      for (int c = 0; c < 3; ++c) points_[3 * a + c] = w.x[c] + w.fraction * w.direction[c];
     }
-    evaluate(active, count, false);
+    evaluate(count, false);
     for (int a = 0; a < count; ++a) {
-      Walker& w = walkers_[active[a]];
-      const float now = norm(w.g);
-      if (now < w.best_norm) {
-        w.best_norm = now;
-        std::memcpy(w.best, w.x, sizeof(float) * 3);
-      }
-      float change[3], moved[3], row[3];
-      for (int c = 0; c < 3; ++c) change[c] = w.g[c] - before[a][c];
-      multiply(w.inverse, change, moved);
-      float denominator = step[a][0] * moved[0] + step[a][1] * moved[1] + step[a][2] * moved[2];
-      // Far below rounding there is nothing to learn from a step.
-      if (std::fabs(denominator) < 1e-16f) continue;
+      Walker& w = walkers_[named[a]];
+      float g[3], step[3], change[3], moved[3];
+      residual(w, a, g);
       for (int c = 0; c < 3; ++c) {
-        row[c] = step[a][0] * w.inverse[c] + step[a][1] * w.inverse[3 + c] + step[a][2] * w.inverse[6 + c];
+        step[c] = points_[3 * a + c] - w.x[c];
+        change[c] = g[c] - w.g[c];
       }
-      for (int r = 0; r < 3; ++r) {
-        const float factor = (step[a][r] - moved[r]) / denominator;
-        for (int c = 0; c < 3; ++c) w.inverse[3 * r + c] += factor * row[c];
+      const float distance = norm(g);
+      const bool closer = distance < w.distance;
+      if (closer || !w.exact) {
+        multiply(w.inverse, change, moved);
+        const float denominator = step[0] * moved[0] + step[1] * moved[1] + step[2] * moved[2];
+        // Far below rounding there is nothing to learn from a step.
+        if (std::fabs(denominator) > 1e-16f) {
+          float row[3];
+          for (int c = 0; c < 3; ++c) {
+            row[c] = step[0] * w.inverse[c] + step[1] * w.inverse[3 + c] + step[2] * w.inverse[6 + c];
+          }
+          for (int r = 0; r < 3; ++r) {
+            const float factor = (step[r] - moved[r]) / denominator;
+            for (int c = 0; c < 3; ++c) w.inverse[3 * r + c] += factor * row[c];
+          }
+        }
       }
+      if (closer) {
+        std::memcpy(w.x, points_ + 3 * a, sizeof(float) * 3);
+        std::memcpy(w.g, g, sizeof(float) * 3);
+        w.distance = distance;
+        w.exact = false;
+      }
+      aim(w, closer ? 1.0f : 0.5f * w.fraction);
     }
   }
 
@@ -178,8 +223,9 @@ class Group {
 
 }  // namespace
 
-void field_invert(const FieldRunner& runner, const FieldFrames& frames, const float* targets, int64_t n,
-                  const InverseOptions& options, float* positions, float* residuals) {
+void field_invert(const FieldRunner& runner, const FieldFrames& frames, const float* targets,
+                  const float* starts, int64_t n, const InverseOptions& options, float* positions,
+                  float* residuals) {
   const int threads = cpu::threads();
   const int64_t groups = (n + kPoints - 1) / kPoints;
   FieldScratch scratch(runner, threads, true);
@@ -188,7 +234,7 @@ void field_invert(const FieldRunner& runner, const FieldFrames& frames, const fl
     const int64_t start = g * kPoints;
     const int count = static_cast<int>(std::min<int64_t>(kPoints, n - start));
     Group group(runner, frames, options, scratch.of(omp_get_thread_num()));
-    group.start(targets + 3 * start, count);
+    group.start(targets + 3 * start, (starts ? starts : targets) + 3 * start, count);
     for (int64_t t = 0; t < frames.count; ++t) {
       group.frame(t, positions + 3 * (t * n + start), residuals + t * n + start);
     }

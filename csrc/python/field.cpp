@@ -184,18 +184,20 @@ py::tuple band(const Field& field, const std::array<std::vector<float>, 3>& axes
   return py::make_tuple(py::cast(std::move(out)), evaluated);
 }
 
-py::tuple invert(const Field& field, py::handle targets, const py::object& biases,
+py::tuple invert(const Field& field, py::handle targets, const py::object& biases, const py::object& starts,
                  const std::optional<SmoothingTuple>& smoothing, float tolerance, int iterations) {
   Frames frames;
   read_frames(field, biases, smoothing, frames);
   if (!frames.view.biases) throw ArgumentError("biases", "frames to invert", "None");
   const Input input = Input::from(targets, "targets").require(DType::kFloat32, {-1, 3});
   const int64_t n = input.size(0);
+  Borrowed borrowed;
+  const float* first = starts.is_none() ? nullptr : borrowed.take(starts, "starts", {n, 3}).as<const float>();
   Array positions = Array::make<float>({frames.view.count, n, 3});
   Array residuals = Array::make<float>({frames.view.count, n});
   {
     py::gil_scoped_release release;
-    cpu::field_invert(field.runner(), frames.view, input.as<float>(), n, {tolerance, iterations},
+    cpu::field_invert(field.runner(), frames.view, input.as<float>(), first, n, {tolerance, iterations},
                       positions.view.as<float>(), residuals.view.as<float>());
   }
   return py::make_tuple(py::cast(std::move(positions)), py::cast(std::move(residuals)));
@@ -238,7 +240,8 @@ void bind_field(py::module_& module) {
       .def("band", &band, py::arg("axes"), py::arg("biases") = py::none(), py::kw_only(),
            py::arg("smoothing") = py::none(), py::arg("spacing") = 16, py::arg("lipschitz") = 1.5f)
       .def("invert", &invert, py::arg("targets"), py::arg("biases"), py::kw_only(),
-           py::arg("smoothing") = py::none(), py::arg("tolerance") = 2e-6f, py::arg("iterations") = 30);
+           py::arg("starts") = py::none(), py::arg("smoothing") = py::none(), py::arg("tolerance") = 1e-6f,
+           py::arg("iterations") = 30);
 }
 
 }  // namespace facetalk::python

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
+_AIM = 1e-6  # residual that the search stops at, head units; a few times float32 rounding
+_ITERATIONS = 40
+_RETRIES = 3
+
 
 @dataclasses.dataclass(frozen=True)
 class TrackInfo:
@@ -43,9 +47,10 @@ def track(
 ) -> tuple[Float32, NDArray[np.int32], TrackInfo]:
     """Positions (T, V, 3) at which the deformation maps to the canonical vertices.
 
-    A backward deformation need not be one-to-one (between closed lips it cannot be), so a vertex may have no
-    root. Such a vertex gets the displacement that varies most smoothly between its converged neighbours on
-    the mesh (a harmonic function), and is reported; it is never left at a wrong root.
+    A backward deformation need not be one-to-one (between closed lips it cannot be), so the search from the
+    frame before may end nowhere. Such a vertex is searched again from where its neighbours went. If that fails
+    too, it gets the displacement that varies most smoothly between its converged neighbours on the mesh (a
+    harmonic function), and is reported; it is never left at a wrong root.
 
     Args:
         field: the bound head.
@@ -67,17 +72,38 @@ def track(
         raise InputError(
             f"faces: expected vertices 0 to {len(vertices) - 1}, got {faces.min()} to {faces.max()}"
         )
+    aim = min(_AIM, tolerance)
     positions, residual = field.packed.invert(
-        vertices, biases, weight=field.weight, tolerance=min(2e-6, tolerance), iterations=40
+        vertices, biases, weight=field.weight, tolerance=aim, iterations=_ITERATIONS
     )
     moved, residuals = positions.numpy(), residual.numpy()
-    converged = residuals <= tolerance
-    if not converged.all():
-        weights = _neighbours(len(vertices), faces)
-        for t in np.flatnonzero(~converged.all(axis=1)):
-            displacement = moved[t] - vertices
-            moved[t] = vertices + _harmonic(displacement, converged[t], weights)
-    return moved, faces, TrackInfo(residuals, converged)
+    # Written so that a residual that is not a number counts as not converged.
+    adjacency = None if (residuals <= tolerance).all() else _neighbours(len(vertices), faces)
+    for t in np.flatnonzero(~(residuals <= tolerance).all(axis=1)):
+        assert adjacency is not None
+        for _ in range(_RETRIES):
+            lost = np.flatnonzero(~(residuals[t] <= tolerance))
+            if len(lost) in (0, len(vertices)):
+                break
+            # Where the neighbours went is a better place to start from than where the vertex was a frame ago.
+            guess = vertices + _harmonic(moved[t] - vertices, residuals[t] <= tolerance, adjacency)
+            again, left = field.packed.invert(
+                vertices[lost],
+                [b[t : t + 1] for b in biases],
+                starts=guess[lost],
+                weight=field.weight,
+                tolerance=aim,
+                iterations=_ITERATIONS,
+            )
+            better = left[0].numpy() < residuals[t, lost]
+            moved[t, lost[better]] = again[0].numpy()[better]
+            residuals[t, lost[better]] = left[0].numpy()[better]
+            if not (left[0].numpy() <= tolerance).any():
+                break
+        lost = np.flatnonzero(~(residuals[t] <= tolerance))
+        displacement = _harmonic(moved[t] - vertices, residuals[t] <= tolerance, adjacency)
+        moved[t, lost] = vertices[lost] + displacement[lost]
+    return moved, faces, TrackInfo(residuals, residuals <= tolerance)
 
 
 def _neighbours(count: int, faces: NDArray[np.int32]) -> scipy.sparse.csr_matrix:

@@ -223,8 +223,9 @@ class PackedField:
         targets: object,
         biases: Sequence[Tensor],
         *,
+        starts: object = None,
         weight: OffsetWeight | None = None,
-        tolerance: float = 2e-6,
+        tolerance: float = 1e-6,
         iterations: int = 30,
     ) -> tuple[Tensor, Tensor]:
         """Solve x + offset(x) = target for every target and frame, warm-started from the frame before.
@@ -232,6 +233,7 @@ class PackedField:
         Args:
             targets: (N, 3) float32, head space.
             biases: per deformation layer (T, out).
+            starts: (N, 3) where the first frame's search starts; None: at the targets.
             weight: spatial weight of the offset.
             tolerance: wanted |x + offset(x) - target|, head units.
             iterations: most steps per frame.
@@ -244,8 +246,14 @@ class PackedField:
         if array.ndim != 2 or array.shape[1] != 3:
             raise ValueError(f"targets: expected shape (N, 3), got {describe(array)}")
         _finite(array, "targets")
+        first = None if starts is None else _finite(_float32(starts, "starts"), "starts")
         x, residual = self._core.invert(
-            array, self._frames(biases), smoothing=_packed(weight), tolerance=tolerance, iterations=iterations
+            array,
+            self._frames(biases),
+            starts=first,
+            smoothing=_packed(weight),
+            tolerance=tolerance,
+            iterations=iterations,
         )
         return from_dlpack(x), from_dlpack(residual)
 

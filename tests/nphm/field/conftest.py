@@ -89,6 +89,8 @@ def make_model() -> ModelFactory:
             for network in (identity, moves):
                 for parameter in network.parameters() if network is not None else ():
                     parameter.mul_(2.0)
+            for parameter in identity.mlp_pos[4].parameters():
+                parameter.mul_(0.1)  # anchors stay near their means, among the points
             if moves is not None:
                 last = getattr(moves.defDeepSDF, f"lin{layers}")
                 last.weight.mul_(0.05)
