@@ -48,9 +48,9 @@ def track(
     """Positions (T, V, 3) at which the deformation maps to the canonical vertices.
 
     A backward deformation need not be one-to-one (between closed lips it cannot be), so the search from the
-    frame before may end nowhere. Such a vertex is searched again from where its neighbours went. If that fails
-    too, it gets the displacement that varies most smoothly between its converged neighbours on the mesh (a
-    harmonic function), and is reported; it is never left at a wrong root.
+    frame before may end nowhere. Such a vertex is searched again from where its neighbours went. If that
+    fails too, it gets the displacement that varies most smoothly between its converged neighbours on the mesh
+    (a harmonic function), and is reported; it is never left at a wrong root.
 
     Args:
         field: the bound head.
