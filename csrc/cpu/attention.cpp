@@ -1,13 +1,11 @@
 #include "cpu/attention.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "core/cpu_features.h"
 #include "cpu/attention_kernels.h"
-#include "cpu/threads.h"
+#include "cpu/parallel.h"
 
 namespace facetalk::cpu {
 namespace {
@@ -33,12 +31,15 @@ void copy_values(const TensorView& value, const TensorView& out) {
   const int64_t keys = value.shape[1];
   const int64_t width = out.shape[2];
   const int64_t shared = std::min(rows, keys) * width;
-#pragma omp parallel for num_threads(threads()) schedule(static) if (groups * rows * width > 65536)
-  for (int64_t g = 0; g < groups; ++g) {
-    float* to = out.as<float>() + g * rows * width;
-    std::memcpy(to, value.as<const float>() + g * keys * width, static_cast<size_t>(shared) * sizeof(float));
-    std::fill(to + shared, to + rows * width, 0.0f);
-  }
+  parallel_for(groups, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, rows * width)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t g = begin; g < end; ++g) {
+                   float* to = out.as<float>() + g * rows * width;
+                   std::memcpy(to, value.as<const float>() + g * keys * width,
+                               static_cast<size_t>(shared) * sizeof(float));
+                   std::fill(to + shared, to + rows * width, 0.0f);
+                 }
+               });
 }
 
 }  // namespace
@@ -57,25 +58,21 @@ void masked_cross_attention(const TensorView& query, const TensorView& key, cons
   const int64_t right = window.right < 0 ? keys : std::min(window.right, keys);
   const bool is_narrow = left + right + 1 <= kAttentionNarrow;
   const AttentionKernels& kernel = kernels();
-  const int64_t blocks = (rows + kAttentionRows - 1) / kAttentionRows;
-  const int64_t scratch_bytes = is_narrow ? 0 : 4 * kernel.scratch_size(depth, width);
-  const int workers = static_cast<int>(std::min<int64_t>(threads(), groups * blocks));
-  const int64_t scratch_stride = (scratch_bytes + 63) / 64 * 64;
-  const std::shared_ptr<void> memory = allocate(scratch_stride * workers);  // here: threads must not throw
-#pragma omp parallel num_threads(workers)
-  {
-    auto* scratch =
-        reinterpret_cast<float*>(static_cast<char*>(memory.get()) + omp_get_thread_num() * scratch_stride);
-#pragma omp for schedule(dynamic)
-    for (int64_t n = 0; n < groups * blocks; ++n) {
+  // Large blocks share the work on a tile of keys, small ones waste less of it on keys outside a bounded
+  // window.
+  const int64_t height = left + right < 96 ? 32 : left + right < 384 ? 64 : kAttentionRows;
+  const int64_t blocks = (rows + height - 1) / height;
+  parallel_for(groups * blocks, 1, [&](int64_t begin, int64_t end) {
+    const std::shared_ptr<void> scratch = allocate(is_narrow ? 0 : 4 * kernel.scratch_size(depth, width));
+    for (int64_t n = begin; n < end; ++n) {
       const int64_t g = n / blocks;
-      const int64_t first = n % blocks * kAttentionRows;
+      const int64_t first = n % blocks * height;
       AttentionBlock block;
       block.query = query.as<const float>() + (g * rows + first) * depth;
       block.key = key.as<const float>() + g * keys * depth;
       block.value = value.as<const float>() + g * keys * width;
       block.out = out.as<float>() + (g * rows + first) * width;
-      block.rows = std::min<int64_t>(kAttentionRows, rows - first);
+      block.rows = std::min(height, rows - first);
       block.first_row = first;
       block.keys = keys;
       block.depth = depth;
@@ -86,10 +83,10 @@ void masked_cross_attention(const TensorView& query, const TensorView& key, cons
       if (is_narrow) {
         kernel.narrow(block);
       } else {
-        kernel.block(block, scratch);
+        kernel.block(block, static_cast<float*>(scratch.get()));
       }
     }
-  }
+  });
 }
 
 }  // namespace facetalk::cpu

@@ -5,7 +5,7 @@
 
 namespace facetalk::cpu {
 
-constexpr int kAttentionRows = 32;     // queries of a block
+constexpr int kAttentionRows = 128;    // queries of a block, at most
 constexpr int kAttentionNarrow = 16;   // windows up to this many keys take the direct path
 constexpr int kAttentionMaxTile = 32;  // keys of a tile, at most
 constexpr int kAttentionPad = 16;      // floats that rows of scratch are padded to

@@ -22,11 +22,21 @@ typedef float LooseVec __attribute__((vector_size(4 * kLanes), aligned(4), may_a
 inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 inline Vec splat(float x) { return x - Vec{}; }
+inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+// Across lanes, halving in turn: a chain of steps would wait for each of them.
 inline float sum(Vec v) {
-  alignas(64) float part[kLanes];  // halved in turn: a chain of additions would wait for each of them
+  alignas(64) float part[kLanes];
   store(part, v);
   for (int half = kLanes / 2; half > 0; half /= 2) {
     for (int i = 0; i < half; ++i) part[i] += part[i + half];
+  }
+  return part[0];
+}
+inline float largest(Vec v) {
+  alignas(64) float part[kLanes];
+  store(part, v);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) part[i] = part[i] > part[i + half] ? part[i] : part[i + half];
   }
   return part[0];
 }
@@ -104,8 +114,11 @@ void update_row(float* scores, int64_t from, int64_t to, float& highest, float& 
     for (int t = 0; t < kTile; ++t) scores[t] = 0.0f;
     return;
   }
-  float top = highest;
-  for (int64_t t = from; t < to; ++t) top = scores[t] > top ? scores[t] : top;
+  const float lowest = -3.402823466e38f;
+  for (int64_t t = 0; t < from; ++t) scores[t] = lowest;
+  for (int64_t t = to; t < kTile; ++t) scores[t] = lowest;
+  const float here = largest(larger(load(scores), load(scores + kLanes)));
+  const float top = here > highest ? here : highest;
   const Vec p0 = exponential(load(scores) - top);
   const Vec p1 = exponential(load(scores + kLanes) - top);
   store(scores, p0);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -9,7 +10,7 @@
 #include "core/cpu_features.h"
 #include "core/marching_cubes_table.h"
 #include "cpu/marching_cubes_rows.h"
-#include "cpu/threads.h"
+#include "cpu/parallel.h"
 
 namespace facetalk::cpu {
 namespace {
@@ -174,24 +175,27 @@ SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFram
   g.variants = table.variants.data();
   g.corners = table.corners.data();
   const int64_t row_count = g.nx * g.ny;
-  const int workers = threads();
+  // Rows of a piece: about as many samples as fit a core's cache, enough to outweigh handing the piece out.
+  const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / g.nz);
 
   // Signs.
   const std::shared_ptr<void> sign_memory = allocate(row_count * g.words * 8);
   auto* signs = static_cast<uint64_t*>(sign_memory.get());
   g.signs = signs;
-  int64_t bad_rows = 0;
-#pragma omp parallel for num_threads(workers) schedule(static) reduction(+ : bad_rows)
-  for (int64_t r = 0; r < row_count; ++r) {
-    bad_rows += !rows.pack(g.samples + r * g.nz, g.nz, level, signs + r * g.words);
-  }
-  if (bad_rows != 0) report_non_finite(g);
+  std::atomic<bool> finite{true};
+  parallel_for(row_count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      if (!rows.pack(g.samples + r * g.nz, g.nz, level, signs + r * g.words)) finite.store(false);
+    }
+  });
+  if (!finite.load()) report_non_finite(g);
 
   // Count.
   const std::shared_ptr<void> row_memory = allocate(row_count * static_cast<int64_t>(sizeof(McRow)));
   auto* row = static_cast<McRow*>(row_memory.get());
-#pragma omp parallel for num_threads(workers) schedule(dynamic, 64)
-  for (int64_t r = 0; r < row_count; ++r) row[r] = rows.count(g, r / g.ny, r % g.ny);
+  parallel_for(row_count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) row[r] = rows.count(g, r / g.ny, r % g.ny);
+  });
 
   // Scan: counts become positions. Vertices are numbered row by row, along z first, then y, x, and the cells'
   // own.
@@ -223,18 +227,17 @@ SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFram
   auto* normals = with_normals ? mesh.normals.view.as<float>() : nullptr;
   auto* faces = mesh.faces.view.as<int32_t>();
   const VertexWriter writer(g, frame, vertices, normals);
-#pragma omp parallel num_threads(workers)
-  {
-#pragma omp for schedule(dynamic, 64)
-    for (int64_t r = 0; r < row_count; ++r) writer.write_row(r / g.ny, r % g.ny, row[r]);
-    // The implied barrier matters: vertices inside cells are means of those on edges.
-#pragma omp for schedule(dynamic, 64)
-    for (int64_t r = 0; r < row_count - g.ny; ++r) {
+  parallel_for(row_count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) writer.write_row(r / g.ny, r % g.ny, row[r]);
+  });
+  // Only now: vertices inside cells are means of those on edges.
+  parallel_for(row_count - g.ny, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
       if (r % g.ny + 1 == g.ny) continue;
       const McRow* const bases[4] = {row + r, row + r + 1, row + r + g.ny, row + r + g.ny + 1};
       rows.emit_faces(g, r / g.ny, r % g.ny, bases, faces, vertices, normals);
     }
-  }
+  });
   return mesh;
 }
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "cpu/threads.h"
+#include "cpu/parallel.h"
 
 namespace facetalk::cpu {
 namespace {
@@ -35,7 +35,7 @@ struct Incidence {
   }
 };
 
-void face_cross(const float* vertices, const int32_t* face, float out[3]) {
+void add_cross(const float* vertices, const int32_t* face, double sum[3]) {
   double edge[2][3];
   for (int a = 0; a < 3; ++a) {
     const double origin = vertices[3 * int64_t{face[0]} + a];
@@ -45,7 +45,7 @@ void face_cross(const float* vertices, const int32_t* face, float out[3]) {
   for (int a = 0; a < 3; ++a) {
     const int b = (a + 1) % 3;
     const int c = (a + 2) % 3;
-    out[a] = static_cast<float>(edge[0][b] * edge[1][c] - edge[0][c] * edge[1][b]);
+    sum[a] += edge[0][b] * edge[1][c] - edge[0][c] * edge[1][b];
   }
 }
 
@@ -57,25 +57,20 @@ void vertex_normals(const TensorView& vertices, const TensorView& faces, const T
   const int64_t face_count = faces.shape[0];
   const auto* index = faces.as<const int32_t>();
   const Incidence incidence(index, face_count, vertex_count);
-  const std::shared_ptr<void> memory = allocate(face_count * 12);
-  auto* cross = static_cast<float*>(memory.get());
-#pragma omp parallel num_threads(threads())
-  for (int64_t t = 0; t < frames; ++t) {
-    const float* from = vertices.as<const float>() + 3 * t * vertex_count;
-    float* to = out.as<float>() + 3 * t * vertex_count;
-#pragma omp for schedule(static)
-    for (int64_t f = 0; f < face_count; ++f) face_cross(from, index + 3 * f, cross + 3 * f);
-#pragma omp for schedule(static)
-    for (int64_t v = 0; v < vertex_count; ++v) {
+  // A face's cross product is computed at each of its corners: cheaper than a second pass over memory.
+  parallel_for(frames * vertex_count, 8192, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const int64_t v = n % vertex_count;
+      const float* frame = vertices.as<const float>() + 3 * (n - v);
       double sum[3] = {0, 0, 0};
-      for (int64_t n = incidence.start[v]; n < incidence.start[v + 1]; ++n) {
-        const float* normal = cross + 3 * int64_t{incidence.list[n]};
-        for (int a = 0; a < 3; ++a) sum[a] += static_cast<double>(normal[a]);
+      for (int64_t at = incidence.start[v]; at < incidence.start[v + 1]; ++at) {
+        add_cross(frame, index + 3 * int64_t{incidence.list[at]}, sum);
       }
       const double length = std::sqrt(sum[0] * sum[0] + sum[1] * sum[1] + sum[2] * sum[2]);
-      for (int a = 0; a < 3; ++a) to[3 * v + a] = length > 0 ? static_cast<float>(sum[a] / length) : 0.0f;
+      float* to = out.as<float>() + 3 * n;
+      for (int a = 0; a < 3; ++a) to[a] = length > 0 ? static_cast<float>(sum[a] / length) : 0.0f;
     }
-  }
+  });
 }
 
 }  // namespace facetalk::cpu

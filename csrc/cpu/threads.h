@@ -1,4 +1,4 @@
-// How many threads the CPU operations use. Loops say `#pragma omp parallel for num_threads(cpu::threads())`.
+// How many threads the CPU operations use; see parallel.h for loops.
 #pragma once
 
 namespace facetalk::cpu {

@@ -1,8 +1,9 @@
 """The typed face of the compiled operations.
 
-Each operation takes NumPy arrays or torch tensors and gives back the same kind, checks its arguments
-(TypeError for a wrong kind, dtype or device, ValueError for a wrong value or shape; the message names the argument, what was
-expected and what came), and has a slow, obvious twin in `facetalk.ops.reference`, against which it is tested.
+Each operation takes NumPy arrays or torch tensors and gives back the same kind. It checks its arguments:
+TypeError for a wrong kind, dtype or device, ValueError for a wrong value or shape; the message names the
+argument, what was expected and what came. Each has a slow, obvious twin in `facetalk.ops.reference`, against
+which it is tested.
 """
 
 from facetalk.ops._arrays import set_threads, threads

@@ -64,8 +64,8 @@ def surface_loops(volume: np.ndarray, level: float = 0.0) -> tuple[dict[Edge, np
     """Marching cubes without triangles: the cut edges and, cell by cell, the closed loops of the surface.
 
     A loop turns counter-clockwise seen from outside. Faces with alternating corner signs are cut by the
-    asymptotic decider (Nielson and Hamann, IEEE Visualization 1991): the two inside corners are connected when
-    the saddle of the face's bilinear interpolant is inside.
+    asymptotic decider (Nielson and Hamann, IEEE Visualization 1991): the two inside corners are connected
+    when the saddle of the face's bilinear interpolant is inside.
 
     Args:
         volume: (nx, ny, nz) samples; inside is below the level.

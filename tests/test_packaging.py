@@ -1,0 +1,149 @@
+"""The wheel works in a fresh environment, far from the source; the CUDA sources compile where nvcc is."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="needs the source tree"),
+]
+
+# Run in the fresh environment: the package, its data and an operation, found nowhere but in the wheel.
+PROBE = """
+import sys, pathlib, numpy as np
+import facetalk
+from facetalk import ops
+from facetalk.ops._extension import load
+home = pathlib.Path(facetalk.__file__).resolve().parent
+assert home.is_relative_to(pathlib.Path(sys.prefix).resolve()), home
+assert pathlib.Path(load().__file__).resolve().parent == home
+info = load().build_info()
+assert info["version"] == sys.argv[1], info
+assert "cpu" in info["backends"] and "FACETALK_CUDA=off" in info["missing"]["cuda"], info
+axis = np.linspace(-1, 1, 24, dtype=np.float32)
+volume = np.sqrt(axis[:, None, None]**2 + axis[None, :, None]**2 + axis**2) - np.float32(0.6)
+vertices, faces = ops.marching_cubes(volume, bounds=((-1,) * 3, (1,) * 3))
+assert len(vertices) - len(faces) // 2 == 2
+assert abs(np.linalg.norm(vertices, axis=1) - 0.6).max() < 0.01
+assert (home / "models/default/config.json").is_file() and (home / "py.typed").is_file()
+print("works")
+"""
+
+
+def run(*command: object, **options) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    hidden = ("PYTHONPATH", "PYTHONHOME", "FACETALK_BUILD_DIR", "FACETALK_BUILD_TYPE")
+    return {key: value for key, value in os.environ.items() if key not in hidden} | extra
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """What a checkout has, without anything that was built in it."""
+    target = tmp_path_factory.mktemp("source")
+    ignore = shutil.ignore_patterns("*.so", ".*.so.*", "__pycache__")
+    for name in ("csrc", "facetalk"):
+        shutil.copytree(ROOT / name, target / name, ignore=ignore)
+    for name in ("setup.py", "CMakeLists.txt", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    target = tmp_path_factory.mktemp("wheel")
+    run(
+        sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+        "-w", target, source,
+        env=clean_environment(FACETALK_CUDA="off"),
+    )  # fmt: skip
+    (built,) = target.glob("*.whl")
+    return built
+
+
+def test_wheel_has_what_it_needs_and_no_more(wheel, source):
+    names = zipfile.ZipFile(wheel).namelist()
+    libraries = [name for name in names if name.endswith(".so")]
+    assert len(libraries) == 1 and libraries[0].startswith("facetalk/_C.")
+    outside = [name for name in names if not name.startswith(("facetalk/", "facetalk-"))]
+    assert outside == []
+    for pattern in ("**/*.py", "models/**/*", "data/*.json"):
+        for path in (source / "facetalk").glob(pattern):
+            if path.is_file():
+                assert path.relative_to(source).as_posix() in names
+    readelf = shutil.which("readelf")
+    if readelf is None:
+        return
+    with zipfile.ZipFile(wheel) as archive:
+        library = archive.extract(libraries[0], wheel.parent)
+    needed = re.findall(r"NEEDED.*\[(.*)\]", run(readelf, "-d", library))
+    allowed = re.compile(
+        r"(libc|libm|libstdc\+\+|libgcc_s|libgomp|libpthread|libdl|librt|ld-linux-x86-64)\.so"
+    )
+    assert needed and all(allowed.match(name) for name in needed), needed
+
+
+def test_wheel_works_in_a_fresh_environment(wheel, tmp_path):
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    python = tmp_path / "venv/bin/python"
+    packages = next((tmp_path / "venv/lib").glob("python*/site-packages"))
+    # Dependencies come from this environment, behind the fresh one's own packages.
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel)
+    version = wheel.name.split("-")[1]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    options = {"cwd": elsewhere, "env": clean_environment()}
+    assert run(python, "-c", PROBE, version, **options).endswith("works\n")
+    assert version in run(tmp_path / "venv/bin/facetalk", "info", **options)
+    assert version in run(python, "-m", "facetalk", "info", **options)
+
+
+def configure(source: Path, build: Path, *options: str) -> subprocess.CompletedProcess:
+    import pybind11
+
+    command = [
+        "cmake", "-S", source, "-B", build, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", *options,
+    ]  # fmt: skip
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env=clean_environment()
+    )
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on this machine")
+def test_cuda_sources_compile(source, tmp_path):
+    done = configure(source, tmp_path, "-DFACETALK_CUDA=on", "-DFACETALK_CUDA_ARCHS=90;80")
+    assert done.returncode == 0, done.stdout + done.stderr
+    commands = (tmp_path / "compile_commands.json").read_text()
+    targets = set(re.findall(r"code=\[([^\]]*)\]", commands))
+    # Machine code for both, PTX for the newest alone.
+    assert {part for target in targets for part in target.split(",")} == {"sm_80", "sm_90", "compute_90"}
+    sources = [path.relative_to(source) for path in (source / "csrc/cuda").rglob("*.cu")]
+    assert sources
+    objects = [f"CMakeFiles/_C.dir/{path}.o" for path in sources]
+    run("cmake", "--build", tmp_path, "--target", *objects, env=clean_environment())
+    assert all((tmp_path / name).stat().st_size > 0 for name in objects)
+
+
+@pytest.mark.parametrize(("option", "says"), [("maybe", "auto, on or off"), ("on", "no CUDA compiler")])
+def test_wrong_cuda_option_stops_the_build(source, tmp_path, option, says):
+    if option == "on" and shutil.which("nvcc") is not None:
+        pytest.skip("there is an nvcc, so on is right")
+    done = configure(source, tmp_path, f"-DFACETALK_CUDA={option}")
+    assert done.returncode != 0 and says in " ".join((done.stdout + done.stderr).split())
