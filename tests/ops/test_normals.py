@@ -11,24 +11,23 @@ from facetalk.ops import reference
 def random_mesh(vertices, faces, seed, frames=None):
     rng = np.random.default_rng(seed)
     shape = (vertices, 3) if frames is None else (frames, vertices, 3)
-    return rng.standard_normal(shape).astype(np.float32), rng.integers(0, vertices, (faces, 3)).astype(
-        np.int32
-    )
+    corners = np.argsort(rng.random((faces, vertices)), axis=1)[:, :3]  # three different ones
+    return rng.standard_normal(shape).astype(np.float32), corners.astype(np.int32)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 12), st.integers(0, 30), st.none() | st.integers(0, 3), st.integers(0, 1000))
+@given(st.integers(3, 12), st.integers(0, 30), st.none() | st.integers(0, 3), st.integers(0, 1000))
 def test_matches_the_reference(vertices, faces, frames, seed):
     points, triangles = random_mesh(vertices, faces, seed, frames)
     got = ops.vertex_normals(points, triangles)
     want = reference.vertex_normals(torch.from_numpy(points), torch.from_numpy(triangles)).numpy()
     assert got.shape == points.shape and got.dtype == np.float32
-    # Where a vertex's faces nearly cancel, the direction is lost in rounding; everywhere else it agrees.
     lengths = np.linalg.norm(got, axis=-1)
     assert np.all((np.abs(lengths - 1) < 1e-5) | (lengths == 0))
-    clear = np.linalg.norm(want, axis=-1) > 0.5
-    agree = np.abs(got - want).max(axis=-1, initial=0) < 1e-3
-    assert (agree | ~clear).mean() > 0.95 if agree.size else True
+    # Two faces of opposite turn cancel to rounding, whose direction means nothing; all others are kept.
+    keys = {tuple(sorted(face)) for face in triangles.tolist()}
+    if len(keys) == faces:
+        np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_cube_corners_and_weights():
