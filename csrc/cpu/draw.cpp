@@ -14,7 +14,7 @@ constexpr float kNearPlane = 0.01f;
 constexpr float kSameSurface = 0.003f;
 constexpr int kMaxSamples = 16;
 // Ambient occlusion: taps of one spiral, and how many turned copies of it a 2 x 2 average merges.
-constexpr int kTaps = 14, kTurns = 4;
+constexpr int kTaps = 12, kTurns = 4;
 
 // One surface that a pixel sees.
 struct Fragment {

@@ -105,17 +105,19 @@ Vec3 shade(const SurfacePoint& p, const Material& m, const Scene& scene) {
   const Vec3 mirror = n * (2.0f * dot(n, view)) - view;
   // Skin scatters red farthest: the wrap of each channel follows the mean free path.
   const Vec3 wrap = Vec3{0.20f, 0.10f, 0.07f} * m.subsurface;
+  const Vec3 slope = {1.0f / (1.0f + wrap.x), 1.0f / (1.0f + wrap.y), 1.0f / (1.0f + wrap.z)};
   for (size_t l = 0; l < scene.lights.size(); ++l) {
     const Light& light = scene.lights[l];
     const float nl = dot(n, light.direction);
+    if (nl <= -0.2f) continue;  // beyond every wrap
     // Only the first light has a shadow map; the others at least do not reach into closed places.
     const float arrives = l == 0 ? p.lit * mix(p.open, 1.0f, 0.4f) : p.open * p.open;
-    if (nl <= -0.4f) continue;  // beyond every wrap
-    const auto wrapped = [&](float w) {
-      const float t = clamp01((nl + w) / (1.0f + w));
-      return t * mix(arrives, std::sqrt(arrives), w) * (1.0f - 0.4f * w);
+    const float softened = std::sqrt(arrives);
+    const auto wrapped = [&](float w, float s) {
+      return clamp01((nl + w) * s) * mix(arrives, softened, w) * (1.0f - 0.4f * w);
     };
-    diffuse = diffuse + light.color * Vec3{wrapped(wrap.x), wrapped(wrap.y), wrapped(wrap.z)};
+    diffuse = diffuse + light.color * Vec3{wrapped(wrap.x, slope.x), wrapped(wrap.y, slope.y),
+                                           wrapped(wrap.z, slope.z)};
     if (nl > 0.0f) {
       const Vec3 half = normalized(light.direction + view);
       const float nh = clamp01(dot(n, half)), f = fresnel(m.specular, dot(view, half));

@@ -258,7 +258,13 @@ def _place(surface: _Surface, weights: Float32, matrix: NDArray[Any]) -> Geometr
     positions, normals = surface.positions, surface.normals
     active = np.flatnonzero(weights[: len(surface.shapes)])
     if len(active) and len(surface.moved):
-        change = (weights[active] @ surface.shapes[active]).reshape(2, -1, 3)
+        # Row by row instead of a matrix product: pictures are posed side by side, and BLAS would start threads of its
+        # own in each of them.
+        change = surface.shapes[active[0]] * weights[active[0]]
+        term = np.empty_like(change)
+        for number in active[1:]:
+            change += np.multiply(surface.shapes[number], weights[number], out=term)
+        change = change.reshape(2, -1, 3)
         positions, normals = positions.copy(), normals.copy()
         positions[surface.moved] += change[0]
         normals[surface.moved] += change[1]
