@@ -72,11 +72,10 @@ def export(
     check_output_folder(out)
     if suffix == ".ply":
         with atomic_path(out, directory=True) as folder:
-            count = write_sequence(folder, tqdm(meshes, "write", disable=None, leave=False))
-            if not count:
-                raise InputError("there are no frames to write")
             if audio is not None:
                 write_wav(folder / out.with_suffix(".wav").name, audio)
+            if not write_sequence(folder, tqdm(meshes, "write", disable=None, leave=False)):
+                raise InputError("there are no frames to write")
         return out
     with atomic_path(out) as temporary:
         sound, beside = temporary.with_suffix(".wav"), out.with_suffix(".wav")

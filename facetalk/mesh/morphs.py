@@ -68,7 +68,7 @@ def reduce(sequence: RiggedSequence, tolerance: float, *, quantize: bool = True)
     if not tolerance > 0.0:
         raise ValueError(f"tolerance must be positive, got {tolerance}")
     candidates = [_own_shapes(sequence), _singular_shapes(sequence, 0.7 * tolerance)]
-    kept = [_thin_out(sequence, *c, tolerance, quantize) for c in candidates]
+    kept = [_thin_out(sequence, c, tolerance, quantize) for c in candidates]
     # A shape costs its entries and one weight a frame. On a near tie the rig's own shapes win: people can
     # read them.
     cost = [k.entries * 14 + k.weights.size * 4 for k in kept]
@@ -84,15 +84,25 @@ def reduce(sequence: RiggedSequence, tolerance: float, *, quantize: bool = True)
     return best
 
 
-def _own_shapes(sequence: RiggedSequence) -> tuple[Float32, Float32, tuple[str, ...]]:
+@dataclasses.dataclass
+class _Candidate:
+    """Shapes, and how the rig's weights become theirs."""
+
+    shapes: Float32  # (K, V, 3)
+    mapping: NDArray[np.float64]  # (E, K): weights of these shapes = weights of the rig @ mapping
+    names: tuple[str, ...]
+
+
+def _own_shapes(sequence: RiggedSequence) -> _Candidate:
     """The rig's shapes that the motion uses."""
     names = sequence.names or tuple(f"shape_{j}" for j in range(len(sequence.basis)))
     reach = np.abs(sequence.weights).max(axis=0, initial=0.0)
     used = np.flatnonzero((reach > 0.0) & np.abs(sequence.basis).any(axis=(1, 2)))
-    return sequence.basis[used], sequence.weights[:, used], tuple(names[j] for j in used)
+    mapping = np.eye(len(sequence.basis))[:, used]
+    return _Candidate(sequence.basis[used], mapping, tuple(names[j] for j in used))
 
 
-def _singular_shapes(sequence: RiggedSequence, tolerance: float) -> tuple[Float32, Float32, tuple[str, ...]]:
+def _singular_shapes(sequence: RiggedSequence, tolerance: float) -> _Candidate:
     """Leading singular vectors of the motion; the smallest number of them that stays within the tolerance."""
     vertices = len(sequence.base)
     flat = sequence.basis.reshape(len(sequence.basis), -1).astype(np.float32)
@@ -111,7 +121,8 @@ def _singular_shapes(sequence: RiggedSequence, tolerance: float) -> tuple[Float3
     rank_limit = int((values > max(values.max(initial=0.0), 0.0) * 1e-14).sum())
     vectors = vectors[:, order[:rank_limit]]
     shapes = (vectors.T @ inverse_b @ flat).astype(np.float32)
-    weights = (sequence.weights @ (root_b @ vectors)).astype(np.float32)
+    mapping = root_b @ vectors
+    weights = (sequence.weights @ mapping).astype(np.float32)
     low, high = 0, rank_limit
     while low < high:
         middle = (low + high) // 2
@@ -120,12 +131,10 @@ def _singular_shapes(sequence: RiggedSequence, tolerance: float) -> tuple[Float3
             high = middle
         else:
             low = middle + 1
-    shapes, weights = shapes[:low], weights[:, :low]
-    # Weights of at most 1: editors clamp sliders, and the grid of the shapes is then the grid of the
-    # vertices.
-    reach = np.maximum(np.abs(weights).max(axis=0, initial=0.0), 1e-12)
-    shapes = (shapes * reach[:, None]).reshape(low, vertices, 3)
-    return shapes, weights / reach, tuple(f"motion_{j}" for j in range(low))
+    # Weights of at most 1: editors clamp sliders.
+    reach = np.maximum(np.abs(weights[:, :low]).max(axis=0, initial=0.0), 1e-12)
+    shapes = (shapes[:low] * reach[:, None]).astype(np.float32).reshape(low, vertices, 3)
+    return _Candidate(shapes, mapping[:, :low] / reach, tuple(f"motion_{j}" for j in range(low)))
 
 
 def _square_root(gram: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -161,24 +170,16 @@ def _largest(weights: Float32, shapes: Float32, vertices: int, *, stop: float = 
     return worst
 
 
-def _thin_out(
-    sequence: RiggedSequence,
-    shapes: Float32,
-    weights: Float32,
-    names: tuple[str, ...],
-    tolerance: float,
-    quantize: bool,
-) -> MorphTargets:
+def _thin_out(sequence: RiggedSequence, found: _Candidate, tolerance: float, quantize: bool) -> MorphTargets:
     """Drop what no frame needs and round the rest, as coarsely as the tolerance allows."""
-    vertices = len(sequence.base)
+    shapes, vertices = found.shapes, len(sequence.base)
+    weights = (sequence.weights @ found.mapping).astype(np.float32)
     reach = np.abs(weights).max(axis=0, initial=0.0)
     size = np.linalg.norm(shapes, axis=2) * reach[:, None]
     largest = float(np.abs(shapes).max(initial=0.0))
     # A power of two, so that dividing the base by it loses nothing.
     scale = 2.0 ** np.ceil(np.log2(largest)) if largest > 0.0 else 1.0
     step = scale / 32767.0 if quantize else 0.0
-    all_weights = np.concatenate([sequence.weights, -weights], axis=1)
-    some = all_weights[:: max(1, len(all_weights) // 256)]
     threshold, error = tolerance / 2.0, np.inf
     for attempt in range(7):
         if attempt == 6:
@@ -187,27 +188,15 @@ def _thin_out(
         kept = np.where(touched[..., None], shapes, np.float32(0.0))
         if quantize:
             kept = (np.rint(kept / step) * step).astype(np.float32)
-        # The exact residual of every frame: original weights on the original basis minus what a reader will
-        # do.
-        all_shapes = np.concatenate([sequence.basis, kept])
-        error = _residual(some, all_shapes, vertices)
+        # What every frame loses, exactly: the rig's weights times what is left of each of its shapes.
+        rebuilt = found.mapping.astype(np.float32) @ kept.reshape(len(kept), vertices * 3)
+        lost = sequence.basis.reshape(len(sequence.basis), vertices * 3) - rebuilt
+        error = _largest(sequence.weights, lost, vertices, stop=tolerance)
         if error <= tolerance:
-            error = _residual(all_weights, all_shapes, vertices)
-            if error <= tolerance:
-                break
+            break
         threshold /= 2.0
-    empty = np.zeros_like(kept)
-    return MorphTargets(sequence.base, kept, empty, touched, weights, names, step, error)
-
-
-def _residual(weights: Float32, shapes: Float32, vertices: int) -> float:
-    """Largest length of ``weights @ shapes`` where the sum nearly cancels and no bound can skip frames."""
-    flat = shapes.reshape(len(shapes), vertices * 3)
-    worst = 0.0
-    for start in range(0, len(weights), _BLOCK):
-        offsets = (weights[start : start + _BLOCK] @ flat).reshape(-1, vertices, 3)
-        worst = max(worst, float(np.einsum("tvc,tvc->tv", offsets, offsets).max(initial=0.0)))
-    return float(np.sqrt(worst))
+    normals = np.zeros_like(kept)
+    return MorphTargets(sequence.base, kept, normals, touched, weights, found.names, step, error)
 
 
 def _fit_normals(sequence: RiggedSequence, targets: MorphTargets) -> Float32:

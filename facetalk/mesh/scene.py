@@ -258,8 +258,8 @@ def _place(surface: _Surface, weights: Float32, matrix: NDArray[Any]) -> Geometr
     positions, normals = surface.positions, surface.normals
     active = np.flatnonzero(weights[: len(surface.shapes)])
     if len(active) and len(surface.moved):
-        # Row by row instead of a matrix product: pictures are posed side by side, and BLAS would start threads of its
-        # own in each of them.
+        # Row by row instead of a matrix product: pictures are posed side by side, and BLAS would start
+        # threads of its own in each of them.
         change = surface.shapes[active[0]] * weights[active[0]]
         term = np.empty_like(change)
         for number in active[1:]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ Source = str | os.PathLike[str] | tuple[Any, float]
 
 _BLOCK = 1 << 16
 _MAX_RATE = 48_000
+_MAX_BYTES = 2**32 - 2**16  # what the header of a WAV can count
 
 
 def write_wav(path: Path, source: Source) -> None:
@@ -30,10 +32,14 @@ def write_wav(path: Path, source: Source) -> None:
         InputError: the recording cannot be read.
     """
     rate, channels, blocks = _open(source)
-    with soundfile.SoundFile(path, "w", rate, channels, "PCM_16", format="WAV") as out:
+    # Not by libsndfile, whose error on a full disk does not tell what it is.
+    with open(path, "wb") as file, wave.open(file) as out:
+        out.setnchannels(channels)
+        out.setsampwidth(2)
+        out.setframerate(rate)
         for block in blocks:
-            # Rounded here: libsndfile wraps what is beyond full scale.
-            out.write(np.clip(np.rint(np.nan_to_num(block) * 32767.0), -32768, 32767).astype(np.int16))
+            samples = np.clip(np.rint(np.nan_to_num(block) * 32767.0), -32768, 32767)
+            out.writeframesraw(samples.astype("<i2").tobytes())
 
 
 def _open(source: Source) -> tuple[int, int, Iterator[NDArray[np.float32]]]:
@@ -46,7 +52,8 @@ def _open(source: Source) -> tuple[int, int, Iterator[NDArray[np.float32]]]:
         info = soundfile.info(os.fspath(source))
     except (soundfile.LibsndfileError, RuntimeError):
         return SAMPLE_RATE, 1, reader.blocks()
-    if info.samplerate > _MAX_RATE or info.channels > 2 or info.samplerate < 1000:
+    size = 2 * info.frames * info.channels
+    if not 1000 <= info.samplerate <= _MAX_RATE or info.channels > 2 or size > _MAX_BYTES:
         return SAMPLE_RATE, 1, reader.blocks()
     return info.samplerate, info.channels, _file_blocks(source)
 
