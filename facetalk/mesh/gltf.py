@@ -165,7 +165,11 @@ def _primitives(
     dtype = np.uint16 if len(mesh) <= 0xFFFF else np.uint32
     primitives = []
     for material, faces in faces_by_material(mesh):
-        primitive: Json = {"attributes": attributes, "mode": 4, "material": _material(glb, material)}
+        primitive: Json = {
+            "attributes": attributes,
+            "mode": 4,
+            "material": _material(glb, material, mesh.colors is None),
+        }
         primitive["indices"] = glb.accessor(faces.reshape(-1).astype(dtype), target=INDEX_DATA)
         if morphs:
             primitive["targets"] = morphs
@@ -187,11 +191,13 @@ def faces_by_material(mesh: Mesh) -> list[tuple[Material, NDArray[np.int32]]]:
     return groups
 
 
-def _material(glb: GlbWriter, material: Material) -> int:
+def _material(glb: GlbWriter, material: Material, paint: bool) -> int:
     for number, entry in enumerate(glb.document.get("materials", [])):
         if entry["name"] == material.name:
             return number
     shine: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": material.roughness}
+    if paint:
+        shine["baseColorFactor"] = [*srgb_to_linear(np.rint(material.color)).tolist(), 1.0]
     return glb.add("materials", {"name": material.name, "pbrMetallicRoughness": shine, "doubleSided": True})
 
 

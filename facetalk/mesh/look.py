@@ -22,6 +22,7 @@ class Material:
         specular: reflectance at normal incidence (0.028 skin, 0.04 most plastics).
         subsurface: 0 none, 1 skin.
         coat: weight of a wet layer that mirrors the lamps, 0 to 1.
+        color: sRGB colour (0 to 255) of meshes that have no colours of their own.
     """
 
     name: str
@@ -29,11 +30,14 @@ class Material:
     specular: float = 0.04
     subsurface: float = 0.0
     coat: float = 0.0
+    color: Color = (200.0, 200.0, 200.0)
 
 
-SKIN = Material("skin", roughness=0.56, specular=0.024, subsurface=1.0)
-EYES = Material("eyes", roughness=0.12, specular=0.03, coat=1.0)
-TEETH = Material("teeth", roughness=0.34, specular=0.04, subsurface=0.4, coat=0.08)
+SKIN = Material("skin", roughness=0.56, specular=0.024, subsurface=1.0, color=(214.0, 164.0, 138.0))
+EYES = Material("eyes", roughness=0.12, specular=0.03, coat=1.0, color=(236.0, 233.0, 229.0))
+TEETH = Material(
+    "teeth", roughness=0.34, specular=0.04, subsurface=0.4, coat=0.08, color=(236.0, 228.0, 210.0)
+)
 MATERIALS = {m.name: m for m in (SKIN, EYES, TEETH)}
 
 MATERIAL_OF_PART: tuple[Material, ...] = (SKIN, EYES, TEETH, TEETH)

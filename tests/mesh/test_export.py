@@ -17,7 +17,7 @@ from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh import glb as glb_module
 from facetalk.mesh.export import export
 from facetalk.mesh.glb import GlbFile
-from facetalk.mesh.look import srgb_to_linear
+from facetalk.mesh.look import SKIN, srgb_to_linear
 from facetalk.mesh.ply import read_ply
 from facetalk.mesh.scene import AnimatedScene
 
@@ -92,6 +92,7 @@ def test_trimesh_reads_the_rest_pose(tmp_path: Path) -> None:
 def test_changing_topology_becomes_a_flipbook(tmp_path: Path) -> None:
     meshes = [Mesh(*sphere(8 + i, 12, 0.05 + 0.01 * i)) for i in range(4)]
     scene = AnimatedScene(export(tmp_path / "talk.glb", [meshes[0], *meshes], fps=10))
+    np.testing.assert_allclose(scene.geometry(0.0).colors[0], srgb_to_linear(SKIN.color), atol=1e-6)
     assert scene.frames == 5 and scene.fps == 10
     for index, mesh in enumerate([meshes[0], *meshes]):
         np.testing.assert_allclose(scene.geometry((index + 0.5) / 10).positions, mesh.vertices, atol=1e-6)
