@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -226,6 +227,12 @@ def test_band_follows_the_surface_where_the_margin_is_wrong() -> None:
 @given(heads(), st.integers(1, 400))
 def test_inverse(head, n: int) -> None:
     source, biases, rng = head
+    hidden, coords = source.deformation[-1]
+    gentle = (
+        hidden * 0.1,
+        None if coords is None else coords * 0.1,
+    )  # slopes well below 1: there is one root
+    source = dataclasses.replace(source, deformation=[*source.deformation[:-1], gentle])
     packed = PackedField(source)
     targets = some_points(rng, n) * 0.5
     positions, residual = packed.invert(targets, biases, tolerance=2e-6)
@@ -234,7 +241,7 @@ def test_inverse(head, n: int) -> None:
     ]
     actual = torch.linalg.vector_norm(positions[0].double() + moved - targets.double(), dim=-1)
     assert (residual[0].double() - actual).abs().max() < 1e-5  # whatever it found, it says how good it is
-    assert (residual <= 2e-6).double().mean() > 0.9  # these offsets are smooth enough for nearly all
+    assert (residual <= 2e-6).all()
     assert positions.shape == (len(biases[0]), n, 3)
 
 
@@ -340,8 +347,6 @@ def test_refuses_what_it_cannot_use() -> None:
 
 
 def test_refuses_networks_that_do_not_fit() -> None:
-    import dataclasses
-
     source, _, _ = random_head(0)
     wrong = list(source.identity)
     wrong[2] = (wrong[2][0][:, :, :-1], wrong[2][1])
