@@ -29,6 +29,14 @@ def _jobs() -> int:
     return max(1, min(os.cpu_count() or 1, memory // (2 << 30)))
 
 
+def _tool(name: str) -> str:
+    """Find a build tool on PATH, or beside this Python (an environment need not be active to build in it)."""
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        raise RuntimeError(f"{name} was not found; install it with `pip install {name}`")
+    return found
+
+
 class CMakeBuild(build_ext):
     """Runs CMake with Ninja and puts the one library it makes where setuptools expects it."""
 
@@ -36,15 +44,13 @@ class CMakeBuild(build_ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         build = Path(os.environ.get("FACETALK_BUILD_DIR") or Path(self.build_temp) / "cmake").resolve()
         build.mkdir(parents=True, exist_ok=True)
-        ninja = shutil.which("ninja")
-        if ninja is None:
-            raise RuntimeError("ninja was not found; install it with `pip install ninja`")
+        cmake = _tool("cmake")
         configure = [
-            "cmake",
+            cmake,
             "-S", str(ROOT),
             "-B", str(build),
             "-G", "Ninja",
-            f"-DCMAKE_MAKE_PROGRAM={ninja}",
+            f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('FACETALK_BUILD_TYPE', 'Release')}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
@@ -57,7 +63,7 @@ class CMakeBuild(build_ext):
         with open(build / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             subprocess.run(configure, check=True)
-            subprocess.run(["cmake", "--build", str(build), "-j", str(_jobs())], check=True)
+            subprocess.run([cmake, "--build", str(build), "-j", str(_jobs())], check=True)
             # Renamed into place, so that a process that has the old library mapped keeps a whole one.
             target.parent.mkdir(parents=True, exist_ok=True)
             fresh = target.with_name(f".{target.name}.{os.getpid()}")
