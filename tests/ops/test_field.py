@@ -281,23 +281,52 @@ def random_head(seed: int) -> tuple[FieldSource, list[torch.Tensor], np.random.G
     return source, [bias(2, n) for n in moves], rng
 
 
-def test_instruction_sets_agree() -> None:
+def each_level(source: FieldSource) -> list[PackedField]:
+    """The field packed for every instruction set that this machine has."""
     core = load()
-    source, biases, rng = random_head(3)
-    points = some_points(rng, 700)
     levels = ["baseline", "avx2", "avx512"]
-    before, results = core.build_info()["simd"], []
+    before, fields = core.build_info()["simd"], []
     try:
         for level in levels[: levels.index(core.build_info()["simd_detected"]) + 1]:
             core.set_simd_level(level)
-            packed = PackedField(source)
-            assert packed.simd == level
-            results.append(packed.query(points, biases, outputs=("sdf", "gradient", "offsets", "jacobian")))
+            fields.append(PackedField(source))
+            assert fields[-1].simd == level
     finally:
         core.set_simd_level(before)
+    return fields
+
+
+def test_instruction_sets_agree() -> None:
+    source, biases, rng = random_head(3)
+    points = some_points(rng, 700)
+    wanted = ("sdf", "gradient", "offsets", "jacobian")
+    results = [packed.query(points, biases, outputs=wanted) for packed in each_level(source)]
     for other in results[1:]:
         for name, tolerance in {"sdf": 2e-6, "offsets": 1e-6, "gradient": 2e-4, "jacobian": 2e-5}.items():
             assert (other[name] - results[0][name]).abs().max() < tolerance, name
+
+
+def test_the_activation_is_accurate() -> None:
+    """A head that is one softplus of x: what the polynomials leave is below float32 rounding at 0.5."""
+    one = torch.ones(2, 1, 1)
+    source = FieldSource(
+        identity=[(None, torch.tensor([[[1.0, 0.0, 0.0]]] * 2)), (one, None)],
+        identity_bias=[torch.zeros(2, 1), torch.zeros(2, 1)],
+        anchors=torch.tensor([[50.0, 0.0, 0.0]]),  # far away: the member without anchor is alone
+        member_set=torch.tensor([0, 1]),
+        mirror=torch.ones(2),
+    )
+    x = torch.cat([torch.linspace(-0.5, 0.5, 4001), torch.tensor([-30.0, -1e-6, 0.0, 1e-6, 30.0])])
+    points = torch.stack([x, torch.zeros_like(x), torch.zeros_like(x)], dim=1)
+    exact = torch.nn.functional.softplus(x.double(), beta=100.0)
+    slope = torch.sigmoid(100.0 * x.double())
+    for packed in each_level(source):
+        result = packed.query(points, outputs=("raw_sdf", "gradient", "sdf"))
+        error = (result["raw_sdf"][0].double() - exact).abs()
+        assert (error <= 6e-8 + 1.2e-7 * exact).all(), (packed.simd, error.max())
+        # The gradient is of the blended value, which the 1e-6 in the denominator scales down.
+        shrink = math.exp(-20.0) / (math.exp(-20.0) + 1e-6)
+        assert (result["gradient"][0, :, 0].double() / shrink - slope).abs().max() < 5e-6
 
 
 def test_no_points_and_no_frames() -> None:
