@@ -204,6 +204,8 @@ class MotionModel:
         with atomic_path(folder, directory=True) as temporary:
             save_file({name: value.cpu() for name, value in tensors.items()}, temporary / _WEIGHTS)
             (temporary / _CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            # safetensors writes files that only their owner may read.
+            (temporary / _WEIGHTS).chmod((temporary / _CONFIG).stat().st_mode)
         return Path(folder)
 
     @classmethod

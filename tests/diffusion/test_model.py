@@ -147,6 +147,7 @@ def test_save_and_load_keep_everything(tmp_path: Path) -> None:
     assert (again.default_steps, again.default_guidance, again.notes) == (4, 1.5, {"data": "none"})
     assert again.expression_names == NAMES
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert len({p.stat().st_mode for p in folder.iterdir()}) == 1
 
 
 def test_half_precision_halves_the_file_and_keeps_the_motion(tmp_path: Path) -> None:
