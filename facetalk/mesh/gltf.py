@@ -147,7 +147,8 @@ def _target(glb: GlbWriter, targets: MorphTargets, number: int, scale: float) ->
     if quantized:
         shape, normal = (np.rint(a * np.float32(32767.0)).astype(np.int16) for a in (shape, normal))
     result = {}
-    dense = 2 * len(moved) > len(shape)  # beyond that, row numbers cost more than the zeros
+    # Row numbers cost less than the padding of dense targets, so only (nearly) full ones are stored as such.
+    dense = len(moved) > 0.95 * len(shape)
     view = None if dense else glb.row_numbers(moved, len(shape))
     for name, data in (("POSITION", shape), ("NORMAL", normal)):
         bounds = name == "POSITION"

@@ -54,9 +54,9 @@ class MorphTargets:
     error: float
 
     @property
-    def entries(self) -> int:
-        """Number of (shape, vertex) pairs that have to be stored."""
-        return int(self.touched.sum())
+    def size(self) -> int:
+        """Bytes of the shapes and weights in a file with 16-bit targets."""
+        return 14 * int(self.touched.sum()) + 4 * self.weights.size  # row number, position, normal
 
 
 def reduce(sequence: RiggedSequence, tolerance: float, *, quantize: bool = True) -> MorphTargets:
@@ -69,19 +69,14 @@ def reduce(sequence: RiggedSequence, tolerance: float, *, quantize: bool = True)
         raise ValueError(f"tolerance must be positive, got {tolerance}")
     candidates = [_own_shapes(sequence), _singular_shapes(sequence, 0.7 * tolerance)]
     kept = [_thin_out(sequence, c, tolerance, quantize) for c in candidates]
-    # A shape costs its entries and one weight a frame. On a near tie the rig's own shapes win: people can
-    # read them.
-    cost = [k.entries * 14 + k.weights.size * 4 for k in kept]
-    best = kept[0] if cost[0] <= 1.1 * cost[1] and kept[0].error <= tolerance else kept[1]
-    if best.error > tolerance and quantize:
+    kept = [k for k in kept if k.error <= tolerance]
+    if not kept:
+        if not quantize:
+            raise ValueError(f"a tolerance of {tolerance:g} m is finer than float32 positions can be")
         return reduce(sequence, tolerance, quantize=False)  # finer than 16 bits can be
-    if len(best.weights):
-        best.normals = _fit_normals(sequence, best)
-        reach = np.abs(best.weights).max(axis=0)
-        turned = np.linalg.norm(best.normals, axis=2) * reach[:, None] > _NORMAL_STEP
-        best.normals[~(turned | best.touched)] = 0.0
-        best.touched = best.touched | turned
-    return best
+    _add_normals(sequence, kept)
+    # On a near tie the rig's own shapes, which come first, win: people can read them.
+    return min(kept, key=lambda k: k.size * (1.0 if k is kept[0] else 1.1))
 
 
 @dataclasses.dataclass
@@ -199,24 +194,32 @@ def _thin_out(sequence: RiggedSequence, found: _Candidate, tolerance: float, qua
     return MorphTargets(sequence.base, kept, normals, touched, weights, found.names, step, error)
 
 
-def _fit_normals(sequence: RiggedSequence, targets: MorphTargets) -> Float32:
-    """(K, V, 3) change of the normals per weight, by least squares over the posed normals."""
-    frames = np.unique(
-        np.linspace(0, len(sequence) - 1, min(len(sequence), _NORMAL_FRAMES)).round().astype(int)
-    )
-    weights = targets.weights[frames].astype(np.float64)
-    count = weights.shape[1]
-    faces, base = sequence.base.faces, sequence.base
-    right = np.zeros((count, len(base) * 3), np.float32)
-    changes = np.empty((_FIT_BLOCK, len(base) * 3), np.float32)
+def _add_normals(sequence: RiggedSequence, found: list[MorphTargets]) -> None:
+    """Fit the change of the normals per weight to the posed normals, by least squares over some frames."""
+    if not len(sequence):
+        return
+    number = min(len(sequence), _NORMAL_FRAMES)
+    frames = np.unique(np.linspace(0, len(sequence) - 1, number).round().astype(int))
+    base, columns = sequence.base, sequence.base.vertices.size
+    sums = [np.zeros((t.weights.shape[1], columns), np.float32) for t in found]
+    changes = np.empty((_FIT_BLOCK, columns), np.float32)
     for start in range(0, len(frames), _FIT_BLOCK):
         block = frames[start : start + _FIT_BLOCK]
         for row, index in enumerate(block):
             posed = sequence.positions(slice(index, index + 1))[0]
-            changes[row] = (vertex_normals(posed, faces) - base.normals).reshape(-1)
-        right += weights[start : start + _FIT_BLOCK].astype(np.float32).T @ changes[: len(block)]
-    gram = weights.T @ weights
-    # Shapes that hardly move, or always together, would otherwise get normals that explode.
-    ridge = 1e-4 * np.trace(gram) / max(count, 1) + 1e-12
-    fitted = np.linalg.solve(gram + ridge * np.eye(count), right) if count else right
-    return np.clip(fitted, -1.0, 1.0).astype(np.float32).reshape(count, len(sequence.base), 3)
+            changes[row] = (vertex_normals(posed, base.faces) - base.normals).reshape(-1)
+        for total, targets in zip(sums, found, strict=True):
+            total += targets.weights[block].T @ changes[: len(block)]
+    for total, targets in zip(sums, found, strict=True):
+        weights = targets.weights[frames].astype(np.float64)
+        count = weights.shape[1]
+        gram = weights.T @ weights
+        # Shapes that hardly move, or always together, would otherwise get normals that explode.
+        ridge = 1e-4 * np.trace(gram) / max(count, 1) + 1e-12
+        solve = np.linalg.inv(gram + ridge * np.eye(count)).astype(np.float32)
+        normals = np.clip(solve @ total, -1.0, 1.0).reshape(count, len(base), 3)
+        reach = np.abs(targets.weights).max(axis=0)
+        turned = np.linalg.norm(normals, axis=2) * reach[:, None] > _NORMAL_STEP
+        targets.touched |= turned
+        normals[~targets.touched] = 0.0
+        targets.normals = normals
