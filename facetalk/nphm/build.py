@@ -64,6 +64,7 @@ def build_canonical(
 
     classes = _classes(head, vertices, identity)
     classes[classes == _EYE_CLASS] = SKIN
+    classes = mesher.drop_islands(faces, classes, CLASS_PART)
     vertices, faces, kind, source = mesher.split_parts(vertices, faces, classes, CLASS_PART)
     part = CLASS_PART[kind]
     template = head.template_points(vertices, identity, part)
@@ -156,7 +157,10 @@ def _lashes(vertices: Array, margin: Array, landmarks: Array) -> Array:
         for chosen, amount, reach in ((height > 0, 0.9, 0.0045), (height <= 0, 0.45, 0.0025)):
             if chosen.any():
                 distance = cKDTree(mine[chosen]).query(vertices[near])[0]
-                dark[near] = np.maximum(dark[near], amount * np.exp(-((distance / reach) ** 2)))
+                # No lashes grow at the inner corner.
+                fade = np.clip(np.linalg.norm(vertices[near] - b, axis=1) / 0.03 - 0.3, 0.0, 1.0)
+                line = amount * fade * np.exp(-((distance / reach) ** 2))
+                dark[near] = np.maximum(dark[near], line)
     return dark
 
 

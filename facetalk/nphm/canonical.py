@@ -22,6 +22,7 @@ __all__ = [
     "CanonicalMesh",
     "boundary_edges",
     "cut_level",
+    "drop_islands",
     "drop_small_pieces",
     "extract_band",
     "relax",
@@ -230,6 +231,38 @@ def boundary_edges(faces: Faces, chosen: NDArray[np.bool_]) -> NDArray[np.int32]
     edges = edges[chosen[edges].all(1)]
     _, inverse, counts = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True)
     return edges[counts[inverse.reshape(-1)] == 1]
+
+
+def drop_islands(
+    faces: Faces, part: NDArray[np.uint8], moving: NDArray[np.uint8], *, size: int = 60
+) -> NDArray[np.uint8]:
+    """Give connected patches of one moving part with fewer than ``size`` vertices to the part around them.
+
+    Args:
+        faces: (F, 3).
+        part: (V,) surface class.
+        moving: (classes,) moving part of each class.
+        size: vertices of the smallest patch that stays.
+    """
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    part = part.copy()
+    for _ in range(3):
+        motion = moving[part]
+        same = edges[motion[edges[:, 0]] == motion[edges[:, 1]]]
+        shape = (len(part),) * 2
+        graph = coo_matrix((np.ones(len(same), np.int8), (same[:, 0], same[:, 1])), shape=shape)
+        _, patch = connected_components(graph, directed=False)
+        small = np.bincount(patch)[patch] < size
+        # Votes of neighbours on patches that stay; a ring is taken over in each round.
+        across = np.concatenate([edges, edges[:, ::-1]])
+        across = across[small[across[:, 0]] & ~small[across[:, 1]]]
+        if not len(across):
+            break
+        votes = np.zeros((len(part), len(moving)), np.int32)
+        np.add.at(votes, (across[:, 0], part[across[:, 1]]), 1)
+        voted = votes.any(1)
+        part[voted] = votes[voted].argmax(1)
+    return part
 
 
 def split_parts(

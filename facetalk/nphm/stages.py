@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.data.head_samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
-from facetalk.data.ict import MorphableHead
+from facetalk.data.ict import MorphableHead, Part
 from facetalk.nphm.codes import HeadCodes
 from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
 from facetalk.training import train_loop
@@ -132,6 +132,53 @@ def initialise_backward(network: DeformationNetwork, *, coordinate_scale: float 
             linear.bias.uniform_(-0.5, 0.5)
 
 
+def hidden_places(head: MorphableHead) -> NDArray[np.float32]:
+    """(V,) 1 inside the eye sockets, 0.5 inside the mouth, 0 on the outside."""
+    place = np.zeros(len(head.neutral), np.float32)
+    for name in ("eye_socket_left", "eye_socket_right"):
+        place[head.part_vertices(name)] = 1.0
+    for name in ("mouth_socket", "gums_and_tongue", "teeth"):
+        place[head.part_vertices(name)] = 0.5
+    return place
+
+
+def visible_points(
+    points: NDArray[np.floating[Any]],
+    part: NDArray[np.uint8],
+    place: NDArray[np.floating[Any]],
+    close: NDArray[np.floating[Any]],
+    landmarks: NDArray[np.floating[Any]],
+) -> NDArray[np.bool_]:
+    """Which posed points can be seen from the front between lids and lips; all of the outside can.
+
+    Args:
+        points: (N, 3) posed.
+        part: (N,) moving part.
+        place: (N,) ``hidden_places`` at the points.
+        close: (N,) closeness to lips and lids; the lips' inner edge always counts.
+        landmarks: (68, 3) posed.
+    """
+
+    def between(upper: list[int], lower: list[int], margin: float) -> NDArray[np.bool_]:
+        bounds = []
+        for ids in (upper, lower):
+            line = landmarks[ids][np.argsort(landmarks[ids, 0])]
+            bounds.append(np.interp(points[:, 0], line[:, 0], line[:, 1]))
+        x = landmarks[[*upper, *lower], 0]
+        across = (points[:, 0] > x.min()) & (points[:, 0] < x.max())
+        opened = bounds[0] - bounds[1] > margin
+        return across & opened & (points[:, 1] < bounds[0] + margin) & (points[:, 1] > bounds[1] - margin)
+
+    seen = place < 0.25
+    eyes = between([36, 37, 38, 39], [36, 41, 40, 39], 0.002)
+    eyes |= between([42, 43, 44, 45], [42, 47, 46, 45], 0.002)
+    seen[part == Part.EYES] = eyes[part == Part.EYES]
+    mouth = (place >= 0.25) & (place < 0.75)
+    inside = between([60, 61, 62, 63, 64], [60, 67, 66, 65, 64], 0.006)
+    seen[mouth] = (inside | ((close > 0.8) & (part == Part.SKIN)))[mouth]
+    return seen
+
+
 def train_backward(
     network: DeformationNetwork,
     identity: IdentityNetwork,
@@ -147,7 +194,8 @@ def train_backward(
     """Fit offsets from posed to canonical space to exact correspondences.
 
     Both ends of a pair are moved off the surface by the same amount along their own normals. Half of the rows
-    show the mean head.
+    show the mean head. What lies behind closed lids or lips counts for nothing: there one place would have to
+    go to two, an eyeball that stays and a lid that has come down on it.
 
     Args:
         network: backward deformation network.
@@ -168,6 +216,9 @@ def train_backward(
     encoder = torch.from_numpy(codes.encoder)
     closeness = np.maximum(sampler.lips, sampler.lids)
     device = next(network.parameters()).device
+    by_identity = head.identity_basis[:, head.landmark_ids]
+    by_expression = head.expression_basis[:, head.landmark_ids]
+    hidden = hidden_places(head)
 
     def pairs(
         coefficients: NDArray[Any], weights: NDArray[Any], rng: np.random.Generator
@@ -185,7 +236,12 @@ def train_backward(
             normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
             normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
             ends.append((np.einsum("nc,ncx->nx", points.weights, corner) + off * normal).astype(np.float32))
-        return ends[0], ends[1], points.of(closeness), np.abs(off[:, 0]) < 0.004
+        close = points.of(closeness)
+        motion = weights - head.canonical_expression
+        landmarks = shape[head.landmark_ids] + np.tensordot(coefficients, by_identity, 1)
+        landmarks = landmarks + np.tensordot(motion, by_expression, 1)
+        seen = visible_points(ends[1], points.part, points.of(hidden), close, landmarks)
+        return ends[0], ends[1], close, np.abs(off[:, 0]) < 0.004, seen
 
     def step(index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((budget.seed, index))
@@ -193,7 +249,10 @@ def train_backward(
         drawn[: rows // 2] = 0.0
         weights = speech_expressions(head, rows, rng)
         columns = zip(*(pairs(w, e, rng) for w, e in zip(drawn, weights, strict=True)), strict=True)
-        rest, posed, close, surface = (torch.from_numpy(np.stack(column)).to(device) for column in columns)
+        rest, posed, close, surface, seen = (
+            torch.from_numpy(np.stack(column)).to(device) for column in columns
+        )
+        surface = surface & seen
         code = (torch.from_numpy(drawn) @ encoder.T).to(device)
         with torch.no_grad():
             anchors = identity.anchors(code)
@@ -202,7 +261,7 @@ def train_backward(
         near = surface & (close > 0.6)
         mm = error.detach() * HEAD_UNIT_MM
         return {
-            "loss": (error * (1.0 + 4.0 * close)).mean() * 100.0,
+            "loss": (error * (1.0 + 4.0 * close) * seen).mean() * 100.0,
             "surface_mm": (mm * surface).sum() / surface.sum().clamp_min(1),
             "lips_lids_mm": (mm * near).sum() / near.sum().clamp_min(1),
         }
