@@ -65,7 +65,7 @@ class Report:
         """The report as text."""
         head = (
             f"{'':<22}{'p b m':>7}{'closed':>8}{'gap':>6}{'open v.':>9}{'gap':>6}{'f v':>6}{'gap':>6}"
-            f"{'silence':>9}{'gap':>6}{'off rest':>10}"
+            f"{'silence':>9}{'gap':>6}{'off rest':>10}{'r':>7}"
         )
         lines = [head]
         lines += [_line(name, self.rows[name]) for name in self.rows]
@@ -73,7 +73,8 @@ class Report:
         lines += [_line("  " + name, row) for name, row in sorted(self.voices.items())]
         lines.append(
             "closed: smallest gap within the phone +-40 ms under 1.5 mm; gap: medians in mm (smallest "
-            "of p b m f v, largest of open vowels, all frames of silences); off rest: mouth landmarks, mm"
+            "of p b m f v, largest of open vowels, all frames of silences); off rest: mouth landmarks, mm; "
+            "r: correlation of the gap over time with a rule-based reading of the phones"
         )
         if self.diversity is not None:
             lines.append(
@@ -215,6 +216,6 @@ def _line(name: str, row: dict[str, Any]) -> str:
         f"{row['open_vowels']:>9}{number('open_gap_mm', '.1f'):>6}",
         f"{row['labiodentals']:>6}{number('labiodental_gap_mm', '.1f'):>6}",
         f"{row['silent_frames']:>9}{number('silent_gap_mm', '.2f'):>6}",
-        f"{number('silent_deviation_mm', '.2f'):>10}",
+        f"{number('silent_deviation_mm', '.2f'):>10}{number('agreement', '.2f'):>7}",
     ]
     return "".join(cells)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from facetalk.data import visemes
 from facetalk.data.phones import Phone, is_bilabial, is_labiodental, is_silence, lookup
 
 UPPER, LOWER = (61, 62, 63), (67, 66, 65)
@@ -92,6 +93,8 @@ class LipFigures:
         opened: largest gap of each open vowel.
         silent_gap: gap of each frame of silence.
         silent_deviation: mean distance of the mouth from rest in each of these frames, mm.
+        agreement: per clip, the correlation over time of the gap with that of a rule-based reading of the
+            phones.
     """
 
     bilabial: list[float] = dataclasses.field(default_factory=list)
@@ -99,6 +102,7 @@ class LipFigures:
     opened: list[float] = dataclasses.field(default_factory=list)
     silent_gap: list[float] = dataclasses.field(default_factory=list)
     silent_deviation: list[float] = dataclasses.field(default_factory=list)
+    agreement: list[float] = dataclasses.field(default_factory=list)
 
     def add(self, other: LipFigures) -> None:
         """Pool the numbers of another one into this one."""
@@ -119,6 +123,7 @@ class LipFigures:
             "silent_frames": len(self.silent_gap),
             "silent_gap_mm": _median(self.silent_gap),
             "silent_deviation_mm": _median(self.silent_deviation),
+            "agreement": float(np.mean(self.agreement)) if self.agreement else None,
         }
 
 
@@ -141,7 +146,8 @@ def measure(
         InputError: a phone symbol is unknown.
     """
     gap, deviation = lip_gap(landmarks), mouth_deviation(landmarks, rest)
-    out = LipFigures()
+    reference = visemes.lip_gap(visemes.curves(phones, len(gap) / fps, fps, alphabet=alphabet))
+    out = LipFigures(agreement=[_correlation(gap, reference[: len(gap)])])
     for start, end in silences(phones, len(gap) / fps, alphabet):
         inner = frames_of(start + SILENCE_EDGE_S, end - SILENCE_EDGE_S, fps, len(gap), 0.0)
         out.silent_gap.extend(gap[inner].tolist())
@@ -174,6 +180,13 @@ def silences(phones: Sequence[Phone], duration: float, alphabet: str) -> list[tu
             out.append((clock, start))
         clock = max(clock, end)
     return out
+
+
+def _correlation(first: Floats, second: Floats) -> float:
+    """Pearson's; 0 where one of the two does not move."""
+    a, b = first - first.mean(), second - second.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 1e-9 else 0.0
 
 
 def _median(values: list[float]) -> float | None:

@@ -71,6 +71,7 @@ def test_a_listening_face_beats_both_baselines(manifest: Path) -> None:
     assert model["closed"] == 1.0 and model["open_gap_mm"] > 4.0
     assert static["closed"] == 1.0 and static["open_gap_mm"] == pytest.approx(0.8, abs=0.01)
     assert shuffled["closed"] < 1.0
+    assert model["agreement"] > 0.95 and static["agreement"] == 0.0 and abs(shuffled["agreement"]) < 0.3
     assert model["silent_deviation_mm"] < 0.5 < shuffled["silent_deviation_mm"]
     assert sorted(report.voices) == ["ann", "bob"] and report.voices["ann"]["bilabials"] == 12
     assert report.diversity == {"mouth_mm": 0.0, "upper_face_mm": 0.0}
