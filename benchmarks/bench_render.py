@@ -2,9 +2,9 @@
 
     python -m pytest benchmarks/bench_render.py --benchmark-columns=median,iqr,rounds
 
-VTK draws with the graphics library of the machine (Mesa's llvmpipe where there is no GPU) and is skipped where
-it finds none. It does less per pixel (Phong, no shadow, no occlusion); both use four samples a pixel. trimesh
-writes every frame as a mesh of its own, because it has no morph targets.
+VTK draws with the graphics library of the machine (Mesa's llvmpipe where there is no GPU) and is skipped
+where it finds none. It does less per pixel (Phong, no shadow, no occlusion); both use four samples a pixel.
+trimesh writes every frame as a mesh of its own, because it has no morph targets.
 """
 
 from __future__ import annotations

@@ -49,21 +49,19 @@ void project(Frame* f) {
   f->positions.resize(n), f->normals.resize(n), f->projected.resize(n);
   const float scale = s.focal * f->samples, cx = 0.5f * f->width * f->samples,
               cy = 0.5f * f->height * f->samples;
-  float left = 1e9f, top = 1e9f, right = -1e9f, bottom = -1e9f;
-#pragma omp parallel for schedule(static) num_threads(f->scene.threads) reduction(min : left, top) \
-    reduction(max : right, bottom)
-  for (int64_t i = 0; i < n; ++i) {
+  each(f->scene.alone, 0, n, 4096, [&](int i) {
     const float *p = s.positions + 3 * i, *q = s.normals + 3 * i;
     const Vec3 c = rotate(s.rotation, {p[0], p[1], p[2]}) + s.translation;
     f->positions[i] = c;
     f->normals[i] = rotate(s.rotation, {q[0], q[1], q[2]});
     const float near = c.z < -kNearPlane ? -1.0f / c.z : 0.0f;
-    const Projected at{cx + c.x * near * scale, cy - c.y * near * scale, near};
-    f->projected[i] = at;
-    if (near > 0.0f) {
-      left = std::min(left, at.x), right = std::max(right, at.x);
-      top = std::min(top, at.y), bottom = std::max(bottom, at.y);
-    }
+    f->projected[i] = {cx + c.x * near * scale, cy - c.y * near * scale, near};
+  });
+  float left = 1e9f, top = 1e9f, right = -1e9f, bottom = -1e9f;
+  for (const Projected& at : f->projected) {
+    if (at.near <= 0.0f) continue;
+    left = std::min(left, at.x), right = std::max(right, at.x);
+    top = std::min(top, at.y), bottom = std::max(bottom, at.y);
   }
   const auto pixel = [&](float sample, int margin, int limit) {
     const float v = std::clamp(sample / f->samples, -8.0f, static_cast<float>(limit) + 8.0f);
@@ -138,8 +136,7 @@ int surfaces(const Frame& f, int px, int py, Fragment* out) {
 // Notes the nearest surface of every pixel.
 void resolve(Frame* f) {
   f->first.resize(static_cast<size_t>(f->width) * f->height);
-#pragma omp parallel for schedule(dynamic, 8) num_threads(f->scene.threads)
-  for (int y = f->y0; y < f->y1; ++y) {
+  each(f->scene.alone, f->y0, f->y1, 8, [&](int y) {
     for (int x = f->x0; x < f->x1; ++x) {
       Fragment fragments[kMaxSamples];
       const int count = surfaces(*f, x, y, fragments);
@@ -148,7 +145,7 @@ void resolve(Frame* f) {
       for (int k = 1; k < count; ++k)
         if (fragments[k].depth < first->depth) *first = fragments[k];
     }
-  }
+  });
 }
 
 // Share of the surroundings of one pixel that is not blocked, from the depths around it: ambient obscurance
@@ -195,8 +192,7 @@ void find_open(Frame* f) {
     float open = 0.0f, depth = 0.0f;
   };
   std::vector<Block> blocks(static_cast<size_t>(columns) * rows);
-#pragma omp parallel for schedule(dynamic, 4) num_threads(f->scene.threads)
-  for (int y = 0; y < rows; ++y) {
+  each(f->scene.alone, 0, rows, 4, [&](int y) {
     for (int x = 0; x < columns; ++x) {
       Block* block = &blocks[static_cast<size_t>(y) * columns + x];
       for (int corner = 3; corner >= 0 && block->depth == 0.0f; --corner) {
@@ -206,10 +202,9 @@ void find_open(Frame* f) {
         if (at.face >= 0) *block = {open_at(*f, px, py, offsets[y % 2 * 2 + x % 2]), at.depth};
       }
     }
-  }
+  });
   f->open.resize(static_cast<size_t>(w) * f->height);
-#pragma omp parallel for schedule(static) num_threads(f->scene.threads)
-  for (int y = f->y0; y < f->y1; ++y) {
+  each(f->scene.alone, f->y0, f->y1, 16, [&](int y) {
     for (int x = f->x0; x < f->x1; ++x) {
       const size_t at = static_cast<size_t>(y) * w + x;
       if (f->first[at].face < 0) continue;
@@ -224,7 +219,7 @@ void find_open(Frame* f) {
       }
       f->open[at] = count > 0.0f ? sum / count : open_at(*f, x, y, offsets[0]);
     }
-  }
+  });
 }
 
 Vec3 color_of(const Frame& f, const ShadowMap* shadow, const Fragment& fragment, float open) {
@@ -259,15 +254,14 @@ void draw(const Scene& scene, int width, int height, int samples, uint8_t* out) 
   f.seen.x0 = f.x0 * samples, f.seen.x1 = f.x1 * samples, f.seen.y0 = f.y0 * samples,
   f.seen.y1 = f.y1 * samples;
   f.seen.near.resize(total), f.seen.face.resize(total);
-  rasterize(f.projected, scene.faces, scene.face_count, scene.threads, &f.seen);
+  rasterize(f.projected, scene.faces, scene.face_count, scene.alone, &f.seen);
   resolve(&f);
   find_open(&f);
   std::unique_ptr<ShadowMap> shadow;
   if (!scene.lights.empty() && scene.vertex_count > 0) {
     shadow = std::make_unique<ShadowMap>(f.positions, scene);
   }
-#pragma omp parallel for schedule(dynamic, 8) num_threads(scene.threads)
-  for (int y = 0; y < height; ++y) {
+  each(scene.alone, 0, height, 8, [&](int y) {
     for (int x = 0; x < width; ++x) {
       const size_t at = static_cast<size_t>(y) * width + x;
       uint8_t* pixel = out + 3 * at;
@@ -294,7 +288,7 @@ void draw(const Scene& scene, int width, int height, int samples, uint8_t* out) 
       pixel[1] = encoder.encode(sum.y + encoder.decode(behind[1]) * rest);
       pixel[2] = encoder.encode(sum.z + encoder.decode(behind[2]) * rest);
     }
-  }
+  });
 }
 
 }  // namespace facetalk::cpu

@@ -35,18 +35,17 @@ struct Bins {
 };
 
 Bins sort_into_tiles(const std::vector<Projected>& v, const int32_t* faces, int64_t count, int width,
-                     int height, int threads) {
+                     int height, bool alone) {
   const int columns = (width + kTile - 1) / kTile, rows = (height + kTile - 1) / kTile;
   Bins bins;
   bins.start.assign(static_cast<size_t>(columns) * rows + 1, 0);
   std::vector<Box> boxes(static_cast<size_t>(count));
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t f = 0; f < count; ++f) {
+  each(alone, 0, count, 4096, [&](int f) {
     const Box b = bounds_of(v[faces[3 * f]], v[faces[3 * f + 1]], v[faces[3 * f + 2]], width, height);
     const bool empty = b.x0 >= b.x1 || b.y0 >= b.y1;
     boxes[f] = empty ? Box{0, 0, 0, 0}
                      : Box{b.x0 / kTile, b.y0 / kTile, (b.x1 - 1) / kTile + 1, (b.y1 - 1) / kTile + 1};
-  }
+  });
   for (const Box& b : boxes)
     for (int y = b.y0; y < b.y1; ++y)
       for (int x = b.x0; x < b.x1; ++x) ++bins.start[static_cast<size_t>(y) * columns + x + 1];
@@ -113,18 +112,17 @@ void draw_triangle(const Projected& a, Projected b, Projected c, int32_t number,
 
 }  // namespace
 
-void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int64_t face_count, int threads,
+void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int64_t face_count, bool alone,
                Visibility* out) {
   const int width = out->width, height = out->height;
   const int columns = (width + kTile - 1) / kTile, rows = (height + kTile - 1) / kTile;
   const bool wants_face = !out->face.empty();
-  const Bins bins = sort_into_tiles(vertices, faces, face_count, width, height, threads);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-  for (int t = 0; t < columns * rows; ++t) {
+  const Bins bins = sort_into_tiles(vertices, faces, face_count, width, height, alone);
+  each(alone, 0, columns * rows, 1, [&](int t) {
     Box tile{t % columns * kTile, t / columns * kTile, 0, 0};
     tile.x1 = std::min(tile.x0 + kTile, width);
     tile.y1 = std::min(tile.y0 + kTile, height);
-    if (tile.x0 >= out->x1 || tile.y0 >= out->y1 || tile.x1 <= out->x0 || tile.y1 <= out->y0) continue;
+    if (tile.x0 >= out->x1 || tile.y0 >= out->y1 || tile.x1 <= out->x0 || tile.y1 <= out->y0) return;
     float near[kTile * kTile];
     int32_t face[kTile * kTile];
     std::fill_n(near, kTile * kTile, 0.0f);
@@ -140,7 +138,7 @@ void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int
       std::copy_n(near + from, tile.x1 - tile.x0, out->near.begin() + to);
       if (wants_face) std::copy_n(face + from, tile.x1 - tile.x0, out->face.begin() + to);
     }
-  }
+  });
 }
 
 }  // namespace facetalk::cpu

@@ -7,9 +7,25 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/parallel.h"
 #include "cpu/vec3.h"
 
 namespace facetalk::cpu {
+
+// Calls work(i) for every i of [begin, end): in this thread, or shared by all threads of the operations.
+// Pictures are drawn side by side as well, and then each keeps to the thread that it was asked from.
+template <typename Work>
+void each(bool alone, int64_t begin, int64_t end, int64_t grain, const Work& work) {
+  const auto piece = [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) work(static_cast<int>(begin + i));
+  };
+  if (begin >= end) return;
+  if (alone) {
+    piece(0, end - begin);
+  } else {
+    parallel_for(end - begin, grain, piece);
+  }
+}
 
 // A vertex on the screen. `near` grows towards the viewer and is linear over the screen: 1 / depth for a
 // perspective camera, signed distance along the view for a parallel one. Not positive: behind the viewer,
@@ -30,7 +46,7 @@ struct Visibility {
 
 // Draws all triangles, both sides, nearest wins and the lower number wins a tie: the result does not depend
 // on the number of threads. `faces` is (face_count, 3).
-void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int64_t face_count, int threads,
+void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int64_t face_count, bool alone,
                Visibility* out);
 
 // How a part of the surface answers light.
@@ -62,7 +78,7 @@ struct Scene {
   float focal = 1.0f;         // pixels
   float exposure = 1.0f;
   float occlusion_radius = 0.025f;  // metres
-  int threads = 1;                  // for this picture; pictures may also be drawn side by side
+  bool alone = false;               // draw with this thread only
 };
 
 // Draws into `out`, (height, width, 3) sRGB, with `samples` x `samples` samples a pixel (1 to 4).

@@ -9,10 +9,9 @@ namespace {
 constexpr float kPi = 3.14159265f;
 
 // One pass of a running box average along the rows, written transposed: two calls blur along both axes.
-void box_blur(const std::vector<float>& in, int size, int radius, int threads, std::vector<float>* out) {
+void box_blur(const std::vector<float>& in, int size, int radius, bool alone, std::vector<float>* out) {
   const float weight = 1.0f / static_cast<float>(2 * radius + 1);
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int y = 0; y < size; ++y) {
+  each(alone, 0, size, 16, [&](int y) {
     const float* row = in.data() + static_cast<size_t>(y) * size;
     double sum = 0.0;
     for (int i = -radius; i <= radius; ++i) sum += row[std::clamp(i, 0, size - 1)];
@@ -20,7 +19,7 @@ void box_blur(const std::vector<float>& in, int size, int radius, int threads, s
       (*out)[static_cast<size_t>(x) * size + y] = static_cast<float>(sum) * weight;
       sum += row[std::min(x + radius + 1, size - 1)] - row[std::max(x - radius, 0)];
     }
-  }
+  });
 }
 
 // GGX lobe times visibility over 4 (n.l)(n.v), in the form of Karis, "Real Shading in Unreal Engine 4", 2013.
@@ -60,7 +59,7 @@ ShadowMap::ShadowMap(const std::vector<Vec3>& points, const Scene& scene) {
   }
   Visibility seen{kSize, kSize, 0, 0, kSize, kSize, std::vector<float>(static_cast<size_t>(kSize) * kSize),
                   {}};
-  rasterize(projected, scene.faces, scene.face_count, scene.threads, &seen);
+  rasterize(projected, scene.faces, scene.face_count, scene.alone, &seen);
   mean_ = std::move(seen.near);
   square_.resize(mean_.size());
   for (size_t i = 0; i < mean_.size(); ++i) square_[i] = mean_[i] * mean_[i];
@@ -69,8 +68,8 @@ ShadowMap::ShadowMap(const std::vector<Vec3>& points, const Scene& scene) {
   std::vector<float> other(mean_.size());
   for (std::vector<float>* image : {&mean_, &square_}) {
     for (int pass = 0; pass < 2; ++pass) {
-      box_blur(*image, kSize, radius, scene.threads, &other);
-      box_blur(other, kSize, radius, scene.threads, image);
+      box_blur(*image, kSize, radius, scene.alone, &other);
+      box_blur(other, kSize, radius, scene.alone, image);
     }
   }
 }

@@ -7,7 +7,6 @@
 #include <string>
 
 #include "core/status.h"
-#include "cpu/threads.h"
 #include "python/bindings.h"
 #include "python/dlpack.h"
 
@@ -47,7 +46,7 @@ Array draw(const py::object& positions_, const py::object& normals_, const py::o
            const py::object& faces_, const py::object& materials_, const py::object& background_,
            const py::object& palette_, const py::object& lights_, const py::object& ambient_,
            const py::object& camera_, float focal, float exposure, float occlusion_radius, int samples,
-           int threads) {
+           bool alone) {
   const Input positions = Input::from(positions_, "positions").require(DType::kFloat32, {-1, 3});
   const int64_t v = positions.size(0);
   const Input normals = Input::from(normals_, "normals").require(DType::kFloat32, {v, 3});
@@ -88,7 +87,7 @@ Array draw(const py::object& positions_, const py::object& normals_, const py::o
   for (int row = 0; row < 3; ++row) std::copy_n(camera.as<float>() + 4 * row, 3, scene.rotation + 3 * row);
   scene.translation = {camera.as<float>()[3], camera.as<float>()[7], camera.as<float>()[11]};
   scene.focal = focal, scene.exposure = exposure, scene.occlusion_radius = occlusion_radius;
-  scene.threads = threads > 0 ? threads : cpu::threads();
+  scene.alone = alone;
 
   Array out = Array::make<uint8_t>({height, width, 3});
   {
@@ -104,7 +103,7 @@ void bind_raster(py::module_& module) {
   module.def("draw", &draw, py::arg("positions"), py::arg("normals"), py::arg("colors"), py::arg("faces"),
              py::arg("materials"), py::arg("background"), py::arg("palette"), py::arg("lights"),
              py::arg("ambient"), py::arg("camera"), py::arg("focal"), py::arg("exposure"),
-             py::arg("occlusion_radius"), py::arg("samples"), py::arg("threads"),
+             py::arg("occlusion_radius"), py::arg("samples"), py::arg("alone"),
              "Draws shaded triangles; see facetalk.ops.raster.");
 }
 

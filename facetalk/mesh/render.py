@@ -87,7 +87,7 @@ class Renderer:
             focal=self.camera.focal * self.size[1],
             exposure=self.look.exposure,
             samples=self.samples,
-            threads=1,
+            alone=True,
         )
 
     def pictures(self, times: Sequence[float]) -> Iterator[Picture]:

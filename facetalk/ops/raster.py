@@ -26,7 +26,7 @@ def draw(
     exposure: float = 1.0,
     occlusion_radius: float = 0.025,
     samples: int = 2,
-    threads: int = 0,
+    alone: bool = False,
 ) -> NDArray[np.uint8]:
     """Draw triangles from both sides with soft shadows and ambient occlusion.
 
@@ -49,8 +49,8 @@ def draw(
         exposure: factor on all light.
         occlusion_radius: reach of the ambient occlusion, metres.
         samples: samples along each side of a pixel, 1 to 4.
-        threads: threads for this picture, 0 for the number set for all operations. Many pictures are drawn
-            fastest side by side, each with one thread; the interpreter's lock is released meanwhile.
+        alone: draw with the calling thread only. Many pictures are drawn fastest side by side, each by one
+            thread; the interpreter's lock is released meanwhile. False shares one picture's work.
 
     Returns:
         (height, width, 3) uint8 sRGB.
@@ -74,6 +74,6 @@ def draw(
         float(exposure),
         float(occlusion_radius),
         int(samples),
-        int(threads),
+        bool(alone),
     )
     return np.asarray(np.from_dlpack(result), dtype=np.uint8)

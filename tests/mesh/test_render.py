@@ -54,7 +54,7 @@ def test_no_cracks_and_same_picture_for_any_number_of_threads(samples: int) -> N
     vertices = np.concatenate([grid, np.zeros((1600, 1))], axis=1).astype(np.float32)
     corner = np.add.outer(np.arange(39) * 40, np.arange(39)).reshape(-1)
     faces = np.concatenate([corner[:, None] + [0, 1, 41], corner[:, None] + [0, 41, 40]]).astype(np.int32)
-    one, many = (picture(vertices, faces, 160, samples=samples, threads=n) for n in (1, 5))
+    one, many = (picture(vertices, faces, 160, samples=samples, alone=alone) for alone in (True, False))
     np.testing.assert_array_equal(one, many)
     assert (one[30:-30, 30:-30] != 7).all()
 
