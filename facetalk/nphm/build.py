@@ -58,6 +58,7 @@ def build_canonical(
     eye_logit = _eye_level(head, vertices, identity)
     eye_logit[np.linalg.norm(vertices[:, None] - centres, axis=2).min(1) > 1.5 * radii.max()] = -1.0
     vertices, faces, margin = mesher.cut_level(vertices, faces, eye_logit)
+    vertices = mesher.smooth_rim(vertices, mesher.boundary_edges(faces, margin))
     lash = _lashes(vertices, vertices[margin], landmarks)
     vertices, faces = _tuck(vertices, faces, margin, centres, radii)
     lash = np.concatenate([lash, np.ones(len(vertices) - len(lash), np.float32)])

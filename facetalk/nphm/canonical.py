@@ -27,6 +27,7 @@ __all__ = [
     "extract_band",
     "relax",
     "simplify_zones",
+    "smooth_rim",
     "split_parts",
 ]
 
@@ -231,6 +232,25 @@ def boundary_edges(faces: Faces, chosen: NDArray[np.bool_]) -> NDArray[np.int32]
     edges = edges[chosen[edges].all(1)]
     _, inverse, counts = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True)
     return edges[counts[inverse.reshape(-1)] == 1]
+
+
+def smooth_rim(vertices: Array, edges: NDArray[np.int32], *, rounds: int = 8) -> Array:
+    """Smooth boundary loops along themselves; all other vertices stay.
+
+    Args:
+        vertices: (V, 3).
+        edges: (B, 2) from ``boundary_edges``.
+        rounds: each moves a vertex half of the way to the middle of its two neighbours on the loop.
+    """
+    out = vertices.astype(np.float64)
+    count = np.bincount(edges.ravel(), minlength=len(vertices))
+    inner = np.flatnonzero(count == 2)
+    for _ in range(rounds):
+        total = np.zeros_like(out)
+        np.add.at(total, edges[:, 0], out[edges[:, 1]])
+        np.add.at(total, edges[:, 1], out[edges[:, 0]])
+        out[inner] = 0.5 * out[inner] + 0.25 * total[inner]
+    return out.astype(np.float32)
 
 
 def drop_islands(
