@@ -27,7 +27,7 @@ float specular_lobe(float nl, float nv, float nh, float roughness) {
   const float a = roughness * roughness, a2 = a * a;
   const float d = nh * nh * (a2 - 1.0f) + 1.0f;
   const float k = (roughness + 1.0f) * (roughness + 1.0f) * 0.125f;
-  return a2 / (kPi * d * d) * 0.25f / ((nl * (1.0f - k) + k) * (nv * (1.0f - k) + k));
+  return a2 * 0.25f / (kPi * d * d * (nl * (1.0f - k) + k) * (nv * (1.0f - k) + k));
 }
 
 float fresnel(float f0, float cosine) {
