@@ -12,6 +12,7 @@ import argparse
 import copy
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -209,6 +210,9 @@ class MotionTraining:
         """Write the averaged model to ``out/model``."""
         trained = copy.deepcopy(self.average).cpu()
         model = self.model
+        notes: dict[str, Any] = {"trained_with": _command(self.args), "frames_of_features": self.data.frames}
+        if model.notes:
+            notes["started_from"] = model.notes
         MotionModel(
             trained,
             model.representation,
@@ -219,7 +223,7 @@ class MotionTraining:
             default_steps=model.default_steps,
             default_guidance=model.default_guidance,
             contact=model.contact,
-            notes={"trained_with": _command(self.args), "frames_of_features": self.data.frames},
+            notes=notes,
         ).save(out / "model", half=True)
 
     def _update_average(self, index: int) -> None:
