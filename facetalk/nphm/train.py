@@ -69,7 +69,7 @@ class HeadTraining:
     local_dim: int = 8
     hidden: int = 48
     layers: int = 4
-    deformation_hidden: int = 128
+    deformation_hidden: int = 192
     deformation_layers: int = 4
     forward: dict[str, int] = field(default_factory=dict)
     identities: int = 80
