@@ -245,6 +245,22 @@ def test_inverse(head, n: int) -> None:
     assert positions.shape == (len(biases[0]), n, 3)
 
 
+def test_inverse_reports_what_is_left_and_learns_from_its_steps() -> None:
+    source, biases, rng = random_head(3)
+    packed, targets = PackedField(source), some_points(rng, 200) * 0.5
+    offsets = packed.query(targets, biases, outputs=("offsets",))["offsets"][:1]
+    positions, residual = packed.invert(targets, [b[:1] for b in biases], iterations=0)
+    assert torch.equal(positions[0], targets)
+    assert (residual - torch.linalg.vector_norm(offsets, dim=-1)).abs().max() < 1e-6
+    # Too few steps for a second exact Jacobian, too many digits for a fixed one: the updates have to be
+    # right.
+
+    last = source.deformation[-1][0] * 0.3
+    gentle = dataclasses.replace(source, deformation=[*source.deformation[:-1], (last, None)])
+    _, residual = PackedField(gentle).invert(targets, biases, iterations=7)
+    assert (residual <= 1e-6).double().mean() > 0.97
+
+
 def test_threads_do_not_change_the_result() -> None:
     source, biases, rng = random_head(3)
     points = some_points(rng, 3000)
