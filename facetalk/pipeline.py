@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
 from facetalk.audio import AudioEncoder, AudioReader, load_audio
 from facetalk.audio.encoder import Level
@@ -233,11 +235,22 @@ class FaceTalk:
             colors=canonical.colors,
             part=canonical.part,
         )
-        return RiggedSequence(base, basis * np.float32(HEAD_UNIT_METRES), motion.expressions)
+        return RiggedSequence(
+            base, basis * np.float32(HEAD_UNIT_METRES), motion.expressions, names=self.head.expression_names
+        )
 
     def _marching_cubes(
         self, motion: Motion, resolution: int, smoothing: FacialSmoothing | None, exact: bool
     ) -> Iterator[Mesh]:
         field = self.head.nphm.bind(motion.identity, facial_smoothing=smoothing)
-        for code in motion.expressions:
-            yield from field.extract(code[None], resolution, self.config.bounds, exact=exact)
+        rig = self._fixed(motion, smoothing)
+        for frame, code in enumerate(motion.expressions):
+            # An extraction knows no parts; the rig stands in the same place and lends its colours.
+            painted = cKDTree(rig.positions(slice(frame, frame + 1))[0])
+            for mesh in field.extract(code[None], resolution, self.config.bounds, exact=exact):
+                nearest = painted.query(mesh.vertices)[1] if len(mesh.vertices) else np.zeros(0, np.intp)
+                yield dataclasses.replace(
+                    mesh,
+                    colors=None if rig.base.colors is None else rig.base.colors[nearest],
+                    part=None if rig.base.part is None else rig.base.part[nearest],
+                )

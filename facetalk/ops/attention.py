@@ -77,6 +77,11 @@ def masked_cross_attention(
             tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in (query, key, value)]
             return _attention(*tensors, left, right, scale).numpy()
         return _compiled(query, key, value, left, right, scale)
+    # Nothing can trace or differentiate plain tensors in inference mode, so the kernel is called at once: the
+    # dispatcher's first call of a Python operator imports torch's compiler, which takes seconds.
+    plain = all(type(tensor) is Tensor for tensor in (query, key, value))
+    if plain and torch.is_inference_mode_enabled() and not torch.compiler.is_compiling():
+        return _on_device(query, key, value, left, right, scale)
     return _attention(query, key, value, left, right, scale)
 
 
@@ -105,11 +110,15 @@ def _compiled(query: Array, key: Array, value: Array, left: int, right: int, sca
     return give_back(result, query).reshape(batch, heads, length, value.shape[3])
 
 
-@torch.library.custom_op("facetalk::masked_cross_attention", mutates_args=())
-def _attention(query: Tensor, key: Tensor, value: Tensor, left: int, right: int, scale: float) -> Tensor:
+def _on_device(query: Tensor, key: Tensor, value: Tensor, left: int, right: int, scale: float) -> Tensor:
     if query.device.type == "cpu" and query.dtype == torch.float32:
         return _compiled(query.detach(), key.detach(), value.detach(), left, right, scale)
     return banded_attention(query, key, value, left, right, scale)
+
+
+@torch.library.custom_op("facetalk::masked_cross_attention", mutates_args=())
+def _attention(query: Tensor, key: Tensor, value: Tensor, left: int, right: int, scale: float) -> Tensor:
+    return _on_device(query, key, value, left, right, scale)
 
 
 @_attention.register_fake

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -226,3 +229,18 @@ def test_wrong_input_is_named(change, error, says):
         ops.masked_cross_attention(
             arguments.pop("query"), arguments.pop("key"), arguments.pop("value"), **arguments
         )
+
+
+def test_inference_mode_gives_the_same_without_importing_the_compiler():
+    """The direct path of inference mode is the operator's, and its first call is quick."""
+    code = (
+        "import sys, torch\n"
+        "from facetalk.ops import masked_cross_attention as attend\n"
+        "torch.manual_seed(0)\n"
+        "q, k, v = (torch.randn(1, 2, 9, 4) for _ in range(3))\n"
+        "with torch.inference_mode():\n"
+        "    quick = attend(q, k, v, window=(2, 1))\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "assert torch.equal(quick, attend(q, k, v, window=(2, 1)))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
