@@ -1,6 +1,6 @@
 """Speech in, talking head out: the shortest program that does the whole job and times it.
 
-    python examples/demo.py examples/demo.flac build/demo
+python examples/demo.py examples/demo.flac build/demo
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def main(speech: Path, out: Path) -> None:
     for name, value in seconds.items():
         print(f"  {name:<9}{value:8.2f} s")
     work = seconds["generate"] + seconds["decode"] + seconds["export"]
-    print(f"  clip {motion.duration:.2f} s; speech to animated mesh takes {work / motion.duration:.3f} of real time")
+    factor = work / motion.duration
+    print(f"  clip {motion.duration:.2f} s; speech to animated mesh takes {factor:.3f} of real time")
     for name in ("talk.glb", "talk.mp4", "talk.png"):
         print(out / name)
 

@@ -61,7 +61,7 @@ def atomic_path(path: str | os.PathLike[str], *, directory: bool = False) -> Ite
         yield temporary
         if directory and out.exists():
             out.rename(scratch / "replaced")
-        os.replace(temporary, out)
+        temporary.replace(out)
     except OSError as error:
         raise output_error(out, error) from error
     finally:

@@ -38,6 +38,7 @@ class Motion:
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Bring the arrays to their types and check them."""
         self.expressions = np.ascontiguousarray(self.expressions, dtype=np.float32)
         self.identity = np.ascontiguousarray(self.identity, dtype=np.float32)
         self.fps = float(self.fps)
@@ -49,9 +50,11 @@ class Motion:
             raise InputError(f"fps must lie in (0, 1000], got {self.fps:g}")
         for name, value in (("expressions", self.expressions), ("identity", self.identity)):
             if not np.isfinite(value).all():
-                raise InputError(f"{name} has {np.count_nonzero(~np.isfinite(value))} values that are not finite")
+                bad = np.count_nonzero(~np.isfinite(value))
+                raise InputError(f"{name} has {bad} values that are not finite")
 
     def __len__(self) -> int:
+        """Number of frames."""
         return len(self.expressions)
 
     def __getitem__(self, frames: slice) -> Motion:
@@ -77,9 +80,11 @@ class Motion:
         Raises:
             InputError: the folder is missing or cannot be written to.
         """
-        header = {"format": _FORMAT, "version": "1", "fps": repr(self.fps), "provenance": json.dumps(self.provenance)}
+        header = {"format": _FORMAT, "version": "1", "fps": repr(self.fps)}
+        header["provenance"] = json.dumps(self.provenance)
+        tensors = {"expressions": self.expressions, "identity": self.identity}
         with atomic_path(path) as temporary:
-            save_file({"expressions": self.expressions, "identity": self.identity}, temporary, metadata=header)
+            save_file(tensors, temporary, metadata=header)
         return Path(path)
 
     @classmethod
@@ -97,7 +102,7 @@ class Motion:
             with safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
                 if header.get("format") != _FORMAT:
-                    raise InputError(f"{path} is not a facetalk motion (its header has no format {_FORMAT!r})")
+                    raise InputError(f"{path} is not a facetalk motion (no format {_FORMAT!r})")
                 return cls(
                     expressions=file.get_tensor("expressions"),
                     fps=float(header["fps"]),

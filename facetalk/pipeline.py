@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -59,7 +60,9 @@ class FaceTalk:
         self.device = device
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str] = "default", device: str = "auto") -> FaceTalk:
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike[str] = "default", device: str = "auto"
+    ) -> FaceTalk:
         """Load a model by name (``"default"`` travels with the package) or from a folder.
 
         Args:
@@ -132,11 +135,11 @@ class FaceTalk:
             "seed": seed,
         }
         if isinstance(audio, str | os.PathLike):
-            provenance["audio"] = os.path.basename(os.fspath(audio))
+            provenance["audio"] = Path(audio).name
         return Motion(np.asarray(expressions), self.config.fps, code, provenance)
 
     def _features(self, audio: Audio) -> Iterator[torch.Tensor]:
-        """Audio features piece by piece, so that the length of a recording does not bound what fits in memory."""
+        """Audio features piece by piece, so that memory does not grow with the recording."""
         blocks: Iterable[NDArray[np.float32]]
         blocks = AudioReader(audio) if isinstance(audio, str | os.PathLike) else [load_audio(audio)]
         level = Level.of(blocks) if self.audio_encoder.normalize else None
@@ -158,8 +161,8 @@ class FaceTalk:
             motion: expression codes; an empty ``motion.identity`` means the default identity.
             resolution: grid points per axis of ``topology="marching-cubes"``.
             topology: ``"fixed"`` carries the canonical mesh to every frame (constant faces; the result is a
-                ``RiggedSequence``, which is iterable); ``"marching-cubes"`` extracts every frame anew from the
-                backward-deformed field, as the paper does.
+                ``RiggedSequence``, which is iterable); ``"marching-cubes"`` extracts every frame anew from
+                the backward-deformed field, as the paper does.
             smooth: weight the deformation by the model's facial smoothing.
             temporal_sigma: standard deviation in seconds of a Gaussian over time; None = the model's setting.
             exact: with marching cubes, evaluate the dense grid instead of a band around the surface.
@@ -206,7 +209,8 @@ class FaceTalk:
     def _checked(self, motion: Motion, temporal_sigma: float | None) -> Motion:
         width = motion.expressions.shape[1]
         if width != self.head.expression_dim:
-            raise InputError(f"the motion has {width} values a frame, this head takes {self.head.expression_dim}")
+            takes = self.head.expression_dim
+            raise InputError(f"the motion has {width} values a frame, this head takes {takes}")
         identity = self._identity(motion.identity if motion.identity.size else None)
         sigma = self.config.temporal_sigma if temporal_sigma is None else temporal_sigma
         motion = Motion(motion.expressions, motion.fps, identity, motion.provenance)

@@ -50,7 +50,10 @@ def test_obstacles_are_named(tmp_path):
     with pytest.raises(InputError, match="a folder of that name"), atomic_path(tmp_path / "folder"):
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="a file of that name"), atomic_path(tmp_path / "file", directory=True):
+    with (
+        pytest.raises(InputError, match="a file of that name"),
+        atomic_path(tmp_path / "file", directory=True),
+    ):
         pass
     with pytest.raises(InputError, match="not a folder"), atomic_path(tmp_path / "file" / "a.txt"):
         pass

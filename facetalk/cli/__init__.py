@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from facetalk.errors import ExtensionError, InputError
 
 VERBS: dict[str, tuple[str, str]] = {
-    "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply frames) or motion (.safetensors)"),
+    "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply) or motion (.safetensors)"),
     "export": ("facetalk.cli.export", "a stored motion -> animated head"),
     "render": ("facetalk.mesh.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
     "evaluate": ("facetalk.cli.evaluate", "measure lips against speech with known phone times"),
@@ -25,6 +25,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("facetalk.cli.convert", "official NPHM / MonoNPHM checkpoint -> safetensors folder"),
     "info": ("facetalk.cli.info", "version, backends and why one is missing, CPU, built-in model"),
 }
+
+
+# What a person can cause and mend; anything else of the operating system is a defect and shows itself.
+_USER_ERRORS = (errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EROFS)
 
 
 def _usage() -> str:
@@ -54,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         verb = importlib.import_module(module)
         parser = argparse.ArgumentParser(
-            prog=f"facetalk {words[0]}", description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            prog=f"facetalk {words[0]}",
+            description=text,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         verb.add_arguments(parser)
         return int(verb.run(parser.parse_args(words[1:])) or 0)
@@ -64,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EROFS):
+        if error.errno in _USER_ERRORS:
             return _fail(f"{error.filename or 'file'}: {error.strerror}")
         raise
     except MemoryError:

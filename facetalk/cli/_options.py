@@ -142,7 +142,7 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def report(self, clip_seconds: float, loading: tuple[str, ...] = ("load",)) -> str:
-        """Table of the stages with the real-time factor (work / clip length; below 1 is faster than real time).
+        """Table of the stages with the real-time factor: work / clip length, below 1 = faster than it plays.
 
         Args:
             clip_seconds: length of the clip.
@@ -151,5 +151,6 @@ class Stages:
         lines = [f"  {name:<10} {seconds:8.2f} s" for name, seconds in self.seconds.items()]
         work = sum(seconds for name, seconds in self.seconds.items() if name not in loading)
         factor = work / max(clip_seconds, 1e-9)
-        lines.append(f"  clip {clip_seconds:.2f} s, real-time factor {factor:.3f} (without {', '.join(loading)})")
+        without = ", ".join(loading)
+        lines.append(f"  clip {clip_seconds:.2f} s, real-time factor {factor:.3f} (without {without})")
         return "\n".join(lines)

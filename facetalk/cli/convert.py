@@ -12,9 +12,9 @@ from facetalk.files import check_output_folder
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("source", type=Path, nargs="+",
-                        help="official checkpoint: a folder, or identity.pt deformation.pt anchors.npy")  # fmt: skip
+                        help="a folder, or identity.pt deformation.pt anchors.npy")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--family", choices=("nphm", "mononphm"), default="nphm", help="which networks these are")
+    parser.add_argument("--family", choices=("nphm", "mononphm"), default="nphm", help="kind of networks")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -23,11 +23,13 @@ def run(args: argparse.Namespace) -> None:
     from facetalk.nphm import load_checkpoint
 
     if len(args.source) == 1:
-        source: object = args.source[0]
+        source: Path | dict[str, Path] = args.source[0]
     elif len(args.source) == 3:
         source = dict(zip(("identity", "deformation", "anchors"), args.source, strict=True))
     else:
-        raise InputError(f"give one folder or file, or three files (identity deformation anchors), got {len(args.source)}")
+        raise InputError(
+            f"give one folder or file, or three files (identity deformation anchors), got {len(args.source)}"
+        )
     model = load_checkpoint(source, family=args.family)
     model.save(args.output)
     print(f"{args.output}: {args.family}, written as safetensors + config.json")

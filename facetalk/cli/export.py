@@ -11,7 +11,7 @@ from facetalk.cli import _options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("motion", type=Path, help="motion written by facetalk generate")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="talk.glb or a folder of frames talk.ply")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="talk.glb or a folder talk.ply")
     parser.add_argument("--audio", type=Path, default=None, help="recording to put beside the animation")
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("audio", type=Path, help="recording: any file that libsndfile or FFmpeg reads")
     parser.add_argument("-o", "--output", type=Path, required=True,
-                        help="talk.glb, a folder of frames talk.ply, or talk.safetensors for the motion alone")  # fmt: skip
+                        help="talk.glb, a folder talk.ply, or talk.safetensors (motion alone)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's)")
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight, 1 = none (default: the model's)")  # fmt: skip

@@ -40,7 +40,8 @@ def collect() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use",
     }
-    facts["packages"] = {name: _version(name) for name in ("numpy", "transformers", "safetensors", "soundfile", "av")}
+    packages = ("numpy", "transformers", "safetensors", "soundfile", "av")
+    facts["packages"] = {name: _version(name) for name in packages}
     facts["models"] = {}
     for name in builtin_models():
         try:

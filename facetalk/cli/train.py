@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(dest="part", required=True, metavar="{nphm,audio,motion}")
     for name, (module, text) in PARTS.items():
         part = parts.add_parser(
-            name, help=text, description=f"Train {text}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            name,
+            help=text,
+            description=f"Train {text}.",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         importlib.import_module(module).add_arguments(part)
 

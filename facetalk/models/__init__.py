@@ -51,7 +51,8 @@ def find_model(name_or_path: str | os.PathLike[str]) -> ModelConfig:
     builtin = Path(__file__).parent / str(name_or_path)
     folder = builtin if str(name_or_path) in builtin_models() else Path(name_or_path)
     if not folder.is_dir():
-        raise InputError(f"no model {str(name_or_path)!r}: neither a folder nor one of {', '.join(builtin_models())}")
+        known = ", ".join(builtin_models())
+        raise InputError(f"no model {str(name_or_path)!r}: neither a folder nor one of {known}")
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} is not a model folder: it has no config.json")
@@ -62,7 +63,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> ModelConfig:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(f"{path} does not describe a facetalk model (format is not {_FORMAT!r})")
     if content.get("version") != _VERSION:
-        raise InputError(f"{path} has version {content.get('version')!r}; this facetalk reads version {_VERSION}")
+        raise InputError(f"{path} has version {content.get('version')!r}; this facetalk reads {_VERSION}")
     return _parse(folder, path, content)
 
 

@@ -79,9 +79,9 @@ def masked_cross_attention(
         return _compiled(query, key, value, left, right, scale)
     # Nothing can trace or differentiate plain tensors in inference mode, so the kernel is called at once: the
     # dispatcher's first call of a Python operator imports torch's compiler, which takes seconds.
-    plain = all(type(tensor) is Tensor for tensor in (query, key, value))
+    plain = type(query) is Tensor and type(key) is Tensor and type(value) is Tensor
     if plain and torch.is_inference_mode_enabled() and not torch.compiler.is_compiling():
-        return _on_device(query, key, value, left, right, scale)
+        return _on_device(query, key, value, left, right, scale)  # type: ignore[arg-type]
     return _attention(query, key, value, left, right, scale)
 
 

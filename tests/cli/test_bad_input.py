@@ -18,7 +18,7 @@ def fails(capsys, *words):
         status = main([str(word) for word in words])
     except SystemExit as stop:  # argparse
         status = stop.code
-    out, err = capsys.readouterr()
+    _, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if "error:" in line]
     assert status == 2, err
     assert len(lines) == 1 and "Traceback" not in err, err
@@ -125,7 +125,9 @@ def test_model_parts_that_are_damaged(capsys, tmp_path, speech, part, harm):
     assert not list(tmp_path.glob("*talk*"))
 
 
-@pytest.mark.parametrize("words", [["dance"], [], ["render"], ["export", "none.safetensors", "-o", "talk.glb"]])
+@pytest.mark.parametrize(
+    "words", [["dance"], [], ["render"], ["export", "none.safetensors", "-o", "talk.glb"]]
+)
 def test_wrong_words(capsys, words):
     if words:
         fails(capsys, *words)
