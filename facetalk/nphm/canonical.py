@@ -29,6 +29,7 @@ __all__ = [
     "simplify_zones",
     "smooth_rim",
     "split_parts",
+    "without_flaps",
 ]
 
 Array = NDArray[np.float32]
@@ -157,8 +158,14 @@ def simplify_zones(
     _, first, inverse = np.unique(joined, axis=0, return_index=True, return_inverse=True)
     merged = inverse.reshape(-1)[merged]
     whole = (merged[:, 0] != merged[:, 1]) & (merged[:, 1] != merged[:, 2]) & (merged[:, 2] != merged[:, 0])
-    vertices, faces, _ = compact(joined[first], merged[whole].astype(np.int32))
+    vertices, faces, _ = compact(joined[first], without_flaps(merged[whole].astype(np.int32)))
     return vertices, faces
+
+
+def without_flaps(faces: Faces) -> Faces:
+    """Drop pairs of faces with the same three corners: edge collapse leaves such flaps without a thickness."""
+    _, inverse, counts = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
+    return faces[counts[inverse.reshape(-1)] == 1]
 
 
 def relax(vertices: Array, faces: Faces, amount: float = 0.5) -> Array:

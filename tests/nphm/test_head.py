@@ -13,6 +13,7 @@ import torch
 
 from facetalk.errors import InputError
 from facetalk.models import find_model
+from facetalk.nphm.canonical import without_flaps
 from facetalk.nphm.head import HeadModel
 from facetalk.units import HEAD_UNIT_MM
 
@@ -168,3 +169,8 @@ def test_damage_is_explained(head, tmp_path):
         HeadModel.load(tmp_path / "nowhere")
     with pytest.raises(InputError, match="identity code has"):
         head.canonical(np.zeros(3))
+
+
+def test_flaps_go():
+    faces = np.array([[0, 1, 2], [2, 1, 3], [4, 5, 6], [6, 5, 4]], np.int32)
+    np.testing.assert_array_equal(without_flaps(faces), faces[:2])
