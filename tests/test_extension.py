@@ -47,7 +47,7 @@ def test_missing_extension_says_what_to_do(monkeypatch):
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, env=os.environ | environment
     )
 
 

@@ -105,9 +105,10 @@ def test_wheel_works_in_a_fresh_environment(wheel, tmp_path):
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     python = tmp_path / "venv/bin/python"
     packages = next((tmp_path / "venv/lib").glob("python*/site-packages"))
-    # Dependencies come from this environment, behind the fresh one's own packages.
-    (packages / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
     run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel)
+    # Dependencies come from this environment, behind the fresh one's own packages. Only now, since pip would
+    # take a facetalk that is installed there for the wheel and leave it at that.
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
     version = wheel.name.split("-")[1]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

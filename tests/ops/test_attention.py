@@ -243,4 +243,4 @@ def test_inference_mode_gives_the_same_without_importing_the_compiler():
         "assert 'torch._dynamo' not in sys.modules\n"
         "assert torch.equal(quick, attend(q, k, v, window=(2, 1)))\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
