@@ -18,11 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from facetalk.audio.load import load_audio
+from facetalk.data.phones import Phone
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.metrics.lips import MOUTH, LipFigures, measure
 from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.motion import Motion
+from facetalk.units import SAMPLE_RATE
 
 _UPPER_FACE = tuple(range(17, 27)) + tuple(range(36, 48))
 ROWS = ("model", "static", "shuffled")
@@ -94,6 +97,7 @@ def evaluate(
     steps: int | None = None,
     guidance: float | None = None,
     split: str | None = None,
+    pad: float = 0.0,
     diversity_clips: int = 3,
     diversity_seeds: int = 4,
 ) -> Report:
@@ -107,6 +111,8 @@ def evaluate(
         steps: denoising steps; None = the model's default.
         guidance: guidance weight; None = the model's default.
         split: only this split of the manifest.
+        pad: seconds of near-silence put before and after every clip, so that rest is measured on recordings
+            that were cut to the words.
         diversity_clips: on how many clips the spread over seeds is measured; 0 = not at all.
         diversity_seeds: over how many seeds.
 
@@ -119,13 +125,16 @@ def evaluate(
             raise InputError(f"limit must be at least 1, got {limit}")
         chosen = np.linspace(0, len(items) - 1, min(limit, len(items))).round().astype(int)
         items = [items[i] for i in chosen]
+    if not 0.0 <= pad <= 60.0:
+        raise InputError(f"pad must lie in 0..60 seconds, got {pad}")
     pooled = {name: LipFigures() for name in ROWS}
     voices: dict[str, LipFigures] = {}
     spread: list[tuple[float, float]] = []
     seconds, clips = 0.0, 0
     rest: NDArray[np.float32] | None = None
     for index, item in enumerate(tqdm(with_phones(items), total=len(items), disable=not sys.stderr.isatty())):
-        motion = pipeline.generate(item.audio, seed=seed + index, steps=steps, guidance=guidance)
+        audio, phones = _padded(item, pad)
+        motion = pipeline.generate(audio, seed=seed + index, steps=steps, guidance=guidance)
         if rest is None:
             still = Motion(
                 np.zeros((1, motion.expressions.shape[1]), np.float32), motion.fps, motion.identity
@@ -135,16 +144,14 @@ def evaluate(
         shuffled = moving[np.random.default_rng(seed + index).permutation(len(moving))]
         static = np.broadcast_to(rest, moving.shape)
         for name, landmarks in zip(ROWS, (moving, static, shuffled), strict=True):
-            figures = measure(landmarks, rest, item.phones or [], fps=motion.fps, alphabet=item.alphabet)
+            figures = measure(landmarks, rest, phones, fps=motion.fps, alphabet=item.alphabet)
             pooled[name].add(figures)
             if name == "model":
                 voices.setdefault(item.voice, LipFigures()).add(figures)
         if len(spread) < diversity_clips:
             others = []
             for k in range(1, diversity_seeds):
-                again = pipeline.generate(
-                    item.audio, seed=seed + 1000 * k + index, steps=steps, guidance=guidance
-                )
+                again = pipeline.generate(audio, seed=seed + 1000 * k + index, steps=steps, guidance=guidance)
                 others.append(pipeline.landmarks(again))
             spread.append(_spread(np.stack([moving, *others])))
         seconds += len(moving) / motion.fps
@@ -155,6 +162,7 @@ def evaluate(
     return Report(
         settings={
             "clips": clips,
+            "pad": pad,
             "seconds": round(seconds, 1),
             "seed": seed,
             "steps": steps,
@@ -175,6 +183,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, default=None, metavar="N", help="N clips, spread over the manifest"
     )
+    parser.add_argument("--pad", type=float, default=0.0, metavar="SECONDS", help="silence around every clip")
     parser.add_argument("--seed", type=int, default=0, help="noise seed")
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's)")
     parser.add_argument("--guidance", type=float, default=None, help="guidance weight (default: the model's)")
@@ -193,11 +202,22 @@ def run(args: argparse.Namespace, pipeline: Pipeline) -> None:
         steps=args.steps,
         guidance=args.guidance,
         split=args.split,
+        pad=args.pad,
     )
     print(report.table())
     if args.json is not None:
         with atomic_path(args.json) as temporary:
             temporary.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+def _padded(item: Spoken, pad: float) -> tuple[Path | tuple[NDArray[np.float32], int], list[Phone]]:
+    """The clip's sound and phones, with ``pad`` seconds of faint noise (-78 dB) on both sides."""
+    phones = item.phones or []
+    if not pad:
+        return item.audio, phones
+    noise = np.random.default_rng(0).normal(0.0, 1.2e-4, (2, round(pad * SAMPLE_RATE))).astype(np.float32)
+    sound = np.concatenate([noise[0], load_audio(item.audio), noise[1]])
+    return (sound, SAMPLE_RATE), [(symbol, start + pad, end + pad) for symbol, start, end in phones]
 
 
 def _spread(landmarks: NDArray[np.floating]) -> tuple[float, float]:

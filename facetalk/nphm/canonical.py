@@ -163,7 +163,7 @@ def simplify_zones(
 
 
 def without_flaps(faces: Faces) -> Faces:
-    """Drop pairs of faces with the same three corners: edge collapse leaves such flaps without a thickness."""
+    """Drop pairs of faces with the same three corners, flaps without thickness that edge collapse leaves."""
     _, inverse, counts = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
     return faces[counts[inverse.reshape(-1)] == 1]
 

@@ -127,3 +127,23 @@ def test_a_missing_manifest_is_one_clear_line(tmp_path: Path) -> None:
         evaluate(Listener(), tmp_path / "nothing.jsonl")
     with pytest.raises(InputError, match="limit"):
         evaluate(Listener(), [], limit=0)
+
+
+class PaddedListener(Listener):
+    """Hears its phones one second later, between two seconds of silence."""
+
+    def generate(self, audio: Any, **options: Any) -> Motion:
+        samples, rate = audio
+        assert len(samples) == 16000 + 2 * rate and np.abs(samples[:rate]).max() < 1e-3
+        phones = [(s, a + 1.0, b + 1.0) for s, a, b in PHONES]
+        return Motion(curves(phones, SECONDS + 2.0, 25.0, alphabet="arpabet"), 25.0)
+
+
+def test_padding_moves_the_phones_and_adds_silence(manifest: Path) -> None:
+    plain, padded = evaluate(Listener(), manifest), evaluate(PaddedListener(), manifest, pad=1.0)
+    assert padded.rows["model"]["closed"] == plain.rows["model"]["closed"] == 1.0
+    assert padded.rows["model"]["open_gap_mm"] == pytest.approx(plain.rows["model"]["open_gap_mm"], abs=0.05)
+    more = padded.rows["model"]["silent_frames"] - plain.rows["model"]["silent_frames"]
+    assert more == 3 * 2 * 25
+    with pytest.raises(InputError, match="pad"):
+        evaluate(Listener(), manifest, pad=-1.0)
