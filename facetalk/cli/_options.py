@@ -8,13 +8,18 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facetalk.errors import InputError
+
+if TYPE_CHECKING:
+    from facetalk.mesh import Mesh
+    from facetalk.motion import Motion
+    from facetalk.pipeline import FaceTalk
 
 T = TypeVar("T")
 
@@ -126,6 +131,18 @@ def read_identity(text: str | None, encode: object, width: int) -> NDArray[np.fl
 def with_progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:
     """Iterate with a progress bar on stderr, when somebody is there to see it."""
     yield from tqdm(items, total=total, desc=text, unit="frame", leave=False, disable=not sys.stderr.isatty())
+
+
+def decode(model: FaceTalk, motion: Motion, args: argparse.Namespace) -> Iterable[Mesh]:
+    """Meshes of a motion by the options of :func:`add_decode_arguments`."""
+    meshes = model.decode(
+        motion,
+        resolution=args.resolution,
+        topology=args.topology,
+        smooth=not args.no_smooth,
+        temporal_sigma=args.temporal_sigma,
+    )
+    return with_progress(meshes, len(motion), "extract") if args.topology == "marching-cubes" else meshes
 
 
 class Stages:

@@ -27,14 +27,6 @@ def run(args: argparse.Namespace) -> None:
     _options.set_threads(args.threads)
     motion = Motion.load(args.motion)
     model = FaceTalk.from_pretrained(args.model, args.device)
-    meshes = model.decode(
-        motion,
-        resolution=args.resolution,
-        topology=args.topology,
-        smooth=not args.no_smooth,
-        temporal_sigma=args.temporal_sigma,
-    )
-    if args.topology == "marching-cubes":
-        meshes = _options.with_progress(meshes, len(motion), "extract")
+    meshes = _options.decode(model, motion, args)
     export(args.output, meshes, fps=motion.fps, audio=args.audio, tolerance_mm=args.tolerance_mm)
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")

@@ -60,16 +60,8 @@ def run(args: argparse.Namespace) -> None:
         motion.save(args.output)
     else:
         with stages.stage("decode"):
-            meshes = model.decode(
-                motion,
-                resolution=args.resolution,
-                topology=args.topology,
-                smooth=not args.no_smooth,
-                temporal_sigma=args.temporal_sigma,
-            )
+            meshes = _options.decode(model, motion, args)
         with stages.stage("export"):
-            if args.topology == "marching-cubes":
-                meshes = _options.with_progress(meshes, len(motion), "extract")
             export(args.output, meshes, fps=motion.fps, audio=args.audio, tolerance_mm=args.tolerance_mm)
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps, seed {motion.provenance['seed']}")
     print(stages.report(motion.duration))
