@@ -1,10 +1,13 @@
 """The compiled module itself: what it says of the build, arrays through DLPack, threads, SIMD levels."""
 
 import gc
+import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +40,7 @@ def test_missing_extension_says_what_to_do(monkeypatch):
 
     for failure, says in ((absent, "pip install"), (broken, r"does not load.*libgomp")):
         monkeypatch.setattr(_extension.importlib, "import_module", failure)
+        monkeypatch.setattr(_extension, "_installed", lambda: None)
         _extension.load.cache_clear()
         with pytest.raises(ImportError, match=says):
             _extension.load()
@@ -169,3 +173,18 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run_python(code).stdout.strip() == "0"
+
+
+def test_a_checkout_without_a_core_uses_the_installed_one(tmp_path):
+    """Python started in the repository finds the sources first."""
+    if not any(
+        "_C." in str(file)
+        for found in importlib.metadata.distributions(name="facetalk")
+        for file in found.files or ()
+    ):
+        pytest.skip("facetalk runs in place here, not installed")
+    source = Path(_extension.__file__).parents[1]
+    shutil.copytree(source, tmp_path / "facetalk", ignore=shutil.ignore_patterns("_C*", "models"))
+    code = "import facetalk, facetalk.ops as o; o.threads(); print(facetalk.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == str(tmp_path / "facetalk/__init__.py"), done.stderr

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
+import importlib.util
+import sys
 from types import ModuleType
+
+from facetalk.errors import ExtensionError
+
+_NAME = "facetalk._C"
 
 
 @functools.cache
@@ -12,16 +19,38 @@ def load() -> ModuleType:
     """Return the extension module `facetalk._C`.
 
     Raises:
-        ImportError: if it was never built or does not load; the message has the loader's own reason.
+        ExtensionError: if it was never built or does not load; the message has the loader's own reason.
     """
     try:
-        return importlib.import_module("facetalk._C")
+        return importlib.import_module(_NAME)
     except ModuleNotFoundError as error:
-        if error.name != "facetalk._C":
+        if error.name != _NAME:
             raise
-        raise ImportError(
+        installed = _installed()
+        if installed is not None:
+            return installed
+        raise ExtensionError(
             "facetalk's compiled core is missing: install the package (pip install .) or, in a checkout, "
             "build it in place (python setup.py build_ext --inplace)"
         ) from error
     except ImportError as error:
-        raise ImportError(f"facetalk's compiled core is there but does not load: {error}") from error
+        raise ExtensionError(f"facetalk's compiled core is there but does not load: {error}") from error
+
+
+def _installed() -> ModuleType | None:
+    """The core of an installed facetalk.
+
+    Python started in a checkout finds the checkout's package before the installed one; it has no core of its
+    own unless it was built in place.
+    """
+    for distribution in importlib.metadata.distributions(name="facetalk"):
+        for file in distribution.files or ():
+            if file.match("facetalk/_C.*.so") or file.match("facetalk/_C.*.pyd"):
+                spec = importlib.util.spec_from_file_location(_NAME, str(file.locate()))
+                if spec is None or spec.loader is None:
+                    continue
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+                sys.modules[_NAME] = module
+                return module
+    return None
