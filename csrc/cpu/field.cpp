@@ -1,7 +1,5 @@
 #include "cpu/field.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -9,6 +7,7 @@
 #include "core/status.h"
 #include "core/tensor_view.h"
 #include "cpu/field_scratch.h"
+#include "cpu/parallel.h"
 #include "cpu/threads.h"
 
 namespace facetalk::cpu {
@@ -47,9 +46,8 @@ void field_query(const FieldRunner& runner, const FieldFrames& frames, const flo
   const int64_t blocks = (n + step - 1) / step;
   const int64_t made = runner.model->deformation.outputs;
   const int64_t tangents = frames.biases ? 3 : coords;
-  FieldScratch scratch(runner, threads, outputs.gradient || outputs.jacobian);
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-  for (int64_t task = 0; task < blocks * frames.count; ++task) {
+  ScratchPool scratch(runner, outputs.gradient || outputs.jacobian);
+  parallel_for(blocks * frames.count, 1, [&](int64_t task, int64_t) {
     const int64_t frame = task / blocks;
     const int64_t start = task % blocks * step;
     const int64_t at = frame * n + start;
@@ -66,8 +64,8 @@ void field_query(const FieldRunner& runner, const FieldFrames& frames, const flo
     block.gradient = outputs.gradient ? outputs.gradient + at * tangents : nullptr;
     block.offsets = outputs.offsets ? outputs.offsets + at * made : nullptr;
     block.jacobian = outputs.jacobian ? outputs.jacobian + at * made * 3 : nullptr;
-    runner.kernels->evaluate(block, scratch.of(omp_get_thread_num()));
-  }
+    runner.kernels->evaluate(block, ScratchPool::Lease(scratch).get());
+  });
 }
 
 void field_grid(const FieldRunner& runner, const FieldFrames& frames, const Lattice& lattice,
@@ -77,11 +75,9 @@ void field_grid(const FieldRunner& runner, const FieldFrames& frames, const Latt
     shape[a] = static_cast<int64_t>(lattice.axis[a].size());
     bricks[a] = (shape[a] + kBrick[a] - 1) / kBrick[a];
   }
-  const int threads = cpu::threads();
   const int64_t per_frame = bricks[0] * bricks[1] * bricks[2];
-  FieldScratch scratch(runner, threads, false);
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-  for (int64_t task = 0; task < per_frame * frames.count; ++task) {
+  ScratchPool scratch(runner, false);
+  parallel_for(per_frame * frames.count, 1, [&](int64_t task, int64_t) {
     const int64_t frame = task / per_frame;
     int64_t rest = task % per_frame, begin[3], end[3];
     for (int a = 2; a >= 0; --a) {
@@ -107,7 +103,7 @@ void field_grid(const FieldRunner& runner, const FieldFrames& frames, const Latt
     block.points = points;
     block.n = n;
     block.sdf = values;
-    runner.kernels->evaluate(block, scratch.of(omp_get_thread_num()));
+    runner.kernels->evaluate(block, ScratchPool::Lease(scratch).get());
     const float* from = values;
     for (int64_t i = begin[0]; i < end[0]; ++i) {
       for (int64_t j = begin[1]; j < end[1]; ++j) {
@@ -117,7 +113,7 @@ void field_grid(const FieldRunner& runner, const FieldFrames& frames, const Latt
         from += count;
       }
     }
-  }
+  });
 }
 
 }  // namespace facetalk::cpu

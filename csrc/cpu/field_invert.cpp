@@ -4,15 +4,13 @@
 // Broyden's "good" method per point (C. G. Broyden, Math. Comp. 19, 1965), which needs one evaluation a step.
 // The inverse Jacobian travels with the point from frame to frame; it is computed exactly at the start, and
 // again where the iteration does not come closer.
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "cpu/field.h"
 #include "cpu/field_scratch.h"
-#include "cpu/threads.h"
+#include "cpu/parallel.h"
 
 namespace facetalk::cpu {
 namespace {
@@ -226,19 +224,18 @@ class Group {
 void field_invert(const FieldRunner& runner, const FieldFrames& frames, const float* targets,
                   const float* starts, int64_t n, const InverseOptions& options, float* positions,
                   float* residuals) {
-  const int threads = cpu::threads();
   const int64_t groups = (n + kPoints - 1) / kPoints;
-  FieldScratch scratch(runner, threads, true);
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-  for (int64_t g = 0; g < groups; ++g) {
+  ScratchPool scratch(runner, true);
+  parallel_for(groups, 1, [&](int64_t g, int64_t) {
     const int64_t start = g * kPoints;
     const int count = static_cast<int>(std::min<int64_t>(kPoints, n - start));
-    Group group(runner, frames, options, scratch.of(omp_get_thread_num()));
+    const ScratchPool::Lease lease(scratch);
+    Group group(runner, frames, options, lease.get());
     group.start(targets + 3 * start, (starts ? starts : targets) + 3 * start, count);
     for (int64_t t = 0; t < frames.count; ++t) {
       group.frame(t, positions + 3 * (t * n + start), residuals + t * n + start);
     }
-  }
+  });
 }
 
 }  // namespace facetalk::cpu

@@ -1,25 +1,49 @@
 #include "cpu/threads.h"
 
-#include <omp.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <string>
+#include <thread>
 
 #include "core/status.h"
 
 namespace facetalk::cpu {
 namespace {
-// Our own number, because omp_set_num_threads counts for the calling thread only.
+
+constexpr int kMost = 1024;
 std::atomic<int> g_threads{0};
+
+// OMP_NUM_THREADS by its first number ("4,2" asks for 4 at the outermost level), since that is how schedulers
+// of clusters and of data loaders tell a process its share; else the cores that the process may run on.
+int default_threads() {
+  if (const char* text = std::getenv("OMP_NUM_THREADS")) {
+    char* end = nullptr;
+    const long asked = std::strtol(text, &end, 10);
+    if (end != text && asked >= 1) return static_cast<int>(std::min<long>(asked, kMost));
+  }
+#if defined(__linux__)
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return std::clamp(CPU_COUNT(&cores), 1, kMost);
+#endif
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMost);
+}
+
 }  // namespace
 
 int threads() {
   const int count = g_threads.load(std::memory_order_relaxed);
-  return count > 0 ? count : omp_get_max_threads();
+  if (count > 0) return count;
+  static const int kDefault = default_threads();
+  return kDefault;
 }
 
 void set_threads(int count) {
-  if (count < 1 || count > 1024) throw ArgumentError("count", "1 to 1024 threads", std::to_string(count));
+  if (count < 1 || count > kMost) {
+    throw ArgumentError("count", "1 to 1024 threads", std::to_string(count));
+  }
   g_threads.store(count, std::memory_order_relaxed);
 }
 

@@ -3,7 +3,7 @@
 
 namespace facetalk::cpu {
 
-// The number set last, or what OpenMP chooses (OMP_NUM_THREADS, else the cores that the process may use).
+// The number set last, or OMP_NUM_THREADS when the process started, or the cores that the process may use.
 int threads();
 
 // Throws ArgumentError unless 1 <= count <= 1024.
