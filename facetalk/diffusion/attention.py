@@ -9,6 +9,7 @@ new to the network, and memory grows with the clip.
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,17 +28,34 @@ class KeyValue:
     value: Tensor
 
 
-def rotate(x: Tensor, start: int) -> Tensor:
-    """Rotary position encoding (Su et al., "RoFormer", 2021) of (B, H, T, D) from position ``start`` on.
+class Rotation(NamedTuple):
+    """Cosines and sines of the rotary encoding, each (positions, D / 2)."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotation(positions: int, depth: int, like: Tensor) -> Rotation:
+    """The rotary encoding (Su et al., "RoFormer", 2021) of positions 0 .. positions - 1 for heads of a depth.
+
+    Args:
+        positions: how many.
+        depth: D, even.
+        like: a tensor of the dtype and on the device that are wanted.
+    """
+    half = depth // 2
+    frequency = _ROTARY_BASE ** (-torch.arange(half, device=like.device, dtype=torch.float32) / half)
+    angle = torch.arange(positions, device=like.device, dtype=torch.float32)[:, None] * frequency
+    return Rotation(angle.cos().to(like.dtype), angle.sin().to(like.dtype))
+
+
+def rotate(x: Tensor, turn: Rotation, start: int) -> Tensor:
+    """Turn (B, H, T, D), whose first row has position ``start``.
 
     The product of a rotated query and a rotated key depends on their distance alone.
     """
     half = x.shape[-1] // 2
-    frequency = _ROTARY_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = (
-        torch.arange(start, start + x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * frequency
-    )
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    cos, sin = (table[start : start + x.shape[-2]] for table in turn)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
@@ -59,9 +77,7 @@ def windowed_attention(query: Tensor, key: Tensor, value: Tensor, left: int | No
     backward pass is the quicker one for crops of a few seconds.
     """
     if not torch.is_grad_enabled():
-        return masked_cross_attention(
-            query.contiguous(), key.contiguous(), value.contiguous(), window=(left, right)
-        )
+        return masked_cross_attention(query, key, value, window=(left, right))
     distance = torch.arange(query.shape[2], device=query.device)[:, None] - torch.arange(
         key.shape[2], device=query.device
     )
@@ -86,11 +102,12 @@ class SelfAttention(nn.Module):
         self.project_in = nn.Linear(width, 3 * width)
         self.project_out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, past: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
+    def forward(self, x: Tensor, turn: Rotation, past: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
         """Attend within a clip, or within a chunk of it given the frames before.
 
         Args:
             x: (B, T, C).
+            turn: rotary encoding of at least P + T positions.
             past: keys and values of the P frames before the chunk; None at the start of a clip.
 
         Returns:
@@ -102,7 +119,7 @@ class SelfAttention(nn.Module):
         frames, seen = query.shape[2], key.shape[2]
         before = seen - frames
         # Positions count from the first key, so they stay small however long the clip is.
-        turned_query, turned_key = rotate(query, before), rotate(key, 0)
+        turned_query, turned_key = rotate(query, turn, before), rotate(key, turn, 0)
         left = None if self.history is None else self.history - before
         mixed = windowed_attention(turned_query, turned_key, value, left, before)
         kept = seen if self.history is None else min(seen, self.history)

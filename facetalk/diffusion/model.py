@@ -21,6 +21,7 @@ from tqdm import tqdm
 from facetalk.diffusion.contact import LipContact
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
 from facetalk.diffusion.noise import frame_noise
+from facetalk.diffusion.replay import Replays
 from facetalk.diffusion.representation import Representation
 from facetalk.diffusion.sampler import Sampler
 from facetalk.diffusion.schedule import NoiseSchedule
@@ -47,6 +48,7 @@ class MotionModel:
         default_steps, default_guidance: what :meth:`sample` uses when not told otherwise.
         contact: lip contact, or None.
         feature_mean, feature_scale: (A,) standardisation of the audio features.
+        replays: when sampling is replayed as one CUDA graph, ``replays.mode``.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class MotionModel:
         self.default_steps, self.default_guidance = default_steps, default_guidance
         self.contact = contact
         self.notes = dict(notes or {})
+        self.replays = Replays()
         device = self.device
         self.feature_mean = torch.zeros(config.audio_dim) if feature_mean is None else feature_mean.detach()
         self.feature_scale = torch.ones(config.audio_dim) if feature_scale is None else feature_scale.detach()

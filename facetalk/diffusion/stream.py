@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.diffusion.attention import KeyValue
 from facetalk.diffusion.noise import frame_noise
+from facetalk.diffusion.replay import Past
 from facetalk.diffusion.sampler import Sampler, guide
 from facetalk.errors import InputError
 from facetalk.ops import set_threads, threads
@@ -36,7 +36,7 @@ class MotionStream:
     def __init__(self, model: MotionModel, sampler: Sampler, guidance: float, seed: int) -> None:
         self.model, self.sampler, self.guidance, self.seed = model, sampler, guidance, seed
         self.frames_done = 0
-        self._past: list[list[KeyValue] | None] = [None] * sampler.steps
+        self._past: Past | None = None
         self._heard = torch.zeros(0, model.denoiser.config.audio_dim, device=model.device)
         self._context = 0
 
@@ -75,28 +75,51 @@ class MotionStream:
             return np.zeros((0, model.expression_dim), np.float32)
         left, right = model.denoiser.config.window
         batch = self._heard[None, : self._context + count + right]
-        guided = self.guidance != 1.0
-        prepare = model.denoiser.guided_condition if guided else model.denoiser.condition
-        condition = prepare(batch, offset=self._context)
-
-        def predict(index: int, timestep: int, sample: Tensor) -> Tensor:
-            noisy = sample.expand(2, -1, -1) if guided else sample
-            at = torch.tensor([timestep], device=model.device)
-            clean, self._past[index] = model.denoiser(noisy, at, condition, self._past[index])
-            return guide(clean[:1], clean[1:], self.guidance) if guided else clean
 
         def noise(index: int) -> Tensor:
             values = frame_noise(self.seed, index, start, start + count, model.representation.dim)
-            return torch.from_numpy(values)[None].to(model.device)
+            return torch.from_numpy(values)[None]
 
+        replay = model.replays.find(
+            model.denoiser,
+            self.sampler,
+            self.guidance,
+            frames=count,
+            before=self._past[0][0].key.shape[2] if self._past else 0,
+            heard=batch.shape[1],
+            offset=self._context,
+        )
         with _threads_that_pay(model.denoiser):
-            coordinates = self.sampler.run(predict, noise)[0].cpu().numpy()
+            if replay is None:
+                sample = self._loop(batch, noise)
+            else:
+                drawn = torch.stack([noise(index) for index in replay.noise_indices])
+                sample, self._past = replay.run(batch, drawn, self._past)
+            coordinates = sample[0].cpu().numpy()
         keep = min(self._context + count, left)
         self._heard = self._heard[self._context + count - keep :].clone()
         self._context = keep
         self.frames_done += count
         weights = model.representation.decode(coordinates).clip(0.0, 1.0)
         return model.contact.apply(weights) if model.contact is not None else weights
+
+    def _loop(self, batch: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
+        """The sampling loop, launched step by step: (1, heard, A) features -> (1, frames, E)."""
+        model, guided = self.model, self.guidance != 1.0
+        prepare = model.denoiser.guided_condition if guided else model.denoiser.condition
+        condition = prepare(batch, offset=self._context)
+        past, kept = self._past, []
+
+        def predict(index: int, timestep: int, sample: Tensor) -> Tensor:
+            noisy = sample.expand(2, -1, -1) if guided else sample
+            at = torch.tensor([timestep], device=model.device)
+            clean, after = model.denoiser(noisy, at, condition, past[index] if past else None)
+            kept.append(after)
+            return guide(clean[:1], clean[1:], self.guidance) if guided else clean
+
+        sample = self.sampler.run(predict, lambda index: noise(index).to(model.device))
+        self._past = kept
+        return sample
 
 
 @contextlib.contextmanager
