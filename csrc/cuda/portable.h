@@ -1,0 +1,95 @@
+// What kernels are written in, so that their one source runs on the GPU and, in tests, on the host.
+//
+// nvcc sees CUDA. A host compiler with FACETALK_EMULATE_CUDA sees tests/cuda/emulate, which runs blocks one
+// after the other with a fiber per thread; see machine.h there for what it catches. Kernels keep to CUDA's
+// own names (threadIdx, __syncthreads, __shfl_*_sync, atomicAdd, __half, ...) and to these, where the two
+// worlds differ:
+//
+//   FACETALK_SHARED(float, tile, [32][33]);             __shared__ float tile[32][33]
+//   FACETALK_DYNAMIC_SHARED(float, scratch);            float* of the launch's dynamic shared memory,
+//   1024-aligned launch(kernel, grid, block, bytes, stream, ...)     instead of <<<>>>; returns the launch's
+//   own error matrix.cuh                                          mma, ldmatrix, cp.async, named barriers,
+//   fast exp2 scan.cuh                                            exclusive sum over an array
+//
+// What only one GPU generation has (wgmma, TMA, clusters) goes behind #if !defined(FACETALK_EMULATE_CUDA)
+// beside a portable path of the same result.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(FACETALK_EMULATE_CUDA)
+
+#include "emulate/half.h"
+#include "emulate/intrinsics.h"
+#include "emulate/machine.h"
+#include "emulate/types.h"
+
+#define FACETALK_SHARED(type, name, ...)       \
+  typedef type name##_shared_type __VA_ARGS__; \
+  static const char name##_shared_key = 0;     \
+  name##_shared_type& name = ::facetalk::emulate::static_shared<name##_shared_type>(&name##_shared_key)
+#define FACETALK_DYNAMIC_SHARED(type, name) \
+  type* name = reinterpret_cast<type*>(::facetalk::emulate::machine.shared.dynamic())
+#define FACETALK_UNROLL(...)
+
+namespace facetalk::cuda {
+
+template <typename... Params, typename... Args>
+cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+                   Args&&... args) {
+  return emulate::launch(kernel, grid, block, shared_bytes, static_cast<Args&&>(args)...);
+}
+
+}  // namespace facetalk::cuda
+
+#else
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#define FACETALK_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
+#define FACETALK_DYNAMIC_SHARED(type, name)                                  \
+  extern __shared__ __align__(1024) unsigned char facetalk_dynamic_shared[]; \
+  type* name = reinterpret_cast<type*>(facetalk_dynamic_shared)
+#define FACETALK_PRAGMA(text) _Pragma(#text)
+#define FACETALK_UNROLL(...) FACETALK_PRAGMA(unroll __VA_ARGS__)
+
+namespace facetalk::cuda {
+
+// Launches on the stream and returns what the launch itself says; nothing waits. Arguments are converted to
+// the kernel's parameters as in a call. More dynamic shared memory than 48 KiB is asked for here.
+template <typename... Params, typename... Args>
+cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                   Args&&... args) {
+  static_assert(sizeof...(Params) == sizeof...(Args), "one argument for each parameter of the kernel");
+  if (shared_bytes > 48 * 1024) {
+    const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                    static_cast<int>(shared_bytes));
+    if (status != cudaSuccess) {
+      cudaGetLastError();  // it is returned; it must not surface in somebody's next call
+      return status;
+    }
+  }
+  const auto start = [&](Params... values) {
+    void* pointers[] = {static_cast<void*>(&values)..., nullptr};
+    return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, pointers, shared_bytes,
+                            stream);
+  };
+  const cudaError_t status = start(static_cast<Args&&>(args)...);
+  if (status != cudaSuccess) cudaGetLastError();
+  return status;
+}
+
+}  // namespace facetalk::cuda
+
+#endif
+
+namespace facetalk::cuda {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace facetalk::cuda

@@ -1,0 +1,22 @@
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # host_kernels.py
+
+from host_kernels import Emulated, compile_entry
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Emulated]:
+    """Return the function that compiles tests/cuda/<name>_entry.cpp for the host, once per session."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler: the kernels' logic cannot be tested on the host")
+    folder = tmp_path_factory.mktemp("emulated")
+    return functools.cache(lambda name: compile_entry(compiler, name, folder))

@@ -1,0 +1,132 @@
+// Host side of csrc/cuda/portable.h: CUDA's words, vector types and the few runtime calls that launchers use.
+// Memory of the "device" is plain memory, streams run at once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+// Names that CUDA reserves. Shared memory is declared by the macros of portable.h, not by __shared__.
+#define __global__
+#define __device__
+#define __host__
+#define __constant__ static
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __align__(n) __attribute__((aligned(n)))
+
+#define FACETALK_EMULATED_VECTOR(type, name, bytes2, bytes4)                  \
+  struct name##1 { type x; };                                                 \
+  struct alignas(bytes2) name##2 { type x, y; };                              \
+  struct name##3 { type x, y, z; };                                           \
+  struct alignas(bytes4) name##4 { type x, y, z, w; };                        \
+  inline name##2 make_##name##2(type x, type y) { return {x, y}; }            \
+  inline name##3 make_##name##3(type x, type y, type z) { return {x, y, z}; } \
+  inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
+
+FACETALK_EMULATED_VECTOR(float, float, 8, 16)
+FACETALK_EMULATED_VECTOR(double, double, 16, 16)
+FACETALK_EMULATED_VECTOR(int, int, 8, 16)
+FACETALK_EMULATED_VECTOR(unsigned, uint, 8, 16)
+FACETALK_EMULATED_VECTOR(short, short, 4, 8)
+FACETALK_EMULATED_VECTOR(unsigned short, ushort, 4, 8)
+FACETALK_EMULATED_VECTOR(unsigned char, uchar, 2, 4)
+FACETALK_EMULATED_VECTOR(long long, longlong, 16, 16)
+FACETALK_EMULATED_VECTOR(unsigned long long, ulonglong, 16, 16)
+#undef FACETALK_EMULATED_VECTOR
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+// Numbers as in CUDA's driver_types.h, so that a status read in a test means the same in both worlds.
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorNotSupported = 801,
+  cudaErrorLaunchFailure = 719,
+};
+enum cudaMemcpyKind {
+  cudaMemcpyHostToHost,
+  cudaMemcpyHostToDevice,
+  cudaMemcpyDeviceToHost,
+  cudaMemcpyDeviceToDevice,
+  cudaMemcpyDefault
+};
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+struct CUstream_st;
+using cudaStream_t = CUstream_st*;
+
+namespace facetalk::emulate {
+constexpr size_t kMostShared =
+    227 * 1024;                 // per block, as on sm_90; static shared memory alone at most 48 KiB
+constexpr int kProcessors = 3;  // odd and few, so that persistent kernels loop over tiles
+}  // namespace facetalk::emulate
+
+inline const char* cudaGetErrorString(cudaError_t status) {
+  switch (status) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
+    default:
+      return "error";
+  }
+}
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaPeekAtLastError() { return cudaSuccess; }
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  if (bytes != 0) std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  if (bytes != 0) std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = facetalk::emulate::kProcessors;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 8;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = 0;
+      return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(facetalk::emulate::kMostShared);
+      return cudaSuccess;
+  }
+  return cudaErrorInvalidValue;
+}
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int bytes) {
+  return bytes >= 0 && static_cast<size_t>(bytes) <= facetalk::emulate::kMostShared ? cudaSuccess
+                                                                                    : cudaErrorInvalidValue;
+}
+template <typename Kernel>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel, int, size_t) {
+  *blocks = 1;
+  return cudaSuccess;
+}
