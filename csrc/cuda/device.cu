@@ -1,6 +1,7 @@
 #include <cuda_runtime.h>
 
 #include "cuda/device.h"
+#include "cuda/error.h"
 
 namespace facetalk::cuda {
 
@@ -27,6 +28,17 @@ Report query_devices() {
   }
   if (report.devices.empty()) report.reason = "the driver sees no GPU";
   return report;
+}
+
+DeviceGuard::DeviceGuard(int index) {
+  check(cudaGetDevice(&before_), "cudaGetDevice");
+  if (before_ == index) return;
+  check(cudaSetDevice(index), "cudaSetDevice");
+  changed_ = true;
+}
+
+DeviceGuard::~DeviceGuard() {
+  if (changed_) cudaSetDevice(before_);
 }
 
 }  // namespace facetalk::cuda

@@ -1,4 +1,5 @@
-// What the CUDA runtime says about this machine. Never throws and never needs a GPU or a driver.
+// What the CUDA runtime says about this machine, which never throws and never needs a GPU or a driver, and a
+// guard for the current device. No CUDA headers here: bindings include it.
 #pragma once
 
 #include <string>
@@ -21,5 +22,18 @@ struct Report {
 };
 
 Report query_devices();
+
+// Makes a device current for the time of a call and the caller's again after it. Throws CudaError.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int index);
+  ~DeviceGuard();
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
 
 }  // namespace facetalk::cuda

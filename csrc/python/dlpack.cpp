@@ -126,7 +126,22 @@ TensorView view_of(const py::buffer_info& info, const char* argument) {
   return view;
 }
 
+bool is_on_cuda(py::handle object) {
+  if (!py::hasattr(object, "__dlpack_device__")) return false;
+  return object.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>() == kDLCUDA;
+}
+
 py::object call_dlpack(py::handle object) {
+  if (is_on_cuda(object)) {
+    // -1: the producer need not wait for its stream, nor make another wait for it (which no CUDA graph
+    // takes); the operation runs on the stream that the caller names.
+    try {
+      return object.attr("__dlpack__")(py::arg("stream") = -1, py::arg("max_version") = py::make_tuple(1, 0));
+    } catch (py::error_already_set& error) {
+      if (!error.matches(PyExc_TypeError)) throw;
+    }
+    return object.attr("__dlpack__")(py::arg("stream") = -1);
+  }
   try {
     return object.attr("__dlpack__")(py::arg("max_version") = py::make_tuple(1, 0));
   } catch (py::error_already_set& error) {
@@ -210,6 +225,21 @@ Input&& Input::require(DType dtype, std::initializer_list<int64_t> shape) && {
     throw KindError(argument_, "an array in the memory of the CPU",
                     "one on a GPU; this operation has no GPU kernel yet, move the array to the CPU");
   }
+  return std::move(*this).require_layout(dtype, shape);
+}
+
+Input&& Input::require_cuda(DType dtype, std::initializer_list<int64_t> shape, int device) && {
+  if (view_.device.kind != DeviceKind::kCuda) {
+    throw KindError(argument_, "an array in the memory of a CUDA device", "one elsewhere");
+  }
+  if (device >= 0 && view_.device.index != device) {
+    throw KindError(argument_, "an array on CUDA device " + std::to_string(device),
+                    "one on device " + std::to_string(view_.device.index));
+  }
+  return std::move(*this).require_layout(dtype, shape);
+}
+
+Input&& Input::require_layout(DType dtype, std::initializer_list<int64_t> shape) && {
   if (view_.dtype != dtype) throw KindError(argument_, name_of(dtype), name_of(view_.dtype));
   bool matches = view_.rank == static_cast<int>(shape.size());
   int axis = 0;

@@ -28,15 +28,28 @@ class Input {
   // itself. Throws KindError for the dtype or device, ArgumentError for the shape or layout.
   Input&& require(DType dtype, std::initializer_list<int64_t> shape) &&;
 
+  // The same of an array in the memory of a CUDA device: of `device`, or of any when that is negative.
+  // Nothing waits for the work that makes the array: the caller passes the stream on which that work was
+  // enqueued.
+  Input&& require_cuda(DType dtype, std::initializer_list<int64_t> shape, int device = -1) &&;
+
   const TensorView& view() const { return view_; }
   const std::string& argument() const { return argument_; }
   int64_t size(int axis) const { return view_.shape[axis]; }
+  int device() const { return view_.device.index; }
   template <typename T>
   const T* as() const {
     return view_.as<const T>();
   }
+  // Of an array that the caller made for the operation to fill.
+  template <typename T>
+  T* fill() const {
+    return view_.as<T>();
+  }
 
  private:
+  Input&& require_layout(DType dtype, std::initializer_list<int64_t> shape) &&;
+
   std::string argument_;
   TensorView view_;
   pybind11::object owner_;                         // a capsule that keeps the memory alive

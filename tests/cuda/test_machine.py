@@ -1,4 +1,4 @@
-"""The emulation that tests kernels on the host is tested too: it runs what is right and finds what is wrong."""
+"""The emulation that tests kernels on the host is tested too: it runs what is right, finds what is wrong."""
 
 import numpy as np
 import pytest
