@@ -1,0 +1,436 @@
+// A packed MLP on tensor cores, in 16 bit with float32 sums, from coordinates to outputs in one kernel.
+//
+// A block takes kPoints points through all layers; their activations stay in shared memory as 16 bit, in
+// place: a layer's results wait in registers until every warp has read its inputs. Warps are arranged (kRows,
+// kColumns) over (points, outputs); a warp computes 16 * kTilesM points by up to 8 * kTilesN outputs at a
+// time. Layers wider than one sweep of the warps (8 * kFieldChunkTiles outputs) take two, of which the first
+// waits packed in registers.
+//
+// Weights come in slabs of a few steps of 16 inputs, through a ring of kStages in shared memory that cp.async
+// fills ahead, across the borders of layers and tiles; a network's slabs lie in memory in the order of use.
+// With kStages
+// == 0 all hidden weights of a set stay in shared memory, and are only loaded again when a tile has another
+// set: a block takes consecutive tiles, and those of a member are consecutive.
+//
+// Coordinates, biases, the spatial weight and the last sum are float32.
+#pragma once
+
+#include "cuda/field_tile.cuh"
+
+namespace facetalk::cuda {
+
+constexpr int kFragmentBytes = 256;  // 16 inputs x 8 outputs
+constexpr int kLastTiles = 2;  // tiles of 8 outputs that the last layer can have (kMaxFieldCoords outputs)
+
+struct MmaShape {
+  int stride;        // elements of a row of activations
+  int slab_steps;    // see FieldPlan
+  int slab_bytes;    // of a stage
+  int64_t resident;  // bytes of all hidden weights of a set, without the last layer's
+};
+
+// Elements of a row of activations: every layer's inputs padded to 16, and 8 more, so that the eight rows
+// that ldmatrix reads together lie in different banks.
+__host__ __device__ inline int mma_stride(const FieldDeviceMlp& mlp) {
+  return (mlp.width + 15) / 16 * 16 + 8;
+}
+
+__host__ __device__ inline int tiles_of(int outputs) { return (outputs + 7) / 8; }
+
+// First tile of a chunk, or of a warp's share of a chunk: an even split.
+__host__ __device__ inline int split(int tiles, int part, int parts) { return tiles * part / parts; }
+
+// Walks over the slabs of a network in the order of use.
+struct SlabWalk {
+  int layer, chunk, step;  // step: inputs / 16
+  int64_t offset;          // bytes from the start of the set's weights
+
+  __device__ void start() {
+    layer = 1;
+    chunk = step = 0;
+    offset = 0;
+  }
+  __device__ bool done(const FieldDeviceMlp& mlp) const { return layer >= mlp.layers - 1; }
+  __device__ int steps(const FieldDeviceMlp& mlp, int slab_steps) const {
+    const int left = (mlp.layer[layer].hidden + 15) / 16 - step;
+    return left < slab_steps ? left : slab_steps;
+  }
+  __device__ int tiles(const FieldDeviceMlp& mlp) const {
+    const int all = tiles_of(mlp.layer[layer].outputs);
+    return split(all, chunk + 1, mlp.chunks) - split(all, chunk, mlp.chunks);
+  }
+  __device__ void next(const FieldDeviceMlp& mlp, int slab_steps) {
+    const int here = steps(mlp, slab_steps);
+    offset += static_cast<int64_t>(here) * tiles(mlp) * kFragmentBytes;
+    step += here;
+    if (step * 16 < mlp.layer[layer].hidden) return;
+    step = 0;
+    if (++chunk < mlp.chunks) return;
+    chunk = 0;
+    ++layer;
+  }
+};
+
+// Copies whole fragments with all threads of the block.
+template <int kThreads>
+__device__ __forceinline__ void copy_fragments(char* shared, const char* global, int64_t bytes) {
+  for (int64_t at = threadIdx.x * 16; at < bytes; at += kThreads * 16) cp_async<16>(shared + at, global + at);
+}
+
+// The weights of a block's tiles, slab after slab.
+template <typename Work, int kThreads, int kStages>
+class SlabRing {
+ public:
+  __device__ SlabRing(const FieldDeviceMlp& mlp, const MmaShape& shape, const Work& work, char* memory,
+                      int64_t tile, int64_t end)
+      : mlp_(mlp), shape_(shape), work_(work), memory_(memory), tile_(tile), end_(end) {
+    walk_.start();
+    find_set();
+    for (int s = 0; s < kStages - 1; ++s) issue();
+  }
+
+  // Waits for the next slab, sends for the one that takes the place of the last, and returns it. Every thread
+  // of the block has then left the slab before.
+  __device__ const char* next() {
+    cp_async_wait<kStages - 2>();
+    __syncthreads();
+    const char* slab = memory_ + read_ * shape_.slab_bytes;
+    read_ = read_ + 1 == kStages ? 0 : read_ + 1;
+    issue();
+    return slab;
+  }
+
+ private:
+  __device__ void find_set() {
+    if (tile_ < end_) set_ = work_.set_of(tile_);
+  }
+
+  __device__ void issue() {
+    if (walk_.done(mlp_)) {
+      walk_.start();
+      ++tile_;
+      find_set();
+    }
+    if (tile_ < end_ && !walk_.done(mlp_)) {
+      const char* from = static_cast<const char*>(mlp_.weights) + 2 * set_ * mlp_.weight_count + walk_.offset;
+      const int64_t bytes =
+          static_cast<int64_t>(walk_.steps(mlp_, shape_.slab_steps)) * walk_.tiles(mlp_) * kFragmentBytes;
+      copy_fragments<kThreads>(memory_ + write_ * shape_.slab_bytes, from, bytes);
+      walk_.next(mlp_, shape_.slab_steps);
+      write_ = write_ + 1 == kStages ? 0 : write_ + 1;
+    }
+    cp_async_commit();  // an empty group where nothing is left, so that the count of groups stays right
+  }
+
+  const FieldDeviceMlp& mlp_;
+  const MmaShape& shape_;
+  const Work& work_;
+  char* memory_;
+  int64_t tile_, end_;
+  int set_ = 0;
+  SlabWalk walk_;
+  int read_ = 0, write_ = 0;
+};
+
+template <typename T, typename Work, int kTilesM, int kTilesN, int kRows, int kColumns, int kChunks,
+          int kStages>
+struct MmaMlp {
+  static constexpr int kPoints = 16 * kTilesM * kRows;
+  static constexpr int kThreads = 32 * kRows * kColumns;
+
+  const FieldDeviceMlp& mlp;
+  const MmaShape& shape;
+  const Work& work;
+  T* act;             // (kPoints, stride)
+  float* coordinate;  // (kPoints, C)
+
+  int lane, row, column;  // of this warp among warps
+
+  __device__ T* act_row(int r) const { return act + r * shape.stride; }
+
+  __device__ void load_coordinates(const FieldTile& tile) const {
+    for (int i = threadIdx.x; i < kPoints * mlp.coords; i += kThreads) {
+      const int p = i / mlp.coords;
+      // Rows beyond the end repeat the last point: finite numbers that nobody stores.
+      coordinate[i] = work.coordinate(tile, p < tile.count ? p : tile.count - 1, i - p * mlp.coords);
+    }
+  }
+
+  // Two neighbouring outputs of the first layer a thread, for some of the rows.
+  __device__ void first_layer(const FieldTile& tile) const {
+    const FieldDeviceLayer& layer = mlp.layer[0];
+    const float* weights =
+        mlp.coord_weights + static_cast<int64_t>(tile.set) * mlp.coord_count + layer.coords;
+    const int pairs = (layer.outputs + 15) / 16 * 8, real = tiles_of(layer.outputs) * 4;
+    const int lines = kThreads > pairs ? kThreads / pairs : 1;
+    for (int i = threadIdx.x; i < lines * pairs; i += kThreads) {
+      const int pair = i % pairs, line = i / pairs;
+      float bias[2] = {0.0f, 0.0f};
+      if (pair < real) {
+        bias[0] = tile.bias[layer.bias + 2 * pair];
+        bias[1] = tile.bias[layer.bias + 2 * pair + 1];
+      }
+      const float* w = weights + 2 * pair * mlp.coords;
+      for (int r = line; r < kPoints; r += lines) {
+        float z[2] = {bias[0], bias[1]};
+        if (pair < real) {
+          for (int c = 0; c < mlp.coords; ++c) {
+            const float x = coordinate[r * mlp.coords + c];
+            z[0] = fmaf(w[c], x, z[0]);
+            z[1] = fmaf(w[mlp.coords + c], x, z[1]);
+          }
+        }
+        const uint32_t packed = pair < real ? pack2<T>(softplus2_half(z[0]), softplus2_half(z[1])) : 0u;
+        *reinterpret_cast<uint32_t*>(act_row(r) + 2 * pair) = packed;
+      }
+    }
+  }
+
+  // sum += activations of the warp's points x a slab: `steps` steps of 16 inputs from `step`, tiles_here
+  // tiles wide of which the warp takes `count` from `first`.
+  template <int kTiles>
+  __device__ __forceinline__ void multiply(float (&sum)[kTilesM][kTiles][4], const char* slab, int step,
+                                           int steps, int tiles_here, int first, int count) const {
+    const T* a_row = act_row(row * 16 * kTilesM + lane % 16) + lane / 16 * 8 + step * 16;
+    const char* b_lane = slab + first * kFragmentBytes + lane * 8;
+    for (int k = 0; k < steps; ++k) {
+      uint32_t a[kTilesM][4];
+      FACETALK_UNROLL()
+      for (int m = 0; m < kTilesM; ++m) ldmatrix<4>(a[m], a_row + m * 16 * shape.stride + k * 16);
+      FACETALK_UNROLL()
+      for (int n = 0; n < kTiles; ++n) {
+        if (n >= count) break;
+        const uint2 pair = *reinterpret_cast<const uint2*>(b_lane + (k * tiles_here + n) * kFragmentBytes);
+        const uint32_t b[2] = {pair.x, pair.y};
+        FACETALK_UNROLL()
+        for (int m = 0; m < kTilesM; ++m) mma_m16n8k16<T>(sum[m][n], a[m], b);
+      }
+    }
+  }
+
+  // Bias, coordinates and softplus of the warp's sums, two neighbouring outputs in a register.
+  __device__ __forceinline__ void finish(const FieldTile& tile, const FieldDeviceLayer& layer,
+                                         float (&sum)[kTilesM][kTilesN][4],
+                                         uint32_t (&packed)[kTilesM][kTilesN][2], int first,
+                                         int count) const {
+    FACETALK_UNROLL()
+    for (int n = 0; n < kTilesN; ++n) {
+      if (n >= count) break;
+      const int output = (first + n) * 8 + lane % 4 * 2;
+      const float bias[2] = {tile.bias[layer.bias + output], tile.bias[layer.bias + output + 1]};
+      FACETALK_UNROLL()
+      for (int m = 0; m < kTilesM; ++m) {
+        FACETALK_UNROLL()
+        for (int i = 0; i < 4; ++i) sum[m][n][i] += bias[i % 2];
+      }
+      if (layer.coords >= 0) {
+        const float* w = mlp.coord_weights + static_cast<int64_t>(tile.set) * mlp.coord_count + layer.coords +
+                         output * mlp.coords;
+        for (int c = 0; c < mlp.coords; ++c) {
+          const float pair[2] = {w[c], w[mlp.coords + c]};
+          FACETALK_UNROLL()
+          for (int m = 0; m < kTilesM; ++m) {
+            FACETALK_UNROLL()
+            for (int half = 0; half < 2; ++half) {
+              const int r = (row * kTilesM + m) * 16 + half * 8 + lane / 4;
+              const float x = coordinate[r * mlp.coords + c];
+              sum[m][n][2 * half] = fmaf(pair[0], x, sum[m][n][2 * half]);
+              sum[m][n][2 * half + 1] = fmaf(pair[1], x, sum[m][n][2 * half + 1]);
+            }
+          }
+        }
+      }
+      FACETALK_UNROLL()
+      for (int m = 0; m < kTilesM; ++m) {
+        FACETALK_UNROLL()
+        for (int half = 0; half < 2; ++half) {
+          packed[m][n][half] =
+              pack2<T>(softplus2_half(sum[m][n][2 * half]), softplus2_half(sum[m][n][2 * half + 1]));
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void write(const uint32_t (&packed)[kTilesM][kTilesN][2], int first,
+                                        int count) const {
+    FACETALK_UNROLL()
+    for (int n = 0; n < kTilesN; ++n) {
+      if (n >= count) break;
+      const int output = (first + n) * 8 + lane % 4 * 2;
+      FACETALK_UNROLL()
+      for (int m = 0; m < kTilesM; ++m) {
+        FACETALK_UNROLL()
+        for (int half = 0; half < 2; ++half) {
+          const int r = (row * kTilesM + m) * 16 + half * 8 + lane / 4;
+          *reinterpret_cast<uint32_t*>(act_row(r) + output) = packed[m][n][half];
+        }
+      }
+    }
+  }
+
+  // Inputs of the next layer are read 16 at a time: the eight beyond an odd number of tiles are zeros.
+  __device__ void pad(int outputs) const {
+    const int tiles = tiles_of(outputs);
+    if (tiles % 2 == 0) return;
+    for (int r = threadIdx.x; r < kPoints; r += kThreads)
+      *reinterpret_cast<uint4*>(act_row(r) + tiles * 8) = make_uint4(0, 0, 0, 0);
+  }
+
+  // The last layer: few outputs, so warps of a row share its inputs instead, and their sums meet in shared
+  // memory in the order of warps. Activations are lost.
+  __device__ void last_layer(const FieldTile& tile) const {
+    const FieldDeviceLayer& layer = mlp.layer[mlp.layers - 1];
+    const int steps = (layer.hidden + 15) / 16, tiles = tiles_of(layer.outputs);
+    const int from = split(steps, column, kColumns), to = split(steps, column + 1, kColumns);
+    const char* weights =
+        static_cast<const char*>(mlp.weights) + 2 * (tile.set * mlp.weight_count + layer.weights);
+    float sum[kTilesM][kLastTiles][4] = {};
+    multiply<kLastTiles>(sum, weights + static_cast<int64_t>(from) * tiles * kFragmentBytes, from, to - from,
+                         tiles, 0, tiles);
+    __syncthreads();
+    float* part = reinterpret_cast<float*>(act);  // (kColumns, kPoints, 8 * tiles)
+    FACETALK_UNROLL()
+    for (int n = 0; n < kLastTiles; ++n) {
+      if (n >= tiles) break;
+      FACETALK_UNROLL()
+      for (int m = 0; m < kTilesM; ++m) {
+        FACETALK_UNROLL()
+        for (int i = 0; i < 4; ++i) {
+          const int r = (row * kTilesM + m) * 16 + i / 2 * 8 + lane / 4;
+          part[(column * kPoints + r) * 8 * tiles + n * 8 + lane % 4 * 2 + i % 2] = sum[m][n][i];
+        }
+      }
+    }
+    __syncthreads();
+    const float* w = layer.coords < 0 ? nullptr
+                                      : mlp.coord_weights + static_cast<int64_t>(tile.set) * mlp.coord_count +
+                                            layer.coords;
+    for (int p = threadIdx.x; p < tile.count; p += kThreads) {
+      for (int o = 0; o < layer.outputs; ++o) {
+        float total = 0.0f;
+        for (int i = 0; i < kColumns; ++i) total += part[(i * kPoints + p) * 8 * tiles + o];
+        total = fmaf(total, 1.0f / kSoftplusScale, tile.bias[layer.bias + o]);
+        for (int c = 0; w && c < mlp.coords; ++c)
+          total = fmaf(w[o * mlp.coords + c], coordinate[p * mlp.coords + c], total);
+        part[p * 8 * tiles + o] = total;  // this thread alone reads the point's sums
+      }
+      work.store(tile, p, part + p * 8 * tiles, 1, nullptr, 0);
+    }
+    __syncthreads();
+  }
+
+  // Hidden layers; `slab(layer, chunk, step)` gives a slab of weights once it is there.
+  template <typename Slabs>
+  __device__ __forceinline__ void hidden_layers(const FieldTile& tile, Slabs&& slabs) const {
+    for (int l = 1; l < mlp.layers - 1; ++l) {
+      const FieldDeviceLayer& layer = mlp.layer[l];
+      const int steps = (layer.hidden + 15) / 16, tiles = tiles_of(layer.outputs);
+      uint32_t packed[kChunks][kTilesM][kTilesN][2];
+      int first[kChunks], count[kChunks];
+      FACETALK_UNROLL()
+      for (int chunk = 0; chunk < kChunks; ++chunk) {
+        const int start = split(tiles, chunk, kChunks), here = split(tiles, chunk + 1, kChunks) - start;
+        const int mine = split(here, column, kColumns);
+        first[chunk] = start + mine;
+        count[chunk] = split(here, column + 1, kColumns) - mine;
+        float sum[kTilesM][kTilesN][4] = {};
+        for (int step = 0; step < steps; step += slabs.steps()) {
+          const int left = steps - step;
+          const char* slab = slabs.next();
+          multiply<kTilesN>(sum, slab, step, left < slabs.steps() ? left : slabs.steps(), here, mine,
+                            count[chunk]);
+        }
+        finish(tile, layer, sum, packed[chunk], first[chunk], count[chunk]);
+      }
+      __syncthreads();  // every warp has read its inputs
+      FACETALK_UNROLL()
+      for (int chunk = 0; chunk < kChunks; ++chunk) write(packed[chunk], first[chunk], count[chunk]);
+      pad(layer.outputs);
+      if (slabs.quiet()) __syncthreads();  // a ring has a barrier before each slab
+    }
+  }
+};
+
+// Slabs from the ring.
+template <typename Ring>
+struct Streamed {
+  Ring& ring;
+  int slab_steps;
+  __device__ int steps() const { return slab_steps; }
+  __device__ const char* next() const { return ring.next(); }
+  __device__ static constexpr bool quiet() { return false; }
+};
+
+// A chunk at a time from weights that stay.
+struct Resident {
+  const FieldDeviceMlp& mlp;
+  const char* memory;
+  SlabWalk walk;
+  static constexpr int kAllSteps = 1 << 20;
+  __device__ int steps() const { return kAllSteps; }
+  __device__ const char* next() {
+    const char* slab = memory + walk.offset;
+    walk.next(mlp, kAllSteps);
+    return slab;
+  }
+  __device__ static constexpr bool quiet() { return true; }
+};
+
+template <typename T, typename Work, int kTilesM, int kTilesN, int kRows, int kColumns, int kChunks,
+          int kStages>
+__global__ void __launch_bounds__(32 * kRows * kColumns, 1)
+    field_mlp_mma(FieldDeviceMlp mlp, MmaShape shape, Work work, int64_t act_bytes) {
+  using Mlp = MmaMlp<T, Work, kTilesM, kTilesN, kRows, kColumns, kChunks, kStages>;
+  FACETALK_DYNAMIC_SHARED(char, memory);
+  const int64_t tiles = work.tiles();
+  const int64_t begin = tiles * blockIdx.x / gridDim.x, end = tiles * (blockIdx.x + 1) / gridDim.x;
+  if (begin == end) return;
+  char* weights = memory + act_bytes;
+  const int warp = threadIdx.x / 32;
+  Mlp run{
+      mlp,
+      shape,
+      work,
+      reinterpret_cast<T*>(memory),
+      reinterpret_cast<float*>(weights + (kStages ? int64_t{kStages} * shape.slab_bytes : shape.resident)),
+      static_cast<int>(threadIdx.x % 32),
+      warp / kColumns,
+      warp % kColumns};
+  if constexpr (kStages > 0) {
+    SlabRing<Work, Mlp::kThreads, kStages> ring(mlp, shape, work, weights, begin, end);
+    Streamed<decltype(ring)> slabs{ring, shape.slab_steps};
+    for (int64_t index = begin; index < end; ++index) {
+      const FieldTile tile = work.tile(index);
+      run.load_coordinates(tile);
+      __syncthreads();
+      run.first_layer(tile);
+      run.hidden_layers(tile, slabs);
+      __syncthreads();
+      run.last_layer(tile);
+    }
+    cp_async_wait<0>();
+  } else {
+    int loaded = -1;
+    for (int64_t index = begin; index < end; ++index) {
+      const FieldTile tile = work.tile(index);
+      if (tile.set != loaded) {
+        // Every warp left the weights at a barrier of the last layer.
+        copy_fragments<Mlp::kThreads>(
+            weights, static_cast<const char*>(mlp.weights) + 2 * tile.set * mlp.weight_count, shape.resident);
+        cp_async_commit();
+        loaded = tile.set;
+      }
+      run.load_coordinates(tile);
+      __syncthreads();
+      run.first_layer(tile);
+      cp_async_wait<0>();
+      __syncthreads();
+      Resident slabs{mlp, weights, {1, 0, 0, 0}};
+      run.hidden_layers(tile, slabs);
+      __syncthreads();
+      run.last_layer(tile);
+    }
+  }
+}
+
+}  // namespace facetalk::cuda

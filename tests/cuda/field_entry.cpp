@@ -1,0 +1,11 @@
+// The field's kernels, their launchers and their binding as one module for the host; field_host.py compiles
+// it.
+#include "cuda/field_blend.cu"
+#include "cuda/field_mlp.cu"
+#include "python/field_cuda.cpp"
+
+PYBIND11_MODULE(field_emulated, module) {
+  facetalk::python::bind_field_cuda(module);
+  module.def("error", [] { return std::string(facetalk_emulate_error()); });
+  module.def("seed", [](uint32_t value) { facetalk_emulate_seed(value); });
+}
