@@ -2,6 +2,10 @@
 
 #include "python/bindings.h"
 #include "python/dlpack.h"
+#ifdef FACETALK_WITH_CUDA
+#include "cuda/attention.h"
+#include "cuda/device.h"
+#endif
 
 namespace py = pybind11;
 
@@ -19,6 +23,65 @@ Array masked_cross_attention(py::handle query, py::handle key, py::handle value,
   return out;
 }
 
+#ifdef FACETALK_WITH_CUDA
+
+// (B, H, rows, depth) of the query's dtype and device with a dense last axis; other strides as they come.
+cuda::AttentionOperand operand(const Input& input, const Input& query, int64_t rows, int64_t depth) {
+  const TensorView& view = input.view();
+  const TensorView& first = query.view();
+  if (view.device.kind != DeviceKind::kCuda || view.device.index != first.device.index) {
+    throw KindError(input.argument(), "an array on the query's CUDA device", "one elsewhere");
+  }
+  if (view.dtype != first.dtype) throw KindError(input.argument(), name_of(first.dtype), name_of(view.dtype));
+  if (view.rank != 4 || first.rank != 4 || view.shape[0] != first.shape[0] ||
+      view.shape[1] != first.shape[1] || view.shape[2] != rows || view.shape[3] != depth) {
+    throw ArgumentError(input.argument(),
+                        "shape (B, H, " + std::to_string(rows) + ", " + std::to_string(depth) + ")",
+                        "shape " + view.shape_text());
+  }
+  if (view.shape[3] > 1 && view.strides[3] != 1) {
+    throw ArgumentError(input.argument(), "a dense last axis",
+                        "a stride of " + std::to_string(view.strides[3]));
+  }
+  // The stride of an axis of one means nothing, and producers write what they like there.
+  const auto stride = [&](int axis) { return view.shape[axis] > 1 ? view.strides[axis] : 0; };
+  return {view.data, stride(0), stride(1), stride(2)};
+}
+
+// Results go into `out`, memory of the caller's allocator; work is enqueued on `stream`.
+void masked_cross_attention_cuda(py::handle query, py::handle key, py::handle value, py::handle out,
+                                 py::object lse, int64_t left, int64_t right, float scale, uintptr_t stream) {
+  const Input q = Input::from(query, "query");
+  const Input k = Input::from(key, "key");
+  const Input v = Input::from(value, "value");
+  const Input o = Input::from(out, "out");
+  cuda::AttentionProblem problem;
+  problem.query = operand(q, q, q.size(2), q.size(3));
+  problem.key = operand(k, q, k.size(2), q.size(3));
+  problem.value = operand(v, q, k.size(2), v.size(3));
+  problem.out = operand(o, q, q.size(2), v.size(3));
+  problem.batch = q.size(0);
+  problem.heads = q.size(1);
+  problem.rows = q.size(2);
+  problem.keys = k.size(2);
+  problem.depth = q.size(3);
+  problem.width = v.size(3);
+  problem.left = left;
+  problem.right = right;
+  problem.scale = scale;
+  problem.dtype = q.view().dtype;
+  if (!lse.is_none()) {
+    const Input sums =
+        Input::from(lse, "lse").require_cuda(DType::kFloat32, {q.size(0), q.size(1), q.size(2)}, q.device());
+    problem.lse = sums.fill<float>();  // the caller holds it
+  }
+  py::gil_scoped_release release;
+  const cuda::DeviceGuard guard(q.device());
+  cuda::masked_cross_attention(problem, reinterpret_cast<void*>(stream));
+}
+
+#endif
+
 }  // namespace
 
 void bind_attention(py::module_& module) {
@@ -26,6 +89,13 @@ void bind_attention(py::module_& module) {
              py::arg("value"), py::arg("left"), py::arg("right"), py::arg("scale"),
              "query (G, N, D), key (G, M, D), value (G, M, E) float32 -> (G, N, E); a negative bound means "
              "unbounded");
+#ifdef FACETALK_WITH_CUDA
+  module.def("masked_cross_attention_cuda", &masked_cross_attention_cuda, py::arg("query"), py::arg("key"),
+             py::arg("value"), py::arg("out"), py::arg("lse"), py::arg("left"), py::arg("right"),
+             py::arg("scale"), py::arg("stream"),
+             "query (B, H, N, D), key (B, H, M, D), value (B, H, M, E) in device memory, rows aligned to 16 "
+             "bytes; fills out (B, H, N, E) and, unless None, lse (B, H, N) float32 on the stream");
+#endif
 }
 
 }  // namespace facetalk::python
