@@ -48,6 +48,7 @@ def banded_attention(
         shared = min(rows, keys)
         out[:, :, :shared] = value[:, :, :shared]
         return out
+    query, key, value = (_at_least_float32(array) for array in (query, key, value))
     for at, seen in _blocks(rows, keys, left, right):
         out[:, :, at] = _weights(query, key, at, seen, left, right, scale) @ value[:, :, seen]
     return out
@@ -57,14 +58,15 @@ def banded_attention_backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, left: int, right: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value; weights are computed again (FlashAttention, Dao et al. 2022)."""
-    rows, keys = query.shape[2], key.shape[2]
+    rows, keys, dtype = query.shape[2], key.shape[2], query.dtype
+    grad, query, key, value, out = (_at_least_float32(array) for array in (grad, query, key, value, out))
     grad_query, grad_key, grad_value = (
         torch.zeros_like(array, memory_format=torch.contiguous_format) for array in (query, key, value)
     )
     if left == 0 and right == 0:
         shared = min(rows, keys)
         grad_value[:, :, :shared] = grad[:, :, :shared]
-        return grad_query, grad_key, grad_value
+        return grad_query.to(dtype), grad_key.to(dtype), grad_value.to(dtype)
     for at, seen in _blocks(rows, keys, left, right):
         weights = _weights(query, key, at, seen, left, right, scale)
         delta = (grad[:, :, at] * out[:, :, at]).sum(dim=-1, keepdim=True)
@@ -72,4 +74,8 @@ def banded_attention_backward(
         grad_value[:, :, seen] += weights.transpose(-1, -2) @ grad[:, :, at]
         grad_query[:, :, at] = grad_scores @ key[:, :, seen]
         grad_key[:, :, seen] += grad_scores.transpose(-1, -2) @ query[:, :, at]
-    return grad_query, grad_key, grad_value
+    return grad_query.to(dtype), grad_key.to(dtype), grad_value.to(dtype)
+
+
+def _at_least_float32(array: Tensor) -> Tensor:
+    return array.float() if array.dtype in (torch.float16, torch.bfloat16) else array

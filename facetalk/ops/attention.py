@@ -1,12 +1,15 @@
-"""Attention through a window along the sequence: compiled on the CPU, banded torch elsewhere."""
+"""Attention through a window along the sequence: compiled for the CPU and CUDA, banded torch elsewhere."""
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.dlpack
 from torch import Tensor
 
+from facetalk.ops import _cuda_attention
 from facetalk.ops._arrays import Array, contiguous, describe, give_back
 from facetalk.ops._banded import banded_attention, banded_attention_backward
 from facetalk.ops._extension import load
@@ -14,6 +17,7 @@ from facetalk.ops._extension import load
 Window = tuple[int | None, int | None]
 """(left, right): query i sees key j when i - left <= j <= i + right; None means unbounded."""
 
+_HALF = ("float16", "bfloat16")
 _UNBOUNDED = -1  # how None travels through the operator's schema
 
 
@@ -28,22 +32,31 @@ def masked_cross_attention(
     value, once.
 
     Args:
-        query: (B, H, N, D) float32.
-        key: (B, H, M, D) float32.
-        value: (B, H, M, E) float32; E is usually D.
+        query: (B, H, N, D) float32; on a CUDA device also float16 or bfloat16, with sums in float32.
+        key: (B, H, M, D), of the query's dtype.
+        value: (B, H, M, E), of the query's dtype; E is usually D.
         window: (left, right), each at least 0 or None for unbounded.
         scale: factor on the scores; None means 1 / sqrt(D).
 
     Returns:
-        (B, H, N, E) float32; a torch tensor if the arguments are, else a NumPy array. On the CPU the compiled
-        kernel runs; tensors on other devices, and float64, take a banded torch version of the same
-        mathematics.
+        (B, H, N, E) of the arguments' dtype and kind: torch tensor, NumPy array or CuPy array (which takes no
+        copy). The compiled kernels run on the CPU and, on the current stream, on CUDA devices for D and E up
+        to 128; there sizes that are not multiples of 8 cost a padded copy, and the result lies in memory as
+        (B, N, H, E). Other devices, float64, larger heads, and builds without CUDA take a banded torch
+        version of the same mathematics. Under autocast the CPU computes in float32, which its softmax needs;
+        CUDA takes autocast's dtype.
 
     Raises:
         TypeError: for arguments that are not arrays of one kind, dtype and device.
         ValueError: for shapes that do not fit together, a negative window or a scale that is not finite.
     """
-    named = {"query": query, "key": key, "value": value}
+    if any(type(array).__module__.partition(".")[0] == "cupy" for array in (query, key, value)):
+        return _through_torch(query, key, value, window, scale)
+    named: dict[str, Any] = {"query": query, "key": key, "value": value}
+    if isinstance(query, Tensor) and query.is_cuda and torch.is_autocast_enabled("cuda"):
+        wanted = torch.get_autocast_dtype("cuda")
+        query, key, value = (_cast(array, wanted) for array in named.values())
+        named = {"query": query, "key": key, "value": value}
     kinds = [torch.Tensor if isinstance(array, torch.Tensor) else type(array) for array in named.values()]
     if len(set(kinds)) != 1 or kinds[0] not in (torch.Tensor, np.ndarray):
         got = ", ".join(kind.__name__ for kind in kinds)
@@ -51,8 +64,10 @@ def masked_cross_attention(
     for name, array in named.items():
         if array.ndim != 4:
             raise ValueError(f"{name}: expected shape (B, H, length, depth), got {describe(array)}")
-        if str(array.dtype).removeprefix("torch.") not in ("float32", "float64"):
-            raise TypeError(f"{name}: expected float32, got {describe(array)}")
+        half = isinstance(array, Tensor) and array.device.type != "cpu"
+        if str(array.dtype).removeprefix("torch.") not in ("float32", "float64", *half * _HALF):
+            also = ", float16 or bfloat16" if half else ""
+            raise TypeError(f"{name}: expected float32{also}, got {describe(array)}")
         if array.dtype != query.dtype:
             raise TypeError(f"{name}: expected the query's dtype, {query.dtype}, got {array.dtype}")
         if (
@@ -80,7 +95,7 @@ def masked_cross_attention(
     # Nothing can trace or differentiate plain tensors in inference mode, so the kernel is called at once: the
     # dispatcher's first call of a Python operator imports torch's compiler, which takes seconds.
     plain = type(query) is Tensor and type(key) is Tensor and type(value) is Tensor
-    if plain and torch.is_inference_mode_enabled() and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and plain and torch.is_inference_mode_enabled():
         return _on_device(query, key, value, left, right, scale)  # type: ignore[arg-type]
     return _attention(query, key, value, left, right, scale)
 
@@ -110,10 +125,38 @@ def _compiled(query: Array, key: Array, value: Array, left: int, right: int, sca
     return give_back(result, query).reshape(batch, heads, length, value.shape[3])
 
 
+def _through_torch(query: Any, key: Any, value: Any, window: Window, scale: float | None) -> Any:
+    """CuPy in and out: torch shares the memory, and each side waits for the other's stream, not the host."""
+    kinds = [type(array) for array in (query, key, value)]
+    if len(set(kinds)) != 1:
+        got = ", ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"query, key, value: expected three CuPy arrays, got {got}")
+    tensors = [torch.utils.dlpack.from_dlpack(array) for array in (query, key, value)]
+    result = masked_cross_attention(*tensors, window=window, scale=scale)
+    return sys.modules["cupy"].from_dlpack(result)
+
+
+def _cast(array: Any, dtype: torch.dtype) -> Any:
+    if isinstance(array, Tensor) and array.is_floating_point() and array.dtype != torch.float64:
+        return array.to(dtype)
+    return array
+
+
 def _on_device(query: Tensor, key: Tensor, value: Tensor, left: int, right: int, scale: float) -> Tensor:
     if query.device.type == "cpu" and query.dtype == torch.float32:
         return _compiled(query.detach(), key.detach(), value.detach(), left, right, scale)
-    return banded_attention(query, key, value, left, right, scale)
+    if query.device.type == "cuda":
+        core = _cuda_attention.core_for(query, value, left, right)
+        if core is not None:
+            return _cuda_attention.attention(core, query, key, value, left, right, scale)
+    return _empty(query, value).copy_(banded_attention(query, key, value, left, right, scale))
+
+
+def _empty(query: Tensor, value: Tensor) -> Tensor:
+    """Memory for the result in the layout of the query's device."""
+    if query.device.type == "cuda":
+        return _cuda_attention.empty_result(query, value)
+    return query.new_empty(*query.shape[:3], value.shape[3])
 
 
 @torch.library.custom_op("facetalk::masked_cross_attention", mutates_args=())
@@ -123,7 +166,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, left: int, right: int,
 
 @_attention.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor, left: int, right: int, scale: float) -> Tensor:
-    return query.new_empty(*query.shape[:3], value.shape[3])
+    return _empty(query, value)
 
 
 @torch.library.custom_op("facetalk::masked_cross_attention_backward", mutates_args=())
@@ -156,6 +199,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 _attention.register_autograd(_backward, setup_context=_remember)
-# Under autocast the operation runs in float32: it is bound by memory, and the softmax wants the digits.
-for _device in ("cpu", "cuda"):
-    torch.library.register_autocast("facetalk::masked_cross_attention", _device, torch.float32)
+torch.library.register_autocast("facetalk::masked_cross_attention", "cpu", torch.float32)

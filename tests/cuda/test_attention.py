@@ -26,9 +26,11 @@ def attention(emulated):
 
 
 def assert_close(got, query, key, value, window, scale=None):
-    """float32: error against float64 at most three times that of plain torch, as on the CPU. 16 bit: at most twice
-    that of torch in the same dtype (the criterion of FlashAttention's tests), plus half a unit in the last place
-    of the largest value, which is the rounding of the result itself."""
+    """float32: error against float64 at most three times that of plain torch, as on the CPU.
+
+    16 bit: at most twice that of torch in the same dtype (the criterion of FlashAttention's tests) and half a
+    unit in the last place of the largest value, which is the rounding of the result itself.
+    """
     exact = reference.masked_cross_attention(
         query.double(), key.double(), value.double(), window=window, scale=scale
     )
@@ -143,7 +145,7 @@ def test_log_sum_exp(attention, window, dtype):
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("window", [(0, 0), (2, 2), (40, 3), (None, None)])
 def test_strides(attention, window, dtype):
-    """Heads taken out of one projection, as (B, T, 3 H D); the result in the layout that heads are joined from."""
+    """Heads taken out of one projection, (B, T, 3 H D); the result in the layout that heads are joined in."""
     batch, heads, frames, dim = 2, 3, 70, 16
     random = torch.Generator().manual_seed(0)
     projected = torch.randn(batch, frames, 3 * heads * dim, generator=random).to(dtype)
@@ -207,7 +209,7 @@ def test_sizes_without_a_kernel_are_refused(attention, sizes, says):
 
 
 def test_unaligned_rows_are_refused(attention):
-    query, key, value = inputs(5, 6, 8, 8)
+    _, key, value = inputs(5, 6, 8, 8)
     shifted = torch.zeros(1, 2, 5, 9)[..., 1:]
     with pytest.raises(KernelError, match="rows aligned to 16 bytes"):
         attention.forward(shifted, key, value, (3, 3))
