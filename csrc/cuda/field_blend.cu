@@ -27,8 +27,8 @@ void field_route(const FieldRoute& route, int tile_points, void* stream_of_calle
 void field_combine(const FieldRoute& route, const FieldCombine& combine, void* stream) {
   if (route.n == 0) return;
   const dim3 grid(static_cast<unsigned>(ceil_div(route.n, kFieldRouteBlock)));
-  check(launch(field_combine_kernel, grid, dim3(kFieldRouteBlock), 0, static_cast<cudaStream_t>(stream),
-               route, combine),
+  const auto kernel = combine.gradient ? field_combine_kernel<true> : field_combine_kernel<false>;
+  check(launch(kernel, grid, dim3(kFieldRouteBlock), 0, static_cast<cudaStream_t>(stream), route, combine),
         "field_combine");
 }
 

@@ -233,6 +233,7 @@ __device__ inline void weight_gradient(const FieldRoute& route, int k, const flo
 }
 
 // A point's contributions, in the order of members.
+template <bool kGradient>
 __global__ void __launch_bounds__(kFieldRouteBlock)
     field_combine_kernel(FieldRoute route, FieldCombine combine) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kFieldRouteBlock + threadIdx.x;
@@ -249,7 +250,7 @@ __global__ void __launch_bounds__(kFieldRouteBlock)
     const float weight = exp2_bounded(exponent_of(route, k, x) * factor) * inverse;
     const float value = combine.value[pair];
     sum = fmaf(weight, value, sum);
-    if (!combine.gradient) continue;
+    if (!kGradient) continue;
     float g[3];
     weight_gradient(route, k, x, weight, sigma, route.scale_from[i], g);
     for (int c = 0; c < 3; ++c) {
@@ -260,7 +261,7 @@ __global__ void __launch_bounds__(kFieldRouteBlock)
   }
   if (combine.sdf) combine.sdf[i] = sum;
   if (combine.raw_sdf) combine.raw_sdf[i] = sum * route.unshrink[i];
-  if (!combine.gradient) return;
+  if (!kGradient) return;
   for (int d = 0; d < 3; ++d) {
     float total = slope[d];
     for (int c = 0; c < 3; ++c) {

@@ -55,6 +55,12 @@ int64_t act_bytes(const FieldDeviceMlp& mlp) {
   return std::max(act, last);
 }
 
+template <typename K>
+constexpr int64_t aside_bytes() {
+  return MmaMlp<__half, DeformWork, K::kTilesM, K::kTilesN, K::kRows, K::kColumns, K::kChunks,
+                K::kStages>::kAsideBytes;
+}
+
 // Weights that stay: all but the last layer's, which lie at the end.
 int64_t resident_bytes(const FieldDeviceMlp& mlp) { return 2 * mlp.layer[mlp.layers - 1].weights; }
 
@@ -79,7 +85,8 @@ bool try_kind(const FieldDeviceMlp& mlp, const DeviceLimits& limits, int kind, F
   visit_kind(kind, [&](auto k) {
     using K = decltype(k);
     const int points = 16 * K::kTilesM * K::kRows;
-    const int64_t fixed = act_bytes<K>(mlp) + int64_t{points} * mlp.coords * 4;
+    const int64_t fixed =
+        kTileBytes + int64_t{points} * mlp.coords * 4 + act_bytes<K>(mlp) + aside_bytes<K>();
     for (int steps : {4, 2, 1}) {
       const int64_t weights = K::kStages == 0
                                   ? resident_bytes(mlp)
@@ -104,10 +111,11 @@ cudaError_t launch_mma(const FieldDeviceMlp& mlp, const FieldPlan& plan, const W
   shape.stride = mma_stride(mlp);
   shape.slab_steps = plan.slab_steps;
   shape.slab_bytes = plan.slab_steps * most_tiles(mlp) * kFragmentBytes;
-  shape.resident = resident_bytes(mlp);
+  shape.act_bytes = static_cast<int>(act_bytes<K>(mlp));
+  shape.resident = static_cast<int>(resident_bytes(mlp));
   return launch(field_mlp_mma<T, Work, K::kTilesM, K::kTilesN, K::kRows, K::kColumns, K::kChunks, K::kStages>,
                 dim3(static_cast<unsigned>(blocks)), dim3(32 * K::kRows * K::kColumns),
-                static_cast<size_t>(plan.shared_bytes), stream, mlp, shape, work, act_bytes<K>(mlp));
+                static_cast<size_t>(plan.shared_bytes), stream, mlp, shape, work);
 }
 
 template <int kColumns, bool kTangents, typename Work>

@@ -4,13 +4,12 @@
 // place: a layer's results wait in registers until every warp has read its inputs. Warps are arranged (kRows,
 // kColumns) over (points, outputs); a warp computes 16 * kTilesM points by up to 8 * kTilesN outputs at a
 // time. Layers wider than one sweep of the warps (8 * kFieldChunkTiles outputs) take two, of which the first
-// waits packed in registers.
+// waits, packed.
 //
 // Weights come in slabs of a few steps of 16 inputs, through a ring of kStages in shared memory that cp.async
 // fills ahead, across the borders of layers and tiles; a network's slabs lie in memory in the order of use.
-// With kStages
-// == 0 all hidden weights of a set stay in shared memory, and are only loaded again when a tile has another
-// set: a block takes consecutive tiles, and those of a member are consecutive.
+// With kStages == 0 all hidden weights of a set stay in shared memory, and are only loaded again when a tile
+// has another set: a block takes consecutive tiles, and those of a member are consecutive.
 //
 // Coordinates, biases, the spatial weight and the last sum are float32.
 #pragma once
@@ -20,13 +19,16 @@
 namespace facetalk::cuda {
 
 constexpr int kFragmentBytes = 256;  // 16 inputs x 8 outputs
+constexpr int kTileBytes = 64;       // of shared memory for the FieldTile
 constexpr int kLastTiles = 2;  // tiles of 8 outputs that the last layer can have (kMaxFieldCoords outputs)
 
+// Shared memory of a block: the tile, its coordinates, activations, what threads put aside, weights.
 struct MmaShape {
-  int stride;        // elements of a row of activations
-  int slab_steps;    // see FieldPlan
-  int slab_bytes;    // of a stage
-  int64_t resident;  // bytes of all hidden weights of a set, without the last layer's
+  int stride;      // elements of a row of activations
+  int slab_steps;  // see FieldPlan
+  int slab_bytes;  // of a stage
+  int act_bytes;   // of activations
+  int resident;    // bytes of all hidden weights of a set, without the last layer's
 };
 
 // Elements of a row of activations: every layer's inputs padded to 16, and 8 more, so that the eight rows
@@ -43,7 +45,7 @@ __host__ __device__ inline int split(int tiles, int part, int parts) { return ti
 // Walks over the slabs of a network in the order of use.
 struct SlabWalk {
   int layer, chunk, step;  // step: inputs / 16
-  int64_t offset;          // bytes from the start of the set's weights
+  int offset;              // bytes from the start of the set's weights
 
   __device__ void start() {
     layer = 1;
@@ -61,7 +63,7 @@ struct SlabWalk {
   }
   __device__ void next(const FieldDeviceMlp& mlp, int slab_steps) {
     const int here = steps(mlp, slab_steps);
-    offset += static_cast<int64_t>(here) * tiles(mlp) * kFragmentBytes;
+    offset += here * tiles(mlp) * kFragmentBytes;
     step += here;
     if (step * 16 < mlp.layer[layer].hidden) return;
     step = 0;
@@ -73,8 +75,8 @@ struct SlabWalk {
 
 // Copies whole fragments with all threads of the block.
 template <int kThreads>
-__device__ __forceinline__ void copy_fragments(char* shared, const char* global, int64_t bytes) {
-  for (int64_t at = threadIdx.x * 16; at < bytes; at += kThreads * 16) cp_async<16>(shared + at, global + at);
+__device__ __forceinline__ void copy_fragments(char* shared, const char* global, int bytes) {
+  for (int at = threadIdx.x * 16; at < bytes; at += kThreads * 16) cp_async<16>(shared + at, global + at);
 }
 
 // The weights of a block's tiles, slab after slab.
@@ -113,8 +115,7 @@ class SlabRing {
     }
     if (tile_ < end_ && !walk_.done(mlp_)) {
       const char* from = static_cast<const char*>(mlp_.weights) + 2 * set_ * mlp_.weight_count + walk_.offset;
-      const int64_t bytes =
-          static_cast<int64_t>(walk_.steps(mlp_, shape_.slab_steps)) * walk_.tiles(mlp_) * kFragmentBytes;
+      const int bytes = walk_.steps(mlp_, shape_.slab_steps) * walk_.tiles(mlp_) * kFragmentBytes;
       copy_fragments<kThreads>(memory_ + write_ * shape_.slab_bytes, from, bytes);
       walk_.next(mlp_, shape_.slab_steps);
       write_ = write_ + 1 == kStages ? 0 : write_ + 1;
@@ -126,7 +127,7 @@ class SlabRing {
   const MmaShape& shape_;
   const Work& work_;
   char* memory_;
-  int64_t tile_, end_;
+  int tile_, end_;
   int set_ = 0;
   SlabWalk walk_;
   int read_ = 0, write_ = 0;
@@ -135,14 +136,19 @@ class SlabRing {
 template <typename T, typename Work, int kTilesM, int kTilesN, int kRows, int kColumns, int kChunks,
           int kStages>
 struct MmaMlp {
+  // Registers do not hold both the sums of a chunk and all of the one before: half of it waits in shared
+  // memory where a warp's tiles are largest, each thread's part in a place of its own.
+  static constexpr int kAside = kChunks > 1 && kTilesM* kTilesN >= 32 ? kTilesM / 2 : 0;
   static constexpr int kPoints = 16 * kTilesM * kRows;
   static constexpr int kThreads = 32 * kRows * kColumns;
+  static constexpr int kAsideBytes = kAside * kTilesN / 2 * kThreads * 16;
 
   const FieldDeviceMlp& mlp;
   const MmaShape& shape;
   const Work& work;
   T* act;             // (kPoints, stride)
   float* coordinate;  // (kPoints, C)
+  uint4* aside;       // (kAside, kTilesN / 2, kThreads)
 
   int lane, row, column;  // of this warp among warps
 
@@ -268,6 +274,43 @@ struct MmaMlp {
     }
   }
 
+  __device__ __forceinline__ void put_aside(const uint32_t (&from)[kTilesM][kTilesN][2],
+                                            uint32_t (&waiting)[kTilesM - kAside][kTilesN][2]) const {
+    FACETALK_UNROLL()
+    for (int m = 0; m < kTilesM; ++m) {
+      FACETALK_UNROLL()
+      for (int n = 0; n < kTilesN; n += 2) {
+        if (m < kAside) {
+          aside[(m * kTilesN / 2 + n / 2) * kThreads + threadIdx.x] =
+              make_uint4(from[m][n][0], from[m][n][1], from[m][n + 1][0], from[m][n + 1][1]);
+          continue;
+        }
+        FACETALK_UNROLL()
+        for (int i = 0; i < 4; ++i) waiting[m - kAside][n + i / 2][i % 2] = from[m][n + i / 2][i % 2];
+      }
+    }
+  }
+
+  __device__ __forceinline__ void take_back(const uint32_t (&waiting)[kTilesM - kAside][kTilesN][2],
+                                            uint32_t (&to)[kTilesM][kTilesN][2]) const {
+    FACETALK_UNROLL()
+    for (int m = 0; m < kTilesM; ++m) {
+      FACETALK_UNROLL()
+      for (int n = 0; n < kTilesN; n += 2) {
+        if (m < kAside) {
+          const uint4 four = aside[(m * kTilesN / 2 + n / 2) * kThreads + threadIdx.x];
+          to[m][n][0] = four.x;
+          to[m][n][1] = four.y;
+          to[m][n + 1][0] = four.z;
+          to[m][n + 1][1] = four.w;
+          continue;
+        }
+        FACETALK_UNROLL()
+        for (int i = 0; i < 4; ++i) to[m][n + i / 2][i % 2] = waiting[m - kAside][n + i / 2][i % 2];
+      }
+    }
+  }
+
   // Inputs of the next layer are read 16 at a time: the eight beyond an odd number of tiles are zeros.
   __device__ void pad(int outputs) const {
     const int tiles = tiles_of(outputs);
@@ -325,26 +368,33 @@ struct MmaMlp {
     for (int l = 1; l < mlp.layers - 1; ++l) {
       const FieldDeviceLayer& layer = mlp.layer[l];
       const int steps = (layer.hidden + 15) / 16, tiles = tiles_of(layer.outputs);
-      uint32_t packed[kChunks][kTilesM][kTilesN][2];
-      int first[kChunks], count[kChunks];
+      uint32_t waiting[kTilesM - kAside][kTilesN][2];
       FACETALK_UNROLL()
       for (int chunk = 0; chunk < kChunks; ++chunk) {
         const int start = split(tiles, chunk, kChunks), here = split(tiles, chunk + 1, kChunks) - start;
         const int mine = split(here, column, kColumns);
-        first[chunk] = start + mine;
-        count[chunk] = split(here, column + 1, kColumns) - mine;
+        const int count = split(here, column + 1, kColumns) - mine;
         float sum[kTilesM][kTilesN][4] = {};
         for (int step = 0; step < steps; step += slabs.steps()) {
           const int left = steps - step;
           const char* slab = slabs.next();
-          multiply<kTilesN>(sum, slab, step, left < slabs.steps() ? left : slabs.steps(), here, mine,
-                            count[chunk]);
+          multiply<kTilesN>(sum, slab, step, left < slabs.steps() ? left : slabs.steps(), here, mine, count);
         }
-        finish(tile, layer, sum, packed[chunk], first[chunk], count[chunk]);
+        uint32_t ready[kTilesM][kTilesN][2] = {};
+        if (chunk + 1 < kChunks) {
+          finish(tile, layer, sum, ready, start + mine, count);
+          put_aside(ready, waiting);
+          continue;
+        }
+        __syncthreads();  // every warp has read its inputs
+        if (kChunks > 1) {
+          const int first = split(start, column, kColumns);
+          take_back(waiting, ready);
+          write(ready, first, split(start, column + 1, kColumns) - first);
+        }
+        finish(tile, layer, sum, ready, start + mine, count);
+        write(ready, start + mine, count);
       }
-      __syncthreads();  // every warp has read its inputs
-      FACETALK_UNROLL()
-      for (int chunk = 0; chunk < kChunks; ++chunk) write(packed[chunk], first[chunk], count[chunk]);
       pad(layer.outputs);
       if (slabs.quiet()) __syncthreads();  // a ring has a barrier before each slab
     }
@@ -379,31 +429,41 @@ struct Resident {
 template <typename T, typename Work, int kTilesM, int kTilesN, int kRows, int kColumns, int kChunks,
           int kStages>
 __global__ void __launch_bounds__(32 * kRows * kColumns, 1)
-    field_mlp_mma(FieldDeviceMlp mlp, MmaShape shape, Work work, int64_t act_bytes) {
+    field_mlp_mma(FieldDeviceMlp mlp, MmaShape shape, Work work) {
   using Mlp = MmaMlp<T, Work, kTilesM, kTilesN, kRows, kColumns, kChunks, kStages>;
+  static_assert(sizeof(FieldTile) <= kTileBytes);
   FACETALK_DYNAMIC_SHARED(char, memory);
   const int64_t tiles = work.tiles();
-  const int64_t begin = tiles * blockIdx.x / gridDim.x, end = tiles * (blockIdx.x + 1) / gridDim.x;
+  const int begin = static_cast<int>(tiles * blockIdx.x / gridDim.x);
+  const int end = static_cast<int>(tiles * (blockIdx.x + 1) / gridDim.x);
   if (begin == end) return;
-  char* weights = memory + act_bytes;
+  // In shared memory, because registers are what the widest networks run out of.
+  FieldTile& tile = *reinterpret_cast<FieldTile*>(memory);
+  char* act = memory + kTileBytes + Mlp::kPoints * mlp.coords * 4;
+  char* aside = act + shape.act_bytes;
+  char* weights = aside + Mlp::kAsideBytes;
   const int warp = threadIdx.x / 32;
-  Mlp run{
-      mlp,
-      shape,
-      work,
-      reinterpret_cast<T*>(memory),
-      reinterpret_cast<float*>(weights + (kStages ? int64_t{kStages} * shape.slab_bytes : shape.resident)),
-      static_cast<int>(threadIdx.x % 32),
-      warp / kColumns,
-      warp % kColumns};
+  const Mlp run{mlp,
+                shape,
+                work,
+                reinterpret_cast<T*>(act),
+                reinterpret_cast<float*>(memory + kTileBytes),
+                reinterpret_cast<uint4*>(aside),
+                static_cast<int>(threadIdx.x % 32),
+                warp / kColumns,
+                warp % kColumns};
+  auto enter = [&](int index) {
+    if (threadIdx.x == 0) tile = work.tile(index);
+    __syncthreads();
+    run.load_coordinates(tile);
+    __syncthreads();
+    run.first_layer(tile);
+  };
   if constexpr (kStages > 0) {
     SlabRing<Work, Mlp::kThreads, kStages> ring(mlp, shape, work, weights, begin, end);
     Streamed<decltype(ring)> slabs{ring, shape.slab_steps};
-    for (int64_t index = begin; index < end; ++index) {
-      const FieldTile tile = work.tile(index);
-      run.load_coordinates(tile);
-      __syncthreads();
-      run.first_layer(tile);
+    for (int index = begin; index < end; ++index) {
+      enter(index);
       run.hidden_layers(tile, slabs);
       __syncthreads();
       run.last_layer(tile);
@@ -411,19 +471,16 @@ __global__ void __launch_bounds__(32 * kRows * kColumns, 1)
     cp_async_wait<0>();
   } else {
     int loaded = -1;
-    for (int64_t index = begin; index < end; ++index) {
-      const FieldTile tile = work.tile(index);
+    for (int index = begin; index < end; ++index) {
+      enter(index);
       if (tile.set != loaded) {
         // Every warp left the weights at a barrier of the last layer.
-        copy_fragments<Mlp::kThreads>(
-            weights, static_cast<const char*>(mlp.weights) + 2 * tile.set * mlp.weight_count, shape.resident);
-        cp_async_commit();
         loaded = tile.set;
+        copy_fragments<Mlp::kThreads>(
+            weights, static_cast<const char*>(mlp.weights) + 2 * loaded * mlp.weight_count, shape.resident);
+        cp_async_commit();
+        cp_async_wait<0>();
       }
-      run.load_coordinates(tile);
-      __syncthreads();
-      run.first_layer(tile);
-      cp_async_wait<0>();
       __syncthreads();
       Resident slabs{mlp, weights, {1, 0, 0, 0}};
       run.hidden_layers(tile, slabs);
