@@ -23,8 +23,8 @@ def cuda_core(name: str, where: object) -> ModuleType:
     reason = _missing()
     if reason is not None:
         raise TypeError(
-            f"{name}: expected an array on the CPU, got one on {where}, where facetalk cannot work: {reason}; "
-            f"pass {name}.cpu()"
+            f"{name}: expected an array on the CPU, got one on {where}, where facetalk cannot work: "
+            f"{reason}; pass {name}.cpu()"
         )
     return load()
 

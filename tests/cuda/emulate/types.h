@@ -14,6 +14,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __grid_constant__
+#define __noinline__
 #define __align__(n) __attribute__((aligned(n)))
 
 #define FACETALK_EMULATED_VECTOR(type, name, bytes2, bytes4)                  \
