@@ -2,25 +2,30 @@
 // sequence.
 //
 // Broyden's "good" method per point (C. G. Broyden, Math. Comp. 19, 1965), which needs one evaluation a step.
-// The inverse Jacobian travels with the point from frame to frame; it is computed exactly at the start, and
-// again where the iteration does not come closer.
+// The inverse Jacobian travels with the point from frame to frame; it is computed exactly when a point first
+// has to move, and again where the iteration does not come closer.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 
 #include "cpu/field.h"
 #include "cpu/field_scratch.h"
 #include "cpu/parallel.h"
+#include "cpu/threads.h"
 
 namespace facetalk::cpu {
 namespace {
 
-constexpr int kPoints = 256;  // points that walk through the frames together
+// Points that walk through the frames together. Those that have not arrived yet are evaluated side by side,
+// so the larger a group, the fuller the vectors of its last steps.
+constexpr int kPoints = kFieldBlock;
 constexpr float kLongestStep =
     0.1f;  // head units, 25 mm: farther than any expression moves a point in a frame
 constexpr float kShortestStep =
-    1.0f / 32.0f;            // fraction of a full step below which the direction is given up
-constexpr int kRefresh = 8;  // steps after which an exact Jacobian is due
+    1.0f / 32.0f;               // fraction of a full step below which the direction is given up
+constexpr int kRefresh = 8;     // steps after which an exact Jacobian is due
+constexpr float kLost = 1e-4f;  // head units; a point left farther away than this has found no root
 
 struct Walker {
   float target[3];
@@ -30,6 +35,7 @@ struct Walker {
   float inverse[9];    // of I + d offset / dx, row-major
   float direction[3];  // full step from x
   float fraction;      // of the full step that is tried next
+  bool known;          // the inverse was exact at some point of the way
   bool exact;          // the inverse is exact at x
   bool stuck;          // not even a short step along the exact direction comes closer
 };
@@ -70,54 +76,54 @@ class Group {
     for (int i = 0; i < n; ++i) {
       std::memcpy(walkers_[i].target, targets + 3 * i, sizeof(float) * 3);
       std::memcpy(walkers_[i].x, starts + 3 * i, sizeof(float) * 3);
+      walkers_[i].known = false;
+      for (int m = 0; m < 9; ++m) walkers_[i].inverse[m] = m % 4 == 0 ? 1.0f : 0.0f;
     }
   }
 
-  void frame(int64_t index, float* positions, float* residuals) {
+  // All points at frame `index`; positions and residuals are those of the first frame, frames lie `stride`
+  // points apart.
+  void frame(int64_t index, float* positions, float* residuals, int64_t stride) {
     bias_ = frames_.biases + index * runner_.model->deformation.bias_count;
-    int active[kPoints];
     for (int i = 0; i < n_; ++i) {
-      active[i] = i;
       for (int c = 0; c < 3; ++c) points_[3 * i + c] = walkers_[i].x[c];
     }
-    evaluate(n_, index == 0);
+    evaluate(n_, false);
     for (int i = 0; i < n_; ++i) {
       Walker& w = walkers_[i];
       residual(w, i, w.g);
       w.distance = norm(w.g);
-      w.exact = index == 0;
-      w.stuck = false;
-      if (w.exact) invert(jacobian_ + static_cast<int64_t>(i) * outputs() * 3, w.inverse);
+      w.exact = w.stuck = false;
       aim(w, 1.0f);
     }
     for (int step = 1; step <= options_.iterations; ++step) {
       int count = 0, stale = 0;
-      int refresh[kPoints];
       for (int i = 0; i < n_; ++i) {
         Walker& w = walkers_[i];
         if (w.distance <= options_.tolerance || w.stuck) continue;
-        const bool due = step % kRefresh == 0 || w.fraction < kShortestStep;
+        const bool due = step % kRefresh == 0 || w.fraction < kShortestStep || !w.known;
         if (due && !w.exact) {
-          refresh[stale++] = i;
+          refresh_[stale++] = i;
         } else if (w.fraction < kShortestStep) {
           w.stuck = true;
           continue;
         }
-        active[count++] = i;
+        active_[count++] = i;
       }
       if (count == 0) break;
-      sharpen(refresh, stale);
-      advance(active, count);
+      sharpen(refresh_, stale);
+      advance(active_, count);
     }
     for (int i = 0; i < n_; ++i) {
       Walker& w = walkers_[i];
-      std::memcpy(positions + 3 * i, w.x, sizeof(float) * 3);
-      residuals[i] = w.distance;
+      std::memcpy(positions + 3 * (index * stride + i), w.x, sizeof(float) * 3);
+      residuals[index * stride + i] = w.distance;
       // A point that found no root starts over at the next frame, where its own history would only mislead
       // it.
-      if (w.distance <= 100.0f * options_.tolerance) continue;
+      if (w.distance <= std::max(options_.tolerance, kLost)) continue;
       std::memcpy(w.x, w.target, sizeof(float) * 3);
       for (int m = 0; m < 9; ++m) w.inverse[m] = m % 4 == 0 ? 1.0f : 0.0f;
+      w.known = false;
     }
   }
 
@@ -159,7 +165,7 @@ class Group {
     for (int a = 0; a < count; ++a) {
       Walker& w = walkers_[named[a]];
       invert(jacobian_ + static_cast<int64_t>(a) * outputs() * 3, w.inverse);
-      w.exact = true;
+      w.exact = w.known = true;
       aim(w, 1.0f);
     }
   }
@@ -213,6 +219,7 @@ class Group {
   float* scratch_;
   const float* bias_ = nullptr;
   int n_ = 0;
+  int active_[kPoints], refresh_[kPoints];
   Walker walkers_[kPoints];
   float points_[3 * kPoints];
   float offsets_[kMaxFieldCoords * kPoints];
@@ -224,17 +231,15 @@ class Group {
 void field_invert(const FieldRunner& runner, const FieldFrames& frames, const float* targets,
                   const float* starts, int64_t n, const InverseOptions& options, float* positions,
                   float* residuals) {
-  const int64_t groups = (n + kPoints - 1) / kPoints;
+  const int64_t share = (n / (4 * cpu::threads()) + 63) / 64 * 64;
+  const int64_t size = std::clamp<int64_t>(share, 64, kPoints);
   ScratchPool scratch(runner, true);
-  parallel_for(groups, 1, [&](int64_t g, int64_t) {
-    const int64_t start = g * kPoints;
-    const int count = static_cast<int>(std::min<int64_t>(kPoints, n - start));
+  parallel_for(n, size, [&](int64_t begin, int64_t end) {
     const ScratchPool::Lease lease(scratch);
-    Group group(runner, frames, options, lease.get());
-    group.start(targets + 3 * start, (starts ? starts : targets) + 3 * start, count);
-    for (int64_t t = 0; t < frames.count; ++t) {
-      group.frame(t, positions + 3 * (t * n + start), residuals + t * n + start);
-    }
+    // Too large for the stack of a thread that somebody else may have made.
+    const auto group = std::make_unique<Group>(runner, frames, options, lease.get());
+    group->start(targets + 3 * begin, (starts ? starts : targets) + 3 * begin, static_cast<int>(end - begin));
+    for (int64_t t = 0; t < frames.count; ++t) group->frame(t, positions + 3 * begin, residuals + begin, n);
   });
 }
 

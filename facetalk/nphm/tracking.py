@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-_AIM = 1e-6  # residual that the search stops at, head units; a few times float32 rounding
+# The search aims at this share of the tolerance: a point that stops a little short of it has still converged.
+_AIM = 0.1
+_LEAST = 1e-6  # head units; a few times float32 rounding
 _ITERATIONS = 40
 _RETRIES = 3
 
@@ -31,10 +33,12 @@ class TrackInfo:
     Attributes:
         residual: (T, V) |x + offset(x) - canonical vertex| of the root found, head units.
         converged: (T, V) residual within the tolerance. Where False, the position is interpolated.
+        normals: (T, V, 3) unit normals of the posed field's level sets at the positions, when asked for.
     """
 
     residual: Float32
     converged: NDArray[np.bool_]
+    normals: Float32 | None = None
 
     @property
     def failed(self) -> int:
@@ -43,7 +47,13 @@ class TrackInfo:
 
 
 def track(
-    field: Field, biases: list[Tensor], vertices: Float32, faces: NDArray[np.int32], tolerance: float
+    field: Field,
+    biases: list[Tensor],
+    vertices: Float32,
+    faces: NDArray[np.int32],
+    tolerance: float,
+    *,
+    normals: bool = False,
 ) -> tuple[Float32, NDArray[np.int32], TrackInfo]:
     """Positions (T, V, 3) at which the deformation maps to the canonical vertices.
 
@@ -57,7 +67,8 @@ def track(
         biases: per deformation layer (T, out), one row a frame.
         vertices: (V, 3) canonical mesh, head space.
         faces: (F, 3).
-        tolerance: largest residual that counts as converged, head units.
+        tolerance: largest residual that counts as converged, head units; below 1e-6 float32 cannot tell.
+        normals: also give unit normals, see :func:`field_normals`.
 
     Returns:
         positions, faces as int32, and residuals.
@@ -72,65 +83,107 @@ def track(
         raise InputError(
             f"faces: expected vertices 0 to {len(vertices) - 1}, got {faces.min()} to {faces.max()}"
         )
-    aim = min(_AIM, tolerance)
+    if not (np.isfinite(tolerance) and tolerance >= _LEAST):
+        raise InputError(f"tolerance: expected a length of at least {_LEAST:g} head units, got {tolerance}")
+    aim = max(_AIM * tolerance, _LEAST)
     positions, residual = field.packed.invert(
         vertices, biases, weight=field.weight, tolerance=aim, iterations=_ITERATIONS
     )
     moved, residuals = positions.numpy(), residual.numpy()
     # Written so that a residual that is not a number counts as not converged.
-    adjacency = None if (residuals <= tolerance).all() else _neighbours(len(vertices), faces)
-    for t in np.flatnonzero(~(residuals <= tolerance).all(axis=1)):
-        assert adjacency is not None
-        for _ in range(_RETRIES):
-            lost = np.flatnonzero(~(residuals[t] <= tolerance))
-            if len(lost) in (0, len(vertices)):
-                break
-            # Where the neighbours went is a better place to start from than where the vertex was a frame ago.
-            guess = vertices + _harmonic(moved[t] - vertices, residuals[t] <= tolerance, adjacency)
-            again, left = field.packed.invert(
-                vertices[lost],
-                [b[t : t + 1] for b in biases],
-                starts=guess[lost],
-                weight=field.weight,
-                tolerance=aim,
-                iterations=_ITERATIONS,
-            )
-            better = left[0].numpy() < residuals[t, lost]
-            moved[t, lost[better]] = again[0].numpy()[better]
-            residuals[t, lost[better]] = left[0].numpy()[better]
-            if not (left[0].numpy() <= tolerance).any():
-                break
-        lost = np.flatnonzero(~(residuals[t] <= tolerance))
-        displacement = _harmonic(moved[t] - vertices, residuals[t] <= tolerance, adjacency)
-        moved[t, lost] = vertices[lost] + displacement[lost]
-    return moved, faces, TrackInfo(residuals, residuals <= tolerance)
+    frames = np.flatnonzero(~(residuals <= tolerance).all(axis=1))
+    net = _Net(len(vertices), faces) if len(frames) else None
+    for t in frames:
+        assert net is not None
+        _rescue(field, [b[t : t + 1] for b in biases], vertices, net, tolerance, aim, moved[t], residuals[t])
+    info = TrackInfo(
+        residuals, residuals <= tolerance, field_normals(field, biases, moved) if normals else None
+    )
+    return moved, faces, info
 
 
-def _neighbours(count: int, faces: NDArray[np.int32]) -> scipy.sparse.csr_matrix:
-    """Adjacency of the mesh's vertices."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    ones = np.ones(len(edges))
-    matrix = scipy.sparse.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(count, count)).tocsr()
-    matrix = matrix + matrix.T
-    matrix.data[:] = 1.0
-    return matrix
+def field_normals(field: Field, biases: list[Tensor], positions: Float32) -> Float32:
+    """Unit gradients (T, V, 3) of the posed distance at positions (T, V, 3), frame by frame.
 
-
-def _harmonic(values: Float32, known: NDArray[np.bool_], adjacency: scipy.sparse.csr_matrix) -> Float32:
-    """Fills rows that are not known with the mean of their neighbours, all of them at once.
-
-    Pieces of the mesh without any known vertex keep a zero displacement.
+    They cost several times what finding the positions does: the whole field and its derivatives, not the
+    deformation alone. ``facetalk.ops.vertex_normals`` of the mesh is nearly free and as good on a fine mesh;
+    these do not depend on the mesh, so they keep detail that a coarse one has lost. Where the field has no
+    slope the normal is zero.
     """
-    result = np.where(known[:, None], values, 0.0).astype(np.float32)
-    _, piece = scipy.sparse.csgraph.connected_components(adjacency, directed=False)
-    reachable = np.isin(piece, np.unique(piece[known]))
-    unknown = np.flatnonzero(~known & reachable)
-    if len(unknown) == 0:
+    out = np.empty_like(positions)
+    for t, points in enumerate(positions):
+        slope = field.packed.query(
+            points, [b[t : t + 1] for b in biases], weight=field.weight, outputs=("gradient",)
+        )["gradient"][0].numpy()
+        length = np.linalg.norm(slope, axis=1, keepdims=True)
+        np.divide(slope, length, out=out[t], where=length > 0)
+        out[t][length[:, 0] == 0] = 0.0
+    return out
+
+
+def _rescue(
+    field: Field,
+    biases: list[Tensor],
+    vertices: Float32,
+    net: _Net,
+    tolerance: float,
+    aim: float,
+    moved: Float32,
+    residuals: Float32,
+) -> None:
+    """Searches the vertices of one frame that found no root again, and fills in what stays lost; in place."""
+    for _ in range(_RETRIES):
+        lost = np.flatnonzero(~(residuals <= tolerance))
+        if len(lost) in (0, len(vertices)):
+            break
+        # Where the neighbours went is a better place to start from than where the vertex was a frame ago.
+        guess = vertices + net.harmonic(moved - vertices, residuals <= tolerance)
+        again, left = field.packed.invert(
+            vertices[lost],
+            biases,
+            starts=guess[lost],
+            weight=field.weight,
+            tolerance=aim,
+            iterations=_ITERATIONS,
+        )
+        found, error = again[0].numpy(), left[0].numpy()
+        better = error < residuals[lost]
+        moved[lost[better]] = found[better]
+        residuals[lost[better]] = error[better]
+        if not (error <= tolerance).any():
+            break
+    lost = np.flatnonzero(~(residuals <= tolerance))
+    if len(lost):
+        displacement = net.harmonic(moved - vertices, residuals <= tolerance)
+        moved[lost] = vertices[lost] + displacement[lost]
+
+
+class _Net:
+    """The edges of a mesh, along which displacements are filled in."""
+
+    def __init__(self, count: int, faces: NDArray[np.int32]) -> None:
+        edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+        ones = np.ones(len(edges))
+        matrix = scipy.sparse.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(count, count)).tocsr()
+        self.adjacency = matrix + matrix.T
+        self.adjacency.data[:] = 1.0
+        self.degree = np.asarray(self.adjacency.sum(axis=1)).ravel()
+        self.pieces, self.piece = scipy.sparse.csgraph.connected_components(self.adjacency, directed=False)
+
+    def harmonic(self, values: Float32, known: NDArray[np.bool_]) -> Float32:
+        """Fills rows that are not known with the mean of their neighbours, all of them at once.
+
+        Pieces of the mesh without any known vertex keep a zero displacement.
+        """
+        result = np.where(known[:, None], values, 0.0).astype(np.float32)
+        reachable = np.zeros(self.pieces, dtype=bool)
+        reachable[self.piece[known]] = True
+        unknown = np.flatnonzero(~known & reachable[self.piece])
+        if len(unknown) == 0:
+            return result
+        rows = self.adjacency[unknown]
+        system = scipy.sparse.diags(self.degree[unknown]) - rows[:, unknown]
+        right = rows @ result.astype(np.float64)  # unknown rows are zero in it
+        solve = scipy.sparse.linalg.factorized(system.tocsc())
+        result[unknown] = np.stack([solve(right[:, c]) for c in range(3)], axis=1)
         return result
-    degree = np.asarray(adjacency.sum(axis=1)).ravel()[unknown]
-    rows = adjacency[unknown]
-    system = scipy.sparse.diags(degree) - rows[:, unknown]
-    right = rows[:, np.flatnonzero(known)] @ values[known].astype(np.float64)
-    solve = scipy.sparse.linalg.factorized(system.tocsc())
-    result[unknown] = np.stack([solve(right[:, c]) for c in range(3)], axis=1)
-    return result

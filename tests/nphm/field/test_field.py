@@ -153,22 +153,6 @@ def test_a_deformation_that_folds_is_inverted_or_reported(make_model) -> None:
     assert (error[info.converged[0]] < 2e-5).all()
 
 
-def test_harmonic_filling() -> None:
-    from facetalk.nphm.tracking import _harmonic, _neighbours
-
-    # A strip of five vertices and a separate triangle that nothing is known about.
-    faces = np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [5, 6, 7]], dtype=np.int32)
-    known = np.array([True, False, False, False, True, False, False, False])
-    values = np.zeros((8, 3), dtype=np.float32)
-    values[4] = (4.0, 8.0, -4.0)
-    values[2] = 99.0  # not known: must not be read
-    filled = _harmonic(values, known, _neighbours(8, faces))
-    assert np.array_equal(filled[[0, 4]], values[[0, 4]])
-    assert np.allclose(filled[2], (2.0, 4.0, -2.0), atol=1e-6)  # by symmetry
-    assert 0 < filled[1, 0] < 2 < filled[3, 0] < 4
-    assert np.array_equal(filled[5:], np.zeros((3, 3)))
-
-
 def test_refusals(tiny, field) -> None:
     points, codes = tiny.points[:4], tiny.lat_expr
     with pytest.raises(ValueError, match=r"points\[2\]"):
