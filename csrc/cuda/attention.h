@@ -11,6 +11,7 @@
 //   attention_tensor   wider windows in 16 bit: tiles of 64 queries and 64 keys on tensor cores
 //   attention_tiles    wider windows in float32: tiles of 64 queries and 32 keys, fused multiply-adds in
 //   float32
+// and attention_backward computes gradients for all windows but (0, 0), in float32 multiply-adds.
 // Sums are float32, in an order that depends on shapes and window alone. Non-finite values reach no query
 // outside the tile of queries whose windows hold them.
 #pragma once
@@ -55,5 +56,20 @@ struct AttentionProblem {
 // that does the work, "" when there is none. Throws ArgumentError for sizes outside the limits above,
 // CudaError with the kernel's name when the launch fails.
 const char* masked_cross_attention(const AttentionProblem& problem, void* stream);
+
+// Where gradients come from and go to; shapes are those of the AttentionProblem's operand of the name.
+struct AttentionGradients {
+  AttentionOperand out;    // given
+  AttentionOperand query;  // wanted
+  AttentionOperand key;
+  AttentionOperand value;
+  float* delta = nullptr;  // (batch, heads, rows) workspace
+};
+
+// Gradients of the forward pass `problem`, of which `out` and `lse` hold the results. Weights are computed
+// again from lse; every gradient is summed by one thread in a fixed order, in float32. Not for window (0, 0).
+// Throws as above.
+void masked_cross_attention_backward(const AttentionProblem& problem, const AttentionGradients& gradients,
+                                     void* stream);
 
 }  // namespace facetalk::cuda

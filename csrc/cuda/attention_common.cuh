@@ -10,6 +10,8 @@
 
 namespace facetalk::cuda {
 
+constexpr float kLog2E = 1.44269504088896340736f;
+
 // An AttentionProblem with a window that fits the sequences: rows + keys <= kAttentionMaxRows, so row numbers
 // are ints, and i - left and i + right stay in range.
 struct AttentionTask {
@@ -109,7 +111,7 @@ struct SoftmaxRow {
   __device__ __forceinline__ float inverse() const { return total == 0.0f ? 0.0f : 1.0f / total; }
   // Natural logarithm of the sum of the exponentials.
   __device__ __forceinline__ float log_sum() const {
-    return total == 0.0f ? kNothingSeen : (highest + log2f(total)) * 0.693147180559945f;
+    return total == 0.0f ? kNothingSeen : (highest + log2f(total)) / kLog2E;
   }
 };
 

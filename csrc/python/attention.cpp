@@ -1,5 +1,9 @@
 #include "cpu/attention.h"
 
+#include <pybind11/stl.h>
+
+#include <array>
+
 #include "python/bindings.h"
 #include "python/dlpack.h"
 #ifdef FACETALK_WITH_CUDA
@@ -48,13 +52,16 @@ cuda::AttentionOperand operand(const Input& input, const Input& query, int64_t r
   return {view.data, stride(0), stride(1), stride(2)};
 }
 
-// Results go into `out`, memory of the caller's allocator; work is enqueued on `stream`.
-void masked_cross_attention_cuda(py::handle query, py::handle key, py::handle value, py::handle out,
-                                 py::object lse, int64_t left, int64_t right, float scale, uintptr_t stream) {
-  const Input q = Input::from(query, "query");
-  const Input k = Input::from(key, "key");
-  const Input v = Input::from(value, "value");
-  const Input o = Input::from(out, "out");
+// One float a query, in memory that the caller holds.
+float* per_query(const py::object& array, const char* argument, const Input& query) {
+  return Input::from(array, argument)
+      .require_cuda(DType::kFloat32, {query.size(0), query.size(1), query.size(2)}, query.device())
+      .fill<float>();
+}
+
+// The four operands of a forward pass; `lse` may be None.
+cuda::AttentionProblem problem_of(const Input& q, const Input& k, const Input& v, const Input& o,
+                                  const py::object& lse, int64_t left, int64_t right, float scale) {
   cuda::AttentionProblem problem;
   problem.query = operand(q, q, q.size(2), q.size(3));
   problem.key = operand(k, q, k.size(2), q.size(3));
@@ -70,14 +77,47 @@ void masked_cross_attention_cuda(py::handle query, py::handle key, py::handle va
   problem.right = right;
   problem.scale = scale;
   problem.dtype = q.view().dtype;
-  if (!lse.is_none()) {
-    const Input sums =
-        Input::from(lse, "lse").require_cuda(DType::kFloat32, {q.size(0), q.size(1), q.size(2)}, q.device());
-    problem.lse = sums.fill<float>();  // the caller holds it
-  }
+  if (!lse.is_none()) problem.lse = per_query(lse, "lse", q);
+  return problem;
+}
+
+// Results go into `out` and `lse`, memory of the caller's allocator; work is enqueued on `stream`.
+void masked_cross_attention_cuda(py::handle query, py::handle key, py::handle value, py::handle out,
+                                 const py::object& lse, int64_t left, int64_t right, float scale,
+                                 uintptr_t stream) {
+  const Input q = Input::from(query, "query");
+  const Input k = Input::from(key, "key");
+  const Input v = Input::from(value, "value");
+  const Input o = Input::from(out, "out");
+  const cuda::AttentionProblem problem = problem_of(q, k, v, o, lse, left, right, scale);
   py::gil_scoped_release release;
   const cuda::DeviceGuard guard(q.device());
   cuda::masked_cross_attention(problem, reinterpret_cast<void*>(stream));
+}
+
+// Gradients go into the last three of `grads`; its first is that of `out`.
+void masked_cross_attention_backward_cuda(py::handle query, py::handle key, py::handle value, py::handle out,
+                                          const py::object& lse, const std::array<py::object, 4>& grads,
+                                          const py::object& delta, int64_t left, int64_t right, float scale,
+                                          uintptr_t stream) {
+  const Input q = Input::from(query, "query");
+  const Input k = Input::from(key, "key");
+  const Input v = Input::from(value, "value");
+  const Input o = Input::from(out, "out");
+  const cuda::AttentionProblem problem = problem_of(q, k, v, o, lse, left, right, scale);
+  const Input grad_out = Input::from(grads[0], "grad of out");
+  const Input grad_query = Input::from(grads[1], "grad of query");
+  const Input grad_key = Input::from(grads[2], "grad of key");
+  const Input grad_value = Input::from(grads[3], "grad of value");
+  cuda::AttentionGradients gradients;
+  gradients.out = operand(grad_out, q, q.size(2), v.size(3));
+  gradients.query = operand(grad_query, q, q.size(2), q.size(3));
+  gradients.key = operand(grad_key, q, k.size(2), q.size(3));
+  gradients.value = operand(grad_value, q, k.size(2), v.size(3));
+  gradients.delta = per_query(delta, "delta", q);
+  py::gil_scoped_release release;
+  const cuda::DeviceGuard guard(q.device());
+  cuda::masked_cross_attention_backward(problem, gradients, reinterpret_cast<void*>(stream));
 }
 
 #endif
@@ -95,6 +135,12 @@ void bind_attention(py::module_& module) {
              py::arg("scale"), py::arg("stream"),
              "query (B, H, N, D), key (B, H, M, D), value (B, H, M, E) in device memory, rows aligned to 16 "
              "bytes; fills out (B, H, N, E) and, unless None, lse (B, H, N) float32 on the stream");
+  module.def(
+      "masked_cross_attention_backward_cuda", &masked_cross_attention_backward_cuda, py::arg("query"),
+      py::arg("key"), py::arg("value"), py::arg("out"), py::arg("lse"), py::arg("grads"), py::arg("delta"),
+      py::arg("left"), py::arg("right"), py::arg("scale"), py::arg("stream"),
+      "From what the forward pass took and gave, and the gradient of out, fills the gradients of query, key "
+      "and value (grads: all four); delta (B, H, N) float32 is workspace");
 #endif
 }
 

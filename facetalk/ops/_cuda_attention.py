@@ -62,6 +62,36 @@ def attention(
     return out
 
 
+def attention_backward(
+    core: ModuleType,
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    left: int,
+    right: int,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value, contiguous; not for the window (0, 0).
+
+    The forward pass runs again for the log-sum-exp of the scores, which is cheaper than to keep it for every
+    call that is never differentiated.
+    """
+    sizes = query.shape[3], value.shape[3]
+    out = empty_result(query, value)
+    query, key, value, grad = (fit(tensor) for tensor in (query, key, value, grad))
+    lse, delta = (query.new_empty(query.shape[:3], dtype=torch.float32) for _ in range(2))
+    grads = [tensor.new_empty(tensor.shape) for tensor in (query, key, value)]
+    stream = current_stream(query.device)
+    core.masked_cross_attention_cuda(query, key, value, _whole(out), lse, left, right, scale, stream)
+    core.masked_cross_attention_backward_cuda(
+        query, key, value, _whole(out), lse, [grad, *grads], delta, left, right, scale, stream
+    )
+    depth, width = sizes
+    grad_query, grad_key = (part[..., :depth].contiguous() for part in grads[:2])
+    return grad_query, grad_key, grads[2][..., :width].contiguous()
+
+
 def fit(tensor: Tensor) -> Tensor:
     """The tensor itself where the kernels can read it, else a copy padded with columns of zeros.
 

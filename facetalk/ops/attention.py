@@ -173,6 +173,11 @@ def _(query: Tensor, key: Tensor, value: Tensor, left: int, right: int, scale: f
 def _attention_backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, left: int, right: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
+    # Empty tensors and the alignment window, whose gradient is a copy, need no kernel.
+    if query.device.type == "cuda" and (left, right) != (0, 0) and grad.numel() and key.numel():
+        core = _cuda_attention.core_for(query, value, left, right)
+        if core is not None:
+            return _cuda_attention.attention_backward(core, grad, query, key, value, left, right, scale)
     return banded_attention_backward(grad, query, key, value, out, left, right, scale)
 
 

@@ -62,6 +62,22 @@ class Attention:
         )
         return out
 
+    def backward(self, grad, query, key, value, out, lse, window, scale=None):
+        """Give the gradients of query, key and value from what `forward` gave."""
+        scale = query.shape[3] ** -0.5 if scale is None else scale
+        grads = [grad, *(torch.full_like(x, torch.nan) for x in (query, key, value))]
+        delta = torch.full(lse.shape, torch.nan)
+        self._call(
+            "attention_backward",
+            *map(pointer, (query, key, value, out, lse)),
+            describe(query, key, value, out, window),
+            scale,
+            np.array([x.data_ptr() for x in grads], np.int64),
+            np.array([step for x in grads for step in x.stride()[:3]], np.int64),
+            pointer(delta),
+        )
+        return tuple(grads[1:])
+
     def _call(self, name, *args):
         try:
             self.library.call(name, *args)

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "cuda/attention.cu"
+#include "cuda/attention_backward.cu"
 
 namespace fc = facetalk::cuda;
 
@@ -15,8 +16,8 @@ fc::AttentionOperand operand(void* data, const int64_t*& strides) {
   return made;
 }
 
-// sizes: batch, heads, rows, keys, depth, width, left, right, dtype, then (batch, head, row) strides of query, key,
-// value and out.
+// sizes: batch, heads, rows, keys, depth, width, left, right, dtype, then (batch, head, row) strides of
+// query, key, value and out.
 fc::AttentionProblem problem(void* query, void* key, void* value, void* out, float* lse, const int64_t* sizes,
                              float scale) {
   fc::AttentionProblem p;
@@ -44,9 +45,29 @@ fc::AttentionProblem problem(void* query, void* key, void* value, void* out, flo
 extern "C" {
 const char* attention_message() { return message.c_str(); }
 
-int attention_forward(void* query, void* key, void* value, void* out, float* lse, const int64_t* sizes, float scale) {
+int attention_forward(void* query, void* key, void* value, void* out, float* lse, const int64_t* sizes,
+                      float scale) {
   try {
     message = fc::masked_cross_attention(problem(query, key, value, out, lse, sizes, scale), nullptr);
+    return 0;
+  } catch (const std::exception& error) {
+    message = error.what();
+    return 1;
+  }
+}
+
+// grads: of out (given), query, key and value (wanted), with strides as in `sizes`.
+int attention_backward(void* query, void* key, void* value, void* out, float* lse, const int64_t* sizes,
+                       float scale, void** grads, const int64_t* strides, float* delta) {
+  try {
+    fc::AttentionGradients g;
+    g.out = operand(grads[0], strides);
+    g.query = operand(grads[1], strides);
+    g.key = operand(grads[2], strides);
+    g.value = operand(grads[3], strides);
+    g.delta = delta;
+    fc::masked_cross_attention_backward(problem(query, key, value, out, lse, sizes, scale), g, nullptr);
+    message = "attention_backward";
     return 0;
   } catch (const std::exception& error) {
     message = error.what();

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from facetalk import ops
 from facetalk.ops import _cuda_attention, reference
+from facetalk.ops._banded import banded_attention, banded_attention_backward
 
 
 class EmulatedCore:
@@ -27,6 +28,17 @@ class EmulatedCore:
         assert value.shape[:3] == key.shape[:3] and value.shape[3] == out.shape[3]
         window = tuple(None if side < 0 else side for side in (left, right))
         self.attention.forward(query, key, value, window, scale, lse=lse, out=out)
+
+    def masked_cross_attention_backward_cuda(
+        self, query, key, value, out, lse, grads, delta, left, right, scale, stream
+    ):
+        self.streams.append(stream)
+        assert delta.shape == lse.shape == query.shape[:3]
+        assert [grad.shape for grad in grads] == [out.shape, query.shape, key.shape, value.shape]
+        window = tuple(None if side < 0 else side for side in (left, right))
+        made = self.attention.backward(grads[0], query, key, value, out, lse, window, scale)
+        for to, grad in zip(grads[1:], made, strict=True):
+            to.copy_(grad)
 
 
 @pytest.fixture
@@ -56,6 +68,20 @@ def test_any_head_size_and_layout_reaches_the_kernel(core, window, dtype):
         torch.testing.assert_close(results[0].float(), want, atol=limit, rtol=0)
         assert all(torch.equal(results[0], other) for other in results[1:])
     assert set(core.streams) == {77}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gradients_of_any_head_size_come_back_in_its_shape(core, dtype):
+    for depth, width in [(1, 1), (5, 3), (8, 8), (17, 40)]:
+        arrays = inputs(30, 27, depth, width, batch=2, dtype=dtype)
+        grad = torch.randn(2, 2, 30, width).to(dtype).transpose(1, 2).contiguous().transpose(1, 2)
+        got = _cuda_attention.attention_backward(core, grad, *arrays, 4, -1, 0.5)
+        out = banded_attention(*arrays, 4, -1, 0.5)
+        want = banded_attention_backward(grad, *arrays, out, 4, -1, 0.5)
+        for a, b in zip(got, want, strict=True):
+            assert a.is_contiguous() and a.dtype == dtype
+            limit = 1e-5 if dtype == torch.float32 else 0.1  # roundings of the result to 8 bits, up to 8
+            torch.testing.assert_close(a, b, atol=limit, rtol=0)
 
 
 def test_heads_of_a_projection_are_read_where_they_lie(core, monkeypatch):
