@@ -11,6 +11,11 @@
 namespace py = pybind11;
 
 namespace facetalk::python {
+
+#ifdef FACETALK_WITH_CUDA
+void bind_marching_cubes_cuda(py::module_& module);  // marching_cubes_cuda.cpp
+#endif
+
 namespace {
 
 py::tuple marching_cubes(py::handle volume, float level, const std::array<double, 3>& origin,
@@ -38,6 +43,9 @@ void bind_marching_cubes(py::module_& module) {
   module.def("marching_cubes", &marching_cubes, py::arg("volume"), py::arg("level"), py::arg("origin"),
              py::arg("step"), py::arg("normals"),
              "(vertices (V, 3) float32, faces (F, 3) int32, normals (V, 3) float32 or None)");
+#ifdef FACETALK_WITH_CUDA
+  bind_marching_cubes_cuda(module);
+#endif
 }
 
 }  // namespace facetalk::python
