@@ -16,6 +16,7 @@
 
 #include <cstdint>
 
+#include "core/brick_volume.h"
 #include "core/field.h"
 
 namespace facetalk::cuda {
@@ -150,5 +151,27 @@ void field_members(const FieldDeviceMlp& mlp, const FieldPlan& plan, const Field
 // `tile_points`: plan.points of the members' plan.
 void field_route(const FieldRoute& route, int tile_points, void* stream);
 void field_combine(const FieldRoute& route, const FieldCombine& combine, void* stream);
+
+// A lattice of samples in bricks of 8 x 8 x 8 (see core/brick_volume.h), for several frames at a time. A
+// brick's number is ((frame * bricks[0] + i) * bricks[1] + j) * bricks[2] + k.
+constexpr int32_t kBrickWanted = -3;  // in a table: to be evaluated
+
+struct FieldBricks {
+  const float* axis[3] = {nullptr, nullptr, nullptr};  // (shape[a]) sample positions
+  int shape[3] = {0, 0, 0};                            // samples
+  int bricks[3] = {0, 0, 0};                           // along an axis; the last may reach beyond the lattice
+  int64_t count = 0;                                   // of all frames
+};
+
+// table (count) from the field at the nodes: (frames, bricks + 1 along each axis), at every eighth sample and
+// the last.
+void field_classify(const FieldBricks& bricks, const float* node_sdf, const float* node_raw, float lipschitz,
+                    int32_t* table, void* stream);
+// points (listed, 512, 3) and frame (listed) of the bricks with the listed numbers.
+void field_brick_points(const FieldBricks& bricks, const int64_t* list, int64_t listed, float* points,
+                        int32_t* frame, void* stream);
+// wanted (count): 1 where a table without kBrickWanted, or samples (stored, 512), contradict a sign.
+void field_contradictions(const FieldBricks& bricks, const int32_t* table, const float* samples,
+                          uint8_t* wanted, void* stream);
 
 }  // namespace facetalk::cuda

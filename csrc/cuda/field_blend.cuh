@@ -217,18 +217,18 @@ __device__ inline void weight_gradient(const FieldRoute& route, int k, const flo
   }
   const bool moves = k < route.anchors && d > 0.0f;
   if (route.blending == FieldBlending::kNphm) {
-    const float factor = moves ? -2.0f * (d + kDistanceBias) / kVariance * weight / d : 0.0f;
+    const float factor = moves ? __fdividef(-2.0f / kVariance * (d + kDistanceBias) * weight, d) : 0.0f;
     for (int c = 0; c < 3; ++c) out[c] = factor * r[c];
     return;
   }
-  const float rho = weight * d / (sigma * sigma);
-  for (int c = 0; c < 3; ++c) out[c] = moves ? -rho * r[c] / d : 0.0f;
+  const float rho = __fdividef(weight * d, sigma * sigma);
+  for (int c = 0; c < 3; ++c) out[c] = moves ? __fdividef(-rho * r[c], d) : 0.0f;
   if (scale_from < 0) return;
   float q[3];
   for (int c = 0; c < 3; ++c) q[c] = x[c] - route.anchor[3 * scale_from + c];
   const float length = sqrtf(q[0] * q[0] + q[1] * q[1] + q[2] * q[2]);
   if (length > 0.0f) {
-    for (int c = 0; c < 3; ++c) out[c] += rho * d / sigma * q[c] / (length * route.blend_std);
+    for (int c = 0; c < 3; ++c) out[c] += __fdividef(rho * d * q[c], sigma * length * route.blend_std);
   }
 }
 
@@ -250,25 +250,27 @@ __global__ void __launch_bounds__(kFieldRouteBlock)
     const float weight = exp2_bounded(exponent_of(route, k, x) * factor) * inverse;
     const float value = combine.value[pair];
     sum = fmaf(weight, value, sum);
-    if (!kGradient) continue;
-    float g[3];
-    weight_gradient(route, k, x, weight, sigma, route.scale_from[i], g);
-    for (int c = 0; c < 3; ++c) {
-      slope[c] = fmaf(weight, combine.slope[3 * pair + c], slope[c]);
-      pull[c] = fmaf(value, g[c], pull[c]);
-      weight_pull[c] += g[c];
+    if constexpr (kGradient) {
+      float g[3];
+      weight_gradient(route, k, x, weight, sigma, route.scale_from[i], g);
+      for (int c = 0; c < 3; ++c) {
+        slope[c] = fmaf(weight, combine.slope[3 * pair + c], slope[c]);
+        pull[c] = fmaf(value, g[c], pull[c]);
+        weight_pull[c] += g[c];
+      }
     }
   }
   if (combine.sdf) combine.sdf[i] = sum;
   if (combine.raw_sdf) combine.raw_sdf[i] = sum * route.unshrink[i];
-  if (!kGradient) return;
-  for (int d = 0; d < 3; ++d) {
-    float total = slope[d];
-    for (int c = 0; c < 3; ++c) {
-      const float seed = combine.seed[(i * route.coords + c) * 3 + d];
-      total = fmaf(pull[c] - sum * weight_pull[c], seed, total);
+  if constexpr (kGradient) {
+    for (int d = 0; d < 3; ++d) {
+      float total = slope[d];
+      for (int c = 0; c < 3; ++c) {
+        const float seed = combine.seed[(i * route.coords + c) * 3 + d];
+        total = fmaf(pull[c] - sum * weight_pull[c], seed, total);
+      }
+      combine.gradient[3 * i + d] = total;
     }
-    combine.gradient[3 * i + d] = total;
   }
 }
 

@@ -149,6 +149,55 @@ void combine(const cuda::FieldRoute& route, Address stream, Address value, Addre
                       at<void>(stream));
 }
 
+cuda::FieldBricks make_bricks(const std::array<Address, 3>& axes, const std::array<int, 3>& shape,
+                              int64_t frames) {
+  cuda::FieldBricks bricks;
+  bricks.count = frames;
+  for (size_t a = 0; a < 3; ++a) {
+    if (shape[a] < 1)
+      throw ArgumentError("axes", "at least one sample along every axis", std::to_string(shape[a]));
+    bricks.axis[a] = at<const float>(axes[a]);
+    bricks.shape[a] = shape[a];
+    bricks.bricks[a] = (shape[a] + 7) / 8;
+    bricks.count *= bricks.bricks[a];
+  }
+  return bricks;
+}
+
+void bind_band(py::module_& module) {
+  const auto release = py::call_guard<py::gil_scoped_release>();
+  module.attr("brick_wanted") = cuda::kBrickWanted;
+  py::class_<cuda::FieldBricks>(module, "Bricks")
+      .def(py::init(&make_bricks), py::kw_only(), py::arg("axes"), py::arg("shape"), py::arg("frames"))
+      .def_readonly("count", &cuda::FieldBricks::count);
+  module.def(
+      "classify",
+      [](const cuda::FieldBricks& bricks, Address stream, Address node_sdf, Address node_raw, float lipschitz,
+         Address table) {
+        cuda::field_classify(bricks, at<const float>(node_sdf), at<const float>(node_raw), lipschitz,
+                             at<int32_t>(table), at<void>(stream));
+      },
+      release, py::arg("bricks"), py::arg("stream"), py::kw_only(), py::arg("node_sdf"), py::arg("node_raw"),
+      py::arg("lipschitz"), py::arg("table"));
+  module.def(
+      "brick_points",
+      [](const cuda::FieldBricks& bricks, Address stream, Address list, int64_t listed, Address points,
+         Address frame) {
+        cuda::field_brick_points(bricks, at<const int64_t>(list), listed, at<float>(points),
+                                 at<int32_t>(frame), at<void>(stream));
+      },
+      release, py::arg("bricks"), py::arg("stream"), py::kw_only(), py::arg("list"), py::arg("listed"),
+      py::arg("points"), py::arg("frame"));
+  module.def(
+      "contradictions",
+      [](const cuda::FieldBricks& bricks, Address stream, Address table, Address samples, Address wanted) {
+        cuda::field_contradictions(bricks, at<const int32_t>(table), at<const float>(samples),
+                                   at<uint8_t>(wanted), at<void>(stream));
+      },
+      release, py::arg("bricks"), py::arg("stream"), py::kw_only(), py::arg("table"), py::arg("samples"),
+      py::arg("wanted"));
+}
+
 }  // namespace
 
 void bind_field_cuda(py::module_& parent) {
@@ -179,6 +228,7 @@ void bind_field_cuda(py::module_& parent) {
            py::arg("tile_start"), py::arg("point"), py::arg("inverse"), py::arg("unshrink"), py::arg("sigma"),
            py::arg("scale_from"))
       .def_property_readonly("most_pairs", &cuda::field_most_pairs);
+  bind_band(module);
   const auto release = py::call_guard<py::gil_scoped_release>();
   module.def("deform", &deform, release, py::arg("mlp"), py::arg("plan"), py::arg("stream"), py::kw_only(),
              py::arg("points"), py::arg("point_stride"), py::arg("length"), py::arg("count"),

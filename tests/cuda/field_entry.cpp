@@ -1,5 +1,6 @@
 // The field's kernels, their launchers and their binding as one module for the host; field_host.py compiles
 // it.
+#include "cuda/field_band.cu"
 #include "cuda/field_blend.cu"
 #include "cuda/field_mlp.cu"
 #include "python/field_cuda.cpp"

@@ -1,0 +1,202 @@
+"""Launches the CUDA field's kernels on one batch of points, with memory and streams from torch."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facetalk.ops.field import FieldSource, OffsetWeight
+from facetalk.ops.field_cuda_pack import (
+    PackedNetwork,
+    Precision,
+    check_source,
+    pack_biases,
+    pack_network,
+    pad,
+)
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+class FieldRunner:
+    """A bound head on a device, ready to be launched; see `facetalk.ops.field_cuda.CudaField`."""
+
+    def __init__(
+        self,
+        source: FieldSource,
+        cut: float,
+        precision: Precision,
+        device: torch.device,
+        core: Any,
+        shared_limit: int,
+    ) -> None:
+        check_source(source)
+        self.source, self.cut, self.precision, self.device = source, cut, precision, device
+        self.core, self._shared_limit = core, shared_limit
+        self.coords = int(source.identity[0][1].shape[-1])  # type: ignore[union-attr]
+        with self.guard():
+            self.anchors = self.floats(source.anchors, "anchors")
+            self.mirror = self.floats(source.mirror, "mirror")
+            self.member_set = source.member_set.to(device, torch.int32).contiguous()
+            self.member_bias = pack_biases(source.identity_bias, device)
+        self._networks: dict[tuple[str, Precision], PackedNetwork] = {}
+        self._plans: dict[tuple[str, Precision, bool], Any] = {}
+
+    def deform(
+        self,
+        points: Tensor,
+        row: Tensor | None,
+        frames: Tensor | None,
+        weight: OffsetWeight | None,
+        out: dict[str, Tensor],
+        *,
+        derive: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the deformation.
+
+        Args:
+            points: (S, L, 3), or (1, L, 3) shared by all frames where `row` is None.
+            row: (S,) int32: the frame of each segment.
+            frames: packed biases (T, bias_count); None: no deformation.
+            weight: spatial weight of the offset.
+            out: may hold "offsets" and "jacobian" to be filled, contiguous.
+            derive: also return the derivatives; float32.
+
+        Returns:
+            canonical queries (n, C), and their derivatives by the point (n, C, 3) or None.
+        """
+        if frames is None:
+            y = points.new_zeros(points.shape[0] * points.shape[1], self.coords)
+            y[:, :3] = points.reshape(-1, 3)
+            return y, None
+        shared = row is None
+        count = len(frames) if row is None else len(row)
+        n = count * points.shape[1]
+        y = self.empty(n, self.coords)
+        seed = self.empty(n, self.coords, 3) if derive else None
+        network, plan = self._network("deformation", derive), self._plan("deformation", derive)
+        self.core.deform(
+            network.mlp,
+            plan,
+            self.stream(),
+            points=points.data_ptr(),
+            point_stride=0 if shared else 3 * points.shape[1],
+            length=points.shape[1],
+            count=count,
+            row=_address(row),
+            bias=frames.data_ptr(),
+            smoothing=None if weight is None else weight.packed(),
+            y=y.data_ptr(),
+            offsets=_address(out.get("offsets")),
+            jacobian=_address(out.get("jacobian")),
+            seed=_address(seed),
+        )
+        return y, seed
+
+    def blend(self, y: Tensor, out: dict[str, Tensor], seed: Tensor | None) -> None:
+        """Run the identity ensemble at canonical queries (n, C).
+
+        `out` may hold "sdf", "raw_sdf" and "gradient" to be filled, contiguous; the last needs `seed`
+        (n, C, 3), the derivatives of the queries by the point.
+        """
+        n, source = len(y), self.source
+        members, blocks = len(self.anchors) + 1, pad(n, self.core.route_block) // self.core.route_block
+        near = min(source.neighbours, members - 1) if source.blending == "mononphm" else members - 1
+        network, plan = self._network("identity", seed is not None), self._plan("identity", seed is not None)
+        whole = lambda *shape: torch.empty(shape, dtype=torch.int32, device=self.device)  # noqa: E731
+        mask = whole(members, blocks, self.core.route_block // 32)
+        block_start, total = whole(members, blocks), whole(members)
+        start, tile_start, point = whole(members + 1), whole(members + 1), whole(n * (near + 1))
+        inverse, unshrink, sigma, scale_from = self.empty(n), self.empty(n), self.empty(n), whole(n)
+        value = self.empty(n * (near + 1))
+        slope = None if seed is None else self.empty(n * (near + 1), 3)
+        stream = self.stream()
+        route = self.core.Route(
+            blending=source.blending,
+            anchors=members - 1,
+            coords=self.coords,
+            neighbours=source.neighbours,
+            blend_std=source.blend_std,
+            cut=self.cut,
+            anchor=self.anchors.data_ptr(),
+            y=y.data_ptr(),
+            n=n,
+            mask=mask.data_ptr(),
+            block_start=block_start.data_ptr(),
+            member_total=total.data_ptr(),
+            start=start.data_ptr(),
+            tile_start=tile_start.data_ptr(),
+            point=point.data_ptr(),
+            inverse=inverse.data_ptr(),
+            unshrink=unshrink.data_ptr(),
+            sigma=sigma.data_ptr(),
+            scale_from=scale_from.data_ptr(),
+        )
+        self.core.route(route, plan.points, stream)
+        self.core.members(
+            network.mlp,
+            plan,
+            stream,
+            route,
+            seed=_address(seed),
+            mirror=self.mirror.data_ptr(),
+            member_set=self.member_set.data_ptr(),
+            bias=self.member_bias.data_ptr(),
+            value=value.data_ptr(),
+            slope=_address(slope),
+        )
+        self.core.combine(
+            route,
+            stream,
+            value=value.data_ptr(),
+            slope=_address(slope),
+            seed=_address(seed),
+            sdf=_address(out.get("sdf")),
+            raw_sdf=_address(out.get("raw_sdf")),
+            gradient=_address(out.get("gradient")),
+        )
+
+    def _network(self, name: str, derive: bool) -> PackedNetwork:
+        precision: Precision = "float32" if derive else self.precision
+        if (name, precision) not in self._networks:
+            layers = self.source.identity if name == "identity" else self.source.deformation
+            assert layers is not None
+            self._networks[name, precision] = pack_network(self.core, layers, precision, self.device)
+        return self._networks[name, precision]
+
+    def _plan(self, name: str, derive: bool) -> Any:
+        precision: Precision = "float32" if derive else self.precision
+        key = (name, precision, derive)
+        if key not in self._plans:
+            self._plans[key] = self.core.Plan(
+                self._network(name, derive).mlp,
+                precision=precision,
+                tangents=derive,
+                members=name == "identity",
+                shared_limit=self._shared_limit,
+            )
+        return self._plans[key]
+
+    def empty(self, *shape: int) -> Tensor:
+        """An uninitialised float32 tensor on the field's device."""
+        return torch.empty(shape, dtype=torch.float32, device=self.device)
+
+    def stream(self) -> int:
+        """The current stream of the field's device, as the kernels take it."""
+        return int(torch.cuda.current_stream(self.device).cuda_stream) if self.device.type == "cuda" else 0
+
+    def guard(self) -> contextlib.AbstractContextManager[Any]:
+        """Makes the field's device the current one for a while."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
+
+    def floats(self, value: Tensor, name: str) -> Tensor:
+        """`value` as finite float32 on the field's device; the message names it."""
+        tensor = value.detach().to(self.device, torch.float32).contiguous()
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name}: expected finite numbers")
+        return tensor

@@ -1,0 +1,114 @@
+"""The search for the bricks that hold the surface, run on the host."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from field_host import emulated_core, random_head
+from torch import Tensor
+
+from facetalk.ops.field import FieldSource
+from facetalk.ops.field_cuda import CudaField
+from facetalk.ops.field_cuda_band import FieldBricks
+
+
+def cuda_field(source: FieldSource, **options: object) -> CudaField:
+    return CudaField(source, precision="float32", device="cpu", _core=emulated_core().cuda_field, **options)
+
+
+def stored(bricks: FieldBricks) -> Tensor:
+    """Whether each sample of the dense volume is in a stored brick."""
+    table = bricks.table >= 0
+    for axis in (1, 2, 3):
+        table = table.repeat_interleave(8, dim=axis)
+    nx, ny, nz = bricks.shape
+    return table[:, :nx, :ny, :nz]
+
+
+def crossed(volume: Tensor) -> Tensor:
+    """Whether each sample is a corner of a cell whose corners differ in sign."""
+    inside = volume < 0
+    n = [s - 1 for s in volume.shape[1:]]
+    parts = [
+        inside[:, i : i + n[0], j : j + n[1], k : k + n[2]] for i, j, k in itertools.product((0, 1), repeat=3)
+    ]
+    mixed = torch.stack(parts).any(0) & ~torch.stack(parts).all(0)
+    corner = torch.zeros_like(inside)
+    for i, j, k in itertools.product((0, 1), repeat=3):
+        corner[:, i : i + n[0], j : j + n[1], k : k + n[2]] |= mixed
+    return corner
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (9, 17, 20), (25, 10, 17), (2, 3, 40), (1, 5, 9)])
+@pytest.mark.parametrize("lipschitz", [0.0, 1.5])
+def test_bricks_hold_the_surface_and_the_values_of_the_grid(
+    shape: tuple[int, int, int], lipschitz: float
+) -> None:
+    """With any margin: what is stored equals the grid, and cells with a change of sign are complete."""
+    source, biases, _ = random_head(12, frames=2)
+    field = cuda_field(source)
+    axes = [np.linspace(-0.7, 0.7, n).astype(np.float32) for n in shape]
+    bricks = field.bricks(axes, biases, lipschitz=lipschitz)
+    dense, grid = bricks.dense(), field.grid(axes, biases)
+    here = stored(bricks)
+    assert dense.shape == grid.shape
+    assert torch.equal(dense[here], grid[here])
+    assert torch.equal(dense[~here].abs(), torch.ones_like(dense[~here]))
+    if min(shape) > 1:
+        assert here[crossed(dense)].all()
+    nodes = np.prod([(n + 7) // 8 + 1 for n in shape]) * 2
+    assert bricks.evaluated == nodes + bricks.samples.numel()
+    again = cuda_field(source, _most_points=600).bricks(axes, biases, lipschitz=lipschitz)
+    assert torch.equal(again.table, bricks.table) and torch.equal(again.samples, bricks.samples)
+
+
+def rod(radius: float) -> FieldSource:
+    """A thin slanted rod: |x - z / 4| + |y| less a radius, from hidden units of opposite slope."""
+    slant = 0.25
+    hidden = torch.tensor([[[1.0, 0, -slant], [-1.0, 0, slant], [0, 1.0, 0], [0, -1.0, 0]]]).repeat(2, 1, 1)
+    return FieldSource(
+        identity=[(None, hidden), (torch.ones(2, 1, 4), None)],
+        identity_bias=[torch.zeros(2, 4), torch.full((2, 1), -radius)],
+        anchors=torch.tensor([[50.0, 0.0, 0.0]]),  # far away: the member without anchor decides alone
+        member_set=torch.tensor([0, 1]),
+        mirror=torch.ones(2),
+    )
+
+
+def test_the_surface_is_followed_where_the_margin_is_wrong() -> None:
+    """Only one node lies inside the rod, and there is no margin: only following it finds the rest."""
+    axes = [np.linspace(-0.5, 0.5, 49).astype(np.float32)] * 3
+    field = cuda_field(rod(0.045), cull=0.0)
+    grid = field.grid(axes)
+    assert (grid[0, ::8, ::8, ::8] < 0).sum() == 1
+    bricks = field.bricks(axes, lipschitz=0.0)
+    assert torch.equal(bricks.dense() < 0, grid < 0)
+    assert bricks.evaluated < 0.3 * grid.numel()
+
+
+def test_a_surface_between_bricks_of_opposite_sign_is_stored() -> None:
+    """A plane between two layers of nodes, far from both: their signs alone say that it is there."""
+    source = rod(0.0)
+    plane = torch.tensor([[[1.0, 0.0, 0.0]] * 4]).repeat(2, 1, 1)
+    source = FieldSource(
+        identity=[(None, plane), (torch.ones(2, 1, 4), None)],
+        identity_bias=[torch.full((2, 4), 0.1), torch.full((2, 1), -0.4)],
+        anchors=source.anchors,
+        member_set=source.member_set,
+        mirror=source.mirror,
+    )
+    axes = [np.linspace(-0.5, 0.5, 32).astype(np.float32)] * 3
+    field = cuda_field(source, cull=0.0)
+    bricks = field.bricks(axes, lipschitz=0.0)
+    assert torch.equal(bricks.dense() < 0, field.grid(axes) < 0)
+    assert 0 < (bricks.table >= 0).sum() < bricks.table.numel()
+
+
+def test_nothing_inside_the_box_stores_nothing() -> None:
+    axes = [np.linspace(0.3, 0.5, 9).astype(np.float32)] * 3
+    bricks = cuda_field(rod(0.01), cull=0.0).bricks(axes, lipschitz=1.0)
+    assert bricks.samples.shape == (0, 8, 8, 8)
+    assert (bricks.dense() > 0).all()
