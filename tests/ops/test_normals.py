@@ -102,3 +102,14 @@ def test_kinds_of_arrays():
 def test_wrong_input_is_named(vertices, faces, error, says):
     with pytest.raises(error, match=says):
         ops.vertex_normals(vertices, faces)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("frames", [None, 0, 3])
+def test_cuda_gives_the_bits_of_the_cpu(frames):
+    points, faces = (torch.from_numpy(a) for a in random_mesh(5000, 9000, 0, frames))
+    want = ops.vertex_normals(points, faces)
+    got = ops.vertex_normals(points.cuda(), faces.cuda())
+    assert got.is_cuda and torch.equal(got.cpu(), want)
+    torch.library.opcheck(torch.ops.facetalk.vertex_normals.default, (points.cuda(), faces.cuda()))
