@@ -60,7 +60,8 @@ struct Launcher {
   template <typename T>
   const char* run() const {
     if (task.left == 0 && task.right == 0) return copy<T>();
-    if (int64_t{task.left} + task.right + 1 <= kAttentionNarrowKeys) return narrow<T>();
+    constexpr int kNarrow = sizeof(T) == 2 ? kAttentionNarrowHalf : kAttentionNarrowFloat;
+    if (task.left + task.right < kNarrow) return narrow<T>();
     const int64_t dim = std::max(problem.depth, problem.width);
     if constexpr (sizeof(T) == 2) {
       return dim <= 32 ? tensor<T, 32>() : dim <= 64 ? tensor<T, 64>() : tensor<T, 128>();

@@ -5,7 +5,7 @@
 // Depth and width are multiples of 8 up to kAttentionMaxDim; window (0, 0) takes any width whose rows are
 // whole 16 bytes. Four kernels share the work:
 //   attention_copy     window (0, 0): row i is value row i; queries and keys are not read
-//   attention_narrow   windows of up to kAttentionNarrowKeys keys: a few lanes share four queries, keys and
+//   attention_narrow   windows of few keys: a few lanes share four queries, keys and
 //   values
 //                      of the band go through registers
 //   attention_tensor   wider windows in 16 bit: tiles of 64 queries and 64 keys on tensor cores
@@ -23,7 +23,11 @@
 namespace facetalk::cuda {
 
 constexpr int kAttentionMaxDim = 128;
-constexpr int kAttentionNarrowKeys = 16;
+// Keys of the widest window that attention_narrow takes. By counts of instructions, not by measurement:
+// tensor cores beat shuffled dot products early, float32 tiles, which visit 64 keys more than the window has,
+// late.
+constexpr int kAttentionNarrowHalf = 16;
+constexpr int kAttentionNarrowFloat = 48;
 constexpr int64_t kAttentionMaxRows = (int64_t{1} << 31) - 4096;  // of queries and keys together
 
 struct AttentionOperand {  // strides in elements

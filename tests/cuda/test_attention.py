@@ -47,13 +47,13 @@ def assert_close(got, query, key, value, window, scale=None):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("dim", [8, 16, 24, 32, 64, 72, 128])
+@pytest.mark.parametrize("dim", [8, 24, 32, 64, 128])
 @pytest.mark.parametrize(
-    "window", [(0, 0), (2, 1), (0, 15), (15, 0), (9, 30), (None, 0), (0, None), (None, None), (500, 500)]
+    "window", [(0, 0), (2, 1), (0, 15), (15, 0), (9, 60), (None, 0), (0, None), (None, None), (500, 500)]
 )
 def test_every_kernel_matches_the_reference(attention, window, dim, dtype):
     for rows, keys in [(1, 1), (7, 9), (70, 67), (65, 150)]:
-        query, key, value = inputs(rows, keys, dim, dim, dtype=dtype)
+        query, key, value = inputs(rows, keys, dim, dim, heads=1 if rows > 60 else 2, dtype=dtype)
         got = attention.forward(query, key, value, window)
         assert_close(got, query, key, value, window)
         left, right = (
@@ -61,7 +61,7 @@ def test_every_kernel_matches_the_reference(attention, window, dim, dtype):
         )
         if window == (0, 0):
             assert attention.kernel == "attention_copy"
-        elif left + right + 1 <= 16:
+        elif left + right + 1 <= (48 if dtype == torch.float32 else 16):
             assert attention.kernel == "attention_narrow"
         else:
             assert attention.kernel == WIDE[dtype]
@@ -86,7 +86,7 @@ def test_any_shape_window_and_scale(attention, data):
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize(
-    ("left", "right"), [(0, 0), (1, 0), (0, 1), (3, 2), (20, 0), (0, 20), (70, 66), (129, 3)]
+    ("left", "right"), [(0, 0), (1, 0), (0, 1), (3, 2), (60, 0), (0, 60), (70, 66), (129, 3)]
 )
 def test_each_query_sees_its_window_and_nothing_else(attention, left, right, dtype):
     """Values that name their key, equal scores: the result is the mean of what each query sees."""
@@ -114,7 +114,7 @@ def test_the_alignment_window_reads_neither_queries_nor_keys(attention, dtype):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("window", [(2, 1), (3, 40), (None, 40)])
+@pytest.mark.parametrize("window", [(2, 1), (3, 60), (None, 60)])
 def test_queries_that_see_nothing_give_zero(attention, window, dtype):
     query, key, value = inputs(200, 30, 16, 16, dtype=dtype)
     lse = torch.zeros(1, 2, 200)
@@ -130,7 +130,7 @@ def test_queries_that_see_nothing_give_zero(attention, window, dtype):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("window", [(2, 1), (30, 3), (None, None)])
+@pytest.mark.parametrize("window", [(2, 1), (60, 3), (None, None)])
 def test_log_sum_exp(attention, window, dtype):
     query, key, value = inputs(90, 100, 40, 8, dtype=dtype)
     lse = torch.full((1, 2, 90), torch.nan)
@@ -143,7 +143,7 @@ def test_log_sum_exp(attention, window, dtype):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("window", [(0, 0), (2, 2), (40, 3), (None, None)])
+@pytest.mark.parametrize("window", [(0, 0), (2, 2), (60, 3), (None, None)])
 def test_strides(attention, window, dtype):
     """Heads taken out of one projection, (B, T, 3 H D); the result in the layout that heads are joined in."""
     batch, heads, frames, dim = 2, 3, 70, 16
@@ -159,7 +159,7 @@ def test_strides(attention, window, dtype):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("window", [(2, 2), (20, 20), (None, None)])
+@pytest.mark.parametrize("window", [(2, 2), (30, 30), (None, None)])
 def test_scores_of_any_size_and_nan(attention, window, dtype):
     query, key, value = inputs(80, 80, 8, 8, dtype=dtype)
     got = attention.forward(200 * query, key, value, window)
@@ -171,7 +171,7 @@ def test_scores_of_any_size_and_nan(attention, window, dtype):
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("window", [(0, 0), (4, 4), (50, 0), (None, None)])
+@pytest.mark.parametrize("window", [(0, 0), (4, 4), (60, 0), (None, None)])
 def test_order_of_blocks_does_not_change_a_bit(attention, window, dtype):
     query, key, value = inputs(200, 190, 40, 24, dtype=dtype)
     results = []
@@ -181,7 +181,7 @@ def test_order_of_blocks_does_not_change_a_bit(attention, window, dtype):
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("window", [(0, 0), (3, 3), (40, 20), (None, 0), (None, None)])
+@pytest.mark.parametrize("window", [(0, 0), (3, 3), (40, 30), (None, 0), (None, None)])
 def test_same_as_the_cpu_backend(attention, window):
     query, key, value = inputs(130, 120, 64, 64)
     want = ops.masked_cross_attention(query, key, value, window=window)

@@ -1,0 +1,123 @@
+"""Windowed attention on the GPU beside torch: SDPA with a boolean mask, and FlexAttention compiled.
+
+    python -m pytest benchmarks/bench_attention_cuda.py -s
+
+Two batches (a clip with guidance), 8 heads of 64. Every row names its floor: bytes are query, key, value and
+result once, operations are those of the pairs that see each other. For the full causal window SDPA's own
+causal kernel, which takes no mask, is a third peer.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from _gpu import Gpu
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+from facetalk import ops
+from facetalk.ops import reference
+
+BATCH, HEADS, DEPTH = 2, 8, 64
+FRAMES = (48, 250, 1500, 6000)
+WINDOWS: dict[str, tuple[int | None, int | None]] = {
+    "0": (0, 0),
+    "1": (1, 1),
+    "8": (8, 8),
+    "64": (64, 64),
+    "causal": (None, 0),
+}
+DTYPES = (torch.float16, torch.float32)
+# Against float32 torch: a few roundings of results up to 4.
+TOLERANCE = {torch.float16: 1e-2, torch.float32: 2e-5}
+
+
+def visible(frames: int, window: tuple[int | None, int | None]) -> Tensor:
+    distance = torch.arange(frames)[:, None] - torch.arange(frames)
+    left, right = (frames if side is None else side for side in window)
+    return (distance <= left) & (distance >= -right)
+
+
+def peers(query: Tensor, key: Tensor, value: Tensor, name: str) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    frames, window = query.shape[2], WINDOWS[name]
+    left, right = (frames if side is None else side for side in window)
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    mask = visible(frames, window).cuda()
+    yield "ours", lambda: ops.masked_cross_attention(query, key, value, window=window)
+    yield "SDPA with a mask", lambda: sdpa(query, key, value, attn_mask=mask)
+    if name == "causal":
+        yield "SDPA causal", lambda: sdpa(query, key, value, is_causal=True)
+
+    def sees(_batch: Tensor, _head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (j >= i - left) & (j <= i + right)
+
+    block_mask = create_block_mask(sees, None, None, frames, frames, device="cuda")
+    flex = torch.compile(flex_attention)
+    yield "FlexAttention", lambda: flex(query, key, value, block_mask=block_mask)
+
+
+@pytest.mark.parametrize(("frames", "name", "dtype"), itertools.product(FRAMES, WINDOWS, DTYPES))
+def test_window(frames: int, name: str, dtype: torch.dtype) -> None:
+    gpu = Gpu.or_skip()
+    random = torch.Generator().manual_seed(0)
+    shape = (BATCH, HEADS, frames, DEPTH)
+    query, key, value = (torch.randn(shape, generator=random).to("cuda", dtype) for _ in range(3))
+    pairs = int(visible(frames, WINDOWS[name]).sum())
+    case = {"frames": frames, "window": name, "dtype": str(dtype).removeprefix("torch.")}
+    with torch.inference_mode():
+        want = reference.masked_cross_attention(
+            query.float(), key.float(), value.float(), window=WINDOWS[name]
+        )
+        ours = None
+        for peer, work in peers(query, key, value, name):
+            try:
+                got = work()
+            except (
+                Exception
+            ) as error:  # a peer that cannot do the case is a finding, not the end of the table
+                if peer == "ours":
+                    raise
+                print(f"attention {case} | {peer}: {type(error).__name__}: {str(error).splitlines()[0]}")
+                continue
+            if peer == "ours":
+                torch.testing.assert_close(got.float(), want, atol=TOLERANCE[dtype], rtol=0)
+            timing = gpu.time(work)
+            ours = ours or timing
+            gpu.report(
+                "attention",
+                case,
+                peer,
+                timing,
+                bytes_moved=4 * query.nbytes,
+                flops=4 * BATCH * HEADS * DEPTH * pairs,
+                dtype=dtype,
+                extra={"times ours": timing.median_ms / ours.median_ms},
+            )
+
+
+@pytest.mark.parametrize("name", [name for name in WINDOWS if name != "0"])
+@pytest.mark.parametrize("frames", [250, 1500])
+def test_gradients(frames: int, name: str) -> None:
+    """Forward and backward in float16."""
+    gpu = Gpu.or_skip()
+    random = torch.Generator().manual_seed(0)
+    shape = (BATCH, HEADS, frames, DEPTH)
+    arrays = [
+        torch.randn(shape, generator=random).to("cuda", torch.float16).requires_grad_() for _ in range(3)
+    ]
+    grad = torch.randn(shape, generator=random).to("cuda", torch.float16)
+    case = {"frames": frames, "window": name, "dtype": "float16"}
+    ours = None
+    for peer, work in peers(arrays[0], arrays[1], arrays[2], name):
+        timing = gpu.time(lambda work=work: torch.autograd.grad(work(), arrays, grad))
+        ours = ours or timing
+        gpu.report(
+            "attention and gradients",
+            case,
+            peer,
+            timing,
+            extra={"times ours": timing.median_ms / ours.median_ms},
+        )
