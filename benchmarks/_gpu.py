@@ -7,6 +7,7 @@
 Work is queued without waiting between rounds: the flush in front of each keeps the GPU busy while the next is
 prepared, so that the time between the two events is the GPU's own unless the work itself waits for a result.
 `report` prints one line and, when FACETALK_BENCH_JSON names a file, appends it there as a line of JSON.
+FACETALK_BENCH_ROUNDS caps the rounds, and leaves one warm-up: for a profiler, which wants each kernel once.
 """
 
 import functools
@@ -70,6 +71,7 @@ class Gpu:
             warmup: calls before them, which also let compilers and autotuners finish.
             cold: flush the L2 cache before each call; False for work that follows its producer at once.
         """
+        rounds, warmup = _capped(rounds, warmup)
         for _ in range(warmup):
             work()
         events = [
@@ -88,6 +90,7 @@ class Gpu:
 
     def wall(self, work: Callable[[], object], *, rounds: int = 20, warmup: int = 3) -> Timing:
         """Time `work` by the clock on the wall, until the device is idle: what a caller waits."""
+        rounds, warmup = _capped(rounds, warmup)
         for _ in range(warmup):
             work()
         times = []
@@ -167,6 +170,11 @@ class Gpu:
             with Path(target).open("a") as file:
                 file.write(json.dumps(row) + "\n")
         return row
+
+
+def _capped(rounds: int, warmup: int) -> tuple[int, int]:
+    most = os.environ.get("FACETALK_BENCH_ROUNDS")
+    return (min(rounds, int(most)), min(warmup, 1)) if most else (rounds, warmup)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # host_kernels.py
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from host_kernels import Emulated, compile_entry
 
