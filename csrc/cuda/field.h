@@ -174,4 +174,29 @@ void field_brick_points(const FieldBricks& bricks, const int64_t* list, int64_t 
 void field_contradictions(const FieldBricks& bricks, const int32_t* table, const float* samples,
                           uint8_t* wanted, void* stream);
 
+// Walkers of an inversion: (frames, targets) of them, `count` in all; see field_invert.cuh. `list` names
+// walkers, of which offsets and Jacobians are given in its order; -1 fills places.
+constexpr int kFieldWalkerFloats = 22;
+
+struct FieldWalk {
+  float* state = nullptr;  // (count, kFieldWalkerFloats); the first 3 are x, the 7th is what is left
+  int64_t count = 0;
+  const float* target = nullptr;  // (targets, 3)
+  int64_t targets = 0;
+  const int64_t* list = nullptr;  // (listed)
+  int64_t listed = 0;
+  int outputs = 0;                  // of the deformation
+  const float* offsets = nullptr;   // (listed, outputs)
+  const float* jacobian = nullptr;  // (listed, outputs, 3)
+};
+
+// From starts (targets, 3); here offsets and Jacobians are those of all walkers.
+void field_invert_start(const FieldWalk& walk, const float* starts, void* stream);
+// due (count): 0 at rest, 1 steps, 3 needs field_invert_sharpen before it steps.
+void field_invert_plan(const FieldWalk& walk, int step, float tolerance, uint8_t* due, void* stream);
+// points (listed, 3) of the walkers, or those of their next steps.
+void field_invert_points(const FieldWalk& walk, bool ahead, float* points, void* stream);
+void field_invert_sharpen(const FieldWalk& walk, void* stream);
+void field_invert_advance(const FieldWalk& walk, const float* points, void* stream);
+
 }  // namespace facetalk::cuda

@@ -198,6 +198,57 @@ void bind_band(py::module_& module) {
       py::arg("wanted"));
 }
 
+cuda::FieldWalk make_walk(Address state, int64_t count, Address target, int64_t targets, Address list,
+                          int64_t listed, int outputs, Address offsets, Address jacobian) {
+  return {at<float>(state),
+          count,
+          at<const float>(target),
+          targets,
+          at<const int64_t>(list),
+          listed,
+          outputs,
+          at<const float>(offsets),
+          at<const float>(jacobian)};
+}
+
+void bind_invert(py::module_& module) {
+  const auto release = py::call_guard<py::gil_scoped_release>();
+  using Walk = cuda::FieldWalk;
+  py::class_<Walk>(module, "Walk")
+      .def(py::init(&make_walk), py::kw_only(), py::arg("state"), py::arg("count"), py::arg("target"),
+           py::arg("targets"), py::arg("list"), py::arg("listed"), py::arg("outputs"), py::arg("offsets"),
+           py::arg("jacobian"));
+  module.def(
+      "invert_start",
+      [](const Walk& walk, Address stream, Address starts) {
+        cuda::field_invert_start(walk, at<const float>(starts), at<void>(stream));
+      },
+      release, py::arg("walk"), py::arg("stream"), py::kw_only(), py::arg("starts"));
+  module.def(
+      "invert_plan",
+      [](const Walk& walk, Address stream, int step, float tolerance, Address due) {
+        cuda::field_invert_plan(walk, step, tolerance, at<uint8_t>(due), at<void>(stream));
+      },
+      release, py::arg("walk"), py::arg("stream"), py::kw_only(), py::arg("step"), py::arg("tolerance"),
+      py::arg("due"));
+  module.def(
+      "invert_points",
+      [](const Walk& walk, Address stream, bool ahead, Address points) {
+        cuda::field_invert_points(walk, ahead, at<float>(points), at<void>(stream));
+      },
+      release, py::arg("walk"), py::arg("stream"), py::kw_only(), py::arg("ahead"), py::arg("points"));
+  module.def(
+      "invert_sharpen",
+      [](const Walk& walk, Address stream) { cuda::field_invert_sharpen(walk, at<void>(stream)); }, release,
+      py::arg("walk"), py::arg("stream"));
+  module.def(
+      "invert_advance",
+      [](const Walk& walk, Address stream, Address points) {
+        cuda::field_invert_advance(walk, at<const float>(points), at<void>(stream));
+      },
+      release, py::arg("walk"), py::arg("stream"), py::kw_only(), py::arg("points"));
+}
+
 }  // namespace
 
 void bind_field_cuda(py::module_& parent) {
@@ -229,6 +280,7 @@ void bind_field_cuda(py::module_& parent) {
            py::arg("scale_from"))
       .def_property_readonly("most_pairs", &cuda::field_most_pairs);
   bind_band(module);
+  bind_invert(module);
   const auto release = py::call_guard<py::gil_scoped_release>();
   module.def("deform", &deform, release, py::arg("mlp"), py::arg("plan"), py::arg("stream"), py::kw_only(),
              py::arg("points"), py::arg("point_stride"), py::arg("length"), py::arg("count"),

@@ -21,6 +21,7 @@ from torch.utils.dlpack import from_dlpack
 from facetalk.ops._extension import load
 from facetalk.ops.field import DEFAULT_CULL, FieldSource, OffsetWeight, cull_to_cut
 from facetalk.ops.field_cuda_band import FieldBricks, find_bricks
+from facetalk.ops.field_cuda_invert import Inversion
 from facetalk.ops.field_cuda_pack import Precision, pack_biases
 from facetalk.ops.field_cuda_run import FieldRunner
 
@@ -150,6 +151,46 @@ class CudaField:
             return find_bricks(
                 self._runner, self._axes(axes), self.frames(biases), weight, lipschitz, self._most_points
             )
+
+    def invert(
+        self,
+        targets: object,
+        biases: Sequence[Tensor],
+        *,
+        starts: object = None,
+        weight: OffsetWeight | None = None,
+        tolerance: float = 1e-6,
+        iterations: int = 30,
+    ) -> tuple[Tensor, Tensor]:
+        """Solve x + offset(x) = target for every target and frame, all frames at the same time, in float32.
+
+        Args:
+            targets: (N, 3) float32 on the device, head space.
+            biases: per deformation layer (T, out).
+            starts: (N, 3) where every frame's search starts; None: at the targets.
+            weight: spatial weight of the offset.
+            tolerance: wanted |x + offset(x) - target|, head units.
+            iterations: most steps per frame.
+
+        Returns:
+            positions (T, N, 3), the best found, and residuals (T, N); a residual above the tolerance means
+            that the point did not converge.
+        """
+        goal = self._array(targets, "targets", (3,))
+        first = goal if starts is None else self._array(starts, "starts", (3,))
+        if first.shape != goal.shape:
+            raise ValueError(f"starts: expected shape {tuple(goal.shape)}, got {tuple(first.shape)}")
+        with self._runner.guard():
+            frames = self.frames(biases)
+            if frames is None:
+                raise ValueError("biases: expected frames to invert, got None")
+            if len(frames) == 0 or len(goal) == 0:
+                return self._runner.empty(len(frames), len(goal), 3), self._runner.empty(
+                    len(frames), len(goal)
+                )
+            walk = Inversion(self._runner, goal, first, frames, weight, self._most_points)
+            walk.run(tolerance, iterations)
+            return walk.state[..., :3].contiguous(), walk.state[..., 6].contiguous()
 
     def frames(self, biases: Sequence[Tensor] | None) -> Tensor | None:
         """Pack frames: per deformation layer (T, out) to rows (T, bias_count) on the device.

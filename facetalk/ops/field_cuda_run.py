@@ -56,6 +56,7 @@ class FieldRunner:
         out: dict[str, Tensor],
         *,
         derive: bool,
+        exact: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Run the deformation.
 
@@ -66,6 +67,7 @@ class FieldRunner:
             weight: spatial weight of the offset.
             out: may hold "offsets" and "jacobian" to be filled, contiguous.
             derive: also return the derivatives; float32.
+            exact: compute in float32 whatever the field's precision.
 
         Returns:
             canonical queries (n, C), and their derivatives by the point (n, C, 3) or None.
@@ -79,7 +81,7 @@ class FieldRunner:
         n = count * points.shape[1]
         y = self.empty(n, self.coords)
         seed = self.empty(n, self.coords, 3) if derive else None
-        network, plan = self._network("deformation", derive), self._plan("deformation", derive)
+        network, plan = self._kernel("deformation", derive, exact)
         self.core.deform(
             network.mlp,
             plan,
@@ -107,7 +109,7 @@ class FieldRunner:
         n, source = len(y), self.source
         members, blocks = len(self.anchors) + 1, pad(n, self.core.route_block) // self.core.route_block
         near = min(source.neighbours, members - 1) if source.blending == "mononphm" else members - 1
-        network, plan = self._network("identity", seed is not None), self._plan("identity", seed is not None)
+        network, plan = self._kernel("identity", seed is not None)
         whole = lambda *shape: torch.empty(shape, dtype=torch.int32, device=self.device)  # noqa: E731
         mask = whole(members, blocks, self.core.route_block // 32)
         block_start, total = whole(members, blocks), whole(members)
@@ -161,26 +163,24 @@ class FieldRunner:
             gradient=_address(out.get("gradient")),
         )
 
-    def _network(self, name: str, derive: bool) -> PackedNetwork:
-        precision: Precision = "float32" if derive else self.precision
+    def _kernel(self, name: str, derive: bool, exact: bool = False) -> tuple[PackedNetwork, Any]:
+        """The packed network of a name, and how it runs; both are made once."""
+        precision: Precision = "float32" if derive or exact else self.precision
         if (name, precision) not in self._networks:
             layers = self.source.identity if name == "identity" else self.source.deformation
             assert layers is not None
             self._networks[name, precision] = pack_network(self.core, layers, precision, self.device)
-        return self._networks[name, precision]
-
-    def _plan(self, name: str, derive: bool) -> Any:
-        precision: Precision = "float32" if derive else self.precision
+        network = self._networks[name, precision]
         key = (name, precision, derive)
         if key not in self._plans:
             self._plans[key] = self.core.Plan(
-                self._network(name, derive).mlp,
+                network.mlp,
                 precision=precision,
                 tangents=derive,
                 members=name == "identity",
                 shared_limit=self._shared_limit,
             )
-        return self._plans[key]
+        return network, self._plans[key]
 
     def empty(self, *shape: int) -> Tensor:
         """An uninitialised float32 tensor on the field's device."""

@@ -2,6 +2,7 @@
 // it.
 #include "cuda/field_band.cu"
 #include "cuda/field_blend.cu"
+#include "cuda/field_invert.cu"
 #include "cuda/field_mlp.cu"
 #include "python/field_cuda.cpp"
 

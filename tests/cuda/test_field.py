@@ -80,21 +80,16 @@ def test_the_kernels_meant_for_each_device_are_taken() -> None:
     kinds = {}
     for name, limit in SHARED.items():
         runner = cuda_field(source, "float16", _shared_limit=limit)._runner
-        plans = [runner._plan(network, False) for network in ("identity", "deformation")]
+        plans = [runner._kernel(network, False)[1] for network in ("identity", "deformation")]
         assert all(plan.shared_bytes <= limit for plan in plans)
         kinds[name] = [plan.stages for plan in plans] + [plan.points for plan in plans]
     assert kinds["sm_90"] == [0, 3, 128, 128]  # members' weights stay; the deformation's stream
     assert kinds["sm_80"] == [0, 3, 128, 64]
     assert kinds["sm_86"] == [3, 3, 128, 64]
     full, _, _ = random_head(0, identity=(200, 101, 200, 200), identity_skip=2)
-    assert (
-        cuda_field(full, "float16", _shared_limit=SHARED["sm_90"])._runner._plan("identity", False).stages
-        == 0
-    )
-    assert (
-        cuda_field(full, "float16", _shared_limit=SHARED["sm_80"])._runner._plan("identity", False).stages
-        == 3
-    )
+    for name, stages in (("sm_90", 0), ("sm_80", 3)):
+        runner = cuda_field(full, "float16", _shared_limit=SHARED[name])._runner
+        assert runner._kernel("identity", False)[1].stages == stages
 
 
 @pytest.mark.parametrize("n", [0, 1, 129, 257])
