@@ -112,6 +112,12 @@ class Replay:
                 self._done.record(torch.cuda.current_stream(self._features.device))
         return sample, self._as_past(kept)
 
+    def __del__(self) -> None:
+        """Wait for the last replay: the memory of a graph must outlive it, on whatever stream it runs."""
+        done = getattr(self, "_done", None)
+        if done is not None:
+            done.synchronize()
+
     def _work(self) -> tuple[Tensor, Tensor]:
         """The loop itself: reads the buffers, allocates the rest, asks the host for nothing."""
         guided = self._guidance != 1.0

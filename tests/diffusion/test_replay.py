@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,10 @@ def features(frames: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(frames, AUDIO, generator=torch.Generator().manual_seed(seed))
 
 
+WAITED: list[object] = []
+"""Events that something waited for."""
+
+
 class FakeGraph:
     """Replays as CUDA does: the recorded work again, into the tensors of the recording."""
 
@@ -63,6 +69,9 @@ def recorded(monkeypatch):
     class Event:
         def record(self, stream):
             pass
+
+        def synchronize(self):
+            WAITED.append(self)
 
     class Stream:
         def wait_event(self, event):
@@ -143,6 +152,17 @@ def test_what_is_recorded_and_when(monkeypatch: pytest.MonkeyPatch, recorded: li
     for _ in range(3):
         model.sample(features(10), steps=2, guidance=1.0, seed=0)
     assert len(recorded) == before + 1
+
+
+def test_a_recording_is_freed_after_its_last_replay_ended(recorded: list[FakeGraph]) -> None:
+    model = make(mode="on")
+    model.sample(features(9), steps=1, guidance=1.0, seed=0)
+    gc.collect()  # what other tests left
+    WAITED.clear()
+    recorded.clear()
+    model.replays.clear()
+    gc.collect()
+    assert len(WAITED) == 1
 
 
 def test_the_number_of_recordings_is_bounded() -> None:
