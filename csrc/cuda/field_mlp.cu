@@ -5,64 +5,10 @@
 #include "core/status.h"
 #include "cuda/error.h"
 #include "cuda/field_mlp_fma.cuh"
-#include "cuda/field_mlp_mma.cuh"
+#include "cuda/field_mlp_kinds.cuh"
 
 namespace facetalk::cuda {
 namespace {
-
-// Kernels in the order of preference of a 16-bit network: template arguments of field_mlp_mma. A tile of 128
-// points keeps the streamed weights within what L2 delivers; 64 points are for devices whose blocks have 99
-// KiB.
-template <int kM, int kN, int kR, int kC, int kCh, int kSt>
-struct Kind {
-  static constexpr int kTilesM = kM, kTilesN = kN, kRows = kR, kColumns = kC, kChunks = kCh, kStages = kSt;
-};
-using NarrowResident = Kind<4, 8, 2, 4, 1, 0>;
-using Narrow = Kind<4, 8, 2, 4, 1, 3>;
-using Wide = Kind<4, 8, 2, 4, 2, 3>;
-using WideSmall = Kind<4, 4, 1, 8, 2, 3>;
-enum : int { kNarrowResident = 0, kNarrow = 1, kWide = 2, kWideSmall = 3, kColumns32 = 4, kColumns16 = 5 };
-
-template <typename Visitor>
-void visit_kind(int kind, Visitor&& visit) {
-  switch (kind) {
-    case kNarrowResident:
-      return visit(NarrowResident{});
-    case kNarrow:
-      return visit(Narrow{});
-    case kWide:
-      return visit(Wide{});
-    default:
-      return visit(WideSmall{});
-  }
-}
-
-int most_tiles(const FieldDeviceMlp& mlp) {
-  int tiles = 0;
-  for (int l = 1; l + 1 < mlp.layers; ++l) {
-    const int all = tiles_of(mlp.layer[l].outputs);
-    for (int c = 0; c < mlp.chunks; ++c)
-      tiles = std::max(tiles, split(all, c + 1, mlp.chunks) - split(all, c, mlp.chunks));
-  }
-  return tiles;
-}
-
-template <typename K>
-int64_t act_bytes(const FieldDeviceMlp& mlp) {
-  const int64_t points = 16 * K::kTilesM * K::kRows;
-  const int64_t act = points * mma_stride(mlp) * 2;
-  const int64_t last = int64_t{K::kColumns} * points * 8 * tiles_of(mlp.outputs) * 4;
-  return std::max(act, last);
-}
-
-template <typename K>
-constexpr int64_t aside_bytes() {
-  return MmaMlp<__half, DeformWork, K::kTilesM, K::kTilesN, K::kRows, K::kColumns, K::kChunks,
-                K::kStages>::kAsideBytes;
-}
-
-// Weights that stay: all but the last layer's, which lie at the end.
-int64_t resident_bytes(const FieldDeviceMlp& mlp) { return 2 * mlp.layer[mlp.layers - 1].weights; }
 
 struct DeviceLimits {
   int64_t shared = 0;  // bytes a block can have
@@ -104,20 +50,6 @@ bool try_kind(const FieldDeviceMlp& mlp, const DeviceLimits& limits, int kind, F
   return fits;
 }
 
-template <typename T, typename K, typename Work>
-cudaError_t launch_mma(const FieldDeviceMlp& mlp, const FieldPlan& plan, const Work& work, int64_t blocks,
-                       cudaStream_t stream) {
-  MmaShape shape;
-  shape.stride = mma_stride(mlp);
-  shape.slab_steps = plan.slab_steps;
-  shape.slab_bytes = plan.slab_steps * most_tiles(mlp) * kFragmentBytes;
-  shape.act_bytes = static_cast<int>(act_bytes<K>(mlp));
-  shape.resident = static_cast<int>(resident_bytes(mlp));
-  return launch(field_mlp_mma<T, Work, K::kTilesM, K::kTilesN, K::kRows, K::kColumns, K::kChunks, K::kStages>,
-                dim3(static_cast<unsigned>(blocks)), dim3(32 * K::kRows * K::kColumns),
-                static_cast<size_t>(plan.shared_bytes), stream, mlp, shape, work);
-}
-
 template <int kColumns, bool kTangents, typename Work>
 cudaError_t launch_fma(const FieldDeviceMlp& mlp, const FieldPlan& plan, const Work& work, int64_t blocks,
                        cudaStream_t stream) {
@@ -140,12 +72,9 @@ void run(const char* name, const FieldDeviceMlp& mlp, const FieldPlan& plan, con
                            : (wide ? launch_fma<32, false>(mlp, plan, work, blocks, stream)
                                    : launch_fma<16, false>(mlp, plan, work, blocks, stream));
   } else {
-    visit_kind(plan.kind, [&](auto k) {
-      using K = decltype(k);
-      status = plan.precision == FieldPrecision::kFloat16
-                   ? launch_mma<__half, K>(mlp, plan, work, blocks, stream)
-                   : launch_mma<__nv_bfloat16, K>(mlp, plan, work, blocks, stream);
-    });
+    status = plan.precision == FieldPrecision::kFloat16
+                 ? launch_mma<__half>(mlp, plan, work, blocks, stream)
+                 : launch_mma<__nv_bfloat16>(mlp, plan, work, blocks, stream);
   }
   check(status, name);
 }

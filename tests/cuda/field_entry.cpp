@@ -4,6 +4,8 @@
 #include "cuda/field_blend.cu"
 #include "cuda/field_invert.cu"
 #include "cuda/field_mlp.cu"
+#include "cuda/field_mlp_bfloat.cu"
+#include "cuda/field_mlp_half.cu"
 #include "python/field_cuda.cpp"
 
 PYBIND11_MODULE(field_emulated, module) {
