@@ -74,7 +74,7 @@ class PlainTorch:
     """Marching cubes of torch operations: signs, cases, cut edges numbered by a running sum, a table."""
 
     def __init__(self, core: ModuleType) -> None:
-        # The core's own table, see McCases in csrc/cuda/marching_cubes_grid.cuh; the first variant of each case.
+        # The core's own table (McCases in csrc/cuda/marching_cubes_grid.cuh), first variant of each case.
         blob = np.from_dlpack(core.marching_cubes_cases()).tobytes()
         first_variant = np.frombuffer(blob, np.uint16, 256, 256)
         variants = np.frombuffer(
@@ -90,7 +90,7 @@ class PlainTorch:
             triangles = triangles[(triangles < 12).all(1)]
             table[case, : len(triangles)] = triangles
         self.table = torch.from_numpy(table).cuda()
-        # Where a cell's edges start: 0-3 along z at (dx, dy), 4-7 along y at (dx, dz), 8-11 along x at (dy, dz).
+        # Where a cell's edges start: 0-3 along z at (dx, dy), 4-7 y at (dx, dz), 8-11 x at (dy, dz).
         starts = [(a, b, 0) for a in (0, 1) for b in (0, 1)] + [(a, 0, b) for a in (0, 1) for b in (0, 1)]
         starts += [(0, a, b) for a in (0, 1) for b in (0, 1)]
         self.starts = torch.tensor(starts, device="cuda")
