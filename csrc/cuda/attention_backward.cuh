@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kBackThreads, kDim > 64 ? 2 : 3)
         const int mine = first + g + 16 * r;
         const int its = from + c + 8 * u;
         const int query = kKeys ? c + 8 * u : g + 16 * r;
-        const bool seen = its >= mine - before && its <= mine + after && its < end && mine < own_count;
+        const bool seen = its >= mine - before && its <= mine + after && its < end;
         const float weight = seen ? exp2f(score[r][u] * forward.scale - lse[query]) : 0.0f;
         const int at = (g + 16 * r) * kBackWeights + c + 8 * u;
         gradients[at] = seen ? weight * (product[r][u] - delta[query]) * task.factor : 0.0f;
