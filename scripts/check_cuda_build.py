@@ -147,6 +147,12 @@ def budget_of(usages: list[Usage], version: str, before: dict[str, Any]) -> dict
     return {"nvcc": ".".join(version.split(".")[:2]), "kernels": kernels}
 
 
+def text_of(budget: dict[str, Any]) -> str:
+    """JSON with one kernel a line, so that a change of one shows as one."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(kernel)}" for name, kernel in budget["kernels"].items()]
+    return f'{{\n "nvcc": {json.dumps(budget["nvcc"])},\n "kernels": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+
+
 def problems(usages: list[Usage], version: str, budget: dict[str, Any]) -> Iterator[str]:
     """Yield a line for every kernel that does not keep its budget."""
     names = demangle([usage.kernel for usage in usages])
@@ -196,7 +202,7 @@ def main() -> None:
         usages, version = compile_sources(args.archs, build, args.jobs)
     found = budget_of(usages, version, before)
     for path in [*([BUDGET] if args.update else []), *([args.report] if args.report else [])]:
-        path.write_text(json.dumps(found, indent=1) + "\n")
+        path.write_text(text_of(found))
     spilling = [name for name, kernel in found["kernels"].items() if kernel.get("spill_bytes")]
     archs = sorted({usage.arch for usage in usages}, key=lambda arch: int(arch.rstrip("af")))
     compiled = f"{len(found['kernels'])} kernels for sm_{', sm_'.join(archs)} by nvcc {version}"

@@ -88,7 +88,7 @@ info = load().build_info(); print(info); assert "cuda" in info["backends"], info
 }
 
 stage_tests() {
-  step tests cuda 590 "$python" -m pytest tests/cuda -m cuda -q --continue-on-collection-errors \
+  step tests cuda 590 "$python" -m pytest tests -m cuda -q --continue-on-collection-errors \
     "--junitxml=$work/junit-cuda.xml"
   step tests all 590 "$python" -m pytest tests -q -n "$((jobs > 8 ? 8 : jobs))" -m 'not slow' \
     --continue-on-collection-errors "--junitxml=$work/junit-all.xml"
@@ -103,7 +103,7 @@ stage_sanitizer() {
     # Every tensor its own allocation: torch's caching allocator would hide what is out of bounds in its blocks.
     step sanitizer "$tool" 590 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" \
       --error-exitcode 9 --print-limit 20 --target-processes all "${extra[@]}" \
-      "$python" -m pytest tests/cuda -m cuda -q -x -p no:cacheprovider
+      "$python" -m pytest tests/cuda tests/ops -m cuda -q -p no:cacheprovider
   done
 }
 

@@ -19,11 +19,11 @@ struct McCases {
   uint8_t corners[kCorners];
 };
 
-struct McRowCounts {  // cut edges that start in the row, by axis, and vertices inside its cells
+struct alignas(16) McRowCounts {  // cut edges that start in the row, by axis, and vertices inside its cells
   uint32_t z, y, x, centres;
 };
 
-struct McTotals {
+struct alignas(16) McTotals {
   int64_t vertices, faces;
   __host__ __device__ McTotals operator+(const McTotals& other) const {
     return {vertices + other.vertices, faces + other.faces};

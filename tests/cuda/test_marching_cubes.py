@@ -88,6 +88,20 @@ def test_noise(kernels, cases, shape):
         assert_same(Meshes(kernels, cases, volumes).frame(0), ops.marching_cubes(volumes[0]))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_random_shapes(kernels, cases, seed):
+    """Smooth and rough fields, several frames, a level that some samples have exactly."""
+    rng = np.random.default_rng(seed)
+    shape = (rng.integers(1, 4), *rng.integers(2, 12, 2), rng.integers(2, 150))
+    volumes = np.round(noise(shape, seed) * rng.choice([0.5, 2.0, 50.0]), rng.integers(0, 3)).astype(
+        np.float32
+    )
+    level = float(rng.choice([0.0, 0.5, -1.0]))
+    meshes = Meshes(kernels, cases, volumes, level)
+    for t, volume in enumerate(volumes):
+        assert_same(meshes.frame(t), ops.marching_cubes(volume, level))
+
+
 def test_all_signs_of_one_cell_with_values_that_decide_both_ways(kernels, cases):
     rng = np.random.default_rng(3)
     signs = np.array(list(itertools.product([1, -1], repeat=8)), np.float32).repeat(3, axis=0)
