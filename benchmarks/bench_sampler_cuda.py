@@ -70,8 +70,12 @@ def test_ten_seconds(preset: str, steps: int) -> None:
         return model.sample(features, steps=steps, guidance=GUIDANCE, seed=0)
 
     model.replays = Replays()
+    half, _ = make(preset)
+    half.denoiser.half()
+    half.replays = Replays("on")
     works = {
         "ours, one graph": lambda: sample("on"),
+        "ours, one graph, float16": lambda: half.sample(features, steps=steps, guidance=GUIDANCE, seed=0),
         "ours, step by step": lambda: sample("off"),
         "diffusers": lambda: diffusers_loop(model, features, steps),
     }

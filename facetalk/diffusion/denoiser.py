@@ -106,7 +106,8 @@ class TimestepEmbedding(nn.Module):
         half = self.width // 2
         frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=timesteps.device) / half)
         angle = timesteps.to(torch.float32)[:, None] * frequency
-        return self.mlp(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        waves = torch.cat([angle.sin(), angle.cos()], dim=-1)
+        return self.mlp(waves.to(self.mlp[0].weight.dtype))
 
 
 Modulation = tuple[Tensor, Tensor]
@@ -186,7 +187,8 @@ class Denoiser(nn.Module):
     """Predicts the clean motion x_0 from (x_t, t, audio).
 
     Frame i of the prediction depends on the frames up to i of x_t and on the audio features that the window
-    lets through, on nothing later.
+    lets through, on nothing later. If the weights have another dtype than x_t, the network computes in theirs
+    and gives the prediction in x_t's.
     """
 
     def __init__(self, config: DenoiserConfig) -> None:
@@ -214,7 +216,7 @@ class Denoiser(nn.Module):
             raise ValueError(
                 f"features must have shape (B, T, {self.config.audio_dim}), got {tuple(features.shape)}"
             )
-        audio = self.audio_in(features)
+        audio = self.audio_in(features.to(self.audio_in.weight.dtype))
         if drop is not None:
             audio = torch.where(drop[:, None, None], self.null_audio, audio)
         return Condition([block.audio_attention.prepare(audio) for block in self._blocks], offset)
@@ -260,7 +262,7 @@ class Denoiser(nn.Module):
         before = past[0].key.shape[2] if past else 0
         if isinstance(timesteps, Tensor):
             timesteps = self.steady(timesteps, before + noisy.shape[1])
-        x = self.motion_in(noisy)
+        x = self.motion_in(noisy.to(self.motion_in.weight.dtype))
         kept: list[KeyValue] = []
         for index, block in enumerate(self._blocks):
             x, layer = block(
@@ -272,7 +274,7 @@ class Denoiser(nn.Module):
                 past[index] if past else None,
             )
             kept.append(layer)
-        return self.motion_out(x), kept
+        return self.motion_out(x).to(noisy.dtype), kept
 
     @property
     def _blocks(self) -> list[Block]:

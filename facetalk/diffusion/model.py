@@ -212,8 +212,19 @@ class MotionModel:
         return Path(folder)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> MotionModel:
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> MotionModel:
         """Read a model written by :meth:`save`.
+
+        Args:
+            folder: where it was written to.
+            device: where to run.
+            dtype: what the denoiser computes in; float16 and bfloat16 need a CUDA device. Noise, steps and
+                results stay float32.
 
         Raises:
             InputError: a file is missing, damaged, of another kind, or a tensor is missing or has the wrong
@@ -239,7 +250,7 @@ class MotionModel:
                 f"{folder / _CONFIG} has version {content.get('version')!r}; this is for {_VERSION}"
             )
         try:
-            return cls._assemble(content, tensors, device)
+            return cls._assemble(content, tensors, device, dtype)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(
@@ -248,7 +259,11 @@ class MotionModel:
 
     @classmethod
     def _assemble(
-        cls, content: dict[str, Any], tensors: dict[str, Tensor], device: str | torch.device
+        cls,
+        content: dict[str, Any],
+        tensors: dict[str, Tensor],
+        device: str | torch.device,
+        dtype: torch.dtype,
     ) -> MotionModel:
         denoiser = Denoiser(DenoiserConfig(**content["denoiser"]))
         prefix = "denoiser."
@@ -275,7 +290,7 @@ class MotionModel:
             )
         audio = (denoiser.config.audio_dim,)
         return cls(
-            denoiser.to(device),
+            denoiser.to(device, dtype),
             Representation(**parts),
             expression_names=names,
             feature_mean=_tensor(tensors, "features.mean", audio),

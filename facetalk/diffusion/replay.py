@@ -71,8 +71,10 @@ class Replay:
         ]
         batch = 2 if guidance != 1.0 else 1
         depth = config.width // config.heads
-        self._features = weight.new_zeros(1, heard, config.audio_dim)
-        self._noise = weight.new_zeros(len(wanted), 1, frames, config.motion_dim)
+        self._features, self._noise = (
+            torch.zeros(shape, device=weight.device)  # the sample stays float32 whatever the weights are
+            for shape in ((1, heard, config.audio_dim), (len(wanted), 1, frames, config.motion_dim))
+        )
         self._past = weight.new_zeros(
             2 * len(pairs) * config.layers, batch, config.heads, before, depth if before else 0
         )

@@ -154,6 +154,17 @@ def test_what_is_recorded_and_when(monkeypatch: pytest.MonkeyPatch, recorded: li
     assert len(recorded) == before + 1
 
 
+@pytest.mark.parametrize("mode", ["off", "on"])
+def test_weights_of_another_dtype_compute_in_theirs(mode: replay.Mode) -> None:
+    model, exact = make(mode=mode), make(mode=mode)
+    exact.denoiser.double()
+    options = dict(steps=4, guidance=2.0, seed=3, eta=0.5, chunk=8)
+    weights, right = model.sample(features(20), **options), exact.sample(features(20), **options)
+    assert right.dtype == np.float32
+    np.testing.assert_allclose(weights, right, atol=1e-5)
+    assert not np.array_equal(weights, right)
+
+
 def test_a_recording_is_freed_after_its_last_replay_ended(recorded: list[FakeGraph]) -> None:
     model = make(mode="on")
     model.sample(features(9), steps=1, guidance=1.0, seed=0)
@@ -190,3 +201,17 @@ def test_cuda_graph_gives_the_plain_loop(window: tuple[int, int]) -> None:
     other = torch.cuda.Stream()
     with torch.cuda.stream(other):
         np.testing.assert_allclose(graph.sample(sound, **options), plain.sample(sound, **options), atol=1e-5)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_cuda_graph_of_a_denoiser_in_16_bit(dtype: torch.dtype) -> None:
+    exact, model = make((1, 2), device="cuda"), make((1, 2), device="cuda", mode="on")
+    model.denoiser.to(dtype)
+    options = dict(steps=4, guidance=2.0, seed=0, chunk=8)
+    for seed in range(2):
+        got = model.sample(features(31, seed), **options)
+        # Every layer rounds to 11 or 8 bits, over four steps, and guidance doubles the difference.
+        limit = 0.03 if dtype == torch.float16 else 0.2
+        np.testing.assert_allclose(got, exact.sample(features(31, seed), **options), atol=limit)
