@@ -210,6 +210,8 @@ def left_out(source: FieldSource, points: Any, cull: float) -> Float64:
     xyz = np.asarray(points, np.float64)
     if xyz.ndim != 2 or xyz.shape[1] < 3 or not np.isfinite(xyz).all():
         raise ValueError(f"points: expected finite canonical points (N, 3), got shape {xyz.shape}")
+    if np.isinf(cut):
+        return np.zeros((len(xyz), len(source.anchors) + 1))
     xyz = xyz[:, :3]
     anchors = source.anchors.double().numpy()
     distance = np.linalg.norm(xyz[:, None] - anchors, axis=2)
@@ -233,7 +235,7 @@ def left_out(source: FieldSource, points: Any, cull: float) -> Float64:
     weight = np.exp(-exponent)
     kept = exponent <= limit - _ROUNDING * (scale + limit)
     weight /= weight.sum(axis=1, keepdims=True) + floor
-    return np.where(kept | np.isinf(cut), 0.0, weight)
+    return np.where(kept, 0.0, weight)
 
 
 def routing_bound(
