@@ -13,7 +13,8 @@
 #
 # A step that fails is written down and does not stop the others. The result is one JSON file, by default
 # benchmarks/results/gpu-check.json; stages that are run later on the same commit are added to it. Logs stay in
-# the work folder, by default build/gpu-check. Exits with 1 when a step failed.
+# the work folder, by default build/gpu-check. Exits with 1 when a step failed. FACETALK_COMMIT names the commit where
+# the tree is a copy without history; PYTHON is the interpreter to use.
 # shellcheck disable=SC2329  # stages are called by name
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2

@@ -10,6 +10,7 @@ import csv
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import re
 import shutil
@@ -149,7 +150,8 @@ def kernels(path: Path) -> list[dict[str, Any]]:
 
 def write(args: argparse.Namespace) -> None:
     """Gather everything of the work folder into the result file."""
-    commit = _output("git", "rev-parse", "HEAD") or "unknown"
+    # A copy of the tree on another machine may have no history: the caller then says what it is a copy of.
+    commit = os.environ.get("FACETALK_COMMIT") or _output("git", "rev-parse", "HEAD") or "unknown"
     changed = _output("git", "status", "--porcelain", "--untracked-files=no")
     result: dict[str, Any] = {}
     if args.out.exists():

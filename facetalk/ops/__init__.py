@@ -8,7 +8,14 @@ which it is tested.
 
 from facetalk.ops._arrays import set_threads, threads
 from facetalk.ops.attention import masked_cross_attention
-from facetalk.ops.marching_cubes import marching_cubes
+from facetalk.ops.marching_cubes import marching_cubes, marching_cubes_frames
 from facetalk.ops.normals import vertex_normals
 
-__all__ = ["marching_cubes", "masked_cross_attention", "set_threads", "threads", "vertex_normals"]
+__all__ = [
+    "marching_cubes",
+    "marching_cubes_frames",
+    "masked_cross_attention",
+    "set_threads",
+    "threads",
+    "vertex_normals",
+]
