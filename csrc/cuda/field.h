@@ -141,7 +141,7 @@ struct FieldPlan {
 
 // Chooses a kernel for the current device, or for a device with `shared_limit` bytes of shared memory a block
 // where that is not 0. Throws ArgumentError when the network is too wide for it.
-FieldPlan field_plan(const FieldDeviceMlp& mlp, FieldPrecision precision, bool tangents, bool members,
+FieldPlan field_plan(const FieldDeviceMlp& mlp, FieldPrecision precision, bool tangents,
                      int64_t shared_limit);
 
 void field_deform(const FieldDeviceMlp& mlp, const FieldPlan& plan, const FieldSegments& segments,

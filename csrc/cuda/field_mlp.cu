@@ -30,16 +30,14 @@ bool try_kind(const FieldDeviceMlp& mlp, const DeviceLimits& limits, int kind, F
   bool fits = false;
   visit_kind(kind, [&](auto k) {
     using K = decltype(k);
-    const int points = 16 * K::kTilesM * K::kRows;
-    const int64_t fixed =
-        kTileBytes + int64_t{points} * mlp.coords * 4 + act_bytes<K>(mlp) + aside_bytes<K>();
+    const int64_t fixed = fixed_bytes<K>(mlp);
     for (int steps : {4, 2, 1}) {
       const int64_t weights = K::kStages == 0
                                   ? resident_bytes(mlp)
                                   : int64_t{K::kStages} * steps * most_tiles(mlp) * kFragmentBytes;
       if (fixed + weights > limits.shared) continue;
       plan.kind = kind;
-      plan.points = points;
+      plan.points = MlpOf<K>::kPoints;
       plan.slab_steps = steps;
       plan.stages = K::kStages;
       plan.shared_bytes = fixed + weights;
@@ -81,7 +79,7 @@ void run(const char* name, const FieldDeviceMlp& mlp, const FieldPlan& plan, con
 
 }  // namespace
 
-FieldPlan field_plan(const FieldDeviceMlp& mlp, FieldPrecision precision, bool tangents, bool members,
+FieldPlan field_plan(const FieldDeviceMlp& mlp, FieldPrecision precision, bool tangents,
                      int64_t shared_limit) {
   DeviceLimits limits = shared_limit ? DeviceLimits{shared_limit, 2} : device_limits();
   FieldPlan plan;
@@ -109,8 +107,7 @@ FieldPlan field_plan(const FieldDeviceMlp& mlp, FieldPrecision precision, bool t
     throw ArgumentError("field", "at most " + std::to_string(kFieldMaxHalfWidth) + " hidden units in 16 bit",
                         width);
   if (mlp.chunks == 1) {
-    // Only the ensemble's sets are small enough to stay.
-    if (members && try_kind(mlp, limits, kNarrowResident, plan)) return plan;
+    if (try_kind(mlp, limits, kNarrowResident, plan)) return plan;
     if (try_kind(mlp, limits, kNarrow, plan)) return plan;
   } else {
     if (try_kind(mlp, limits, kWide, plan)) return plan;

@@ -15,7 +15,7 @@ template <int kM, int kN, int kR, int kC, int kCh, int kSt>
 struct Kind {
   static constexpr int kTilesM = kM, kTilesN = kN, kRows = kR, kColumns = kC, kChunks = kCh, kStages = kSt;
 };
-using NarrowResident = Kind<4, 8, 2, 4, 1, 0>;
+using NarrowResident = Kind<4, 8, 1, 4, 1, 0>;
 using Narrow = Kind<4, 8, 2, 4, 1, 3>;
 using Wide = Kind<4, 8, 2, 4, 2, 3>;
 using WideSmall = Kind<4, 4, 1, 8, 2, 3>;
@@ -54,9 +54,15 @@ int64_t act_bytes(const FieldDeviceMlp& mlp) {
 }
 
 template <typename K>
-constexpr int64_t aside_bytes() {
-  return MmaMlp<__half, DeformWork, K::kTilesM, K::kTilesN, K::kRows, K::kColumns, K::kChunks,
-                K::kStages>::kAsideBytes;
+using MlpOf =
+    MmaMlp<__half, DeformWork, K::kTilesM, K::kTilesN, K::kRows, K::kColumns, K::kChunks, K::kStages>;
+
+// Shared memory of a block but for its weights.
+template <typename K>
+int64_t fixed_bytes(const FieldDeviceMlp& mlp) {
+  using Mlp = MlpOf<K>;
+  return Mlp::kGroups *
+         (kTileBytes + int64_t{Mlp::kPoints} * mlp.coords * 4 + act_bytes<K>(mlp) + Mlp::kAsideBytes);
 }
 
 // Weights that stay: all but the last layer's, which lie at the end.

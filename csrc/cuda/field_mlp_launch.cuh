@@ -15,7 +15,7 @@ cudaError_t launch_kind(const FieldDeviceMlp& mlp, const FieldPlan& plan, const 
   shape.act_bytes = static_cast<int>(act_bytes<K>(mlp));
   shape.resident = static_cast<int>(resident_bytes(mlp));
   return launch(field_mlp_mma<T, Work, K::kTilesM, K::kTilesN, K::kRows, K::kColumns, K::kChunks, K::kStages>,
-                dim3(static_cast<unsigned>(blocks)), dim3(32 * K::kRows * K::kColumns),
+                dim3(static_cast<unsigned>(blocks)), dim3(MlpOf<K>::kThreads * MlpOf<K>::kGroups),
                 static_cast<size_t>(plan.shared_bytes), stream, mlp, shape, work);
 }
 

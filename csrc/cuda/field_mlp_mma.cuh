@@ -9,7 +9,8 @@
 // Weights come in slabs of a few steps of 16 inputs, through a ring of kStages in shared memory that cp.async
 // fills ahead, across the borders of layers and tiles; a network's slabs lie in memory in the order of use.
 // With kStages == 0 all hidden weights of a set stay in shared memory, and are only loaded again when a tile
-// has another set: a block takes consecutive tiles, and those of a member are consecutive.
+// has another set: a block takes consecutive tiles, and those of a member are consecutive. Two groups of
+// warps then work on tiles of their own.
 //
 // Coordinates, biases, the spatial weight and the last sum are float32.
 #pragma once
@@ -26,6 +27,9 @@ struct MmaMlp {
   static constexpr int kAside = kChunks > 1 && kTilesM* kTilesN >= 32 ? kTilesM / 2 : 0;
   static constexpr int kPoints = 16 * kTilesM * kRows;
   static constexpr int kThreads = 32 * kRows * kColumns;
+  // With weights that stay, groups of warps work on tiles of their own, so that one's softplus fills the time
+  // of the other's products. A ring keeps all warps of a block together.
+  static constexpr int kGroups = kStages == 0 ? 2 : 1;
   static constexpr int kAsideBytes = kAside * kTilesN / 2 * kThreads * 16;
 
   const FieldDeviceMlp& mlp;
@@ -35,12 +39,22 @@ struct MmaMlp {
   float* coordinate;  // (kPoints, C)
   uint4* aside;       // (kAside, kTilesN / 2, kThreads)
 
-  int lane, row, column;  // of this warp among warps
+  int group;  // of this thread among groups, and its number in it
+  int thread;
+  int lane, row, column;  // of this warp among its group's
+
+  __device__ __forceinline__ void barrier() const {
+    if constexpr (kGroups == 1) {
+      __syncthreads();
+    } else {
+      named_barrier(1 + group, kThreads);
+    }
+  }
 
   __device__ T* act_row(int r) const { return act + r * shape.stride; }
 
   __device__ void load_coordinates(const FieldTile& tile) const {
-    for (int i = threadIdx.x; i < kPoints * mlp.coords; i += kThreads) {
+    for (int i = thread; i < kPoints * mlp.coords; i += kThreads) {
       const int p = i / mlp.coords;
       // Rows beyond the end repeat the last point: finite numbers that nobody stores.
       coordinate[i] = work.coordinate(tile, p < tile.count ? p : tile.count - 1, i - p * mlp.coords);
@@ -54,7 +68,7 @@ struct MmaMlp {
         mlp.coord_weights + static_cast<int64_t>(tile.set) * mlp.coord_count + layer.coords;
     const int pairs = (layer.outputs + 15) / 16 * 8, real = tiles_of(layer.outputs) * 4;
     const int lines = kThreads > pairs ? kThreads / pairs : 1;
-    for (int i = threadIdx.x; i < lines * pairs; i += kThreads) {
+    for (int i = thread; i < lines * pairs; i += kThreads) {
       const int pair = i % pairs, line = i / pairs;
       float bias[2] = {0.0f, 0.0f};
       if (pair < real) {
@@ -166,7 +180,7 @@ struct MmaMlp {
       FACETALK_UNROLL()
       for (int n = 0; n < kTilesN; n += 2) {
         if (m < kAside) {
-          aside[(m * kTilesN / 2 + n / 2) * kThreads + threadIdx.x] =
+          aside[(m * kTilesN / 2 + n / 2) * kThreads + thread] =
               make_uint4(from[m][n][0], from[m][n][1], from[m][n + 1][0], from[m][n + 1][1]);
           continue;
         }
@@ -183,7 +197,7 @@ struct MmaMlp {
       FACETALK_UNROLL()
       for (int n = 0; n < kTilesN; n += 2) {
         if (m < kAside) {
-          const uint4 four = aside[(m * kTilesN / 2 + n / 2) * kThreads + threadIdx.x];
+          const uint4 four = aside[(m * kTilesN / 2 + n / 2) * kThreads + thread];
           to[m][n][0] = four.x;
           to[m][n][1] = four.y;
           to[m][n + 1][0] = four.z;
@@ -200,7 +214,7 @@ struct MmaMlp {
   __device__ void pad(int outputs) const {
     const int tiles = tiles_of(outputs);
     if (tiles % 2 == 0) return;
-    for (int r = threadIdx.x; r < kPoints; r += kThreads)
+    for (int r = thread; r < kPoints; r += kThreads)
       *reinterpret_cast<uint4*>(act_row(r) + tiles * 8) = make_uint4(0, 0, 0, 0);
   }
 
@@ -215,7 +229,7 @@ struct MmaMlp {
     float sum[kTilesM][kLastTiles][4] = {};
     multiply<kLastTiles>(sum, weights + static_cast<int64_t>(from) * tiles * kFragmentBytes, from, to - from,
                          tiles, 0, tiles);
-    __syncthreads();
+    barrier();
     float* part = reinterpret_cast<float*>(act);  // (kColumns, kPoints, 8 * tiles)
     FACETALK_UNROLL()
     for (int n = 0; n < kLastTiles; ++n) {
@@ -229,11 +243,11 @@ struct MmaMlp {
         }
       }
     }
-    __syncthreads();
+    barrier();
     const float* w = layer.coords < 0 ? nullptr
                                       : mlp.coord_weights + static_cast<int64_t>(tile.set) * mlp.coord_count +
                                             layer.coords;
-    for (int p = threadIdx.x; p < tile.count; p += kThreads) {
+    for (int p = thread; p < tile.count; p += kThreads) {
       for (int o = 0; o < layer.outputs; ++o) {
         float total = 0.0f;
         for (int i = 0; i < kColumns; ++i) total += part[(i * kPoints + p) * 8 * tiles + o];
@@ -244,7 +258,7 @@ struct MmaMlp {
       }
       work.store(tile, p, part + p * 8 * tiles, 1, nullptr, 0);
     }
-    __syncthreads();
+    barrier();
   }
 
   // Hidden layers; `slab(layer, chunk, step)` gives a slab of weights once it is there.
@@ -271,7 +285,7 @@ struct MmaMlp {
           put_aside(ready, waiting);
           continue;
         }
-        __syncthreads();  // every warp has read its inputs
+        barrier();  // every warp has read its inputs
         if (kChunks > 1) {
           const int first = split(start, column, kColumns);
           take_back(waiting, ready);
@@ -281,14 +295,14 @@ struct MmaMlp {
         write(ready, start + mine, count);
       }
       pad(layer.outputs);
-      if (slabs.quiet()) __syncthreads();  // a ring has a barrier before each slab
+      if (slabs.quiet()) barrier();  // a ring has a barrier before each slab
     }
   }
 };
 
 template <typename T, typename Work, int kTilesM, int kTilesN, int kRows, int kColumns, int kChunks,
           int kStages>
-__global__ void __launch_bounds__(32 * kRows * kColumns, 1)
+__global__ void __launch_bounds__(32 * kRows * kColumns * (kStages == 0 ? 2 : 1), 1)
     field_mlp_mma(FieldDeviceMlp mlp, MmaShape shape, Work work) {
   using Mlp = MmaMlp<T, Work, kTilesM, kTilesN, kRows, kColumns, kChunks, kStages>;
   static_assert(sizeof(FieldTile) <= kTileBytes);
@@ -297,55 +311,55 @@ __global__ void __launch_bounds__(32 * kRows * kColumns, 1)
   const int begin = static_cast<int>(tiles * blockIdx.x / gridDim.x);
   const int end = static_cast<int>(tiles * (blockIdx.x + 1) / gridDim.x);
   if (begin == end) return;
+  const int group = threadIdx.x / Mlp::kThreads, thread = threadIdx.x % Mlp::kThreads;
+  const int group_bytes =
+      kTileBytes + Mlp::kPoints * mlp.coords * 4 + shape.act_bytes + static_cast<int>(Mlp::kAsideBytes);
+  char* mine = memory + group * group_bytes;
+  char* act = mine + kTileBytes + Mlp::kPoints * mlp.coords * 4;
+  char* weights = memory + Mlp::kGroups * group_bytes;
   // In shared memory, because registers are what the widest networks run out of.
-  FieldTile& tile = *reinterpret_cast<FieldTile*>(memory);
-  char* act = memory + kTileBytes + Mlp::kPoints * mlp.coords * 4;
-  char* aside = act + shape.act_bytes;
-  char* weights = aside + Mlp::kAsideBytes;
-  const int warp = threadIdx.x / 32;
+  FieldTile& tile = *reinterpret_cast<FieldTile*>(mine);
   const Mlp run{mlp,
                 shape,
                 work,
                 reinterpret_cast<T*>(act),
-                reinterpret_cast<float*>(memory + kTileBytes),
-                reinterpret_cast<uint4*>(aside),
-                static_cast<int>(threadIdx.x % 32),
-                warp / kColumns,
-                warp % kColumns};
-  auto enter = [&](int index) {
-    if (threadIdx.x == 0) tile = work.tile(index);
-    __syncthreads();
+                reinterpret_cast<float*>(mine + kTileBytes),
+                reinterpret_cast<uint4*>(act + shape.act_bytes),
+                group,
+                thread,
+                thread % 32,
+                thread / 32 / kColumns,
+                thread / 32 % kColumns};
+  auto visit = [&](int index, auto& slabs) {
+    if (thread == 0) tile = work.tile(index);
+    run.barrier();
     run.load_coordinates(tile);
-    __syncthreads();
+    run.barrier();
     run.first_layer(tile);
+    if (slabs.quiet()) run.barrier();
+    run.hidden_layers(tile, slabs);
+    run.barrier();
+    run.last_layer(tile);
   };
   if constexpr (kStages > 0) {
     SlabRing<Work, Mlp::kThreads, kStages> ring(mlp, shape, work, weights, begin, end);
     Streamed<decltype(ring)> slabs{ring, shape.slab_steps};
-    for (int index = begin; index < end; ++index) {
-      enter(index);
-      run.hidden_layers(tile, slabs);
-      __syncthreads();
-      run.last_layer(tile);
-    }
+    for (int index = begin; index < end; ++index) visit(index, slabs);
     cp_async_wait<0>();
   } else {
-    int loaded = -1;
-    for (int index = begin; index < end; ++index) {
-      enter(index);
-      if (tile.set != loaded) {
-        // Every warp left the weights at a barrier of the last layer.
-        loaded = tile.set;
-        copy_fragments<Mlp::kThreads>(
-            weights, static_cast<const char*>(mlp.weights) + 2 * loaded * mlp.weight_count, shape.resident);
-        cp_async_commit();
-        cp_async_wait<0>();
+    for (int first = begin; first < end;) {
+      const int set = work.set_of(first), last = min(work.end_of_set(first), end);
+      __syncthreads();  // both groups have left the weights before
+      copy_fragments<Mlp::kThreads * Mlp::kGroups>(
+          weights, static_cast<const char*>(mlp.weights) + 2 * set * mlp.weight_count, shape.resident);
+      cp_async_commit();
+      cp_async_wait<0>();
+      __syncthreads();
+      for (int index = first + group; index < last; index += Mlp::kGroups) {
+        Resident slabs{mlp, weights, {1, 0, 0, 0}};
+        visit(index, slabs);
       }
-      __syncthreads();
-      Resident slabs{mlp, weights, {1, 0, 0, 0}};
-      run.hidden_layers(tile, slabs);
-      __syncthreads();
-      run.last_layer(tile);
+      first = last;
     }
   }
 }

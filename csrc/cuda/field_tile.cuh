@@ -92,8 +92,9 @@ struct DeformWork {
     return t;
   }
 
-  // Weight set of a tile.
-  __device__ int set_of(int64_t) const { return 0; }
+  // Weight set of a tile, and the tile with which another set's begin.
+  __device__ int set_of(int) const { return 0; }
+  __device__ int end_of_set(int) const { return static_cast<int>(tiles()); }
 
   // Coordinate c of point i of the tile.
   __device__ float coordinate(const FieldTile& t, int i, int c) const {
@@ -148,7 +149,13 @@ struct MemberWork {
     }
     return low;
   }
-  __device__ int set_of(int64_t index) const { return p.member_set[member_of(static_cast<int>(index))]; }
+  __device__ int set_of(int index) const { return p.member_set[member_of(index)]; }
+  __device__ int end_of_set(int index) const {
+    int member = member_of(index);
+    const int set = p.member_set[member];
+    while (member <= p.anchors && p.member_set[member] == set) ++member;
+    return p.tile_start[member];
+  }
 
   __device__ FieldTile tile(int64_t index) const {
     const int low = member_of(static_cast<int>(index));

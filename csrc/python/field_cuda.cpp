@@ -262,10 +262,10 @@ void bind_field_cuda(py::module_& parent) {
            py::arg("weights"));
   py::class_<cuda::FieldPlan>(module, "Plan")
       .def(py::init([](const cuda::FieldDeviceMlp& mlp, const std::string& precision, bool tangents,
-                       bool of_members, int64_t shared_limit) {
-             return cuda::field_plan(mlp, precision_from(precision), tangents, of_members, shared_limit);
+                       int64_t shared_limit) {
+             return cuda::field_plan(mlp, precision_from(precision), tangents, shared_limit);
            }),
-           py::arg("mlp"), py::kw_only(), py::arg("precision"), py::arg("tangents"), py::arg("members"),
+           py::arg("mlp"), py::kw_only(), py::arg("precision"), py::arg("tangents"),
            py::arg("shared_limit") = 0)
       .def_readonly("points", &cuda::FieldPlan::points)
       .def_readonly("kind", &cuda::FieldPlan::kind)

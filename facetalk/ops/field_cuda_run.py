@@ -177,7 +177,6 @@ class FieldRunner:
                 network.mlp,
                 precision=precision,
                 tangents=derive,
-                members=name == "identity",
                 shared_limit=self._shared_limit,
             )
         return network, self._plans[key]

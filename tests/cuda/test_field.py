@@ -19,6 +19,7 @@ SHARED = {"sm_90": 232448, "sm_80": 166912, "sm_86": 101376}
 WIDTHS = {
     "tiny": dict(identity=(5,), identity_skip=None, deformation=(5,), deformation_skip=1),
     "odd": dict(identity=(37, 5, 64), identity_skip=2, deformation=(64, 37, 64, 64), deformation_skip=2),
+    "narrow": dict(deformation=(200, 160, 200), deformation_skip=2),
     "hyper": dict(family="mononphm", coords=5, anchors=12, identity=(37, 64, 40), identity_skip=None,
                   deformation=(64, 33, 40), deformation_skip=2),
     "official": dict(identity=(200, 101, 200), identity_skip=2, deformation=(512, 277, 300),
@@ -83,10 +84,14 @@ def test_the_kernels_meant_for_each_device_are_taken() -> None:
         plans = [runner._kernel(network, False)[1] for network in ("identity", "deformation")]
         assert all(plan.shared_bytes <= limit for plan in plans)
         kinds[name] = [plan.stages for plan in plans] + [plan.points for plan in plans]
-    assert kinds["sm_90"] == [0, 3, 128, 128]  # members' weights stay; the deformation's stream
-    assert kinds["sm_80"] == [0, 3, 128, 64]
+    assert kinds["sm_90"] == [0, 3, 64, 128]  # members' weights stay; the deformation's stream
+    assert kinds["sm_80"] == [0, 3, 64, 64]
     assert kinds["sm_86"] == [3, 3, 128, 64]
     full, _, _ = random_head(0, identity=(200, 101, 200, 200), identity_skip=2)
+    narrow, _, _ = random_head(0, **WIDTHS["narrow"])
+    for name, stages in (("sm_90", 0), ("sm_86", 3)):
+        runner = cuda_field(narrow, "float16", _shared_limit=SHARED[name])._runner
+        assert runner._kernel("deformation", False)[1].stages == stages
     for name, stages in (("sm_90", 0), ("sm_80", 3)):
         runner = cuda_field(full, "float16", _shared_limit=SHARED[name])._runner
         assert runner._kernel("identity", False)[1].stages == stages

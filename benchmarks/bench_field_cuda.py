@@ -1,0 +1,160 @@
+"""The field on the GPU beside the dense torch formula: points per second, and the part of a product's rate.
+
+    python -m pytest benchmarks/bench_field_cuda.py -s
+
+A random head of the official size, anchors over an ellipsoid of a head's size. Three tables:
+
+kernels     points near the surface through the deformation alone and the ensemble alone, in each precision.
+            Operations are those of the folded networks at the points and members that are computed (softplus,
+            blending and routing are in the time, not in the count), beside torch's product of two large matrices.
+formula     the dense formula in torch, float32 and float16, plain and compiled, measured on a slab of
+            SLAB points of the lattice; frames per second of the whole lattice are *extrapolated* from it.
+bricks      a lattice of 256 samples along each axis by bricks around the surface, 1 and 32 frames, until the
+            bricks are there (what the host waits for between the rounds of the search is in the time).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+import torch
+from _gpu import Gpu
+from bench_field import Case
+from torch import Tensor
+
+from facetalk.nphm.field import DEFAULT_BOUNDS, lattice_axes
+from facetalk.ops.field import DEFAULT_CULL, FieldSource, LayerWeights, cull_to_cut
+from facetalk.ops.field_cuda import CudaField
+from facetalk.ops.reference_field import field as formula
+
+DEVICE = "cuda"
+POINTS, SLAB, RESOLUTION = 1 << 18, 1 << 16, 256
+PRECISIONS = ("float16", "bfloat16", "float32")
+
+
+class Head:
+    """The head, its frames, and points near its surface, on the device."""
+
+    def __init__(self, name: str = "official", frames: int = 32) -> None:
+        case = Case(name)
+        self.source = case.field.source
+        generator = torch.Generator().manual_seed(0)
+        codes = torch.randn(frames, case.expression.shape[1], generator=generator) * 0.1
+        self.biases: list[Tensor] = [b.to(DEVICE) for b in case.field._biases(codes)]
+        axes = torch.tensor([0.35, 0.5, 0.45])
+        direction = torch.nn.functional.normalize(torch.randn(POINTS, 3, generator=generator), dim=1)
+        distance = 1.0 + 0.02 * torch.randn(POINTS, 1, generator=generator)
+        self.points = (direction * axes * distance).to(DEVICE).contiguous()
+        self.axes = lattice_axes(RESOLUTION, DEFAULT_BOUNDS)
+
+    def frames(self, count: int) -> list[Tensor]:
+        return [b[:count] for b in self.biases]
+
+    def pairs(self, y: Tensor) -> int:
+        """How many (point, member) pairs the cull rule keeps at canonical points."""
+        anchors = self.source.anchors.to(y)
+        exponent = (torch.cdist(y[:, :3], anchors) + 1e-5) ** 2
+        limit = exponent.amin(1) + cull_to_cut(DEFAULT_CULL) * 0.01
+        kept = (exponent <= limit[:, None]).sum() + (limit >= 0.2).sum()
+        return int(kept)
+
+
+@pytest.fixture(scope="module")
+def head() -> Head:
+    Gpu.or_skip()
+    return Head()
+
+
+def macs(layers: Sequence[LayerWeights]) -> int:
+    """Multiply-adds of a folded network at one point."""
+    return sum(part[0].numel() for pair in layers for part in pair if part is not None)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_kernels(head: Head, precision: str) -> None:
+    gpu = Gpu.or_skip()
+    field = CudaField(head.source, precision=precision, device=DEVICE)
+    runner, frames = field._runner, field.frames(head.frames(1))
+    assert head.source.deformation is not None
+    case, rate = {"points": POINTS, "precision": precision}, getattr(torch, precision)
+
+    def deform() -> Tensor:
+        return runner.deform(head.points[None], None, frames, None, {}, derive=False)[0]
+
+    timing = gpu.time(deform)
+    work = 2.0 * POINTS * macs(head.source.deformation)
+    extra = {"points_per_s": POINTS / (1e-3 * timing.median_ms)}
+    gpu.report("field deformation", case, "ours", timing, flops=work, dtype=rate, extra=extra)
+    y, sdf = deform(), torch.empty(POINTS, device=DEVICE)
+    timing = gpu.time(lambda: runner.blend(y, {"sdf": sdf}, None))
+    pairs = head.pairs(y)
+    extra = {"points_per_s": POINTS / (1e-3 * timing.median_ms), "members_per_point": pairs / POINTS}
+    work = 2.0 * pairs * macs(head.source.identity)
+    gpu.report("field ensemble", case, "ours", timing, flops=work, dtype=rate, extra=extra)
+
+
+def moved(source: FieldSource, dtype: torch.dtype) -> FieldSource:
+    """The head on the device in a dtype, for the formula."""
+
+    def part(layers: Sequence[LayerWeights]) -> list[LayerWeights]:
+        return [(None if h is None else h.to(DEVICE, dtype), None if c is None else c.to(DEVICE, dtype))
+                for h, c in layers]  # fmt: skip
+
+    assert source.deformation is not None
+    return dataclasses.replace(
+        source,
+        identity=part(source.identity),
+        identity_bias=[b.to(DEVICE, dtype) for b in source.identity_bias],
+        anchors=source.anchors.to(DEVICE, dtype),
+        mirror=source.mirror.to(DEVICE, dtype),
+        deformation=part(source.deformation),
+    )
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_formula(head: Head, dtype: torch.dtype, compiled: bool) -> None:
+    gpu = Gpu.or_skip()
+    source, points = moved(head.source, dtype), head.points[:SLAB].to(dtype)
+    frames = [b.to(dtype) for b in head.frames(1)]
+    call = torch.compile(formula) if compiled else formula
+    with torch.no_grad():
+        timing = gpu.time(lambda: call(source, points, frames), rounds=10, warmup=3)
+    assert head.source.deformation is not None
+    members = len(head.source.anchors) + 1
+    work = 2.0 * SLAB * (macs(head.source.deformation) + members * macs(head.source.identity))
+    per_second = SLAB / (1e-3 * timing.median_ms)
+    gpu.report(
+        "field formula",
+        {"points": SLAB, "dtype": str(dtype).removeprefix("torch."), "compiled": compiled},
+        "torch",
+        timing,
+        flops=work,
+        dtype=dtype,
+        extra={"points_per_s": per_second, "extrapolated_frames_per_s": per_second / RESOLUTION**3},
+    )
+
+
+@pytest.mark.parametrize("frames", [1, 32])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_bricks(head: Head, precision: str, frames: int) -> None:
+    gpu = Gpu.or_skip()
+    field = CudaField(head.source, precision=precision, device=DEVICE)
+    biases = head.frames(frames)
+    found = field.bricks(head.axes, biases)
+    timing = gpu.wall(lambda: field.bricks(head.axes, biases), rounds=10, warmup=2)
+    seconds = 1e-3 * timing.median_ms
+    gpu.report(
+        "field bricks",
+        {"resolution": RESOLUTION, "frames": frames, "precision": precision},
+        "ours",
+        timing,
+        extra={
+            "frames_per_s": frames / seconds,
+            "points_per_s": found.evaluated / seconds,
+            "bricks_per_frame": len(found.samples) / frames,
+            "evaluated_of_lattice": found.evaluated / frames / RESOLUTION**3,
+        },
+    )
