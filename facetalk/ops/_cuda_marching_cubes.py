@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,44 @@ def extract_bricks(
     return run(core, samples, table, (int(table.shape[0]), *shape), level, origin, step, normals)
 
 
+def extract_into(
+    samples: Tensor,
+    table: Tensor | None,
+    shape: tuple[int, ...],
+    level: float,
+    origin: list[float],
+    step: list[float],
+    vertices: Tensor,
+    faces: Tensor,
+    normals: Tensor | None = None,
+    *,
+    _core: ModuleType | None = None,
+) -> Tensor:
+    """Extract surfaces into memory that is there already: nothing waits, so a CUDA graph can hold the call.
+
+    Args:
+        samples: as in `extract` (table None) or `extract_bricks`.
+        table: as in `extract_bricks`, or None for dense volumes.
+        shape: (T, nx, ny, nz).
+        level: as in `extract`.
+        origin: as in `extract`.
+        step: as in `extract`.
+        vertices: room for the vertices of all frames, (most, 3) float32, contiguous, on the samples' device.
+        faces: room for the faces, (most, 3) int32.
+        normals: room for the normals, or None.
+
+    Returns:
+        (4 + 2 T,) int64 on the device: how many samples are not finite; a number that tells the first; then
+        for each frame, and once more behind the last, how many vertices and faces lie before it. Where a room
+        is smaller than the last two say, nothing at all was written: ask again with more.
+    """
+    core = _core or cuda_core("samples", samples.device)
+    problem = _problem(core, samples, table, shape, level, origin, step)
+    core.marching_cubes_count(*problem)
+    core.marching_cubes_emit(*problem, vertices, normals, faces)
+    return problem[8]  # type: ignore[no-any-return]
+
+
 def run(
     core: ModuleType,
     samples: Tensor,
@@ -81,12 +120,9 @@ def run(
 ) -> Meshes:
     """Count, look at the counts, make room, emit. `core` has the kernels; see csrc/cuda/marching_cubes.h."""
     device = samples.device
-    stream = current_stream(device)
-    workspace = torch.empty(core.marching_cubes_workspace(shape), dtype=torch.uint8, device=device)
-    header = torch.empty(4 + 2 * shape[0], dtype=torch.int64, device=device)
-    problem = (samples, table, shape, _cases(core, device), level, origin, step, workspace, header, stream)
+    problem = _problem(core, samples, table, shape, level, origin, step)
     core.marching_cubes_count(*problem)
-    found = header.tolist()  # the one wait for the device: how much room the meshes need
+    found = problem[8].tolist()  # the one wait for the device: how much room the meshes need
     if found[0]:
         raise ValueError(_not_finite(found[0], 2**63 - 1 - found[1], table, shape))
     starts = list(zip(found[2::2], found[3::2], strict=True))
@@ -103,6 +139,23 @@ def run(
     if vertex_count:
         core.marching_cubes_emit(*problem, vertices, directions, faces)
     return vertices, faces, directions, starts
+
+
+def _problem(
+    core: ModuleType,
+    samples: Tensor,
+    table: Tensor | None,
+    shape: tuple[int, ...],
+    level: float,
+    origin: list[float],
+    step: list[float],
+) -> tuple[Any, ...]:
+    """What both kernels' launchers take, with fresh workspace and header."""
+    device = samples.device
+    workspace = torch.empty(core.marching_cubes_workspace(shape), dtype=torch.uint8, device=device)
+    header = torch.empty(4 + 2 * shape[0], dtype=torch.int64, device=device)
+    stream = current_stream(device)
+    return (samples, table, shape, _cases(core, device), level, origin, step, workspace, header, stream)
 
 
 @functools.lru_cache(maxsize=64)

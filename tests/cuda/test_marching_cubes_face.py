@@ -106,6 +106,23 @@ def test_bricks(core):
     assert torch.equal(vertices, expected[0]) and torch.equal(faces, expected[1])
 
 
+@pytest.mark.parametrize("room", [2000, 3])
+def test_rooms_made_beforehand(core, room):
+    volumes = noise(2, 4, 5, 6)
+    vertices, faces = torch.full((room, 3), 7.0), torch.full((room, 3), 7, dtype=torch.int32)
+    header = face.extract_into(
+        volumes, None, (2, 4, 5, 6), 0.1, *IDENTITY, vertices, faces, _core=core
+    ).tolist()
+    expected = [ops.marching_cubes(volume, 0.1) for volume in volumes]
+    counts = [len(part) for part in expected[0]], [len(part) for part in expected[1]]
+    assert header == [0, 0, 0, 0, *counts[0], counts[0][0] + counts[1][0], counts[0][1] + counts[1][1]]
+    if room == 3:
+        assert (vertices == 7).all() and (faces == 7).all()
+    else:
+        assert torch.equal(vertices[header[4] : header[6]], expected[1][0])
+        assert torch.equal(faces[header[5] : header[7]], expected[1][1])
+
+
 def test_what_is_missing_is_said(monkeypatch):
     monkeypatch.setattr(_device, "_missing", lambda: "no NVIDIA driver on this machine")
     with pytest.raises(
@@ -193,6 +210,25 @@ class TestOnDevice:
             got = ops.marching_cubes(scaled)
         stream.synchronize()
         assert torch.equal(got[1].cpu(), expected[1])
+
+    def test_replays_as_a_cuda_graph(self):
+        volumes = noise(2, 20, 20, 70).cuda()
+        vertices = torch.empty(200_000, 3, device="cuda")
+        faces = torch.empty(200_000, 3, dtype=torch.int32, device="cuda")
+
+        def extract():
+            return face.extract_into(volumes, None, tuple(volumes.shape), 0.0, *IDENTITY, vertices, faces)
+
+        extract()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            header = extract()
+        volumes.copy_(noise(2, 20, 20, 71)[..., :70])
+        graph.replay()
+        starts = header.tolist()
+        expected = ops.marching_cubes(volumes[1].cpu())
+        assert torch.equal(vertices[starts[4] : starts[6]].cpu(), expected[0])
+        assert torch.equal(faces[starts[5] : starts[7]].cpu(), expected[1])
 
     def test_cupy(self):
         cupy = pytest.importorskip("cupy")
