@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("facetalk.cli.train", "train the head, the audio encoder or the motion model"),
     "data": ("facetalk.cli.data", "make the speech corpus that training uses"),
     "convert": ("facetalk.cli.convert", "official NPHM / MonoNPHM checkpoint -> safetensors folder"),
+    "bench": ("facetalk.cli.bench", "what each stage costs on this machine, beside the least it could cost"),
     "info": ("facetalk.cli.info", "version, backends and why one is missing, CPU, built-in model"),
 }
 

@@ -1,0 +1,296 @@
+"""What each stage costs on this machine, and the least it could cost: for ``facetalk bench``.
+
+A floor is the larger of two times: the multiply-adds that the result needs over the rate that a large matrix
+product reaches here, and the bytes that have to move over the bandwidth of a copy here, both with the threads
+that the stages use. Work that a short cut saves is not needed work: the floor of a surface is the samples on
+both sides of it, each through the deformation and the members that matter there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from facetalk import ops
+from facetalk.errors import InputError
+from facetalk.nphm.field import Field, lattice_axes
+from facetalk.nphm.routing import left_out
+from facetalk.ops.field import DEFAULT_CULL, PackedField
+from facetalk.units import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from facetalk.pipeline import FaceTalk
+
+__all__ = ["Peaks", "StageCost", "audio_stages", "field_stages", "mesh_stages", "peaks"]
+
+Bounds = tuple[tuple[float, float, float], tuple[float, float, float]]
+_SAMPLED = 4096  # points of a dense frame that are timed; the rest is extrapolated
+
+
+@dataclasses.dataclass(frozen=True)
+class Peaks:
+    """What the processor gives: multiply-adds of a 1536^3 float32 product and bytes of a 256 MiB copy."""
+
+    gflops: float
+    gbytes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class StageCost:
+    """The cost of one stage.
+
+    Attributes:
+        name: the stage.
+        unit: what the seconds are for: "frame", "clip" or "call".
+        seconds: fastest run, per unit.
+        gflop: 10^9 operations (2 per multiply-add) that a unit needs, or 0.
+        gbyte: 10^9 bytes that a unit has to move, or 0.
+        floor: seconds, see the module; 0 where there is none.
+        note: what was counted.
+    """
+
+    name: str
+    unit: str
+    seconds: float
+    gflop: float
+    gbyte: float
+    floor: float
+    note: str
+
+    @property
+    def above(self) -> float:
+        """How many times the floor the stage takes."""
+        return self.seconds / self.floor if self.floor > 0 else float("nan")
+
+
+def peaks() -> Peaks:
+    """Measure both rates with torch on as many threads as the stages use (half a second)."""
+    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
+    out = torch.empty(1536, 1536)
+    product = fastest(lambda: torch.mm(a, b, out=out), 0.3)
+    source, target = torch.zeros(1 << 26), torch.empty(1 << 26)
+    copy = fastest(lambda: target.copy_(source), 0.3)
+    return Peaks(2 * 1536**3 / product / 1e9, 2 * source.nbytes / copy / 1e9)
+
+
+def fastest(call: Callable[[], object], budget: float, least: int = 2) -> float:
+    """Fastest of as many runs as fit into ``budget`` seconds, at least ``least``, after one to warm up."""
+    start = time.perf_counter()
+    call()
+    best = warm = time.perf_counter() - start
+    spent, runs = 0.0, 0
+    # A call that takes longer than the whole budget is not repeated: its first run stands.
+    while (warm <= budget or runs < 0) and (runs < least or spent < budget) and runs < 50:
+        start = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - start
+        best, spent, runs = min(best, seconds), spent + seconds, runs + 1
+    return best
+
+
+def _cost(
+    name: str, unit: str, seconds: float, rates: Peaks, note: str, *, flop: float = 0.0, bytes_: float = 0.0
+) -> StageCost:
+    floor = max(flop / rates.gflops, bytes_ / rates.gbytes) / 1e9
+    return StageCost(name, unit, seconds, flop / 1e9, bytes_ / 1e9, floor, note)
+
+
+class _Operations(TorchDispatchMode):
+    """Counts the operations of matrix products and convolutions by torch's own formulas.
+
+    ``torch.utils.flop_counter.FlopCounterMode`` also follows modules, which those with parametrisations (the
+    encoder's position convolution) do not survive.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flop = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count it, or those that it is made of."""
+        kwargs = kwargs or {}
+        count = flop_registry.get(func._overloadpacket)
+        if count is None:
+            with self:
+                out = func.decompose(*args, **kwargs)
+            return func(*args, **kwargs) if out is NotImplemented else out
+        out = func(*args, **kwargs)
+        self.flop += float(count(*args, **kwargs, out_val=out))
+        return out
+
+
+def audio_stages(model: FaceTalk, rates: Peaks, frames: int, budget: float) -> Iterator[StageCost]:
+    """Audio features and the sampler, for a clip of ``frames`` frames (noise: content costs nothing)."""
+    fps = model.config.fps
+    samples = (0.05 * np.random.default_rng(0).standard_normal(int(frames / fps * SAMPLE_RATE))).astype(
+        np.float32
+    )
+    encoder, motion = model.audio_encoder, model.motion_model
+    features = encoder.features(samples, fps=fps)
+
+    def encode() -> object:
+        return encoder.features(samples, fps=fps)
+
+    def sample() -> object:
+        return motion.sample(features, seed=0)
+
+    for name, call in (("audio features", encode), ("sampler", sample)):
+        with _Operations() as counter:
+            call()
+        note = f"{len(samples) / SAMPLE_RATE:.1f} s of sound" if call is encode else f"{frames} frames"
+        yield _cost(
+            name,
+            "clip",
+            fastest(call, budget),
+            rates,
+            f"{note}, operations that torch counts",
+            flop=counter.flop,
+        )
+
+
+def _macs(layers: Any) -> int:
+    """Multiply-adds of one point through one weight set of a folded network."""
+    return sum(part[0].numel() for pair in layers for part in pair if part is not None)
+
+
+def _needed_samples(vertices: NDArray[np.float32], axes: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Lattice samples at the ends of the edges that the surface cuts: no fewer could give the mesh."""
+    low = np.array([a[0] for a in axes], np.float64)
+    step = np.array([a[1] - a[0] for a in axes], np.float64)
+    at = (vertices - low) / step
+    near = np.round(at)
+    # A vertex lies on a lattice edge: two of its coordinates are whole, but for rounding.
+    ends = [np.where(np.abs(at - near) < 1e-3, near, f(at)) for f in (np.floor, np.ceil)]
+    index = np.unique(np.concatenate(ends).astype(np.int64), axis=0)
+    index = index.clip(0, np.array([len(a) - 1 for a in axes]))
+    return (low + index * step).astype(np.float32)
+
+
+def field_stages(
+    field: Field, codes: NDArray[np.float32], resolution: int, bounds: Bounds, rates: Peaks, budget: float
+) -> Iterator[StageCost]:
+    """A frame of the field by every mode of ``Field.extract``, and ``Field.track``.
+
+    Args:
+        field: bound head with a deformation.
+        codes: (T, E) expression codes; modes are timed over as many of them as fit into ``budget`` seconds.
+        resolution: samples along every axis.
+        bounds: of the extraction.
+        rates: the floor's.
+        budget: seconds for each mode.
+    """
+    source = field.source
+    moving = _macs(source.deformation) if source.deformation is not None else 0
+    member, members = _macs(source.identity), len(source.member_set)
+    axes = lattice_axes(resolution, bounds)
+    posed = field.extract(codes[:1], resolution, bounds, units="head")[0]
+    if not len(posed.vertices):
+        raise InputError("the field has no surface inside the bounds, so there is nothing to time")
+    needed = _needed_samples(posed.vertices, axes)
+    moved = needed + np.asarray(field.offsets(needed, codes[:1]))[0, :, :3]
+    kept = members - (left_out(source, moved, DEFAULT_CULL) > 0).sum(axis=1)
+    if source.blending == "mononphm":
+        kept = np.minimum(kept, source.neighbours + 1)
+    work = 2.0 * len(needed) * (moving + float(kept.mean()) * member)
+    note = f"{len(needed)} samples at the surface, {kept.mean():.1f} of {members} members each"
+
+    exact = PackedField(source, cull=0.0)
+    rng = np.random.default_rng(0)
+    some = np.stack([axis[rng.integers(0, len(axis), _SAMPLED)] for axis in axes], axis=1)
+    biases = [b[:1].contiguous() for b in field._biases(codes[:1]) or []]
+    seconds = fastest(lambda: exact.query(some, biases, weight=field.weight), 0.5 * budget)
+    dense = float(resolution) ** 3 / _SAMPLED
+    yield _cost(
+        f"field {resolution}^3, every sample", "frame", seconds * dense, rates,
+        f"{resolution**3} samples, {members} members each; {_SAMPLED} timed",
+        flop=2.0 * resolution**3 * (moving + members * member),
+    )  # fmt: skip
+    modes: list[tuple[str, dict[str, Any]]] = [("band", {})]
+    if "tolerance_mm" in inspect.signature(Field.extract).parameters:
+        modes.append(("within 0.05 mm", {"tolerance_mm": 0.05}))
+    for name, options in modes:
+        extract = functools.partial(field.extract, resolution=resolution, bounds=bounds, **options)
+        seconds = _per_frame(extract, codes, budget)
+        yield _cost(f"field {resolution}^3, {name}", "frame", seconds, rates, note, flop=work)
+
+    mesh = field.extract(None, min(resolution, 128), bounds, units="head")[0]
+    vertices, faces = mesh.vertices, mesh.faces
+    seconds = _per_frame(lambda part: field.track(part, vertices=vertices, faces=faces), codes, budget)
+    yield _cost(
+        "track", "frame", seconds, rates, f"{len(vertices)} vertices, one evaluation each",
+        flop=2.0 * len(vertices) * moving,
+    )  # fmt: skip
+
+
+def _per_frame(
+    call: Callable[[NDArray[np.float32]], object], codes: NDArray[np.float32], budget: float
+) -> float:
+    """Seconds per frame of a sequence, of as many frames as fit into the budget."""
+    start = time.perf_counter()
+    call(codes[:1])
+    first = time.perf_counter() - start
+    count = int(min(len(codes), max(1.0, budget / max(first, 1e-6))))
+    if count == 1:
+        return first
+    start = time.perf_counter()
+    call(codes[:count])
+    return (time.perf_counter() - start) / count
+
+
+def mesh_stages(
+    field: Field, code: NDArray[np.float32], resolution: int, bounds: Bounds, rates: Peaks, budget: float
+) -> Iterator[StageCost]:
+    """Marching cubes of a dense volume of that resolution, and normals."""
+    coarse = np.asarray(field.grid(code[None], 48, bounds))[0]
+    from scipy.ndimage import zoom
+
+    # The volume is the field on a coarse lattice, refined: the same surface without hours of evaluation.
+    volume = np.ascontiguousarray(zoom(coarse, resolution / 48, order=1), np.float32)
+    seconds = fastest(lambda: ops.marching_cubes(volume), budget)
+    vertices, faces = ops.marching_cubes(volume)
+    size = volume.nbytes + vertices.nbytes + faces.nbytes
+    yield _cost(
+        f"marching cubes {resolution}^3", "frame", seconds, rates,
+        f"{len(faces)} triangles; volume read once, mesh written once", bytes_=size,
+    )  # fmt: skip
+    seconds = fastest(lambda: ops.vertex_normals(vertices, faces), budget)
+    size = 2 * vertices.nbytes + faces.nbytes
+    yield _cost("normals", "frame", seconds, rates, f"{len(vertices)} vertices", bytes_=size)
+
+
+def rig_stages(
+    model: FaceTalk, codes: NDArray[np.float32], rates: Peaks, budget: float
+) -> Iterator[StageCost]:
+    """The built-in head's rig (fixed topology) and the export of a clip."""
+    from facetalk.mesh import RiggedSequence
+    from facetalk.mesh.export import export
+    from facetalk.motion import Motion
+
+    motion = Motion(codes, model.config.fps, model.head.default_identity, {})
+    rig = model.decode(motion, topology="fixed")
+    assert isinstance(rig, RiggedSequence)
+    seconds = fastest(lambda: rig.positions(), budget) / len(codes)
+    count, shapes = len(rig.base.vertices), len(rig.basis)
+    size = rig.basis.nbytes / len(codes) + 12.0 * count
+    yield _cost(
+        "rig", "frame", seconds, rates, f"{count} vertices, {shapes} shapes",
+        flop=2.0 * 3 * count * shapes, bytes_=size,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "talk.glb"
+        seconds = fastest(lambda: export(path, rig, fps=motion.fps), budget, least=1)
+        size = path.stat().st_size
+    # No floor: what an optimal reduction of the morph basis would cost is not known.
+    yield _cost("export .glb", "clip", seconds, rates, f"{len(codes)} frames, {size / 1e6:.1f} MB")
