@@ -19,7 +19,9 @@ SHARED = {"sm_90": 232448, "sm_80": 166912, "sm_86": 101376}
 WIDTHS = {
     "tiny": dict(identity=(5,), identity_skip=None, deformation=(5,), deformation_skip=1),
     "odd": dict(identity=(37, 5, 64), identity_skip=2, deformation=(64, 37, 64, 64), deformation_skip=2),
+    "growing": dict(identity=(5, 24, 40), identity_skip=1, deformation=(8, 24, 56, 72), deformation_skip=None),
     "narrow": dict(deformation=(200, 160, 200), deformation_skip=2),
+    "broad": dict(identity=(300, 260), identity_skip=1, anchors=4, pairs=1, frames=1),
     "hyper": dict(family="mononphm", coords=5, anchors=12, identity=(37, 64, 40), identity_skip=None,
                   deformation=(64, 33, 40), deformation_skip=2),
     "official": dict(identity=(200, 101, 200), identity_skip=2, deformation=(512, 277, 300),
