@@ -1,0 +1,128 @@
+"""Tables of the benchmark page: made from JSON, checked against it, and what cannot be made."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "benchmark_tables.py"
+pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="the scripts are not part of an installation")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    spec = importlib.util.spec_from_file_location("benchmark_tables", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(group: str, how: str, seconds: float, **extra) -> dict:
+    params = {"case": "10k", "how": how}
+    return {
+        "group": group, "name": f"test[{how}]", "params": params, "extra_info": extra,
+        "stats": {"min": seconds, "mean": 9 * seconds},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    content = {
+        "machine_info": {
+            "cpu": {"brand_raw": "CPU X", "count": 2},
+            "packages": {"torch": "2.0"},
+            "threads": 2,
+        },
+        "commit_info": {"id": "0123456789abcdef", "dirty": False},
+        "datetime": "2026-01-02T03:04:05",
+        "benchmarks": [
+            row("speed 64", "ours", 0.002, faces=1234),
+            row("speed 64", "peer", 0.05, faces=1230, note="one thread"),
+            row("track", "ours", 8.0, ms_per_frame=20.0),
+            row("track", "torch", 1.0, ms_per_frame=500.0),
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def page(folder: Path, marker: str = "a.json") -> Path:
+    path = folder / "page.md"
+    path.write_text(f"# Words\n\nbefore\n<!-- benchmark: {marker} -->\n<!-- /benchmark -->\nafter\n")
+    return path
+
+
+def run(tables, folder: Path, path: Path, *words: str) -> int:
+    return tables.main(["--page", str(path), "--results", str(folder), *words])
+
+
+def test_a_page_is_filled_and_then_holds(tables, folder, capsys) -> None:
+    path = page(folder)
+    assert run(tables, folder, path, "--check") == 1
+    assert "differs" in capsys.readouterr().err and "ours" not in path.read_text()
+    assert run(tables, folder, path) == 0
+    text = path.read_text()
+    assert text.startswith("# Words\n\nbefore\n") and text.endswith("<!-- /benchmark -->\nafter\n")
+    assert "| | ms | faster than peer | faces | note |" in text
+    assert "| ours | 2 | 25× | 1 234 |  |" in text and "| peer | 50 | 1 | 1 230 | one thread |" in text
+    assert "| ours | 20 | 25× |" in text and "| torch | 500 | 1 |" in text  # per frame, not per call
+    assert "CPU X, 2 threads; torch 2.0; commit 0123456789, 2026-01-02" in text
+    assert run(tables, folder, path, "--check") == 0 and run(tables, folder, path) == 0
+    assert path.read_text() == text
+    path.write_text(text.replace("25×", "26×"))
+    assert run(tables, folder, path, "--check") == 1
+
+
+def test_groups_and_peers_can_be_chosen(tables, folder) -> None:
+    path = page(folder, 'a.json group="speed" peer="ours; peer"')
+    assert run(tables, folder, path) == 0
+    text = path.read_text()
+    assert "faster than ours | faster than peer" in text and "**track**" not in text
+    assert "| peer | 50 | 0.040× | 1 |" in text
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("missing.json", "missing.json"),
+        ("broken.json", "not JSON"),
+        ("other.json", "no benchmarks"),
+        ('a.json group="nothing"', "no group contains"),
+        ('a.json peer="nobody"', "no row 'nobody'"),
+        ('a.json colour="red"', "unknown option"),
+        ("a.json group=speed", "cannot read"),
+    ],
+)
+def test_what_cannot_be_made_is_said_in_one_line(tables, folder, capsys, marker, message) -> None:
+    (folder / "broken.json").write_text("{")
+    (folder / "other.json").write_text('{"rows": []}')
+    path = page(folder, marker)
+    before = path.read_text()
+    assert run(tables, folder, path) == 2 and path.read_text() == before
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and error.startswith("error: ")
+
+
+def test_a_block_without_an_end_is_refused(tables, folder, capsys) -> None:
+    path = page(folder)
+    path.write_text(path.read_text().replace("<!-- /benchmark -->", ""))
+    assert run(tables, folder, path) == 2 and "/benchmark" in capsys.readouterr().err
+    assert run(tables, folder, folder / "nowhere.md") == 2
+
+
+def test_numbers(tables) -> None:
+    given = [0.00012345, 0.5, 1.234, 12.345, 123.4, 12345.6, 7, 2.0, "text", True]
+    assert [tables.number(g) for g in given] == [
+        "0.00012", "0.500", "1.23", "12.3", "123", "12 346", "7", "2", "text", "True",
+    ]  # fmt: skip
+
+
+def test_the_committed_page_is_what_the_json_says(tables) -> None:
+    path = ROOT / "docs" / "benchmarks.md"
+    if not path.is_file():
+        pytest.skip("there is no docs/benchmarks.md")
+    assert tables.main(["--check"]) == 0
