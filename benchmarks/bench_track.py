@@ -4,10 +4,10 @@
 
 Every group is one head and one mesh. ``track`` carries the mesh through a motion; the peer is Broyden's
 method as the NPHM project uses it (exact Jacobians at the start, then rank-one updates; at most 15 steps down
-to 1e-6) on the same folded network in torch, run on a slab of vertices and extrapolated (``measured_vertices``
-says how many). ``evaluation`` is one pass of all vertices through the network, which is the floor: fewer than
-one per frame cannot tell whether a vertex has arrived. ``ms_per_frame`` and ``frames_per_s`` are in the extra
-columns.
+to 1e-6) on the same folded network in torch, run on a slab of vertices and extrapolated; how many, the column
+``measured_vertices`` says. ``evaluation`` is one pass of all vertices through the network, which is the floor:
+fewer than one per frame cannot tell whether a vertex has arrived. ``ms_per_frame`` and ``frames_per_s`` are in
+the extra columns.
 
 The official-size weights are not part of the repository; without FACETALK_GOLDEN those groups are skipped.
 """
@@ -27,6 +27,7 @@ from torch import Tensor
 
 import facetalk
 from facetalk import ops
+from facetalk.data.visemes import curves
 from facetalk.nphm import load_checkpoint
 from facetalk.nphm.canonical_mesh import canonical_mesh
 from facetalk.nphm.field import Field
@@ -53,21 +54,21 @@ class Case:
         if model == "built-in":
             head = HeadModel.load(Path(facetalk.__file__).parent / "models" / "default" / "head")
             self.field: Field = head.nphm.bind(head.default_identity)
-            # What a mouth does while it talks: weights of jaw and lips, others at rest.
-            rng = np.random.default_rng(0)
-            moving = [n.startswith(("jaw", "mouth", "eyeBlink")) for n in head.expression_names]
-            codes = 0.5 * rng.random((8, head.expression_dim)) * rng.integers(0, 2, (8, 1)) * moving
+            # The face of somebody who says "hello world, this is how", with blinks.
+            said = ["HH", "AH", "L", "OW", "W", "ER", "L", "D", "DH", "IH", "S", "IH", "Z", "HH", "AW", "W"]
+            phones = [(p, 0.09 * i, 0.09 * (i + 1)) for i, p in enumerate(said)]
+            length = FRAMES[model] / 25
+            self.codes = curves(phones, length, 25.0, alphabet="arpabet", rng=np.random.default_rng(0))
         else:
             folder = Path(os.environ.get("FACETALK_GOLDEN", "")) / "nphm_official"
             if not (folder / "golden.safetensors").exists():
                 pytest.skip("nphm_official: set FACETALK_GOLDEN to the folder that holds it")
             arrays = load_file(folder / "golden.safetensors")
             self.field = load_checkpoint(folder).bind(arrays["lat_id"])
-            codes = arrays["lat_expr"].numpy()
+            self.codes = motion(FRAMES[model], arrays["lat_expr"].numpy())
         resolution = 208 if vertices > 20_000 else 128
         mesh = canonical_mesh(self.field, 2 * vertices, resolution=resolution)
         self.vertices, self.faces = mesh.vertices, mesh.faces
-        self.codes = motion(FRAMES[model], codes)
         self.slab = torch.from_numpy(self.vertices[:: max(1, len(self.vertices) // SLAB[model])])
         self.biases = [b.detach().contiguous() for b in self.field._biases(self.codes)]
 
