@@ -5,9 +5,9 @@
 Every group is one head and one mesh. ``track`` carries the mesh through a motion; the peer is Broyden's
 method as the NPHM project uses it (exact Jacobians at the start, then rank-one updates; at most 15 steps down
 to 1e-6) on the same folded network in torch, run on a slab of vertices and extrapolated; how many, the column
-``measured_vertices`` says. ``evaluation`` is one pass of all vertices through the network, which is the floor:
-fewer than one per frame cannot tell whether a vertex has arrived. ``ms_per_frame`` and ``frames_per_s`` are in
-the extra columns.
+``measured_vertices`` says. ``evaluation`` is one pass of all vertices through the network: the floor, since
+fewer than one per frame cannot tell whether a vertex has arrived. ``ms_per_frame`` and ``frames_per_s`` are
+in the extra columns.
 
 The official-size weights are not part of the repository; without FACETALK_GOLDEN those groups are skipped.
 """
