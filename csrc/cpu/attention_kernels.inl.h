@@ -33,6 +33,16 @@ inline float sum(Vec v) {
   return part[0];
 }
 inline float largest(Vec v) {
+#if defined(__AVX512F__) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+  // In registers: through memory each step would wait for a store.
+  v = larger(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  v = larger(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+  v = larger(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+  v = larger(v, __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+  return v[0];
+#endif
+#endif
   alignas(64) float part[kLanes];
   store(part, v);
   for (int half = kLanes / 2; half > 0; half /= 2) {
@@ -89,26 +99,47 @@ void tile_scores(const float* query, int64_t rows, int64_t depth, const float* k
   }
 }
 
-// sums (rows, stride) += weights (rows, kTile) times values (keys, value_stride), over columns in whole
-// vectors.
+// sums (4 rows, stride) += weights (4 rows, kTile) times values (keys, value_stride), over kWide vectors of
+// columns.
+template <int kWide>
+inline void four_rows_values(const float* weights, int64_t keys, const float* values, int64_t value_stride,
+                             float* sums, int64_t stride) {
+  Vec total[4][kWide];
+  for (int u = 0; u < 4; ++u) {
+    for (int w = 0; w < kWide; ++w) total[u][w] = load(sums + u * stride + w * kLanes);
+  }
+  for (int64_t t = 0; t < keys; ++t) {
+    Vec v[kWide];
+    for (int w = 0; w < kWide; ++w) v[w] = load(values + t * value_stride + w * kLanes);
+    for (int u = 0; u < 4; ++u) {
+      for (int w = 0; w < kWide; ++w) total[u][w] += weights[u * kTile + t] * v[w];
+    }
+  }
+  for (int u = 0; u < 4; ++u) {
+    for (int w = 0; w < kWide; ++w) store(sums + u * stride + w * kLanes, total[u][w]);
+  }
+}
+
+// The same over all rows and columns, in whole vectors. Two at a time where there are two: eight sums hide
+// the time that one multiply-add takes, four do not.
 void tile_values(const float* weights, int64_t rows, int64_t keys, const float* values, int64_t value_stride,
                  float* sums, int64_t stride, int64_t columns) {
   for (int64_t r = 0; r < rows; r += 4) {
-    for (int64_t c = 0; c < columns; c += kLanes) {
-      Vec total[4];
-      for (int u = 0; u < 4; ++u) total[u] = load(sums + (r + u) * stride + c);
-      for (int64_t t = 0; t < keys; ++t) {
-        const Vec v = load(values + t * value_stride + c);
-        for (int u = 0; u < 4; ++u) total[u] += weights[(r + u) * kTile + t] * v;
-      }
-      for (int u = 0; u < 4; ++u) store(sums + (r + u) * stride + c, total[u]);
+    const float* four = weights + r * kTile;
+    float* to = sums + r * stride;
+    int64_t c = 0;
+    for (; c + 2 * kLanes <= columns; c += 2 * kLanes) {
+      four_rows_values<2>(four, keys, values + c, value_stride, to + c, stride);
     }
+    for (; c < columns; c += kLanes)
+      four_rows_values<1>(four, keys, values + c, value_stride, to + c, stride);
   }
 }
 
 // One step of the online softmax for one row: turns scores of tile keys [from, to) into weights (0 elsewhere)
-// against the row's running maximum, and scales what the row has summed so far down to it.
-void update_row(float* scores, int64_t from, int64_t to, float& highest, float& total, float* sums,
+// against the row's running maximum, and scales what the row has summed so far down to it. The total stays
+// spread over lanes.
+void update_row(float* scores, int64_t from, int64_t to, float& highest, float* total, float* sums,
                 int64_t columns) {
   if (from >= to) {
     for (int t = 0; t < kTile; ++t) scores[t] = 0.0f;
@@ -127,11 +158,11 @@ void update_row(float* scores, int64_t from, int64_t to, float& highest, float& 
   for (int64_t t = to; t < kTile; ++t) scores[t] = 0.0f;
   if (top > highest) {  // also on the first tile, where sums and total are still 0
     const float shrink = exponential(splat(highest - top))[0];
-    total *= shrink;
+    store(total, load(total) * shrink);
     for (int64_t c = 0; c < columns; c += kLanes) store(sums + c, load(sums + c) * shrink);
     highest = top;
   }
-  total += sum(load(scores) + load(scores + kLanes));
+  store(total, load(total) + (load(scores) + load(scores + kLanes)));
 }
 
 // Scratch: transposed keys (depth, kTile), values padded (kTile, columns), scores (rows, kTile), sums (rows,
@@ -147,11 +178,8 @@ void block(const AttentionBlock& b, float* scratch) {
   float* scores = values + kTile * columns;
   float* sums = scores + kAttentionRows * kTile;
   float highest[kAttentionRows];
-  float total[kAttentionRows];
-  for (int64_t r = 0; r < kAttentionRows; ++r) {
-    highest[r] = -3.402823466e38f;
-    total[r] = 0.0f;
-  }
+  alignas(64) float total[kAttentionRows * kLanes] = {};
+  for (int64_t r = 0; r < kAttentionRows; ++r) highest[r] = -3.402823466e38f;
   for (int64_t n = 0; n < kAttentionRows * columns; ++n) sums[n] = 0.0f;
   for (int64_t n = 0; n < kAttentionRows * kTile; ++n) scores[n] = 0.0f;
 
@@ -173,7 +201,7 @@ void block(const AttentionBlock& b, float* scratch) {
       const int64_t i = b.first_row + r;
       const int64_t from = larger(0, i - b.left - start);
       const int64_t to = smaller(count, i + b.right + 1 - start);
-      update_row(scores + r * kTile, from, to, highest[r], total[r], sums + r * columns, columns);
+      update_row(scores + r * kTile, from, to, highest[r], total + r * kLanes, sums + r * columns, columns);
     }
     for (int64_t r = b.rows; r < (b.rows + 3) / 4 * 4; ++r) {
       for (int t = 0; t < kTile; ++t) scores[r * kTile + t] = 0.0f;
@@ -183,7 +211,7 @@ void block(const AttentionBlock& b, float* scratch) {
   for (int64_t r = 0; r < b.rows; ++r) {
     const int64_t i = b.first_row + r;
     const bool sees = larger(0, i - b.left) < smaller(b.keys, i + b.right + 1);
-    const float inverse = sees ? 1.0f / total[r] : 0.0f;
+    const float inverse = sees ? 1.0f / sum(load(total + r * kLanes)) : 0.0f;
     for (int64_t c = 0; c < b.width; ++c) b.out[r * b.width + c] = sums[r * columns + c] * inverse;
   }
 }
