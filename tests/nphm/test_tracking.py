@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 
 from facetalk import ops
 from facetalk.errors import InputError
+from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm import load_checkpoint
-from facetalk.nphm.field import Field
+from facetalk.nphm.field import DEFAULT_BOUNDS, Field
 from facetalk.nphm.tracking import _Net
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -113,6 +114,19 @@ def test_normals_are_the_fields_slopes(moving) -> None:
     # MonoNPHM jumps where a neighbour changes, and a difference across a jump is no slope.
     assert np.quantile(cosine, 0.05) > 0.999 and len(cosine) > 50
     assert field.track(codes[:1], vertices=vertices, faces=faces, return_info=True)[2].normals is None
+
+
+def test_facial_smoothing_is_part_of_what_is_inverted(moving) -> None:
+    field, codes, vertices, faces = moving
+    smoothing = FacialSmoothing((0.0, -0.2, 0.3), (0.2, 0.3, 0.4), DEFAULT_BOUNDS)
+    smooth = field.model.bind(field.identity, facial_smoothing=smoothing)
+    posed, _, info = smooth.track(codes[:2], vertices=vertices, faces=faces, return_info=True, normals=True)
+    plain, _ = field.track(codes[:2], vertices=vertices, faces=faces)
+    assert distance_to_target(smooth, codes[:2], posed, vertices).max() < 1e-5
+    assert np.abs(posed - plain).max() > 1e-3
+    slope = smooth.gradient(posed[1], codes[1:2])[0]
+    slope /= np.linalg.norm(slope, axis=1, keepdims=True)
+    assert np.abs(slope - info.normals[1]).max() < 1e-4
 
 
 def test_refusals(moving) -> None:
