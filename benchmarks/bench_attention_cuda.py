@@ -121,3 +121,18 @@ def test_gradients(frames: int, name: str) -> None:
             timing,
             extra={"times ours": timing.median_ms / ours.median_ms},
         )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_where_kernels_meet(dtype: torch.dtype) -> None:
+    """Time by width at 1500 frames, across the widths at which another kernel takes over."""
+    gpu = Gpu.or_skip()
+    random = torch.Generator().manual_seed(0)
+    shape = (BATCH, HEADS, 1500, DEPTH)
+    arrays = [torch.randn(shape, generator=random).to("cuda", dtype) for _ in range(3)]
+    for keys in (1, 3, 5, 9, 15, 16, 17, 25, 33, 47, 48, 49, 65, 97, 129):
+        window = ((keys - 1) // 2, keys // 2)
+        case = {"frames": 1500, "keys": keys, "dtype": str(dtype).removeprefix("torch.")}
+        with torch.inference_mode():
+            timing = gpu.time(lambda window=window: ops.masked_cross_attention(*arrays, window=window))
+        gpu.report("attention by width", case, "ours", timing, bytes_moved=4 * arrays[0].nbytes)
