@@ -19,7 +19,7 @@ SHARED = {"sm_90": 232448, "sm_80": 166912, "sm_86": 101376}
 WIDTHS = {
     "tiny": dict(identity=(5,), identity_skip=None, deformation=(5,), deformation_skip=1),
     "odd": dict(identity=(37, 5, 64), identity_skip=2, deformation=(64, 37, 64, 64), deformation_skip=2),
-    "growing": dict(identity=(5, 24, 40), identity_skip=1, deformation=(8, 24, 56, 72), deformation_skip=None),
+    "growing": dict(identity=(5, 24, 40), identity_skip=1, deformation=(8, 24, 56, 72), deformation_skip=2),
     "narrow": dict(deformation=(200, 160, 200), deformation_skip=2),
     "broad": dict(identity=(300, 260), identity_skip=1, anchors=4, pairs=1, frames=1),
     "hyper": dict(family="mononphm", coords=5, anchors=12, identity=(37, 64, 40), identity_skip=None,
@@ -75,7 +75,7 @@ def test_half_precision_errs_at_most_twice_what_torch_errs(widths: str, shared: 
     size = sdf.abs().max()
     error = (result["sdf"] - sdf).abs().max()
     assert error <= 2 * (other_sdf - sdf).abs().max()
-    assert error <= (4e-3 if precision == "float16" else 3.2e-2) * size
+    assert error <= (1e-2 if precision == "float16" else 8e-2) * size
 
 
 def test_the_kernels_meant_for_each_device_are_taken() -> None:
