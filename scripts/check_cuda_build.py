@@ -2,6 +2,7 @@
 
     python scripts/check_cuda_build.py                 # all architectures of the default list
     python scripts/check_cuda_build.py --archs "90"    # one, for a quick look and for CI
+    python scripts/check_cuda_build.py --only field    # only the sources with "field" in their names
     python scripts/check_cuda_build.py --update        # write csrc/cuda/budget.json anew; read the diff
 
 The budget has, for each kernel, the registers a thread may use on each architecture, the bytes it may
@@ -85,7 +86,7 @@ def _arguments_at(text: str) -> int:
     return len(text)
 
 
-def compile_sources(archs: str, build: Path, jobs: int) -> tuple[list[Usage], str]:
+def compile_sources(archs: str, only: str, build: Path, jobs: int) -> tuple[list[Usage], str]:
     """Configure with CMake, run its own command for every .cu file, and return what ptxas says of each.
 
     Exits with the compiler's words when one fails.
@@ -104,6 +105,12 @@ def compile_sources(archs: str, build: Path, jobs: int) -> tuple[list[Usage], st
     version = re.search(r"CMAKE_CUDA_COMPILER_VERSION \"([\d.]+)\"", _compiler_file(build))
     commands = json.loads((build / "compile_commands.json").read_text())
 
+    chosen = [
+        command
+        for command in commands
+        if command["file"].endswith(".cu") and only in Path(command["file"]).name
+    ]
+
     def run(command: dict[str, str]) -> list[Usage]:
         output = build / "objects" / (Path(command["file"]).name + ".o")
         output.parent.mkdir(exist_ok=True)
@@ -117,7 +124,7 @@ def compile_sources(archs: str, build: Path, jobs: int) -> tuple[list[Usage], st
         return list(parse(result.stdout + result.stderr))
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(run, [command for command in commands if command["file"].endswith(".cu")])
+        found = pool.map(run, chosen)
         return [usage for part in found for usage in part], version[1] if version else "unknown"
 
 
@@ -125,11 +132,17 @@ def _compiler_file(build: Path) -> str:
     return "".join(path.read_text() for path in build.glob("CMakeFiles/*/CMakeCUDACompiler.cmake"))
 
 
-def budget_of(usages: list[Usage], version: str, before: dict[str, Any]) -> dict[str, Any]:
-    """The budget that the usages need; architectures that were not compiled keep what they had."""
+def budget_of(
+    usages: list[Usage], version: str, before: dict[str, Any], *, partial: bool = False
+) -> dict[str, Any]:
+    """The budget that the usages need.
+
+    Architectures that were not compiled keep what they had, and so do other kernels where `partial`.
+    """
     names = demangle([usage.kernel for usage in usages])
     compiled = {usage.arch for usage in usages}
-    kernels: dict[str, Any] = {}
+    others = before.get("kernels", {}) if partial else {}
+    kernels = {name: kernel for name, kernel in others.items() if name not in names.values()}
     for usage in sorted(usages, key=lambda u: (names[u.kernel], int(u.arch.rstrip("af")))):
         name = names[usage.kernel]
         kernel = kernels.setdefault(name, {"registers": {}, "shared_bytes": 0})
@@ -144,7 +157,7 @@ def budget_of(usages: list[Usage], version: str, before: dict[str, Any]) -> dict
         if usage.spill_bytes:
             spills = kernel.setdefault("spill_bytes", {})
             spills[usage.arch] = max(usage.spill_bytes, spills.get(usage.arch, 0))
-    return {"nvcc": ".".join(version.split(".")[:2]), "kernels": kernels}
+    return {"nvcc": ".".join(version.split(".")[:2]), "kernels": dict(sorted(kernels.items()))}
 
 
 def text_of(budget: dict[str, Any]) -> str:
@@ -153,7 +166,9 @@ def text_of(budget: dict[str, Any]) -> str:
     return f'{{\n "nvcc": {json.dumps(budget["nvcc"])},\n "kernels": {{\n' + ",\n".join(lines) + "\n }\n}\n"
 
 
-def problems(usages: list[Usage], version: str, budget: dict[str, Any]) -> Iterator[str]:
+def problems(
+    usages: list[Usage], version: str, budget: dict[str, Any], *, partial: bool = False
+) -> Iterator[str]:
     """Yield a line for every kernel that does not keep its budget."""
     names = demangle([usage.kernel for usage in usages])
     same_release = version.split(".")[:2] == str(budget["nvcc"]).split(".")[:2]
@@ -174,7 +189,7 @@ def problems(usages: list[Usage], version: str, budget: dict[str, Any]) -> Itera
                 f"{name} on sm_{usage.arch}: {usage.shared_bytes} bytes of static shared memory, "
                 f"the budget is {kernel['shared_bytes']}"
             )
-    for name in sorted(set(budget["kernels"]) - set(names.values())):
+    for name in sorted(set(budget["kernels"]) - set(names.values())) if not partial else []:
         yield f"{name}: has a budget but is no more; run scripts/check_cuda_build.py --update"
 
 
@@ -182,6 +197,7 @@ def main() -> None:
     """Compile, compare, report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--archs", default="", help='such as "80;90"; default: the list in CMakeLists.txt')
+    parser.add_argument("--only", default="", metavar="TEXT", help="only sources with this in their names")
     parser.add_argument("--build", type=Path, help="folder to build in; default: a temporary one")
     parser.add_argument(
         "--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="compilers at a time"
@@ -199,15 +215,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         build = args.build or Path(scratch)
         build.mkdir(parents=True, exist_ok=True)
-        usages, version = compile_sources(args.archs, build, args.jobs)
-    found = budget_of(usages, version, before)
+        usages, version = compile_sources(args.archs, args.only, build, args.jobs)
+    if not usages:
+        sys.exit(f"error: no kernel is in a .cu file with '{args.only}' in its name")
+    found = budget_of(usages, version, before, partial=bool(args.only))
     for path in [*([BUDGET] if args.update else []), *([args.report] if args.report else [])]:
         path.write_text(text_of(found))
     spilling = [name for name, kernel in found["kernels"].items() if kernel.get("spill_bytes")]
     archs = sorted({usage.arch for usage in usages}, key=lambda arch: int(arch.rstrip("af")))
     compiled = f"{len(found['kernels'])} kernels for sm_{', sm_'.join(archs)} by nvcc {version}"
     print(f"{compiled}, {len(spilling)} spill: {', '.join(spilling) or 'none'}")
-    wrong = [] if args.update else list(problems(usages, version, before))
+    wrong = [] if args.update else list(problems(usages, version, before, partial=bool(args.only)))
     for line in wrong:
         print(f"error: {line}")
     sys.exit(1 if wrong else 0)

@@ -17,6 +17,7 @@ namespace {
 constexpr int kPackThreads = 256;
 constexpr int kPackWords = 4;  // per warp: eight loads in flight for each lane
 constexpr int kCountThreads = 128;
+constexpr int kCountBlocks = 6;  // per processor: leaves room for all registers
 
 // Signs of all samples. The only kernel that reads every sample, so the one that has to run at the memory's
 // speed.
@@ -91,7 +92,7 @@ __global__ void __launch_bounds__(kPackThreads) mc_pack(McView v, unsigned long 
 
 // What each row makes.
 template <bool kBricks>
-__global__ void __launch_bounds__(kCountThreads) mc_count_rows(McView v) {
+__global__ void __launch_bounds__(kCountThreads, kCountBlocks) mc_count_rows(McView v) {
   const int group = 1 << v.group_shift;
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kCountThreads + threadIdx.x;
   const int64_t row = thread >> v.group_shift;

@@ -1,0 +1,128 @@
+"""What the build says of itself: machine code for the configured GPUs, and kernels within their budget."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import check_cuda_build
+import fatbin
+import pytest
+
+from facetalk.ops._extension import load
+
+MOST_BYTES = 60 * 2**20
+
+
+def test_module_has_machine_code_for_the_configured_gpus():
+    archs = load().build_info()["cuda_archs"]
+    if not archs:
+        pytest.skip(f"built without CUDA: {load().build_info()['missing'].get('cuda')}")
+    module = Path(load().__file__)
+    newest = max(archs, key=int)
+    found = {target for target in fatbin.images(module) if target.startswith("sm_")}
+    assert found == {f"sm_{arch}" for arch in archs}
+    # Of the newest also PTX, which later GPUs compile themselves, and of no other.
+    assert {target for target in fatbin.images(module) if target.startswith("compute_")} == {
+        f"compute_{newest}"
+    }
+    assert module.stat().st_size < MOST_BYTES
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc to make a module whose targets are known")
+def test_fat_binaries_are_read_right(tmp_path):
+    source = tmp_path / "one.cu"
+    source.write_text(
+        "__global__ void one(float* out) { *out = 1; }\nvoid run(float* out) { one<<<1, 1>>>(out); }\n"
+    )
+    codes = ["arch=compute_80,code=sm_80", "arch=compute_90,code=[sm_90,compute_90]"]
+    target = tmp_path / "one.so"
+    flags = [part for code in codes for part in ("-gencode", code)]
+    subprocess.run(["nvcc", "-shared", "-Xcompiler=-fPIC", *flags, source, "-o", target], check=True)
+    assert set(fatbin.images(target)) == {"sm_80", "sm_90", "compute_90"}
+
+
+def test_files_that_are_no_modules(tmp_path):
+    file = tmp_path / "text.so"
+    file.write_text("no module at all")
+    with pytest.raises(ValueError, match="ELF"):
+        fatbin.images(file)
+
+
+REPORT = """
+ptxas info    : Overriding maximum register limit 256 for '_Z5firstPf' with 128 of maxrregcount option
+ptxas info    : Compiling entry function '_ZN8facetalk4cuda4scanIfEEvPT_' for 'sm_90a'
+ptxas info    : Function properties for _ZN8facetalk4cuda4scanIfEEvPT_
+    8 bytes stack frame, 12 bytes spill stores, 16 bytes spill loads
+ptxas info    : Used 88 registers, used 1 barriers, 8 bytes cumulative stack size, 4096 bytes smem
+ptxas info    : Compile time = 21.171 ms
+ptxas info    : Compiling entry function '_ZN8facetalk4cuda12_GLOBAL__N_16secondEv' for 'sm_90a'
+ptxas info    : Function properties for _ZN8facetalk4cuda12_GLOBAL__N_16secondEv
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 16 registers, used 0 barriers, 592 bytes cmem[0]
+"""
+
+
+@pytest.fixture
+def usages():
+    if shutil.which("c++filt") is None:
+        pytest.skip("no c++filt to read kernels' names")
+    return list(check_cuda_build.parse(REPORT))
+
+
+def test_report_of_ptxas_is_read(usages):
+    first, second = usages
+    assert (first.arch, first.registers, first.spill_bytes, first.shared_bytes) == ("90a", 88, 28, 4096)
+    assert (second.registers, second.spill_bytes, second.shared_bytes) == (16, 0, 0)
+    assert list(check_cuda_build.demangle([u.kernel for u in usages]).values()) == ["scan<float>", "second"]
+
+
+def test_budget_holds_what_it_was_made_from_and_nothing_more(usages):
+    budget = check_cuda_build.budget_of(usages, "13.0.88", {})
+    assert budget["kernels"]["scan<float>"] == {
+        "registers": {"90a": 88},
+        "shared_bytes": 4096,
+        "spill_bytes": {"90a": 28},
+    }
+    assert json.loads(check_cuda_build.text_of(budget)) == budget
+    assert list(check_cuda_build.problems(usages, "13.0.99", budget)) == []
+
+    def found(version="13.0.88", **changes):
+        changed = json.loads(json.dumps(budget))
+        changed["kernels"]["scan<float>"] |= changes
+        return list(check_cuda_build.problems(usages, version, changed))
+
+    assert "88 registers, the budget is 80" in found(registers={"90a": 80})[0]
+    assert "4096 bytes of static shared memory" in found(shared_bytes=4000)[0]
+    assert "spills 28 bytes, the budget is 20" in found(spill_bytes={"90a": 20})[0]
+    # Another release of nvcc may take other registers, and spill a little more, not much.
+    assert found("13.1.5", registers={"90a": 80}, spill_bytes={"90a": 0}) == []
+    monster = [check_cuda_build.Usage(u.kernel, u.arch, 255, 400, 0) for u in usages]
+    assert len(list(check_cuda_build.problems(monster, "13.1.5", budget))) == 2
+
+
+def test_kernels_without_budget_and_budgets_without_kernel(usages):
+    budget = check_cuda_build.budget_of(usages[:1], "13.0.88", {})
+    assert [
+        "second: has no budget" in line for line in check_cuda_build.problems(usages, "13.0", budget)
+    ] == [True]
+    (line,) = check_cuda_build.problems(usages[1:], "13.0", check_cuda_build.budget_of(usages, "13.0", {}))
+    assert "scan<float>: has a budget but is no more" in line
+
+
+def test_budget_keeps_architectures_that_were_not_compiled(usages):
+    before = {"kernels": {"second": {"registers": {"80": 20, "90a": 99}, "shared_bytes": 0}}}
+    after = check_cuda_build.budget_of(usages, "13.0.88", before)
+    assert after["kernels"]["second"]["registers"] == {"80": 20, "90a": 16}
+
+
+def test_looking_at_some_sources_leaves_the_others_alone(usages):
+    budget = check_cuda_build.budget_of(usages, "13.0.88", {})
+    assert list(check_cuda_build.problems(usages[1:], "13.0", budget, partial=True)) == []
+    assert check_cuda_build.budget_of(usages[1:], "13.0.88", budget, partial=True) == budget
+
+
+def test_committed_budget_is_for_every_architecture():
+    kernels = json.loads(check_cuda_build.BUDGET.read_text())["kernels"]
+    archs = {"80", "86", "89", "90", "100", "120"}
+    assert kernels and all(set(kernel["registers"]) == archs for kernel in kernels.values())
