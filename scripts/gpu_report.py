@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import xml.etree.ElementTree
 from pathlib import Path
@@ -65,6 +66,7 @@ def environment() -> dict[str, Any]:
             "",
         ),
         "packages": {module: _version(module) for module in (*NEEDED, *USED)},
+        "python_headers": (Path(sysconfig.get_paths()["include"]) / "Python.h").exists(),
         "tools": {tool: shutil.which(tool) is not None for tool in TOOLS},
     }
     if found["packages"]["torch"]:
@@ -86,6 +88,8 @@ def missing(found: dict[str, Any]) -> list[str]:
     """What has to be there before building and testing make sense."""
     lacks = [f"package {module}" for module in NEEDED if not found["packages"][module]]
     lacks += [f"program {tool}" for tool in TOOLS if not found["tools"][tool]]
+    if not found["python_headers"]:
+        lacks.append("Python.h, without which no extension compiles")
     if not found["device"]:
         lacks.append("a GPU that nvidia-smi shows")
     elif not found.get("torch_sees_a_gpu"):

@@ -13,6 +13,14 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from host_kernels import Emulated, compile_entry
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a device, so that `-m cuda` finds it."""
+    for item in items:
+        if item.path.name.endswith("_device.py"):
+            item.add_marker("cuda")
+
+
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Emulated]:
     """Return the function that compiles tests/cuda/<name>_entry.cpp for the host, once per session."""
