@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facetalk.diffusion import Denoiser, DenoiserConfig
+from facetalk.diffusion.attention import _rotate_fused, rotate, rotation
 from facetalk.errors import InputError
 
 WINDOWS = [(0, 0), (2, 0), (1, 3)]
@@ -171,3 +172,22 @@ def test_bad_sizes_are_named(changes: dict[str, object], message: str) -> None:
 def test_wrong_feature_size_is_named() -> None:
     with pytest.raises(ValueError, match=r"\(B, T, 7\)"):
         make().condition(torch.zeros(1, 4, 6))
+
+
+def test_rotation_keeps_lengths_and_depends_on_distances_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 1, 16, generator=generator, dtype=torch.float64).expand(-1, -1, 12, -1)
+    turned = rotate(x, rotation(20, 16, x), 5)
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+    scores = turned @ turned.transpose(-1, -2)
+    for distance in range(12):
+        along = scores.diagonal(distance, -2, -1)
+        torch.testing.assert_close(along, along[..., :1].expand_as(along))
+    assert (scores[..., 0, :] - scores[..., :1, 0]).abs().max() > 0.1
+
+
+def test_rotation_in_fewer_kernels_is_the_same_to_rounding() -> None:
+    x = torch.randn(2, 3, 4, 12, 16, generator=torch.Generator().manual_seed(0))
+    turn = rotation(20, 16, x)
+    part = tuple(table[3:15] for table in turn)
+    torch.testing.assert_close(_rotate_fused(x, *part), rotate(x, turn, 3), atol=1e-6, rtol=0)
