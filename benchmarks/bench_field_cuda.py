@@ -2,15 +2,16 @@
 
     python -m pytest benchmarks/bench_field_cuda.py -s
 
-A random head of the official size, anchors over an ellipsoid of a head's size. Three tables:
+A random head of the official size, anchors over an ellipsoid of a head's size. Four tables:
 
 kernels     points near the surface through the deformation alone and the ensemble alone, in each precision.
             Operations are those of the folded networks at the points and members that are computed (softplus,
-            blending and routing are in the time, not in the count), beside torch's product of two large matrices.
+            blending and routing are in the time, not in the count), beside torch's product of two matrices.
 formula     the dense formula in torch, float32 and float16, plain and compiled, measured on a slab of
             SLAB points of the lattice; frames per second of the whole lattice are *extrapolated* from it.
 bricks      a lattice of 256 samples along each axis by bricks around the surface, 1 and 32 frames, until the
-            bricks are there (what the host waits for between the rounds of the search is in the time).
+            bricks are there (what the host waits for between the rounds of the search is in the time);
+meshes      the same and marching cubes over the bricks, until vertices and faces are in device memory.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench_field import Case
 from torch import Tensor
 
 from facetalk.nphm.field import DEFAULT_BOUNDS, lattice_axes
+from facetalk.ops._cuda_marching_cubes import extract_bricks
 from facetalk.ops.field import DEFAULT_CULL, FieldSource, LayerWeights, cull_to_cut
 from facetalk.ops.field_cuda import CudaField
 from facetalk.ops.reference_field import field as formula
@@ -144,17 +146,24 @@ def test_bricks(head: Head, precision: str, frames: int) -> None:
     field = CudaField(head.source, precision=precision, device=DEVICE)
     biases = head.frames(frames)
     found = field.bricks(head.axes, biases)
-    timing = gpu.wall(lambda: field.bricks(head.axes, biases), rounds=10, warmup=2)
-    seconds = 1e-3 * timing.median_ms
-    gpu.report(
-        "field bricks",
-        {"resolution": RESOLUTION, "frames": frames, "precision": precision},
-        "ours",
-        timing,
-        extra={
-            "frames_per_s": frames / seconds,
-            "points_per_s": found.evaluated / seconds,
-            "bricks_per_frame": len(found.samples) / frames,
-            "evaluated_of_lattice": found.evaluated / frames / RESOLUTION**3,
-        },
-    )
+    lattice = ([float(a[0]) for a in head.axes], [float(a[1] - a[0]) for a in head.axes])
+
+    def meshes() -> object:
+        made = field.bricks(head.axes, biases)
+        return extract_bricks(made.samples, made.table, made.shape, 0.0, *lattice)
+
+    for name, work in (("bricks", lambda: field.bricks(head.axes, biases)), ("meshes", meshes)):
+        timing = gpu.wall(work, rounds=10, warmup=2)
+        seconds = 1e-3 * timing.median_ms
+        gpu.report(
+            f"field {name}",
+            {"resolution": RESOLUTION, "frames": frames, "precision": precision},
+            "ours",
+            timing,
+            extra={
+                "frames_per_s": frames / seconds,
+                "points_per_s": found.evaluated / seconds,
+                "bricks_per_frame": len(found.samples) / frames,
+                "evaluated_of_lattice": found.evaluated / frames / RESOLUTION**3,
+            },
+        )
