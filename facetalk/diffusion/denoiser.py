@@ -107,7 +107,7 @@ class TimestepEmbedding(nn.Module):
         frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=timesteps.device) / half)
         angle = timesteps.to(torch.float32)[:, None] * frequency
         waves = torch.cat([angle.sin(), angle.cos()], dim=-1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
 
 
 Modulation = tuple[Tensor, Tensor]
