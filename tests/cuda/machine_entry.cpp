@@ -108,6 +108,19 @@ __global__ void multiply_tf32(const float* a, const float* b, float* d) {
   d[8 * (row + 8) + 2 * t + 1] = sum[3];
 }
 
+// Per thread: how many of the block have an odd number, whether any, whether all; then sum, least and
+// greatest of a warp.
+__global__ void votes(const int* in, int* out) {
+  const int value = in[threadIdx.x];
+  int* row = out + 6 * threadIdx.x;
+  row[0] = __syncthreads_count(value % 2);
+  row[1] = __syncthreads_or(value % 2);
+  row[2] = __syncthreads_and(value % 2);
+  row[3] = __reduce_add_sync(kAllLanes, value);
+  row[4] = __reduce_min_sync(kAllLanes, value);
+  row[5] = __reduce_max_sync(kAllLanes, value);
+}
+
 // Half of the block fills, half adds up, by a barrier that the two reach in different places.
 __global__ void two_roles(int* out) {
   FACETALK_SHARED(int, box, [32]);
@@ -163,6 +176,7 @@ int test_multiply_brain(const uint16_t* a, const uint16_t* b, float* d, int64_t 
 int test_multiply_tf32(const float* a, const float* b, float* d) {
   return fc::launch(fc::multiply_tf32, 1, 32, 0, nullptr, a, b, d);
 }
+int test_votes(const int* in, int* out) { return fc::launch(fc::votes, 1, 64, 0, nullptr, in, out); }
 int test_two_roles(int* out) { return fc::launch(fc::two_roles, 1, 64, 0, nullptr, out); }
 int test_block_order(int* next, int* order, int64_t x, int64_t y) {
   return fc::launch(fc::block_order, dim3(static_cast<unsigned>(x), static_cast<unsigned>(y)), 33, 0, nullptr,

@@ -78,6 +78,18 @@ def test_warp_operations(machine):
         np.testing.assert_array_equal(o[:, 5], [(v == x).sum() for x in v])
 
 
+@pytest.mark.parametrize("odd", [0, 5, 64])
+def test_votes_of_the_block_and_sums_of_warps(machine, odd):
+    values = 2 * np.random.default_rng(odd).integers(0, 100, 64).astype(np.int32)
+    values[:odd] += 1
+    out = np.zeros((64, 6), np.int32)
+    machine.call("test_votes", values, out)
+    assert (out[:, :3] == [odd, odd > 0, odd == 64]).all()
+    for warp in (slice(0, 32), slice(32, 64)):
+        v = values[warp]
+        assert (out[warp, 3:] == [v.sum(), v.min(), v.max()]).all()
+
+
 def test_warp_operations_of_some_lanes(machine):
     values = np.arange(32, dtype=np.int32)
     out = np.zeros((32, 6), np.int32)

@@ -9,11 +9,14 @@
 #include <cstdint>
 #include <new>
 
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FACETALK_EMULATE_UCONTEXT)
+#define FACETALK_EMULATE_OWN_SWITCH 1
+#else
+#define FACETALK_EMULATE_OWN_SWITCH 0
 #include <ucontext.h>
 #endif
 
-#if defined(__x86_64__)
+#if FACETALK_EMULATE_OWN_SWITCH
 // void facetalk_emulate_switch(void** save, void* load): stores what a callee must keep, then takes the other
 // stack.
 extern "C" void facetalk_emulate_switch(void** save, void* load);
@@ -51,7 +54,7 @@ class Fiber {
 
   // The next switch to this fiber calls entry() on the given stack; entry must never return.
   void prepare(char* stack, void (*entry)()) {
-#if defined(__x86_64__)
+#if FACETALK_EMULATE_OWN_SWITCH
     auto** top = reinterpret_cast<void**>(stack + kStackBytes) - 2;
     *top = reinterpret_cast<void*>(entry);  // where `ret` goes; leaves the alignment that a call would
     for (int saved = 0; saved < 6; ++saved) *--top = nullptr;
@@ -66,7 +69,7 @@ class Fiber {
   }
 
   static void change(Fiber& from, Fiber& to) {
-#if defined(__x86_64__)
+#if FACETALK_EMULATE_OWN_SWITCH
     facetalk_emulate_switch(&from.stack_pointer_, to.stack_pointer_);
 #else
     swapcontext(&from.context_, &to.context_);
@@ -74,7 +77,7 @@ class Fiber {
   }
 
  private:
-#if defined(__x86_64__)
+#if FACETALK_EMULATE_OWN_SWITCH
   void* stack_pointer_ = nullptr;
 #else
   ucontext_t context_;
