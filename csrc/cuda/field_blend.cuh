@@ -87,6 +87,7 @@ __device__ inline PointBlend blend_mononphm(const FieldRoute& route, const float
         best_index = k;
       }
     }
+    if (best_index == route.anchors) best_index = -1;  // the point is not finite: no distance is below
     before = best;
     before_index = best_index;
     if (j == 0) nearest = best;

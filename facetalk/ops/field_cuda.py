@@ -81,6 +81,7 @@ class CudaField:
 
         Args:
             points: (N, 3) float32 on the device, head space; canonical queries of MonoNPHM also (N, 3 + m).
+                One that is not finite gives NaN: looking for it would make every call wait.
             biases: per deformation layer (T, out), one row per frame; None: the canonical field, T = 1.
             weight: spatial weight of the offset.
             outputs: any of "sdf" (T, N), "raw_sdf" (T, N), "gradient" (T, N, 3) ((1, N, 3 + m) for canonical

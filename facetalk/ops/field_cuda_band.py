@@ -70,11 +70,12 @@ def find_bricks(
     ]
     corners = torch.cartesian_prod(*nodes)
     at_nodes = {name: runner.empty(count, len(corners)) for name in ("sdf", "raw_sdf")}
-    for t in range(count):
-        row = torch.full((1,), t, dtype=torch.int32, device=device)
+    step = max(1, most_points // len(corners))
+    for t in range(0, count, step):
+        rows = None if frames is None else frames[t : t + step]
         for a in range(0, len(corners), most_points):
-            here = {name: value[t, a : a + most_points] for name, value in at_nodes.items()}
-            _evaluate(runner, corners[None, a : a + most_points], row, frames, weight, here)
+            here = {name: value[t : t + step, a : a + most_points] for name, value in at_nodes.items()}
+            _evaluate(runner, corners[None, a : a + most_points], None, rows, weight, here)
     table = torch.empty((count, *sides), dtype=torch.int32, device=device)
     core.classify(
         bricks,
@@ -115,11 +116,11 @@ def find_bricks(
 def _evaluate(
     runner: FieldRunner,
     points: Tensor,
-    row: Tensor,
+    row: Tensor | None,
     frames: Tensor | None,
     weight: OffsetWeight | None,
     out: dict[str, Tensor],
 ) -> None:
-    """The field at segments of points (S, L, 3), each in the frame that `row` names."""
+    """The field at points (S, L, 3) in the frames that `row` (S,) names, or (1, L, 3) in every frame."""
     y, _ = runner.deform(points.contiguous(), row, frames, weight, {}, derive=False)
     runner.blend(y, out, None)

@@ -189,6 +189,22 @@ def test_canonical_queries_with_hyper_coordinates() -> None:
         assert (result["gradient"] - expected["gradient"]).abs().max() <= 2e-3 * scale
 
 
+@pytest.mark.parametrize("family", ["nphm", "mononphm"])
+def test_points_that_are_not_finite_harm_only_themselves(family: str) -> None:
+    source, biases, rng = random_head(16, family=family, anchors=10, neighbours=9)
+    points = some_points(rng, 40)
+    broken = points.clone()
+    broken[7, 1], broken[31, 2] = float("nan"), float("inf")
+    names = ("sdf", "gradient")
+    good = run(cuda_field(source).query, points, biases, outputs=names)
+    result = run(cuda_field(source).query, broken, biases, outputs=names)
+    keep = torch.ones(40, dtype=torch.bool)
+    keep[[7, 31]] = False
+    for name in names:
+        assert torch.equal(result[name][:, keep], good[name][:, keep])
+        assert not torch.isfinite(result[name][:, ~keep]).any()
+
+
 def test_wrong_arguments_are_named() -> None:
     source, biases, rng = random_head(11)
     field, points = cuda_field(source), some_points(rng, 4)
