@@ -53,6 +53,82 @@ def test_failures_are_written_down_and_stop_nothing(tmp_path):
     assert result["environment"]["packages"]["torch"] and len(result["commit"]) >= 7
 
 
+STUBS = {
+    "nvidia-smi": """
+case "$*" in
+  *name,*) echo "Stub GPU, 1.0, 80 GiB, 9.0, 1, 1, 1" ;;
+  *) echo 9.0 ;;
+esac""",
+    "cmake": """
+if [ "$1" = --build ]; then touch "$2/$(cat "$2/wanted")"; exit; fi
+mkdir -p work/cmake
+for option in "$@"; do
+  case "$option" in
+    -DFACETALK_OUTPUT=*) echo "${option#*=}" > work/cmake/wanted ;;
+    -DFACETALK_CUDA_ARCHS=90) touch archs-are-right ;;
+  esac
+done""",
+    "compute-sanitizer": "exit 9",
+    "ncu": """
+while [ "$1" != --log-file ]; do shift; done
+printf '"ID","Kernel Name","gpu__time"\\n"","","ns"\\n"0","mc_pack(int)","12"\\n' > "$2" """,
+    # A python whose pytest leaves what a run would leave; everything else is the real one.
+    "stub-python": """
+case "$*" in
+  "-m pytest benchmarks"*) echo '{"median_ms": 2.5}' >> "$FACETALK_BENCH_JSON" ;;
+  "-m pytest"*)
+    for option in "$@"; do
+      case "$option" in --junitxml=*) echo '<t><testcase name="x"/></t>' > "${option#*=}" ;; esac
+    done ;;
+  "-c from facetalk"*) exit 3 ;;
+  *) exec "$REAL_PYTHON" "$@" ;;
+esac""",
+}
+
+
+def test_all_stages_end_in_one_file(tmp_path):
+    """Over stubs of everything that takes long or is not here."""
+    tree, stubs = tmp_path / "tree", tmp_path / "stubs"
+    shutil.copytree(ROOT / "scripts", tree / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    (tree / "facetalk").mkdir()
+    (tree / "benchmarks").mkdir()
+    (tree / "benchmarks" / "bench_one_cuda.py").touch()
+    (tree / "pyproject.toml").write_text('version = "1.2"\n')
+    stubs.mkdir()
+    for name, body in STUBS.items():
+        (stubs / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (stubs / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{stubs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHON": "stub-python",
+        "REAL_PYTHON": sys.executable,
+        "FACETALK_COMMIT": "0123456",
+    }
+    command = [str(tree / "scripts" / "gpu_check.sh"), "--work", "work", "--out", "out.json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1, "some steps fail"
+    result = json.loads((tree / "out.json").read_text())
+    assert result["commit"] == "0123456" and result["environment"]["device"]["name"] == "Stub GPU"
+    outcomes = {f"{step['stage']}/{step['name']}": step["status"] for step in result["steps"]}
+    assert outcomes.pop("environment/packages") in (0, 1)  # by what is installed here
+    assert outcomes == {
+        "environment/nvidia-smi": 0,
+        **{f"build/{name}": 0 for name in ("configure", "compile", "install")},
+        "build/import": 3,
+        "tests/cuda": 0,
+        "tests/all": 0,
+        **{f"sanitizer/{name}": 9 for name in ("memcheck", "racecheck", "initcheck")},
+        "profile/bench_one_cuda": 0,
+        "benchmarks/bench_one_cuda": 0,
+    }
+    assert (tree / "archs-are-right").exists() and len(list((tree / "facetalk").iterdir())) == 1
+    assert result["tests"]["all"]["passed"] == 1
+    assert result["profiles"]["bench_one_cuda"] == [
+        {"kernel": "mc_pack", "grid": None, "gpu__time [ns]": 12.0}
+    ]
+    assert result["benchmarks"]["bench_one_cuda"] == [{"median_ms": 2.5}]
+
+
 def step(work, name, status):
     log = work / "log"
     log.write_text("x" * 9000)
