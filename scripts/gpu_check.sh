@@ -101,7 +101,7 @@ stage_sanitizer() {
   local tool extra small='not official and not 32_bits and not graph and not compile and not memory'
   for tool in memcheck racecheck initcheck; do
     # Reads of what torch's own kernels wrote are only known to initcheck when it watches those too.
-    extra=(--kernel-name kernel_substring=facetalk)
+    extra=(--kernel-name kns=facetalk)
     [ "$tool" = initcheck ] && extra=()
     # Every tensor its own allocation: torch's caching allocator would hide what is out of bounds in its blocks.
     step sanitizer "$tool" 590 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" \
