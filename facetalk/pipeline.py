@@ -22,6 +22,7 @@ from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.models import ModelConfig, find_model
 from facetalk.motion import Motion
+from facetalk.nphm.extraction import ExtractionOptions
 from facetalk.nphm.head import HeadModel
 from facetalk.units import HEAD_UNIT_METRES
 
@@ -248,13 +249,15 @@ class FaceTalk:
     ) -> Iterator[Mesh]:
         field = self.head.nphm.bind(motion.identity, facial_smoothing=smoothing)
         rig = self._fixed(motion, smoothing)
-        for frame, code in enumerate(motion.expressions):
+        frames = field.iterate(
+            motion.expressions, resolution, self.config.bounds, options=ExtractionOptions(exact=exact)
+        )
+        for frame, (mesh, _) in enumerate(frames):
             # An extraction knows no parts; the rig stands in the same place and lends its colours.
             painted = cKDTree(rig.positions(slice(frame, frame + 1))[0])
-            for mesh in field.extract(code[None], resolution, self.config.bounds, exact=exact):
-                nearest = painted.query(mesh.vertices)[1] if len(mesh.vertices) else np.zeros(0, np.intp)
-                yield dataclasses.replace(
-                    mesh,
-                    colors=None if rig.base.colors is None else rig.base.colors[nearest],
-                    part=None if rig.base.part is None else rig.base.part[nearest],
-                )
+            nearest = painted.query(mesh.vertices)[1] if len(mesh.vertices) else np.zeros(0, np.intp)
+            yield dataclasses.replace(
+                mesh,
+                colors=None if rig.base.colors is None else rig.base.colors[nearest],
+                part=None if rig.base.part is None else rig.base.part[nearest],
+            )

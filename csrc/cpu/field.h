@@ -56,14 +56,6 @@ struct Lattice {
 // Every sample; volumes: (frames, nx, ny, nz).
 void field_grid(const FieldRunner& runner, const FieldFrames& frames, const Lattice& lattice, float* volumes);
 
-// The samples near the surface of one frame, by refinement of a coarse lattice of `spacing` samples: a cell
-// is refined unless its corners agree in sign and their mean distance exceeds `lipschitz` times the largest
-// mean distance that a point of the cell can have to its corners. The rest of `volume` is filled with the
-// sign (and a rough distance). Cells with a change of sign always have eight evaluated corners. Returns how
-// many samples were evaluated.
-int64_t field_band(const FieldRunner& runner, const FieldFrames& frame, const Lattice& lattice, int spacing,
-                   float lipschitz, float* volume);
-
 struct InverseOptions {
   float tolerance = 1e-6f;  // of |x + offset(x) - target|, head units
   int iterations = 30;

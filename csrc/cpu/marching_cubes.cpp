@@ -4,9 +4,11 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 
+#include "core/brick_volume.h"
 #include "core/cpu_features.h"
 #include "core/marching_cubes_table.h"
 #include "cpu/marching_cubes_rows.h"
@@ -51,9 +53,6 @@ class VertexWriter {
   VertexWriter(const McGrid& grid, const GridFrame& frame, float* vertices, float* normals)
       : g_(grid), frame_(frame), vertices_(vertices), normals_(normals) {
     const int64_t sizes[3] = {g_.nx, g_.ny, g_.nz};
-    stride_[0] = g_.ny * g_.nz;
-    stride_[1] = g_.nz;
-    stride_[2] = 1;
     for (int a = 0; a < 3; ++a) {
       size_[a] = sizes[a];
       // A step from the sample that float32 still resolves everywhere in the frame, in cells.
@@ -87,7 +86,14 @@ class VertexWriter {
  private:
   using Index = std::array<int64_t, 3>;
 
-  int64_t offset(const Index& at) const { return at[0] * stride_[0] + at[1] * stride_[1] + at[2]; }
+  float sample(const Index& at) const {
+    if (g_.table == nullptr) return g_.samples[(at[0] * g_.ny + at[1]) * g_.nz + at[2]];
+    const int64_t brick =
+        g_.table[((at[0] >> kBrickShift) * g_.bricks_y + (at[1] >> kBrickShift)) * g_.bricks_z +
+                 (at[2] >> kBrickShift)];
+    return brick < 0 ? g_.level
+                     : g_.samples[brick * kBrickSamples + BrickVolume::within(at[0], at[1], at[2])];
+  }
   bool inside(const Index& at) const {
     return g_.signs[(at[0] * g_.ny + at[1]) * g_.words + (at[2] >> 6)] >> (at[2] & 63) & 1;
   }
@@ -107,12 +113,14 @@ class VertexWriter {
 
   // Derivative of the samples along each axis, by central differences, one-sided at the border.
   void gradient(const Index& at, double out[3]) const {
-    const float* here = g_.samples + offset(at);
     for (int a = 0; a < 3; ++a) {
       const bool low = at[a] > 0;
       const bool high = at[a] + 1 < size_[a];
-      const double rise =
-          static_cast<double>(here[high ? stride_[a] : 0]) - static_cast<double>(here[low ? -stride_[a] : 0]);
+      Index before = at;
+      Index after = at;
+      before[a] -= low;
+      after[a] += high;
+      const double rise = static_cast<double>(sample(after)) - static_cast<double>(sample(before));
       out[a] = rise / ((low && high ? 2.0 : 1.0) * frame_.step[a]);
     }
   }
@@ -120,8 +128,8 @@ class VertexWriter {
   void write(const Index& from, int axis, int64_t id) const {
     Index to = from;
     ++to[axis];
-    const double a = g_.samples[offset(from)];
-    const double b = g_.samples[offset(to)];
+    const double a = sample(from);
+    const double b = sample(to);
     double t = (static_cast<double>(g_.level) - a) / (b - a);
     // A sample at the level would gather the vertices of all its cut edges on one spot and leave triangles
     // without area; keep them apart by the least step that float32 resolves. A vertex that is alone there
@@ -152,43 +160,61 @@ class VertexWriter {
   const GridFrame& frame_;
   float* vertices_;
   float* normals_;
-  int64_t stride_[3];
   int64_t size_[3];
   double margin_[3];
 };
 
-}  // namespace
-
-SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFrame& frame, bool with_normals) {
+// A grid without samples and signs.
+McGrid make_grid(int64_t nx, int64_t ny, int64_t nz, float level) {
   const MarchingCubesTable& table = marching_cubes_table();
-  const McRowKernels& rows = kernels();
   McGrid g{};
-  g.samples = volume.as<const float>();
-  g.nx = volume.shape[0];
-  g.ny = volume.shape[1];
-  g.nz = volume.shape[2];
-  g.words = (g.nz + 63) / 64;
+  g.nx = nx;
+  g.ny = ny;
+  g.nz = nz;
+  g.words = (nz + 63) / 64;
   g.level = level;
   g.ambiguous = table.ambiguous;
   g.first_variant = table.variant;
   g.face_corners = table.face_corners;
   g.variants = table.variants.data();
   g.corners = table.corners.data();
-  const int64_t row_count = g.nx * g.ny;
-  // Rows of a piece: about as many samples as fit a core's cache, enough to outweigh handing the piece out.
-  const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / g.nz);
+  return g;
+}
 
-  // Signs.
-  const std::shared_ptr<void> sign_memory = allocate(row_count * g.words * 8);
-  auto* signs = static_cast<uint64_t*>(sign_memory.get());
-  g.signs = signs;
-  std::atomic<bool> finite{true};
-  parallel_for(row_count, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      if (!rows.pack(g.samples + r * g.nz, g.nz, level, signs + r * g.words)) finite.store(false);
+// Rows of a piece: about as many samples as fit a core's cache, enough to outweigh handing the piece out.
+int64_t rows_per_piece(const McGrid& g) { return std::max<int64_t>(1, (int64_t{1} << 18) / g.nz); }
+
+// Signs of the rows (8 bi .. 8 bi + 7, 8 bj .. 8 bj + 7). False when a sample is NaN or infinite.
+bool pack_bricks(const McGrid& g, int64_t bi, int64_t bj, uint64_t* signs) {
+  const int64_t i_end = std::min(g.nx, (bi + 1) * kBrickSide);
+  const int64_t j_end = std::min(g.ny, (bj + 1) * kBrickSide);
+  const int32_t* entries = g.table + (bi * g.bricks_y + bj) * g.bricks_z;
+  bool finite = true;
+  for (int64_t i = bi * kBrickSide; i < i_end; ++i) {
+    for (int64_t j = bj * kBrickSide; j < j_end; ++j) {
+      uint64_t* row = signs + (i * g.ny + j) * g.words;
+      std::fill(row, row + g.words, 0);
+      for (int64_t b = 0; b < g.bricks_z; ++b) {
+        uint64_t byte = entries[b] == kBrickInside ? 0xff : 0;
+        if (entries[b] >= 0) {
+          const float* v = g.samples + entries[b] * kBrickSamples + BrickVolume::within(i, j, 0);
+          for (int k = 0; k < kBrickSide; ++k) {
+            byte |= static_cast<uint64_t>(v[k] < g.level) << k;
+            finite = finite && v[k] - v[k] == 0.0f;
+          }
+        }
+        row[b >> 3] |= byte << (8 * (b & 7));
+      }
+      if (g.nz & 63) row[g.words - 1] &= (uint64_t{1} << (g.nz & 63)) - 1;
     }
-  });
-  if (!finite.load()) report_non_finite(g);
+  }
+  return finite;
+}
+
+// The surface of a grid whose signs are packed.
+SurfaceMesh trace(const McGrid& g, const McRowKernels& rows, const GridFrame& frame, bool with_normals) {
+  const int64_t row_count = g.nx * g.ny;
+  const int64_t grain = rows_per_piece(g);
 
   // Count.
   const std::shared_ptr<void> row_memory = allocate(row_count * static_cast<int64_t>(sizeof(McRow)));
@@ -239,6 +265,45 @@ SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFram
     }
   });
   return mesh;
+}
+
+}  // namespace
+
+SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFrame& frame, bool with_normals) {
+  const McRowKernels& rows = kernels();
+  McGrid g = make_grid(volume.shape[0], volume.shape[1], volume.shape[2], level);
+  g.samples = volume.as<const float>();
+  const int64_t row_count = g.nx * g.ny;
+  const std::shared_ptr<void> sign_memory = allocate(row_count * g.words * 8);
+  auto* signs = static_cast<uint64_t*>(sign_memory.get());
+  g.signs = signs;
+  std::atomic<bool> finite{true};
+  parallel_for(row_count, rows_per_piece(g), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      if (!rows.pack(g.samples + r * g.nz, g.nz, level, signs + r * g.words)) finite.store(false);
+    }
+  });
+  if (!finite.load()) report_non_finite(g);
+  return trace(g, rows, frame, with_normals);
+}
+
+SurfaceMesh marching_cubes(const BrickVolume& volume, float level, const GridFrame& frame) {
+  McGrid g = make_grid(volume.shape[0], volume.shape[1], volume.shape[2], level);
+  g.samples = volume.samples.data();
+  g.table = volume.table.data();
+  g.bricks_y = volume.bricks[1];
+  g.bricks_z = volume.bricks[2];
+  const std::shared_ptr<void> sign_memory = allocate(g.nx * g.ny * g.words * 8);
+  auto* signs = static_cast<uint64_t*>(sign_memory.get());
+  g.signs = signs;
+  std::atomic<bool> finite{true};
+  parallel_for(volume.bricks[0] * g.bricks_y, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t column = begin; column < end; ++column) {
+      if (!pack_bricks(g, column / g.bricks_y, column % g.bricks_y, signs)) finite.store(false);
+    }
+  });
+  if (!finite.load()) throw ArgumentError("volume", "finite samples", "NaN or infinity in a brick");
+  return trace(g, kernels(), frame, false);
 }
 
 }  // namespace facetalk::cpu

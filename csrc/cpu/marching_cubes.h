@@ -2,6 +2,7 @@
 // cell.
 #pragma once
 
+#include "core/brick_volume.h"
 #include "core/tensor_view.h"
 
 namespace facetalk::cpu {
@@ -21,5 +22,9 @@ struct SurfaceMesh {
 // (says how many and where the first is) and for surfaces with more vertices or faces than int32 can number.
 // The result is the same for every number of threads.
 SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFrame& frame, bool with_normals);
+
+// The same surface, to the last bit, from the bricks around it, without normals. The corners of every cell
+// that it cuts must be stored.
+SurfaceMesh marching_cubes(const BrickVolume& volume, float level, const GridFrame& frame);
 
 }  // namespace facetalk::cpu

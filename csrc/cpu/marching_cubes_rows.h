@@ -11,7 +11,11 @@ namespace facetalk::cpu {
 // Views of what the rows share. Plain pointers: the .inl.h must not instantiate anything of the standard
 // library.
 struct McGrid {
-  const float* samples;  // (nx, ny, nz)
+  const float* samples;  // (nx, ny, nz), or of bricks (stored, 8, 8, 8)
+  // Null when dense. Number of a stored brick, or what lies in one that is not; see core/brick_volume.h. The
+  // eight corners of a cell that the surface cuts are always stored.
+  const int32_t* table;
+  int64_t bricks_y, bricks_z;
   const uint64_t*
       signs;  // (nx * ny, words): bit set where a sample is below the level; bits from nz on are 0
   int64_t nx, ny, nz;

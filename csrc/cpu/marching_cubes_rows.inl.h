@@ -108,6 +108,12 @@ struct Quad {
   }
 };
 
+inline float sample_at(const McGrid& g, int64_t i, int64_t j, int64_t k) {
+  if (g.table == nullptr) return g.samples[(i * g.ny + j) * g.nz + k];
+  const int64_t brick = g.table[((i >> 3) * g.bricks_y + (j >> 3)) * g.bricks_z + (k >> 3)];
+  return brick < 0 ? g.level : g.samples[brick << 9 | (i & 7) << 6 | (j & 7) << 3 | (k & 7)];
+}
+
 inline void rows_around(const McGrid& g, int64_t i, int64_t j, const uint64_t* rows[4]) {
   for (int r = 0; r < 4; ++r) rows[r] = g.signs + ((i + (r >> 1)) * g.ny + j + (r & 1)) * g.words;
 }
@@ -124,8 +130,8 @@ inline const CellVariant& variant_of(const McGrid& g, int64_t i, int64_t j, int6
       double value[4];
       for (int c = 0; c < 4; ++c) {
         const int corner = g.face_corners[f][c];
-        const int64_t at = ((i + (corner >> 2)) * g.ny + j + (corner >> 1 & 1)) * g.nz + k + (corner & 1);
-        value[c] = static_cast<double>(g.samples[at]) - static_cast<double>(g.level);
+        const float sample = sample_at(g, i + (corner >> 2), j + (corner >> 1 & 1), k + (corner & 1));
+        value[c] = static_cast<double>(sample) - static_cast<double>(g.level);
       }
       // The saddle of the bilinear interpolant is inside exactly when the inside corners' product is the
       // greater. Both cells of the face compute the same two products, whatever order they meet the corners

@@ -1,54 +1,12 @@
-#include "cpu/field.h"
-
-#include <pybind11/stl.h>
+#include "python/field.h"
 
 #include <limits>
-#include <optional>
-
-#include "core/field_pack.h"
-#include "python/bindings.h"
-#include "python/dlpack.h"
+#include <map>
 
 namespace py = pybind11;
 
 namespace facetalk::python {
 namespace {
-
-// Borrowed arrays of one call, kept until it ends.
-class Borrowed {
- public:
-  TensorView take(py::handle object, const std::string& name, std::initializer_list<int64_t> shape) {
-    names_.push_back(std::make_unique<std::string>(name));
-    inputs_.push_back(Input::from(object, names_.back()->c_str()).require(DType::kFloat32, shape));
-    return inputs_.back().view();
-  }
-
-  // [(hidden or None, coords or None), ...]
-  std::vector<FieldLayerSource> layers(const py::list& list, const std::string& network) {
-    std::vector<FieldLayerSource> out;
-    for (py::handle item : list) {
-      const auto pair = item.cast<py::tuple>();
-      const std::string name = network + " layer " + std::to_string(out.size());
-      FieldLayerSource layer;
-      if (!pair[0].is_none()) layer.hidden = take(pair[0], name + " hidden", {-1, -1, -1});
-      if (!pair[1].is_none()) layer.coords = take(pair[1], name + " coords", {-1, -1, -1});
-      out.push_back(layer);
-    }
-    return out;
-  }
-
-  std::vector<TensorView> biases(const py::list& list, const std::string& network) {
-    std::vector<TensorView> out;
-    for (py::handle item : list) {
-      out.push_back(take(item, network + " layer " + std::to_string(out.size()) + " bias", {-1, -1}));
-    }
-    return out;
-  }
-
- private:
-  std::vector<std::unique_ptr<std::string>> names_;
-  std::vector<Input> inputs_;
-};
 
 FieldBlending blending_from(const std::string& name) {
   if (name == "nphm") return FieldBlending::kNphm;
@@ -56,30 +14,7 @@ FieldBlending blending_from(const std::string& name) {
   throw ArgumentError("blending", "nphm or mononphm", "'" + name + "'");
 }
 
-class Field {
- public:
-  Field(const FieldSource& source, SimdLevel level)
-      : kernels_(cpu::field_kernels(level)), level_(level), packed_(source, kernels_.panel) {}
-
-  cpu::FieldRunner runner() const { return {&packed_.model(), &kernels_}; }
-  const FieldModel& model() const { return packed_.model(); }
-  const PackedField& packed() const { return packed_; }
-  const char* simd() const { return name_of(level_); }
-
- private:
-  const cpu::FieldKernels& kernels_;
-  SimdLevel level_;
-  PackedField packed_;
-};
-
-// The frames of a call: biases packed, smoothing read.
-struct Frames {
-  std::vector<float> biases;
-  std::optional<FieldSmoothing> smoothing;
-  cpu::FieldFrames view;
-};
-
-using SmoothingTuple = std::tuple<std::array<float, 3>, std::array<float, 3>, float, float>;
+}  // namespace
 
 void read_frames(const Field& field, const py::object& biases, const std::optional<SmoothingTuple>& smoothing,
                  Frames& frames) {
@@ -112,6 +47,8 @@ cpu::Lattice read_lattice(const std::array<std::vector<float>, 3>& axes) {
   }
   return lattice;
 }
+
+namespace {
 
 py::dict query(const Field& field, py::handle points, const py::object& biases,
                const std::optional<SmoothingTuple>& smoothing, bool want_sdf, bool want_raw,
@@ -161,27 +98,6 @@ Array grid(const Field& field, const std::array<std::vector<float>, 3>& axes, co
   py::gil_scoped_release release;
   cpu::field_grid(field.runner(), frames.view, lattice, out.view.as<float>());
   return out;
-}
-
-py::tuple band(const Field& field, const std::array<std::vector<float>, 3>& axes, const py::object& biases,
-               const std::optional<SmoothingTuple>& smoothing, int spacing, float lipschitz) {
-  Frames frames;
-  read_frames(field, biases, smoothing, frames);
-  if (frames.view.count != 1) throw ArgumentError("biases", "one frame", std::to_string(frames.view.count));
-  if (spacing < 1 || (spacing & (spacing - 1)) != 0) {
-    throw ArgumentError("spacing", "a power of two", std::to_string(spacing));
-  }
-  const cpu::Lattice lattice = read_lattice(axes);
-  Array out = Array::make<float>({static_cast<int64_t>(lattice.axis[0].size()),
-                                  static_cast<int64_t>(lattice.axis[1].size()),
-                                  static_cast<int64_t>(lattice.axis[2].size())});
-  int64_t evaluated = 0;
-  {
-    py::gil_scoped_release release;
-    evaluated =
-        cpu::field_band(field.runner(), frames.view, lattice, spacing, lipschitz, out.view.as<float>());
-  }
-  return py::make_tuple(py::cast(std::move(out)), evaluated);
 }
 
 py::tuple invert(const Field& field, py::handle targets, const py::object& biases, const py::object& starts,
@@ -237,8 +153,6 @@ void bind_field(py::module_& module) {
            py::arg("gradient") = false, py::arg("offsets") = false, py::arg("jacobian") = false)
       .def("grid", &grid, py::arg("axes"), py::arg("biases") = py::none(), py::kw_only(),
            py::arg("smoothing") = py::none())
-      .def("band", &band, py::arg("axes"), py::arg("biases") = py::none(), py::kw_only(),
-           py::arg("smoothing") = py::none(), py::arg("spacing") = 16, py::arg("lipschitz") = 1.5f)
       .def("invert", &invert, py::arg("targets"), py::arg("biases"), py::kw_only(),
            py::arg("starts") = py::none(), py::arg("smoothing") = py::none(), py::arg("tolerance") = 1e-6f,
            py::arg("iterations") = 30);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,9 +11,15 @@ import torch
 from torch import Tensor
 
 from facetalk.errors import InputError
+from facetalk.nphm.extraction import (
+    DEFAULT_TOLERANCE_MM,
+    CanonicalKnowledge,
+    ExtractionInfo,
+    ExtractionOptions,
+    surfaces,
+)
 from facetalk.nphm.networks import FoldedNetwork
 from facetalk.ops.field import DEFAULT_CULL, FieldSource, OffsetWeight, PackedField
-from facetalk.ops.marching_cubes import marching_cubes
 from facetalk.units import HEAD_UNIT_METRES
 
 if TYPE_CHECKING:
@@ -84,6 +90,7 @@ class Field:
         )
         self.anchors = self.source.anchors
         self.packed = PackedField(self.source, cull=DEFAULT_CULL if cull is None else cull)
+        self._knowledge: CanonicalKnowledge | None = None
         self._canonical_mesh: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
 
     # Points ---------------------------------------------------------------------------------------------
@@ -148,51 +155,72 @@ class Field:
         bounds: Bounds = DEFAULT_BOUNDS,
         *,
         exact: bool = False,
+        tolerance_mm: float = DEFAULT_TOLERANCE_MM,
         units: Literal["metres", "head"] = "metres",
-        lipschitz: float = 1.5,
-    ) -> list[Mesh]:
+        cache: bool | None = None,
+        coarse: bool = True,
+        coherence: bool = True,
+        return_info: bool = False,
+    ) -> Any:
         """Extract the surface of every frame with marching cubes.
 
         Args:
             expressions: (T, E) codes, or None for the canonical head.
             resolution: samples along every axis, or (nx, ny, nz).
             bounds: ((x0, y0, z0), (x1, y1, z1)), head space.
-            exact: evaluate every sample. Otherwise only a band around the surface is evaluated (see
-                :meth:`facetalk.ops.field.PackedField.band`); the mesh is the same, to the last bit, unless a
-                separate piece of surface is smaller than the coarse lattice.
+            exact: evaluate every sample of the volume; no short cut.
+            tolerance_mm: how far the mesh may be from that of the dense volume, millimetres. 0 keeps to short
+                cuts that give the same mesh, to the last bit, as long as the bounds hold that they rest on
+                (what does not is counted, see `return_info`). Above 0, the identity may come from a cache and
+                the deformation from a coarse lattice; their errors, measured, add up to no more than the
+                tolerance but where the field is nearly flat.
             units: unit of the vertices; "head" leaves them in head space.
-            lipschitz: how much steeper than a distance the field may be when the band leaves cells out.
+            cache: bake the identity once and look it up; None: where it pays for this many frames. Not for
+                models with hyper-coordinates, whose canonical field is not one of space alone.
+            coarse: with a cache, interpolate the deformation where it is smooth.
+            coherence: without a cache, start a frame's band from the frame before.
+            return_info: also return a list of :class:`facetalk.nphm.extraction.ExtractionInfo`.
 
         Returns:
             one mesh a frame; empty where the field has no zero inside the bounds.
         """
+        options = ExtractionOptions(tolerance_mm, exact, cache, coarse, coherence)
+        frames = list(self.iterate(expressions, resolution, bounds, options=options, units=units))
+        meshes = [mesh for mesh, _ in frames]
+        return (meshes, [info for _, info in frames]) if return_info else meshes
+
+    def iterate(
+        self,
+        expressions: Any = None,
+        resolution: Resolution = DEFAULT_RESOLUTION,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        *,
+        options: ExtractionOptions | None = None,
+        units: Literal["metres", "head"] = "metres",
+    ) -> Iterator[tuple[Mesh, ExtractionInfo]]:
+        """The frames of :meth:`extract`, one at a time, so that any number fits in memory."""
         from facetalk.mesh.mesh import Mesh
 
         if units not in ("metres", "head"):
             raise InputError(f"units: expected metres or head, got {units!r}")
-        scale = np.float32(HEAD_UNIT_METRES if units == "metres" else 1.0)
-        meshes = []
-        for vertices, faces in self._surfaces(expressions, resolution, bounds, exact, lipschitz):
-            meshes.append(Mesh(vertices * scale, faces))
-        return meshes
-
-    def _surfaces(
-        self, expressions: Any, resolution: Resolution, bounds: Bounds, exact: bool, lipschitz: float
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        options = options or ExtractionOptions()
         biases = self._biases(expressions)
         axes = lattice_axes(resolution, bounds, least=2)
-        _check_memory(axes, 2)
-        frames: list[Any] = (
-            [None] if biases is None else [[b[t : t + 1] for b in biases] for t in range(len(biases[0]))]
-        )
-        surfaces = []
-        for frame in frames:
-            if exact:
-                volume = self.packed.grid(axes, frame, weight=self.weight)[0]
-            else:
-                volume, _ = self.packed.band(axes, frame, weight=self.weight, lipschitz=lipschitz)
-            surfaces.append(marching_cubes(volume.numpy(), bounds=bounds))
-        return surfaces
+        _check_memory(axes, 2 if options.exact else 1 / 16)
+        scale = np.float32(HEAD_UNIT_METRES if units == "metres" else 1.0)
+
+        def frames() -> Iterator[tuple[Mesh, ExtractionInfo]]:
+            for surface in surfaces(self, biases, axes, bounds, options):
+                yield Mesh(surface.vertices * scale, surface.faces), surface.info
+
+        return frames()
+
+    @property
+    def knowledge(self) -> CanonicalKnowledge:
+        """What was learned of the identity so far, to find surfaces faster."""
+        if self._knowledge is None:
+            self._knowledge = CanonicalKnowledge(self)
+        return self._knowledge
 
     # Fixed topology -------------------------------------------------------------------------------------
 
@@ -239,7 +267,8 @@ class Field:
         if vertices is None:
             key = (str(resolution), str(np.asarray(bounds).tolist()))
             if key not in self._canonical_mesh:
-                self._canonical_mesh[key] = self._surfaces(None, resolution, bounds, False, 1.5)[0]
+                (mesh,) = self.extract(None, resolution, bounds, units="head")
+                self._canonical_mesh[key] = mesh.vertices, mesh.faces
             vertices, faces = self._canonical_mesh[key]
         if normals and not return_info:
             raise InputError("normals: they are part of the info; pass return_info=True as well")
@@ -312,7 +341,7 @@ def lattice_axes(resolution: Resolution, bounds: Bounds, *, least: int = 1) -> l
     ]
 
 
-def _check_memory(axes: Sequence[np.ndarray], volumes: int) -> None:
+def _check_memory(axes: Sequence[np.ndarray], volumes: float) -> None:
     """Refuses lattices that memory cannot hold, before an allocation is tried that would end the process."""
     need = 4 * volumes * np.prod([float(len(a)) for a in axes])
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -5,9 +5,8 @@ A field is packed once per identity from folded networks (every latent code alre
 deformation. The slow twin is `facetalk.ops.reference.field`.
 
 Guarantees: a point's result does not depend on the other points of the call, on the number of threads, or on
-    whether
-it came through `query`, `grid` or `band`. `cull` leaves out members whose unnormalised blending weight is
-below that fraction of the nearest anchor's; 0 leaves out nothing.
+whether it came through `query`, `grid` or a band (`facetalk.ops.extraction`). `cull` leaves out members whose
+unnormalised blending weight is below that fraction of the nearest anchor's; 0 leaves out nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -141,6 +140,11 @@ class PackedField:
         )
 
     @property
+    def core(self) -> Any:
+        """The extension's object."""
+        return self._core
+
+    @property
     def simd(self) -> str:
         """Instruction set that the weights were packed for."""
         return str(self._core.simd)
@@ -178,7 +182,7 @@ class PackedField:
         if array.ndim != 2 or array.shape[1] not in (3, self.coords):
             raise ValueError(f"points: expected shape (N, 3), got {describe(array)}")
         flags = {name: name in outputs for name in known}
-        results = self._core.query(array, self._frames(biases), smoothing=_packed(weight), **flags)
+        results = self._core.query(array, self.frame_biases(biases), smoothing=_packed(weight), **flags)
         return {name: from_dlpack(results[name]) for name in outputs}
 
     def grid(
@@ -189,34 +193,8 @@ class PackedField:
         weight: OffsetWeight | None = None,
     ) -> Tensor:
         """Signed distances (T, nx, ny, nz) on the lattice of three axes of sample positions."""
-        return from_dlpack(self._core.grid(_axes(axes), self._frames(biases), smoothing=_packed(weight)))
-
-    def band(
-        self,
-        axes: Sequence[np.ndarray],
-        biases: Sequence[Tensor] | None = None,
-        *,
-        weight: OffsetWeight | None = None,
-        spacing: int = 16,
-        lipschitz: float = 1.5,
-    ) -> tuple[Tensor, int]:
-        """Signed distances near the surface of one frame, and only the sign elsewhere.
-
-        A coarse lattice (`spacing` samples, a power of two) is refined where the surface may be: a cell is
-        left out when its corners agree in sign and are, on average, more than `lipschitz` times as far from
-        zero as a point of the cell can be from them. Where the samples found contradict the sign that a
-        neighbour was given, the neighbour is evaluated too, until nothing contradicts; so the surface is
-        followed beyond wrong estimates, and only a separate piece smaller than the coarse cells can be
-        missed.
-
-        Returns:
-            (nx, ny, nz) volume whose evaluated samples equal those of `grid` bit by bit, and how many they
-            are.
-        """
-        volume, evaluated = self._core.band(
-            _axes(axes), self._frames(biases), smoothing=_packed(weight), spacing=spacing, lipschitz=lipschitz
-        )
-        return from_dlpack(volume), int(evaluated)
+        frames = self.frame_biases(biases)
+        return from_dlpack(self._core.grid(as_axes(axes), frames, smoothing=_packed(weight)))
 
     def invert(
         self,
@@ -249,7 +227,7 @@ class PackedField:
         first = None if starts is None else _finite(_float32(starts, "starts"), "starts")
         x, residual = self._core.invert(
             array,
-            self._frames(biases),
+            self.frame_biases(biases),
             starts=first,
             smoothing=_packed(weight),
             tolerance=tolerance,
@@ -257,7 +235,8 @@ class PackedField:
         )
         return from_dlpack(x), from_dlpack(residual)
 
-    def _frames(self, biases: Sequence[Tensor] | None) -> list[Tensor] | None:
+    def frame_biases(self, biases: Sequence[Tensor] | None) -> list[Tensor] | None:
+        """What the extension takes for frames; biases per deformation layer (T, out), or None."""
         if biases is None:
             return None
         if not self.deforms:
@@ -269,7 +248,8 @@ def _packed(weight: OffsetWeight | None) -> tuple[list[float], list[float], floa
     return None if weight is None else weight.packed()
 
 
-def _axes(axes: Sequence[np.ndarray]) -> list[list[float]]:
+def as_axes(axes: Sequence[np.ndarray]) -> list[list[float]]:
+    """Three arrays of finite sample positions, as the extension takes them."""
     if len(axes) != 3:
         raise ValueError(f"axes: expected three arrays of sample positions, got {len(axes)}")
     arrays = [np.asarray(a, dtype=np.float32).reshape(-1) for a in axes]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_heads import heads, random_head, some_points
 
 from facetalk.ops import set_threads, threads
 from facetalk.ops._extension import load
@@ -18,59 +19,6 @@ from facetalk.ops.reference_field import field as reference
 from facetalk.ops.reference_field import field_offsets as reference_offsets
 
 SHORT = settings(max_examples=25, deadline=None)
-
-
-def random_layers(
-    rng: np.random.Generator, sets: int, coords: int, hidden: list[int], outputs: int, skip: int | None
-) -> tuple[list, list[int]]:
-    """Weights of a folded network; a layer `skip` also reads the coordinates."""
-    layers, sizes = [], [*hidden, outputs]
-    for i, size in enumerate(sizes):
-        before = sizes[i - 1] if i else 0
-        gain = 1.4 / math.sqrt(before + coords)
-        take = lambda n: torch.from_numpy(rng.normal(0, gain, (sets, size, n)).astype(np.float32))  # noqa: E731, B023
-        layers.append((take(before) if i else None, take(coords) * 3 if i in (0, skip) else None))
-    return layers, sizes
-
-
-@st.composite
-def heads(
-    draw: st.DrawFn, family: str | None = None
-) -> tuple[FieldSource, list[torch.Tensor], np.random.Generator]:
-    """A random head, the biases of a few frames, and a generator for points."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    family = family or draw(st.sampled_from(["nphm", "mononphm"]))
-    coords = 3 if family == "nphm" else draw(st.integers(3, 6))
-    anchors = draw(st.integers(1, 14))
-    pairs = draw(st.integers(0, anchors // 2))
-    members = anchors + 1
-    widths = st.lists(st.integers(1, 37), min_size=1, max_size=4)
-    hidden = draw(widths)
-    identity, sizes = random_layers(
-        rng, members - pairs, coords, hidden, 1, draw(st.integers(1, len(hidden)))
-    )
-    member = np.arange(members)
-    bias = lambda rows, n: torch.from_numpy(rng.normal(0, 0.1, (rows, n)).astype(np.float32))  # noqa: E731
-    moving = draw(widths)
-    deformation, moves = random_layers(rng, 1, 3, moving, coords, draw(st.integers(1, len(moving))))
-    deformation[-1] = (deformation[-1][0] * 0.1, deformation[-1][1])
-    if deformation[-1][1] is not None:
-        deformation[-1] = (deformation[-1][0], deformation[-1][1] * 0.03)
-    source = FieldSource(
-        identity=identity,
-        identity_bias=[bias(members, n) for n in sizes],
-        anchors=torch.from_numpy(rng.uniform(-0.5, 0.5, (anchors, 3)).astype(np.float32)),
-        member_set=torch.from_numpy(np.where(member < 2 * pairs, member // 2, member - pairs)),
-        mirror=torch.from_numpy(
-            np.where((member < 2 * pairs) & (member % 2 == 1), -1.0, 1.0).astype(np.float32)
-        ),
-        deformation=deformation,
-        blending=family,
-        neighbours=draw(st.integers(1, anchors)),
-        blend_std=draw(st.floats(1.0, 4.0)),
-    )
-    frames = draw(st.integers(1, 3))
-    return source, [bias(frames, n) for n in moves], rng
 
 
 def doubled(source: FieldSource) -> FieldSource:
@@ -86,10 +34,6 @@ def doubled(source: FieldSource) -> FieldSource:
         neighbours=source.neighbours,
         blend_std=source.blend_std,
     )
-
-
-def some_points(rng: np.random.Generator, n: int, columns: int = 3) -> torch.Tensor:
-    return torch.from_numpy(rng.uniform(-0.8, 0.8, (n, columns)).astype(np.float32))
 
 
 def close(result: torch.Tensor, expected: torch.Tensor, tolerance: float, jumps: int = 0) -> None:
@@ -174,56 +118,6 @@ def test_a_point_does_not_depend_on_its_company(head, nx: int, ny: int, nz: int)
 
 
 @SHORT
-@given(heads(), st.integers(1, 4), st.sampled_from([2, 8, 16]), st.floats(0.0, 3.0))
-def test_band_has_the_signs_and_the_values_of_the_grid(
-    head, frame: int, spacing: int, lipschitz: float
-) -> None:
-    """With any margin: what it evaluates equals the grid, and cells with a change of sign are complete."""
-    source, biases, rng = head
-    one = [b[:1] for b in biases]
-    packed = PackedField(source)
-    axes = [np.linspace(-0.7, 0.7, n).astype(np.float32) for n in rng.integers(2, 24, 3)]
-    dense = packed.grid(axes, one)[0].numpy()
-    volume, count = packed.band(axes, one, spacing=spacing, lipschitz=lipschitz)
-    band = volume.numpy()
-    assert 0 < count <= dense.size and np.isfinite(band).all()
-    inside = band < 0
-    corner = np.zeros(tuple(n - 1 for n in band.shape), dtype=int)
-    cells = [
-        tuple(slice(o, o + n) for o, n in zip(c, corner.shape, strict=True)) for c in np.ndindex(2, 2, 2)
-    ]
-    for cell in cells:
-        corner += inside[cell]
-    mixed = (corner > 0) & (corner < 8)
-    for cell in cells:
-        assert np.array_equal(band[cell][mixed], dense[cell][mixed])
-
-
-def test_band_follows_the_surface_where_the_margin_is_wrong() -> None:
-    """A thin slanted rod that only one coarse sample sees, and no margin: only following it finds it."""
-    size = 65
-    axes = [np.linspace(-0.5, 0.5, size).astype(np.float32)] * 3
-    # Two hidden units of opposite slope make an absolute value; |x - z / 3| + |y| less a radius is a rod.
-    slant = 1 / 3
-    hidden = torch.tensor([[[1.0, 0, -slant], [-1.0, 0, slant], [0, 1.0, 0], [0, -1.0, 0]]]).repeat(2, 1, 1)
-    last = torch.ones(2, 1, 4)
-    source = FieldSource(
-        identity=[(None, hidden), (last, None)],
-        identity_bias=[torch.zeros(2, 4), torch.full((2, 1), -0.06)],
-        anchors=torch.tensor([[50.0, 0.0, 0.0]]),  # far away, so that the member without anchor decides alone
-        member_set=torch.tensor([0, 1]),
-        mirror=torch.ones(2),
-    )
-    packed = PackedField(source, cull=0.0)
-    dense = packed.grid(axes)[0].numpy()
-    band, count = packed.band(axes, spacing=16, lipschitz=0.0)
-    coarse = dense[::16, ::16, ::16]
-    assert (coarse < 0).sum() == 1 and (dense < 0).sum() > 4 * size
-    assert np.array_equal(band.numpy() < 0, dense < 0)
-    assert count < 0.5 * dense.size
-
-
-@SHORT
 @given(heads(), st.integers(1, 400))
 def test_inverse(head, n: int) -> None:
     source, biases, rng = head
@@ -272,29 +166,12 @@ def test_threads_do_not_change_the_result() -> None:
             set_threads(count)
             parts = packed.query(points, biases, outputs=("sdf", "gradient", "offsets", "jacobian"))
             one = [b[:1] for b in biases]
-            results.append([*parts.values(), packed.grid(axes, one), packed.band(axes, one)[0],
+            results.append([*parts.values(), packed.grid(axes, one),
                             *packed.invert(points * 0.5, biases)])  # fmt: skip
     finally:
         set_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
-
-
-def random_head(seed: int) -> tuple[FieldSource, list[torch.Tensor], np.random.Generator]:
-    """A fixed head of uneven sizes."""
-    rng = np.random.default_rng(seed)
-    identity, sizes = random_layers(rng, 7, 3, [13, 21, 30], 1, 1)
-    deformation, moves = random_layers(rng, 1, 3, [17, 9, 40], 3, 2)
-    bias = lambda rows, n: torch.from_numpy(rng.normal(0, 0.1, (rows, n)).astype(np.float32))  # noqa: E731
-    source = FieldSource(
-        identity=identity,
-        identity_bias=[bias(9, n) for n in sizes],
-        anchors=torch.from_numpy(rng.uniform(-0.5, 0.5, (8, 3)).astype(np.float32)),
-        member_set=torch.tensor([0, 0, 1, 1, 2, 3, 4, 5, 6]),
-        mirror=torch.tensor([1.0, -1, 1, -1, 1, 1, 1, 1, 1]),
-        deformation=[(h, c) for h, c in deformation[:-1]] + [(deformation[-1][0] * 0.1, None)],
-    )
-    return source, [bias(2, n) for n in moves], rng
 
 
 def each_level(source: FieldSource) -> list[PackedField]:
@@ -383,10 +260,6 @@ def test_refuses_what_it_cannot_use() -> None:
         packed.query(torch.zeros(3, 3), outputs=("colour",))
     with pytest.raises(ValueError, match="biases: expected frames"):
         packed.query(torch.zeros(3, 3), outputs=("offsets",))
-    with pytest.raises(ValueError, match="spacing"):
-        packed.band([np.zeros(2)] * 3, [b[:1] for b in biases], spacing=3)
-    with pytest.raises(ValueError, match="one frame"):
-        packed.band([np.zeros(2)] * 3, biases)
     with pytest.raises(ValueError, match="cull"):
         cull_to_cut(1.0)
 

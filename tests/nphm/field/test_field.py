@@ -8,7 +8,7 @@ import torch
 
 from facetalk.errors import InputError
 from facetalk.mesh.smoothing import FacialSmoothing
-from facetalk.nphm.field import DEFAULT_BOUNDS, lattice_axes
+from facetalk.nphm.field import DEFAULT_BOUNDS
 from facetalk.units import HEAD_UNIT_METRES
 
 
@@ -25,12 +25,6 @@ def test_the_band_gives_the_dense_mesh(tiny, field, resolution) -> None:
     for a, b in zip(exact, quick, strict=True):
         assert len(a.vertices) > 500
         assert np.array_equal(a.vertices, b.vertices) and np.array_equal(a.faces, b.faces)
-
-
-def test_the_band_is_narrow(tiny, field) -> None:
-    axes = lattice_axes(96, DEFAULT_BOUNDS)
-    _, count = field.packed.band(axes, field._biases(tiny.lat_expr[:1]))
-    assert count < 0.25 * 96**3
 
 
 def test_units_and_orientation(tiny, field) -> None:

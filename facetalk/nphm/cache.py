@@ -1,0 +1,268 @@
+"""The canonical field of one identity, baked once onto a sparse lattice.
+
+An identity does not change over a sequence, so its ensemble of networks need not be asked again for every
+frame: near the surface the signed distance is sampled on a lattice and interpolated (tricubic). Every brick
+is compared with the network at random points; where the error is more than the tolerance, the brick is
+replaced by eight of half the spacing. A brick knows its error, so that where it is still too large, the
+networks are asked. What is left is measured at points that no decision looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import scipy.ndimage
+import torch
+from numpy.typing import NDArray
+
+from facetalk.ops.extraction import CanonicalCache, FieldBand, SlopeBounds
+from facetalk.ops.field import PackedField
+from facetalk.units import HEAD_UNIT_METRES
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+UNIT_MM = 1000.0 * HEAD_UNIT_METRES
+CELLS = 4  # of a brick along each axis, and
+NODES = CELLS + 3  # its samples: cubic interpolation reads one before and two behind a cell
+FIRST_SPACING = 0.01
+"""Of the coarsest bricks at the default tolerance, head units: a seventh of the width of NPHM's blending
+weights, at which most bricks of a head are good enough."""
+DEEPEST = 1
+"""Most halvings of the spacing. What is rougher than that (the slit of the mouth, the rims of the lids) costs
+more to store than to ask the networks about, frame by frame."""
+PROBES = 20
+"""Points of a brick where it is compared with the network."""
+PROBE_MARGIN = 2.0
+"""The worst of a brick's probes is taken to understate its worst error by this factor."""
+FLATTEST = 0.1
+"""Slope of the field below which its error is not weighed any more."""
+HELD_OUT = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class BakedField:
+    """A canonical field on a lattice, and how far it is from the network.
+
+    Attributes:
+        lattice: what the kernels look up.
+        width: distance from the surface up to which values are cached, head units.
+        tolerance_mm: error asked for.
+        error_mm: largest error of the signed distance at held-out points within `width` whose brick is within
+            the tolerance, millimetres.
+        mean_error_mm: mean error there.
+        rough: share of the bricks that are not.
+        bricks: number of bricks.
+        evaluated: points that were asked of the networks.
+    """
+
+    lattice: CanonicalCache
+    width: float
+    tolerance_mm: float
+    error_mm: float
+    mean_error_mm: float
+    rough: float
+    bricks: int
+    evaluated: int
+
+
+class _Bricks:
+    """Bricks of one spacing: where they are, and their samples."""
+
+    def __init__(self, field: PackedField, origin: Float64, spacing: float, at: NDArray[np.int64]) -> None:
+        self.origin, self.spacing, self.at = origin, spacing, at
+        # Neighbours share samples: every one is asked once.
+        steps = np.stack(np.meshgrid(*[np.arange(NODES)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        nodes = (at[:, None] * CELLS + steps).reshape(-1, 3)
+        extent = nodes.max(axis=0) + 1 if len(nodes) else np.ones(3, dtype=np.int64)
+        named, inverse = np.unique(np.ravel_multi_index(nodes.T, extent), return_inverse=True)
+        index = np.stack(np.unravel_index(named, extent), axis=1)
+        points = origin + (index - 1) * spacing
+        self.evaluated = len(points)
+        values = field.query(torch.from_numpy(points.astype(np.float32)))["sdf"][0].numpy()
+        self.data = values[inverse].reshape(len(at), NODES, NODES, NODES)
+
+
+def bake(
+    field: PackedField,
+    bounds: SlopeBounds,
+    low: Float64,
+    high: Float64,
+    *,
+    width: float,
+    tolerance_mm: float,
+    seed: int = 0,
+) -> BakedField:
+    """Sample the canonical field near its surface.
+
+    Args:
+        field: the packed field; canonical queries have three coordinates.
+        bounds: of its slope, see :func:`facetalk.nphm.slopes.estimate_slopes`.
+        low, high: (3,) corners of the box, head space.
+        width: distance from the surface up to which values are wanted, head units.
+        tolerance_mm: error of the signed distance that is accepted, millimetres.
+        seed: of the points where bricks are compared with the network.
+    """
+    rng = np.random.default_rng(seed)
+    tolerance = tolerance_mm / UNIT_MM
+    # The error of cubic interpolation grows with the fourth power of the spacing.
+    spacing = FIRST_SPACING * float(np.clip((tolerance_mm / 0.03) ** 0.25, 0.4, 2.0))
+    shape = np.ceil((high - low) / (CELLS * spacing)).astype(np.int64)
+    far, evaluated = _distances(field, bounds, low, spacing, shape)
+    table = np.full(shape, -1, dtype=np.int32)
+    near = _least(far, CELLS // 2) <= width
+    children: list[NDArray[np.int32]] = []
+    data: list[Float32] = []
+    errors: list[Float64] = []
+    at = np.argwhere(near)
+    slots: list[tuple[NDArray[np.int32], tuple[int, ...]]] = [(table, tuple(b)) for b in at]
+    count = 0
+    origin = low.astype(np.float64)
+    for depth in range(DEEPEST + 1):
+        bricks = _Bricks(field, origin, spacing / 2**depth, at)
+        evaluated += bricks.evaluated
+        error, asked = _probe(field, bricks, far, origin, 2 * spacing, width, rng)
+        evaluated += asked
+        rough = (PROBE_MARGIN * error > tolerance) & (depth < DEEPEST)
+        finer: list[NDArray[np.int64]] = []
+        finer_slots: list[tuple[NDArray[np.int32], tuple[int, ...]]] = []
+        for n in range(len(at)):
+            array, place = slots[n]
+            if not rough[n]:
+                array[place] = count
+                count += 1
+                continue
+            group = np.full(8, -1, dtype=np.int32)
+            array[place] = -2 - len(children)
+            children.append(group)
+            for child in range(8):
+                corner = 2 * at[n] + np.array([child >> 2 & 1, child >> 1 & 1, child & 1])
+                # A brick of half the spacing is a cell of `far`.
+                if depth == 0 and abs(far[tuple(corner)]) > width:
+                    continue
+                finer.append(corner)
+                finer_slots.append((group, (child,)))
+        data.append(bricks.data[~rough])
+        errors.append(PROBE_MARGIN * error[~rough])
+        if not finer:
+            break
+        at, slots = np.array(finer), finer_slots
+    lattice = CanonicalCache(
+        origin=origin.tolist(),
+        spacing=spacing,
+        table=table,
+        children=np.array(children, dtype=np.int32).reshape(-1, 8),
+        data=np.concatenate(data).astype(np.float32),
+        error=np.concatenate(errors).astype(np.float32),
+        far_origin=origin.tolist(),
+        far_spacing=2 * spacing,
+        far=far,
+    )
+    worst, mean = _held_out(field, lattice, low, high, width, tolerance, rng)
+    rough_share = float((np.concatenate(errors) > tolerance).mean()) if count else 0.0
+    return BakedField(
+        lattice, width, tolerance_mm, worst * UNIT_MM, mean * UNIT_MM, rough_share, count,
+        evaluated + HELD_OUT,
+    )  # fmt: skip
+
+
+def _distances(
+    field: PackedField, bounds: SlopeBounds, low: Float64, spacing: float, shape: NDArray[np.int64]
+) -> tuple[Float32, int]:
+    """Signed lower bounds of the distance to the surface over cells of twice the spacing."""
+    axes = [
+        (a + spacing * np.arange(CELLS * n + 1)).astype(np.float32) for a, n in zip(low, shape, strict=True)
+    ]
+    volume, counts = FieldBand(field, axes).frame(None, bounds)
+    inside = volume.dense().numpy() < 0
+    corners = np.zeros(tuple(n - 1 for n in inside.shape), dtype=np.uint8)
+    for c in range(8):
+        corners += inside[tuple(slice(c >> a & 1, n - 1 + (c >> a & 1)) for a, n in enumerate(inside.shape))]
+    crossed = (corners > 0) & (corners < 8)
+    # From box to box: the distance between centres, to a surface grown by one cell.
+    grown = scipy.ndimage.binary_dilation(crossed, structure=np.ones((3, 3, 3), dtype=bool))
+    if crossed.any():
+        distance = scipy.ndimage.distance_transform_edt(~grown, sampling=spacing)
+    else:
+        distance = np.full(crossed.shape, float(np.linalg.norm(shape * CELLS * spacing)))
+    least = _least(distance.astype(np.float32), 2)
+    return np.where(corners[::2, ::2, ::2] > 0, -least, least).astype(np.float32), counts.evaluated
+
+
+def _least(values: Float32, size: int) -> Float32:
+    """Smallest absolute value of blocks of size^3."""
+    x, y, z = (n // size for n in values.shape)
+    blocks = np.abs(values).reshape(x, size, y, size, z, size)
+    return blocks.min(axis=(1, 3, 5))
+
+
+def _probe(
+    field: PackedField,
+    bricks: _Bricks,
+    far: Float32,
+    origin: Float64,
+    far_spacing: float,
+    width: float,
+    rng: np.random.Generator,
+) -> tuple[Float64, int]:
+    """(bricks,) largest error at random points of each that are within the width, and how many were asked."""
+    n = len(bricks.at)
+    unit = rng.uniform(0, CELLS, (n, PROBES, 3))
+    points = bricks.origin + (bricks.at[:, None] * CELLS + unit) * bricks.spacing
+    place = np.clip(((points - origin) / far_spacing).astype(int), 0, np.array(far.shape) - 1)
+    wanted = np.abs(far[tuple(np.moveaxis(place, -1, 0))]) <= width
+    of, which = np.nonzero(wanted)
+    truth = field.query(torch.from_numpy(points[of, which].astype(np.float32)))["sdf"][0].numpy()
+    error = np.abs(_interpolate(bricks.data, of, unit[of, which]) - truth)
+    # Where the field is flat, an error moves the surface farther.
+    square = np.zeros(len(of))
+    for axis in range(3):
+        step = np.zeros(3)
+        step[axis] = 0.25
+        ends = [
+            _interpolate(bricks.data, of, np.clip(unit[of, which] + s, 0.0, CELLS)) for s in (-step, step)
+        ]
+        square += ((ends[1] - ends[0]) / (0.5 * bricks.spacing)) ** 2
+    error = error / np.clip(np.sqrt(square), FLATTEST, 1.0)
+    worst = np.zeros(n)
+    np.maximum.at(worst, of, error)
+    return worst, len(of)
+
+
+def _interpolate(data: Float32, brick: NDArray[np.int64], unit: Float64) -> Float64:
+    """Tricubic (Lagrange) interpolation at points given in cells of their brick: what the kernels compute."""
+    cell = np.minimum(unit.astype(int), CELLS - 1)
+    t = unit - cell
+    weights = np.stack(
+        [-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2, -(t + 1) * t * (t - 2) / 2,
+         (t + 1) * t * (t - 1) / 6], axis=-1)  # fmt: skip
+    steps = np.arange(4)
+    i, j, k = (cell[:, a, None] + steps for a in range(3))
+    block = data[brick[:, None, None, None], i[:, :, None, None], j[:, None, :, None], k[:, None, None, :]]
+    return np.einsum("nijk,ni,nj,nk->n", block, weights[:, 0], weights[:, 1], weights[:, 2])
+
+
+def _held_out(
+    field: PackedField,
+    lattice: CanonicalCache,
+    low: Float64,
+    high: Float64,
+    width: float,
+    tolerance: float,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Largest and mean error at fresh points that the lattice covers."""
+    found: list[Float32] = []
+    for _ in range(64):
+        points = rng.uniform(low, high, (65536, 3)).astype(np.float32)
+        _, covered, distance, error = lattice.query(points)
+        found.append(points[covered & (np.abs(distance) <= width) & (error <= tolerance)])
+        if sum(map(len, found)) >= HELD_OUT:
+            break
+    points = np.concatenate(found)[:HELD_OUT]
+    if len(points) == 0:
+        return 0.0, 0.0
+    values, _, _, _ = lattice.query(points)
+    error = np.abs(values - field.query(torch.from_numpy(points))["sdf"][0].numpy())
+    return float(error.max()), float(error.mean())

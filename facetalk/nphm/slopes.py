@@ -1,0 +1,132 @@
+"""How fast a bound field can change: what lets a value keep space free of surface.
+
+The bounds are estimates from samples, with a margin, not proofs: the networks' own Lipschitz constants are
+larger by orders of magnitude. So whoever uses them checks them against every sample that is evaluated, and
+says what rests on a bound that did not hold (`ExtractionCounts.uncertified`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.ndimage
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facetalk.ops.extraction import LocalBounds, SlopeBounds
+from facetalk.ops.field import OffsetWeight, PackedField
+
+MARGIN = 1.1
+"""Factor on sampled slopes, which are means over a step of the lattice: the field may be steeper between. A
+place also takes the greatest slope of its neighbours."""
+MOTION_MARGIN = 1.25
+"""Factor on sampled lengths and stretches of the deformation, beyond the identity."""
+SPACING = 0.03
+"""Step of the lattice that slopes are sampled on, head units: under half of the 0.07 over which NPHM's
+blending weights change."""
+STRETCH_CELL = 0.06
+"""Size of the cells that stretches are sampled in, head units."""
+REACHES = (1, 2, 4, 8)
+"""Of the levels of local bounds, in steps."""
+LEAST = 0.5
+"""Smallest local bound; a flat spot of the samples is not a flat field."""
+
+Float64 = NDArray[np.float64]
+
+
+def estimate_slopes(field: PackedField, low: Float64, high: Float64) -> tuple[SlopeBounds, Tensor]:
+    """Bounds on the slope of the canonical field in a box, and points near its surface.
+
+    Args:
+        field: the packed field.
+        low, high: (3,) corners of the box, head space.
+
+    Returns:
+        the bounds, of whichever of "sdf" and "raw_sdf" is the flatter: NPHM's fade to 0 far from the anchors
+        makes one field steep where another's members, trained through the fade, are; and (N, 3) points.
+    """
+    counts = np.maximum(np.ceil((high - low) / SPACING).astype(int), 2) + 1
+    axes = [np.linspace(a, b, n) for a, b, n in zip(low, high, counts, strict=True)]
+    step = [float(axis[1] - axis[0]) for axis in axes]
+    lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = torch.from_numpy(lattice.astype(np.float32))
+    values = field.query(points, None, outputs=("sdf", "raw_sdf"))
+    bounds = {}
+    for name in ("sdf", "raw_sdf"):
+        volume = values[name][0].numpy().reshape(counts).astype(np.float64)
+        # Over a cell: the steepest of its four edges along each axis.
+        slopes = []
+        for axis in range(3):
+            rise = np.abs(np.diff(volume, axis=axis)) / step[axis]
+            for other in {0, 1, 2} - {axis}:
+                low_side = [slice(None)] * 3
+                high_side = [slice(None)] * 3
+                low_side[other], high_side[other] = slice(None, -1), slice(1, None)
+                rise = np.maximum(rise[tuple(low_side)], rise[tuple(high_side)])
+            slopes.append(rise)
+        local = MARGIN * np.sqrt(sum(s**2 for s in slopes))
+        bounds[name] = np.maximum(local, LEAST)
+    name = min(bounds, key=lambda key: float(np.mean(bounds[key])))
+    near = points[values["raw_sdf"][0].abs() < 1.5 * SPACING]
+    if len(near) == 0:
+        near = points
+    by_place = LocalBounds(_point(low), _point(step), _reaches(step), _levels(bounds[name]))
+    return SlopeBounds(float(bounds[name].max()), by_place, raw=name == "raw_sdf"), near
+
+
+def _point(values: Sequence[float] | Float64) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in values)
+    return x, y, z
+
+
+def _reaches(step: Sequence[float]) -> tuple[float, ...]:
+    return tuple(n * min(step) for n in REACHES)
+
+
+def _levels(slopes: Float64) -> NDArray[np.float32]:
+    """Greatest slope within each reach of a cell: (levels, nx, ny, nz)."""
+    wide = [scipy.ndimage.maximum_filter(slopes, size=2 * n + 1, mode="nearest") for n in REACHES]
+    return np.stack(wide).astype(np.float32)
+
+
+def _some(points: Tensor, count: int) -> Tensor:
+    return points[:: max(1, len(points) // count)]
+
+
+def with_stretch(
+    bounds: SlopeBounds,
+    field: PackedField,
+    biases: Sequence[Tensor],
+    points: Tensor,
+    weight: OffsetWeight | None,
+) -> SlopeBounds:
+    """The bounds with those of frames' deformations, sampled at points (N, 3) of a few of the frames."""
+    frames = [b[:: max(1, len(b) // 4)] for b in biases]
+    some = _some(points, 2048 // min(len(frames[0]), 4))
+    jacobian = field.query(some, frames, weight=weight, outputs=("jacobian",))["jacobian"]
+    norms = torch.linalg.matrix_norm(jacobian[..., :3, :] + torch.eye(3), 2).amax(dim=0).numpy()
+    norms = 1.0 + MOTION_MARGIN * np.maximum(norms - 1.0, 0.0)
+    low = some.numpy().min(axis=0).astype(np.float64)
+    cells = np.floor((some.numpy() - low) / STRETCH_CELL).astype(int)
+    lattice = np.ones(cells.max(axis=0) + 1)
+    np.maximum.at(lattice, tuple(cells.T), norms)
+    size = [STRETCH_CELL] * 3
+    local = LocalBounds(_point(low), _point(size), _reaches(size), _levels(lattice))
+    return dataclasses.replace(bounds, stretch=float(norms.max()), stretches=local)
+
+
+def motion(
+    field: PackedField,
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
+    points: Tensor,
+    weight: OffsetWeight | None,
+) -> float:
+    """How far the deformation moves a point between two frames, from points (N, 3); head units."""
+    both = [torch.cat([a, b]) for a, b in zip(before, after, strict=True)]
+    offsets = field.query(_some(points, 1024), both, weight=weight, outputs=("offsets",))["offsets"]
+    # The tiny constant covers rounding between equal frames.
+    return MOTION_MARGIN * float(torch.linalg.vector_norm(offsets[1] - offsets[0], dim=-1).max()) + 1e-6

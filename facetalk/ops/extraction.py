@@ -1,0 +1,283 @@
+"""Finding a frame's surface without evaluating its volume: the typed face of the compiled extraction.
+
+Three things, all over a :class:`facetalk.ops.field.PackedField`:
+
+* :class:`FieldBand` refines a coarse lattice by values and bounds on their slope, and carries what it knows
+  from one frame to the next;
+* :class:`CanonicalCache` is the canonical field on a sparse lattice;
+* :func:`guided` finds a frame from the cache and a coarsely sampled deformation.
+
+Each gives a :class:`BrickVolume`, bricks of 8^3 samples near the surface, whose mesh is that of the dense
+volume. The dense twin of all of them is :meth:`PackedField.grid`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from facetalk.ops._extension import load
+from facetalk.ops.field import OffsetWeight, PackedField, as_axes
+
+Float32 = NDArray[np.float32]
+
+
+def _array(array: Any) -> NDArray[Any]:
+    """The extension's array as NumPy's."""
+    result: NDArray[Any] = np.from_dlpack(array)
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalBounds:
+    """Greatest slopes by place.
+
+    Attributes:
+        origin: (3,) corner of the lattice, head space.
+        spacing: (3,) sizes of its cells, head units.
+        reach: per level, growing: how far around any point of a cell its bound holds, head units.
+        values: (levels, nx, ny, nz) float32, above 0.
+    """
+
+    origin: tuple[float, float, float]
+    spacing: tuple[float, float, float]
+    reach: tuple[float, ...]
+    values: Float32
+
+    def packed(self) -> tuple[Any, ...]:
+        """What the extension takes."""
+        return self.origin, self.spacing, list(self.reach), self.values
+
+
+@dataclasses.dataclass(frozen=True)
+class SlopeBounds:
+    """Bounds on how fast a field changes, so that a value says how far away the surface is.
+
+    Attributes:
+        everywhere: greatest slope of the canonical field.
+        slope: the same by canonical place.
+        raw: whether they are of the values without NPHM's far-away shrinkage ("raw_sdf") or of "sdf".
+        stretch: greatest |y(a) - y(b)| / |a - b| of the deformation.
+        stretches: the same by posed place.
+    """
+
+    everywhere: float
+    slope: LocalBounds | None = None
+    raw: bool = False
+    stretch: float = 1.0
+    stretches: LocalBounds | None = None
+
+    def packed(self) -> Any:
+        """What the extension takes."""
+        return load().SlopeBounds(
+            raw=self.raw, everywhere=self.everywhere, stretch=self.stretch,
+            slope=None if self.slope is None else self.slope.packed(),
+            stretches=None if self.stretches is None else self.stretches.packed(),
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractionCounts:
+    """What a frame took.
+
+    Attributes:
+        deformed: points that went through the deformation network.
+        evaluated: points that went through the ensemble of the identity.
+        uncertified: cells whose sign rests on a bound that evaluated samples contradict; 0: the mesh has the
+            cells of the dense one as far as the bounds hold.
+        steepest: largest slope seen between evaluated neighbours, as a fraction of its bound (bands only).
+        bricks: bricks guessed sample by sample (guided only).
+        direct: of these, where no lattice of offsets was good enough (guided only).
+    """
+
+    deformed: int = 0
+    evaluated: int = 0
+    uncertified: int = 0
+    steepest: float = 0.0
+    bricks: int = 0
+    direct: int = 0
+
+
+class BrickVolume:
+    """Samples near a surface in bricks of 8^3; elsewhere only the sign is known."""
+
+    def __init__(self, core: Any, axes: Sequence[Float32]) -> None:
+        self._core = core
+        self._axes = axes
+
+    @property
+    def stored(self) -> int:
+        """Bricks in memory."""
+        return int(self._core.stored)
+
+    def dense(self) -> Tensor:
+        """(nx, ny, nz) float32; +-1 where no brick is stored."""
+        return from_dlpack(self._core.dense())
+
+    def mesh(self, bounds: Sequence[Sequence[float]] | None = None) -> tuple[Float32, NDArray[np.int32]]:
+        """Marching cubes at level 0: vertices (V, 3) float32, head space, and faces (F, 3) int32.
+
+        Bit by bit what `marching_cubes` gives for the dense volume with the same samples and bounds. Without
+        bounds, the ends of the axes are taken, which are rounded to float32.
+        """
+        ends = [[axis[0] for axis in self._axes], [axis[-1] for axis in self._axes]]
+        low, high = np.asarray(ends if bounds is None else bounds, dtype=np.float64)
+        origin = low.tolist()
+        step = ((high - low) / (np.array([len(axis) for axis in self._axes]) - 1)).tolist()
+        vertices, faces = self._core.mesh(origin, step)
+        return _array(vertices), _array(faces)
+
+
+class CanonicalCache:
+    """A canonical signed distance sampled once on a sparse, adaptive lattice (tricubic interpolation).
+
+    Bricks of 4^3 cells hold 7^3 samples, from one before the brick to one behind it. See
+    :func:`facetalk.nphm.cache.bake`, which makes one and measures its error.
+
+    Args:
+        origin: (3,) corner of the first brick, head space.
+        spacing: between samples of the coarsest bricks, head units.
+        table: (nx, ny, nz) int32: number of a brick of `data`, -1 nothing there, or -2 - g: refined into the
+            eight bricks of half the spacing `children[g]` (x slowest).
+        children: (G, 8) int32, entries as in `table`; a group names later groups only.
+        data: (bricks, 7, 7, 7) float32 signed distances.
+        error: (bricks,) float32 bounds of the error of interpolated values, head units.
+        far_origin, far_spacing: lattice of `far`.
+        far: (mx, my, mz) float32 signed lower bounds of the distance to the surface over whole cells; 0
+            where nothing is known.
+
+    Raises:
+        TypeError, ValueError: arrays of the wrong dtype or shape, or entries out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        origin: Sequence[float],
+        spacing: float,
+        table: NDArray[np.int32],
+        children: NDArray[np.int32],
+        data: Float32,
+        error: Float32,
+        far_origin: Sequence[float],
+        far_spacing: float,
+        far: Float32,
+    ) -> None:
+        self._core = load().CanonicalCache(
+            origin=[float(v) for v in origin],
+            spacing=float(spacing),
+            table=table,
+            children=children,
+            data=data,
+            error=error,
+            far_origin=[float(v) for v in far_origin],
+            far_spacing=float(far_spacing),
+            far=far,
+        )
+
+    @property
+    def bytes(self) -> int:
+        """Memory held."""
+        return int(self._core.bytes)
+
+    def query(self, points: Float32) -> tuple[Float32, NDArray[np.bool_], Float32, Float32]:
+        """At points (N, 3), each (N,): values, whether cached, signed lower bounds of the distance, error bounds."""
+        answers = self._core.query(np.ascontiguousarray(points, dtype=np.float32))
+        values, covered, far, error = (_array(answer) for answer in answers)
+        return np.asarray(values), np.asarray(covered).astype(np.bool_), np.asarray(far), np.asarray(error)
+
+
+class FieldBand:
+    """The samples near the surface of one frame after another.
+
+    A coarse lattice is refined where the surface may be; a cell is left out when what is known at its corners
+    keeps the surface out of it. Wherever an evaluated sample contradicts the sign that a neighbour was given,
+    the neighbour is evaluated too, until nothing contradicts. The next frame starts from this one: it loses
+    at most the motion between the two from every known distance, and only where nothing is left is evaluated
+    again.
+
+    Args:
+        field: the packed field.
+        axes: sample positions along x, y, z.
+        spacing: samples between those of the coarse lattice; a power of two, at least 8.
+    """
+
+    def __init__(self, field: PackedField, axes: Sequence[Float32], spacing: int = 16) -> None:
+        self._axes = axes
+        self._field = field
+        self._core = load().FieldBand(field.core, as_axes(axes), spacing)
+
+    def frame(
+        self,
+        biases: Sequence[Tensor] | None,
+        bounds: SlopeBounds,
+        *,
+        weight: OffsetWeight | None = None,
+        motion: float | None = None,
+    ) -> tuple[BrickVolume, ExtractionCounts]:
+        """The samples near the surface of a frame.
+
+        Args:
+            biases: per deformation layer (1, out); None: the canonical field.
+            bounds: of the canonical field and this frame's deformation.
+            weight: spatial weight of the offset.
+            motion: bound on how far the deformation moves a point between the frame before and this one, head
+                units; None: do not start from the frame before.
+        """
+        volume, counts = self._core.frame(
+            self._field.frame_biases(biases),
+            smoothing=None if weight is None else weight.packed(),
+            bounds=bounds.packed(),
+            motion=-1.0 if motion is None else float(motion),
+        )
+        return BrickVolume(volume, self._axes), ExtractionCounts(**counts)
+
+
+def guided(
+    field: PackedField,
+    axes: Sequence[Float32],
+    biases: Sequence[Tensor],
+    cache: CanonicalCache,
+    bounds: SlopeBounds,
+    *,
+    weight: OffsetWeight | None = None,
+    exact: bool = False,
+    tolerance: float = 0.0,
+    cache_tolerance: float = 0.0,
+    spacing: int = 8,
+) -> tuple[BrickVolume, ExtractionCounts]:
+    """The samples near the surface of a frame, found from the canonical cache.
+
+    Args:
+        field: the packed field; its deformation has three outputs.
+        axes: sample positions along x, y, z, evenly spaced.
+        biases: per deformation layer (1, out).
+        cache: of the canonical field.
+        bounds: of the canonical field and this frame's deformation.
+        weight: spatial weight of the offset.
+        exact: evaluate both networks where a sign is in doubt and at the corners of every cell that the
+            surface cuts; otherwise take the cache's values.
+        tolerance: error of the interpolated offset that is accepted, head units; 0: the network's offsets.
+        cache_tolerance: error of a cached value that is accepted, head units; where a brick's is larger, the
+            networks are asked.
+        spacing: samples between nodes of the coarse lattice of offsets; a power of two, at least 4.
+    """
+    volume, counts = load().field_guided(
+        field.core,
+        as_axes(axes),
+        field.frame_biases(biases),
+        smoothing=None if weight is None else weight.packed(),
+        bounds=bounds.packed(),
+        cache=cache._core,
+        exact=exact,
+        tolerance=tolerance,
+        cache_tolerance=cache_tolerance,
+        spacing=spacing,
+    )
+    return BrickVolume(volume, axes), ExtractionCounts(**counts)

@@ -1,0 +1,239 @@
+"""Short cuts of `Field.extract` against dense volumes: on the official formats and on the built-in head, with
+codes that no bound or cache was made from.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import facetalk
+from facetalk.errors import InputError
+from facetalk.mesh import Mesh
+from facetalk.metrics.surface import surface_distance, two_sided
+from facetalk.nphm import slopes
+from facetalk.nphm.field import DEFAULT_BOUNDS, Field
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+RESOLUTION = 48
+MM = 250.0  # a head unit
+
+
+def walk(expressions: torch.Tensor, frames: int, step: float, seed: int) -> torch.Tensor:
+    """Codes of a moving face: a random walk around a code, as far apart as frames of speech."""
+    rng = np.random.default_rng(seed)
+    spread = float(expressions.std()) if len(expressions) > 1 else 1.0
+    moves = rng.normal(0, step * spread, (frames, expressions.shape[1])).cumsum(axis=0)
+    return expressions[:1] + torch.from_numpy(moves.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def head() -> tuple[Field, torch.Tensor]:
+    """The built-in head and a few faces, among them a wide open mouth and closed lids."""
+    talk = facetalk.FaceTalk.from_pretrained("default")
+    model = talk.head
+    field = model.nphm.bind(torch.as_tensor(model.default_identity))
+    rng = np.random.default_rng(3)
+    codes = rng.uniform(0, 0.5, (3, model.expression_dim)) * (
+        rng.uniform(size=(3, model.expression_dim)) < 0.2
+    )
+    codes[0, model.expression_names.index("jawOpen")] = 0.9
+    for name in ("eyeBlink_L", "eyeBlink_R"):
+        codes[1, model.expression_names.index(name)] = 1.0
+    return field, torch.from_numpy(codes.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def field(tiny) -> Field:
+    return tiny.model.bind(tiny.lat_id)
+
+
+def same(a: Mesh, b: Mesh) -> bool:
+    return np.array_equal(a.vertices, b.vertices) and np.array_equal(a.faces, b.faces)
+
+
+def crossing_corners(field: Field, code: torch.Tensor, resolution: int) -> int:
+    """Samples that are corners of a cell which the surface crosses."""
+    inside = field.grid(code[None], resolution)[0].numpy() < 0
+    n = resolution - 1
+    cells = np.zeros((n, n, n), dtype=int)
+    corners = np.zeros(inside.shape, dtype=bool)
+    parts = [tuple(slice(o, o + n) for o in c) for c in np.ndindex(2, 2, 2)]
+    for part in parts:
+        cells += inside[part]
+    for part in parts:
+        corners[part] |= (cells > 0) & (cells < 8)
+    return int(corners.sum())
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_no_tolerance_gives_the_dense_mesh(tiny, seed) -> None:
+    """Cell for cell, on identities and expressions that are new to it; with and without every short cut."""
+    rng = np.random.default_rng(seed)
+    noise = torch.from_numpy(rng.normal(0, 0.3, tiny.lat_id.shape).astype(np.float32))
+    field = tiny.model.bind(tiny.lat_id + noise * tiny.lat_id.std())
+    codes = walk(tiny.lat_expr, 3, 0.1, seed)
+    dense = field.extract(codes, RESOLUTION, exact=True)
+    ways = [{"cache": False}, {"cache": False, "coherence": False}]
+    if not tiny.mono:
+        ways.append({"cache": True})
+    for way in ways:
+        meshes, infos = field.extract(codes, RESOLUTION, tolerance_mm=0.0, return_info=True, **way)
+        assert all(len(mesh.faces) > 1000 for mesh in meshes)
+        for mesh, expected, info in zip(meshes, dense, infos, strict=True):
+            assert same(mesh, expected) or info.uncertified > 0
+        assert sum(info.uncertified == 0 for info in infos) >= 2
+        assert infos[0].method == ("cache" if way["cache"] else "band")
+
+
+def test_bands_are_narrow(tiny, field) -> None:
+    if tiny.mono:
+        pytest.skip("its field jumps where a neighbour comes in, so its bounds are wide")
+    corners = crossing_corners(field, tiny.lat_expr[0], 96)
+    code = tiny.lat_expr[:1].repeat(3, 1)
+    _, infos = field.extract(code, 96, tolerance_mm=0.0, cache=False, return_info=True)
+    first, second, third = (info.counts.evaluated for info in infos)
+    assert corners <= first < 4 * corners
+    # Where the face stands still, only what the surface crosses is asked again.
+    assert second == third and corners <= second < 1.2 * corners
+
+
+def test_the_cache_asks_the_ensemble_for_nothing_but_the_surface(tiny, field) -> None:
+    if tiny.mono:
+        pytest.skip("a canonical field of more than space is not cached")
+    corners = crossing_corners(field, tiny.lat_expr[0], 96)
+    _, (info,) = field.extract(tiny.lat_expr[:1], 96, tolerance_mm=0.0, cache=True, return_info=True)
+    assert corners <= info.counts.evaluated < 1.1 * corners
+    _, (quick,) = field.extract(tiny.lat_expr[:1], 96, cache=True, return_info=True)
+    assert quick.counts.evaluated < 0.05 * corners
+    _, (direct,) = field.extract(tiny.lat_expr[:1], 96, cache=True, coarse=False, return_info=True)
+    assert corners <= direct.counts.deformed < 1.5 * corners
+
+
+@pytest.mark.parametrize("tolerance", [0.05, 0.2])
+def test_the_mesh_keeps_to_the_tolerance(tiny, tolerance) -> None:
+    """On an identity and expressions that nothing was set by."""
+    if tiny.mono:
+        pytest.skip("a canonical field of more than space is not cached")
+    rng = np.random.default_rng(9)
+    noise = torch.from_numpy(rng.normal(0, 0.3, tiny.lat_id.shape).astype(np.float32))
+    field = tiny.model.bind(tiny.lat_id + noise * tiny.lat_id.std())
+    codes = walk(tiny.lat_expr[1:], 2, 0.3, 9)
+    dense = field.extract(codes, 96, exact=True, units="head")
+    quick, infos = field.extract(
+        codes, 96, units="head", cache=True, tolerance_mm=tolerance, return_info=True
+    )
+    for mesh, expected, info in zip(quick, dense, infos, strict=True):
+        away = MM * two_sided((mesh.vertices, mesh.faces), (expected.vertices, expected.faces))
+        assert np.quantile(away, 0.999) <= tolerance and away.max() <= 2 * tolerance
+        assert 0.0 < info.cache_error_mm <= tolerance and info.tolerance_mm == tolerance
+
+
+def test_the_built_in_head_keeps_to_the_tolerance(head) -> None:
+    """Its lips and lids are sharp: there, a few thousandths of the surface may be farther off than that."""
+    field, codes = head
+    certified, infos = field.extract(codes, 80, tolerance_mm=0.0, cache=False, units="head", return_info=True)
+    assert all(info.uncertified == 0 for info in infos)
+    quick = field.extract(codes, 80, cache=True, units="head")
+    for mesh, expected in zip(quick, certified, strict=True):
+        away = MM * two_sided((mesh.vertices, mesh.faces), (expected.vertices, expected.faces))
+        assert np.quantile(away, 0.995) <= 0.05 and away.mean() < 0.01
+
+
+def test_the_built_in_head_is_certified(head) -> None:
+    field, codes = head
+    dense = field.extract(codes[:2], 64, exact=True)
+    meshes, infos = field.extract(codes[:2], 64, tolerance_mm=0.0, cache=False, return_info=True)
+    for mesh, expected, info in zip(meshes, dense, infos, strict=True):
+        assert same(mesh, expected) and info.uncertified == 0
+
+
+def test_slopes_hold_where_they_were_not_sampled(tiny, field) -> None:
+    low, high = (np.asarray(c, dtype=np.float64) for c in DEFAULT_BOUNDS)
+    bounds, near = slopes.estimate_slopes(field.packed, low, high)
+    assert bounds.slope is not None and len(near) > 100
+    rng = np.random.default_rng(4)
+    a = rng.uniform(low, high, (4000, 3)).astype(np.float32)
+    name = "raw_sdf" if bounds.raw else "sdf"
+    step = rng.normal(size=a.shape)
+    step = (step / np.linalg.norm(step, axis=1, keepdims=True) * 0.01).astype(np.float32)
+    ends = [field.packed.query(p, outputs=(name,))[name][0].numpy() for p in (a - step / 2, a + step / 2)]
+    rise = np.abs(ends[1] - ends[0]) / 0.01
+    cell = ((a - low) / np.array(bounds.slope.spacing)).astype(int)
+    cell = np.clip(cell, 0, np.array(bounds.slope.values.shape[1:]) - 1)
+    local = bounds.slope.values[0][tuple(cell.T)]
+    assert (rise <= local).mean() > 0.999
+    assert rise.max() <= bounds.everywhere
+
+
+def test_the_choice_is_told(tiny, field) -> None:
+    _, (info,) = field.extract(None, 24, return_info=True)
+    assert info.method == "band" and info.points == 24**3
+    _, (info,) = field.extract(tiny.lat_expr[0], 24, exact=True, return_info=True)
+    assert info.method == "dense" and info.counts is None and info.uncertified == 0
+    _, (info,) = field.extract(tiny.lat_expr[0], 24, return_info=True)
+    assert info.method == "band" and info.tolerance_mm == 0.0  # one small frame does not pay for a cache
+    assert field.extract(tiny.lat_expr[:0], 24) == []
+
+
+def test_refuses_tolerances_that_are_none(tiny, field) -> None:
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="tolerance_mm"):
+            field.extract(tiny.lat_expr[0], 24, tolerance_mm=wrong)
+
+
+def test_distance_of_surfaces() -> None:
+    square = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=np.float64)
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    points = np.array([[0.5, 0.2, 0.3], [2.0, 0.5, 0.0], [-3.0, -4.0, 0.0], [0.7, 0.7, 0.0]])
+    assert np.allclose(surface_distance(points, square, faces), [0.3, 1.0, 5.0, 0.0])
+
+
+SMALL = """
+import sys
+from pathlib import Path
+from safetensors.torch import load_file
+from facetalk.nphm import load_checkpoint
+golden = load_file(sys.argv[1] + "/golden.safetensors")
+field = load_checkpoint(sys.argv[1]).bind(golden["lat_id"])
+code = golden["lat_expr"][:1]
+(mesh,), (info,) = field.extract(code, 512, tolerance_mm=0.0, cache=False, return_info=True)
+most = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+print(most, len(mesh.faces))
+"""
+
+
+def test_512_cubed_fits_in_a_gigabyte() -> None:
+    """The dense volume alone would be half of that, and its signs and states more."""
+    command = [sys.executable, "-c", SMALL, str(GOLDEN / "nphm_tiny")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    kilobytes, faces = map(int, out.split())
+    assert faces > 1_000_000 and kilobytes < 1_000_000  # with Python and torch
+
+
+def resident() -> int:
+    """Memory of this process, kilobytes."""
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
+
+
+def test_frames_leave_nothing_behind(tiny, field) -> None:
+    codes = walk(tiny.lat_expr, 25, 0.05, 0)
+
+    def frames(way: dict) -> None:
+        for _ in field.iterate(codes, 24, options=facetalk.nphm.extraction.ExtractionOptions(**way)):
+            pass
+
+    ways = [{"tolerance_mm": 0.0, "cache": False}] + ([] if tiny.mono else [{"cache": True}])
+    for way in ways:
+        frames(way)
+    settled = resident()
+    for _ in range(4):
+        for way in ways:
+            frames(way)
+    # Of a hundred frames and more; one frame's bricks alone are 200 kilobytes.
+    assert resident() - settled < 6000
