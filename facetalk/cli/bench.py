@@ -157,8 +157,8 @@ def _plain(cost: StageCost) -> dict[str, Any]:
 def _table(costs: list[StageCost], rates: Peaks) -> str:
     machine = _machine(rates)
     head = (
-        f"{machine['processor']}, {machine['threads']} threads; a large matrix product reaches "
-        f"{rates.gflops:.0f} GFLOP/s, a copy {rates.gbytes:.1f} GB/s\n"
+        f"{machine['processor']}, {machine['threads']} threads; peak measured here "
+        f"{rates.gflops:.0f} GFLOP/s, copy {rates.gbytes:.1f} GB/s\n"
     )
     lines = [
         head,

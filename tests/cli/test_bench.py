@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from facetalk import stagecost
 from facetalk.cli import bench, main
 from facetalk.nphm.field import lattice_axes
 from facetalk.stagecost import _needed_samples, _Operations, fastest
 
+PEAKS = stagecost.peaks
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "_BUDGET", 0.01)
+    monkeypatch.setattr(stagecost, "peaks", lambda: stagecost.Peaks(50.0, 10.0))
 
 
 @pytest.mark.parametrize("checkpoint", [None, "nphm_tiny", "mononphm_tiny"])
@@ -34,13 +37,19 @@ def test_every_stage_has_a_figure(capsys, tmp_path, checkpoint) -> None:
     names = [stage["name"] for stage in content["stages"]]
     for name in ("audio features", "sampler", "field 24^3, band", "track", "normals", "rig", "export .glb"):
         assert name in names and f"\n{name} " in printed
-    assert content["machine"]["gflop_per_s"] > 0 and content["machine"]["gbyte_per_s"] > 0
+    assert content["machine"]["gflop_per_s"] == 50.0 and content["machine"]["gbyte_per_s"] == 10.0
     for stage in content["stages"]:
         assert math.isfinite(stage["seconds"]) and stage["seconds"] > 0
         assert stage["unit"] in ("frame", "clip")
         assert (stage["floor"] > 0) == (stage["name"] != "export .glb"), stage["name"]
     by_name = {stage["name"]: stage for stage in content["stages"]}
     assert by_name["field 24^3, every sample"]["gflop"] > 2 * by_name["field 24^3, band"]["gflop"]
+
+
+def test_peaks_are_of_this_machine() -> None:
+    rates = PEAKS()
+    assert 0.1 < rates.gflops < 1e6 and 0.01 < rates.gbytes < 1e5
+    assert stagecost._kernel_rate(0.05) > 1e8
 
 
 def test_refusals(capsys, tmp_path) -> None:
