@@ -152,25 +152,32 @@ void field_members(const FieldDeviceMlp& mlp, const FieldPlan& plan, const Field
 void field_route(const FieldRoute& route, int tile_points, void* stream);
 void field_combine(const FieldRoute& route, const FieldCombine& combine, void* stream);
 
-// A lattice of samples in bricks of 8 x 8 x 8 (see core/brick_volume.h), for several frames at a time. A
-// brick's number is ((frame * bricks[0] + i) * bricks[1] + j) * bricks[2] + k.
+// A lattice of samples in cubes, for several frames at a time: bricks of 8 x 8 x 8 (see core/brick_volume.h),
+// or blocks of half that side while they are searched for. The number of one is ((frame * bricks[0] + i) *
+// bricks[1] + j)
+// * bricks[2] + k.
 constexpr int32_t kBrickWanted = -3;  // in a table: to be evaluated
 
 struct FieldBricks {
   const float* axis[3] = {nullptr, nullptr, nullptr};  // (shape[a]) sample positions
   int shape[3] = {0, 0, 0};                            // samples
-  int bricks[3] = {0, 0, 0};                           // along an axis; the last may reach beyond the lattice
-  int64_t count = 0;                                   // of all frames
+  int side = kBrickSide;
+  int bricks[3] = {0, 0, 0};  // along an axis; the last may reach beyond the lattice
+  int64_t count = 0;          // of all frames
 };
 
-// table (count) from the field at the nodes: (frames, bricks + 1 along each axis), at every eighth sample and
-// the last.
+// table (count) from the field at the nodes: (frames, bricks + 1 along each axis), at every side-th sample
+// and the last.
 void field_classify(const FieldBricks& bricks, const float* node_sdf, const float* node_raw, float lipschitz,
                     int32_t* table, void* stream);
-// points (listed, 512, 3) and frame (listed) of the bricks with the listed numbers.
-void field_brick_points(const FieldBricks& bricks, const int64_t* list, int64_t listed, float* points,
-                        int32_t* frame, void* stream);
-// wanted (count): 1 where a table without kBrickWanted, or samples (stored, 512), contradict a sign.
+// The blocks of listed bricks (-1: none) in the table of blocks, from nodes (listed, 3, 3, 3).
+void field_classify_blocks(const FieldBricks& bricks, const FieldBricks& blocks, const int64_t* list,
+                           int64_t listed, const float* node_sdf, const float* node_raw, float lipschitz,
+                           int32_t* table, void* stream);
+// points (listed, side, side, side, 3) of listed bricks (-1: any), every step-th sample from their first.
+void field_brick_points(const FieldBricks& bricks, const int64_t* list, int64_t listed, int side, int step,
+                        float* points, void* stream);
+// wanted (count): 1 where a table without kBrickWanted, or samples (stored, side^3), contradict a sign.
 void field_contradictions(const FieldBricks& bricks, const int32_t* table, const float* samples,
                           uint8_t* wanted, void* stream);
 

@@ -150,15 +150,16 @@ void combine(const cuda::FieldRoute& route, Address stream, Address value, Addre
 }
 
 cuda::FieldBricks make_bricks(const std::array<Address, 3>& axes, const std::array<int, 3>& shape,
-                              int64_t frames) {
+                              int64_t frames, int side) {
   cuda::FieldBricks bricks;
+  bricks.side = side;
   bricks.count = frames;
   for (size_t a = 0; a < 3; ++a) {
     if (shape[a] < 1)
       throw ArgumentError("axes", "at least one sample along every axis", std::to_string(shape[a]));
     bricks.axis[a] = at<const float>(axes[a]);
     bricks.shape[a] = shape[a];
-    bricks.bricks[a] = (shape[a] + 7) / 8;
+    bricks.bricks[a] = (shape[a] + side - 1) / side;
     bricks.count *= bricks.bricks[a];
   }
   return bricks;
@@ -166,13 +167,14 @@ cuda::FieldBricks make_bricks(const std::array<Address, 3>& axes, const std::arr
 
 void bind_band(py::module_& module) {
   const auto release = py::call_guard<py::gil_scoped_release>();
+  using Bricks = cuda::FieldBricks;
   module.attr("brick_wanted") = cuda::kBrickWanted;
-  py::class_<cuda::FieldBricks>(module, "Bricks")
-      .def(py::init(&make_bricks), py::kw_only(), py::arg("axes"), py::arg("shape"), py::arg("frames"))
-      .def_readonly("count", &cuda::FieldBricks::count);
+  py::class_<Bricks>(module, "Bricks")
+      .def(py::init(&make_bricks), py::kw_only(), py::arg("axes"), py::arg("shape"), py::arg("frames"),
+           py::arg("side"));
   module.def(
       "classify",
-      [](const cuda::FieldBricks& bricks, Address stream, Address node_sdf, Address node_raw, float lipschitz,
+      [](const Bricks& bricks, Address stream, Address node_sdf, Address node_raw, float lipschitz,
          Address table) {
         cuda::field_classify(bricks, at<const float>(node_sdf), at<const float>(node_raw), lipschitz,
                              at<int32_t>(table), at<void>(stream));
@@ -180,17 +182,27 @@ void bind_band(py::module_& module) {
       release, py::arg("bricks"), py::arg("stream"), py::kw_only(), py::arg("node_sdf"), py::arg("node_raw"),
       py::arg("lipschitz"), py::arg("table"));
   module.def(
+      "classify_blocks",
+      [](const Bricks& bricks, const Bricks& blocks, Address stream, Address list, int64_t listed,
+         Address node_sdf, Address node_raw, float lipschitz, Address table) {
+        cuda::field_classify_blocks(bricks, blocks, at<const int64_t>(list), listed,
+                                    at<const float>(node_sdf), at<const float>(node_raw), lipschitz,
+                                    at<int32_t>(table), at<void>(stream));
+      },
+      release, py::arg("bricks"), py::arg("blocks"), py::arg("stream"), py::kw_only(), py::arg("list"),
+      py::arg("listed"), py::arg("node_sdf"), py::arg("node_raw"), py::arg("lipschitz"), py::arg("table"));
+  module.def(
       "brick_points",
-      [](const cuda::FieldBricks& bricks, Address stream, Address list, int64_t listed, Address points,
-         Address frame) {
-        cuda::field_brick_points(bricks, at<const int64_t>(list), listed, at<float>(points),
-                                 at<int32_t>(frame), at<void>(stream));
+      [](const Bricks& bricks, Address stream, Address list, int64_t listed, int side, int step,
+         Address points) {
+        cuda::field_brick_points(bricks, at<const int64_t>(list), listed, side, step, at<float>(points),
+                                 at<void>(stream));
       },
       release, py::arg("bricks"), py::arg("stream"), py::kw_only(), py::arg("list"), py::arg("listed"),
-      py::arg("points"), py::arg("frame"));
+      py::arg("side"), py::arg("step"), py::arg("points"));
   module.def(
       "contradictions",
-      [](const cuda::FieldBricks& bricks, Address stream, Address table, Address samples, Address wanted) {
+      [](const Bricks& bricks, Address stream, Address table, Address samples, Address wanted) {
         cuda::field_contradictions(bricks, at<const int32_t>(table), at<const float>(samples),
                                    at<uint8_t>(wanted), at<void>(stream));
       },
