@@ -144,9 +144,9 @@ class CudaField:
     ) -> FieldBricks:
         """Signed distances near the surface of every frame, in bricks of 8 x 8 x 8 samples.
 
-        A brick is left out when the field at its corners agrees in sign and is, on average, more than
-        `lipschitz` times as far from zero as a point of the brick can be from them; what contradicts a sign
-        is evaluated until nothing does. See csrc/cuda/field_band.cuh.
+        Samples are left out, in blocks of 8^3 and then of 4^3, where the field at a block's corners agrees in
+        sign and is, on average, more than `lipschitz` times as far from zero as a point of the block can be
+        from them; what contradicts a sign is evaluated until nothing does. See csrc/cuda/field_band.cuh.
         """
         with self._runner.guard():
             return find_bricks(
