@@ -1,31 +1,16 @@
 // Scratch memory of the field kernels, owned by one call.
 #pragma once
 
-#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/tensor_view.h"
 #include "cpu/field.h"
 
 namespace facetalk::cpu {
-
-// One piece per thread, allocated before any thread starts.
-class FieldScratch {
- public:
-  FieldScratch(const FieldRunner& runner, int threads, bool gradients)
-      : floats_((runner.kernels->scratch(*runner.model, gradients) + 63) / 64 * 64),
-        memory_(allocate(static_cast<int64_t>(floats_ * sizeof(float)) * threads)) {}
-
-  float* of(int thread) const {
-    return static_cast<float*>(memory_.get()) + floats_ * static_cast<size_t>(thread);
-  }
-
- private:
-  size_t floats_;
-  std::shared_ptr<void> memory_;
-};
 
 // Pieces that parts of a parallel_for take and give back, so that a part needs no thread number. As many are
 // allocated as parts ever run at once; a piece keeps its address, and with it its place in the caches.
