@@ -11,6 +11,7 @@ void bind_marching_cubes(pybind11::module_& module);
 void bind_attention(pybind11::module_& module);
 void bind_normals(pybind11::module_& module);
 void bind_field(pybind11::module_& module);
+void bind_field_cuda(pybind11::module_& module);
 void bind_extraction(pybind11::module_& module);
 void bind_raster(pybind11::module_& module);
 

@@ -24,6 +24,7 @@ PYBIND11_MODULE(_C, module) {
   bind_attention(module);
   bind_normals(module);
   bind_field(module);
+  bind_field_cuda(module);
   bind_extraction(module);
   bind_raster(module);
 }
