@@ -39,6 +39,11 @@ __global__ void __launch_bounds__(kTensorThreads)
   const T* keys = head_of<const T>(task.key, task, head);
   const T* values = head_of<const T>(task.value, task, head);
 
+  // Scores are scaled within the exponential, where it costs nothing, but only by what keeps their order: the
+  // sign of the scale goes into the queries, and so does a scale of 0.
+  const float scale = task.scale == 0.0f ? 1.0f : fabsf(task.scale);
+  const uint32_t flip = task.scale < 0.0f ? 0x80008000u : 0u;
+  const uint32_t keep = task.scale == 0.0f ? 0u : 0xffffffffu;
   uint32_t query[kDim / 16][4];
   {
     const T* queries = head_of<const T>(task.query, task, head);
@@ -49,8 +54,9 @@ __global__ void __launch_bounds__(kTensorThreads)
         const int row = warp_first + g + part % 2 * 8;
         const int column = 16 * s + 2 * t + part / 2 * 8;
         const bool valid = row < task.rows && column < task.depth;
-        query[s][part] =
+        const uint32_t pair =
             valid ? *reinterpret_cast<const uint32_t*>(queries + row * task.query.row + column) : 0u;
+        query[s][part] = (pair & keep) ^ flip;
       }
     }
   }
@@ -101,24 +107,34 @@ __global__ void __launch_bounds__(kTensorThreads)
       }
       const bool all = from >= warp_first + 15 - task.left &&
                        from + kTensorKeys - 1 <= warp_first + task.right && from + kTensorKeys <= end;
+      if (!all) {
+        FACETALK_UNROLL()
+        for (int h = 0; h < 2; ++h) {
+          // First and last key that the query sees, counted from this lane's first.
+          const int i = warp_first + g + 8 * h;
+          const int low = i - task.left - from - 2 * t;
+          const int high = min(i + task.right, end - 1) - from - 2 * t;
+          FACETALK_UNROLL()
+          for (int c = 0; c < kTensorKeys / 8; ++c) {
+            FACETALK_UNROLL()
+            for (int e = 0; e < 2; ++e) {
+              if (8 * c + e < low || 8 * c + e > high) score[c][2 * h + e] = kNothingSeen;
+            }
+          }
+        }
+      }
       float largest[2] = {kNothingSeen, kNothingSeen};
       FACETALK_UNROLL()
       for (int c = 0; c < kTensorKeys / 8; ++c) {
         FACETALK_UNROLL()
-        for (int e = 0; e < 4; ++e) {
-          const int j = from + 8 * c + 2 * t + e % 2;
-          const int i = warp_first + g + e / 2 * 8;
-          const bool seen = all || (j >= i - task.left && j <= i + task.right && j < end);
-          score[c][e] = seen ? score[c][e] * task.scale : kNothingSeen;
-          largest[e / 2] = fmaxf(largest[e / 2], score[c][e]);
-        }
+        for (int e = 0; e < 4; ++e) largest[e / 2] = fmaxf(largest[e / 2], score[c][e]);
       }
       FACETALK_UNROLL()
       for (int h = 0; h < 2; ++h) {
         largest[h] = fmaxf(largest[h], __shfl_xor_sync(kAllLanes, largest[h], 1));
         largest[h] = fmaxf(largest[h], __shfl_xor_sync(kAllLanes, largest[h], 2));
         float reference;
-        const float factor = row[h].shrink(largest[h], reference);
+        const float factor = row[h].shrink(largest[h] * scale, reference);
         FACETALK_UNROLL()
         for (int c = 0; c < kDim / 8; ++c) {
           sum[c][2 * h] *= factor;
@@ -128,7 +144,7 @@ __global__ void __launch_bounds__(kTensorThreads)
         for (int c = 0; c < kTensorKeys / 8; ++c) {
           FACETALK_UNROLL()
           for (int e = 2 * h; e < 2 * h + 2; ++e) {
-            score[c][e] = fast_exp2(score[c][e] - reference);
+            score[c][e] = fast_exp2(fmaf(score[c][e], scale, -reference));
             row[h].total += score[c][e];
           }
         }

@@ -102,6 +102,15 @@ def test_each_query_sees_its_window_and_nothing_else(attention, left, right, dty
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("scale", [0.0, -0.7, 1e-30])
+@pytest.mark.parametrize("window", [(2, 3), (60, 3), (None, 0)])
+def test_scales_of_any_sign_and_size(attention, window, scale, dtype):
+    query, key, value = inputs(100, 90, 16, 16, heads=1, dtype=dtype)
+    got = attention.forward(query, key, value, window, scale)
+    assert_close(got, query, key, value, window, scale)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_the_alignment_window_reads_neither_queries_nor_keys(attention, dtype):
     query, key, value = inputs(9, 6, 8, 24, dtype=dtype)
     got = attention.forward(query * torch.nan, key * torch.inf, value, (0, 0))
