@@ -63,16 +63,17 @@ def test_every_root_of_a_gentle_deformation_is_found(family: str, weighted: bool
 def test_what_has_no_root_says_so_and_is_no_worse_than_its_start() -> None:
     """A steep deformation folds: some steps fail, inverses are refreshed, some walkers get stuck."""
     source, biases, rng = random_head(14, frames=2)
-    source, targets = scaled(source, 6.0), some_points(rng, 64)
+    source, targets = scaled(source, 6.0), some_points(rng, 200)
     x, residual = cuda_field(source).invert(targets, biases, tolerance=1e-6, iterations=40)
     actual = left(source, biases, x, targets)
     assert (residual - actual).abs().max() < 2e-5  # whatever was found, it says how good it is
     start = left(source, biases, targets.expand(2, -1, -1), targets)
     assert (actual <= start + 1e-5).all()
     assert 0 < (residual > 1e-6).sum() < residual.numel()
-    # The CPU walks the first frame from the same starts by the same steps.
+    # The CPU walks the first frame from the same starts by the same steps, shortened where they fail.
     _, expected = PackedField(source).invert(targets, [b[:1] for b in biases], tolerance=1e-6, iterations=40)
-    assert abs((residual[0] <= 2e-6).sum() - (expected[0] <= 2e-6).sum()) <= 3
+    assert abs(residual[0].mean() - expected[0].mean()) < 0.01
+    assert abs((residual[0] <= 2e-6).sum() - (expected[0] <= 2e-6).sum()) <= 2
     none, untouched = cuda_field(source).invert(targets, biases, iterations=0)
     assert torch.equal(none, targets.expand(2, -1, -1)) and (untouched - start).abs().max() < 1e-4
 
