@@ -162,9 +162,9 @@ def _table(costs: list[StageCost], rates: Peaks) -> str:
     )
     lines = [
         head,
-        f"{'stage':<28} {'ms':>10}  {'per':<6} {'floor ms':>10} {'x floor':>8}  what the floor counts",
+        f"{'stage':<33} {'ms':>10}  {'per':<6} {'floor ms':>10} {'x floor':>8}  what the floor counts",
     ]
     for cost in costs:
         floor = f"{1e3 * cost.floor:10.3f} {cost.above:8.1f}" if cost.floor > 0 else f"{'-':>10} {'-':>8}"
-        lines.append(f"{cost.name:<28} {1e3 * cost.seconds:10.3f}  {cost.unit:<6} {floor}  {cost.note}")
+        lines.append(f"{cost.name:<33} {1e3 * cost.seconds:10.3f}  {cost.unit:<6} {floor}  {cost.note}")
     return "\n".join(lines)
