@@ -69,6 +69,16 @@ def test_unknown_simd_level_is_an_error():
     assert "ValueError: FACETALK_SIMD: expected baseline, avx2 or avx512, got 'sse9'" in done.stderr
 
 
+@pytest.mark.parametrize(("asked", "given"), [("5,2", 5), ("none", None), (None, None)])
+def test_threads_follow_the_environment(asked, given):
+    env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    if asked is not None:
+        env["OMP_NUM_THREADS"] = asked
+    code = "from facetalk import ops; print(ops.threads())"
+    found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert int(found.stdout) == (given or len(os.sched_getaffinity(0)))
+
+
 @pytest.mark.parametrize(
     ("count", "error"), [(0, ValueError), (1025, ValueError), (2.0, TypeError), (True, TypeError)]
 )
