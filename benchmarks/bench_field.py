@@ -19,7 +19,6 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from facetalk.nphm import NPHM
-from facetalk.nphm.field import DEFAULT_BOUNDS, lattice_axes
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
 from facetalk.ops import set_threads, threads
 from facetalk.ops.field import LayerWeights, PackedField
@@ -147,20 +146,6 @@ def test_identity(benchmark: BenchmarkFixture, case: Case, cores: int, how: str)
         "reference": lambda: reference(case.field.source, case.points),
     }[how]
     measure(benchmark, call, case.identity_macs, 3)
-
-
-@pytest.mark.parametrize("how", ["band", "dense"])
-def test_frame(benchmark: BenchmarkFixture, case: Case, how: str) -> None:
-    """One 128^3 frame of the deformed field (64^3 at official size)."""
-    if case.model.identity.config.hidden > 100:
-        pytest.skip("minutes on a CPU at official size")
-    benchmark.group = "one 128^3 frame, small"
-    axes = lattice_axes(128, DEFAULT_BOUNDS)
-    packed = case.field.packed
-    call = {"band": lambda: packed.band(axes, case.biases), "dense": lambda: packed.grid(axes, case.biases)}[
-        how
-    ]
-    benchmark.pedantic(call, rounds=2)
 
 
 @pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])

@@ -251,42 +251,50 @@ void FieldBand::refine_fine(FieldBricks& bricks, std::vector<Cell> cells) {
 
 // What the frame before still says after `motion`: signs where slack remains, samples to evaluate where none
 // does. Returns the cells of eight samples that must be looked at from their corners.
-std::vector<FieldBand::Cell> FieldBand::roll(FieldBricks& bricks, float motion) {
+std::vector<FieldBand::Cell> FieldBand::roll(FieldBricks& bricks, const Motion& motion) {
   const BrickVolume& before = bricks_->volume;
   std::vector<Cell> open;
   std::vector<int64_t> uncertain;
+  const float half_brick = 0.5f * kBrickSide * bricks.cell_diagonal();
   for (int64_t b = 0; b < static_cast<int64_t>(before.table.size()); ++b) {
     const int32_t entry = before.table[static_cast<size_t>(b)];
     if (entry < 0) {
       bricks.volume.table[static_cast<size_t>(b)] = entry;
-      slack_[static_cast<size_t>(b)] -= motion;
-      if (slack_[static_cast<size_t>(b)] > 0.0f) continue;
       Cell cell;
       int64_t rest = b;
       for (int a = 2; a >= 0; --a) {
         cell.start[a] = static_cast<int32_t>(rest % before.bricks[a] * kBrickSide);
         rest /= before.bricks[a];
       }
-      open.push_back(cell);
+      // Local bounds hold up to a reach that a brick may be wider than.
+      float middle[3];
+      place(cell.start[0] + kBrickSide / 2, cell.start[1] + kBrickSide / 2, cell.start[2] + kBrickSide / 2,
+            middle);
+      slack_[static_cast<size_t>(b)] -= motion.local.within(middle, half_brick, motion.everywhere);
+      if (!(slack_[static_cast<size_t>(b)] > 0.0f)) open.push_back(cell);
       continue;
     }
+    float radius[kBrickSamples];
     float least = 3e38f;
     int inside = 0;
-    for (int64_t s = entry * kBrickSamples; s < (entry + 1) * kBrickSamples; ++s) {
-      least = std::min(least, bricks_->radius(s));
-      inside += bricks_->inside(s);
+    for (int64_t p = 0; p < kBrickSamples; ++p) {
+      const int64_t from = entry * kBrickSamples + p;
+      float x[3];
+      bricks_->position(from, x);
+      radius[p] = bricks_->radius(from) - motion.local.at(x, motion.everywhere);
+      least = std::min(least, radius[p]);
+      inside += bricks_->inside(from);
     }
     bricks.volume.table[static_cast<size_t>(b)] = 2 * inside > kBrickSamples ? kBrickInside : kBrickOutside;
-    if (inside % kBrickSamples == 0 && least > motion) {
-      slack_[static_cast<size_t>(b)] = least - motion;
+    if (inside % kBrickSamples == 0 && least > 0.0f) {
+      slack_[static_cast<size_t>(b)] = least;
       continue;
     }
     const int64_t base = bricks.store(b) * kBrickSamples;
-    for (int64_t s = 0; s < kBrickSamples; ++s) {
-      const int64_t from = entry * kBrickSamples + s;
-      const float radius = bricks_->radius(from) - motion;
-      bricks.fill(base + s, bricks_->inside(from) ? -1.0f : 1.0f, std::max(radius, 0.0f));
-      if (!(radius > 0.0f)) uncertain.push_back(base + s);
+    for (int64_t p = 0; p < kBrickSamples; ++p) {
+      const bool was_inside = bricks_->inside(entry * kBrickSamples + p);
+      bricks.fill(base + p, was_inside ? -1.0f : 1.0f, std::max(radius[p], 0.0f));
+      if (!(radius[p] > 0.0f)) uncertain.push_back(base + p);
     }
   }
   for (const int64_t sample : uncertain) bricks.queue(sample);
@@ -294,7 +302,7 @@ std::vector<FieldBand::Cell> FieldBand::roll(FieldBricks& bricks, float motion) 
   return open;
 }
 
-void FieldBand::attempt(const FieldFrames& frame, const SlopeBounds& bounds, float motion,
+void FieldBand::attempt(const FieldFrames& frame, const SlopeBounds& bounds, const Motion* motion,
                         BandReport& report) {
   auto bricks = std::make_unique<FieldBricks>(runner_, frame, lattice_, bounds, nullptr, 0.0f, &slack_);
   excluded_.clear();
@@ -306,8 +314,8 @@ void FieldBand::attempt(const FieldFrames& frame, const SlopeBounds& bounds, flo
   }
   nodes_.known.assign(count, 0);
   nodes_.found.resize(count);
-  if (bricks_ && motion >= 0.0f) {
-    std::vector<Cell> open = roll(*bricks, motion);
+  if (bricks_ && motion != nullptr) {
+    std::vector<Cell> open = roll(*bricks, *motion);
     refine_coarse(*bricks, std::move(open), kBrickSide);
   } else {
     slack_.assign(volume.table.size(), 0.0f);
@@ -327,14 +335,14 @@ void FieldBand::attempt(const FieldFrames& frame, const SlopeBounds& bounds, flo
   bricks_ = std::move(bricks);
 }
 
-BrickVolume FieldBand::frame(const FieldFrames& frame, const SlopeBounds& given, float motion,
+BrickVolume FieldBand::frame(const FieldFrames& frame, const SlopeBounds& given, const Motion* motion,
                              BandReport& report) {
   SlopeBounds bounds = given;
   report = {};
   attempt(frame, bounds, motion, report);
   for (int t = 1; t < kTries && (report.steepest > 1.0f || report.broken > 0); ++t) {
     bounds.scale *= std::max(kMargin * report.steepest, kBrokenMargin);
-    attempt(frame, bounds, -1.0f, report);
+    attempt(frame, bounds, nullptr, report);
   }
   report.uncertified = 8 * report.broken;
   if (report.steepest > 1.0f) {

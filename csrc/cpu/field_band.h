@@ -23,15 +23,22 @@ struct BandReport {
   float steepest = 0.0f;    // slope between neighbours, in units of the bound
 };
 
+// How far the deformation moves points between a frame and the one before.
+struct Motion {
+  float everywhere = 0.0f;
+  LocalBounds local;  // by posed place
+};
+
 class FieldBand {
  public:
   // `spacing`: samples between those of the coarse lattice, a power of two, at least 8.
   FieldBand(const FieldRunner& runner, const Lattice& lattice, int spacing)
       : runner_(runner), lattice_(lattice), spacing_(spacing) {}
 
-  // One frame. `motion`: bound on how far the deformation moves any point between the frame before and this
-  // one, head units; negative, or for the first frame: start from the coarse lattice.
-  BrickVolume frame(const FieldFrames& frame, const SlopeBounds& bounds, float motion, BandReport& report);
+  // One frame. `motion`: from the frame before, head units; null, or for the first frame: start from the
+  // coarse lattice.
+  BrickVolume frame(const FieldFrames& frame, const SlopeBounds& bounds, const Motion* motion,
+                    BandReport& report);
 
  private:
   struct Cell {
@@ -44,13 +51,13 @@ class FieldBand {
     int64_t shape[3];
   };
 
-  void attempt(const FieldFrames& frame, const SlopeBounds& bounds, float motion, BandReport& report);
+  void attempt(const FieldFrames& frame, const SlopeBounds& bounds, const Motion* motion, BandReport& report);
   void refine_coarse(FieldBricks& bricks, std::vector<Cell> cells, int spacing);
   void refine_fine(FieldBricks& bricks, std::vector<Cell> cells);
   void evaluate_nodes(FieldBricks& bricks, const std::vector<Cell>& cells, int spacing);
   std::vector<Cell> children(const std::vector<Cell>& cells, int spacing) const;
   int64_t node(const Cell& cell, int corner, int spacing) const;
-  std::vector<Cell> roll(FieldBricks& bricks, float motion);
+  std::vector<Cell> roll(FieldBricks& bricks, const Motion& motion);
   // What is known at corners: where, and how far the surface is at least.
   struct Known {
     int count = 0;

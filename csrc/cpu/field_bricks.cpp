@@ -130,12 +130,14 @@ void FieldBricks::evaluate_points(const float* points, int64_t n, Evaluated* out
       raw[i] = sdf[i] = cache_->distance(y);
       // Too near for a bound: this could be a corner of a cell that the surface cuts.
       if (std::fabs(sdf[i]) > wide) continue;
-      std::copy(points + 3 * (begin + i), points + 3 * (begin + i) + 3, rest + 3 * left);
+      std::copy(y, y + 3, rest + 3 * left);
       rest_at[left++] = i;
     }
     if (left > 0) {
       float rest_sdf[kFieldBlock];
       float rest_raw[kFieldBlock];
+      block.frame_bias = nullptr;  // they are deformed already
+      block.smoothing = nullptr;
       block.points = rest;
       block.n = left;
       block.offsets = nullptr;

@@ -201,14 +201,14 @@ class Guide {
                           axis[2][s & kBrickMask] + offsets[2 * kBrickSamples + s]};
       const int64_t sample = brick.base + s;
       const float distance = cache_.distance(y);
-      float value = distance;
-      if (std::fabs(distance) > wide + moved) {
-        bricks_.accept(sample, distance);
-        continue;
-      }
+      float value = 0.0f;
       float error = 0.0f;
-      if (!cache_.value(y, &value, &error)) {
-        doubtful.push_back(sample);
+      if (std::fabs(distance) > wide + moved || !cache_.value(y, &value, &error)) {
+        // Only the sign, which is enough unless this turns out to be a corner of a cell that the surface
+        // cuts.
+        const float sure = std::fabs(distance) - moved;
+        bricks_.fill(sample, distance, std::max(sure, 0.0f));
+        if (!(sure > 0.0f)) doubtful.push_back(sample);
         continue;
       }
       if (smooth && error <= options_.cache_tolerance) {

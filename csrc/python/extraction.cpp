@@ -91,15 +91,22 @@ class Band {
         band_(field.cast<const Field&>().runner(), read_cells(axes), check_spacing(spacing, kBrickSide)) {}
 
   py::tuple frame(const py::object& biases, const std::optional<SmoothingTuple>& smoothing,
-                  const Bounds& bounds, float motion) {
+                  const Bounds& bounds,
+                  const std::optional<std::tuple<float, std::optional<LocalTuple>>>& motion) {
     Frames frames;
     read_frames(field_.cast<const Field&>(), biases, smoothing, frames);
     if (frames.view.count != 1) throw ArgumentError("biases", "one frame", std::to_string(frames.view.count));
+    cpu::Motion moved;
+    std::vector<float> local;
+    if (motion) {
+      moved.everywhere = std::get<0>(*motion);
+      read_local(std::get<1>(*motion), moved.local, local);
+    }
     cpu::BandReport report;
     auto volume = std::make_unique<BrickVolume>();
     {
       py::gil_scoped_release release;
-      *volume = band_.frame(frames.view, bounds.view, motion, report);
+      *volume = band_.frame(frames.view, bounds.view, motion ? &moved : nullptr, report);
     }
     py::dict counts;
     counts["deformed"] = report.deformed;
@@ -276,7 +283,7 @@ void bind_extraction(py::module_& module) {
       .def(py::init<const py::object&, const std::array<std::vector<float>, 3>&, int>(), py::arg("field"),
            py::arg("axes"), py::arg("spacing"))
       .def("frame", &Band::frame, py::arg("biases"), py::kw_only(), py::arg("smoothing"), py::arg("bounds"),
-           py::arg("motion") = -1.0f);
+           py::arg("motion") = py::none());
   module.def("field_guided", &guided, py::arg("field"), py::arg("axes"), py::arg("biases"), py::kw_only(),
              py::arg("smoothing"), py::arg("bounds"), py::arg("cache"), py::arg("exact"),
              py::arg("tolerance"), py::arg("cache_tolerance"), py::arg("spacing"));

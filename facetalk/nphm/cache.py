@@ -30,8 +30,10 @@ FIRST_SPACING = 0.01
 """Of the coarsest bricks at the default tolerance, head units: a seventh of the width of NPHM's blending
 weights, at which most bricks of a head are good enough."""
 DEEPEST = 1
-"""Most halvings of the spacing. What is rougher than that (the slit of the mouth, the rims of the lids) costs
-more to store than to ask the networks about, frame by frame."""
+"""Halvings of the spacing for a short sequence. What is rougher than that (the slit of the mouth, the rims of
+the lids) costs more to store than to ask the networks about, frame by frame."""
+NEAR_ENOUGH = 1.3
+"""A finer brick whose samples are all farther from 0 than this many widths is not made."""
 PROBES = 20
 """Points of a brick where it is compared with the network."""
 PROBE_MARGIN = 2.0
@@ -92,6 +94,7 @@ def bake(
     *,
     width: float,
     tolerance_mm: float,
+    deepest: int = DEEPEST,
     seed: int = 0,
 ) -> BakedField:
     """Sample the canonical field near its surface.
@@ -102,6 +105,8 @@ def bake(
         low, high: (3,) corners of the box, head space.
         width: distance from the surface up to which values are wanted, head units.
         tolerance_mm: error of the signed distance that is accepted, millimetres.
+        deepest: most halvings of the spacing. One more takes three times as long to bake and spares a sharp
+            head a third of a frame.
         seed: of the points where bricks are compared with the network.
     """
     rng = np.random.default_rng(seed)
@@ -119,12 +124,12 @@ def bake(
     slots: list[tuple[NDArray[np.int32], tuple[int, ...]]] = [(table, tuple(b)) for b in at]
     count = 0
     origin = low.astype(np.float64)
-    for depth in range(DEEPEST + 1):
+    for depth in range(deepest + 1):
         bricks = _Bricks(field, origin, spacing / 2**depth, at)
         evaluated += bricks.evaluated
         error, asked = _probe(field, bricks, far, origin, 2 * spacing, width, rng)
         evaluated += asked
-        rough = (PROBE_MARGIN * error > tolerance) & (depth < DEEPEST)
+        rough = (PROBE_MARGIN * error > tolerance) & (depth < deepest)
         finer: list[NDArray[np.int64]] = []
         finer_slots: list[tuple[NDArray[np.int32], tuple[int, ...]]] = []
         for n in range(len(at)):
@@ -138,8 +143,9 @@ def bake(
             children.append(group)
             for child in range(8):
                 corner = 2 * at[n] + np.array([child >> 2 & 1, child >> 1 & 1, child & 1])
-                # A brick of half the spacing is a cell of `far`.
-                if depth == 0 and abs(far[tuple(corner)]) > width:
+                # Three of the brick's samples along each axis bound or halve the smaller one.
+                around = tuple(slice(1 + 2 * (child >> a & 1), 4 + 2 * (child >> a & 1)) for a in (2, 1, 0))
+                if np.abs(bricks.data[n][around]).min() > NEAR_ENOUGH * width:
                     continue
                 finer.append(corner)
                 finer_slots.append((group, (child,)))
@@ -214,17 +220,10 @@ def _probe(
     wanted = np.abs(far[tuple(np.moveaxis(place, -1, 0))]) <= width
     of, which = np.nonzero(wanted)
     truth = field.query(torch.from_numpy(points[of, which].astype(np.float32)))["sdf"][0].numpy()
-    error = np.abs(_interpolate(bricks.data, of, unit[of, which]) - truth)
+    value, gradient = _with_gradient(bricks.data, of, unit[of, which])
     # Where the field is flat, an error moves the surface farther.
-    square = np.zeros(len(of))
-    for axis in range(3):
-        step = np.zeros(3)
-        step[axis] = 0.25
-        ends = [
-            _interpolate(bricks.data, of, np.clip(unit[of, which] + s, 0.0, CELLS)) for s in (-step, step)
-        ]
-        square += ((ends[1] - ends[0]) / (0.5 * bricks.spacing)) ** 2
-    error = error / np.clip(np.sqrt(square), FLATTEST, 1.0)
+    slope = np.linalg.norm(gradient, axis=1) / bricks.spacing
+    error = np.abs(value - truth) / np.clip(slope, FLATTEST, 1.0)
     worst = np.zeros(n)
     np.maximum.at(worst, of, error)
     return worst, len(of)
@@ -232,15 +231,37 @@ def _probe(
 
 def _interpolate(data: Float32, brick: NDArray[np.int64], unit: Float64) -> Float64:
     """Tricubic (Lagrange) interpolation at points given in cells of their brick: what the kernels compute."""
+    return _with_gradient(data, brick, unit)[0]
+
+
+def _with_gradient(data: Float32, brick: NDArray[np.int64], unit: Float64) -> tuple[Float64, Float64]:
+    """The same, and its gradient (N, 3) per cell."""
     cell = np.minimum(unit.astype(int), CELLS - 1)
     t = unit - cell
     weights = np.stack(
         [-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2, -(t + 1) * t * (t - 2) / 2,
          (t + 1) * t * (t - 1) / 6], axis=-1)  # fmt: skip
-    steps = np.arange(4)
-    i, j, k = (cell[:, a, None] + steps for a in range(3))
-    block = data[brick[:, None, None, None], i[:, :, None, None], j[:, None, :, None], k[:, None, None, :]]
-    return np.einsum("nijk,ni,nj,nk->n", block, weights[:, 0], weights[:, 1], weights[:, 2])
+    slopes = np.stack(
+        [-(3 * t**2 - 6 * t + 2) / 6, (3 * t**2 - 4 * t - 1) / 2, -(3 * t**2 - 2 * t - 2) / 2,
+         (3 * t**2 - 1) / 6], axis=-1)  # fmt: skip
+    first = np.ravel_multi_index((brick, *cell.T), data.shape)
+    steps = np.ravel_multi_index(np.indices((4, 4, 4)).reshape(3, -1), (NODES,) * 3)
+    block = data.reshape(-1)[first[:, None] + steps].reshape(-1, 16, 4).astype(np.float64)
+    # One axis after the other: values and slopes along z, then y, then x.
+    along_z = block @ np.stack([weights[:, 2], slopes[:, 2]], axis=-1)  # (N, 16, 2)
+    along_z = along_z.reshape(-1, 4, 4, 2)
+    plane = np.einsum("nijz,nj->niz", along_z, weights[:, 1])
+    leaning = np.einsum("nij,nj->ni", along_z[..., 0], slopes[:, 1])
+    value = np.einsum("ni,ni->n", plane[..., 0], weights[:, 0])
+    gradient = np.stack(
+        [
+            np.einsum("ni,ni->n", plane[..., 0], slopes[:, 0]),
+            np.einsum("ni,ni->n", leaning, weights[:, 0]),
+            np.einsum("ni,ni->n", plane[..., 1], weights[:, 0]),
+        ],
+        axis=1,
+    )
+    return value, gradient
 
 
 def _held_out(

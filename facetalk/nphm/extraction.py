@@ -25,8 +25,8 @@ from torch import Tensor
 
 from facetalk.errors import InputError
 from facetalk.nphm import slopes
-from facetalk.nphm.cache import FIRST_SPACING, UNIT_MM, BakedField, bake
-from facetalk.ops.extraction import ExtractionCounts, FieldBand, SlopeBounds, guided
+from facetalk.nphm.cache import DEEPEST, FIRST_SPACING, UNIT_MM, BakedField, bake
+from facetalk.ops.extraction import ExtractionCounts, FieldBand, Motion, SlopeBounds, guided
 from facetalk.ops.marching_cubes import marching_cubes
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ COARSE_BAND = 0.15
 """Step of a band's first lattice, head units."""
 COARSE_OFFSETS = 0.08
 """Step of the first lattice of offsets, head units."""
+MANY_FRAMES = 250
+"""Frames from which a finer cache pays."""
 # Rough costs in points that go through the networks, from measurements on the official sizes and the built-in
 # model (benchmarks/bench_extract.py): a band takes this many per (1 / spacing of the lattice)^2, a cache per
 # (1 / spacing of its bricks)^2.
@@ -123,14 +125,15 @@ class CanonicalKnowledge:
         found = self._baked.get(box.tobytes())
         return found is not None and found.width >= width and found.tolerance_mm <= tolerance_mm
 
-    def baked(self, box: NDArray[np.float64], width: float, tolerance_mm: float) -> BakedField:
-        """A cache of values up to `width` from the surface, baked if need be."""
+    def baked(self, box: NDArray[np.float64], width: float, tolerance_mm: float, frames: int) -> BakedField:
+        """A cache of values up to `width` from the surface, baked if need be, the finer the more frames."""
         if not self.has_baked(box, width, tolerance_mm):
             bounds, _ = self.slopes(box)
             # A little wider than asked, so that the next expression does not ask for another one.
             self._baked[box.tobytes()] = bake(
-                self._field.packed, bounds, box[0], box[1], width=1.1 * width, tolerance_mm=tolerance_mm
-            )
+                self._field.packed, bounds, box[0], box[1], width=1.1 * width, tolerance_mm=tolerance_mm,
+                deepest=DEEPEST + (frames > MANY_FRAMES),
+            )  # fmt: skip
         return self._baked[box.tobytes()]
 
 
@@ -184,7 +187,7 @@ def surfaces(
     if not use_cache:
         yield from _banded(field, frames, axes, bounds, known, near, options, points, spacing)
         return
-    baked = field.knowledge.baked(wide, width, share_mm)
+    baked = field.knowledge.baked(wide, width, share_mm, len(frames))
     exact = options.tolerance_mm == 0.0
     smooth_mm = (1.0 - CACHE_SHARE) * (options.tolerance_mm or DEFAULT_TOLERANCE_MM)
     for frame in frames:
@@ -214,9 +217,12 @@ def _banded(
     band = FieldBand(field.packed, axes, _power_of_two(COARSE_BAND / spacing, 8))
     before: list[Tensor] | None = None
     for frame in frames:
-        moved = None
+        moved: Motion | None = None
         if options.coherence and before is not None and frame is not None:
             moved = slopes.motion(field.packed, before, frame, near, field.weight)
+            # A face that moved by more than a cell nearly everywhere left nothing to start from.
+            if moved.typical > spacing:
+                moved = None
         volume, counts = band.frame(frame, known, weight=field.weight, motion=moved)
         before = frame
         vertices, faces = volume.mesh(bounds)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.ops.extraction import LocalBounds, SlopeBounds
+from facetalk.ops.extraction import LocalBounds, Motion, SlopeBounds
 from facetalk.ops.field import OffsetWeight, PackedField
 
 MARGIN = 1.1
@@ -27,8 +27,8 @@ MOTION_MARGIN = 1.25
 SPACING = 0.03
 """Step of the lattice that slopes are sampled on, head units: under half of the 0.07 over which NPHM's
 blending weights change."""
-STRETCH_CELL = 0.06
-"""Size of the cells that stretches are sampled in, head units."""
+CELL = 0.06
+"""Size of the cells by which stretches and motions are known, head units."""
 REACHES = (1, 2, 4, 8)
 """Of the levels of local bounds, in steps."""
 LEAST = 0.5
@@ -109,13 +109,19 @@ def with_stretch(
     jacobian = field.query(some, frames, weight=weight, outputs=("jacobian",))["jacobian"]
     norms = torch.linalg.matrix_norm(jacobian[..., :3, :] + torch.eye(3), 2).amax(dim=0).numpy()
     norms = 1.0 + MOTION_MARGIN * np.maximum(norms - 1.0, 0.0)
-    low = some.numpy().min(axis=0).astype(np.float64)
-    cells = np.floor((some.numpy() - low) / STRETCH_CELL).astype(int)
-    lattice = np.ones(cells.max(axis=0) + 1)
-    np.maximum.at(lattice, tuple(cells.T), norms)
-    size = [STRETCH_CELL] * 3
-    local = LocalBounds(_point(low), _point(size), _reaches(size), _levels(lattice))
+    local = _by_place(some.numpy(), norms, 1.0)
     return dataclasses.replace(bounds, stretch=float(norms.max()), stretches=local)
+
+
+def _by_place(points: NDArray[np.float32], values: Float64, elsewhere: float) -> LocalBounds:
+    """The greatest of the values that fall into a cell or, by its reach, around it."""
+    low = points.min(axis=0).astype(np.float64)
+    cells = np.floor((points - low) / CELL).astype(int)
+    lattice = np.full(cells.max(axis=0) + 1, -np.inf)
+    np.maximum.at(lattice, tuple(cells.T), values)
+    lattice[np.isneginf(lattice)] = elsewhere
+    size = [CELL] * 3
+    return LocalBounds(_point(low), _point(size), _reaches(size), _levels(lattice))
 
 
 def motion(
@@ -124,9 +130,12 @@ def motion(
     after: Sequence[Tensor],
     points: Tensor,
     weight: OffsetWeight | None,
-) -> float:
+) -> Motion:
     """How far the deformation moves a point between two frames, from points (N, 3); head units."""
     both = [torch.cat([a, b]) for a, b in zip(before, after, strict=True)]
-    offsets = field.query(_some(points, 1024), both, weight=weight, outputs=("offsets",))["offsets"]
+    some = _some(points, 2048)
+    offsets = field.query(some, both, weight=weight, outputs=("offsets",))["offsets"]
     # The tiny constant covers rounding between equal frames.
-    return MOTION_MARGIN * float(torch.linalg.vector_norm(offsets[1] - offsets[0], dim=-1).max()) + 1e-6
+    moved = MOTION_MARGIN * torch.linalg.vector_norm(offsets[1] - offsets[0], dim=-1).numpy() + 1e-6
+    most = float(moved.max())
+    return Motion(most, _by_place(some.numpy(), moved, most), float(np.median(moved)))

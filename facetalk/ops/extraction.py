@@ -83,6 +83,25 @@ class SlopeBounds:
 
 
 @dataclasses.dataclass(frozen=True)
+class Motion:
+    """How far a deformation moves points from one frame to the next, head units.
+
+    Attributes:
+        everywhere: at most.
+        local: the same by posed place.
+        typical: half of the points move less.
+    """
+
+    everywhere: float
+    local: LocalBounds | None = None
+    typical: float = 0.0
+
+    def packed(self) -> tuple[float, Any]:
+        """What the extension takes."""
+        return self.everywhere, None if self.local is None else self.local.packed()
+
+
+@dataclasses.dataclass(frozen=True)
 class ExtractionCounts:
     """What a frame took.
 
@@ -187,7 +206,7 @@ class CanonicalCache:
         return int(self._core.bytes)
 
     def query(self, points: Float32) -> tuple[Float32, NDArray[np.bool_], Float32, Float32]:
-        """At points (N, 3), each (N,): values, whether cached, signed lower bounds of the distance, error bounds."""
+        """At points (N, 3), each (N,): values, whether cached, signed lower bounds of the distance, errors."""
         answers = self._core.query(np.ascontiguousarray(points, dtype=np.float32))
         values, covered, far, error = (_array(answer) for answer in answers)
         return np.asarray(values), np.asarray(covered).astype(np.bool_), np.asarray(far), np.asarray(error)
@@ -198,9 +217,9 @@ class FieldBand:
 
     A coarse lattice is refined where the surface may be; a cell is left out when what is known at its corners
     keeps the surface out of it. Wherever an evaluated sample contradicts the sign that a neighbour was given,
-    the neighbour is evaluated too, until nothing contradicts. The next frame starts from this one: it loses
-    at most the motion between the two from every known distance, and only where nothing is left is evaluated
-    again.
+    the neighbour is evaluated too, until nothing contradicts. The next frame starts from this one: it
+    loses at most the motion between the two from every known distance, and only where nothing is left is
+    evaluated again.
 
     Args:
         field: the packed field.
@@ -219,7 +238,7 @@ class FieldBand:
         bounds: SlopeBounds,
         *,
         weight: OffsetWeight | None = None,
-        motion: float | None = None,
+        motion: Motion | None = None,
     ) -> tuple[BrickVolume, ExtractionCounts]:
         """The samples near the surface of a frame.
 
@@ -227,14 +246,14 @@ class FieldBand:
             biases: per deformation layer (1, out); None: the canonical field.
             bounds: of the canonical field and this frame's deformation.
             weight: spatial weight of the offset.
-            motion: bound on how far the deformation moves a point between the frame before and this one, head
-                units; None: do not start from the frame before.
+            motion: bound on how far the deformation moves points between the frame before and this one; None:
+                do not start from the frame before.
         """
         volume, counts = self._core.frame(
             self._field.frame_biases(biases),
             smoothing=None if weight is None else weight.packed(),
             bounds=bounds.packed(),
-            motion=-1.0 if motion is None else float(motion),
+            motion=None if motion is None else motion.packed(),
         )
         return BrickVolume(volume, self._axes), ExtractionCounts(**counts)
 

@@ -14,7 +14,7 @@ from random_heads import heads, random_head
 from facetalk.nphm import slopes
 from facetalk.nphm.cache import CELLS, NODES, _interpolate
 from facetalk.ops import set_threads, threads
-from facetalk.ops.extraction import CanonicalCache, FieldBand, LocalBounds, SlopeBounds, guided
+from facetalk.ops.extraction import CanonicalCache, FieldBand, LocalBounds, Motion, SlopeBounds, guided
 from facetalk.ops.field import FieldSource, PackedField
 from facetalk.ops.marching_cubes import marching_cubes
 
@@ -138,7 +138,7 @@ def test_a_still_face_costs_less() -> None:
     bounds, _ = estimated(packed, one)
     band = FieldBand(packed, axes, 16)
     first, counts = band.frame(one, bounds)
-    again, rolled = band.frame(one, bounds, motion=0.0)
+    again, rolled = band.frame(one, bounds, motion=Motion(0.0))
     assert np.array_equal(first.mesh()[0], again.mesh()[0])
     assert rolled.evaluated < 0.8 * counts.evaluated
 
