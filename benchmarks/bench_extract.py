@@ -93,7 +93,7 @@ class Case:
 
     @functools.cached_property
     def macs(self) -> tuple[int, float]:
-        """Multiply-adds of the folded deformation, and of the members that a point near the surface visits."""
+        """Multiply-adds of the folded deformation, and of the members that a point at the surface visits."""
         source = self.field.source
         assert source.deformation is not None
         sizes = [

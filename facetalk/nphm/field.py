@@ -25,6 +25,7 @@ from facetalk.units import HEAD_UNIT_METRES
 if TYPE_CHECKING:
     from facetalk.mesh.mesh import Mesh
     from facetalk.mesh.smoothing import FacialSmoothing
+    from facetalk.nphm.canonical_mesh import BudgetMesh
     from facetalk.nphm.model import NPHM
     from facetalk.nphm.tracking import TrackInfo
 
@@ -276,6 +277,15 @@ class Field:
             self, biases, np.asarray(vertices), np.asarray(faces), tolerance, normals=normals
         )
         return (moved, triangles, info) if return_info else (moved, triangles)
+
+    def canonical_mesh(self, triangles: int = 20_000, **options: Any) -> BudgetMesh:
+        """A canonical mesh with about so many triangles, denser around eyes and mouth, for :meth:`track`.
+
+        See :func:`facetalk.nphm.canonical_mesh.canonical_mesh` for the options.
+        """
+        from facetalk.nphm.canonical_mesh import canonical_mesh
+
+        return canonical_mesh(self, triangles, **options)
 
     # Frames ---------------------------------------------------------------------------------------------
 

@@ -187,6 +187,13 @@ def test_refuses_tolerances_that_are_none(tiny, field) -> None:
             field.extract(tiny.lat_expr[0], 24, tolerance_mm=wrong)
 
 
+def test_a_mesh_of_a_budget_comes_from_the_field(tiny, field) -> None:
+    mesh = field.canonical_mesh(3000, resolution=48)
+    assert 1500 < len(mesh.faces) <= 3000
+    moved, faces = field.track(tiny.lat_expr[:1], vertices=mesh.vertices, faces=mesh.faces)
+    assert moved.shape == (1, *mesh.vertices.shape) and np.array_equal(faces, mesh.faces)
+
+
 def test_distance_of_surfaces() -> None:
     square = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=np.float64)
     faces = np.array([[0, 1, 2], [0, 2, 3]])
