@@ -12,6 +12,7 @@ void bind_attention(pybind11::module_& module);
 void bind_normals(pybind11::module_& module);
 void bind_field(pybind11::module_& module);
 void bind_field_cuda(pybind11::module_& module);
+void bind_field_guided_cuda(pybind11::module_& module);
 void bind_extraction(pybind11::module_& module);
 void bind_raster(pybind11::module_& module);
 

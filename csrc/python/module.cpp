@@ -25,6 +25,7 @@ PYBIND11_MODULE(_C, module) {
   bind_normals(module);
   bind_field(module);
   bind_field_cuda(module);
+  bind_field_guided_cuda(module);
   bind_extraction(module);
   bind_raster(module);
 }

@@ -64,6 +64,25 @@ def find_bricks(
     return _Search(runner, axes, frames, weight, lipschitz, most_points).run()
 
 
+def by_frame(found: Tensor, frame: Tensor, frames: int, together: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Lists numbers (n,) that belong to frames (n,), ascending, so that each group of `together` is of one.
+
+    Returns:
+        the numbers, each frame's filled up with -1 to a multiple of `together`; the frame (int32) of each
+        group; the place (int32) of each number.
+    """
+    device = found.device
+    counts = torch.zeros(frames, dtype=torch.int64, device=device)
+    counts.index_add_(0, frame, torch.ones_like(frame))
+    groups = (counts + together - 1) // together
+    before = (groups.cumsum(0) - groups) * together - (counts.cumsum(0) - counts)
+    slot = torch.arange(len(found), device=device) + before[frame]
+    row = torch.repeat_interleave(torch.arange(frames, dtype=torch.int32, device=device), groups)
+    slots = torch.full((len(row) * together,), -1, dtype=torch.int64, device=device)
+    slots[slot] = found
+    return slots, row, slot.to(torch.int32)
+
+
 class _Search:
     def __init__(
         self,
@@ -170,19 +189,8 @@ class _Search:
         """Lists the masked entries of a table: their numbers, each frame's filled up with -1 to a multiple of
         `together`; the frame (int32) of each group of `together`; the place (int32) of each entry.
         """
-        device = self.runner.device
         found = torch.nonzero(mask).view(-1)
-        frame = found // (table.numel() // self.count)
-        counts = torch.zeros(self.count, dtype=torch.int64, device=device).index_add_(
-            0, frame, torch.ones_like(frame)
-        )
-        groups = (counts + together - 1) // together
-        before = (groups.cumsum(0) - groups) * together - (counts.cumsum(0) - counts)
-        slot = torch.arange(len(found), device=device) + before[frame]
-        row = torch.repeat_interleave(torch.arange(self.count, dtype=torch.int32, device=device), groups)
-        slots = torch.full((len(row) * together,), -1, dtype=torch.int64, device=device)
-        slots[slot] = found
-        return slots, row, slot.to(torch.int32)
+        return by_frame(found, found // (table.numel() // self.count), self.count, together)
 
     def _evaluate(
         self, bricks: Any, slots: Tensor, row: Tensor, side: int, step: int, names: Sequence[str]

@@ -2,14 +2,17 @@
 // it.
 #include "cuda/field_band.cu"
 #include "cuda/field_blend.cu"
+#include "cuda/field_guided.cu"
 #include "cuda/field_invert.cu"
 #include "cuda/field_mlp.cu"
 #include "cuda/field_mlp_bfloat.cu"
 #include "cuda/field_mlp_half.cu"
 #include "python/field_cuda.cpp"
+#include "python/field_guided_cuda.cpp"
 
 PYBIND11_MODULE(field_emulated, module) {
   facetalk::python::bind_field_cuda(module);
+  facetalk::python::bind_field_guided_cuda(module);
   module.def("error", [] { return std::string(facetalk_emulate_error()); });
   module.def("seed", [](uint32_t value) { facetalk_emulate_seed(value); });
 }

@@ -1,0 +1,346 @@
+"""Frames found from the canonical cache, on the GPU: the CUDA form of `facetalk.ops.extraction.guided`.
+
+See csrc/cuda/field_guided.h. All frames of a call go together; points, samples and lists stay on the device,
+and the host waits for counts only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facetalk.ops.extraction import ExtractionCounts, LocalBounds, SlopeBounds
+from facetalk.ops.field import OffsetWeight
+from facetalk.ops.field_cuda import CudaField
+from facetalk.ops.field_cuda_band import INSIDE, FieldBricks, by_frame
+from facetalk.ops.field_cuda_cache import CudaCanonicalCache
+
+_BRICK, _SAMPLES = 8, 512
+# Listed points of a frame are filled up to whole segments of this many, the most that the kernels take
+# together.
+_SEGMENT = 128
+_LONGEST_MARGIN = 1.25  # over the longest offset seen on a few nodes
+_FIRST_STRIDE = 3
+_FINEST_SPACING = 4  # finer lattices cost as much as the samples near the surface
+
+
+def guided(
+    field: CudaField,
+    axes: Sequence[Any],
+    biases: Sequence[Tensor],
+    cache: CudaCanonicalCache,
+    bounds: SlopeBounds,
+    *,
+    weight: OffsetWeight | None = None,
+    exact: bool = False,
+    tolerance: float = 0.0,
+    cache_tolerance: float = 0.0,
+    spacing: int = 8,
+) -> tuple[FieldBricks, ExtractionCounts]:
+    """The samples near the surface of every frame, found from the canonical cache.
+
+    The arguments are those of :func:`facetalk.ops.extraction.guided`, but for any number of frames; bounds
+    hold for all of them. The networks run in the field's precision: in 16 bit their offsets and values have
+    its rounding, which is in no tolerance.
+
+    Returns:
+        the bricks, ready for marching cubes on the device, and what all frames took together.
+
+    Raises:
+        ValueError: a field that deforms to more than three coordinates, or numbers that do not fit.
+    """
+    if spacing < _FINEST_SPACING or spacing & (spacing - 1):
+        raise ValueError(f"spacing: expected a power of two, at least {_FINEST_SPACING}, got {spacing}")
+    if field.coords != 3:
+        raise ValueError(f"field: expected a canonical field of space alone, got {field.coords} coordinates")
+    if cache.device != field.device:
+        raise ValueError(f"cache: expected one on {field.device}, got one on {cache.device}")
+    with field._runner.guard():
+        frames = field.frames(biases)
+        if frames is None:
+            raise ValueError("biases: expected frames to deform by, got None")
+        made = field._axes(axes)
+        if min(len(a) for a in made) < 2:
+            raise ValueError("axes: expected at least two samples along every axis")
+        search = _Guide(field, made, frames, cache, bounds, weight, spacing)
+        return search.run(exact, tolerance, cache_tolerance)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Level:
+    """A lattice of offsets of all frames; `offset` has one row more, for what nobody listed."""
+
+    packed: Any
+    shape: list[int]
+    nodes: int
+    offset: Tensor
+    error: Tensor
+    known: Tensor  # (frames, nodes) uint8: 0 not wanted yet, 1 wanted, 2 evaluated
+    probed: Tensor  # the same of cells
+
+    def longest(self) -> Tensor:
+        """(frames,) of the offsets evaluated so far."""
+        return torch.linalg.vector_norm(self.offset[:-1].view(len(self.known), self.nodes, 3), dim=-1).amax(
+            dim=1
+        )
+
+
+class _Guide:
+    def __init__(
+        self,
+        field: CudaField,
+        axes: Sequence[Tensor],
+        frames: Tensor,
+        cache: CudaCanonicalCache,
+        bounds: SlopeBounds,
+        weight: OffsetWeight | None,
+        spacing: int,
+    ) -> None:
+        self.runner, self.frames, self.weight = field._runner, frames, weight
+        self.core, self.stream, self.device = cache.core, field._runner.stream(), frames.device
+        self.groups = max(1, field._most_points // _SEGMENT)
+        self.shape = (len(axes[0]), len(axes[1]), len(axes[2]))
+        ends = torch.stack([torch.stack([a[0], a[-1]]) for a in axes]).tolist()
+        front, back = (np.array(side) for side in zip(*ends, strict=True))
+        steps = (back - front) / (np.array(self.shape) - 1)
+        edge = (back - front).astype(np.float32) / (np.array(self.shape) - 1).astype(np.float32)
+        self._held: list[Any] = [*axes, cache]  # what the kernels' descriptions point to
+        self.bricks = self.runner.core.Bricks(
+            axes=[a.data_ptr() for a in axes], shape=list(self.shape), frames=len(frames), side=_BRICK
+        )
+        self.guide = self.core.Guide(
+            bricks=self.bricks, front=front.tolist(), edge=edge.tolist(),
+            diagonal=float(np.sqrt(np.sum(edge * edge))), cache=cache.packed, everywhere=bounds.everywhere,
+            slope=self._local(bounds.slope), stretch=bounds.stretch, stretches=self._local(bounds.stretches),
+        )  # fmt: skip
+        sides = [-(-n // _BRICK) for n in self.shape]
+        self.table = torch.empty((len(frames), *sides), dtype=torch.int32, device=self.device)
+        self.levels = []
+        while spacing >= _FINEST_SPACING:
+            self.levels.append(self._level(front, steps, spacing))
+            spacing //= 2
+        self.deformed = self.evaluated = 0
+
+    def run(
+        self, exact: bool, tolerance: float, cache_tolerance: float
+    ) -> tuple[FieldBricks, ExtractionCounts]:
+        """Finds the bricks, guesses their samples, and evaluates until nothing contradicts."""
+        near = self._near()
+        level, error, last = self._refine(near, tolerance)
+        count = len(near)
+        self.where = near
+        self.samples = self.runner.empty(count, _SAMPLES)
+        self.state = torch.empty((count, _SAMPLES), dtype=torch.uint8, device=self.device)
+        self.table.view(-1)[near] = torch.arange(count, dtype=torch.int32, device=self.device)
+        for number, nodes in enumerate(self.levels[: last + 1]):
+            self.core.guess(
+                self.guide, nodes.packed, self.stream, number=number, rest=number == last, exact=exact,
+                cache_tolerance=cache_tolerance, list=near.data_ptr(), level=level.data_ptr(),
+                error=error.data_ptr(), listed=count, samples=self.samples.data_ptr(),
+                state=self.state.data_ptr(),
+            )  # fmt: skip
+        self._ask(exact, cache_tolerance)
+        while True:
+            grown = self._grow()
+            self.core.contradictions(
+                self.guide, self.stream, where=self.where.data_ptr(), stored=len(self.where),
+                table=self.table.data_ptr(), samples=self.samples.data_ptr(), state=self.state.data_ptr(),
+            )  # fmt: skip
+            if self._ask(exact, cache_tolerance) == 0 and grown == 0:
+                break
+        broken, direct = torch.stack(
+            [(self.state & self.core.broken).ne(0).sum(), (level < 0).sum()]
+        ).tolist()
+        counts = ExtractionCounts(
+            deformed=self.deformed, evaluated=self.evaluated, uncertified=8 * broken, bricks=count,
+            direct=direct,
+        )  # fmt: skip
+        samples = self.samples.view(-1, _BRICK, _BRICK, _BRICK)
+        return FieldBricks(self.table, samples, self.shape, self.evaluated), counts
+
+    # Bricks ---------------------------------------------------------------------------------------------
+
+    def _near(self) -> Tensor:
+        """Numbers of the bricks that the surface may cross, frame by frame; the others get their sign."""
+        coarse = self.levels[0]
+        some = slice(1, None, _FIRST_STRIDE)
+        coarse.known.view(len(self.frames), *coarse.shape)[:, some, some, some] = 1
+        self._evaluate_nodes(coarse)
+        longest = _LONGEST_MARGIN * coarse.longest()
+        while True:
+            self.core.near(self.guide, self.stream, longest=longest.data_ptr(), table=self.table.data_ptr())
+            near = self._wanted()
+            self._need(coarse, near)
+            seen = coarse.longest()
+            over = seen > longest
+            if not over.any():
+                break
+            longest = torch.where(over, _LONGEST_MARGIN * seen, longest)
+        self.core.cross(
+            self.guide, coarse.packed, self.stream, list=near.data_ptr(), listed=len(near),
+            table=self.table.data_ptr(),
+        )  # fmt: skip
+        return self._wanted()
+
+    def _wanted(self) -> Tensor:
+        return torch.nonzero(self.table.view(-1) == self.runner.core.brick_wanted).view(-1)
+
+    def _refine(self, near: Tensor, tolerance: float) -> tuple[Tensor, Tensor, int]:
+        """For each brick the coarsest lattice that is good enough, or -1, and the error of its offsets; and
+        the lattice that serves those without one.
+        """
+        level = torch.full((len(near),), -1, dtype=torch.int32, device=self.device)
+        error = self.runner.empty(len(near))
+        # Without a tolerance no lattice is good enough, and the coarsest guides as well as any.
+        last = len(self.levels) - 1 if tolerance > 0 else 0
+        for number, nodes in enumerate(self.levels[: last + 1]):
+            rough = near[level < 0]
+            self._need(nodes, rough)
+            self.core.probes(
+                self.guide, nodes.packed, self.stream, list=rough.data_ptr(), listed=len(rough),
+                wanted=nodes.probed.data_ptr(),
+            )  # fmt: skip
+            cells, offsets = self._offsets(nodes, nodes.probed, middles=True)
+            self.core.probe_errors(
+                nodes.packed, self.stream, list=cells.data_ptr(), listed=len(cells),
+                offsets=offsets.data_ptr(),
+            )  # fmt: skip
+            self.core.levels(
+                self.guide, nodes.packed, self.stream, number=number, tolerance=tolerance,
+                list=near.data_ptr(), listed=len(near), level=level.data_ptr(), error=error.data_ptr(),
+            )  # fmt: skip
+        return level, error, last
+
+    # Nodes ----------------------------------------------------------------------------------------------
+
+    def _need(self, level: _Level, bricks: Tensor) -> None:
+        """Evaluates the nodes that bricks are interpolated from, as far as they are new."""
+        self.core.need(
+            self.guide, level.packed, self.stream, list=bricks.data_ptr(), listed=len(bricks),
+            wanted=level.known.data_ptr(),
+        )  # fmt: skip
+        self._evaluate_nodes(level)
+
+    def _evaluate_nodes(self, level: _Level) -> None:
+        slots, offsets = self._offsets(level, level.known, middles=False)
+        level.offset[slots] = offsets  # -1 is the row that nobody reads
+
+    def _offsets(self, level: _Level, wanted: Tensor, *, middles: bool) -> tuple[Tensor, Tensor]:
+        """Offsets (n, 3) by the network at the nodes, or the middles of the cells, that are wanted; and their
+        numbers (n,), with -1 in between.
+        """
+        found = torch.nonzero(wanted.view(-1) == 1).view(-1)
+        wanted.view(-1)[found] = 2
+        slots, row, _ = by_frame(found, found // level.nodes, len(self.frames), _SEGMENT)
+        offsets = self.runner.empty(len(slots), 3)
+        for a, part, frame in self._parts(slots, row):
+            points = self.runner.empty(len(frame), _SEGMENT, 3)
+            self.core.node_points(
+                level.packed, self.stream, middles=middles, list=part.data_ptr(), listed=len(part),
+                points=points.data_ptr(),
+            )  # fmt: skip
+            out = {"offsets": offsets[a : a + len(part)]}
+            self.runner.deform(points, frame, self.frames, self.weight, out, derive=False)
+        self.deformed += len(found)
+        return slots, offsets
+
+    # Samples --------------------------------------------------------------------------------------------
+
+    def _ask(self, exact: bool, cache_tolerance: float) -> int:
+        """Evaluates the samples that are queued; how many they were."""
+        found = torch.nonzero((self.state.view(-1) & 3) == self.core.queued).view(-1)
+        frame = self.where[found // _SAMPLES] // (self.table.numel() // max(1, len(self.frames)))
+        order = torch.argsort(frame, stable=True)  # bricks that were stored later come behind
+        slots, row, _ = by_frame(found[order], frame[order], len(self.frames), _SEGMENT)
+        for _, part, segment in self._parts(slots, row):
+            points = self.runner.empty(len(segment), _SEGMENT, 3)
+            self.core.sample_points(
+                self.guide, self.stream, where=self.where.data_ptr(), list=part.data_ptr(), listed=len(part),
+                points=points.data_ptr(),
+            )  # fmt: skip
+            y, _ = self.runner.deform(points, segment, self.frames, self.weight, {}, derive=False)
+            values = self.runner.empty(len(part))
+            if exact:
+                self.runner.blend(y, {"sdf": values}, None)
+            else:
+                self._look_up(y, part, values, cache_tolerance)
+            self.core.store(
+                self.stream, list=part.data_ptr(), listed=len(part), values=values.data_ptr(),
+                samples=self.samples.data_ptr(), state=self.state.data_ptr(),
+            )  # fmt: skip
+        self.deformed += len(found)
+        self.evaluated += len(found) if exact else 0
+        return len(found)
+
+    def _look_up(self, y: Tensor, slots: Tensor, values: Tensor, cache_tolerance: float) -> None:
+        """Values at canonical points from the cache, and from the networks where it is not good enough."""
+        left = torch.empty(len(slots), dtype=torch.uint8, device=self.device)
+        self.core.cached(
+            self.guide, self.stream, y=y.data_ptr(), list=slots.data_ptr(), listed=len(slots),
+            cache_tolerance=cache_tolerance, values=values.data_ptr(), left=left.data_ptr(),
+        )  # fmt: skip
+        ask = torch.nonzero(left).view(-1)
+        if len(ask) == 0:
+            return
+        sdf = self.runner.empty(len(ask))
+        self.runner.blend(y[ask], {"sdf": sdf}, None)
+        values[ask] = sdf
+        self.evaluated += len(ask)
+
+    def _grow(self) -> int:
+        """Stores the bricks whose sign a neighbour's samples contradict; how many they were."""
+        wanted = torch.empty(self.table.numel(), dtype=torch.uint8, device=self.device)
+        self.runner.core.contradictions(
+            self.bricks, self.stream, table=self.table.data_ptr(), samples=self.samples.data_ptr(),
+            wanted=wanted.data_ptr(),
+        )  # fmt: skip
+        found = torch.nonzero(wanted).view(-1)
+        if len(found) == 0:
+            return 0
+        flat = self.table.view(-1)
+        sign = torch.where(flat[found] == INSIDE, -1.0, 1.0)
+        stored = len(self.where)
+        flat[found] = torch.arange(stored, stored + len(found), dtype=torch.int32, device=self.device)
+        self.where = torch.cat([self.where, found])
+        self.samples = torch.cat([self.samples, sign[:, None].expand(-1, _SAMPLES)])
+        self.state = torch.cat([self.state, self.state.new_zeros(len(found), _SAMPLES)])
+        return len(found)
+
+    def _parts(self, slots: Tensor, row: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(first, slots, frames of their segments) of parts that fit the workspace."""
+        for a in range(0, len(row), self.groups):
+            frame = row[a : a + self.groups]
+            first = a * _SEGMENT
+            yield first, slots[first : first + len(frame) * _SEGMENT], frame
+
+    # Packing --------------------------------------------------------------------------------------------
+
+    def _level(self, front: NDArray[np.float64], steps: NDArray[np.float64], spacing: int) -> _Level:
+        step = steps * spacing
+        shape = [(-(-n // _BRICK) * _BRICK - 1) // spacing + 4 for n in self.shape]
+        nodes, frames = int(np.prod(shape)), len(self.frames)
+        offset = torch.zeros(frames * nodes + 1, 3, device=self.device)
+        error = self.runner.empty(frames * nodes)
+        flags = torch.zeros(2, frames, nodes, dtype=torch.uint8, device=self.device)
+        packed = self.core.Nodes(
+            origin=(front - step).tolist(), step=step.tolist(), shape=shape, spacing=spacing,
+            offset=offset.data_ptr(), error=error.data_ptr(),
+        )  # fmt: skip
+        return _Level(packed, shape, nodes, offset, error, flags[0], flags[1])
+
+    def _local(self, bounds: LocalBounds | None) -> tuple[Any, ...] | None:
+        if bounds is None:
+            return None
+        if len(bounds.values) != len(bounds.reach):
+            raise ValueError(f"values: expected {len(bounds.reach)} levels, got {len(bounds.values)}")
+        if not (bounds.values > 0).all():
+            raise ValueError("values: expected slopes above 0")
+        values = torch.from_numpy(np.array(bounds.values, dtype=np.float32, order="C")).to(self.device)
+        self._held.append(values)
+        return bounds.origin, bounds.spacing, list(bounds.reach), values.shape[1:], values.data_ptr()
