@@ -9,29 +9,13 @@
 // followed to its end; only a separate piece that no node sees can be missed.
 #pragma once
 
+#include "cuda/brick_place.cuh"
 #include "cuda/field.h"
 #include "cuda/portable.h"
 
 namespace facetalk::cuda {
 
 constexpr int kBandThreads = 128;
-
-struct BrickPlace {
-  int64_t frame;
-  int at[3];  // brick along each axis
-};
-
-__device__ __forceinline__ BrickPlace place_of(const FieldBricks& b, int64_t index) {
-  const int64_t per_frame = static_cast<int64_t>(b.bricks[0]) * b.bricks[1] * b.bricks[2];
-  BrickPlace place;
-  place.frame = index / per_frame;
-  int64_t rest = index - place.frame * per_frame;
-  place.at[2] = static_cast<int>(rest % b.bricks[2]);
-  rest /= b.bricks[2];
-  place.at[1] = static_cast<int>(rest % b.bricks[1]);
-  place.at[0] = static_cast<int>(rest / b.bricks[1]);
-  return place;
-}
 
 // The sign of brick `at`, or kBrickWanted where the surface may be. `node(c)` is where the values of corner c
 // lie.

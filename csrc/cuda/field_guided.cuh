@@ -3,8 +3,8 @@
 // order.
 #pragma once
 
+#include "cuda/brick_place.cuh"
 #include "cuda/canonical_cache.cuh"
-#include "cuda/field_band.cuh"
 #include "cuda/field_guided.h"
 #include "cuda/offset_nodes.cuh"
 #include "cuda/portable.h"
