@@ -27,6 +27,7 @@ _BRICK, _SAMPLES = 8, 512
 _SEGMENT = 128
 _LONGEST_MARGIN = 1.25  # over the longest offset seen on a few nodes
 _FIRST_STRIDE = 3
+_LEAST_SHARE = 4  # of the coarsest spacing: finer ones would need much memory at 1024^3
 _FINEST_SPACING = 4  # finer lattices cost as much as the samples near the surface
 
 
@@ -122,7 +123,8 @@ class _Guide:
         sides = [-(-n // _BRICK) for n in self.shape]
         self.table = torch.empty((len(frames), *sides), dtype=torch.int32, device=self.device)
         self.levels = []
-        while spacing >= _FINEST_SPACING:
+        finest = max(_FINEST_SPACING, spacing // _LEAST_SHARE)
+        while spacing >= finest:
             self.levels.append(self._level(front, steps, spacing))
             spacing //= 2
         self.deformed = self.evaluated = 0
