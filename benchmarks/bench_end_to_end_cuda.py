@@ -22,7 +22,6 @@ from _gpu import Gpu, Timing
 
 from facetalk import FaceTalk, ops
 from facetalk.motion import Motion
-from facetalk.nphm.field import Field, lattice_axes
 
 SECONDS, RATE = 10, 16_000
 RESOLUTION, BATCH = 128, 25  # marching cubes: samples along an axis, frames of one set of launches
@@ -47,7 +46,10 @@ class Talker:
         self.basis = torch.from_numpy(rig.basis.reshape(len(rig.basis), -1)).cuda()
         self.base = torch.from_numpy(rig.base.vertices.reshape(-1)).cuda()
         self.faces = torch.from_numpy(np.asarray(rig.base.faces, np.int32)).cuda()
-        self.field = model.head.nphm.bind(identity, facial_smoothing=model.facial_smoothing)
+        self.fields = {
+            device: model.head.nphm.bind(identity, facial_smoothing=model.facial_smoothing, device=device)
+            for device in ("cpu", "cuda")
+        }
 
     def fixed(self, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Vertices and normals (T, V, 3) of the rig."""
@@ -130,27 +132,18 @@ def test_fixed_topology(talker: Talker, streams: int) -> None:
 def test_marching_cubes(talker: Talker) -> None:
     """Surfaces of a clip's frames, extracted anew, in batches; beside the CPU backend for a few of them."""
     gpu = Gpu.or_skip()
-    field_cuda = pytest.importorskip("facetalk.ops.field_cuda")
-    from facetalk.ops._cuda_marching_cubes import extract_bricks
-
     codes = talker.clip(speech(0), 0, defaultdict(list))
     bounds = talker.model.config.bounds
-    axes = lattice_axes(RESOLUTION, bounds, least=2)
-    step = [float(axis[1] - axis[0]) for axis in axes]
-    origin = [float(axis[0]) for axis in axes]
-    field: Field = talker.field
-    on_device = field_cuda.CudaField(field.source)
-    biases = field._biases(torch.from_numpy(codes[:BATCH]))
+    some = torch.from_numpy(codes[:BATCH]).cuda()
     case = {"resolution": RESOLUTION, "frames": BATCH}
 
     def ours() -> None:
-        bricks = on_device.bricks(axes, biases, weight=field.weight)
-        extract_bricks(bricks.samples, bricks.table, bricks.shape, 0.0, origin, step)
+        list(talker.fields["cuda"].surfaces(some, RESOLUTION, bounds))
 
     timing = gpu.wall(ours)
     per_second = {"frames/s": 1e3 * BATCH / timing.median_ms}
     gpu.report("codes to surfaces", case, "ours", timing, extra=per_second)
     few = codes[:2]
-    timing = gpu.wall(lambda: field.extract(few, RESOLUTION, bounds), rounds=3, warmup=1)
+    timing = gpu.wall(lambda: talker.fields["cpu"].extract(few, RESOLUTION, bounds), rounds=3, warmup=1)
     per_second = {"frames/s": 1e3 * len(few) / timing.median_ms}
     gpu.report("codes to surfaces", case | {"frames": len(few)}, "our CPU backend", timing, extra=per_second)

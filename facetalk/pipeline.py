@@ -24,6 +24,7 @@ from facetalk.models import ModelConfig, find_model
 from facetalk.motion import Motion
 from facetalk.nphm.extraction import ExtractionOptions
 from facetalk.nphm.head import HeadModel
+from facetalk.ops._device import with_kernels
 from facetalk.units import HEAD_UNIT_METRES
 
 Topology = Literal["fixed", "marching-cubes"]
@@ -68,7 +69,8 @@ class FaceTalk:
 
         Args:
             name_or_path: built-in name or a folder with config.json, head/, audio/ and motion/.
-            device: ``"auto"``, ``"cpu"``, ``"cuda"``, ... for the audio encoder and the denoiser.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"``, ... for the audio encoder and the denoiser, and for
+                marching cubes where this build has kernels for it.
 
         Raises:
             InputError: no such model, or device not usable.
@@ -247,7 +249,9 @@ class FaceTalk:
     def _marching_cubes(
         self, motion: Motion, resolution: int, smoothing: FacialSmoothing | None, exact: bool
     ) -> Iterator[Mesh]:
-        field = self.head.nphm.bind(motion.identity, facial_smoothing=smoothing)
+        field = self.head.nphm.bind(
+            motion.identity, facial_smoothing=smoothing, device=with_kernels(self.device)
+        )
         rig = self._fixed(motion, smoothing)
         frames = field.iterate(
             motion.expressions, resolution, self.config.bounds, options=ExtractionOptions(exact=exact)

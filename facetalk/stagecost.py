@@ -24,7 +24,8 @@ from torch.utils.flop_counter import flop_registry
 
 from facetalk import ops
 from facetalk.errors import InputError
-from facetalk.nphm.field import Field, lattice_axes
+from facetalk.nphm.field import Field
+from facetalk.nphm.lattice import lattice_axes
 from facetalk.nphm.routing import left_out
 from facetalk.ops.field import DEFAULT_CULL, FieldSource, PackedField
 from facetalk.units import SAMPLE_RATE

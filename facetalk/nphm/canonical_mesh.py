@@ -21,7 +21,8 @@ from facetalk.errors import InputError
 from facetalk.nphm.canonical import CanonicalMesh, compact, drop_small_pieces, relax, simplify_zones
 
 if TYPE_CHECKING:
-    from facetalk.nphm.field import Bounds, Field
+    from facetalk.nphm.field import Field
+    from facetalk.nphm.lattice import Bounds
 
 __all__ = ["BudgetMesh", "MeshCheck", "canonical_mesh", "check_mesh", "crowded_anchors"]
 

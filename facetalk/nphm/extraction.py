@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ from facetalk.ops.extraction import ExtractionCounts, FieldBand, Motion, SlopeBo
 from facetalk.ops.marching_cubes import marching_cubes
 
 if TYPE_CHECKING:
-    from facetalk.nphm.field import Bounds, Field
+    from facetalk.nphm.field import Field
+    from facetalk.nphm.lattice import Bounds
 
 Float32 = NDArray[np.float32]
 
@@ -82,10 +83,13 @@ class ExtractionInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-    """One frame: vertices (V, 3) float32, head space, faces (F, 3) int32, and how they were found."""
+    """One frame: vertices (V, 3) float32, head space, faces (F, 3) int32, and how they were found.
 
-    vertices: Float32
-    faces: NDArray[np.int32]
+    The arrays are NumPy's, or torch's on the CUDA device of the field.
+    """
+
+    vertices: Any
+    faces: Any
     info: ExtractionInfo
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,15 +11,21 @@ import torch
 from torch import Tensor
 
 from facetalk.errors import InputError
+from facetalk.nphm import extraction
+from facetalk.nphm.binding import ExpressionBiases, Precision, bind_kernels
 from facetalk.nphm.extraction import (
     DEFAULT_TOLERANCE_MM,
     CanonicalKnowledge,
     ExtractionInfo,
     ExtractionOptions,
-    surfaces,
+    Surface,
 )
+from facetalk.nphm.field_operator import field_query, is_traced, register
+from facetalk.nphm.lattice import Bounds, Resolution, check_memory, lattice_axes
 from facetalk.nphm.networks import FoldedNetwork
+from facetalk.ops._device import floats_on
 from facetalk.ops.field import DEFAULT_CULL, FieldSource, OffsetWeight, PackedField
+from facetalk.ops.field_cuda import CudaField
 from facetalk.units import HEAD_UNIT_METRES
 
 if TYPE_CHECKING:
@@ -28,9 +34,6 @@ if TYPE_CHECKING:
     from facetalk.nphm.canonical_mesh import BudgetMesh
     from facetalk.nphm.model import NPHM
     from facetalk.nphm.tracking import TrackInfo
-
-Bounds = Sequence[Sequence[float]]
-Resolution = int | Sequence[int]
 
 # Extraction box of the NPHM and MonoNPHM fitting scripts, head space.
 DEFAULT_BOUNDS = ((-0.55, -0.5, -0.95), (0.55, 0.75, 0.4))
@@ -41,8 +44,9 @@ class Field:
     """A neural head field of one identity, evaluated for any expressions.
 
     Everything of the identity is folded into packed weights once; a frame costs its expression's biases.
-    Arrays may be NumPy or torch; results are float32 of the kind of the first array given. Expressions are
-    (T, E), or (E,) for one frame, or None for the canonical head (one frame).
+    Arrays may be NumPy or torch; results are float32 of the kind of the first array given, or tensors on the
+    CUDA device that the field was bound on, whatever was given. Expressions are (T, E), or (E,) for one
+    frame, or None for the canonical head (one frame).
 
     Args:
         model: the head model.
@@ -50,8 +54,16 @@ class Field:
         facial_smoothing: spatial weight that multiplies the offset before the identity network.
         cull: fraction of the nearest anchor's weight below which a member of the ensemble is not evaluated at
             a point; 0 is exact, None the default, which is below float32 rounding.
+        device: the CPU or a CUDA device.
+        precision: of hidden units and weights on a CUDA device: "fp16" (None), "bf16", or "fp32"; derivatives
+            and fixed topology are always in fp32, and so is everything on the CPU.
+
+    Raises:
+        InputError: kernels cannot run on the device; the message says why.
 
     Attributes:
+        device: where the field is evaluated.
+        kernels: what evaluates it there.
         anchors: (K, 3) anchor positions, head space.
         source: the folded networks, in the form that `facetalk.ops.reference.field` takes too (float32).
     """
@@ -63,6 +75,8 @@ class Field:
         *,
         facial_smoothing: FacialSmoothing | None = None,
         cull: float | None = None,
+        device: torch.device | str = "cpu",
+        precision: Precision | None = None,
     ) -> None:
         self.model = model
         self.identity = identity.detach().clone()
@@ -71,12 +85,11 @@ class Field:
             network = model.identity
             anchors = network.anchors(self.identity[None])
             folded = network.fold(self.identity[None])
-            self._compressed = None
-            deformation = None
+            compressed = deformation = None
             if model.deformation is not None:
-                self._compressed = model.deformation.compress(self.identity[None], anchors)
+                compressed = model.deformation.compress(self.identity[None], anchors)
                 deformation = _weights(
-                    model.deformation.fold(self._compressed, anchors.new_zeros(1, model.expression_dim))
+                    model.deformation.fold(compressed, anchors.new_zeros(1, model.expression_dim))
                 )
         self.source = FieldSource(
             identity=_weights(folded),
@@ -90,9 +103,21 @@ class Field:
             blend_std=network.config.blend_std,
         )
         self.anchors = self.source.anchors
-        self.packed = PackedField(self.source, cull=DEFAULT_CULL if cull is None else cull)
+        self._cull = DEFAULT_CULL if cull is None else cull
+        self.kernels = bind_kernels(self.source, cull=cull, device=torch.device(device), precision=precision)
+        self.device = self.kernels.device if isinstance(self.kernels, CudaField) else torch.device("cpu")
+        self.coords = self.kernels.coords
+        self._biases = ExpressionBiases(model.deformation, compressed, self.device)
+        self._name = register(self)
         self._knowledge: CanonicalKnowledge | None = None
         self._canonical_mesh: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+
+    @cached_property
+    def packed(self) -> PackedField:
+        """The field on the CPU, made when it is first asked for where another device evaluates."""
+        if isinstance(self.kernels, PackedField):
+            return self.kernels
+        return PackedField(self.source, cull=self._cull)
 
     # Points ---------------------------------------------------------------------------------------------
 
@@ -100,8 +125,9 @@ class Field:
         """Signed distances (T, N) at points (N, 3), negative inside.
 
         Raises:
-            TypeError: not an array of floating-point numbers on the CPU.
-            ValueError: a shape does not fit, or a number is not finite (the message names the point).
+            TypeError: not an array of floating-point numbers on the CPU or the field's device.
+            ValueError: a shape does not fit, or a number is not finite (the message names the point). Points
+                on a CUDA device are not looked at; there such a point gives NaN.
         """
         return self._query(points, expressions, "sdf")
 
@@ -122,9 +148,21 @@ class Field:
         return self._query(points, expressions, "jacobian")
 
     def _query(self, points: Any, expressions: Any, output: str) -> Any:
-        biases = self._biases(expressions)
-        result = self.packed.query(points, biases, weight=self.weight, outputs=(output,))[output]
-        return _like(result, points)
+        if is_traced(points, expressions):
+            return field_query(points, expressions, self._name, output)
+        return self._give(self.evaluate(points, expressions, output), points)
+
+    def evaluate(self, points: Any, expressions: Any, output: str) -> Tensor:
+        """An output of the kernels' `query` by name, as a tensor on the field's device."""
+        points, biases = self.put(points, "points"), self._biases(expressions)
+        return self.kernels.query(points, biases, weight=self.weight, outputs=(output,))[output]
+
+    def put(self, array: Any, name: str) -> Any:
+        """An array of floats as the kernels take it; the name is for messages."""
+        return floats_on(self.device, array, name) if isinstance(self.kernels, CudaField) else array
+
+    def _give(self, result: Tensor, given: Any) -> Any:
+        return result if isinstance(self.kernels, CudaField) else _like(result, given)
 
     # Lattices -------------------------------------------------------------------------------------------
 
@@ -142,12 +180,13 @@ class Field:
             bounds: ((x0, y0, z0), (x1, y1, z1)), head space.
 
         Returns:
-            (T, nx, ny, nz) float32, x slowest; a torch tensor unless the expressions are a NumPy array.
+            (T, nx, ny, nz) float32, x slowest; a torch tensor unless the expressions are a NumPy array and
+            the field is on the CPU.
         """
         biases = self._biases(expressions)
         axes = lattice_axes(resolution, bounds)
-        _check_memory(axes, 1 if biases is None else len(biases[0]))
-        return _like(self.packed.grid(axes, biases, weight=self.weight), expressions)
+        check_memory(axes, 1 if biases is None else len(biases[0]), self.device)
+        return self._give(self.kernels.grid(axes, biases, weight=self.weight), expressions)
 
     def extract(
         self,
@@ -164,6 +203,9 @@ class Field:
         return_info: bool = False,
     ) -> Any:
         """Extract the surface of every frame with marching cubes.
+
+        On a CUDA device frames go through in chunks, without caches: there `exact` alone matters of what
+        says how, and meshes are copied to the CPU's memory (see `surfaces` for those that stay).
 
         Args:
             expressions: (T, E) codes, or None for the canonical head.
@@ -200,21 +242,31 @@ class Field:
         units: Literal["metres", "head"] = "metres",
     ) -> Iterator[tuple[Mesh, ExtractionInfo]]:
         """The frames of :meth:`extract`, one at a time, so that any number fits in memory."""
-        from facetalk.mesh.mesh import Mesh
+        from facetalk.nphm.extraction_cuda import mesh_of
 
         if units not in ("metres", "head"):
             raise InputError(f"units: expected metres or head, got {units!r}")
+        scale = np.float32(HEAD_UNIT_METRES if units == "metres" else 1.0)
+        found = self.surfaces(expressions, resolution, bounds, options=options)
+        return ((mesh_of(surface, scale), surface.info) for surface in found)
+
+    def surfaces(
+        self,
+        expressions: Any = None,
+        resolution: Resolution = DEFAULT_RESOLUTION,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        *,
+        options: ExtractionOptions | None = None,
+    ) -> Iterator[Surface]:
+        """The frames of :meth:`iterate`, head space: NumPy arrays, or tensors on the field's CUDA device."""
+        from facetalk.nphm import extraction_cuda
+
         options = options or ExtractionOptions()
         biases = self._biases(expressions)
         axes = lattice_axes(resolution, bounds, least=2)
-        _check_memory(axes, 2 if options.exact else 1 / 16)
-        scale = np.float32(HEAD_UNIT_METRES if units == "metres" else 1.0)
-
-        def frames() -> Iterator[tuple[Mesh, ExtractionInfo]]:
-            for surface in surfaces(self, biases, axes, bounds, options):
-                yield Mesh(surface.vertices * scale, surface.faces), surface.info
-
-        return frames()
+        check_memory(axes, 2 if options.exact else 1 / 16, self.device)
+        where = extraction_cuda if isinstance(self.kernels, CudaField) else extraction
+        return where.surfaces(self, biases, axes, bounds, options)
 
     @property
     def knowledge(self) -> CanonicalKnowledge:
@@ -236,7 +288,7 @@ class Field:
         tolerance: float = 1e-5,
         return_info: bool = False,
         normals: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, TrackInfo]:
+    ) -> tuple[Any, Any] | tuple[Any, Any, TrackInfo]:
         """Carry one canonical mesh to every frame, so that topology stays fixed.
 
         The deformation maps posed points to canonical ones, so every vertex is found by inverting it. See
@@ -255,8 +307,8 @@ class Field:
                 times what the positions do.
 
         Returns:
-            vertices (T, V, 3) float32, head space, and faces (F, 3) int32; with `return_info` also a
-            :class:`facetalk.nphm.tracking.TrackInfo`.
+            vertices (T, V, 3) float32, head space, and faces (F, 3) int32, NumPy or, where the field is on a
+            CUDA device, tensors there; with `return_info` also a :class:`facetalk.nphm.tracking.TrackInfo`.
         """
         from facetalk.nphm.tracking import track
 
@@ -274,7 +326,7 @@ class Field:
         if normals and not return_info:
             raise InputError("normals: they are part of the info; pass return_info=True as well")
         moved, triangles, info = track(
-            self, biases, np.asarray(vertices), np.asarray(faces), tolerance, normals=normals
+            self, biases, _on_host(vertices), _on_host(faces), tolerance, normals=normals
         )
         return (moved, triangles, info) if return_info else (moved, triangles)
 
@@ -286,81 +338,6 @@ class Field:
         from facetalk.nphm.canonical_mesh import canonical_mesh
 
         return canonical_mesh(self, triangles, **options)
-
-    # Frames ---------------------------------------------------------------------------------------------
-
-    def _biases(self, expressions: Any) -> list[Tensor] | None:
-        """Per deformation layer (T, out): the expressions folded into biases."""
-        if expressions is None:
-            return None
-        if self._compressed is None:
-            raise InputError("expressions: this model has no deformation network; pass None")
-        assert self.model.deformation is not None
-        if not isinstance(expressions, (Tensor, np.ndarray, list, tuple)):
-            raise TypeError(f"expressions: expected an array (T, E), got {type(expressions).__name__}")
-        codes = (
-            torch.as_tensor(np.asarray(expressions))
-            if not isinstance(expressions, Tensor)
-            else expressions.detach()
-        )
-        if codes.device.type != "cpu":
-            raise TypeError(
-                f"expressions: expected a tensor on the CPU, got one on {codes.device}; pass .cpu()"
-            )
-        if not codes.is_floating_point():
-            raise TypeError(f"expressions: expected floating-point numbers, got {codes.dtype}")
-        codes = codes[None] if codes.ndim == 1 else codes
-        if codes.ndim != 2 or codes.shape[1] != self.model.expression_dim:
-            raise ValueError(
-                f"expressions: expected shape (T, {self.model.expression_dim}), got {tuple(codes.shape)}"
-            )
-        if not torch.isfinite(codes).all():
-            raise ValueError(
-                f"expressions: expected finite numbers, got {codes[~torch.isfinite(codes)][0].item()}"
-            )
-        with torch.no_grad():
-            compressed = self._compressed.expand(len(codes), -1)
-            folded = self.model.deformation.fold(compressed, codes.to(compressed))
-        return [layer.bias[:, 0].float() for layer in folded.layers]
-
-
-def lattice_axes(resolution: Resolution, bounds: Bounds, *, least: int = 1) -> list[np.ndarray]:
-    """Sample positions along x, y, z: float64 spacing, rounded to float32; both ends are samples.
-
-    Raises:
-        InputError: a resolution that is no positive whole number, or bounds that are not two ordered corners.
-    """
-    counts: list[Any] = (
-        list(resolution) if isinstance(resolution, (tuple, list, np.ndarray)) else [resolution] * 3
-    )
-    whole = all(isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in counts)
-    if len(counts) != 3 or not whole:
-        raise InputError(f"resolution: expected a whole number or three, got {resolution!r}")
-    if min(counts) < least:
-        raise InputError(f"resolution: expected at least {least} samples along every axis, got {resolution}")
-    try:
-        box = np.asarray(bounds, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"bounds: expected ((x0, y0, z0), (x1, y1, z1)), got {bounds!r}") from error
-    if box.shape != (2, 3) or not np.isfinite(box).all() or not (box[0] < box[1]).all():
-        raise InputError(
-            f"bounds: expected ((x0, y0, z0), (x1, y1, z1)) growing along every axis, got {bounds!r}"
-        )
-    return [
-        np.linspace(a, b, int(n)).astype(np.float32) for a, b, n in zip(box[0], box[1], counts, strict=True)
-    ]
-
-
-def _check_memory(axes: Sequence[np.ndarray], volumes: float) -> None:
-    """Refuses lattices that memory cannot hold, before an allocation is tried that would end the process."""
-    need = 4 * volumes * np.prod([float(len(a)) for a in axes])
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if need > 0.8 * have:
-        size = " x ".join(str(len(a)) for a in axes)
-        raise InputError(
-            f"resolution: a lattice of {size} samples needs {need / 2**30:.0f} GiB, this machine "
-            f"has {have / 2**30:.0f}; choose a smaller resolution"
-        )
 
 
 def _weights(folded: FoldedNetwork) -> list[tuple[Tensor | None, Tensor | None]]:
@@ -377,3 +354,7 @@ def _offset_weight(smoothing: FacialSmoothing) -> OffsetWeight:
 
 def _like(result: Tensor, given: Any) -> Any:
     return result.numpy() if given is not None and not isinstance(given, Tensor) else result
+
+
+def _on_host(array: Any) -> np.ndarray:
+    return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)

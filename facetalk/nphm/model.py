@@ -17,9 +17,11 @@ from torch import Tensor
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
+from facetalk.ops._device import with_kernels
 
 if TYPE_CHECKING:
     from facetalk.mesh.smoothing import FacialSmoothing
+    from facetalk.nphm.binding import Precision
     from facetalk.nphm.field import Field
 
 _CHUNK = 4096  # points that the torch networks see at a time; bounds their memory
@@ -135,27 +137,34 @@ class NPHM:
         device: str | torch.device | None = None,
         facial_smoothing: FacialSmoothing | None = None,
         cull: float | None = None,
+        precision: Precision | None = None,
     ) -> Field:
         """Packs the model for one identity on the compiled core.
 
         Args:
             identity: (L,) identity code.
-            device: "cpu", or None or "auto" for the best device that has kernels.
+            device: a CUDA device, "cpu" (also None), or "auto" for a CUDA device where there is one.
             facial_smoothing: spatial weight that multiplies the offset.
             cull: see :class:`facetalk.ops.field.PackedField`; 0 is exact, None its default.
+            precision: on a CUDA device "fp16" (also None), "bf16" or "fp32"; the CPU computes in fp32.
 
         Returns:
             the bound field.
+
+        Raises:
+            InputError: facetalk cannot work on the device; the message says why.
         """
         from facetalk.nphm.field import Field
 
-        kind = "cpu" if device is None or str(device) == "auto" else torch.device(device).type
-        if kind != "cpu":
-            raise InputError(
-                f"a field cannot be bound on {device!s}: this build has kernels for the CPU only; "
-                f"use device='cpu'"
-            )
-        return Field(self, self._code(identity), facial_smoothing=facial_smoothing, cull=cull)
+        where = with_kernels(torch.device("cuda")) if str(device) == "auto" else torch.device(device or "cpu")
+        return Field(
+            self,
+            self._code(identity),
+            facial_smoothing=facial_smoothing,
+            cull=cull,
+            device=where,
+            precision=precision,
+        )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json, identity.safetensors, deformation.safetensors and anchors.safetensors.

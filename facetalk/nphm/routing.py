@@ -32,7 +32,8 @@ from torch import Tensor
 from facetalk.ops.field import DEFAULT_CULL, FieldSource, cull_to_cut
 
 if TYPE_CHECKING:
-    from facetalk.nphm.field import Bounds, Field
+    from facetalk.nphm.field import Field
+    from facetalk.nphm.lattice import Bounds
 
 __all__ = ["MemberRanges", "box_bound", "field_routing_bound", "left_out", "member_ranges", "routing_bound"]
 

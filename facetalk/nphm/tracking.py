@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 import scipy.sparse.linalg
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.errors import InputError
+from facetalk.ops.field_cuda import CudaField
 
 if TYPE_CHECKING:
     from facetalk.nphm.field import Field
@@ -28,7 +30,7 @@ _RETRIES = 3
 
 @dataclasses.dataclass(frozen=True)
 class TrackInfo:
-    """How well a track was found.
+    """How well a track was found, as NumPy arrays or, of a field on a CUDA device, tensors there.
 
     Attributes:
         residual: (T, V) |x + offset(x) - canonical vertex| of the root found, head units.
@@ -36,9 +38,9 @@ class TrackInfo:
         normals: (T, V, 3) unit normals of the posed field's level sets at the positions, when asked for.
     """
 
-    residual: Float32
-    converged: NDArray[np.bool_]
-    normals: Float32 | None = None
+    residual: Any
+    converged: Any
+    normals: Any = None
 
     @property
     def failed(self) -> int:
@@ -54,7 +56,7 @@ def track(
     tolerance: float,
     *,
     normals: bool = False,
-) -> tuple[Float32, NDArray[np.int32], TrackInfo]:
+) -> tuple[Any, Any, TrackInfo]:
     """Positions (T, V, 3) at which the deformation maps to the canonical vertices.
 
     A backward deformation need not be one-to-one (between closed lips it cannot be), so the search from the
@@ -71,7 +73,8 @@ def track(
         normals: also give unit normals, see :func:`field_normals`.
 
     Returns:
-        positions, faces as int32, and residuals.
+        positions, faces as int32, and residuals; NumPy arrays, or tensors on the field's CUDA device. Of the
+        latter only frames in which vertices were lost visit the CPU.
     """
     vertices = np.ascontiguousarray(vertices, dtype=np.float32)
     faces = np.ascontiguousarray(faces, dtype=np.int32)
@@ -86,23 +89,33 @@ def track(
     if not (np.isfinite(tolerance) and tolerance >= _LEAST):
         raise InputError(f"tolerance: expected a length of at least {_LEAST:g} head units, got {tolerance}")
     aim = max(_AIM * tolerance, _LEAST)
-    positions, residual = field.packed.invert(
-        vertices, biases, weight=field.weight, tolerance=aim, iterations=_ITERATIONS
+    positions, residual = field.kernels.invert(
+        field.put(vertices, "vertices"), biases, weight=field.weight, tolerance=aim, iterations=_ITERATIONS
     )
-    moved, residuals = positions.numpy(), residual.numpy()
     # Written so that a residual that is not a number counts as not converged.
-    frames = np.flatnonzero(~(residuals <= tolerance).all(axis=1))
-    net = _Net(len(vertices), faces) if len(frames) else None
+    frames = torch.nonzero(~(residual <= tolerance).all(dim=1)).flatten().tolist()
+    net = _Net(len(vertices), faces) if frames else None
     for t in frames:
         assert net is not None
-        _rescue(field, [b[t : t + 1] for b in biases], vertices, net, tolerance, aim, moved[t], residuals[t])
+        moved, left = positions[t].cpu(), residual[t].cpu()
+        _rescue(
+            field, [b[t : t + 1] for b in biases], vertices, net, tolerance, aim, moved.numpy(), left.numpy()
+        )
+        positions[t], residual[t] = moved, left
+    slopes = field_normals(field, biases, positions) if normals else None
+    if isinstance(field.kernels, CudaField):
+        return (
+            positions,
+            torch.from_numpy(faces).to(positions.device),
+            TrackInfo(residual, residual <= tolerance, slopes),
+        )
     info = TrackInfo(
-        residuals, residuals <= tolerance, field_normals(field, biases, moved) if normals else None
+        residual.numpy(), (residual <= tolerance).numpy(), None if slopes is None else slopes.numpy()
     )
-    return moved, faces, info
+    return positions.numpy(), faces, info
 
 
-def field_normals(field: Field, biases: list[Tensor], positions: Float32) -> Float32:
+def field_normals(field: Field, biases: list[Tensor], positions: Tensor) -> Tensor:
     """Unit gradients (T, V, 3) of the posed distance at positions (T, V, 3), frame by frame.
 
     They cost several times what finding the positions does: the whole field and its derivatives, not the
@@ -110,14 +123,13 @@ def field_normals(field: Field, biases: list[Tensor], positions: Float32) -> Flo
     these do not depend on the mesh, so they keep detail that a coarse one has lost. Where the field has no
     slope the normal is zero.
     """
-    out = np.empty_like(positions)
+    out = torch.empty_like(positions)
     for t, points in enumerate(positions):
-        slope = field.packed.query(
+        slope = field.kernels.query(
             points, [b[t : t + 1] for b in biases], weight=field.weight, outputs=("gradient",)
-        )["gradient"][0].numpy()
-        length = np.linalg.norm(slope, axis=1, keepdims=True)
-        np.divide(slope, length, out=out[t], where=length > 0)
-        out[t][length[:, 0] == 0] = 0.0
+        )["gradient"][0]
+        length = torch.linalg.vector_norm(slope, dim=1, keepdim=True)
+        out[t] = torch.where(length > 0, slope / length, 0.0)
     return out
 
 
@@ -138,15 +150,15 @@ def _rescue(
             break
         # Where the neighbours went is a better place to start from than where the vertex was a frame ago.
         guess = vertices + net.harmonic(moved - vertices, residuals <= tolerance)
-        again, left = field.packed.invert(
-            vertices[lost],
+        again, left = field.kernels.invert(
+            field.put(vertices[lost], "vertices"),
             biases,
-            starts=guess[lost],
+            starts=field.put(guess[lost], "starts"),
             weight=field.weight,
             tolerance=aim,
             iterations=_ITERATIONS,
         )
-        found, error = again[0].numpy(), left[0].numpy()
+        found, error = again[0].cpu().numpy(), left[0].cpu().numpy()
         better = error < residuals[lost]
         moved[lost[better]] = found[better]
         residuals[lost[better]] = error[better]

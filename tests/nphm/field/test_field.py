@@ -172,8 +172,15 @@ def test_refusals(tiny, field) -> None:
     for bounds in [((0, 0, 0), (1, 1, 0)), ((0, 0), (1, 1)), ((0, 0, 0), (1, 1, np.nan)), "box"]:
         with pytest.raises(InputError, match="bounds"):
             field.extract(codes, 8, bounds)
-    with pytest.raises(InputError, match="CPU only"):
-        tiny.model.bind(tiny.lat_id, device="cuda")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match=r"cannot be bound on cuda: .+; use device='cpu'"):
+            tiny.model.bind(tiny.lat_id, device="cuda")
+    with pytest.raises(InputError, match="cannot be bound on meta: there are kernels for"):
+        tiny.model.bind(tiny.lat_id, device="meta")
+    with pytest.raises(InputError, match="the CPU computes in fp32 alone, got 'fp16'"):
+        tiny.model.bind(tiny.lat_id, precision="fp16")
+    with pytest.raises(InputError, match="precision: expected fp32, fp16 or bf16, got 'half'"):
+        tiny.model.bind(tiny.lat_id, precision="half")
     with pytest.raises(InputError, match="tracking needs"):
         field.track(None)
     with pytest.raises(InputError, match="both or neither"):

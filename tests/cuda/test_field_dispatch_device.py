@@ -1,0 +1,105 @@
+"""`NPHM.bind(device="cuda")` on a GPU: results stay there and agree with the CPU's. Skipped without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from facetalk import FaceTalk
+from facetalk.mesh import Mesh
+from facetalk.metrics.surface import two_sided
+from facetalk.motion import Motion
+from facetalk.nphm import load_checkpoint
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FOLDERS = {"nphm": "nphm_tiny", "mononphm": "mononphm_tiny"}
+
+
+@pytest.fixture(params=FOLDERS)
+def golden(request):
+    folder = GOLDEN / FOLDERS[request.param]
+    return load_checkpoint(folder, family=request.param), load_file(folder / "golden.safetensors")
+
+
+def apart(a: Mesh, b: Mesh) -> np.ndarray:
+    """Distances between two surfaces, metres."""
+    return two_sided((a.vertices, a.faces), (b.vertices, b.faces))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_queries_from_anywhere_stay_on_the_device(golden, precision: str) -> None:
+    model, arrays = golden
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    codes = arrays["lat_expr"]
+    field, cpu = (
+        model.bind(arrays["lat_id"], device="cuda", precision=precision),
+        model.bind(arrays["lat_id"]),
+    )
+    limit = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 2e-1}[precision]
+    for name in ("query", "offsets", "gradient", "jacobian"):
+        expected = getattr(cpu, name)(points, codes)
+        there = getattr(field, name)(points.cuda(), codes.cuda())
+        assert there.device == field.device
+        for p, c in ((points, codes), (points.numpy(), codes.numpy()), (points.cuda(), codes)):
+            torch.testing.assert_close(getattr(field, name)(p, c), there, rtol=1e-5, atol=1e-5)
+        scale = expected.abs().max().clamp_min(1.0)
+        kept = limit if name in ("query", "offsets") else 2e-3  # derivatives are float32
+        assert (there.cpu() - expected).abs().max() <= kept * scale, name
+
+
+def test_a_query_replays_as_a_graph(golden) -> None:
+    model, arrays = golden
+    field = model.bind(arrays["lat_id"], device="cuda")
+    points, codes = torch.rand(300, 3, device="cuda") - 0.5, arrays["lat_expr"].cuda()
+    expected = field.query(points, codes)
+    still = codes.clone()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = field.query(points, still)
+    still.zero_()
+    graph.replay()
+    assert torch.equal(result, field.query(points, torch.zeros_like(codes)))
+    still.copy_(codes)
+    graph.replay()
+    assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_meshes_and_tracks(golden, exact: bool) -> None:
+    model, arrays = golden
+    field = model.bind(arrays["lat_id"], device="cuda", precision="fp32")
+    cpu, codes = model.bind(arrays["lat_id"]), arrays["lat_expr"]
+    meshes = field.extract(codes.cuda(), 32, exact=exact)
+    dense = cpu.extract(codes, 32, exact=True)
+    for mesh, wanted in zip(meshes, dense, strict=True):
+        assert isinstance(mesh, Mesh) and len(mesh) > 0
+        assert apart(mesh, wanted).max() < 1e-4
+    for surface in field.surfaces(codes, 32):
+        assert surface.vertices.is_cuda and surface.faces.is_cuda
+    moved, faces, info = field.track(codes.cuda(), resolution=24, tolerance=1e-5, return_info=True)
+    assert moved.is_cuda and faces.is_cuda and info.residual.is_cuda
+    expected, _, known = cpu.track(
+        codes,
+        vertices=field._canonical_mesh[next(iter(field._canonical_mesh))][0],
+        faces=faces.cpu(),
+        return_info=True,
+    )
+    both = info.converged.cpu().numpy() & known.converged
+    assert both.mean() > 0.95 and np.median(np.abs(moved.cpu().numpy() - expected)[both]) < 1e-5
+
+
+def test_the_pipeline_decodes_on_the_device_it_was_loaded_for() -> None:
+    models = [FaceTalk.from_pretrained("default", device=device) for device in ("cuda", "cpu")]
+    codes = np.zeros((3, models[0].head.expression_dim), np.float32)
+    codes[1:, models[0].head.expression_names.index("jawOpen")] = 0.4
+    motion = Motion(codes, 25.0)
+    there, here = (list(m.decode(motion, topology="marching-cubes", resolution=48)) for m in models)
+    for mesh, wanted in zip(there, here, strict=True):
+        assert mesh.colors is not None and mesh.part is not None
+        assert apart(mesh, wanted).mean() < 1e-4
