@@ -35,8 +35,10 @@ struct Launcher {
     if (units <= 2) return narrow<T, 2>();
     if (units <= 4) return narrow<T, 4>();
     if (units <= 8) return narrow<T, 8>();
-    if (units <= 16) return narrow<T, 16>();
-    return narrow<T, 32>();
+    if constexpr (sizeof(T) == 4) {
+      if (units > 16) return narrow<T, 32>();
+    }
+    return narrow<T, 16>();  // the widest rows of 16 bit
   }
 
   template <typename T, int kDim>

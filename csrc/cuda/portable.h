@@ -5,11 +5,11 @@
 // own names (threadIdx, __syncthreads, __shfl_*_sync, atomicAdd, __half, ...) and to these, where the two
 // worlds differ:
 //
-//   FACETALK_SHARED(float, tile, [32][33]);             __shared__ float tile[32][33]
-//   FACETALK_DYNAMIC_SHARED(float, scratch);            float* of the launch's dynamic shared memory,
-//   1024-aligned launch(kernel, grid, block, bytes, stream, ...)     instead of <<<>>>; returns the launch's
-//   own error matrix.cuh                                          mma, ldmatrix, cp.async, named barriers,
-//   fast exp2 scan.cuh                                            exclusive sum over an array
+//   FACETALK_SHARED(float, tile, [32][33]);    __shared__ float tile[32][33]
+//   FACETALK_DYNAMIC_SHARED(float, scratch);   float* of the launch's dynamic shared memory, 1024-aligned
+//   launch(kernel, grid, block, bytes, ...)    instead of <<<>>>; returns the launch's own error
+//   matrix.cuh                                 mma, ldmatrix, cp.async, named barriers, fast exp2
+//   scan.cuh                                   exclusive sum over an array
 //
 // What only one GPU generation has (wgmma, TMA, clusters) goes behind #if !defined(FACETALK_EMULATE_CUDA)
 // beside a portable path of the same result.

@@ -93,6 +93,24 @@ __global__ void multiply(const T* a, const T* b, float* d, int wait) {
   d[8 * (row + 8) + column + 1] = sum[3];
 }
 
+// Two rounds through one stage; `early` sends for the second before everybody has read the first.
+__global__ void reuse_stage(const float* in, float* out, int early) {
+  FACETALK_SHARED(float, stage, [64]);
+  const int at = static_cast<int>(threadIdx.x);
+  cp_async<4>(stage + at, in + at);
+  cp_async_commit();
+  cp_async_wait<0>();
+  __syncthreads();
+  if (early != 0) cp_async<4>(stage + at, in + 64 + at);
+  const float first = stage[63 - at];
+  __syncthreads();
+  if (early == 0) cp_async<4>(stage + at, in + 64 + at);
+  cp_async_commit();
+  cp_async_wait<0>();
+  __syncthreads();
+  out[at] = first + stage[63 - at];
+}
+
 __global__ void multiply_tf32(const float* a, const float* b, float* d) {
   const int row = static_cast<int>(threadIdx.x) / 4;
   const int t = static_cast<int>(threadIdx.x) % 4;
@@ -172,6 +190,9 @@ int test_multiply_brain(const uint16_t* a, const uint16_t* b, float* d, int64_t 
   return fc::launch(fc::multiply<__nv_bfloat16>, 1, 32, 1024, nullptr,
                     reinterpret_cast<const __nv_bfloat16*>(a), reinterpret_cast<const __nv_bfloat16*>(b), d,
                     static_cast<int>(wait));
+}
+int test_reuse_stage(const float* in, float* out, int64_t early) {
+  return fc::launch(fc::reuse_stage, 1, 64, 0, nullptr, in, out, static_cast<int>(early));
 }
 int test_multiply_tf32(const float* a, const float* b, float* d) {
   return fc::launch(fc::multiply_tf32, 1, 32, 0, nullptr, a, b, d);

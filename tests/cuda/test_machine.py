@@ -135,6 +135,14 @@ def test_copy_that_was_not_waited_for_is_poison(machine):
     assert np.isnan(d).all()
 
 
+def test_stage_that_is_filled_again_too_early_is_poison(machine):
+    numbers, out = np.arange(128, dtype=np.float32), np.zeros(64, np.float32)
+    machine.call("test_reuse_stage", numbers, out, 0)
+    np.testing.assert_array_equal(out, (numbers[:64] + numbers[64:])[::-1])
+    machine.call("test_reuse_stage", numbers, out, 1)
+    assert np.isnan(out).sum() == 32  # of two that read each other's place, whoever comes second
+
+
 def test_copy_that_is_not_valid_writes_zeros(machine):
     a, b = tiles(torch.float16)
     d = np.ones((16, 8), np.float32)

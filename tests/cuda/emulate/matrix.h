@@ -128,7 +128,8 @@ void ldmatrix_trans(uint32_t (&r)[kCount], const void* row, FACETALK_HERE_PARAME
   emulated::load_matrices<kCount, true>(r, row, {"ldmatrix_trans", file, line});
 }
 
-// The copy is done no sooner than its group is waited for, so that a missing wait reads poison.
+// The copy is done no sooner than its group is waited for, and its place is poisoned (NaN) until then: a
+// missing wait reads poison, and so does who still needs what lay there before.
 template <int kBytes>
 void cp_async(void* shared, const void* global, bool valid = true, FACETALK_HERE_PARAMETERS) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "cp.async copies 4, 8 or 16 bytes");
@@ -140,6 +141,7 @@ void cp_async(void* shared, const void* global, bool valid = true, FACETALK_HERE
       (valid && reinterpret_cast<uintptr_t>(global) % kBytes != 0)) {
     machine.fail(site.text() + " of an address not aligned to " + std::to_string(kBytes) + " bytes");
   }
+  std::memset(shared, 0xff, kBytes);
   machine.self().copies.push_back({shared, global, kBytes, valid ? kBytes : 0});
   ++machine.self().open;
 }
