@@ -1,5 +1,6 @@
 """The wheel works in a fresh environment, far from the source; the CUDA sources compile where nvcc is."""
 
+import json
 import os
 import re
 import shutil
@@ -131,18 +132,17 @@ def configure(source: Path, build: Path, *options: str) -> subprocess.CompletedP
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on this machine")
-def test_cuda_sources_compile(source, tmp_path):
+def test_cuda_sources_are_built_for_the_targets_asked_for(source, tmp_path):
+    """Compiling them all takes minutes: scripts/check_cuda_build.py does it, on every architecture."""
     done = configure(source, tmp_path, "-DFACETALK_CUDA=on", "-DFACETALK_CUDA_ARCHS=90;80")
     assert done.returncode == 0, done.stdout + done.stderr
     commands = (tmp_path / "compile_commands.json").read_text()
     targets = set(re.findall(r"code=\[([^\]]*)\]", commands))
     # Machine code for both, PTX for the newest alone.
     assert {part for target in targets for part in target.split(",")} == {"sm_80", "sm_90", "compute_90"}
-    sources = [path.relative_to(source) for path in (source / "csrc/cuda").rglob("*.cu")]
-    assert sources
-    objects = [f"CMakeFiles/_C.dir/{path}.o" for path in sources]
-    run("cmake", "--build", tmp_path, "--target", *objects, env=clean_environment())
-    assert all((tmp_path / name).stat().st_size > 0 for name in objects)
+    sources = set((source / "csrc/cuda").rglob("*.cu"))
+    compiled = {Path(command["file"]) for command in json.loads(commands)}
+    assert sources and sources <= compiled
 
 
 @pytest.mark.parametrize(("option", "says"), [("maybe", "auto, on or off"), ("on", "no CUDA compiler")])

