@@ -9,7 +9,7 @@ The page is written by hand but for what lies between
     <!-- /benchmark -->
 
 which this script fills with a table for every group of benchmarks/results/cpu-track.json. After the file name
-may follow ``group="text"`` (only groups whose name contains it) and ``peer="name; name"`` (a column for each:
+may follow ``group="text"`` (only groups whose name starts with it) and ``peer="name; name"`` (a column for each:
 how many times faster than that row; without it the slowest row is the peer). A row's time is ``ms_per_frame``
 of its extra_info where every row of the group has one, else the fastest run.
 """
@@ -131,9 +131,9 @@ def body(results: Path, file: str, options: dict[str, str]) -> str:
     for row in content["benchmarks"]:
         groups.setdefault(row.get("group") or row["name"], []).append(row)
     wanted = options.get("group", "")
-    chosen = {name: rows for name, rows in groups.items() if wanted in name}
+    chosen = {name: rows for name, rows in groups.items() if name.startswith(wanted)}
     if not chosen:
-        raise TableError(f"{file}: no group contains {wanted!r}; it has: {', '.join(groups)}")
+        raise TableError(f"{file}: no group starts with {wanted!r}; it has: {', '.join(groups)}")
     peers = [peer.strip() for peer in options.get("peer", "").split(";") if peer.strip()]
     tables = [table(name, rows, peers) for name, rows in chosen.items()]
     return "\n\n".join([*tables, provenance(content, file)]) + "\n"

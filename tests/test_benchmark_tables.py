@@ -91,7 +91,7 @@ def test_groups_and_peers_can_be_chosen(tables, folder) -> None:
         ("missing.json", "missing.json"),
         ("broken.json", "not JSON"),
         ("other.json", "no benchmarks"),
-        ('a.json group="nothing"', "no group contains"),
+        ('a.json group="nothing"', "no group starts with"),
         ('a.json peer="nobody"', "no row 'nobody'"),
         ('a.json colour="red"', "unknown option"),
         ("a.json group=speed", "cannot read"),

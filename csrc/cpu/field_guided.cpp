@@ -16,6 +16,7 @@ namespace {
 constexpr float kProbeMargin = 2.0f;
 constexpr float kLongestMargin = 1.25f;  // over the longest offset seen on a few nodes
 constexpr int kFirstStride = 3;
+constexpr int kLeastShare = 4;     // of the coarsest spacing: finer ones would need much memory at 1024^3
 constexpr int kFinestSpacing = 4;  // finer lattices cost as much as the samples near the surface
 
 struct Brick {
@@ -35,7 +36,8 @@ class Guide {
         options_(options),
         scratch_(runner, false),
         bricks_(runner, frame, lattice, bounds, options.exact ? nullptr : &cache, options.cache_tolerance) {
-    for (int spacing = options.spacing; spacing >= kFinestSpacing; spacing /= 2) {
+    for (int spacing = options.spacing; spacing >= kFinestSpacing && spacing >= options.spacing / kLeastShare;
+         spacing /= 2) {
       levels_.push_back(std::make_unique<OffsetLattice>(runner, frame, lattice, spacing, scratch_));
     }
     float square = 0.0f;
