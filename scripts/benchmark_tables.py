@@ -9,7 +9,7 @@ The page is written by hand but for what lies between
     <!-- /benchmark -->
 
 which this script fills with a table for every group of benchmarks/results/cpu-track.json. After the file name
-may follow ``group="text"`` (only groups whose name starts with it) and ``peer="name; name"`` (a column for each:
+may follow ``group="text"`` (only groups whose name starts so) and ``peer="name; name"`` (a column for each:
 how many times faster than that row; without it the slowest row is the peer). A row's time is ``ms_per_frame``
 of its extra_info where every row of the group has one, else the fastest run.
 """

@@ -224,8 +224,8 @@ def _banded(
         moved: Motion | None = None
         if options.coherence and before is not None and frame is not None:
             moved = slopes.motion(field.packed, before, frame, near, field.weight)
-            # A face that moved by more than a cell nearly everywhere left nothing to start from.
-            if moved.typical > spacing:
+            # A face that moved by most of a cell nearly everywhere left too little to start from.
+            if moved.typical > 0.6 * spacing:
                 moved = None
         volume, counts = band.frame(frame, known, weight=field.weight, motion=moved)
         before = frame

@@ -206,7 +206,7 @@ class CanonicalCache:
         return int(self._core.bytes)
 
     def query(self, points: Float32) -> tuple[Float32, NDArray[np.bool_], Float32, Float32]:
-        """At points (N, 3), each (N,): values, whether cached, signed lower bounds of the distance, errors."""
+        """At points (N, 3), each (N,): values, whether cached, signed least distances, error bounds."""
         answers = self._core.query(np.ascontiguousarray(points, dtype=np.float32))
         values, covered, far, error = (_array(answer) for answer in answers)
         return np.asarray(values), np.asarray(covered).astype(np.bool_), np.asarray(far), np.asarray(error)
