@@ -169,7 +169,8 @@ void bind_band(py::module_& module) {
   const auto release = py::call_guard<py::gil_scoped_release>();
   using Bricks = cuda::FieldBricks;
   module.attr("brick_wanted") = cuda::kBrickWanted;
-  py::class_<Bricks>(module, "Bricks")
+  // Local to the module: tests load the same classes once more, over emulated kernels.
+  py::class_<Bricks>(module, "Bricks", py::module_local())
       .def(py::init(&make_bricks), py::kw_only(), py::arg("axes"), py::arg("shape"), py::arg("frames"),
            py::arg("side"));
   module.def(
@@ -226,7 +227,7 @@ cuda::FieldWalk make_walk(Address state, int64_t count, Address target, int64_t 
 void bind_invert(py::module_& module) {
   const auto release = py::call_guard<py::gil_scoped_release>();
   using Walk = cuda::FieldWalk;
-  py::class_<Walk>(module, "Walk")
+  py::class_<Walk>(module, "Walk", py::module_local())
       .def(py::init(&make_walk), py::kw_only(), py::arg("state"), py::arg("count"), py::arg("target"),
            py::arg("targets"), py::arg("list"), py::arg("listed"), py::arg("outputs"), py::arg("offsets"),
            py::arg("jacobian"));
@@ -268,11 +269,11 @@ void bind_field_cuda(py::module_& parent) {
   module.attr("route_block") = cuda::kFieldRouteBlock;
   module.attr("most_half_width") = cuda::kFieldMaxHalfWidth;
   module.attr("chunk_tiles") = cuda::kFieldChunkTiles;
-  py::class_<cuda::FieldDeviceMlp>(module, "Mlp")
+  py::class_<cuda::FieldDeviceMlp>(module, "Mlp", py::module_local())
       .def(py::init(&make_mlp), py::kw_only(), py::arg("layers"), py::arg("coords"), py::arg("chunks"),
            py::arg("bias_count"), py::arg("coord_count"), py::arg("weight_count"), py::arg("coord_weights"),
            py::arg("weights"));
-  py::class_<cuda::FieldPlan>(module, "Plan")
+  py::class_<cuda::FieldPlan>(module, "Plan", py::module_local())
       .def(py::init([](const cuda::FieldDeviceMlp& mlp, const std::string& precision, bool tangents,
                        int64_t shared_limit) {
              return cuda::field_plan(mlp, precision_from(precision), tangents, shared_limit);
@@ -284,7 +285,7 @@ void bind_field_cuda(py::module_& parent) {
       .def_readonly("stages", &cuda::FieldPlan::stages)
       .def_readonly("slab_steps", &cuda::FieldPlan::slab_steps)
       .def_readonly("shared_bytes", &cuda::FieldPlan::shared_bytes);
-  py::class_<cuda::FieldRoute>(module, "Route")
+  py::class_<cuda::FieldRoute>(module, "Route", py::module_local())
       .def(py::init(&make_route), py::kw_only(), py::arg("blending"), py::arg("anchors"), py::arg("coords"),
            py::arg("neighbours"), py::arg("blend_std"), py::arg("cut"), py::arg("anchor"), py::arg("y"),
            py::arg("n"), py::arg("mask"), py::arg("block_start"), py::arg("member_total"), py::arg("start"),

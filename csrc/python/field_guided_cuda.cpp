@@ -100,15 +100,15 @@ using Guide = cuda::FieldGuide;
 using Nodes = cuda::FieldNodes;
 
 void bind_types(py::module_& module) {
-  py::class_<cuda::CanonicalCache>(module, "Cache")
+  py::class_<cuda::CanonicalCache>(module, "Cache", py::module_local())
       .def(py::init(&make_cache), py::kw_only(), py::arg("origin"), py::arg("spacing"), py::arg("shape"),
            py::arg("table"), py::arg("children"), py::arg("data"), py::arg("error"), py::arg("far_origin"),
            py::arg("far_spacing"), py::arg("far_shape"), py::arg("far"));
-  py::class_<Guide>(module, "Guide")
+  py::class_<Guide>(module, "Guide", py::module_local())
       .def(py::init(&make_guide), py::kw_only(), py::arg("bricks"), py::arg("front"), py::arg("edge"),
            py::arg("diagonal"), py::arg("cache"), py::arg("everywhere"), py::arg("slope"), py::arg("stretch"),
            py::arg("stretches"));
-  py::class_<Nodes>(module, "Nodes")
+  py::class_<Nodes>(module, "Nodes", py::module_local())
       .def(py::init(&make_nodes), py::kw_only(), py::arg("origin"), py::arg("step"), py::arg("shape"),
            py::arg("spacing"), py::arg("offset"), py::arg("error"));
   module.attr("queued") = static_cast<int>(cuda::kSampleQueued);
