@@ -166,9 +166,9 @@ def test_operator_passes_opcheck(normals):
     torch.library.opcheck(_operator, (volumes, 0.0, *IDENTITY, normals))
 
 
-def test_traces_in_one_graph(monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "capture_dynamic_output_shape_ops", True)
-
+# torch's own patch: pytest's would delete the setting when it undoes it.
+@torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)
+def test_traces_in_one_graph():
     def mean(volume):
         vertices, faces = ops.marching_cubes(volume, 0.1)
         return vertices.mean(0), faces.sum()
