@@ -105,8 +105,7 @@ def bake(
         low, high: (3,) corners of the box, head space.
         width: distance from the surface up to which values are wanted, head units.
         tolerance_mm: error of the signed distance that is accepted, millimetres.
-        deepest: most halvings of the spacing. One more takes three times as long to bake and spares a sharp
-            head a third of a frame.
+        deepest: most halvings of the spacing. One more takes longer to bake and leaves less to ask per frame.
         seed: of the points where bricks are compared with the network.
     """
     rng = np.random.default_rng(seed)
