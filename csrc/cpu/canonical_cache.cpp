@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include "core/cubic.h"
+
 namespace facetalk::cpu {
 namespace {
 
@@ -11,17 +13,6 @@ inline Row load_row(const float* p) {
   Row row;
   __builtin_memcpy(&row, p, sizeof(row));
   return row;
-}
-
-// Lagrange's cubic through samples at -1, 0, 1, 2.
-inline void cubic_weights(float t, float* w) {
-  const float a = t + 1.0f;
-  const float b = t - 1.0f;
-  const float c = t - 2.0f;
-  w[0] = t * b * c * (-1.0f / 6.0f);
-  w[1] = a * b * c * 0.5f;
-  w[2] = a * t * c * -0.5f;
-  w[3] = a * t * b * (1.0f / 6.0f);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 // only, so a point's result never depends on its neighbours in a block.
 #pragma once
 
+#include "core/blending.h"
 #include "core/field.h"
 #include "cpu/field_kernels.h"
 #include "cpu/field_simd.inl.h"
@@ -13,19 +14,16 @@ namespace {
 
 using facetalk::FieldBlending;
 using facetalk::FieldModel;
+using facetalk::kBackgroundExponent;
+using facetalk::kDenominator;
+using facetalk::kDistanceBias;
+using facetalk::kMonoBackground;
+using facetalk::kMonoDenominator;
+using facetalk::kScaleRank;
+using facetalk::kVariance;
 using facetalk::cpu::kFieldBlock;
 
 constexpr int kBlockVectors = kFieldBlock / kLanes;
-// NPHM: exp(-(d + 1e-5)^2 / 0.01); exp(-0.2 / 0.01) for the member without anchor; 1e-6 in the denominator.
-constexpr float kVariance = 0.01f;
-constexpr float kDistanceBias = 1e-5f;
-constexpr float kBackgroundExponent = 0.2f;
-constexpr float kDenominator = 1e-6f;
-// MonoNPHM: exp(-(d / s)^2 / 2) with s = 8th-nearest distance / blend_std; 0.75 for the member without
-// anchor; 1e-8.
-constexpr int kScaleRank = 8;
-constexpr float kMonoBackground = 0.75f;
-constexpr float kMonoDenominator = 1e-8f;
 constexpr float kLog2E = 1.44269504088896340736f;
 
 // Blending of a block; all arrays are scratch memory, rows have kFieldBlock entries.

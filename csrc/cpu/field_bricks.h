@@ -75,7 +75,6 @@ class FieldBricks {
 
   // Number of the stored brick, made and filled with the sign of its table entry if need be.
   int64_t store(int64_t brick);
-  int64_t brick_of(int64_t stored) const { return where_[static_cast<size_t>(stored)]; }
 
   void queue(int32_t i, int32_t j, int32_t k);
   void queue(int64_t sample) {
@@ -91,8 +90,6 @@ class FieldBricks {
   // are none. Looks around bricks that changed since it looked last.
   bool queue_contradictions();
 
-  bool is_stored(int64_t brick) const { return volume.table[static_cast<size_t>(brick)] >= 0; }
-  bool is_evaluated(int64_t sample) const { return state_[static_cast<size_t>(sample)] == kEvaluated; }
   float radius(int64_t sample) const { return radius_[static_cast<size_t>(sample)]; }
   bool inside(int64_t sample) const { return volume.samples[static_cast<size_t>(sample)] < 0.0f; }
   // Sets a sample without evaluating it, unless it is evaluated. `radius`: the surface is farther.
@@ -128,7 +125,6 @@ class FieldBricks {
   float cell_diagonal() const;
 
   void position(int64_t sample, float* out) const;
-  const Lattice& lattice() const { return lattice_; }
 
  private:
   struct Index {

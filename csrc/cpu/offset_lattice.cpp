@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/cubic.h"
 #include "cpu/parallel.h"
 #include "cpu/threads.h"
 
@@ -10,14 +11,6 @@ namespace facetalk::cpu {
 namespace {
 
 constexpr int kMostNodes = 5;  // along an axis of a brick's window: 4 for a cell, one more for half cells
-
-// Lagrange's cubic through values at -1, 0, 1, 2.
-void cubic_weights(float t, float* w) {
-  w[0] = t * (t - 1.0f) * (t - 2.0f) * (-1.0f / 6.0f);
-  w[1] = (t + 1.0f) * (t - 1.0f) * (t - 2.0f) * 0.5f;
-  w[2] = (t + 1.0f) * t * (t - 2.0f) * -0.5f;
-  w[3] = (t + 1.0f) * t * (t - 1.0f) * (1.0f / 6.0f);
-}
 
 }  // namespace
 

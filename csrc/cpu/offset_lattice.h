@@ -21,8 +21,6 @@ class OffsetLattice {
   OffsetLattice(const FieldRunner& runner, const FieldFrames& frame, const Lattice& lattice, int spacing,
                 ScratchPool& scratch);
 
-  int spacing() const { return spacing_; }
-
   // Names the nodes that a brick's samples are interpolated from, or every `stride`-th node; evaluate() then
   // evaluates those that are new.
   void need(int64_t bi, int64_t bj, int64_t bk);

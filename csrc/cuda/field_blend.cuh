@@ -5,21 +5,12 @@
 // way whether a member takes part; weights are computed where they are used.
 #pragma once
 
+#include "core/blending.h"
 #include "cuda/field.h"
 #include "cuda/portable.h"
 
 namespace facetalk::cuda {
 
-// NPHM: exp(-(d + 1e-5)^2 / 0.01); exp(-0.2 / 0.01) for the member without anchor; 1e-6 in the denominator.
-constexpr float kVariance = 0.01f;
-constexpr float kDistanceBias = 1e-5f;
-constexpr float kBackgroundExponent = 0.2f;
-constexpr float kDenominator = 1e-6f;
-// MonoNPHM: exp(-(d / s)^2 / 2) with s = 8th-nearest distance / blend_std; 0.75 for the member without
-// anchor; 1e-8.
-constexpr int kScaleRank = 8;
-constexpr float kMonoBackground = 0.75f;
-constexpr float kMonoDenominator = 1e-8f;
 constexpr float kLog2E = 1.44269504088896340736f;
 
 // 2^x for x <= 0. Nothing goes below 2^-125, as on the CPU.
