@@ -82,21 +82,33 @@ def test_a_band_with_true_bounds_is_the_dense_surface(head) -> None:
     same_surface(volume, axes, packed.grid(axes, one)[0].numpy())
 
 
-def test_a_band_follows_the_surface_where_the_bound_is_wrong() -> None:
-    """A thin slanted rod that only one coarse sample sees, and no margin: only following it finds it."""
-    size = 65
-    axes = [np.linspace(-0.5, 0.5, size).astype(np.float32)] * 3
-    # Two hidden units of opposite slope make an absolute value; |x - z / 3| + |y| less a radius is a rod.
-    slant = 1 / 3
+def rod(slant: float) -> FieldSource:
+    """|x - slant z| + |y| less a radius: a rod.
+
+    Its deformation takes points beyond x = t back by 3 (x - t), where -t is the one bias of a hidden unit, so
+    that the rod appears once more, thinner, at x = 1.5 t.
+    """
+    # Two hidden units of opposite slope make an absolute value.
     hidden = torch.tensor([[[1.0, 0, -slant], [-1.0, 0, slant], [0, 1.0, 0], [0, -1.0, 0]]]).repeat(2, 1, 1)
-    source = FieldSource(
+    return FieldSource(
         identity=[(None, hidden), (torch.ones(2, 1, 4), None)],
         identity_bias=[torch.zeros(2, 4), torch.full((2, 1), -0.06)],
         anchors=torch.tensor([[50.0, 0.0, 0.0]]),  # far away, so that the member without anchor decides alone
         member_set=torch.tensor([0, 1]),
         mirror=torch.ones(2),
+        deformation=[(None, torch.tensor([[[1.0, 0, 0]]])), (torch.tensor([[[-3.0], [0], [0]]]), None)],
     )
-    packed = PackedField(source, cull=0.0)
+
+
+def folded_at(t: float) -> list[torch.Tensor]:
+    return [torch.tensor([[-t]]), torch.zeros(1, 3)]
+
+
+def test_a_band_follows_the_surface_where_the_bound_is_wrong() -> None:
+    """A thin slanted rod that only one coarse sample sees, and no margin: only following it finds it."""
+    size = 65
+    axes = [np.linspace(-0.5, 0.5, size).astype(np.float32)] * 3
+    packed = PackedField(rod(slant=1 / 3), cull=0.0)
     dense = packed.grid(axes)[0].numpy()
     assert (dense[::16, ::16, ::16] < 0).sum() == 1 and (dense < 0).sum() > 4 * size
     # Three times too small: the check against neighbours finds out, and the frame is done again.
@@ -128,6 +140,34 @@ def test_the_next_frame_from_the_one_before(seed: int, step: float) -> None:
         if counts.uncertified == 0:
             same_surface(volume, axes, packed.grid(axes, one)[0].numpy())
         before = one
+
+
+@pytest.mark.parametrize("t", [0.08, 0.5])
+@pytest.mark.parametrize("local", [False, True])
+def test_what_appears_beside_a_still_surface_is_found(t: float, local: bool) -> None:
+    """A second rod, in a brick that the first one goes through and where none was stored.
+
+    Nothing near the first contradicts what was known: the motion alone says where to look.
+    """
+    packed = PackedField(rod(slant=0.0), cull=0.0)
+    axes = [
+        np.linspace(low, high, n).astype(np.float32)
+        for low, high, n in ((-0.4, 1.1, 73), (-0.5, 0.5, 49), (-0.5, 0.5, 49))
+    ]
+    bounds = SlopeBounds(everywhere=1.5, raw=True, stretch=2.1)
+    motion = Motion(3.5)
+    if local:
+        # Cells of 0.1 along x; a bound covers what lies within 0.2 of its cell.
+        ends = -0.45 + 0.1 * np.arange(1, 18) + 0.2
+        values = np.maximum(3.1 * (ends - t), 1e-6).astype(np.float32)[None, :, None, None]
+        motion = Motion(3.5, LocalBounds((-0.45, -0.6, -0.6), (0.1, 1.2, 1.2), (0.2,), values))
+    band = FieldBand(packed, axes, 16)
+    # Undeformed and with a close bound, so that bricks far away are left out.
+    first, _ = band.frame(folded_at(9.0), dataclasses.replace(bounds, stretch=1.0))
+    assert first.stored < 0.6 * np.prod([-(-len(a) // 8) for a in axes])
+    volume, rolled = band.frame(folded_at(t), bounds, motion=motion)
+    same_surface(volume, axes, packed.grid(axes, folded_at(t))[0].numpy())
+    assert len(volume.mesh()[0]) > 1.2 * len(first.mesh()[0]) and rolled.uncertified == 0
 
 
 def test_a_still_face_costs_less() -> None:
