@@ -10,11 +10,12 @@ SOURCES := $(shell find facetalk csrc -type f -not -name '*.so' -not -path '*/__
            setup.py CMakeLists.txt pyproject.toml constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint bench clean help
+.PHONY: demo test wheel lint bench clean help
 
 help:
 	@echo "make demo   speech -> talking head: $(OUT)/talk.glb, talk.mp4, talk.png (SPEECH=your.wav)"
 	@echo "make test   install with the test tools and run every test"
+	@echo "make wheel  build/dist/facetalk-*.whl"
 	@echo "make lint   formatters, linters and type checker"
 	@echo "make bench  benchmarks, JSON under benchmarks/results/"
 
@@ -22,13 +23,25 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
-$(VENV)/.installed: $(BIN)/python $(SOURCES)
-	$(BIN)/pip install --quiet -c constraints.txt .
+# Compiled once; everything below installs this wheel.
+build/dist/.built: $(BIN)/python $(SOURCES)
+	rm -rf build/dist
+	$(BIN)/pip wheel --quiet --no-deps -w build/dist .
 	@touch $@
 
-$(VENV)/.installed-test: $(BIN)/python $(SOURCES)
-	$(BIN)/pip install --quiet -c constraints.txt '.[test]'
+# pip leaves an installed package of the same version alone unless it is forced to.
+$(VENV)/.installed: build/dist/.built
+	$(BIN)/pip install --quiet --no-deps --force-reinstall build/dist/*.whl
+	$(BIN)/pip install --quiet -c constraints.txt "$$(ls build/dist/*.whl)"
+	@touch $@
+
+$(VENV)/.installed-test: build/dist/.built
+	$(BIN)/pip install --quiet --no-deps --force-reinstall build/dist/*.whl
+	$(BIN)/pip install --quiet -c constraints.txt "$$(ls build/dist/*.whl)[test]"
 	@touch $@ $(VENV)/.installed
+
+wheel: build/dist/.built
+	@ls -sh build/dist/*.whl
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py $(SPEECH) $(OUT)

@@ -4,6 +4,8 @@ Environment:
     FACETALK_CUDA         auto (default: CUDA when nvcc is found), on (fail without nvcc) or off.
     FACETALK_CUDA_ARCHS   semicolon list of compute capabilities, e.g. "80;90" (default: see CMakeLists.txt).
     FACETALK_BUILD_TYPE   CMake build type (default Release).
+    FACETALK_CUDA_LOG     file for what nvcc and ptxas say, for scripts/check_cuda_build.py; warnings of the CUDA
+                          sources are errors then.
     FACETALK_BUILD_DIR    where CMake builds (default: setuptools' temporary folder under build/).
     MAX_JOBS              compilers that may run at a time (default: one per core, 2 GiB of memory each).
 """
@@ -37,6 +39,24 @@ def _tool(name: str) -> str:
     return found
 
 
+def _run_logged(command: list[str], log: str | None) -> None:
+    """Run a command; what it says also goes to a file, if one is named."""
+    if log is None:
+        subprocess.run(command, check=True)
+        return
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with (
+        open(log, "w") as file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running,
+    ):
+        assert running.stdout is not None
+        for line in running.stdout:
+            file.write(line)
+            sys.stdout.write(line)
+    if running.returncode != 0:
+        raise subprocess.CalledProcessError(running.returncode, command)
+
+
 class CMakeBuild(build_ext):
     """Runs CMake with Ninja and puts the one library it makes where setuptools expects it."""
 
@@ -59,11 +79,14 @@ class CMakeBuild(build_ext):
             f"-DFACETALK_CUDA_ARCHS={os.environ.get('FACETALK_CUDA_ARCHS', '')}",
             f"-DFACETALK_OUTPUT={target.name}",
         ]  # fmt: skip
+        log = os.environ.get("FACETALK_CUDA_LOG")
+        if log:
+            configure += ["-DFACETALK_WERROR=ON", "-DFACETALK_PTXAS_REPORT=ON"]
         # The lock keeps two builds of one checkout from writing into the same build folder at a time.
         with open(build / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             subprocess.run(configure, check=True)
-            subprocess.run([cmake, "--build", str(build), "-j", str(_jobs())], check=True)
+            _run_logged([cmake, "--build", str(build), "-j", str(_jobs())], log)
             # Renamed into place, so that a process that has the old library mapped keeps a whole one.
             target.parent.mkdir(parents=True, exist_ok=True)
             fresh = target.with_name(f".{target.name}.{os.getpid()}")

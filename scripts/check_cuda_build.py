@@ -1,7 +1,8 @@
 """Compiles the CUDA sources as the wheel does, with warnings as errors, and holds each kernel to its budget.
 
     python scripts/check_cuda_build.py                 # all architectures of the default list
-    python scripts/check_cuda_build.py --archs "90"    # one, for a quick look and for CI
+    python scripts/check_cuda_build.py --archs "90"    # one, for a quick look
+    python scripts/check_cuda_build.py --log FILE      # what a build with FACETALK_CUDA_LOG said
     python scripts/check_cuda_build.py --only field    # only the sources with "field" in their names
     python scripts/check_cuda_build.py --update        # write csrc/cuda/budget.json anew; read the diff
 
@@ -128,6 +129,22 @@ def compile_sources(archs: str, only: str, build: Path, jobs: int) -> tuple[list
         return [usage for part in found for usage in part], version[1] if version else "unknown"
 
 
+def read_log(path: Path) -> tuple[list[Usage], str]:
+    """Return what ptxas said of each kernel during a build, and the release of the nvcc on PATH.
+
+    Exits when the file has no word of ptxas.
+    """
+    try:
+        usages = list(parse(path.read_text()))
+    except OSError as error:
+        sys.exit(f"error: {path}: {error.strerror}")
+    if not usages:
+        sys.exit(f"error: {path}: no report of ptxas; build with FACETALK_CUDA_LOG={path}")
+    said = subprocess.run([os.environ.get("CUDACXX", "nvcc"), "--version"], capture_output=True, text=True)
+    version = re.search(r"V([\d.]+)", said.stdout)
+    return usages, version[1] if version else "unknown"
+
+
 def _compiler_file(build: Path) -> str:
     return "".join(path.read_text() for path in build.glob("CMakeFiles/*/CMakeCUDACompiler.cmake"))
 
@@ -198,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--archs", default="", help='such as "80;90"; default: the list in CMakeLists.txt')
     parser.add_argument("--only", default="", metavar="TEXT", help="only sources with this in their names")
+    parser.add_argument("--log", type=Path, help="read what a build said instead of compiling")
     parser.add_argument("--build", type=Path, help="folder to build in; default: a temporary one")
     parser.add_argument(
         "--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="compilers at a time"
@@ -212,10 +230,13 @@ def main() -> None:
     ):
         sys.exit("error: no nvcc: put it on PATH or set CUDACXX")
     before = json.loads(BUDGET.read_text()) if BUDGET.exists() else {"nvcc": "", "kernels": {}}
-    with tempfile.TemporaryDirectory() as scratch:
-        build = args.build or Path(scratch)
-        build.mkdir(parents=True, exist_ok=True)
-        usages, version = compile_sources(args.archs, args.only, build, args.jobs)
+    if args.log:
+        usages, version = read_log(args.log)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            build = args.build or Path(scratch)
+            build.mkdir(parents=True, exist_ok=True)
+            usages, version = compile_sources(args.archs, args.only, build, args.jobs)
     if not usages:
         sys.exit(f"error: no kernel is in a .cu file with '{args.only}' in its name")
     found = budget_of(usages, version, before, partial=bool(args.only))

@@ -1,6 +1,7 @@
 """Reads which GPUs a compiled module has machine code for, from the fat binaries inside it, without CUDA.
 
     python scripts/fatbin.py facetalk/_C.cpython-311-x86_64-linux-gnu.so
+    python scripts/fatbin.py --need 80,90 --most-mib 60 dist/facetalk-*.whl    # fails unless it is so
 
 nvcc puts a "fat binary" per source file into section .nv_fatbin: a header (magic, version, header size,
 bytes that follow), then images, each with a header of its own: kind (1 PTX, 2 machine code), its header's
@@ -8,8 +9,10 @@ size, its payload's size and, at byte 28, the compute capability. The layout is 
 this reader against modules whose architectures are known.
 """
 
+import argparse
 import struct
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -41,13 +44,28 @@ def section(data: bytes, name: str) -> bytes:
     return b""
 
 
+def module_bytes(path: Path) -> bytes:
+    """Return the bytes of a module, or of the one in a wheel.
+
+    Raises:
+        ValueError: if a wheel does not hold exactly one.
+    """
+    if path.suffix != ".whl":
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as wheel:
+        modules = [name for name in wheel.namelist() if name.endswith(".so")]
+        if len(modules) != 1:
+            raise ValueError(f"{path}: expected one compiled module, found {len(modules)}")
+        return wheel.read(modules[0])
+
+
 def images(path: Path) -> Counter[str]:
-    """Return how many images a module has of each target: {"sm_90": 7, "compute_120": 7}.
+    """Return how many images a module or wheel has of each target: {"sm_90": 7, "compute_120": 7}.
 
     Raises:
         ValueError: if the file is no ELF file, or its fat binaries are laid out in an unknown way.
     """
-    fat = section(path.read_bytes(), ".nv_fatbin")
+    fat = section(module_bytes(path), ".nv_fatbin")
     found: Counter[str] = Counter()
     at = 0
     while at + 16 <= len(fat):
@@ -70,11 +88,27 @@ def images(path: Path) -> Counter[str]:
 
 
 def main() -> None:
-    """Print the targets of each file named on the command line."""
-    for name in sys.argv[1:]:
-        path = Path(name)
-        targets = ", ".join(f"{target} x{count}" for target, count in sorted(images(path).items()))
-        print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {targets or 'no CUDA code'}")
+    """Print the targets of each file named on the command line, and check them if asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("files", nargs="+", type=Path, help="modules or wheels")
+    parser.add_argument("--need", default="", metavar="ARCHS", help='machine code there must be, as "80,90"')
+    parser.add_argument("--most-mib", type=float, metavar="MIB", help="the size a file may have")
+    args = parser.parse_args()
+    failed = False
+    for path in args.files:
+        try:
+            found, mib = images(path), path.stat().st_size / 2**20
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            sys.exit(f"error: {path}: {error}")
+        targets = ", ".join(f"{target} x{count}" for target, count in sorted(found.items()))
+        print(f"{path}: {mib:.1f} MiB, {targets or 'no CUDA code'}")
+        missing = [arch for arch in args.need.split(",") if arch and f"sm_{arch}" not in found]
+        if missing:
+            print(f"error: no machine code for sm_{', sm_'.join(missing)}")
+        if args.most_mib is not None and mib > args.most_mib:
+            print(f"error: larger than {args.most_mib:g} MiB")
+        failed |= bool(missing) or (args.most_mib is not None and mib > args.most_mib)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def run(*command: object, **options) -> str:
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    hidden = ("PYTHONPATH", "PYTHONHOME", "FACETALK_BUILD_DIR", "FACETALK_BUILD_TYPE")
+    hidden = ("PYTHONPATH", "PYTHONHOME", "FACETALK_BUILD_DIR", "FACETALK_BUILD_TYPE", "FACETALK_CUDA_LOG")
     kept = {key: value for key, value in os.environ.items() if key not in hidden}
     # Build tools that came with pip lie beside this Python, also when its environment is not active.
     tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

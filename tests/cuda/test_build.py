@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import check_cuda_build
@@ -40,6 +42,18 @@ def test_fat_binaries_are_read_right(tmp_path):
     flags = [part for code in codes for part in ("-gencode", code)]
     subprocess.run(["nvcc", "-shared", "-Xcompiler=-fPIC", *flags, source, "-o", target], check=True)
     assert set(fatbin.images(target)) == {"sm_80", "sm_90", "compute_90"}
+    wheel = tmp_path / "one.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(target, "one/one.so")
+    assert fatbin.images(wheel) == fatbin.images(target)
+
+    def check(*arguments: object) -> int:
+        command = [sys.executable, fatbin.__file__, *map(str, arguments), wheel]
+        return subprocess.run(command, capture_output=True).returncode
+
+    assert check("--need", "80,90", "--most-mib", 60) == 0
+    assert check("--need", "80,89") == 1
+    assert check("--most-mib", 0.001) == 1
 
 
 def test_files_that_are_no_modules(tmp_path):
@@ -47,6 +61,11 @@ def test_files_that_are_no_modules(tmp_path):
     file.write_text("no module at all")
     with pytest.raises(ValueError, match="ELF"):
         fatbin.images(file)
+    wheel = tmp_path / "empty.whl"
+    with zipfile.ZipFile(wheel, "w"):
+        pass
+    with pytest.raises(ValueError, match="one compiled module"):
+        fatbin.images(wheel)
 
 
 REPORT = """
@@ -68,6 +87,20 @@ def usages():
     if shutil.which("c++filt") is None:
         pytest.skip("no c++filt to read kernels' names")
     return list(check_cuda_build.parse(REPORT))
+
+
+def test_log_of_a_build_is_read(tmp_path, usages, monkeypatch):
+    log, nvcc = tmp_path / "build.log", tmp_path / "nvcc"
+    log.write_text(f"[1/2] Building CUDA object one.cu.o\n{REPORT}[2/2] Linking\n")
+    nvcc.write_text("#!/bin/sh\necho Cuda compilation tools, release 13.0, V13.0.88\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CUDACXX", str(nvcc))
+    assert check_cuda_build.read_log(log) == (usages, "13.0.88")
+    log.write_text("[1/2] Building CUDA object one.cu.o\n")
+    with pytest.raises(SystemExit, match="no report of ptxas"):
+        check_cuda_build.read_log(log)
+    with pytest.raises(SystemExit, match="No such file"):
+        check_cuda_build.read_log(tmp_path / "nothing")
 
 
 def test_report_of_ptxas_is_read(usages):
