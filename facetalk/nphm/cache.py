@@ -13,11 +13,10 @@ import dataclasses
 
 import numpy as np
 import scipy.ndimage
-import torch
 from numpy.typing import NDArray
 
-from facetalk.ops.extraction import CanonicalCache, FieldBand, SlopeBounds
-from facetalk.ops.field import PackedField
+from facetalk.nphm.kernels import Kernels, Lattice, distances, inside, look_up, make_lattice
+from facetalk.ops.extraction import SlopeBounds
 from facetalk.units import HEAD_UNIT_METRES
 
 Float32 = NDArray[np.float32]
@@ -48,7 +47,7 @@ class BakedField:
     """A canonical field on a lattice, and how far it is from the network.
 
     Attributes:
-        lattice: what the kernels look up.
+        lattice: what the kernels look up, on their device.
         width: distance from the surface up to which values are cached, head units.
         tolerance_mm: error asked for.
         error_mm: largest error of the signed distance at held-out points within `width` whose brick is within
@@ -59,7 +58,7 @@ class BakedField:
         evaluated: points that were asked of the networks.
     """
 
-    lattice: CanonicalCache
+    lattice: Lattice
     width: float
     tolerance_mm: float
     error_mm: float
@@ -68,11 +67,15 @@ class BakedField:
     bricks: int
     evaluated: int
 
+    def fits(self, width: float, tolerance_mm: float) -> bool:
+        """Whether this serves somebody who asks for that width and tolerance."""
+        return self.width >= width and self.tolerance_mm <= tolerance_mm
+
 
 class _Bricks:
     """Bricks of one spacing: where they are, and their samples."""
 
-    def __init__(self, field: PackedField, origin: Float64, spacing: float, at: NDArray[np.int64]) -> None:
+    def __init__(self, field: Kernels, origin: Float64, spacing: float, at: NDArray[np.int64]) -> None:
         self.origin, self.spacing, self.at = origin, spacing, at
         # Neighbours share samples: every one is asked once.
         steps = np.stack(np.meshgrid(*[np.arange(NODES)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -82,12 +85,12 @@ class _Bricks:
         index = np.stack(np.unravel_index(named, extent), axis=1)
         points = origin + (index - 1) * spacing
         self.evaluated = len(points)
-        values = field.query(torch.from_numpy(points.astype(np.float32)))["sdf"][0].numpy()
+        values = distances(field, points)
         self.data = values[inverse].reshape(len(at), NODES, NODES, NODES)
 
 
 def bake(
-    field: PackedField,
+    field: Kernels,
     bounds: SlopeBounds,
     low: Float64,
     high: Float64,
@@ -100,7 +103,7 @@ def bake(
     """Sample the canonical field near its surface.
 
     Args:
-        field: the packed field; canonical queries have three coordinates.
+        field: the kernels of a bound head; canonical queries have three coordinates.
         bounds: of its slope, see :func:`facetalk.nphm.slopes.estimate_slopes`.
         low, high: (3,) corners of the box, head space.
         width: distance from the surface up to which values are wanted, head units.
@@ -153,7 +156,8 @@ def bake(
         if not finer:
             break
         at, slots = np.array(finer), finer_slots
-    lattice = CanonicalCache(
+    lattice = make_lattice(
+        field,
         origin=origin.tolist(),
         spacing=spacing,
         table=table,
@@ -173,17 +177,16 @@ def bake(
 
 
 def _distances(
-    field: PackedField, bounds: SlopeBounds, low: Float64, spacing: float, shape: NDArray[np.int64]
+    field: Kernels, bounds: SlopeBounds, low: Float64, spacing: float, shape: NDArray[np.int64]
 ) -> tuple[Float32, int]:
     """Signed lower bounds of the distance to the surface over cells of twice the spacing."""
     axes = [
         (a + spacing * np.arange(CELLS * n + 1)).astype(np.float32) for a, n in zip(low, shape, strict=True)
     ]
-    volume, counts = FieldBand(field, axes).frame(None, bounds)
-    inside = volume.dense().numpy() < 0
-    corners = np.zeros(tuple(n - 1 for n in inside.shape), dtype=np.uint8)
+    within, evaluated = inside(field, axes, bounds)
+    corners = np.zeros(tuple(n - 1 for n in within.shape), dtype=np.uint8)
     for c in range(8):
-        corners += inside[tuple(slice(c >> a & 1, n - 1 + (c >> a & 1)) for a, n in enumerate(inside.shape))]
+        corners += within[tuple(slice(c >> a & 1, n - 1 + (c >> a & 1)) for a, n in enumerate(within.shape))]
     crossed = (corners > 0) & (corners < 8)
     # From box to box: the distance between centres, to a surface grown by one cell.
     grown = scipy.ndimage.binary_dilation(crossed, structure=np.ones((3, 3, 3), dtype=bool))
@@ -192,7 +195,7 @@ def _distances(
     else:
         distance = np.full(crossed.shape, float(np.linalg.norm(shape * CELLS * spacing)))
     least = _least(distance.astype(np.float32), 2)
-    return np.where(corners[::2, ::2, ::2] > 0, -least, least).astype(np.float32), counts.evaluated
+    return np.where(corners[::2, ::2, ::2] > 0, -least, least).astype(np.float32), evaluated
 
 
 def _least(values: Float32, size: int) -> Float32:
@@ -203,7 +206,7 @@ def _least(values: Float32, size: int) -> Float32:
 
 
 def _probe(
-    field: PackedField,
+    field: Kernels,
     bricks: _Bricks,
     far: Float32,
     origin: Float64,
@@ -218,7 +221,7 @@ def _probe(
     place = np.clip(((points - origin) / far_spacing).astype(int), 0, np.array(far.shape) - 1)
     wanted = np.abs(far[tuple(np.moveaxis(place, -1, 0))]) <= width
     of, which = np.nonzero(wanted)
-    truth = field.query(torch.from_numpy(points[of, which].astype(np.float32)))["sdf"][0].numpy()
+    truth = distances(field, points[of, which])
     value, gradient = _with_gradient(bricks.data, of, unit[of, which])
     # Where the field is flat, an error moves the surface farther.
     slope = np.linalg.norm(gradient, axis=1) / bricks.spacing
@@ -264,8 +267,8 @@ def _with_gradient(data: Float32, brick: NDArray[np.int64], unit: Float64) -> tu
 
 
 def _held_out(
-    field: PackedField,
-    lattice: CanonicalCache,
+    field: Kernels,
+    lattice: Lattice,
     low: Float64,
     high: Float64,
     width: float,
@@ -276,13 +279,13 @@ def _held_out(
     found: list[Float32] = []
     for _ in range(64):
         points = rng.uniform(low, high, (65536, 3)).astype(np.float32)
-        _, covered, distance, error = lattice.query(points)
+        _, covered, distance, error = look_up(lattice, points)
         found.append(points[covered & (np.abs(distance) <= width) & (error <= tolerance)])
         if sum(map(len, found)) >= HELD_OUT:
             break
     points = np.concatenate(found)[:HELD_OUT]
     if len(points) == 0:
         return 0.0, 0.0
-    values, _, _, _ = lattice.query(points)
-    error = np.abs(values - field.query(torch.from_numpy(points))["sdf"][0].numpy())
+    values, _, _, _ = look_up(lattice, points)
+    error = np.abs(values - distances(field, points))
     return float(error.max()), float(error.mean())

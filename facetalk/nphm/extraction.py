@@ -25,8 +25,8 @@ from torch import Tensor
 
 from facetalk.errors import InputError
 from facetalk.nphm import slopes
-from facetalk.nphm.cache import DEEPEST, FIRST_SPACING, UNIT_MM, BakedField, bake
-from facetalk.ops.extraction import ExtractionCounts, FieldBand, Motion, SlopeBounds, guided
+from facetalk.nphm.extraction_plan import DEFAULT_TOLERANCE_MM, Guide, Plan, power_of_two
+from facetalk.ops.extraction import CanonicalCache, ExtractionCounts, FieldBand, Motion, guided
 from facetalk.ops.marching_cubes import marching_cubes
 
 if TYPE_CHECKING:
@@ -35,26 +35,8 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 
-DEFAULT_TOLERANCE_MM = 0.05
-CACHE_SHARE = 0.65
-"""Of the tolerance, for the cached identity; the rest is for the interpolated deformation, whose error falls
-faster with a finer lattice."""
-BOX_MARGIN = 0.12
-"""How far around the bounds the canonical field is known, head units: posed points are taken there by offsets
-of a few hundredths. Beyond, the networks are asked."""
-WIDEST_STRETCH = 1.2
-"""Of the deformation, that the width of the cache provides for."""
 COARSE_BAND = 0.15
 """Step of a band's first lattice, head units."""
-COARSE_OFFSETS = 0.08
-"""Step of the first lattice of offsets, head units."""
-MANY_FRAMES = 250
-"""Frames from which a finer cache pays."""
-# Rough costs in points that go through the networks, from measurements on the official sizes and the built-in
-# model (benchmarks/bench_extract.py): a band takes this many per (1 / spacing of the lattice)^2, a cache per
-# (1 / spacing of its bricks)^2.
-BAND_POINTS = 18.0
-BAKE_POINTS = 70.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,38 +91,6 @@ class ExtractionOptions:
             raise InputError(f"tolerance_mm: expected millimetres, 0 or more, got {self.tolerance_mm!r}")
 
 
-class CanonicalKnowledge:
-    """What is learned of an identity once: bounds on its slope, and baked caches."""
-
-    def __init__(self, field: Field) -> None:
-        self._field = field
-        self._slopes: dict[bytes, tuple[SlopeBounds, Tensor]] = {}
-        self._baked: dict[bytes, BakedField] = {}
-
-    def slopes(self, box: NDArray[np.float64]) -> tuple[SlopeBounds, Tensor]:
-        """Bounds in a box (2, 3), and points near the surface."""
-        key = box.tobytes()
-        if key not in self._slopes:
-            self._slopes[key] = slopes.estimate_slopes(self._field.packed, box[0], box[1])
-        return self._slopes[key]
-
-    def has_baked(self, box: NDArray[np.float64], width: float, tolerance_mm: float) -> bool:
-        """Whether a fitting cache is there already."""
-        found = self._baked.get(box.tobytes())
-        return found is not None and found.width >= width and found.tolerance_mm <= tolerance_mm
-
-    def baked(self, box: NDArray[np.float64], width: float, tolerance_mm: float, frames: int) -> BakedField:
-        """A cache of values up to `width` from the surface, baked if need be, the finer the more frames."""
-        if not self.has_baked(box, width, tolerance_mm):
-            bounds, _ = self.slopes(box)
-            # A little wider than asked, so that the next expression does not ask for another one.
-            self._baked[box.tobytes()] = bake(
-                self._field.packed, bounds, box[0], box[1], width=1.1 * width, tolerance_mm=tolerance_mm,
-                deepest=DEEPEST + (frames > MANY_FRAMES),
-            )  # fmt: skip
-        return self._baked[box.tobytes()]
-
-
 def surfaces(
     field: Field,
     biases: Sequence[Tensor] | None,
@@ -157,54 +107,39 @@ def surfaces(
         bounds: their ends.
         options: what may be used.
     """
-    box = np.asarray(bounds, dtype=np.float64)
     frames: list[list[Tensor] | None] = (
         [None] if biases is None else [[b[t : t + 1] for b in biases] for t in range(len(biases[0]))]
     )
-    points = int(np.prod([len(axis) for axis in axes]))
+    plan = Plan(field, biases, axes, bounds, options)
     if options.exact:
         for frame in frames:
             dense = field.packed.grid(axes, frame, weight=field.weight)[0]
             vertices, faces = marching_cubes(dense.numpy(), bounds=bounds)
-            yield Surface(vertices, faces, ExtractionInfo("dense", points))
+            yield Surface(vertices, faces, ExtractionInfo("dense", plan.points))
         return
     if not frames:
         return
-    wide = np.stack([box[0] - BOX_MARGIN, box[1] + BOX_MARGIN])
-    known, near = field.knowledge.slopes(wide)
-    if biases is not None:
-        known = slopes.with_stretch(known, field.packed, biases, near, field.weight)
-    edges = (box[1] - box[0]) / (np.array([len(axis) for axis in axes]) - 1)
-    spacing = float(np.mean(edges))
-    # A corner of a cell that the surface cuts is no farther from it than this, with room for errors. Where
-    # the deformation stretches more (it does around the lips), the networks are asked.
-    stretch = min(known.stretch, WIDEST_STRETCH)
-    width = 1.05 * float(np.linalg.norm(edges)) * stretch + 2 * DEFAULT_TOLERANCE_MM / UNIT_MM
-    share_mm = CACHE_SHARE * (options.tolerance_mm or DEFAULT_TOLERANCE_MM)
-    use_cache = options.cache
-    if biases is None or field.packed.coords != 3:
-        use_cache = False
-    if use_cache is None:
-        use_cache = field.knowledge.has_baked(wide, width, share_mm) or (
-            len(frames) * BAND_POINTS / spacing**2 > BAKE_POINTS / FIRST_SPACING**2
-        )
-    if not use_cache:
-        yield from _banded(field, frames, axes, bounds, known, near, options, points, spacing)
+    guide = plan.guide
+    if guide is None:
+        yield from _banded(field, frames, axes, bounds, plan, options)
         return
-    baked = field.knowledge.baked(wide, width, share_mm, len(frames))
-    exact = options.tolerance_mm == 0.0
-    smooth_mm = (1.0 - CACHE_SHARE) * (options.tolerance_mm or DEFAULT_TOLERANCE_MM)
+    lattice = guide.baked.lattice
+    assert isinstance(lattice, CanonicalCache)
     for frame in frames:
         assert frame is not None
         volume, counts = guided(
-            field.packed, axes, frame, baked.lattice, known, weight=field.weight, exact=exact,
-            tolerance=smooth_mm / UNIT_MM if options.coarse else 0.0,
-            cache_tolerance=share_mm / UNIT_MM,
-            spacing=_power_of_two(COARSE_OFFSETS / spacing, 4),
+            field.packed, axes, frame, lattice, guide.bounds, weight=field.weight, exact=guide.exact,
+            tolerance=guide.tolerance, cache_tolerance=guide.cache_tolerance, spacing=guide.spacing,
         )  # fmt: skip
         vertices, faces = volume.mesh(bounds)
-        info = ExtractionInfo("cache", points, counts, options.tolerance_mm, baked.error_mm)
-        yield Surface(vertices, faces, info)
+        yield Surface(vertices, faces, cached_info(plan, guide, options, counts))
+
+
+def cached_info(
+    plan: Plan, guide: Guide, options: ExtractionOptions, counts: ExtractionCounts
+) -> ExtractionInfo:
+    """Of a frame that was found from the cache."""
+    return ExtractionInfo("cache", plan.points, counts, options.tolerance_mm, guide.baked.error_mm)
 
 
 def _banded(
@@ -212,27 +147,19 @@ def _banded(
     frames: Sequence[list[Tensor] | None],
     axes: Sequence[Float32],
     bounds: Bounds,
-    known: SlopeBounds,
-    near: Tensor,
+    plan: Plan,
     options: ExtractionOptions,
-    points: int,
-    spacing: float,
 ) -> Iterator[Surface]:
-    band = FieldBand(field.packed, axes, _power_of_two(COARSE_BAND / spacing, 8))
+    band = FieldBand(field.packed, axes, power_of_two(COARSE_BAND / plan.spacing, 8))
     before: list[Tensor] | None = None
     for frame in frames:
         moved: Motion | None = None
         if options.coherence and before is not None and frame is not None:
-            moved = slopes.motion(field.packed, before, frame, near, field.weight)
+            moved = slopes.motion(field.packed, before, frame, plan.near, field.weight)
             # A face that moved by most of a cell nearly everywhere left too little to start from.
-            if moved.typical > 0.6 * spacing:
+            if moved.typical > 0.6 * plan.spacing:
                 moved = None
-        volume, counts = band.frame(frame, known, weight=field.weight, motion=moved)
+        volume, counts = band.frame(frame, plan.known, weight=field.weight, motion=moved)
         before = frame
         vertices, faces = volume.mesh(bounds)
-        yield Surface(vertices, faces, ExtractionInfo("band", points, counts))
-
-
-def _power_of_two(value: float, least: int) -> int:
-    """The nearest power of two on a logarithmic scale, at least `least`."""
-    return max(least, 2 ** round(float(np.log2(max(value, 1.0)))))
+        yield Surface(vertices, faces, ExtractionInfo("band", plan.points, counts))

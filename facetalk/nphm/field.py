@@ -14,13 +14,13 @@ from facetalk.errors import InputError
 from facetalk.nphm import extraction
 from facetalk.nphm.binding import ExpressionBiases, Precision, bind_kernels
 from facetalk.nphm.extraction import (
-    DEFAULT_TOLERANCE_MM,
-    CanonicalKnowledge,
     ExtractionInfo,
     ExtractionOptions,
     Surface,
 )
+from facetalk.nphm.extraction_plan import DEFAULT_TOLERANCE_MM
 from facetalk.nphm.field_operator import field_query, is_traced, register
+from facetalk.nphm.knowledge import CanonicalKnowledge
 from facetalk.nphm.lattice import Bounds, Resolution, check_memory, lattice_axes
 from facetalk.nphm.networks import FoldedNetwork
 from facetalk.ops._device import floats_on
@@ -272,7 +272,7 @@ class Field:
     def knowledge(self) -> CanonicalKnowledge:
         """What was learned of the identity so far, to find surfaces faster."""
         if self._knowledge is None:
-            self._knowledge = CanonicalKnowledge(self)
+            self._knowledge = CanonicalKnowledge(self.kernels)
         return self._knowledge
 
     # Fixed topology -------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.nphm.kernels import Kernels, ask
 from facetalk.ops.extraction import LocalBounds, Motion, SlopeBounds
-from facetalk.ops.field import OffsetWeight, PackedField
+from facetalk.ops.field import OffsetWeight
 
 MARGIN = 1.1
 """Factor on sampled slopes, which are means over a step of the lattice: the field may be steeper between. A
@@ -37,11 +38,11 @@ LEAST = 0.5
 Float64 = NDArray[np.float64]
 
 
-def estimate_slopes(field: PackedField, low: Float64, high: Float64) -> tuple[SlopeBounds, Tensor]:
+def estimate_slopes(field: Kernels, low: Float64, high: Float64) -> tuple[SlopeBounds, Tensor]:
     """Bounds on the slope of the canonical field in a box, and points near its surface.
 
     Args:
-        field: the packed field.
+        field: the kernels of a bound head.
         low, high: (3,) corners of the box, head space.
 
     Returns:
@@ -53,10 +54,11 @@ def estimate_slopes(field: PackedField, low: Float64, high: Float64) -> tuple[Sl
     step = [float(axis[1] - axis[0]) for axis in axes]
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     points = torch.from_numpy(lattice.astype(np.float32))
-    values = field.query(points, None, outputs=("sdf", "raw_sdf"))
+    asked = ask(field, points, outputs=("sdf", "raw_sdf"))
+    values = {name: value[0].cpu() for name, value in asked.items()}
     bounds = {}
     for name in ("sdf", "raw_sdf"):
-        volume = values[name][0].numpy().reshape(counts).astype(np.float64)
+        volume = values[name].numpy().reshape(counts).astype(np.float64)
         # Over a cell: the steepest of its four edges along each axis.
         slopes = []
         for axis in range(3):
@@ -70,7 +72,7 @@ def estimate_slopes(field: PackedField, low: Float64, high: Float64) -> tuple[Sl
         local = MARGIN * np.sqrt(sum(s**2 for s in slopes))
         bounds[name] = np.maximum(local, LEAST)
     name = min(bounds, key=lambda key: float(np.mean(bounds[key])))
-    near = points[values["raw_sdf"][0].abs() < 1.5 * SPACING]
+    near = points[values["raw_sdf"].abs() < 1.5 * SPACING]
     if len(near) == 0:
         near = points
     by_place = LocalBounds(_point(low), _point(step), _reaches(step), _levels(bounds[name]))
@@ -98,16 +100,17 @@ def _some(points: Tensor, count: int) -> Tensor:
 
 def with_stretch(
     bounds: SlopeBounds,
-    field: PackedField,
+    field: Kernels,
     biases: Sequence[Tensor],
     points: Tensor,
     weight: OffsetWeight | None,
 ) -> SlopeBounds:
-    """The bounds with those of frames' deformations, sampled at points (N, 3) of a few of the frames."""
+    """The bounds with those of frames' deformations, sampled in a few of them at some of points (N, 3)."""
     frames = [b[:: max(1, len(b) // 4)] for b in biases]
     some = _some(points, 2048 // min(len(frames[0]), 4))
-    jacobian = field.query(some, frames, weight=weight, outputs=("jacobian",))["jacobian"]
-    norms = torch.linalg.matrix_norm(jacobian[..., :3, :] + torch.eye(3), 2).amax(dim=0).numpy()
+    jacobian = ask(field, some, frames, weight=weight, outputs=("jacobian",))["jacobian"]
+    eye = torch.eye(3, device=jacobian.device)
+    norms = torch.linalg.matrix_norm(jacobian[..., :3, :] + eye, 2).amax(dim=0).cpu().numpy()
     norms = 1.0 + MOTION_MARGIN * np.maximum(norms - 1.0, 0.0)
     local = _by_place(some.numpy(), norms, 1.0)
     return dataclasses.replace(bounds, stretch=float(norms.max()), stretches=local)
@@ -125,7 +128,7 @@ def _by_place(points: NDArray[np.float32], values: Float64, elsewhere: float) ->
 
 
 def motion(
-    field: PackedField,
+    field: Kernels,
     before: Sequence[Tensor],
     after: Sequence[Tensor],
     points: Tensor,
@@ -134,7 +137,7 @@ def motion(
     """How far the deformation moves a point between two frames, from points (N, 3); head units."""
     both = [torch.cat([a, b]) for a, b in zip(before, after, strict=True)]
     some = _some(points, 2048)
-    offsets = field.query(some, both, weight=weight, outputs=("offsets",))["offsets"]
+    offsets = ask(field, some, both, weight=weight, outputs=("offsets",))["offsets"].cpu()
     # The tiny constant covers rounding between equal frames.
     moved = MOTION_MARGIN * torch.linalg.vector_norm(offsets[1] - offsets[0], dim=-1).numpy() + 1e-6
     most = float(moved.max())

@@ -11,6 +11,7 @@ coordinates, biases and blending are always float32, and so is everything where 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -68,6 +69,13 @@ class CudaField:
         self._runner = FieldRunner(source, cull_to_cut(cull), precision, where, core, _shared_limit)
         self.deforms = source.deformation is not None
         self.coords, self.anchors = self._runner.coords, self._runner.anchors
+
+    def in_float32(self) -> CudaField:
+        """The same field with everything computed in float32; weights of both are kept once."""
+        twin = copy.copy(self)
+        twin._runner = copy.copy(self._runner)
+        twin.precision = twin._runner.precision = "float32"
+        return twin
 
     def query(
         self,

@@ -64,6 +64,12 @@ def find_bricks(
     return _Search(runner, axes, frames, weight, lipschitz, most_points).run()
 
 
+def per_frame(frame: Tensor, frames: int) -> Tensor:
+    """How often each of frames is named in an ascending list (n,) int64: (frames,) int64."""
+    numbers = torch.arange(frames + 1, device=frame.device)
+    return torch.searchsorted(frame, numbers).diff()
+
+
 def by_frame(found: Tensor, frame: Tensor, frames: int, together: int) -> tuple[Tensor, Tensor, Tensor]:
     """Lists numbers (n,) that belong to frames (n,), ascending, so that each group of `together` is of one.
 
@@ -72,8 +78,7 @@ def by_frame(found: Tensor, frame: Tensor, frames: int, together: int) -> tuple[
         group; the place (int32) of each number.
     """
     device = found.device
-    counts = torch.zeros(frames, dtype=torch.int64, device=device)
-    counts.index_add_(0, frame, torch.ones_like(frame))
+    counts = per_frame(frame, frames)
     groups = (counts + together - 1) // together
     before = (groups.cumsum(0) - groups) * together - (counts.cumsum(0) - counts)
     slot = torch.arange(len(found), device=device) + before[frame]

@@ -6,20 +6,19 @@ and the host waits for counts only.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.ops.extraction import ExtractionCounts, LocalBounds, SlopeBounds
 from facetalk.ops.field import OffsetWeight
 from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_band import INSIDE, FieldBricks, by_frame
+from facetalk.ops.field_cuda_band import INSIDE, FieldBricks, by_frame, per_frame
 from facetalk.ops.field_cuda_cache import CudaCanonicalCache
+from facetalk.ops.field_cuda_nodes import OffsetNodes, make_nodes
 
 _BRICK, _SAMPLES = 8, 512
 # Listed points of a frame are filled up to whole segments of this many, the most that the kernels take
@@ -43,7 +42,7 @@ def guided(
     tolerance: float = 0.0,
     cache_tolerance: float = 0.0,
     spacing: int = 8,
-) -> tuple[FieldBricks, ExtractionCounts]:
+) -> tuple[FieldBricks, list[ExtractionCounts]]:
     """The samples near the surface of every frame, found from the canonical cache.
 
     The arguments are those of :func:`facetalk.ops.extraction.guided`, but for any number of frames; bounds
@@ -51,7 +50,7 @@ def guided(
     its rounding, which is in no tolerance.
 
     Returns:
-        the bricks, ready for marching cubes on the device, and what all frames took together.
+        the bricks, ready for marching cubes on the device, and what each frame took.
 
     Raises:
         ValueError: a field that deforms to more than three coordinates, or numbers that do not fit.
@@ -71,25 +70,6 @@ def guided(
             raise ValueError("axes: expected at least two samples along every axis")
         search = _Guide(field, made, frames, cache, bounds, weight, spacing)
         return search.run(exact, tolerance, cache_tolerance)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Level:
-    """A lattice of offsets of all frames; `offset` has one row more, for what nobody listed."""
-
-    packed: Any
-    shape: list[int]
-    nodes: int
-    offset: Tensor
-    error: Tensor
-    known: Tensor  # (frames, nodes) uint8: 0 not wanted yet, 1 wanted, 2 evaluated
-    probed: Tensor  # the same of cells
-
-    def longest(self) -> Tensor:
-        """(frames,) of the offsets evaluated so far."""
-        return torch.linalg.vector_norm(self.offset[:-1].view(len(self.known), self.nodes, 3), dim=-1).amax(
-            dim=1
-        )
 
 
 class _Guide:
@@ -125,13 +105,17 @@ class _Guide:
         self.levels = []
         finest = max(_FINEST_SPACING, spacing // _LEAST_SHARE)
         while spacing >= finest:
-            self.levels.append(self._level(front, steps, spacing))
+            self.levels.append(
+                make_nodes(self.core, self.device, self.shape, front, steps, len(frames), spacing)
+            )
             spacing //= 2
-        self.deformed = self.evaluated = 0
+        # Points of each frame that went through the deformation, and through the ensemble.
+        self.deformed = torch.zeros(len(frames), dtype=torch.int64, device=self.device)
+        self.evaluated = torch.zeros_like(self.deformed)
 
     def run(
         self, exact: bool, tolerance: float, cache_tolerance: float
-    ) -> tuple[FieldBricks, ExtractionCounts]:
+    ) -> tuple[FieldBricks, list[ExtractionCounts]]:
         """Finds the bricks, guesses their samples, and evaluates until nothing contradicts."""
         near = self._near()
         level, error, last = self._refine(near, tolerance)
@@ -156,15 +140,30 @@ class _Guide:
             )  # fmt: skip
             if self._ask(exact, cache_tolerance) == 0 and grown == 0:
                 break
-        broken, direct = torch.stack(
-            [(self.state & self.core.broken).ne(0).sum(), (level < 0).sum()]
-        ).tolist()
-        counts = ExtractionCounts(
-            deformed=self.deformed, evaluated=self.evaluated, uncertified=8 * broken, bricks=count,
-            direct=direct,
-        )  # fmt: skip
+        counts = self._counts(near, level)
         samples = self.samples.view(-1, _BRICK, _BRICK, _BRICK)
-        return FieldBricks(self.table, samples, self.shape, self.evaluated), counts
+        evaluated = sum(frame.evaluated for frame in counts)
+        return FieldBricks(self.table, samples, self.shape, evaluated), counts
+
+    def _counts(self, near: Tensor, level: Tensor) -> list[ExtractionCounts]:
+        """What each frame took; the host waits for all of it at once."""
+        broken = (self.state & self.core.broken).ne(0).sum(dim=1)
+        uncertified = 8 * torch.zeros_like(self.deformed).index_add_(0, self._frame_of(self.where), broken)
+        of = self._frame_of(near)
+        found = [
+            self.deformed, self.evaluated, uncertified, self._per_frame(of), self._per_frame(of[level < 0])
+        ]  # fmt: skip
+        return [
+            ExtractionCounts(deformed=d, evaluated=e, uncertified=u, bricks=b, direct=r)
+            for d, e, u, b, r in torch.stack(found, dim=1).tolist()
+        ]
+
+    def _frame_of(self, bricks: Tensor) -> Tensor:
+        """The frames (n,) of bricks by their numbers in the table."""
+        return bricks // (self.table.numel() // max(1, len(self.frames)))
+
+    def _per_frame(self, of: Tensor) -> Tensor:
+        return per_frame(of, len(self.frames))
 
     # Bricks ---------------------------------------------------------------------------------------------
 
@@ -221,7 +220,7 @@ class _Guide:
 
     # Nodes ----------------------------------------------------------------------------------------------
 
-    def _need(self, level: _Level, bricks: Tensor) -> None:
+    def _need(self, level: OffsetNodes, bricks: Tensor) -> None:
         """Evaluates the nodes that bricks are interpolated from, as far as they are new."""
         self.core.need(
             self.guide, level.packed, self.stream, list=bricks.data_ptr(), listed=len(bricks),
@@ -229,17 +228,18 @@ class _Guide:
         )  # fmt: skip
         self._evaluate_nodes(level)
 
-    def _evaluate_nodes(self, level: _Level) -> None:
+    def _evaluate_nodes(self, level: OffsetNodes) -> None:
         slots, offsets = self._offsets(level, level.known, middles=False)
         level.offset[slots] = offsets  # -1 is the row that nobody reads
 
-    def _offsets(self, level: _Level, wanted: Tensor, *, middles: bool) -> tuple[Tensor, Tensor]:
+    def _offsets(self, level: OffsetNodes, wanted: Tensor, *, middles: bool) -> tuple[Tensor, Tensor]:
         """Offsets (n, 3) by the network at the nodes, or the middles of the cells, that are wanted; and their
         numbers (n,), with -1 in between.
         """
         found = torch.nonzero(wanted.view(-1) == 1).view(-1)
         wanted.view(-1)[found] = 2
-        slots, row, _ = by_frame(found, found // level.nodes, len(self.frames), _SEGMENT)
+        of = found // level.nodes
+        slots, row, _ = by_frame(found, of, len(self.frames), _SEGMENT)
         offsets = self.runner.empty(len(slots), 3)
         for a, part, frame in self._parts(slots, row):
             points = self.runner.empty(len(frame), _SEGMENT, 3)
@@ -249,7 +249,7 @@ class _Guide:
             )  # fmt: skip
             out = {"offsets": offsets[a : a + len(part)]}
             self.runner.deform(points, frame, self.frames, self.weight, out, derive=False)
-        self.deformed += len(found)
+        self.deformed += self._per_frame(of)
         return slots, offsets
 
     # Samples --------------------------------------------------------------------------------------------
@@ -257,9 +257,9 @@ class _Guide:
     def _ask(self, exact: bool, cache_tolerance: float) -> int:
         """Evaluates the samples that are queued; how many they were."""
         found = torch.nonzero((self.state.view(-1) & 3) == self.core.queued).view(-1)
-        frame = self.where[found // _SAMPLES] // (self.table.numel() // max(1, len(self.frames)))
-        order = torch.argsort(frame, stable=True)  # bricks that were stored later come behind
-        slots, row, _ = by_frame(found[order], frame[order], len(self.frames), _SEGMENT)
+        # Bricks that were stored later come behind, whatever their frame.
+        of, order = torch.sort(self._frame_of(self.where[found // _SAMPLES]), stable=True)
+        slots, row, _ = by_frame(found[order], of, len(self.frames), _SEGMENT)
         for _, part, segment in self._parts(slots, row):
             points = self.runner.empty(len(segment), _SEGMENT, 3)
             self.core.sample_points(
@@ -271,16 +271,20 @@ class _Guide:
             if exact:
                 self.runner.blend(y, {"sdf": values}, None)
             else:
-                self._look_up(y, part, values, cache_tolerance)
+                self._look_up(y, part, segment, values, cache_tolerance)
             self.core.store(
                 self.stream, list=part.data_ptr(), listed=len(part), values=values.data_ptr(),
                 samples=self.samples.data_ptr(), state=self.state.data_ptr(),
             )  # fmt: skip
-        self.deformed += len(found)
-        self.evaluated += len(found) if exact else 0
+        asked = self._per_frame(of)
+        self.deformed += asked
+        if exact:
+            self.evaluated += asked
         return len(found)
 
-    def _look_up(self, y: Tensor, slots: Tensor, values: Tensor, cache_tolerance: float) -> None:
+    def _look_up(
+        self, y: Tensor, slots: Tensor, segment: Tensor, values: Tensor, cache_tolerance: float
+    ) -> None:
         """Values at canonical points from the cache, and from the networks where it is not good enough."""
         left = torch.empty(len(slots), dtype=torch.uint8, device=self.device)
         self.core.cached(
@@ -293,7 +297,7 @@ class _Guide:
         sdf = self.runner.empty(len(ask))
         self.runner.blend(y[ask], {"sdf": sdf}, None)
         values[ask] = sdf
-        self.evaluated += len(ask)
+        self.evaluated += self._per_frame(segment[ask // _SEGMENT].long())
 
     def _grow(self) -> int:
         """Stores the bricks whose sign a neighbour's samples contradict; how many they were."""
@@ -322,19 +326,6 @@ class _Guide:
             yield first, slots[first : first + len(frame) * _SEGMENT], frame
 
     # Packing --------------------------------------------------------------------------------------------
-
-    def _level(self, front: NDArray[np.float64], steps: NDArray[np.float64], spacing: int) -> _Level:
-        step = steps * spacing
-        shape = [(-(-n // _BRICK) * _BRICK - 1) // spacing + 4 for n in self.shape]
-        nodes, frames = int(np.prod(shape)), len(self.frames)
-        offset = torch.zeros(frames * nodes + 1, 3, device=self.device)
-        error = self.runner.empty(frames * nodes)
-        flags = torch.zeros(2, frames, nodes, dtype=torch.uint8, device=self.device)
-        packed = self.core.Nodes(
-            origin=(front - step).tolist(), step=step.tolist(), shape=shape, spacing=spacing,
-            offset=offset.data_ptr(), error=error.data_ptr(),
-        )  # fmt: skip
-        return _Level(packed, shape, nodes, offset, error, flags[0], flags[1])
 
     def _local(self, bounds: LocalBounds | None) -> tuple[Any, ...] | None:
         if bounds is None:

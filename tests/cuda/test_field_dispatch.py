@@ -35,11 +35,11 @@ class Recorded(CudaField):
         super().__init__(source, device="cpu", _core=emulated_core().cuda_field, **options)
 
     def bricks(self, axes, biases=None, **options) -> FieldBricks:
-        self.calls.append(("bricks", 1 if biases is None else len(biases[0]), options["weight"]))
+        self.calls.append(("bricks", 1 if biases is None else len(biases[0]), options.get("weight")))
         return super().bricks(axes, biases, **options)
 
     def grid(self, axes, biases=None, **options) -> torch.Tensor:
-        self.calls.append(("grid", 1 if biases is None else len(biases[0]), options["weight"]))
+        self.calls.append(("grid", 1 if biases is None else len(biases[0]), options.get("weight")))
         return super().grid(axes, biases, **options)
 
 
@@ -146,7 +146,7 @@ def test_frames_go_through_in_chunks_and_come_back_one_by_one(
         assert np.abs(mesh.normals - Mesh(mesh.vertices, mesh.faces).normals).max() == 0.0
 
 
-def test_surfaces_stay_on_the_device_and_options_for_the_cpu_change_nothing(head, bind) -> None:
+def test_surfaces_stay_on_the_device_and_the_canonical_one_has_no_short_cuts(head, bind) -> None:
     field = bind()
     (plain,) = field.surfaces(None, RESOLUTION)
     assert isinstance(plain.vertices, torch.Tensor) and isinstance(plain.faces, torch.Tensor)

@@ -122,22 +122,20 @@ def test_frames_are_the_cpus(case: Case, options: dict[str, Any], weighted: bool
     field = cuda_field(case.source)
     bricks, counts = guided(field, AXES, case.biases, cuda_cache(case.arrays), case.bounds, **options)
     dense = bricks.dense()
-    totals = dict.fromkeys(("deformed", "evaluated", "bricks", "direct"), 0)
-    for t in range(2):
+    assert len(counts) == 2 and bricks.evaluated == sum(frame.evaluated for frame in counts)
+    for t, here in enumerate(counts):
         one = [b[t : t + 1] for b in case.biases]
         cache = CanonicalCache(**case.arrays)
         volume, mine = guided_cpu(case.packed, AXES, one, cache, case.bounds, **options)
         agree(dense[t], volume)
-        for name in totals:
-            totals[name] += getattr(mine, name)
-    assert (counts.bricks, counts.direct) == (totals["bricks"], totals["direct"])
-    # The CPU also asks about samples beyond the lattice, where a brick reaches over its end.
-    assert totals["deformed"] * 0.6 <= counts.deformed <= totals["deformed"] + 2
-    assert totals["evaluated"] * 0.6 <= counts.evaluated <= totals["evaluated"] + 2
+        assert (here.bricks, here.direct) == (mine.bricks, mine.direct)
+        # The CPU also asks about samples beyond the lattice, where a brick reaches over its end.
+        assert mine.deformed * 0.6 <= here.deformed <= mine.deformed + 2
+        assert mine.evaluated * 0.6 <= here.evaluated <= mine.evaluated + 2
     if options.get("exact"):
         grid = field.grid(AXES, case.biases, weight=weight)
-        here = crossed(dense)
-        assert torch.equal(dense[here], grid[here])
+        corners = crossed(dense)
+        assert torch.equal(dense[corners], grid[corners])
 
 
 def test_the_golden_head_as_extraction_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +153,7 @@ def test_the_golden_head_as_extraction_asks_for_it(monkeypatch: pytest.MonkeyPat
         asked.append((args, options, *found))
         return found
 
-    monkeypatch.setattr("facetalk.nphm.cache.CanonicalCache", Recorded)
+    monkeypatch.setattr("facetalk.nphm.kernels.CanonicalCache", Recorded)
     monkeypatch.setattr("facetalk.nphm.extraction.guided", record)
     golden = load_file(GOLDEN / "golden.safetensors")
     head = load_checkpoint(GOLDEN, family="nphm").bind(golden["lat_id"])
@@ -165,11 +163,10 @@ def test_the_golden_head_as_extraction_asks_for_it(monkeypatch: pytest.MonkeyPat
     bricks, counts = guided(
         cuda_field(head.source), axes, biases, cuda_cache(arrays), asked[0][0][4], **options
     )  # fmt: skip
-    assert counts.direct < counts.bricks and (bricks.table < 0).any()
-    for t, (_, _, volume, _) in enumerate(asked):
+    assert any(frame.direct < frame.bricks for frame in counts) and (bricks.table < 0).any()
+    for t, (_, _, volume, mine) in enumerate(asked):
         agree(bricks.dense()[t], volume)
-    assert counts.bricks == sum(call[3].bricks for call in asked)
-    assert counts.direct == sum(call[3].direct for call in asked)
+        assert (counts[t].bricks, counts[t].direct) == (mine.bricks, mine.direct)
 
 
 def test_levels_are_all_of_use(case: Case) -> None:
@@ -180,7 +177,7 @@ def test_levels_are_all_of_use(case: Case) -> None:
             cuda_field(case.source), AXES, case.biases, cuda_cache(case.arrays), case.bounds,
             tolerance=tolerance, cache_tolerance=CACHE_TOLERANCE,
         )  # fmt: skip
-        direct.append(counts.direct / counts.bricks)
+        direct.append(sum(frame.direct for frame in counts) / sum(frame.bricks for frame in counts))
     assert direct[0] == 1.0 and direct[3] == 0.0
     assert 1.0 > direct[1] > direct[2] > 0.0
 
@@ -188,17 +185,18 @@ def test_levels_are_all_of_use(case: Case) -> None:
 def test_neither_parts_nor_company_change_a_frame(case: Case) -> None:
     options = {"tolerance": 0.03, "cache_tolerance": CACHE_TOLERANCE}
     cache = cuda_cache(case.arrays)
-    both, _ = guided(cuda_field(case.source), AXES, case.biases, cache, case.bounds, **options)
-    small, _ = guided(
+    both, counts = guided(cuda_field(case.source), AXES, case.biases, cache, case.bounds, **options)
+    small, same = guided(
         cuda_field(case.source, _most_points=300), AXES, case.biases, cache, case.bounds, **options
     )  # fmt: skip
     assert torch.equal(both.table, small.table) and torch.equal(both.samples, small.samples)
-    second, _ = guided(
+    assert counts == same and counts[0] != counts[1]
+    second, alone = guided(
         cuda_field(case.source), AXES, [b[1:] for b in case.biases], cache, case.bounds, **options
     )
-    assert torch.equal(second.dense()[0], both.dense()[1])
+    assert torch.equal(second.dense()[0], both.dense()[1]) and alone == counts[1:]
     none, counts = guided(cuda_field(case.source), AXES, [b[:0] for b in case.biases], cache, case.bounds)
-    assert none.table.shape == (0, 3, 2, 3) and counts.bricks == 0
+    assert none.table.shape == (0, 3, 2, 3) and counts == []
 
 
 def test_a_wrong_cache_is_found_out(case: Case) -> None:
@@ -214,8 +212,10 @@ def test_a_wrong_cache_is_found_out(case: Case) -> None:
     dense, grid = bricks.dense(), field.grid(AXES, case.biases)
     here = crossed(dense)
     assert here.any() and torch.equal(dense[here], grid[here])
-    assert counts.uncertified > 0
-    assert len(bricks.samples) > counts.bricks  # some that were left out had to be stored
+    assert all(frame.uncertified > 0 for frame in counts)
+    assert len(bricks.samples) > sum(
+        frame.bricks for frame in counts
+    )  # some that were left out had to be stored
     assert sorted(bricks.table[bricks.table >= 0].tolist()) == list(range(len(bricks.samples)))
 
 

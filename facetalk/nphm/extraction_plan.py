@@ -1,0 +1,163 @@
+"""Deciding how the frames of a call are found: the same facts and rules for CPU and CUDA."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facetalk.nphm import slopes
+from facetalk.nphm.cache import FIRST_SPACING, UNIT_MM, BakedField
+from facetalk.ops.extraction import SlopeBounds
+
+if TYPE_CHECKING:
+    from facetalk.nphm.extraction import ExtractionOptions
+    from facetalk.nphm.field import Field
+    from facetalk.nphm.lattice import Bounds
+
+DEFAULT_TOLERANCE_MM = 0.05
+CACHE_SHARE = 0.65
+"""Of the tolerance, for the cached identity; the rest is for the interpolated deformation, whose error falls
+faster with a finer lattice."""
+BOX_MARGIN = 0.12
+"""How far around the bounds the canonical field is known, head units: posed points are taken there by offsets
+of a few hundredths. Beyond, the networks are asked."""
+WIDEST_STRETCH = 1.2
+"""Of the deformation, that the width of the cache provides for."""
+COARSE_OFFSETS = 0.08
+"""Step of the first lattice of offsets, head units."""
+# Rough costs in points that go through the networks, from measurements on the official sizes and the built-in
+# model (benchmarks/bench_extract.py): a band takes this many per (1 / spacing of the lattice)^2, a cache per
+# (1 / spacing of its bricks)^2.
+BAND_POINTS = 18.0
+BAKE_POINTS = 70.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Guide:
+    """What guided frames are found from; distances in head units.
+
+    Attributes:
+        baked: the cache.
+        bounds: of the canonical field and the deformations of all frames.
+        exact: the cache only guides; values at the surface are the networks'.
+        tolerance: of interpolated offsets; 0: none are.
+        cache_tolerance: of cached values.
+        spacing: samples between nodes of the first lattice of offsets.
+    """
+
+    baked: BakedField
+    bounds: SlopeBounds
+    exact: bool
+    tolerance: float
+    cache_tolerance: float
+    spacing: int
+
+
+class Plan:
+    """The frames of a call, and how they are found. What costs the networks something is found when asked.
+
+    Args:
+        field: the bound head.
+        biases: per deformation layer (T, out), or None for the canonical field.
+        axes: sample positions along x, y, z.
+        bounds: their ends.
+        options: what may be used.
+        bake_price: of a point of the cache, in points of a frame.
+
+    Attributes:
+        frames: how many.
+        points: samples of the lattice.
+        edges: (3,) between samples, head units.
+        spacing: the mean of them.
+        wide: (2, 3) the box in which the canonical field is known.
+    """
+
+    def __init__(
+        self,
+        field: Field,
+        biases: Sequence[Tensor] | None,
+        axes: Sequence[NDArray[np.float32]],
+        bounds: Bounds,
+        options: ExtractionOptions,
+        *,
+        bake_price: float = 1.0,
+    ) -> None:
+        self._field, self._biases, self._options, self._price = field, biases, options, bake_price
+        sizes = np.array([len(axis) for axis in axes])
+        box = np.asarray(bounds, dtype=np.float64)
+        self.frames = 1 if biases is None else len(biases[0])
+        self.points = int(sizes.prod())
+        self.edges = (box[1] - box[0]) / (sizes - 1)
+        self.spacing = float(np.mean(self.edges))
+        self.wide = np.stack([box[0] - BOX_MARGIN, box[1] + BOX_MARGIN])
+
+    @cached_property
+    def near(self) -> Tensor:
+        """(N, 3) points near the canonical surface, in the CPU's memory."""
+        return self._field.knowledge.slopes(self.wide)[1]
+
+    @cached_property
+    def known(self) -> SlopeBounds:
+        """Bounds on the slope of the canonical field, and of the deformations of all frames."""
+        bounds, near = self._field.knowledge.slopes(self.wide)
+        if self._biases is None:
+            return bounds
+        return slopes.with_stretch(bounds, self._field.kernels, self._biases, near, self._field.weight)
+
+    @cached_property
+    def guide(self) -> Guide | None:
+        """What guided frames need, baked if need be; None: the frames are found by bands."""
+        if not self._use_cache:
+            return None
+        options = self._options
+        smooth_mm = (1.0 - CACHE_SHARE) * self._tolerance_mm
+        return Guide(
+            baked=self._field.knowledge.baked(self.wide, self._width, self._share_mm, self.frames),
+            bounds=self.known,
+            exact=options.tolerance_mm == 0.0,
+            tolerance=smooth_mm / UNIT_MM if options.coarse else 0.0,
+            cache_tolerance=self._share_mm / UNIT_MM,
+            spacing=power_of_two(COARSE_OFFSETS / self.spacing, 4),
+        )
+
+    @property
+    def _tolerance_mm(self) -> float:
+        """Where no error is accepted, what guides is as good as by default."""
+        return self._options.tolerance_mm or DEFAULT_TOLERANCE_MM
+
+    @property
+    def _share_mm(self) -> float:
+        return CACHE_SHARE * self._tolerance_mm
+
+    @cached_property
+    def _width(self) -> float:
+        """Of the cache around the surface, head units.
+
+        A corner of a cell that the surface cuts is no farther from it than this, with room for errors. Where
+        the deformation stretches more (it does around the lips), the networks are asked.
+        """
+        stretch = min(self.known.stretch, WIDEST_STRETCH)
+        return 1.05 * float(np.linalg.norm(self.edges)) * stretch + 2 * DEFAULT_TOLERANCE_MM / UNIT_MM
+
+    @cached_property
+    def _use_cache(self) -> bool:
+        if self.frames == 0 or self._biases is None or self._field.coords != 3:
+            return False
+        if self._options.cache is not None:
+            return self._options.cache
+        found = self._field.knowledge.found(self.wide)
+        bake = self._price * BAKE_POINTS / FIRST_SPACING**2
+        return self.frames * BAND_POINTS / self.spacing**2 > bake or (
+            found is not None and found.fits(self._width, self._share_mm)
+        )
+
+
+def power_of_two(value: float, least: int) -> int:
+    """The nearest power of two on a logarithmic scale, at least `least`."""
+    return max(least, 2 ** round(float(np.log2(max(value, 1.0)))))
