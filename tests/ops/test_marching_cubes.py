@@ -261,6 +261,30 @@ def test_threads_and_simd_levels_give_the_same_mesh(simd, thread_count):
             assert np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("shape", [(40, 3, 20_000), (4, 30, 20_000), (90, 80, 90)])
+def test_pieces_for_threads_fit_together(shape, thread_count):
+    """Large grids are worked on in pieces; each slab of two planes alone is not cut up where a piece begins."""
+    rng = np.random.default_rng(0)
+    volume = rng.uniform(0.1, 1.0, shape).astype(np.float32)
+    volume[rng.random(shape) < 0.003] *= -1
+
+    def corners(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        triangles = vertices[faces].reshape(len(faces), 9)
+        return triangles[np.lexsort(triangles.T)]
+
+    results = []
+    for threads in (1, 3):
+        thread_count(threads)
+        results.append(ops.marching_cubes(volume))
+    for one, other in zip(*results, strict=True):
+        assert np.array_equal(one, other)
+    slabs = [ops.marching_cubes(volume[i : i + 2]) for i in range(shape[0] - 1)]
+    shifted = [corners(v + np.float32([i, 0, 0]), f) for i, (v, f) in enumerate(slabs)]
+    together = np.concatenate(shifted)
+    together = together[np.lexsort(together.T)]
+    np.testing.assert_allclose(corners(*results[0]), together, atol=2e-5)
+
+
 # --- Kinds of input
 
 
