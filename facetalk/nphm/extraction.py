@@ -11,6 +11,9 @@ cache      the identity is baked once (:mod:`facetalk.nphm.cache`); a frame cost
            tolerance of 0 the cache only guides, and values at the surface are the networks'.
 coarse     the deformation is interpolated where it is smooth.
 =========  ==========================================================================================
+
+This is the CPU's way; :mod:`facetalk.nphm.extraction_plan` decides for it and for CUDA
+(:mod:`facetalk.nphm.extraction_cuda`).
 """
 
 from __future__ import annotations

@@ -204,8 +204,10 @@ class Field:
     ) -> Any:
         """Extract the surface of every frame with marching cubes.
 
-        On a CUDA device frames go through in chunks, without caches: there `exact` alone matters of what
-        says how, and meshes are copied to the CPU's memory (see `surfaces` for those that stay).
+        On a CUDA device frames go through in chunks, by the same short cuts but for `coherence`, which
+        changes nothing there; meshes are copied to the CPU's memory (see `surfaces` for those that stay).
+        The identity is baked by the device's kernels in float32 and sorted by the CPU, once. The networks
+        run in the field's precision, whose rounding in 16 bit comes on top of `tolerance_mm`.
 
         Args:
             expressions: (T, E) codes, or None for the canonical head.
@@ -216,12 +218,13 @@ class Field:
                 cuts that give the same mesh, to the last bit, as long as the bounds hold that they rest on
                 (what does not is counted, see `return_info`). Above 0, the identity may come from a cache and
                 the deformation from a coarse lattice; their errors, measured, add up to no more than the
-                tolerance but where the field is nearly flat.
+                tolerance but where the field is nearly flat. On a CUDA device bands rest on values at the
+                corners of blocks instead of on bounds, and nothing is counted for them.
             units: unit of the vertices; "head" leaves them in head space.
             cache: bake the identity once and look it up; None: where it pays for this many frames. Not for
                 models with hyper-coordinates, whose canonical field is not one of space alone.
             coarse: with a cache, interpolate the deformation where it is smooth.
-            coherence: without a cache, start a frame's band from the frame before.
+            coherence: without a cache, start a frame's band from the frame before; on the CPU.
             return_info: also return a list of :class:`facetalk.nphm.extraction.ExtractionInfo`.
 
         Returns:

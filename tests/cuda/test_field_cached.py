@@ -97,8 +97,8 @@ def found(where: Any, field: Any, biases: Any, **options: Any) -> list[Surface]:
 
 
 def apart_mm(a: Surface, b: Surface) -> np.ndarray:
-    first, second = ((np.asarray(s.vertices), np.asarray(s.faces)) for s in (a, b))
-    return UNIT_MM * two_sided(first, second)
+    first, second = ((torch.as_tensor(s.vertices).cpu(), torch.as_tensor(s.faces).cpu()) for s in (a, b))
+    return UNIT_MM * two_sided(*((v.numpy(), f.numpy()) for v, f in (first, second)))
 
 
 @pytest.mark.parametrize("tolerance", [0.0, TOLERANCE_MM])
@@ -115,9 +115,7 @@ def test_frames_are_the_cpus_guided_ones(heads: Any, tolerance: float, coarse: b
         assert np.abs(surface.vertices.numpy() - wanted.vertices).max() < 1e-4
         mine, other = surface.info, wanted.info
         assert (mine.method, mine.points, mine.tolerance_mm) == ("cache", int(np.prod(SIZES)), tolerance)
-        assert (
-            mine.cache_error_mm == pytest.approx(other.cache_error_mm, rel=1e-2) and mine.cache_error_mm > 0
-        )
+        assert 0.0 < mine.cache_error_mm == pytest.approx(other.cache_error_mm, rel=1e-2)
         assert (mine.counts.bricks, mine.counts.direct) == (other.counts.bricks, other.counts.direct)
         assert mine.uncertified == other.uncertified
         if tolerance == 0.0:
@@ -168,6 +166,28 @@ def test_chunks_change_no_frame(heads: Any, monkeypatch: pytest.MonkeyPatch) -> 
             assert part.info == one.info
 
 
+def test_nothing_of_a_frame_visits_the_host(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But counts, and, once a call, how much the deformation stretches at some points of the identity."""
+    options = {"tolerance_mm": TOLERANCE_MM, "cache": True}
+    found(extraction_cuda, heads.cuda, heads.biases, **options)
+    copied: list[int] = []
+
+    def noted(real: Any) -> Any:
+        def copy(self: torch.Tensor) -> Any:
+            copied.append(self.numel())
+            return real(self)
+
+        return copy
+
+    for name in ("cpu", "tolist"):  # NumPy and Python see a GPU's tensor in no other way
+        monkeypatch.setattr(torch.Tensor, name, noted(getattr(torch.Tensor, name)))
+    surfaces = found(extraction_cuda, heads.cuda, heads.biases, **options)
+    points = len(heads.cuda.knowledge.slopes(plan_of(heads.cuda).wide)[1])
+    stretches = copied.pop(copied.index(max(copied)))
+    assert 0 < stretches <= min(points, 2048)
+    assert 0 < max(copied) < 32 < min(len(surface.vertices) for surface in surfaces)
+
+
 def test_which_way_is_taken(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same rules as on the CPU, and no cache for what it does not serve."""
 
@@ -189,13 +209,15 @@ def test_which_way_is_taken(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None
     fresh = bound(Counted(heads.source, precision="float32"), heads.cpu.packed)
     assert way(field=fresh) == "band" and fresh.knowledge.found(plan_of(fresh).wide) is None
     assert not fresh.knowledge._slopes  # nor did a band ask for bounds
-    assert plan_of(fresh, price=0.0)._use_cache and not plan_of(fresh, price=100.0)._use_cache
+    baked = heads.cuda.knowledge.found(plan_of(fresh).wide)
+    monkeypatch.setattr(extraction_cuda, "BAKE_PRICE", 0.0)
+    monkeypatch.setattr(fresh.knowledge, "baked", lambda *asked: baked)
+    assert way(field=fresh) == "cache"
     assert found(extraction_cuda, heads.cuda, [b[:0] for b in heads.biases], cache=True) == []
 
 
-def plan_of(field: Any, price: float = 1.0, frames: int = FRAMES) -> extraction_plan.Plan:
-    biases = [torch.zeros(frames, 1)]
-    return extraction_plan.Plan(field, biases, AXES, BOUNDS, ExtractionOptions(), bake_price=price)
+def plan_of(field: Any) -> extraction_plan.Plan:
+    return extraction_plan.Plan(field, None, AXES, BOUNDS, ExtractionOptions())
 
 
 def test_the_identity_is_learned_by_the_devices_kernels(heads: Any) -> None:
