@@ -2,7 +2,7 @@
 
     python -m pytest benchmarks/bench_field_cuda.py -s
 
-A random head of the official size, anchors over an ellipsoid of a head's size. Four tables:
+A random head of the official size, anchors over an ellipsoid of a head's size. Five tables:
 
 kernels     points near the surface through the deformation alone and the ensemble alone, in each precision.
             Operations are those of the folded networks at the points and members that are computed (softplus,
@@ -11,21 +11,27 @@ formula     the dense formula in torch, float32 and float16, plain and compiled,
             SLAB points of the lattice; frames per second of the whole lattice are *extrapolated* from it.
 bricks      a lattice of 256 samples along each axis by bricks around the surface, 1 and 32 frames, until the
             bricks are there (what the host waits for between the rounds of the search is in the time);
-meshes      the same and marching cubes over the bricks, until vertices and faces are in device memory.
+meshes      the same and marching cubes over the bricks, until vertices and faces are in device memory;
+surfaces    from expression codes to such meshes by `Field.surfaces`, without and with the identity cached, of
+            heads that move as faces do: the built-in one and, where FACETALK_GOLDEN is set, the official
+            weights. `first_s` is the first call, which bakes; rows without a cache are the peer.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 
 import pytest
 import torch
 from _gpu import Gpu
+from bench_extract import built_in, official
 from bench_field import Case
 from torch import Tensor
 
-from facetalk.nphm.field import DEFAULT_BOUNDS, lattice_axes
+from facetalk.nphm.extraction import ExtractionOptions
+from facetalk.nphm.field import DEFAULT_BOUNDS, Field, lattice_axes
 from facetalk.ops._cuda_marching_cubes import extract_bricks
 from facetalk.ops.field import DEFAULT_CULL, FieldSource, LayerWeights, cull_to_cut
 from facetalk.ops.field_cuda import CudaField
@@ -34,6 +40,12 @@ from facetalk.ops.reference_field import field as formula
 DEVICE = "cuda"
 POINTS, SLAB, RESOLUTION = 1 << 18, 1 << 16, 256
 PRECISIONS = ("float16", "bfloat16", "float32")
+WAYS = {
+    "bands": ExtractionOptions(cache=False),
+    "certified": ExtractionOptions(tolerance_mm=0.0, cache=True),
+    "cache": ExtractionOptions(cache=True, coarse=False),
+    "coarse": ExtractionOptions(cache=True),
+}
 
 
 class Head:
@@ -167,3 +179,45 @@ def test_bricks(head: Head, precision: str, frames: int) -> None:
                 "evaluated_of_lattice": found.evaluated / frames / RESOLUTION**3,
             },
         )
+
+
+@pytest.fixture(scope="module", params=["built-in", "official"])
+def speaking(request: pytest.FixtureRequest) -> tuple[str, Field, Tensor]:
+    """A head on the CPU, and 32 faces of it."""
+    Gpu.or_skip()
+    field, codes = {"built-in": built_in, "official": official}[request.param]()
+    return request.param, field, codes.repeat(-(-32 // len(codes)), 1)[:32]
+
+
+@pytest.mark.parametrize("frames", [1, 32])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_surfaces(speaking: tuple[str, Field, Tensor], precision: str, way: str, frames: int) -> None:
+    gpu = Gpu.or_skip()
+    name, head, codes = speaking
+    field = head.model.bind(head.identity, device=DEVICE, precision=precision)
+    codes = codes[:frames].to(field.device)
+
+    def work() -> list[object]:
+        return list(field.surfaces(codes, RESOLUTION, options=WAYS[way]))
+
+    start = time.perf_counter()
+    infos = [surface.info for surface in field.surfaces(codes, RESOLUTION, options=WAYS[way])]
+    torch.cuda.synchronize()
+    first_s = time.perf_counter() - start
+    timing = gpu.wall(work, rounds=10, warmup=1)
+    counts = [info.counts for info in infos if info.counts is not None]
+    gpu.report(
+        f"field surfaces, {name}",
+        {"resolution": RESOLUTION, "frames": frames, "precision": precision, "way": way},
+        "ours",
+        timing,
+        extra={
+            "frames_per_s": frames / (1e-3 * timing.median_ms),
+            "first_s": first_s,
+            "deformed_per_frame": sum(c.deformed for c in counts) / frames,
+            "evaluated_per_frame": sum(c.evaluated for c in counts) / frames,
+            "uncertified": sum(c.uncertified for c in counts),
+            "cache_error_mm": infos[0].cache_error_mm or 0.0,
+        },
+    )
