@@ -1,10 +1,12 @@
 // Cubic interpolation between evenly spaced samples.
 #pragma once
 
+#include "core/host_device.h"
+
 namespace facetalk {
 
 // Weights of the samples at -1, 0, 1 and 2 for a point at t, by Lagrange's cubic through them.
-inline void cubic_weights(float t, float* w) {
+FACETALK_HOST_DEVICE inline void cubic_weights(float t, float* w) {
   const float a = t + 1.0f;
   const float b = t - 1.0f;
   const float c = t - 2.0f;

@@ -9,41 +9,6 @@
 
 namespace facetalk::cpu {
 
-int64_t LocalBounds::cell(const float* point) const {
-  int64_t index = 0;
-  for (int a = 0; a < 3; ++a) {
-    const float u = (point[a] - origin[a]) * inverse_spacing[a];
-    if (!(u >= 0.0f && u < static_cast<float>(shape[a]))) return -1;
-    index = index * shape[a] + static_cast<int64_t>(u);
-  }
-  return index;
-}
-
-float LocalBounds::at(const float* point, float everywhere) const {
-  const int64_t index = levels > 0 ? cell(point) : -1;
-  return index < 0 ? everywhere : values[index];
-}
-
-float LocalBounds::within(const float* point, float radius, float everywhere) const {
-  const int64_t index = levels > 0 ? cell(point) : -1;
-  const int64_t size = shape[0] * shape[1] * shape[2];
-  for (int l = 0; index >= 0 && l < levels; ++l) {
-    if (reach[l] >= radius) return values[l * size + index];
-  }
-  return everywhere;
-}
-
-float LocalBounds::radius(const float* point, float amount, float everywhere) const {
-  amount = std::fabs(amount);
-  float radius = amount / everywhere;
-  const int64_t index = levels > 0 ? cell(point) : -1;
-  if (index < 0) return radius;
-  const int64_t size = shape[0] * shape[1] * shape[2];
-  for (int l = 0; l < levels; ++l)
-    radius = std::max(radius, std::min(amount / values[l * size + index], reach[l]));
-  return radius;
-}
-
 FieldBricks::FieldBricks(const FieldRunner& runner, const FieldFrames& frame, const Lattice& lattice,
                          const SlopeBounds& bounds, const CanonicalCache* cache, float cache_tolerance,
                          const std::vector<float>* slack)
@@ -122,7 +87,7 @@ void FieldBricks::evaluate_points(const float* points, int64_t n, Evaluated* out
         y[c] = points[3 * (begin + i) + c] + (frame_.biases ? offsets[i * made + c] : 0.0f);
       if (!cache_) continue;
       float error;
-      const bool cached = cache_->value(y, sdf + i, &error);
+      const bool cached = cache_value(*cache_, y, sdf + i, &error);
       if (cached && error <= cache_tolerance_) {
         raw[i] = sdf[i];
         continue;

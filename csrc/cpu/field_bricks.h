@@ -2,37 +2,17 @@
 // that keeps a short cut from becoming a hole.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
 #include "core/brick_volume.h"
+#include "core/local_bounds.h"
 #include "cpu/canonical_cache.h"
 #include "cpu/field.h"
 #include "cpu/field_scratch.h"
 
 namespace facetalk::cpu {
-
-// Bounds that hold around places: `levels` lattices of the same shape, each with the greatest slope up to its
-// reach around any point of a cell. Reaches grow from level to level.
-struct LocalBounds {
-  static constexpr int kMaxLevels = 8;
-  float origin[3] = {0, 0, 0};
-  float inverse_spacing[3] = {0, 0, 0};
-  int64_t shape[3] = {0, 0, 0};
-  int levels = 0;
-  float reach[kMaxLevels] = {};
-  const float* values = nullptr;  // (levels, shape)
-
-  // Of the first level at a point; `everywhere` outside the lattice.
-  float at(const float* point, float everywhere) const;
-  // The greatest within `radius` of a point.
-  float within(const float* point, float radius, float everywhere) const;
-  // How far a point is from where something that grows no faster can have lost `amount`.
-  float radius(const float* point, float amount, float everywhere) const;
-
- private:
-  int64_t cell(const float* point) const;  // -1 outside
-};
 
 // How fast a field can change, so that a value says how far away the surface is at least.
 struct SlopeBounds {
@@ -48,7 +28,7 @@ struct SlopeBounds {
   }
   // How far from posed point x, which the deformation takes to y, the surface is at least.
   float radius(float value, const float* x, const float* y) const {
-    return stretches.radius(x, slope.radius(y, value / scale, everywhere), stretch);
+    return stretches.radius(x, slope.radius(y, std::fabs(value) / scale, everywhere), stretch);
   }
 };
 

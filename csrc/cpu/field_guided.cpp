@@ -205,7 +205,7 @@ class Guide {
       const float distance = cache_.distance(y);
       float value = 0.0f;
       float error = 0.0f;
-      if (std::fabs(distance) > wide + moved || !cache_.value(y, &value, &error)) {
+      if (std::fabs(distance) > wide + moved || !cache_value(cache_, y, &value, &error)) {
         // Only the sign, which is enough unless this turns out to be a corner of a cell that the surface
         // cuts.
         const float sure = std::fabs(distance) - moved;

@@ -22,7 +22,7 @@ __device__ __forceinline__ void brick_centre(const FieldGuide& guide, const int*
 
 // kBrickWanted where the surface may be within that distance of canonical point y, else the sign.
 __device__ __forceinline__ int32_t sign_beyond(const FieldGuide& guide, const float* y, float within) {
-  const float distance = cache_distance(guide.cache, y);
+  const float distance = guide.cache.distance(y);
   if (!(fabsf(distance) > within)) return kBrickWanted;
   return distance < 0.0f ? kBrickInside : kBrickOutside;
 }
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kGuidedThreads)
   if (threadIdx.x != 0) return;
   float x[3];
   brick_centre(guide, place.at, x);
-  const float stretch = bounds_within(guide.stretches, x, guide.half_diagonal, guide.stretch);
+  const float stretch = guide.stretches.within(x, guide.half_diagonal, guide.stretch);
   for (int c = 0; c < 3; ++c) {
     float sum = 0.0f;  // of the eight samples around the middle
     for (int s = 0; s < 8; ++s) sum += offset_of(shared[0], c, 3 + (s >> 2), 3 + (s >> 1 & 1), 3 + (s & 1));
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kGuidedThreads)
   brick_centre(guide, place.at, middle);
   // A corner of a cell that the surface cuts is no farther from it.
   const float wide =
-      1.01f * guide.diagonal * bounds_within(guide.stretches, middle, guide.half_diagonal, guide.stretch);
+      1.01f * guide.diagonal * guide.stretches.within(middle, guide.half_diagonal, guide.stretch);
   for (int s = static_cast<int>(threadIdx.x); s < kBrickSamples; s += kGuidedThreads) {
     const int within[3] = {s >> (2 * kBrickShift), s >> kBrickShift & kBrickMask, s & kBrickMask};
     float y[3];
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kGuidedThreads)
       y[a] = guide.bricks.axis[a][at < guide.bricks.shape[a] ? at : guide.bricks.shape[a] - 1] +
              offset_of(shared[0], a, within[0], within[1], within[2]);
     }
-    const float distance = cache_distance(guide.cache, y);
+    const float distance = guide.cache.distance(y);
     float guess = distance, bound = 0.0f;
     float sure;  // the surface is farther
     uint8_t made = kSampleFilled;
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kGuidedThreads)
       made = kSampleEvaluated;
       sure = 0.0f;
     } else {
-      sure = (fabsf(guess) - bound) / bounds_within(guide.slope, y, 0.0f, guide.everywhere) - moved;
+      sure = (fabsf(guess) - bound) / guide.slope.within(y, 0.0f, guide.everywhere) - moved;
     }
     if (made == kSampleFilled) made = sure > 0.0f ? kSampleSure : kSampleQueued;
     if (!there) made = kSampleEvaluated;  // beyond the lattice: nobody asks
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kGuidedThreads)
   float value = 0.0f, bound = 0.0f;
   bool ask = false;
   if (!cache_value(guide.cache, y + 3 * entry, &value, &bound) || !(bound <= cache_tolerance)) {
-    value = cache_distance(guide.cache, y + 3 * entry);
+    value = guide.cache.distance(y + 3 * entry);
     // Too near for a bound: this could be a corner of a cell that the surface cuts.
     ask = !(fabsf(value) > 1.01f * guide.diagonal * guide.stretch);
   }

@@ -12,35 +12,11 @@
 
 #include <cstdint>
 
+#include "core/canonical_cache.h"
+#include "core/local_bounds.h"
 #include "cuda/field.h"
 
 namespace facetalk::cuda {
-
-// See cpu/canonical_cache.h, whose arrays these are; entries have been checked.
-struct CanonicalCache {
-  float origin[3] = {0, 0, 0};
-  float spacing = 1.0f;
-  int shape[3] = {0, 0, 0};
-  const int32_t* table = nullptr;
-  const int32_t* children = nullptr;
-  const float* data = nullptr;   // (bricks, 7, 7, 7)
-  const float* error = nullptr;  // (bricks)
-  float far_origin[3] = {0, 0, 0};
-  float far_spacing = 1.0f;
-  int far_shape[3] = {0, 0, 0};
-  const float* far = nullptr;
-};
-
-// See LocalBounds of cpu/field_bricks.h.
-struct FieldLocalBounds {
-  static constexpr int kMaxLevels = 8;
-  float origin[3] = {0, 0, 0};
-  float inverse_spacing[3] = {0, 0, 0};
-  int shape[3] = {0, 0, 0};
-  int levels = 0;
-  float reach[kMaxLevels] = {};
-  const float* values = nullptr;  // (levels, shape)
-};
 
 struct FieldGuide {
   FieldBricks bricks;
@@ -50,9 +26,9 @@ struct FieldGuide {
   float half_diagonal = 0.0f;  // of a brick
   CanonicalCache cache;
   float everywhere = 1.0f;  // slope of the canonical field
-  FieldLocalBounds slope;
+  LocalBounds slope;
   float stretch = 1.0f;  // of the deformation
-  FieldLocalBounds stretches;
+  LocalBounds stretches;
 };
 
 // Offsets on a lattice of nodes, for every frame. Node n of frame t is number t * nodes + n; a cell is

@@ -3,6 +3,7 @@
 // time.
 #pragma once
 
+#include "core/cubic.h"
 #include "cuda/brick_place.cuh"
 #include "cuda/canonical_cache.cuh"
 #include "cuda/field_guided.h"
@@ -11,14 +12,6 @@
 namespace facetalk::cuda {
 
 constexpr int kMostWindow = 5;  // nodes of a brick along an axis: 4 for a cell, one more for half cells
-
-// Lagrange's cubic through values at -1, 0, 1, 2, as cpu/offset_lattice.cpp has it.
-__device__ __forceinline__ void offset_weights(float t, float* w) {
-  w[0] = t * (t - 1.0f) * (t - 2.0f) * (-1.0f / 6.0f);
-  w[1] = (t + 1.0f) * (t - 1.0f) * (t - 2.0f) * 0.5f;
-  w[2] = (t + 1.0f) * t * (t - 2.0f) * -0.5f;
-  w[3] = (t + 1.0f) * t * (t - 1.0f) * (1.0f / 6.0f);
-}
 
 // The nodes that a brick's samples are interpolated from.
 struct NodeWindow {
@@ -63,8 +56,8 @@ __device__ inline void interpolate_brick(const FieldNodes& nodes, const BrickPla
     const int sample = place.at[a] * kBrickSide + s;
     float* weight = shared.weight[a][s];
     for (int n = 0; n < kMostWindow; ++n) weight[n] = 0.0f;
-    offset_weights(static_cast<float>(sample % nodes.spacing) / static_cast<float>(nodes.spacing),
-                   weight + (sample / nodes.spacing - w.first[a]));
+    cubic_weights(static_cast<float>(sample % nodes.spacing) / static_cast<float>(nodes.spacing),
+                  weight + (sample / nodes.spacing - w.first[a]));
   }
   __syncthreads();
   constexpr int kFirst = kMostWindow * kMostWindow * kBrickSide;
@@ -115,7 +108,7 @@ __global__ void __launch_bounds__(kGuidedThreads)
   const int64_t entry = guided_thread();
   if (entry >= listed || list[entry] < 0) return;
   float w[4];
-  offset_weights(0.5f, w);
+  cubic_weights(0.5f, w);
   float square = 0.0f;
   for (int c = 0; c < 3; ++c) {
     float sum = 0.0f;

@@ -27,16 +27,22 @@ struct Bounds {
 // (origin, cell sizes, reaches, values (levels, nx, ny, nz))
 using LocalTuple = std::tuple<Point, Point, std::vector<float>, py::object>;
 
-void read_local(const std::optional<LocalTuple>& given, cpu::LocalBounds& bounds,
-                std::vector<float>& values) {
+// Along an axis of a lattice.
+int checked_size(const char* name, int64_t size) {
+  if (size > (int64_t{1} << 20))
+    throw ArgumentError(name, "at most 2^20 along an axis", std::to_string(size));
+  return static_cast<int>(size);
+}
+
+void read_local(const std::optional<LocalTuple>& given, LocalBounds& bounds, std::vector<float>& values) {
   if (!given) return;
   const auto& [origin, spacing, reach, array] = *given;
   const Input input = Input::from(array, "values").require(DType::kFloat32, {-1, -1, -1, -1});
-  if (input.size(0) != static_cast<int64_t>(reach.size()) || input.size(0) > cpu::LocalBounds::kMaxLevels) {
+  if (input.size(0) != static_cast<int64_t>(reach.size()) || input.size(0) > LocalBounds::kMaxLevels) {
     throw ArgumentError("values", std::to_string(reach.size()) + " levels", std::to_string(input.size(0)));
   }
   for (int a = 0; a < 3; ++a) {
-    bounds.shape[a] = input.size(a + 1);
+    bounds.shape[a] = checked_size("values", input.size(a + 1));
     bounds.origin[a] = origin[static_cast<size_t>(a)];
     bounds.inverse_spacing[a] = 1.0f / spacing[static_cast<size_t>(a)];
   }
@@ -123,7 +129,7 @@ class Band {
 
 py::tuple guided(const Field& field, const std::array<std::vector<float>, 3>& axes, const py::object& biases,
                  const std::optional<SmoothingTuple>& smoothing, const Bounds& bounds,
-                 const cpu::CanonicalCache& cache, bool exact, float tolerance, float cache_tolerance,
+                 const cpu::StoredCache& cache, bool exact, float tolerance, float cache_tolerance,
                  int spacing) {
   Frames frames;
   read_frames(field, biases, smoothing, frames);
@@ -143,7 +149,8 @@ py::tuple guided(const Field& field, const std::array<std::vector<float>, 3>& ax
   auto volume = std::make_unique<BrickVolume>();
   {
     py::gil_scoped_release release;
-    *volume = cpu::field_guided(field.runner(), frames.view, lattice, bounds.view, cache, options, report);
+    *volume =
+        cpu::field_guided(field.runner(), frames.view, lattice, bounds.view, cache.view, options, report);
   }
   py::dict counts;
   counts["deformed"] = report.deformed;
@@ -161,30 +168,30 @@ std::vector<T> copy_of(py::handle array, const char* name, DType dtype,
   return std::vector<T>(input.as<T>(), input.as<T>() + input.view().size());
 }
 
-std::unique_ptr<cpu::CanonicalCache> make_cache(const Point& origin, float spacing, py::handle table,
-                                                py::handle children, py::handle data, py::handle error,
-                                                const Point& far_origin, float far_spacing, py::handle far) {
-  auto cache = std::make_unique<cpu::CanonicalCache>();
-  std::copy(origin.begin(), origin.end(), cache->origin);
-  std::copy(far_origin.begin(), far_origin.end(), cache->far_origin);
+std::unique_ptr<cpu::StoredCache> make_cache(const Point& origin, float spacing, py::handle table,
+                                             py::handle children, py::handle data, py::handle error,
+                                             const Point& far_origin, float far_spacing, py::handle far) {
+  auto cache = std::make_unique<cpu::StoredCache>();
+  std::copy(origin.begin(), origin.end(), cache->view.origin);
+  std::copy(far_origin.begin(), far_origin.end(), cache->view.far_origin);
   if (!(spacing > 0.0f) || !(far_spacing > 0.0f))
     throw ArgumentError("spacing", "above 0",
                         std::to_string(spacing) + " and " + std::to_string(far_spacing));
-  cache->spacing = spacing;
-  cache->far_spacing = far_spacing;
+  cache->view.spacing = spacing;
+  cache->view.far_spacing = far_spacing;
   cache->table = copy_of<int32_t>(table, "table", DType::kInt32, {-1, -1, -1});
   cache->children = copy_of<int32_t>(children, "children", DType::kInt32, {-1, 8});
-  constexpr int64_t kNodes = cpu::kCacheNodes;
+  constexpr int64_t kNodes = kCacheNodes;
   cache->data = copy_of<float>(data, "data", DType::kFloat32, {-1, kNodes, kNodes, kNodes});
-  const auto bricks = static_cast<int64_t>(cache->data.size()) / cpu::kCacheBrick;
+  const auto bricks = static_cast<int64_t>(cache->data.size()) / kCacheBrick;
   cache->error = copy_of<float>(error, "error", DType::kFloat32, {bricks});
   cache->data.resize(cache->data.size() + 4, 0.0f);  // rows of four are read
   cache->far = copy_of<float>(far, "far", DType::kFloat32, {-1, -1, -1});
   const Input shape = Input::from(table, "table").require(DType::kInt32, {-1, -1, -1});
   const Input far_shape = Input::from(far, "far").require(DType::kFloat32, {-1, -1, -1});
   for (int a = 0; a < 3; ++a) {
-    cache->shape[a] = shape.size(a);
-    cache->far_shape[a] = far_shape.size(a);
+    cache->view.shape[a] = checked_size("table", shape.size(a));
+    cache->view.far_shape[a] = checked_size("far", far_shape.size(a));
   }
   const auto groups = static_cast<int64_t>(cache->children.size()) / 8;
   for (const std::vector<int32_t>* entries : {&cache->table, &cache->children}) {
@@ -200,10 +207,11 @@ std::unique_ptr<cpu::CanonicalCache> make_cache(const Point& origin, float spaci
       }
     }
   }
+  cache->point();
   return cache;
 }
 
-py::tuple cache_query(const cpu::CanonicalCache& cache, py::handle points) {
+py::tuple cache_query(const cpu::StoredCache& cache, py::handle points) {
   const Input input = Input::from(points, "points").require(DType::kFloat32, {-1, 3});
   const int64_t n = input.size(0);
   Array values = Array::make<float>({n});
@@ -214,10 +222,10 @@ py::tuple cache_query(const cpu::CanonicalCache& cache, py::handle points) {
     const float* y = input.as<float>() + 3 * i;
     float value = 0.0f;
     float error = 0.0f;
-    covered.view.as<uint8_t>()[i] = cache.value(y, &value, &error);
+    covered.view.as<uint8_t>()[i] = cpu::cache_value(cache.view, y, &value, &error);
     errors.view.as<float>()[i] = error;
     values.view.as<float>()[i] = value;
-    distances.view.as<float>()[i] = cache.distance(y);
+    distances.view.as<float>()[i] = cache.view.distance(y);
   }
   return py::make_tuple(py::cast(std::move(values)), py::cast(std::move(covered)),
                         py::cast(std::move(distances)), py::cast(std::move(errors)));
@@ -267,13 +275,13 @@ void bind_extraction(py::module_& module) {
       .def("dense", &dense, "(nx, ny, nz) float32, +-1 where nothing is stored")
       .def("mesh", &mesh_of, py::arg("origin"), py::arg("step"),
            "(vertices (V, 3) float32, faces (F, 3) int32)");
-  py::class_<cpu::CanonicalCache>(module, "CanonicalCache", "A canonical field sampled on a sparse lattice.")
+  py::class_<cpu::StoredCache>(module, "CanonicalCache", "A canonical field sampled on a sparse lattice.")
       .def(py::init(&make_cache), py::kw_only(), py::arg("origin"), py::arg("spacing"), py::arg("table"),
            py::arg("children"), py::arg("data"), py::arg("error"), py::arg("far_origin"),
            py::arg("far_spacing"), py::arg("far"))
       .def("query", &cache_query, py::arg("points"),
            "values (N,), covered (N,) uint8, signed lower bounds of the distance (N,), error bounds (N,)")
-      .def_property_readonly("bytes", [](const cpu::CanonicalCache& c) {
+      .def_property_readonly("bytes", [](const cpu::StoredCache& c) {
         return 4 * (c.table.size() + c.children.size() + c.data.size() + c.far.size());
       });
   py::class_<Bounds>(module, "SlopeBounds", "Bounds on how fast a field changes.")

@@ -26,10 +26,10 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-cuda::CanonicalCache make_cache(const Point& origin, float spacing, const Shape& shape, Address table,
-                                Address children, Address data, Address error, const Point& far_origin,
-                                float far_spacing, const Shape& far_shape, Address far) {
-  cuda::CanonicalCache cache;
+CanonicalCache make_cache(const Point& origin, float spacing, const Shape& shape, Address table,
+                          Address children, Address data, Address error, const Point& far_origin,
+                          float far_spacing, const Shape& far_shape, Address far) {
+  CanonicalCache cache;
   std::copy(origin.begin(), origin.end(), cache.origin);
   std::copy(shape.begin(), shape.end(), cache.shape);
   std::copy(far_origin.begin(), far_origin.end(), cache.far_origin);
@@ -47,12 +47,12 @@ cuda::CanonicalCache make_cache(const Point& origin, float spacing, const Shape&
 // (origin, cell sizes, reaches, shape, values)
 using LocalTuple = std::tuple<Point, Point, std::vector<float>, Shape, Address>;
 
-cuda::FieldLocalBounds read_local(const std::optional<LocalTuple>& given) {
-  cuda::FieldLocalBounds bounds;
+LocalBounds read_local(const std::optional<LocalTuple>& given) {
+  LocalBounds bounds;
   if (!given) return bounds;
   const auto& [origin, spacing, reach, shape, values] = *given;
-  if (reach.size() > cuda::FieldLocalBounds::kMaxLevels) {
-    throw ArgumentError("reach", "at most " + std::to_string(cuda::FieldLocalBounds::kMaxLevels) + " levels",
+  if (reach.size() > LocalBounds::kMaxLevels) {
+    throw ArgumentError("reach", "at most " + std::to_string(LocalBounds::kMaxLevels) + " levels",
                         std::to_string(reach.size()));
   }
   std::copy(origin.begin(), origin.end(), bounds.origin);
@@ -65,7 +65,7 @@ cuda::FieldLocalBounds read_local(const std::optional<LocalTuple>& given) {
 }
 
 cuda::FieldGuide make_guide(const cuda::FieldBricks& bricks, const Point& front, const Point& edge,
-                            float diagonal, const cuda::CanonicalCache& cache, float everywhere,
+                            float diagonal, const CanonicalCache& cache, float everywhere,
                             const std::optional<LocalTuple>& slope, float stretch,
                             const std::optional<LocalTuple>& stretches) {
   cuda::FieldGuide guide;
@@ -100,7 +100,7 @@ using Guide = cuda::FieldGuide;
 using Nodes = cuda::FieldNodes;
 
 void bind_types(py::module_& module) {
-  py::class_<cuda::CanonicalCache>(module, "Cache", py::module_local())
+  py::class_<CanonicalCache>(module, "Cache", py::module_local())
       .def(py::init(&make_cache), py::kw_only(), py::arg("origin"), py::arg("spacing"), py::arg("shape"),
            py::arg("table"), py::arg("children"), py::arg("data"), py::arg("error"), py::arg("far_origin"),
            py::arg("far_spacing"), py::arg("far_shape"), py::arg("far"));
@@ -225,7 +225,7 @@ void bind_samples(py::module_& module) {
       py::arg("table"), py::arg("samples"), py::arg("state"));
   module.def(
       "query",
-      [](const cuda::CanonicalCache& cache, Address stream, Address points, int64_t n, Address values,
+      [](const CanonicalCache& cache, Address stream, Address points, int64_t n, Address values,
          Address covered, Address far, Address error) {
         cuda::canonical_cache_query(cache, at<const float>(points), n, at<float>(values),
                                     at<uint8_t>(covered), at<float>(far), at<float>(error), at<void>(stream));

@@ -208,7 +208,8 @@ def test_which_way_is_taken(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None
     # Of an identity that nobody baked: by the price of baking alone.
     fresh = bound(Counted(heads.source, precision="float32"), heads.cpu.packed)
     assert way(field=fresh) == "band" and fresh.knowledge.found(plan_of(fresh).wide) is None
-    assert not fresh.knowledge._slopes  # nor did a band ask for bounds
+    assert way(field=fresh, exact=True, cache=True) == "dense"
+    assert not fresh.knowledge._slopes  # nor did anybody ask for bounds
     baked = heads.cuda.knowledge.found(plan_of(fresh).wide)
     monkeypatch.setattr(extraction_cuda, "BAKE_PRICE", 0.0)
     monkeypatch.setattr(fresh.knowledge, "baked", lambda *asked: baked)
@@ -234,6 +235,11 @@ def test_the_identity_is_learned_by_the_devices_kernels(heads: Any) -> None:
     assert np.abs(mine[0] - wanted[0]).max() < 1e-4
     found(extraction_cuda, heads.cuda, heads.biases, cache=True)
     assert heads.cuda.knowledge.found(box) is ours
+    for field in (heads.cuda, heads.cpu):
+        bounds, near = field.knowledge.slopes(box)
+        known = slopes.with_stretch(bounds, field.packed, heads.biases, near, WEIGHT)
+        plan = extraction_plan.Plan(field, heads.biases, AXES, BOUNDS, ExtractionOptions())
+        assert 1.0 < plan.known.stretch == pytest.approx(known.stretch, rel=1e-4)
 
     half = Counted(heads.source, precision="float16")
     at = torch.from_numpy(points)

@@ -1,0 +1,85 @@
+// The canonical signed distance of one identity, sampled once on a sparse, adaptive lattice.
+//
+// Bricks of 4 x 4 x 4 cells keep the 7 x 7 x 7 samples that tricubic (Lagrange) interpolation reads, so a
+// lookup touches one brick. A brick whose error was too large is replaced by eight of half the spacing. A
+// coarser lattice holds how far away the surface is at least, with the sign.
+#pragma once
+
+#include <cstdint>
+
+#include "core/host_device.h"
+
+namespace facetalk {
+
+constexpr int kCacheCells = 4;                // of a brick, along each axis
+constexpr int kCacheNodes = kCacheCells + 3;  // samples of a brick, along each axis
+constexpr int kCacheBrick = kCacheNodes * kCacheNodes * kCacheNodes;
+
+// Arrays are where they are read, in the CPU's memory or a GPU's; whoever fills this in has checked entries.
+struct CanonicalCache {
+  float origin[3] = {0, 0, 0};  // corner of the first brick
+  float spacing = 1.0f;         // between samples of the coarsest bricks
+  int shape[3] = {0, 0, 0};
+  // Per brick, and below for the eight of a refined one: >= 0 brick of `data`; -1 nothing here; otherwise
+  // refined, its eight at children[8 * (-2 - entry)].
+  const int32_t* table = nullptr;
+  const int32_t* children = nullptr;
+  const float* data = nullptr;   // (bricks, 7, 7, 7)
+  const float* error = nullptr;  // (bricks) bound of the interpolated value's error, head units
+
+  float far_origin[3] = {0, 0, 0};
+  float far_spacing = 1.0f;
+  int far_shape[3] = {0, 0, 0};
+  const float* far = nullptr;  // signed; |far| is a lower bound of the distance over the whole cell
+
+  // The brick of `data` that holds y, or -1 where nothing is cached, and y's place in it: cell and, in cells,
+  // place in that.
+  FACETALK_HOST_DEVICE int32_t find(const float* y, int* cell, float* within) const {
+    float u[3];  // in cells of the level
+    int64_t at = 0;
+    for (int a = 0; a < 3; ++a) {
+      u[a] = (y[a] - origin[a]) / spacing;
+      if (!(u[a] >= 0.0f && u[a] < static_cast<float>(shape[a] * kCacheCells))) return -1;
+      const int brick = static_cast<int>(u[a]) / kCacheCells;
+      u[a] -= static_cast<float>(brick * kCacheCells);
+      at = at * shape[a] + brick;
+    }
+    int32_t entry = table[at];
+    while (entry < -1) {
+      int child = 0;
+      for (int a = 0; a < 3; ++a) {
+        const bool upper = u[a] >= 0.5f * kCacheCells;
+        child = 2 * child + (upper ? 1 : 0);
+        u[a] = 2.0f * u[a] - (upper ? static_cast<float>(kCacheCells) : 0.0f);
+      }
+      entry = children[8 * (-2 - static_cast<int64_t>(entry)) + child];
+    }
+    if (entry < 0) return -1;
+    for (int a = 0; a < 3; ++a) {
+      cell[a] = static_cast<int>(u[a]);
+      // Rounding can put the last point of a brick beside it.
+      cell[a] = cell[a] >= kCacheCells ? kCacheCells - 1 : cell[a] < 0 ? 0 : cell[a];
+      within[a] = u[a] - static_cast<float>(cell[a]);
+    }
+    return entry;
+  }
+
+  // The first of the 4 x 4 x 4 samples that are read for a cell.
+  FACETALK_HOST_DEVICE const float* samples(int32_t brick, const int* cell) const {
+    return data + static_cast<int64_t>(brick) * kCacheBrick +
+           (cell[0] * kCacheNodes + cell[1]) * kCacheNodes + cell[2];
+  }
+
+  // Signed lower bound of the distance to the surface, 0 where unknown.
+  FACETALK_HOST_DEVICE float distance(const float* y) const {
+    int64_t at = 0;
+    for (int a = 0; a < 3; ++a) {
+      const float u = (y[a] - far_origin[a]) / far_spacing;
+      if (!(u >= 0.0f && u < static_cast<float>(far_shape[a]))) return 0.0f;
+      at = at * far_shape[a] + static_cast<int64_t>(u);
+    }
+    return far[at];
+  }
+};
+
+}  // namespace facetalk
