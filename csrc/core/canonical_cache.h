@@ -32,10 +32,8 @@ struct CanonicalCache {
   int far_shape[3] = {0, 0, 0};
   const float* far = nullptr;  // signed; |far| is a lower bound of the distance over the whole cell
 
-  // The brick of `data` that holds y, or -1 where nothing is cached, and y's place in it: cell and, in cells,
-  // place in that.
-  FACETALK_HOST_DEVICE int32_t find(const float* y, int* cell, float* within) const {
-    float u[3];  // in cells of the level
+  // The brick of `data` that holds y, or -1 where nothing is cached, and y's place in it, in cells.
+  FACETALK_HOST_DEVICE int32_t find(const float* y, float* u) const {
     int64_t at = 0;
     for (int a = 0; a < 3; ++a) {
       u[a] = (y[a] - origin[a]) / spacing;
@@ -54,14 +52,14 @@ struct CanonicalCache {
       }
       entry = children[8 * (-2 - static_cast<int64_t>(entry)) + child];
     }
-    if (entry < 0) return -1;
-    for (int a = 0; a < 3; ++a) {
-      cell[a] = static_cast<int>(u[a]);
-      // Rounding can put the last point of a brick beside it.
-      cell[a] = cell[a] >= kCacheCells ? kCacheCells - 1 : cell[a] < 0 ? 0 : cell[a];
-      within[a] = u[a] - static_cast<float>(cell[a]);
-    }
     return entry;
+  }
+
+  // The cell of a brick, along an axis, for a place that `find` gave.
+  FACETALK_HOST_DEVICE static int cell_at(float u) {
+    const int cell = static_cast<int>(u);
+    // Rounding can put the last point of a brick beside it.
+    return cell >= kCacheCells ? kCacheCells - 1 : cell < 0 ? 0 : cell;
   }
 
   // The first of the 4 x 4 x 4 samples that are read for a cell.

@@ -18,13 +18,16 @@ __device__ __forceinline__ int64_t guided_thread() {
 // Interpolated value at y and the bound of its error; false where nothing is cached.
 __device__ inline bool cache_value(const CanonicalCache& cache, const float* y, float* out,
                                    float* error_bound) {
-  int cell[3];
-  float within[3];
-  const int32_t brick = cache.find(y, cell, within);
+  float u[3];
+  const int32_t brick = cache.find(y, u);
   if (brick < 0) return false;
   *error_bound = cache.error[brick];
   float w[3][4];
-  for (int a = 0; a < 3; ++a) cubic_weights(within[a], w[a]);
+  int cell[3];
+  for (int a = 0; a < 3; ++a) {
+    cell[a] = CanonicalCache::cell_at(u[a]);
+    cubic_weights(u[a] - static_cast<float>(cell[a]), w[a]);
+  }
   const float* from = cache.samples(brick, cell);
   float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
   for (int i = 0; i < 4; ++i) {
