@@ -173,17 +173,8 @@ class CudaField:
     ) -> tuple[Tensor, Tensor]:
         """Solve x + offset(x) = target for every target and frame, all frames at the same time, in float32.
 
-        Args:
-            targets: (N, 3) float32 on the device, head space.
-            biases: per deformation layer (T, out).
-            starts: (N, 3) where every frame's search starts; None: at the targets.
-            weight: spatial weight of the offset.
-            tolerance: wanted |x + offset(x) - target|, head units.
-            iterations: most steps per frame.
-
-        Returns:
-            positions (T, N, 3), the best found, and residuals (T, N); a residual above the tolerance means
-            that the point did not converge.
+        Arguments and results are those of :meth:`facetalk.ops.field.PackedField.invert`, on the device, but
+        that every frame's search begins at `starts`, and not where the frame before ended.
         """
         goal = self._array(targets, "targets", (3,))
         first = goal if starts is None else self._array(starts, "starts", (3,))
