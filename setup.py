@@ -2,7 +2,7 @@
 
 Environment:
     FACETALK_CUDA         auto (default: CUDA when nvcc is found), on (fail without nvcc) or off.
-    FACETALK_CUDA_ARCHS   semicolon list of compute capabilities, e.g. "80;90" (default: see CMakeLists.txt).
+    FACETALK_CUDA_ARCHS   semicolon list of compute capabilities, e.g. "80;90a" (default: see CMakeLists.txt).
     FACETALK_BUILD_TYPE   CMake build type (default Release).
     FACETALK_CUDA_LOG     file for what nvcc and ptxas say, for scripts/check_cuda_build.py; warnings of .cu
                           files are errors then.

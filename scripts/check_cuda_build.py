@@ -1,7 +1,7 @@
 """Compiles the CUDA sources as the wheel does, with warnings as errors, and holds each kernel to its budget.
 
     python scripts/check_cuda_build.py                 # all architectures of the default list
-    python scripts/check_cuda_build.py --archs "90"    # one, for a quick look
+    python scripts/check_cuda_build.py --archs "90a"   # one, for a quick look
     python scripts/check_cuda_build.py --log FILE      # what a build with FACETALK_CUDA_LOG said
     python scripts/check_cuda_build.py --only field    # only the sources with "field" in their names
     python scripts/check_cuda_build.py --update        # write csrc/cuda/budget.json anew; read the diff
@@ -213,7 +213,7 @@ def problems(
 def main() -> None:
     """Compile, compare, report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--archs", default="", help='such as "80;90"; default: the list in CMakeLists.txt')
+    parser.add_argument("--archs", default="", help='such as "80;90a"; default: the list in CMakeLists.txt')
     parser.add_argument("--only", default="", metavar="TEXT", help="only sources with this in their names")
     parser.add_argument("--log", type=Path, help="read what a build said instead of compiling")
     parser.add_argument("--build", type=Path, help="folder to build in; default: a temporary one")

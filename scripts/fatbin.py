@@ -5,8 +5,8 @@
 
 nvcc puts a "fat binary" per source file into section .nv_fatbin: a header (magic, version, header size,
 bytes that follow), then images, each with a header of its own: kind (1 PTX, 2 machine code), its header's
-size, its payload's size and, at byte 28, the compute capability. The layout is not documented; tests hold
-this reader against modules whose architectures are known.
+size, its payload's size and, at byte 28, the compute capability, whose letter is in the flags at byte 40. The
+layout is not documented; tests hold this reader against modules whose architectures are known.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 
 _MAGIC = 0xBA55ED50
 _KINDS = {1: "compute", 2: "sm"}
+_LETTERS = {1 << 20: "a", 1 << 21: "f"}  # by flag
 
 
 def section(data: bytes, name: str) -> bytes:
@@ -60,7 +61,7 @@ def module_bytes(path: Path) -> bytes:
 
 
 def images(path: Path) -> Counter[str]:
-    """Return how many images a module or wheel has of each target: {"sm_90": 7, "compute_120": 7}.
+    """Return how many images a module or wheel has of each target: {"sm_90a": 7, "compute_120": 7}.
 
     Raises:
         ValueError: if the file is no ELF file, or its fat binaries are laid out in an unknown way.
@@ -80,9 +81,11 @@ def images(path: Path) -> Counter[str]:
         while at < end:
             kind, _, image_header, payload = struct.unpack_from("<HHIQ", fat, at)
             (capability,) = struct.unpack_from("<I", fat, at + 28)
-            if kind not in _KINDS or image_header < 32:
+            if kind not in _KINDS or image_header < 48:
                 raise ValueError(f"{path}: an image of unknown kind {kind} at byte {at} of .nv_fatbin")
-            found[f"{_KINDS[kind]}_{capability}"] += 1
+            (flags,) = struct.unpack_from("<Q", fat, at + 40)
+            letter = "".join(name for flag, name in _LETTERS.items() if flags & flag)
+            found[f"{_KINDS[kind]}_{capability}{letter}"] += 1
             at += image_header + payload
     return found
 

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "core/brick_volume.h"
 #include "core/field.h"
@@ -42,11 +43,17 @@ struct FieldDeviceLayer {
 // Hidden weights in float32: (hidden, outputs), input-major. In 16 bit: B fragments of mma.m16n8k16, in the
 // order (chunk, 16 inputs, tile of 8 outputs, lane, 4), where the tiles of a hidden layer are split evenly
 // into `chunks`; a lane holds inputs 2t, 2t+1, 2t+8, 2t+9 of output g (t = lane % 4, g = lane / 4).
+//
+// In 16 bit with `staged`, for compute capability 9.0 and networks of one set: hidden layers in the order
+// (pass, 64 inputs, output of the pass, place of 8 inputs, 8), where passes have 256 outputs as long as more
+// are left, and the last field_wgmma_columns, padded with zeros; the inputs 8 c to 8 c + 7 of the 64 lie in
+// place c ^ (output % 8). The last layer in fragments.
 struct FieldDeviceMlp {
   int layers = 0;
   int coords = 0;                        // C
   int outputs = 0;                       // of the last layer
   int width = 0;                         // widest hidden layer
+  bool staged = false;                   // how hidden weights lie
   int chunks = 1;                        // 1, or 2 where a hidden layer has over 8 * kFieldChunkTiles outputs
   int bias_count = 0;                    // floats of a row of biases
   int coord_count = 0;                   // floats of a set's coordinate weights
@@ -138,6 +145,11 @@ struct FieldPlan {
   int64_t shared_bytes = 0;
   int blocks = 0;  // most blocks worth launching
 };
+
+// Outputs of the last pass over a layer with that many, where weights are `staged`; and why the current
+// device has no kernel for such networks, "" where it has.
+int field_wgmma_columns(int outputs);
+std::string field_wgmma_missing();
 
 // Chooses a kernel for the current device, or for a device with `shared_limit` bytes of shared memory a block
 // where that is not 0. Throws ArgumentError when the network is too wide for it.

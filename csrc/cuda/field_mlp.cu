@@ -1,6 +1,7 @@
 // Choosing and launching the field's MLP kernels.
 #include <algorithm>
 #include <string>
+#include <type_traits>
 
 #include "core/status.h"
 #include "cuda/error.h"
@@ -69,6 +70,12 @@ void run(const char* name, const FieldDeviceMlp& mlp, const FieldPlan& plan, con
                                    : launch_fma<16, true>(mlp, plan, work, blocks, stream))
                            : (wide ? launch_fma<32, false>(mlp, plan, work, blocks, stream)
                                    : launch_fma<16, false>(mlp, plan, work, blocks, stream));
+  } else if (plan.kind == kWarpgroups) {
+    if constexpr (std::is_same_v<Work, DeformWork>) {
+      status = launch_wgmma(mlp, plan, work, blocks, stream);
+    } else {
+      status = cudaErrorNotSupported;  // more than one set
+    }
   } else {
     status = plan.precision == FieldPrecision::kFloat16
                  ? launch_mma<__half>(mlp, plan, work, blocks, stream)
@@ -106,7 +113,11 @@ FieldPlan field_plan(const FieldDeviceMlp& mlp, FieldPrecision precision, bool t
   if (mlp.width > kFieldMaxHalfWidth)
     throw ArgumentError("field", "at most " + std::to_string(kFieldMaxHalfWidth) + " hidden units in 16 bit",
                         width);
-  if (mlp.chunks == 1) {
+  if (mlp.staged) {
+    if (const std::string missing = field_wgmma_missing(); !missing.empty())
+      throw ArgumentError("field", "weights in fragments: " + missing, "stages");
+    if (plan_wgmma(mlp, limits.shared, plan)) return plan;
+  } else if (mlp.chunks == 1) {
     if (try_kind(mlp, limits, kNarrowResident, plan)) return plan;
     if (try_kind(mlp, limits, kNarrow, plan)) return plan;
   } else {

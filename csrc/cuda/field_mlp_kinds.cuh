@@ -19,7 +19,15 @@ using NarrowResident = Kind<4, 8, 1, 4, 1, 0>;
 using Narrow = Kind<4, 8, 2, 4, 1, 3>;
 using Wide = Kind<4, 8, 2, 4, 2, 3>;
 using WideSmall = Kind<4, 4, 1, 8, 2, 3>;
-enum : int { kNarrowResident = 0, kNarrow = 1, kWide = 2, kWideSmall = 3, kColumns32 = 4, kColumns16 = 5 };
+enum : int {
+  kNarrowResident = 0,
+  kNarrow = 1,
+  kWide = 2,
+  kWideSmall = 3,
+  kColumns32 = 4,
+  kColumns16 = 5,
+  kWarpgroups = 6,
+};
 
 template <typename Visitor>
 void visit_kind(int kind, Visitor&& visit) {
@@ -72,5 +80,10 @@ inline int64_t resident_bytes(const FieldDeviceMlp& mlp) { return 2 * mlp.layer[
 template <typename T, typename Work>
 cudaError_t launch_mma(const FieldDeviceMlp& mlp, const FieldPlan& plan, const Work& work, int64_t blocks,
                        cudaStream_t stream);
+
+// The kernel for weights in stages, in field_mlp_wgmma.cu.
+bool plan_wgmma(const FieldDeviceMlp& mlp, int64_t shared_limit, FieldPlan& plan);
+cudaError_t launch_wgmma(const FieldDeviceMlp& mlp, const FieldPlan& plan, const DeformWork& work,
+                         int64_t blocks, cudaStream_t stream);
 
 }  // namespace facetalk::cuda

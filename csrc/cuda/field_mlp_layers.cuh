@@ -5,10 +5,9 @@
 // in registers until every warp has read its inputs. Warps are arranged (kRows, kColumns) over (points,
 // outputs); a warp computes 16 * kTilesM points by up to 8 * kTilesN outputs at a time. Layers wider than one
 // sweep of the warps (8 * kFieldChunkTiles outputs) take two, of which the first waits, packed.
-//
-// Coordinates, biases, the spatial weight and the last sum are float32.
 #pragma once
 
+#include "cuda/field_mlp_parts.cuh"
 #include "cuda/field_slabs.cuh"
 
 namespace facetalk::cuda {
@@ -48,41 +47,14 @@ struct MmaMlp {
   __device__ T* act_row(int r) const { return act + r * shape.stride; }
 
   __device__ void load_coordinates(const FieldTile& tile) const {
-    for (int i = thread; i < kPoints * mlp.coords; i += kThreads) {
-      const int p = i / mlp.coords;
-      // Rows beyond the end repeat the last point: finite numbers that nobody stores.
-      coordinate[i] = work.coordinate(tile, p < tile.count ? p : tile.count - 1, i - p * mlp.coords);
-    }
+    cuda::load_coordinates(work, tile, mlp.coords, coordinate, 0, kPoints, thread, kThreads);
   }
 
-  // Two neighbouring outputs of the first layer a thread, for some of the rows.
   __device__ void first_layer(const FieldTile& tile) const {
-    const FieldDeviceLayer& layer = mlp.layer[0];
-    const float* weights =
-        mlp.coord_weights + static_cast<int64_t>(tile.set) * mlp.coord_count + layer.coords;
-    const int pairs = (layer.outputs + 15) / 16 * 8, real = tiles_of(layer.outputs) * 4;
-    const int lines = kThreads > pairs ? kThreads / pairs : 1;
-    for (int i = thread; i < lines * pairs; i += kThreads) {
-      const int pair = i % pairs, line = i / pairs;
-      float bias[2] = {0.0f, 0.0f};
-      if (pair < real) {
-        bias[0] = tile.bias[layer.bias + 2 * pair];
-        bias[1] = tile.bias[layer.bias + 2 * pair + 1];
-      }
-      const float* w = weights + 2 * pair * mlp.coords;
-      for (int r = line; r < kPoints; r += lines) {
-        float z[2] = {bias[0], bias[1]};
-        if (pair < real) {
-          for (int c = 0; c < mlp.coords; ++c) {
-            const float x = coordinate[r * mlp.coords + c];
-            z[0] = fmaf(w[c], x, z[0]);
-            z[1] = fmaf(w[mlp.coords + c], x, z[1]);
-          }
-        }
-        const uint32_t packed = pair < real ? pack2<T>(softplus2_half(z[0]), softplus2_half(z[1])) : 0u;
-        *reinterpret_cast<uint32_t*>(act_row(r) + 2 * pair) = packed;
-      }
-    }
+    const int columns = (mlp.layer[0].outputs + 15) / 16 * 16;
+    first_layer_pairs<T>(
+        mlp, tile, coordinate, columns, 0, kPoints, thread, kThreads,
+        [&](int r, int column, uint32_t pair) { *reinterpret_cast<uint32_t*>(act_row(r) + column) = pair; });
   }
 
   // sum += activations of the warp's points x a slab: `steps` steps of 16 inputs from `step`, tiles_here
@@ -107,7 +79,6 @@ struct MmaMlp {
     }
   }
 
-  // Bias, coordinates and softplus of the warp's sums, two neighbouring outputs in a register.
   __device__ __forceinline__ void finish(const FieldTile& tile, const FieldDeviceLayer& layer,
                                          float (&sum)[kTilesM][kTilesN][4],
                                          uint32_t (&packed)[kTilesM][kTilesN][2], int first,
@@ -115,38 +86,13 @@ struct MmaMlp {
     FACETALK_UNROLL()
     for (int n = 0; n < kTilesN; ++n) {
       if (n >= count) break;
-      const int output = (first + n) * 8 + lane % 4 * 2;
-      const float bias[2] = {tile.bias[layer.bias + output], tile.bias[layer.bias + output + 1]};
-      FACETALK_UNROLL()
-      for (int m = 0; m < kTilesM; ++m) {
-        FACETALK_UNROLL()
-        for (int i = 0; i < 4; ++i) sum[m][n][i] += bias[i % 2];
-      }
+      add_bias(tile, layer, lane, sum, n, first + n);
       if (layer.coords >= 0) {
-        const float* w = mlp.coord_weights + static_cast<int64_t>(tile.set) * mlp.coord_count + layer.coords +
-                         output * mlp.coords;
-        for (int c = 0; c < mlp.coords; ++c) {
-          const float pair[2] = {w[c], w[mlp.coords + c]};
-          FACETALK_UNROLL()
-          for (int m = 0; m < kTilesM; ++m) {
-            FACETALK_UNROLL()
-            for (int half = 0; half < 2; ++half) {
-              const int r = (row * kTilesM + m) * 16 + half * 8 + lane / 4;
-              const float x = coordinate[r * mlp.coords + c];
-              sum[m][n][2 * half] = fmaf(pair[0], x, sum[m][n][2 * half]);
-              sum[m][n][2 * half + 1] = fmaf(pair[1], x, sum[m][n][2 * half + 1]);
-            }
-          }
-        }
+        const float* w = coord_weights_of(mlp, tile, layer);
+        for (int c = 0; c < mlp.coords; ++c)
+          add_coordinate(mlp.coords, w, coordinate, c, row, lane, sum, n, first + n);
       }
-      FACETALK_UNROLL()
-      for (int m = 0; m < kTilesM; ++m) {
-        FACETALK_UNROLL()
-        for (int half = 0; half < 2; ++half) {
-          packed[m][n][half] =
-              pack2<T>(softplus2_half(sum[m][n][2 * half]), softplus2_half(sum[m][n][2 * half + 1]));
-        }
-      }
+      activate<T>(sum, packed, n);
     }
   }
 
@@ -238,19 +184,13 @@ struct MmaMlp {
       }
     }
     barrier();
-    const float* w = layer.coords < 0 ? nullptr
-                                      : mlp.coord_weights + static_cast<int64_t>(tile.set) * mlp.coord_count +
-                                            layer.coords;
     for (int p = thread; p < tile.count; p += kThreads) {
-      for (int o = 0; o < layer.outputs; ++o) {
+      // This thread alone reads the point's sums.
+      store_outputs(mlp, work, tile, coordinate, p, part + p * 8 * tiles, [&](int o) {
         float total = 0.0f;
         for (int i = 0; i < kColumns; ++i) total += part[(i * kPoints + p) * 8 * tiles + o];
-        total = fmaf(total, 1.0f / kSoftplusScale, tile.bias[layer.bias + o]);
-        for (int c = 0; w && c < mlp.coords; ++c)
-          total = fmaf(w[o * mlp.coords + c], coordinate[p * mlp.coords + c], total);
-        part[p * 8 * tiles + o] = total;  // this thread alone reads the point's sums
-      }
-      work.store(tile, p, part + p * 8 * tiles, 1, nullptr, 0);
+        return total;
+      });
     }
     barrier();
   }

@@ -2,13 +2,9 @@
 // a ring that cp.async fills ahead, or all of a set to stay.
 #pragma once
 
-#include "cuda/field_tile.cuh"
+#include "cuda/field_mlp_parts.cuh"
 
 namespace facetalk::cuda {
-
-constexpr int kFragmentBytes = 256;  // 16 inputs x 8 outputs
-constexpr int kTileBytes = 64;       // of shared memory for the FieldTile
-constexpr int kLastTiles = 2;  // tiles of 8 outputs that the last layer can have (kMaxFieldCoords outputs)
 
 // Shared memory of a block: the tile, its coordinates, activations, what threads put aside, weights.
 struct MmaShape {
@@ -24,8 +20,6 @@ struct MmaShape {
 __host__ __device__ inline int mma_stride(const FieldDeviceMlp& mlp) {
   return (mlp.width + 15) / 16 * 16 + 8;
 }
-
-__host__ __device__ inline int tiles_of(int outputs) { return (outputs + 7) / 8; }
 
 // First tile of a chunk, or of a warp's share of a chunk: an even split.
 __host__ __device__ inline int split(int tiles, int part, int parts) { return tiles * part / parts; }

@@ -9,10 +9,8 @@
 //   FACETALK_DYNAMIC_SHARED(float, scratch);   float* of the launch's dynamic shared memory, 1024-aligned
 //   launch(kernel, grid, block, bytes, ...)    instead of <<<>>>; returns the launch's own error
 //   matrix.cuh                                 mma, ldmatrix, cp.async, named barriers, fast exp2
+//   hopper.cuh                                 wgmma, mbarrier, bulk copies, beside a portable path
 //   scan.cuh                                   exclusive sum over an array
-//
-// What only one GPU generation has (wgmma, TMA, clusters) goes behind #if !defined(FACETALK_EMULATE_CUDA)
-// beside a portable path of the same result.
 #pragma once
 
 #include <cstddef>

@@ -33,8 +33,9 @@ cuda::FieldPrecision precision_from(const std::string& name) {
 // (hidden, outputs, bias, coords, weights) of a layer: see FieldDeviceLayer.
 using LayerTuple = std::tuple<int, int, int, int, int64_t>;
 
-cuda::FieldDeviceMlp make_mlp(const std::vector<LayerTuple>& layers, int coords, int chunks, int bias_count,
-                              int coord_count, int64_t weight_count, Address coord_weights, Address weights) {
+cuda::FieldDeviceMlp make_mlp(const std::vector<LayerTuple>& layers, int coords, int chunks, bool staged,
+                              int bias_count, int coord_count, int64_t weight_count, Address coord_weights,
+                              Address weights) {
   if (layers.size() < 2 || layers.size() > kMaxFieldLayers) {
     throw ArgumentError("layers", "2 to " + std::to_string(kMaxFieldLayers), std::to_string(layers.size()));
   }
@@ -45,6 +46,7 @@ cuda::FieldDeviceMlp make_mlp(const std::vector<LayerTuple>& layers, int coords,
   mlp.layers = static_cast<int>(layers.size());
   mlp.coords = coords;
   mlp.chunks = chunks;
+  mlp.staged = staged;
   mlp.bias_count = bias_count;
   mlp.coord_count = coord_count;
   mlp.weight_count = weight_count;
@@ -269,10 +271,12 @@ void bind_field_cuda(py::module_& parent) {
   module.attr("route_block") = cuda::kFieldRouteBlock;
   module.attr("most_half_width") = cuda::kFieldMaxHalfWidth;
   module.attr("chunk_tiles") = cuda::kFieldChunkTiles;
+  module.def("wgmma_columns", &cuda::field_wgmma_columns, py::arg("outputs"));
+  module.def("wgmma_missing", &cuda::field_wgmma_missing);
   py::class_<cuda::FieldDeviceMlp>(module, "Mlp", py::module_local())
       .def(py::init(&make_mlp), py::kw_only(), py::arg("layers"), py::arg("coords"), py::arg("chunks"),
-           py::arg("bias_count"), py::arg("coord_count"), py::arg("weight_count"), py::arg("coord_weights"),
-           py::arg("weights"));
+           py::arg("staged"), py::arg("bias_count"), py::arg("coord_count"), py::arg("weight_count"),
+           py::arg("coord_weights"), py::arg("weights"));
   py::class_<cuda::FieldPlan>(module, "Plan", py::module_local())
       .def(py::init([](const cuda::FieldDeviceMlp& mlp, const std::string& precision, bool tangents,
                        int64_t shared_limit) {

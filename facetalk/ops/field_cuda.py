@@ -11,6 +11,7 @@ coordinates, biases and blending are always float32, and so is everything where 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from facetalk.ops._extension import load
 from facetalk.ops.field import DEFAULT_CULL, FieldSource, OffsetWeight, cull_to_cut
 from facetalk.ops.field_cuda_band import FieldBricks, find_bricks
 from facetalk.ops.field_cuda_invert import Inversion
-from facetalk.ops.field_cuda_pack import Precision, pack_biases
+from facetalk.ops.field_cuda_pack import FieldPath, Precision, pack_biases
 from facetalk.ops.field_cuda_run import FieldRunner
 
 # Points that are in flight at a time: each of their pairs of point and member takes 8 bytes.
@@ -40,11 +41,15 @@ class CudaField:
         precision: of hidden units and weights: "float32" (plain multiply-adds), "float16" or "bfloat16"
             (tensor cores). 16 bit takes networks of up to 512 hidden units; float16 overflows where a hidden
             unit exceeds 454.
+        path: how the deformation's products are made. "portable": warps' tensor-core instructions, on every
+            GPU. "hopper": warpgroups', on compute capability 9.0, in 16 bit, where the core was built for
+            architecture 90a.
         device: a CUDA device.
 
     Raises:
         RuntimeError: the core was built without CUDA, or a launch failed (the message names the kernel).
-        ValueError: shapes that do not fit, a network too wide for the device; numbers that are not finite.
+        ValueError: shapes that do not fit, a network too wide for the device; a path that cannot be had;
+            numbers that are not finite.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class CudaField:
         *,
         cull: float = DEFAULT_CULL,
         precision: Precision = "float16",
+        path: FieldPath = "portable",
         device: torch.device | str | int = "cuda",
         _core: Any = None,
         _shared_limit: int = 0,
@@ -64,9 +70,10 @@ class CudaField:
         where = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
         if where.type == "cuda" and where.index is None:
             where = torch.device("cuda", torch.cuda.current_device())
-        self.precision, self.device, self.source = precision, where, source
+        _check_path(path, precision, source, core, where)
+        self.precision, self.path, self.device, self.source = precision, path, where, source
         self._most_points = _most_points
-        self._runner = FieldRunner(source, cull_to_cut(cull), precision, where, core, _shared_limit)
+        self._runner = FieldRunner(source, cull_to_cut(cull), precision, path, where, core, _shared_limit)
         self.deforms = source.deformation is not None
         self.coords, self.anchors = self._runner.coords, self._runner.anchors
 
@@ -268,6 +275,24 @@ class CudaField:
         if min(len(a) for a in made) == 0:
             raise ValueError("axes: expected at least one sample along every axis")
         return made
+
+
+def _check_path(
+    path: FieldPath, precision: Precision, source: FieldSource, core: Any, device: torch.device
+) -> None:
+    if path not in ("portable", "hopper"):
+        raise ValueError(f"path: expected portable or hopper, got {path!r}")
+    if path == "portable":
+        return
+    if precision == "float32":
+        raise ValueError("path: expected portable in float32, got 'hopper', which is for 16 bit")
+    if source.deformation is None:
+        raise ValueError(
+            "path: expected portable without a deformation, got 'hopper', which is for that alone"
+        )
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        if missing := core.wgmma_missing():
+            raise ValueError(f"path: expected portable, got 'hopper', but {missing}")
 
 
 def _load_core() -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from facetalk.ops.field import FieldSource, LayerWeights
 
 Precision = Literal["float32", "float16", "bfloat16"]
+FieldPath = Literal["portable", "hopper"]
 
 # Base-2 softplus of the networks' softplus with beta 100; see csrc/core/field.h.
 SOFTPLUS_UNITS = 100.0 * math.log2(math.e)
@@ -37,6 +38,27 @@ def fragments(weights: Tensor, chunks: int) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+def stages(weights: Tensor, columns: int) -> Tensor:
+    """Lay weights (1, out, in) out as wgmma's stages: (1, elements), see FieldDeviceMlp, `staged`.
+
+    Args:
+        weights: of a hidden layer.
+        columns: outputs of its last pass; another of 256 goes before where there are more.
+    """
+    _, outputs, inputs = weights.shape
+    parts = []
+    for first in range(0, outputs, 256):
+        rows = 256 if outputs - first > 256 else columns
+        padded = weights.new_zeros(rows, pad(inputs, 64))
+        here = weights[0, first : first + rows]
+        padded[: len(here), :inputs] = here
+        # out = 8 * atom + row; in = 64 * step + 8 * chunk + k
+        split = padded.reshape(rows // 8, 8, -1, 8, 8).permute(2, 0, 1, 3, 4)
+        row = torch.arange(8, device=weights.device)
+        parts.append(split[:, :, row[:, None], row[:, None] ^ row].reshape(1, -1))
+    return torch.cat(parts, dim=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class PackedNetwork:
     """A packed network: the kernels' description, and the tensors that it points into."""
@@ -47,9 +69,17 @@ class PackedNetwork:
 
 
 def pack_network(
-    core: Any, layers: Sequence[LayerWeights], precision: Precision, device: torch.device
+    core: Any,
+    layers: Sequence[LayerWeights],
+    precision: Precision,
+    device: torch.device,
+    *,
+    staged: bool = False,
 ) -> PackedNetwork:
-    """Pack a folded network for the kernels; `core` is the extension's `cuda_field`."""
+    """Pack a folded network for the kernels; `core` is the extension's `cuda_field`.
+
+    `staged`: in 16 bit, for compute capability 9.0, a network of one set.
+    """
     dtype = getattr(torch, precision)
     outputs = [int((h if h is not None else c).shape[1]) for h, c in layers]  # type: ignore[union-attr]
     first = layers[0][1]
@@ -73,6 +103,8 @@ def pack_network(
                 block = torch.zeros(sets, values.shape[2], rows, device=device)
                 block[:, :, : outputs[i]] = values.transpose(1, 2)
                 flat = block.reshape(sets, -1)
+            elif staged and not last:
+                flat = stages(values, core.wgmma_columns(outputs[i]))
             else:
                 flat = fragments(values, 1 if last else chunks)
             weight_parts.append(flat)
@@ -85,6 +117,7 @@ def pack_network(
         layers=table,
         coords=coords,
         chunks=chunks,
+        staged=staged,
         bias_count=bias,
         coord_count=coord_count,
         weight_count=weight_count,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from facetalk.ops.field import FieldSource, OffsetWeight
 from facetalk.ops.field_cuda_pack import (
+    FieldPath,
     PackedNetwork,
     Precision,
     check_source,
@@ -31,19 +33,22 @@ class FieldRunner:
         source: FieldSource,
         cut: float,
         precision: Precision,
+        path: FieldPath,
         device: torch.device,
         core: Any,
         shared_limit: int,
     ) -> None:
         check_source(source)
         self.source, self.cut, self.precision, self.device = source, cut, precision, device
-        self.core, self._shared_limit = core, shared_limit
+        self.core, self._shared_limit, self._path = core, shared_limit, path
         self.coords = int(source.identity[0][1].shape[-1])  # type: ignore[union-attr]
         with self.guard():
             self.anchors = self.floats(source.anchors, "anchors")
             self.mirror = self.floats(source.mirror, "mirror")
             self.member_set = source.member_set.to(device, torch.int32).contiguous()
             self.member_bias = pack_biases(source.identity_bias, device)
+            self._wait()
+        self._lock = threading.Lock()
         self._networks: dict[tuple[str, Precision], PackedNetwork] = {}
         self._plans: dict[tuple[str, Precision, bool], Any] = {}
 
@@ -166,10 +171,15 @@ class FieldRunner:
     def _kernel(self, name: str, derive: bool, exact: bool = False) -> tuple[PackedNetwork, Any]:
         """The packed network of a name, and how it runs; both are made once."""
         precision: Precision = "float32" if derive or exact else self.precision
-        if (name, precision) not in self._networks:
-            layers = self.source.identity if name == "identity" else self.source.deformation
-            assert layers is not None
-            self._networks[name, precision] = pack_network(self.core, layers, precision, self.device)
+        with self._lock:  # two threads would pack twice, each on its own stream
+            if (name, precision) not in self._networks:
+                layers = self.source.identity if name == "identity" else self.source.deformation
+                assert layers is not None
+                staged = self._path == "hopper" and name == "deformation" and precision != "float32"
+                self._networks[name, precision] = pack_network(
+                    self.core, layers, precision, self.device, staged=staged
+                )
+                self._wait()
         network = self._networks[name, precision]
         key = (name, precision, derive)
         if key not in self._plans:
@@ -180,6 +190,11 @@ class FieldRunner:
                 shared_limit=self._shared_limit,
             )
         return network, self._plans[key]
+
+    def _wait(self) -> None:
+        """Waits for what this thread's stream makes, because the next call may be on another one."""
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
 
     def empty(self, *shape: int) -> Tensor:
         """An uninitialised float32 tensor on the field's device."""

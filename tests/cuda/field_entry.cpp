@@ -7,6 +7,7 @@
 #include "cuda/field_mlp.cu"
 #include "cuda/field_mlp_bfloat.cu"
 #include "cuda/field_mlp_half.cu"
+#include "cuda/field_mlp_wgmma.cu"
 #include "python/field_cuda.cpp"
 #include "python/field_guided_cuda.cpp"
 

@@ -120,6 +120,11 @@ class Machine {
   int current() const { return current_; }
   int thread_count() const { return static_cast<int>(threads_.size()); }
   Thread& self() { return threads_[static_cast<size_t>(current_)]; }
+  uint64_t block_number() const { return block_number_; }  // of all blocks that have run
+
+  // Leaves the processor until another thread wakes this one.
+  void sleep(const Site& site) { wait(site); }
+  void wake(int number) { threads_[static_cast<size_t>(number)].state = Thread::State::kReady; }
 
   // Ends the launch with an error; called by a thread of the kernel.
   [[noreturn]] void fail(const std::string& text) {
@@ -223,6 +228,7 @@ class Machine {
 
   bool run_block() {
     running() = this;
+    ++block_number_;
     shared.begin_block();
     for (Barrier& barrier : barriers_) barrier.waiting.clear();
     for (WarpGathering& warp : warps_) warp.arrived = 0;
@@ -301,6 +307,7 @@ class Machine {
   std::array<Barrier, 16> barriers_;
   Fiber scheduler_;
   int current_ = 0;
+  uint64_t block_number_ = 0;
 };
 
 inline Machine machine;

@@ -31,8 +31,11 @@ class SharedMemory {
   }
   void begin_block() { fill(base_, base_ + static_end_); }
 
-  char* dynamic() { return base_ + kGuard; }
+  char* dynamic() const { return base_ + kGuard; }
   size_t dynamic_bytes() const { return dynamic_bytes_; }
+  // What addresses in shared memory count from, at a multiple of 1024, and the dynamic part's last plus 1.
+  char* begin() const { return base_; }
+  size_t dynamic_end() const { return kGuard + dynamic_bytes_; }
 
   // Null when the block's static shared memory is used up.
   void* variable(const void* key, size_t bytes) {

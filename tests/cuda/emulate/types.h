@@ -110,7 +110,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
       *value = facetalk::emulate::kProcessors;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = 8;
+      *value = 9;  // of which the shared memory is, too
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor:
       *value = 0;
