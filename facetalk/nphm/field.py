@@ -13,11 +13,7 @@ from torch import Tensor
 from facetalk.errors import InputError
 from facetalk.nphm import extraction
 from facetalk.nphm.binding import ExpressionBiases, Precision, bind_kernels
-from facetalk.nphm.extraction import (
-    ExtractionInfo,
-    ExtractionOptions,
-    Surface,
-)
+from facetalk.nphm.extraction import ExtractionInfo, ExtractionOptions, Surface
 from facetalk.nphm.extraction_plan import DEFAULT_TOLERANCE_MM
 from facetalk.nphm.field_operator import field_query, is_traced, register
 from facetalk.nphm.knowledge import CanonicalKnowledge

@@ -10,15 +10,16 @@ import pytest
 import torch
 from field_host import emulated_core
 from safetensors.torch import load_file
+from test_field_cached import QUICK
 from test_marching_cubes_face import EmulatedCore
 
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh
 from facetalk.mesh.smoothing import FacialSmoothing
-from facetalk.nphm import NPHM, binding, extraction_cuda, load_checkpoint
+from facetalk.nphm import NPHM, binding, extraction_cuda, extraction_plan, load_checkpoint
 from facetalk.nphm.extraction import ExtractionOptions
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field
-from facetalk.ops import _cuda_marching_cubes, _device
+from facetalk.ops import _cuda_marching_cubes, _device, field_cuda_cache
 from facetalk.ops.field_cuda import CudaField
 from facetalk.ops.field_cuda_band import FieldBricks
 
@@ -161,6 +162,21 @@ def test_surfaces_stay_on_the_device_and_the_canonical_one_has_no_short_cuts(hea
     assert list(field.surfaces(head.codes[:0], RESOLUTION)) == []
     far = field.extract(None, 4, ((5.0, 5, 5), (6, 6, 6)))[0]
     assert far.vertices.shape == (0, 3) and far.faces.shape == (0, 3)
+
+
+def test_the_identity_is_cached_when_asked(head, bind, monkeypatch) -> None:
+    """The rest of it is in test_field_cached.py, on smaller heads."""
+    for (module, name), value in (QUICK | {(extraction_plan, "BOX_MARGIN"): 0.02}).items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(field_cuda_cache, "_load_core", lambda: emulated_core().cuda_guided)
+    box = ((-0.06, -0.06, 0.18), (0.06, 0.06, 0.3))
+    options = {"bounds": box, "cache": True, "tolerance_mm": 0.0, "return_info": True}
+    (mesh, _), infos = bind().extract(head.codes[:2], 8, **options)
+    (wanted, _), known = head.model.bind(head.identity).extract(head.codes[:2], 8, **options)
+    assert [info.method for info in infos] == ["cache"] * 2 and len(mesh) > 0
+    assert [info.counts.bricks for info in infos] == [info.counts.bricks for info in known]
+    assert np.array_equal(mesh.faces, wanted.faces)
+    assert np.abs(mesh.vertices - wanted.vertices).max() < 2e-5  # metres
 
 
 @pytest.mark.parametrize(
