@@ -15,7 +15,7 @@ from facetalk.ops.field_cuda import CudaField
 # Widths of deformations: one pass and two, every number of columns, inputs that are no multiple of 64, layers
 # that grow and shrink, coordinates read again in either pass and in the last layer, no layer in the middle.
 WIDTHS = {
-    "official": dict(deformation=(512, 277, 512), deformation_skip=2),
+    "official": dict(deformation=(512, 512, 277, 512, 512, 512), deformation_skip=3),
     "mono": dict(deformation=(400, 400), deformation_skip=1, coords=5, family="mononphm"),
     "columns": dict(deformation=(40, 256, 144, 145, 64, 65), deformation_skip=4),
     "odd": dict(deformation=(37, 321, 5, 70), deformation_skip=4),

@@ -246,6 +246,10 @@ void wgmma_wait_all(float (&)[kTiles][4], FACETALK_HERE_PARAMETERS) {
 template <typename T, int kColumns, bool kAdd>
 void wgmma_m64k16(float (&d)[32][4], uint64_t a, uint64_t b, FACETALK_HERE_PARAMETERS) {
   static_assert(kColumns % 8 == 0 && kColumns >= 8 && kColumns <= 256, "wgmma has 8 to 256 columns");
+  // Of sums that a product leaves out nothing is known.
+  for (int n = kColumns / 8; n < 32; ++n) {
+    for (float& one : d[n]) one = __uint_as_float(0x7fc00000u);
+  }
   facetalk::emulate::warpgroups.multiply(&d[0][0], kColumns, kAdd, a, b,
                                          [](uint16_t bits) -> float { return T::of_bits(bits); },
                                          {"wgmma_m64k16", file, line});
