@@ -7,6 +7,7 @@ A random head of the official size, anchors over an ellipsoid of a head's size. 
 kernels     points near the surface through the deformation alone and the ensemble alone, in each precision.
             Operations are those of the folded networks at the points and members that are computed (softplus,
             blending and routing are in the time, not in the count), beside torch's product of two matrices.
+            "ours, hopper" is the deformation by warpgroup products, where it can be had.
 formula     the dense formula in torch, float32 and float16, plain and compiled, measured on a slab of
             SLAB points of the lattice; frames per second of the whole lattice are *extrapolated* from it.
 bricks      a lattice of 256 samples along each axis by bricks around the surface, 1 and 32 frames, until the
@@ -86,22 +87,39 @@ def macs(layers: Sequence[LayerWeights]) -> int:
     return sum(part[0].numel() for pair in layers for part in pair if part is not None)
 
 
+def time_deformation(gpu: Gpu, head: Head, field: CudaField, peer: str) -> Tensor:
+    """Report the deformation of the head's points; returns them where they then are."""
+    frames = field.frames(head.frames(1))
+    assert head.source.deformation is not None
+
+    def deform() -> Tensor:
+        return field._runner.deform(head.points[None], None, frames, None, {}, derive=False)[0]
+
+    timing = gpu.time(deform)
+    case, rate = {"points": POINTS, "precision": field.precision}, getattr(torch, field.precision)
+    work = 2.0 * POINTS * macs(head.source.deformation)
+    extra = {"points_per_s": POINTS / (1e-3 * timing.median_ms)}
+    gpu.report("field deformation", case, peer, timing, flops=work, dtype=rate, extra=extra)
+    return deform()
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_hopper(head: Head, precision: str) -> None:
+    gpu = Gpu.or_skip()
+    try:
+        field = CudaField(head.source, precision=precision, path="hopper", device=DEVICE)
+    except ValueError as error:
+        pytest.skip(str(error))
+    time_deformation(gpu, head, field, "ours, hopper")
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_kernels(head: Head, precision: str) -> None:
     gpu = Gpu.or_skip()
     field = CudaField(head.source, precision=precision, device=DEVICE)
-    runner, frames = field._runner, field.frames(head.frames(1))
-    assert head.source.deformation is not None
-    case, rate = {"points": POINTS, "precision": precision}, getattr(torch, precision)
-
-    def deform() -> Tensor:
-        return runner.deform(head.points[None], None, frames, None, {}, derive=False)[0]
-
-    timing = gpu.time(deform)
-    work = 2.0 * POINTS * macs(head.source.deformation)
-    extra = {"points_per_s": POINTS / (1e-3 * timing.median_ms)}
-    gpu.report("field deformation", case, "ours", timing, flops=work, dtype=rate, extra=extra)
-    y, sdf = deform(), torch.empty(POINTS, device=DEVICE)
+    y, sdf = time_deformation(gpu, head, field, "ours"), torch.empty(POINTS, device=DEVICE)
+    runner, rate = field._runner, getattr(torch, precision)
+    case = {"points": POINTS, "precision": precision}
     timing = gpu.time(lambda: runner.blend(y, {"sdf": sdf}, None))
     pairs = head.pairs(y)
     extra = {"points_per_s": POINTS / (1e-3 * timing.median_ms), "members_per_point": pairs / POINTS}

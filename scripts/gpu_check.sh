@@ -75,12 +75,13 @@ stage_environment() {
 stage_build() {
   local arch suffix
   arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d '. ')
+  if [ "$arch" = 90 ]; then arch=90a; fi # the same GPUs, with the field's path for them
   suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
   # CMake itself, not pip: it needs no isolated environment, which could not be filled without a network.
   step build configure 120 cmake -S . -B "$work/cmake" -G Ninja \
     "-DPython_EXECUTABLE=$(command -v "$python")" \
     "-Dpybind11_DIR=$("$python" -c 'import pybind11; print(pybind11.get_cmake_dir())' 2>/dev/null)" \
-    -DFACETALK_CUDA=on "-DFACETALK_CUDA_ARCHS=${arch:-90}" -DFACETALK_PTXAS_REPORT=ON \
+    -DFACETALK_CUDA=on "-DFACETALK_CUDA_ARCHS=${arch:-90a}" -DFACETALK_PTXAS_REPORT=ON \
     "-DFACETALK_VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" "-DFACETALK_OUTPUT=_C$suffix"
   step build compile 590 cmake --build "$work/cmake" -j "$jobs"
   step build install 10 cp "$work/cmake/_C$suffix" "facetalk/_C$suffix"

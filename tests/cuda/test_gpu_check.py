@@ -65,7 +65,7 @@ mkdir -p work/cmake
 for option in "$@"; do
   case "$option" in
     -DFACETALK_OUTPUT=*) echo "${option#*=}" > work/cmake/wanted ;;
-    -DFACETALK_CUDA_ARCHS=90) touch archs-are-right ;;
+    -DFACETALK_CUDA_ARCHS=90a) touch archs-are-right ;;
   esac
 done""",
     "compute-sanitizer": "exit 9",
