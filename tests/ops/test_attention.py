@@ -245,6 +245,19 @@ def test_export_and_compile(device):
     assert query.grad is not None and query.grad.abs().sum() > 0
 
 
+def test_one_compiled_function_takes_any_window(device):
+    """From the second on the compiler traces the window's numbers as symbols."""
+    query, key, value = inputs(9, 9, 4, 4, device)
+    compiled = torch.compile(
+        lambda q, k, v, window: ops.masked_cross_attention(q * 2, k, v, window=window),
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    for window in [(2, 0), (3, 1), (0, 0), (None, 4)]:
+        want = ops.masked_cross_attention(query * 2, key, value, window=window)
+        torch.testing.assert_close(compiled(query, key, value, window), want)
+
+
 def test_banded_torch_takes_blocks_apart_rightly(device):
     query, key, value = inputs(300, 280, 4, 4, device, batch=1, dtype=torch.float64)
     for left, right in [(0, 0), (5, 2), (200, 0), (-1, 3), (0, -1), (-1, -1)]:
