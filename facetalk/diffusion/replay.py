@@ -83,6 +83,12 @@ class Replay:
         self._out: tuple[Tensor, Tensor] | None = None
         self._lock = threading.Lock()
         self._done: torch.cuda.Event | None = None
+        if capture:
+            self._mark_done()  # the first run may be on another stream than what was made here
+
+    def _mark_done(self) -> None:
+        self._done = torch.cuda.Event()
+        self._done.record(torch.cuda.current_stream(self._features.device))
 
     @torch.inference_mode()
     def run(self, features: Tensor, noise: Tensor, past: Past | None) -> tuple[Tensor, Past]:
@@ -110,8 +116,7 @@ class Replay:
             else:
                 self._graph.replay()
                 sample, kept = (part.clone() for part in self._out)
-                self._done = torch.cuda.Event()
-                self._done.record(torch.cuda.current_stream(self._features.device))
+                self._mark_done()
         return sample, self._as_past(kept)
 
     def __del__(self) -> None:
