@@ -4,10 +4,12 @@
     time = gpu.time(lambda: torch.matmul(a, b))          # L2 flushed before each round
     gpu.report("attention", {"rows": 1500}, "ours", time, bytes_moved=..., flops=...)
 
-Work is queued without waiting between rounds: the flush in front of each keeps the GPU busy while the next is
-prepared, so that the time between the two events is the GPU's own unless the work itself waits for a result.
+Work is queued without waiting between rounds: the flush in front of each and a pause of about a millisecond
+keep the GPU busy while the host prepares the work, so that the time between the two events is the GPU's own
+unless the work itself waits for a result or takes the host longer than that.
 `report` prints one line and, when FACETALK_BENCH_JSON names a file, appends it there as a line of JSON.
 FACETALK_BENCH_ROUNDS caps the rounds, and leaves one warm-up: for a profiler, which wants each kernel once.
+FACETALK_BENCH_PEERS=0 leaves out everybody but us, whose kernels a profiler is not asked about.
 """
 
 import functools
@@ -22,6 +24,10 @@ from typing import Any
 
 import pytest
 import torch
+
+COPY_FLOATS = 1 << 28
+MATMUL_SIZE = 8192
+_PAUSE_CYCLES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Gpu:
         # Twice the cache, at least 64 MiB: writing it leaves nothing of the operands behind.
         cache = max(2 * getattr(self.properties, "L2_cache_size", 0), 64 << 20)
         self._flush = torch.empty(cache, dtype=torch.int8, device="cuda")
+        self.peers = os.environ.get("FACETALK_BENCH_PEERS") != "0"
 
     @staticmethod
     def or_skip() -> "Gpu":
@@ -82,6 +89,7 @@ class Gpu:
         for start, end in events:
             if cold:
                 self._flush.zero_()
+            torch.cuda._sleep(_PAUSE_CYCLES)
             start.record()
             work()
             end.record()
@@ -105,15 +113,15 @@ class Gpu:
 
     @functools.cached_property
     def copy_bytes_per_s(self) -> float:
-        """Bytes read and written per second by torch's copy of 1 GiB."""
-        source = torch.empty(1 << 28, dtype=torch.float32, device="cuda").normal_()
+        """Bytes read and written per second by torch's copy of COPY_FLOATS numbers."""
+        source = torch.empty(COPY_FLOATS, dtype=torch.float32, device="cuda").normal_()
         target = torch.empty_like(source)
         return 2 * source.nbytes / (1e-3 * self.time(lambda: target.copy_(source), rounds=15).median_ms)
 
     @functools.cache  # noqa: B019 - one Gpu lives as long as the process
     def matmul_flops_per_s(self, dtype: torch.dtype) -> float:
-        """Operations per second of torch's product of two 8192 x 8192 matrices; float32 without TF32."""
-        size = 8192
+        """Operations per second of torch's product of two square matrices; float32 without TF32."""
+        size = MATMUL_SIZE
         a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
         before = torch.backends.cuda.matmul.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = False

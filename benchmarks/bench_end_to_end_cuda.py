@@ -10,6 +10,7 @@ others, and throughput is seconds of speech per second of clock.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import defaultdict
@@ -115,7 +116,8 @@ def test_fixed_topology(talker: Talker, streams: int) -> None:
     threads = [threading.Thread(target=work, args=(index,)) for index in range(streams)]
     for thread in threads:
         thread.start()
-    ready.wait()
+    with contextlib.suppress(threading.BrokenBarrierError):  # a thread failed; it says why below
+        ready.wait()
     begin = time.perf_counter()
     for thread in threads:
         thread.join()
@@ -143,6 +145,8 @@ def test_marching_cubes(talker: Talker) -> None:
     timing = gpu.wall(ours)
     per_second = {"frames/s": 1e3 * BATCH / timing.median_ms}
     gpu.report("codes to surfaces", case, "ours", timing, extra=per_second)
+    if not gpu.peers:
+        return
     few = codes[:2]
     timing = gpu.wall(lambda: talker.fields["cpu"].extract(few, RESOLUTION, bounds), rounds=3, warmup=1)
     per_second = {"frames/s": 1e3 * len(few) / timing.median_ms}

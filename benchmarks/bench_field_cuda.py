@@ -149,6 +149,8 @@ def moved(source: FieldSource, dtype: torch.dtype) -> FieldSource:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
 def test_formula(head: Head, dtype: torch.dtype, compiled: bool) -> None:
     gpu = Gpu.or_skip()
+    if not gpu.peers:
+        pytest.skip("peers are left out")
     source, points = moved(head.source, dtype), head.points[:SLAB].to(dtype)
     frames = [b.to(dtype) for b in head.frames(1)]
     call = torch.compile(formula) if compiled else formula

@@ -8,6 +8,8 @@ operations of the matrix products at the measured float32 rate.
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,8 @@ def product_flops(config: DenoiserConfig, steps: int) -> float:
 
 @torch.inference_mode()
 def diffusers_loop(model: MotionModel, features: torch.Tensor, steps: int) -> np.ndarray:
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     net = model.denoiser
     scheduler = diffusers.DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
@@ -79,9 +82,12 @@ def test_ten_seconds(preset: str, steps: int) -> None:
         "ours, step by step": lambda: sample("off"),
         "diffusers": lambda: diffusers_loop(model, features, steps),
     }
-    # diffusers keeps its tables in float32: see tests/diffusion/test_sampler.py.
     np.testing.assert_allclose(works["ours, one graph"](), works["ours, step by step"](), atol=1e-4)
-    np.testing.assert_allclose(works["ours, one graph"](), works["diffusers"](), atol=2e-2)
+    if gpu.peers and importlib.util.find_spec("diffusers") is not None:
+        # diffusers keeps its tables in float32: see tests/diffusion/test_sampler.py.
+        np.testing.assert_allclose(works["ours, one graph"](), works["diffusers"](), atol=2e-2)
+    else:
+        del works["diffusers"]
     for peer, work in works.items():
         gpu.report(
             "sample 10 s",

@@ -24,6 +24,7 @@ MONO = dict(
     identity_skip=None, deformation=(400, 400, 400, 400, 400, 400), deformation_skip=3,
 )  # fmt: skip
 SMALL = dict(identity=(37, 5, 64), identity_skip=2, deformation=(64, 37, 64), deformation_skip=2)
+POINTS, SIDES = 3000, (33, 40, 29)
 HEADS = {"official": OFFICIAL, "mono": MONO, "small": SMALL}
 
 
@@ -40,7 +41,7 @@ def formula(source: FieldSource, points: Tensor, biases: list[Tensor], dtype: to
 @pytest.mark.parametrize("head", HEADS)
 def test_matches_the_formula(head: str, precision: str) -> None:
     source, biases, rng = random_head(20, **HEADS[head])
-    points = some_points(rng, 1003)
+    points = some_points(rng, POINTS // 3 + 3)
     field = CudaField(source, precision=precision)
     result = field.query(points.cuda(), on_gpu(biases), outputs=("sdf", "offsets"))
     exact = formula(source, points, biases, torch.float64)
@@ -70,7 +71,7 @@ def test_same_bits_at_every_call_and_in_any_company(precision: str) -> None:
 
 def test_runs_on_the_current_stream_and_in_a_graph() -> None:
     source, biases, rng = random_head(22, **SMALL)
-    points, frames = some_points(rng, 3000).cuda(), on_gpu(biases)
+    points, frames = some_points(rng, POINTS).cuda(), on_gpu(biases)
     field = CudaField(source)
     expected = field.query(points, frames)["sdf"]
     stream = torch.cuda.Stream()
@@ -95,13 +96,13 @@ def test_bricks_derivatives_and_roots_agree_with_the_cpu() -> None:
     source, biases, rng = random_head(23, **SMALL)
     frames, cpu = on_gpu(biases), PackedField(source)
     field = CudaField(source, precision="float32")
-    axes = [np.linspace(-0.7, 0.7, n).astype(np.float32) for n in (33, 40, 29)]
+    axes = [np.linspace(-0.7, 0.7, n).astype(np.float32) for n in SIDES]
     bricks = field.bricks(axes, frames)
     dense = field.grid(axes, frames)
     here = bricks.dense().abs() != 1.0
     assert torch.equal(bricks.dense()[here], dense[here])
     torch.testing.assert_close(dense.cpu(), cpu.grid(axes, biases), rtol=2e-5, atol=2e-5)
-    points = some_points(rng, 500)
+    points = some_points(rng, POINTS // 6)
     names = ("gradient", "jacobian")
     result = field.query(points.cuda(), frames, outputs=names)
     expected = cpu.query(points, biases, outputs=names)

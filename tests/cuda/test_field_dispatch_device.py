@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from facetalk import FaceTalk
 from facetalk.mesh import Mesh
 from facetalk.metrics.surface import two_sided
 from facetalk.motion import Motion
@@ -18,6 +17,7 @@ from facetalk.nphm import load_checkpoint
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+POINTS, RESOLUTION, COARSE = 500, 32, 24
 FOLDERS = {"nphm": "nphm_tiny", "mononphm": "mononphm_tiny"}
 
 
@@ -35,7 +35,7 @@ def apart(a: Mesh, b: Mesh) -> np.ndarray:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_queries_from_anywhere_stay_on_the_device(golden, precision: str) -> None:
     model, arrays = golden
-    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    points = torch.rand(POINTS, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     codes = arrays["lat_expr"]
     field, cpu = (
         model.bind(arrays["lat_id"], device="cuda", precision=precision),
@@ -56,7 +56,7 @@ def test_queries_from_anywhere_stay_on_the_device(golden, precision: str) -> Non
 def test_a_query_replays_as_a_graph(golden) -> None:
     model, arrays = golden
     field = model.bind(arrays["lat_id"], device="cuda")
-    points, codes = torch.rand(300, 3, device="cuda") - 0.5, arrays["lat_expr"].cuda()
+    points, codes = torch.rand(POINTS, 3, device="cuda") - 0.5, arrays["lat_expr"].cuda()
     expected = field.query(points, codes)
     still = codes.clone()
     graph = torch.cuda.CUDAGraph()
@@ -75,14 +75,14 @@ def test_meshes_and_tracks(golden, exact: bool) -> None:
     model, arrays = golden
     field = model.bind(arrays["lat_id"], device="cuda", precision="fp32")
     cpu, codes = model.bind(arrays["lat_id"]), arrays["lat_expr"]
-    meshes = field.extract(codes.cuda(), 32, exact=exact)
-    dense = cpu.extract(codes, 32, exact=True)
+    meshes = field.extract(codes.cuda(), RESOLUTION, exact=exact)
+    dense = cpu.extract(codes, RESOLUTION, exact=True)
     for mesh, wanted in zip(meshes, dense, strict=True):
         assert isinstance(mesh, Mesh) and len(mesh) > 0
         assert apart(mesh, wanted).max() < 1e-4
-    for surface in field.surfaces(codes, 32):
+    for surface in field.surfaces(codes, RESOLUTION):
         assert surface.vertices.is_cuda and surface.faces.is_cuda
-    moved, faces, info = field.track(codes.cuda(), resolution=24, tolerance=1e-5, return_info=True)
+    moved, faces, info = field.track(codes.cuda(), resolution=COARSE, tolerance=1e-5, return_info=True)
     assert moved.is_cuda and faces.is_cuda and info.residual.is_cuda
     expected, _, known = cpu.track(
         codes,
@@ -95,11 +95,16 @@ def test_meshes_and_tracks(golden, exact: bool) -> None:
 
 
 def test_the_pipeline_decodes_on_the_device_it_was_loaded_for() -> None:
-    models = [FaceTalk.from_pretrained("default", device=device) for device in ("cuda", "cpu")]
+    facetalk = pytest.importorskip(
+        "facetalk.pipeline", exc_type=ImportError
+    )  # it reads audio, by more packages
+    models = [facetalk.FaceTalk.from_pretrained("default", device=device) for device in ("cuda", "cpu")]
     codes = np.zeros((3, models[0].head.expression_dim), np.float32)
     codes[1:, models[0].head.expression_names.index("jawOpen")] = 0.4
     motion = Motion(codes, 25.0)
-    there, here = (list(m.decode(motion, topology="marching-cubes", resolution=48)) for m in models)
+    there, here = (
+        list(m.decode(motion, topology="marching-cubes", resolution=RESOLUTION + 16)) for m in models
+    )
     for mesh, wanted in zip(there, here, strict=True):
         assert mesh.colors is not None and mesh.part is not None
         assert apart(mesh, wanted).mean() < 1e-4

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch see
 
 OPTIONS = {"tolerance": 0.03, "cache_tolerance": CACHE_TOLERANCE}
 
+POINTS = 20000
+
 
 @pytest.fixture(scope="module")
 def case() -> Case:
@@ -25,7 +27,7 @@ def case() -> Case:
 
 
 def test_lookups_are_the_cpus(case: Case) -> None:
-    points = 1.8 * torch.rand(20000, 3, generator=torch.Generator().manual_seed(1)) - 0.9
+    points = 1.8 * torch.rand(POINTS, 3, generator=torch.Generator().manual_seed(1)) - 0.9
     found = [a.cpu() for a in CudaCanonicalCache(**case.arrays).query(points.cuda())]
     wanted = [torch.from_numpy(a) for a in CanonicalCache(**case.arrays).query(points.numpy())]
     # Where a division is rounded the other way, a point on the border of a brick is its neighbour's.

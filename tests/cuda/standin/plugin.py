@@ -1,0 +1,49 @@
+"""pytest plugin: the whole run believes that there is a CUDA device. See build.py for how it is started."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from standin import api, core, dispatch
+from standin.dispatch import STATE
+from standin.memory import MEMORY
+
+_FOLDER = Path(os.environ["FACETALK_STANDIN"])
+api.install(_FOLDER / "guard.so")
+dispatch.install()
+core.install(_FOLDER / "standin_core.so")
+
+# There is no Triton here: everything up to the generated kernels.
+torch.compile = functools.partial(torch.compile, backend="aot_eager")
+
+# Constants of test modules, in sizes that the emulation can bear.
+SMALL: dict[str, dict[str, Any]] = {
+    "test_attention_device": {"FRAMES": 75},
+    "test_field_device": {"POINTS": 90, "SIDES": (9, 12, 10)},
+    "test_field_dispatch_device": {"POINTS": 40, "RESOLUTION": 12, "COARSE": 8},
+    "test_field_guided_device": {"POINTS": 400},
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name, value in SMALL.get(item.path.stem, {}).items():
+            assert hasattr(item.module, name), name
+            setattr(item.module, name, value)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):
+    """A test that leaves the device in a bad state fails itself, not the next one."""
+    try:
+        found = yield
+        MEMORY.check()
+        return found
+    finally:
+        STATE.recording, STATE.may_wait, MEMORY.keep = None, True, False

@@ -1,0 +1,151 @@
+"""The tests and benchmarks that need a GPU, run here on a stand-in for one: see tests/cuda/standin.
+
+What they assert about numbers is asserted over kernels on the host. That they are collected and run at all,
+by the same command as on a machine with a GPU, is asserted here.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import xml.etree.ElementTree
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from standin import build
+
+# Not at the sizes of an official head, nor where only memory of a real device can be tested; and of the tests
+# of one kind only some, because the kernels' own tests take all of them.
+DEVICE_TESTS = {
+    "tests/cuda/test_attention_device.py": "not 32_bits and not memory and not window2 and not window1",
+    "tests/cuda/test_marching_cubes_face.py": "TestOnDevice and not shape3",
+    "tests/cuda/test_field_device.py": "small or graph or bricks",
+    "tests/cuda/test_field_dispatch_device.py": "nphm and not mononphm and not fp16 and not True",
+    "tests/cuda/test_field_guided_device.py": "not True",
+    "tests/cuda/test_field_cached_device.py": "chunks and float32",
+    "tests/cuda/test_field_hopper_device.py": "columns and bfloat16",
+    "tests/ops/test_normals.py": "None",
+    "tests/ops/test_attention.py": "opcheck or export or autocast or sees_nothing or empty",
+    "tests/diffusion/test_replay.py": "window0",
+}
+SKIPS = ("could not import 'cupy'", "needs two CUDA devices", "CUDA")
+
+
+@pytest.fixture(scope="module")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if build.compiler() is None:
+        pytest.skip("no C++ compiler: there is no stand-in for a device without one")
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the stand-in is loaded by LD_PRELOAD")
+    folder = tmp_path_factory.mktemp("standin")
+    build.build(folder)
+    return folder
+
+
+def outcomes(report: Path) -> dict[str, Counter[str]]:
+    """By test file: how many passed, failed and were skipped; the reasons of skips under their own names."""
+    found: dict[str, Counter[str]] = {}
+    for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+        name = re.sub(r"\.Test\w+$", "", case.get("classname", "")).replace(".", "/") + ".py"
+        counts = found.setdefault(name, Counter())
+        skipped = case.find("skipped")
+        if skipped is not None:
+            counts[f"skipped: {skipped.get('message')}"] += 1
+        else:
+            bad = case.find("failure") is not None or case.find("error") is not None
+            counts["failed" if bad else "passed"] += 1
+    return found
+
+
+def test_device_tests_are_collected_and_pass(standin: Path, tmp_path: Path) -> None:
+    names = " or ".join(
+        f"({Path(file).stem} and ({names or 'test'}))" for file, names in DEVICE_TESTS.items()
+    )
+    report = tmp_path / "junit.xml"
+    done = build.run(
+        standin, *DEVICE_TESTS, "-m", "cuda", "-k", names, "-q", "--tb=short", f"--junitxml={report}"
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    found = outcomes(report)
+    for file in DEVICE_TESTS:
+        assert found[file]["passed"] >= 1 and found[file]["failed"] == 0, (file, found[file])
+        assert all(name.partition(": ")[2].startswith(SKIPS) for name in found[file] if "skipped" in name)
+
+
+def test_every_file_with_device_tests_is_among_them() -> None:
+    root = Path(__file__).parents[2]
+    marked = {
+        str(path.relative_to(root))
+        for path in root.glob("tests/**/test_*.py")
+        if path.stem.endswith("_device") or re.search(r"pytest\.mark\.cuda\b", path.read_text())
+    }
+    assert marked == set(DEVICE_TESTS)
+
+
+def test_benchmarks_run_to_their_last_line(standin: Path) -> None:
+    script = Path(build.HERE) / "rehearse_benchmarks.py"
+    done = build.run(standin, str(script), "-q", "--tb=short", "-m", "not slow", FACETALK_BENCH_ROUNDS="1")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_benchmarks_are_all_rehearsed() -> None:
+    text = (Path(build.HERE) / "rehearse_benchmarks.py").read_text()
+    for path in (Path(__file__).parents[2] / "benchmarks").glob("bench_*_cuda.py"):
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE):
+            assert f"{path.stem}.{name}(" in text, f"{path.stem}.{name} is not rehearsed"
+
+
+MISTAKES = """
+import ctypes, pytest, torch
+from facetalk.ops._extension import load
+from standin.core import Wrong
+_C = load()
+field = _C.cuda_field
+a = torch.ones(4)
+there = a.cuda()
+handle = torch.cuda.current_stream().cuda_stream
+dropped = torch.ones(99).cuda().data_ptr()
+def bricks_of(axes):
+    return field.Bricks(axes=axes, shape=[1, 1, 1], frames=1, side=8)
+bricks = bricks_of([there.data_ptr()] * 3)
+def with_graph(work):
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        work()
+def overrun():
+    try:
+        ctypes.memset(there.data_ptr() + 16, 0, 1)
+        torch.cuda.synchronize()
+    finally:
+        ctypes.memset(there.data_ptr() + 16, 0xFF, 1)
+@pytest.mark.parametrize(("mistake", "error", "says"), [
+    (lambda: a.cuda() + a, RuntimeError, "same device"),
+    (lambda: with_graph(lambda: a.cuda()), RuntimeError, "not permitted when stream is capturing"),
+    (lambda: with_graph(lambda: there.sum().item()), RuntimeError, "not permitted when stream is capturing"),
+    (lambda: field.classify(bricks, 1, node_sdf=0, node_raw=0, lipschitz=1.0, table=0), Wrong, "the stream"),
+    (lambda: bricks_of([dropped, dropped, dropped]), Wrong, "no memory of the device"),
+    (lambda: _C.vertex_normals_cuda(there, a, a, a, a, handle), Wrong, "a tensor on cpu"),
+    (lambda: torch.zeros_like(there).numpy(), TypeError, "device type tensor to numpy"),
+    (overrun, RuntimeError, "illegal memory access"),
+])
+def test_is_found(mistake, error, says):
+    with pytest.raises(error, match=says):
+        mistake()
+def test_what_nobody_wrote_is_no_number():
+    assert torch.empty(5, device="cuda").isnan().all()
+def test_a_graph_reads_its_inputs_again():
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        doubled = there * 2
+    there.fill_(3.0)
+    assert (doubled == 2.0).all()
+    graph.replay()
+    assert (doubled == 6.0).all()
+"""
+
+
+def test_the_standin_finds_mistakes(standin: Path, tmp_path: Path) -> None:
+    script = tmp_path / "test_mistakes.py"
+    script.write_text(MISTAKES)
+    done = build.run(standin, str(script), "-q", "--tb=short", "--rootdir", str(tmp_path))
+    assert done.returncode == 0 and "10 passed" in done.stdout, done.stdout[-3000:]
