@@ -107,6 +107,20 @@ def test_fixed_buffers_give_the_plain_loop_to_the_bit(
     assert np.array_equal(fixed.sample(sound, **options), plain)  # buffers that were used before
 
 
+def test_the_first_run_waits_for_what_another_stream_may_have_made(
+    recorded: list[FakeGraph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+
+    class Stream:
+        def wait_event(self, event):
+            waited.append(event)
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: Stream())
+    make(mode="on").sample(features(9), steps=2, guidance=1.0, seed=0)
+    assert len(waited) == 1
+
+
 def test_a_recording_is_replayed_for_every_clip_of_its_sizes(recorded: list[FakeGraph]) -> None:
     model, plain = make(mode="on"), make()
     for seed in range(4):
