@@ -5,15 +5,13 @@
 #include <cmath>
 #include <memory>
 
+#include "core/offset_probes.h"
 #include "cpu/offset_lattice.h"
 #include "cpu/parallel.h"
 
 namespace facetalk::cpu {
 namespace {
 
-// The probed error is that of a cell's middle, where interpolation is worst if the deformation is smooth; the
-// rest of the cell is trusted to a half of the tolerance only.
-constexpr float kProbeMargin = 2.0f;
 constexpr float kLongestMargin = 1.25f;  // over the longest offset seen on a few nodes
 constexpr int kFirstStride = 3;
 constexpr int kLeastShare = 4;     // of the coarsest spacing: finer ones would need much memory at 1024^3

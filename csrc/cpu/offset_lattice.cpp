@@ -164,7 +164,18 @@ void OffsetLattice::evaluate_probes() {
 }
 
 float OffsetLattice::error(int64_t bi, int64_t bj, int64_t bk) const {
-  return error_[static_cast<size_t>(probed(bi, bj, bk))];
+  float most = 0.0f;
+  for (int n = 0; n < 27; ++n) {
+    const int64_t i = bi + n / 9 - 1;
+    const int64_t j = bj + n / 3 % 3 - 1;
+    const int64_t k = bk + n % 3 - 1;
+    if (i < 0 || j < 0 || k < 0) continue;
+    const Window w = window(i, j, k);
+    bool there = true;
+    for (int a = 0; a < 3; ++a) there = there && w.first[a] + w.count[a] <= shape_[a];
+    if (there) most = std::max(most, error_[static_cast<size_t>(probed(i, j, k))]);
+  }
+  return most;
 }
 
 void OffsetLattice::interpolate(int64_t bi, int64_t bj, int64_t bk, float* out) const {

@@ -31,7 +31,7 @@ class OffsetLattice {
   void probe(int64_t bi, int64_t bj, int64_t bk);
   // Evaluates the middle of the cells named; error() then knows them.
   void evaluate_probes();
-  // In the middle of a brick's probed cell.
+  // The largest in the probed cells of a brick and of those around it; at least 0.
   float error(int64_t bi, int64_t bj, int64_t bk) const;
 
   // Offsets (3, 8, 8, 8) of a brick's samples.

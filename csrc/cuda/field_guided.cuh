@@ -3,6 +3,7 @@
 // order.
 #pragma once
 
+#include "core/offset_probes.h"
 #include "cuda/brick_place.cuh"
 #include "cuda/canonical_cache.cuh"
 #include "cuda/field_guided.h"
@@ -10,10 +11,6 @@
 #include "cuda/portable.h"
 
 namespace facetalk::cuda {
-
-// The probed error is that of a cell's middle, where interpolation is worst if the deformation is smooth; the
-// rest of the cell is trusted to a half of the tolerance only.
-constexpr float kProbeMargin = 2.0f;
 
 __device__ __forceinline__ void brick_centre(const FieldGuide& guide, const int* at, float* out) {
   for (int a = 0; a < 3; ++a)
@@ -87,7 +84,7 @@ __global__ void __launch_bounds__(kGuidedThreads)
                          int64_t listed, int32_t* level, float* error) {
   const int64_t entry = guided_thread();
   if (entry >= listed || level[entry] >= 0) return;
-  const float found = kProbeMargin * nodes.error[probed_cell(nodes, place_of(guide.bricks, list[entry]))];
+  const float found = kProbeMargin * probed_error(nodes, place_of(guide.bricks, list[entry]));
   error[entry] = found;
   if (tolerance > 0.0f && found <= tolerance) level[entry] = number;
 }

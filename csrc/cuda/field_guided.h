@@ -40,7 +40,7 @@ struct FieldNodes {
   int64_t nodes = 0;        // of a frame
   int spacing = 8;          // samples between nodes
   float* offset = nullptr;  // (frames, nodes, 3)
-  float* error = nullptr;   // (frames, nodes) interpolation's, where probed
+  float* error = nullptr;   // (frames, nodes) interpolation's where probed, else below 0
 };
 
 // States of a stored sample; the last two are added to them.

@@ -39,6 +39,25 @@ __device__ __forceinline__ int64_t probed_cell(const FieldNodes& nodes, const Br
                  w.first[2] + (b[0] + b[1]) % cells);
 }
 
+// The largest of the errors probed in a brick and in those around it; at least 0.
+__device__ __forceinline__ float probed_error(const FieldNodes& nodes, const BrickPlace& place) {
+  float most = 0.0f;
+  for (int n = 0; n < 27; ++n) {
+    BrickPlace other = place;
+    const int step[3] = {n / 9 - 1, n / 3 % 3 - 1, n % 3 - 1};
+    bool there = true;
+    for (int a = 0; a < 3; ++a) {
+      other.at[a] += step[a];
+      there = there && other.at[a] >= 0;
+    }
+    if (!there) continue;
+    const NodeWindow w = window_of(nodes, other.at);
+    for (int a = 0; a < 3; ++a) there = there && w.first[a] + w.count <= nodes.shape[a];
+    if (there) most = fmaxf(most, nodes.error[probed_cell(nodes, other)]);
+  }
+  return most;
+}
+
 // Shared memory of a block that interpolates a brick's offsets, one axis after the other.
 struct BrickOffsets {
   float weight[3][kBrickSide][kMostWindow];

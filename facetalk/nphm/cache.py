@@ -35,8 +35,9 @@ NEAR_ENOUGH = 1.3
 """A finer brick whose samples are all farther from 0 than this many widths is not made."""
 PROBES = 20
 """Points of a brick where it is compared with the network."""
-PROBE_MARGIN = 2.0
-"""The worst of a brick's probes is taken to understate its worst error by this factor."""
+PROBE_MARGIN = 1.25
+"""The worst probe of a brick and of its six neighbours is taken to understate the brick's worst error by this
+factor. What is narrower than a brick (the slit of the mouth) may pass beside its own probes alone."""
 FLATTEST = 0.1
 """Slope of the field below which its error is not weighed any more."""
 HELD_OUT = 4096
@@ -214,7 +215,7 @@ def _probe(
     width: float,
     rng: np.random.Generator,
 ) -> tuple[Float64, int]:
-    """(bricks,) largest error at random points of each that are within the width, and how many were asked."""
+    """(bricks,) largest error at random points within the width, of each and its neighbours; points asked."""
     n = len(bricks.at)
     unit = rng.uniform(0, CELLS, (n, PROBES, 3))
     points = bricks.origin + (bricks.at[:, None] * CELLS + unit) * bricks.spacing
@@ -228,7 +229,19 @@ def _probe(
     error = np.abs(value - truth) / np.clip(slope, FLATTEST, 1.0)
     worst = np.zeros(n)
     np.maximum.at(worst, of, error)
-    return worst, len(of)
+    return _with_neighbours(bricks.at, worst), len(of)
+
+
+def _with_neighbours(at: NDArray[np.int64], values: Float64) -> Float64:
+    """(n,) the greatest of each brick's value (n,) and those of its six neighbours; places (n, 3)."""
+    if len(at) == 0:
+        return values
+    first = at.min(axis=0)
+    dense = np.zeros(at.max(axis=0) - first + 1)
+    where = tuple((at - first).T)
+    dense[where] = values
+    around = scipy.ndimage.generate_binary_structure(3, 1)
+    return np.asarray(scipy.ndimage.maximum_filter(dense, footprint=around, mode="nearest")[where])
 
 
 def _interpolate(data: Float32, brick: NDArray[np.int64], unit: Float64) -> Float64:

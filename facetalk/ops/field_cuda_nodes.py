@@ -23,7 +23,7 @@ class OffsetNodes:
         shape: nodes along x, y, z; they reach beyond the samples, as far as cubic interpolation reads.
         nodes: of a frame.
         offset: (frames * nodes + 1, 3); the last row is for what nobody listed.
-        error: (frames * nodes,) of interpolation, where probed.
+        error: (frames * nodes,) of interpolation where probed, else -1.
         known: (frames, nodes) uint8: 0 not wanted yet, 1 wanted, 2 evaluated.
         probed: the same of cells.
     """
@@ -67,7 +67,7 @@ def make_nodes(
     shape = [(-(-n // _BRICK) * _BRICK - 1) // spacing + 4 for n in samples]
     nodes = int(np.prod(shape))
     offset = torch.zeros(frames * nodes + 1, 3, device=device)
-    error = torch.empty(frames * nodes, device=device)
+    error = torch.full((frames * nodes,), -1.0, device=device)
     flags = torch.zeros(2, frames, nodes, dtype=torch.uint8, device=device)
     packed = core.Nodes(
         origin=(front - step).tolist(), step=step.tolist(), shape=shape, spacing=spacing,

@@ -68,7 +68,7 @@ def smooth_head() -> tuple[FieldSource, list[torch.Tensor]]:
 
     source, biases, _ = random_head(1, frames=FRAMES)
     return dataclasses.replace(
-        source, identity=slower(source.identity, 0.4), deformation=slower(source.deformation, 0.2)
+        source, identity=slower(source.identity, 0.4), deformation=slower(source.deformation, 0.1)
     ), biases
 
 

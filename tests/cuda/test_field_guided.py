@@ -107,10 +107,10 @@ def agree(dense: torch.Tensor, volume: BrickVolume) -> None:
 
 OPTIONS = [
     {"tolerance": 0.0, "spacing": 8},
-    {"tolerance": 0.02, "spacing": 8},
+    {"tolerance": 0.03, "spacing": 8},
     {"tolerance": 0.04, "spacing": 16},
     {"tolerance": 0.04, "spacing": 4},
-    {"tolerance": 0.02, "spacing": 8, "exact": True},
+    {"tolerance": 0.03, "spacing": 8, "exact": True},
 ]
 
 
@@ -157,7 +157,7 @@ def test_the_golden_head_as_extraction_asks_for_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("facetalk.nphm.extraction.guided", record)
     golden = load_file(GOLDEN / "golden.safetensors")
     head = load_checkpoint(GOLDEN, family="nphm").bind(golden["lat_id"])
-    head.extract(golden["lat_expr"][:2], 44, cache=True)
+    head.extract(golden["lat_expr"][:2], 44, cache=True, tolerance_mm=0.5)
     axes, options = asked[0][0][1], asked[0][1]
     biases = [torch.cat(layer) for layer in zip(*(call[0][2] for call in asked), strict=True)]
     bricks, counts = guided(
@@ -172,7 +172,7 @@ def test_the_golden_head_as_extraction_asks_for_it(monkeypatch: pytest.MonkeyPat
 def test_levels_are_all_of_use(case: Case) -> None:
     """The tolerances of the comparison above leave bricks to each lattice and to the network."""
     direct = []
-    for tolerance in (0.0, 0.01, 0.04, 1.0):
+    for tolerance in (0.0, 0.03, 0.04, 1.0):
         _, counts = guided(
             cuda_field(case.source), AXES, case.biases, cuda_cache(case.arrays), case.bounds,
             tolerance=tolerance, cache_tolerance=CACHE_TOLERANCE,
@@ -202,10 +202,10 @@ def test_neither_parts_nor_company_change_a_frame(case: Case) -> None:
 def test_a_wrong_cache_is_found_out(case: Case) -> None:
     """Values, errors and distances that lie: what an evaluated sample contradicts is evaluated too."""
     rng = np.random.default_rng(0)
-    data = case.arrays["data"] + rng.normal(0, 0.02, case.arrays["data"].shape).astype(np.float32)
+    data = case.arrays["data"] + rng.normal(0, 0.05, case.arrays["data"].shape).astype(np.float32)
     lies = {
         **case.arrays, "data": data, "error": np.zeros(len(data), np.float32),
-        "far": (30.0 * case.arrays["far"]).astype(np.float32),
+        "far": (100.0 * case.arrays["far"]).astype(np.float32),
     }  # fmt: skip
     field = cuda_field(case.source)
     bricks, counts = guided(field, AXES, case.biases, cuda_cache(lies), case.bounds, exact=True)
