@@ -46,7 +46,7 @@ CHUNK_SAMPLES = 32 * 256**3
 """Samples of the lattices of a chunk. Of 2 GB only the bricks near the surface are stored."""
 CHUNK_DENSE = 8 * 256**3
 """The same where every sample is stored."""
-BAKE_PRICE = 100.0
+BAKE_PRICE = 30.0
 """Of a point of the cache, in points of a frame: it is computed in float32, not in 16 bit on tensor cores,
 and sorted by the CPU. Assumed, not measured: it makes `cache=None` bake from about 90 frames of 256^3."""
 
@@ -72,7 +72,7 @@ def surfaces(
     """
     kernels = field.kernels
     assert isinstance(kernels, CudaField)
-    plan = Plan(field, biases, axes, bounds, options, bake_price=BAKE_PRICE)
+    plan = Plan(field, biases, axes, bounds, options, bake_price=BAKE_PRICE, bounded_bands=False)
     origin, step = np.asarray(bounds, dtype=np.float64)[0].tolist(), plan.edges.tolist()
     guide = None if options.exact else plan.guide
     together = chunk_frames(plan.points, options.exact)

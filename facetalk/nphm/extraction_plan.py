@@ -32,10 +32,10 @@ WIDEST_STRETCH = 1.2
 COARSE_OFFSETS = 0.08
 """Step of the first lattice of offsets, head units."""
 # Rough costs in points that go through the networks, from measurements on the official sizes and the built-in
-# model (benchmarks/bench_extract.py): a band takes this many per (1 / spacing of the lattice)^2, a cache per
-# (1 / spacing of its bricks)^2.
+# model (benchmarks/bench_extract.py): a band takes this many per (1 / spacing of the lattice)^2 and stretch of
+# the deformation, a cache per (1 / spacing of its bricks)^2.
 BAND_POINTS = 18.0
-BAKE_POINTS = 70.0
+BAKE_POINTS = 220.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Plan:
         bounds: their ends.
         options: what may be used.
         bake_price: of a point of the cache, in points of a frame.
+        bounded_bands: bands are found by bounds on the slope, and cost more where a deformation stretches.
 
     Attributes:
         frames: how many.
@@ -87,8 +88,10 @@ class Plan:
         options: ExtractionOptions,
         *,
         bake_price: float = 1.0,
+        bounded_bands: bool = True,
     ) -> None:
-        self._field, self._biases, self._options, self._price = field, biases, options, bake_price
+        self._field, self._biases, self._options = field, biases, options
+        self._price, self._bounded = bake_price, bounded_bands
         sizes = np.array([len(axis) for axis in axes])
         box = np.asarray(bounds, dtype=np.float64)
         self.frames = 1 if biases is None else len(biases[0])
@@ -152,9 +155,12 @@ class Plan:
         if self._options.cache is not None:
             return self._options.cache
         found = self._field.knowledge.found(self.wide)
-        bake = self._price * BAKE_POINTS / FIRST_SPACING**2
-        return self.frames * BAND_POINTS / self.spacing**2 > bake or (
-            found is not None and found.fits(self._width, self._share_mm)
+        if found is not None and found.fits(self._width, self._share_mm):
+            return True
+        stretch = self.known.stretch if self._bounded else 1.0
+        return (
+            self.frames * BAND_POINTS * stretch / self.spacing**2
+            > self._price * BAKE_POINTS / FIRST_SPACING**2
         )
 
 
