@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from standin import build
 
 # Not at the sizes of an official head, nor where only memory of a real device can be tested; and of the tests
@@ -25,6 +26,7 @@ DEVICE_TESTS = {
     "tests/cuda/test_field_guided_device.py": "not True",
     "tests/cuda/test_field_cached_device.py": "chunks and float32",
     "tests/cuda/test_field_hopper_device.py": "columns and bfloat16",
+    "tests/cuda/test_streams_device.py": "test",
     "tests/ops/test_normals.py": "None",
     "tests/ops/test_attention.py": "opcheck or export or autocast or sees_nothing or empty",
     "tests/diffusion/test_replay.py": "window0",
@@ -34,6 +36,8 @@ SKIPS = ("could not import 'cupy'", "needs two CUDA devices", "CUDA")
 
 @pytest.fixture(scope="module")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if torch.version.cuda is not None:
+        pytest.skip("this torch has CUDA of its own, which the stand-in cannot replace")
     if build.compiler() is None:
         pytest.skip("no C++ compiler: there is no stand-in for a device without one")
     if not sys.platform.startswith("linux"):
@@ -131,6 +135,23 @@ def overrun():
 def test_is_found(mistake, error, says):
     with pytest.raises(error, match=says):
         mistake()
+def test_streams_that_do_not_wait():
+    here, first, second = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.Stream()
+    one = torch.ones(4, device="cuda")
+    with torch.cuda.stream(first), pytest.raises(RuntimeError, match="reads what stream .* without a wait"):
+        two = one * 2
+        torch.cuda.synchronize()
+    torch.cuda.synchronize()
+    three = torch.ones(4, device="cuda")
+    second.wait_stream(here)
+    with torch.cuda.stream(second):
+        four = three * 2
+    del three
+    with pytest.raises(RuntimeError, match="given back while stream"):
+        torch.cuda.synchronize()
+    torch.cuda.synchronize()
+    here.wait_stream(second)
+    assert (four == 2).all()
 def test_what_nobody_wrote_is_no_number():
     assert torch.empty(5, device="cuda").isnan().all()
 def test_a_graph_reads_its_inputs_again():
@@ -148,4 +169,4 @@ def test_the_standin_finds_mistakes(standin: Path, tmp_path: Path) -> None:
     script = tmp_path / "test_mistakes.py"
     script.write_text(MISTAKES)
     done = build.run(standin, str(script), "-q", "--tb=short", "--rootdir", str(tmp_path))
-    assert done.returncode == 0 and "10 passed" in done.stdout, done.stdout[-3000:]
+    assert done.returncode == 0 and "11 passed" in done.stdout, done.stdout[-3000:]

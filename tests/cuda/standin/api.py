@@ -15,6 +15,7 @@ import torch
 
 from standin.dispatch import STATE, Recording
 from standin.memory import MEMORY
+from standin.order import ORDER
 
 _FIRST_HANDLE = 0x5EED0000  # no stream is number 0, so that one that is passed for "none" is found out
 _local = threading.local()
@@ -32,11 +33,15 @@ class Stream:
 
     def wait_stream(self, other: Stream) -> None:
         assert isinstance(other, Stream)
+        MEMORY.collect()  # what was given back before, was so without this wait
+        ORDER.wait(self.cuda_stream, ORDER.clock(other.cuda_stream))
 
     def wait_event(self, event: Event) -> None:
         assert isinstance(event, Event)
+        MEMORY.collect()
         if not event.recorded:
             raise RuntimeError("CUDA error: waiting for an event that was never recorded")
+        ORDER.wait(self.cuda_stream, event.clock)
 
     def record_event(self, event: Event | None = None) -> Event:
         event = event or Event()
@@ -45,6 +50,8 @@ class Stream:
 
     def synchronize(self) -> None:
         STATE.waits("Stream.synchronize")
+        MEMORY.collect()
+        ORDER.host_waits(ORDER.clock(self.cuda_stream))
 
     def query(self) -> bool:
         return True
@@ -57,16 +64,20 @@ class Event:
         self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False
     ) -> None:
         self.timing, self.recorded, self.at = enable_timing, False, 0.0
+        self.clock: dict[int, int] = {}
 
     def record(self, stream: Stream | None = None) -> None:
         assert stream is None or isinstance(stream, Stream)
         self.recorded, self.at = True, time.perf_counter()
+        self.clock = dict(ORDER.clock((stream or current_stream()).cuda_stream))
 
     def wait(self, stream: Stream | None = None) -> None:
         (stream or current_stream()).wait_event(self)
 
     def synchronize(self) -> None:
         STATE.waits("Event.synchronize")
+        MEMORY.collect()
+        ORDER.host_waits(self.clock)
 
     def query(self) -> bool:
         return True
@@ -175,6 +186,7 @@ def _synchronize(device: Any = None) -> None:
     _index(device)
     STATE.waits("torch.cuda.synchronize")
     MEMORY.check()
+    ORDER.host_waits(ORDER.everything())
 
 
 def _set_sync_debug_mode(mode: str) -> None:
@@ -223,6 +235,7 @@ def install(library: Path) -> None:
     guard.standin_register()
     guard.standin_next_freed.restype = ctypes.c_void_p
     MEMORY.library = guard
+    MEMORY.stream = lambda: current_stream().cuda_stream
     for name, value in NAMES.items():
         setattr(torch.cuda, name, value)
     torch._C._cuda_getDevice = lambda: 0  # type: ignore[attr-defined]

@@ -16,12 +16,26 @@ from typing import Any
 import torch
 
 from standin.api import current_stream
-from standin.dispatch import record
+from standin.dispatch import STATE, record
 from standin.memory import MEMORY
+from standin.order import ORDER
 
 _TOP_LEVEL = ("masked_cross_attention_cuda", "masked_cross_attention_backward_cuda", "vertex_normals_cuda",
               "marching_cubes_cases", "marching_cubes_workspace", "marching_cubes_count",
               "marching_cubes_emit")  # fmt: skip
+# Of arguments by place and by name, what a function writes. Descriptions (Mlp, Cache, Bricks ...) are read.
+_WRITTEN: dict[str, tuple[int, ...]] = {
+    "masked_cross_attention_cuda": (3, 4),
+    "masked_cross_attention_backward_cuda": (5, 6),
+    "vertex_normals_cuda": (4,),
+    "marching_cubes_count": (7, 8),
+    "marching_cubes_emit": (10, 11, 12),
+}
+_WRITTEN_NAMES = {
+    *("y", "offsets", "jacobian", "seed", "value", "slope", "sdf", "raw_sdf", "gradient", "table", "points"),
+    *("samples", "wanted", "due", "state", "values", "covered", "left", "level", "mask", "block_start"),
+    *("member_total", "start", "tile_start", "point", "inverse", "unshrink", "sigma", "scale_from"),
+}
 _WITHOUT_STREAM = ("marching_cubes_cases", "marching_cubes_workspace", "wgmma_columns", "wgmma_missing")
 _ADDRESS = 1 << 32  # no size in these tests is as large, and no address as small
 _one_at_a_time = threading.RLock()  # the emulation has one machine
@@ -71,8 +85,28 @@ class Guarded:
             if makes:
                 self._described[id(made)] = (made, [address for _, address in held])
             else:
+                touch = self._touch(args, held)
+                if STATE.recording is None:
+                    ORDER.work(MEMORY.stream(), *touch, self.name)
+                record(lambda: ORDER.work(MEMORY.stream(), *touch, f"a replay's {self.name}"))
                 record(lambda: self._target(*args, **kwargs))
             return made
+
+    def _touch(self, args: tuple[Any, ...], held: list[tuple[str, int]]) -> tuple[list[Any], list[Any]]:
+        """Blocks that are read, and that are written."""
+        names = _WRITTEN_NAMES - {"points"} if self.name == "deform" else _WRITTEN_NAMES
+        written = [a for name, a in held if name in names]
+        read = [a for name, a in held if name not in names]
+        for place, value in enumerate(args):
+            for part in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(part, torch.Tensor):
+                    (written if place in _WRITTEN.get(self.name, ()) else read).append(part.data_ptr())
+
+        def blocks(addresses: list[int]) -> list[Any]:
+            found = [MEMORY.block_of(address) for address in addresses]
+            return [block for block in found if block is not None]
+
+        return blocks(read), blocks(written)
 
     def _check_tensor(self, value: Any) -> None:
         if isinstance(value, (list, tuple)):

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from standin.memory import empty_strided, on_device, seen_by_cpu
+from standin.memory import MEMORY, empty_strided, on_device, seen_by_cpu, touch
+from standin.order import ORDER
 
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _SET = torch.ops.aten.set_.source_Storage_storage_offset.redispatch
@@ -51,6 +52,19 @@ class State:
 STATE = State()
 
 
+def touched(what: str, reads: list[torch.Tensor], writes: list[torch.Tensor]) -> None:
+    """Note work: now, or, while a graph is captured, at each replay on whatever stream that is."""
+    if STATE.recording is None:
+        touch(what, reads, writes)
+    else:
+        STATE.recording.steps.append(lambda: touch(f"a replay's {what}", reads, writes))
+
+
+def _named(op: Any, kwargs: dict[str, Any]) -> list[tuple[Any, Any]]:
+    arguments = {known.name: known for known in op._schema.arguments}
+    return [(value, arguments[name]) for name, value in kwargs.items() if name in arguments]
+
+
 def record(step: Callable[[], object]) -> None:
     if STATE.recording is not None:
         STATE.recording.steps.append(step)
@@ -82,6 +96,7 @@ def _fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
             STATE.waits(f"{name} with an operand of the CPU")
         return value
 
+    given = args
     args = tuple(
         torch.tensor(value) if type(value) in (int, float, bool) and str(known.type) == "Tensor" else value
         for value, known in zip(args, op._schema.arguments, strict=False)
@@ -136,6 +151,16 @@ def _fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
             to.copy_(seen)
 
     if "empty" not in name:
+        written = [
+            value
+            for value, known in [*zip(given, op._schema.arguments, strict=False), *_named(op, kwargs)]
+            if isinstance(value, torch.Tensor) and known.alias_info is not None and known.alias_info.is_write
+        ]
+        new = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor) and on_device(t)]
+        read = [theirs for theirs, _ in mine if not any(theirs is w for w in written)]
+        touched(name, read, [*written, *new])
+        if name.startswith(_WAIT):
+            ORDER.host_waits(ORDER.clock(MEMORY.stream()))
         record(again)
     return result
 
@@ -153,6 +178,10 @@ def _copy_(to: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -
         STATE.waits(f"a copy from {source.device} to {to.device}")
     a, b = (seen_by_cpu(x) if on_device(x) else x for x in (to, source))
     a.copy_(b)
+    there = [t for t in (source,) if on_device(t)], [t for t in (to,) if on_device(t)]
+    touched("a copy", *there)
+    if crosses:
+        ORDER.host_waits(ORDER.clock(MEMORY.stream()))
     record(lambda: a.copy_(b))
     return to
 

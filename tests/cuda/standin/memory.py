@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import bisect
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+
+from standin.order import ORDER
 
 ALIGN, GUARD, POISON = 512, 512, 0xFF  # torch's caching allocator aligns to 512 bytes
 
@@ -48,6 +50,9 @@ class Block:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.stream = 0  # whose work may use it without waiting, and takes it when it is given back
+        self.writes: dict[int, int] = {}  # by stream: when it last did
+        self.reads: dict[int, int] = {}
         room = max(1, size)
         with torch.inference_mode(False):  # it is written to when it is freed, in whatever mode that is
             self.whole = torch.full((room + 2 * GUARD + ALIGN,), POISON, dtype=torch.uint8)
@@ -68,6 +73,7 @@ class Memory:
         self.blocks: dict[int, Block] = {}
         self._starts: list[int] = []
         self._managed: dict[int, tuple[_Managed, object]] = {}
+        self.stream: Callable[[], int] = lambda: 0  # of the caller; api.py knows
         self.library: ctypes.CDLL | None = None  # guard.cpp, once it is compiled
         self.keep = False
         self.kept: set[Block] = set()
@@ -75,9 +81,10 @@ class Memory:
 
     def new(self, size: int) -> torch.Tensor:
         """A tensor (size,) uint8 on cuda:0."""
-        self._collect()
+        self.collect()
         assert self.library is not None
         block = Block(size)
+        block.stream = self.stream()
         shape = (ctypes.c_int64 * 1)(max(1, size))
         managed = _Managed()
         managed.tensor = _DLTensor(block.start, _CUDA, 0, 1, _UINT, 8, 1, shape, None, 0)
@@ -91,7 +98,7 @@ class Memory:
             self.kept.add(block)
         return torch._C._from_dlpack(_new_capsule(address, b"dltensor", None))
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
         """Take note of what was freed."""
         assert self.library is not None
         while address := self.library.standin_next_freed():
@@ -100,13 +107,14 @@ class Memory:
             if not block.intact():
                 self.damage.append(f"somebody wrote outside a block of {block.size} bytes")
             if block not in self.kept:
+                ORDER.given_back(block)
                 del self.blocks[block.start]
                 self._starts.remove(block.start)
                 block.whole.fill_(POISON)
 
     def block_of(self, address: int) -> Block | None:
         """The block in use in which an address lies."""
-        self._collect()
+        self.collect()
         at = bisect.bisect_right(self._starts, address) - 1
         if at < 0:
             return None
@@ -115,16 +123,28 @@ class Memory:
 
     def check(self) -> None:
         """Look at all guards."""
-        self._collect()
+        self.collect()
         for block in self.blocks.values():
             if not block.intact():
                 self.damage.append(f"somebody wrote outside a block of {block.size} bytes, still in use")
+        self.damage += list(dict.fromkeys(ORDER.mistakes))[:5]
+        ORDER.mistakes = []
         if self.damage:
             said, self.damage = "; ".join(self.damage), []
             raise RuntimeError(f"CUDA error: an illegal memory access was encountered: {said}")
 
 
 MEMORY = Memory()
+
+
+def touch(what: str, reads: Sequence[torch.Tensor], writes: Sequence[torch.Tensor]) -> None:
+    """Work of the caller's stream on tensors of the device."""
+
+    def blocks(tensors: Sequence[torch.Tensor]) -> list[Block]:
+        found = [MEMORY.block_of(t.untyped_storage().data_ptr()) for t in tensors if t.numel()]
+        return [block for block in found if block is not None]
+
+    ORDER.work(MEMORY.stream(), blocks(reads), blocks(writes), what)
 
 
 def on_device(tensor: torch.Tensor) -> bool:
