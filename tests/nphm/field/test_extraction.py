@@ -135,14 +135,17 @@ def test_the_mesh_keeps_to_the_tolerance(tiny, tolerance) -> None:
 
 
 def test_the_built_in_head_keeps_to_the_tolerance(head) -> None:
-    """Its lips and lids are sharp: there, a few thousandths of the surface may be farther off than that."""
+    """Everywhere, sharp as its lips and lids are."""
     field, codes = head
     certified, infos = field.extract(codes, 80, tolerance_mm=0.0, cache=False, units="head", return_info=True)
     assert all(info.uncertified == 0 for info in infos)
-    quick = field.extract(codes, 80, cache=True, units="head")
-    for mesh, expected in zip(quick, certified, strict=True):
+    quick, infos = field.extract(codes, 80, cache=True, units="head", return_info=True)
+    for mesh, expected, info in zip(quick, certified, infos, strict=True):
         away = MM * two_sided((mesh.vertices, mesh.faces), (expected.vertices, expected.faces))
-        assert np.quantile(away, 0.995) <= 0.05 and away.mean() < 0.01
+        assert away.max() <= 0.05 and away.mean() < 0.01
+        # By both short cuts: offsets of some bricks are interpolated, most corners come from the cache.
+        assert 0 < info.counts.direct < info.counts.bricks and info.uncertified == 0
+        assert info.counts.evaluated < len(mesh.vertices)
 
 
 def test_the_built_in_head_is_certified(head) -> None:
