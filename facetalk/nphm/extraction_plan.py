@@ -32,8 +32,8 @@ WIDEST_STRETCH = 1.2
 COARSE_OFFSETS = 0.08
 """Step of the first lattice of offsets, head units."""
 # Rough costs in points that go through the networks, from measurements on the official sizes and the built-in
-# model (benchmarks/bench_extract.py): a band takes this many per (1 / spacing of the lattice)^2 and stretch of
-# the deformation, a cache per (1 / spacing of its bricks)^2.
+# model (benchmarks/bench_extract.py): a band takes this many per (1 / spacing of the lattice)^2, times the
+# stretch of the deformation, a cache per (1 / spacing of its bricks)^2.
 BAND_POINTS = 18.0
 BAKE_POINTS = 220.0
 
