@@ -263,7 +263,7 @@ def test_threads_and_simd_levels_give_the_same_mesh(simd, thread_count):
 
 @pytest.mark.parametrize("shape", [(40, 3, 20_000), (4, 30, 20_000), (90, 80, 90)])
 def test_pieces_for_threads_fit_together(shape, thread_count):
-    """Large grids are worked on in pieces; a slab of two planes is not cut up where a piece of them begins."""
+    """Large grids are worked on in pieces; a slab of two planes is not cut up where they begin."""
     rng = np.random.default_rng(0)
     volume = rng.uniform(0.1, 1.0, shape).astype(np.float32)
     volume[rng.random(shape) < 0.003] *= -1
