@@ -105,7 +105,7 @@ struct FieldRoute {
   float cut = 0.0f;               // see FieldModel
   const float* anchor = nullptr;  // (K, 3)
   const float* y = nullptr;       // (n, C)
-  int64_t n = 0;
+  int64_t n = 0;                  // 0: field_route writes nothing
   // With blocks = ceil(n / kFieldRouteBlock):
   uint32_t* mask = nullptr;         // (K + 1, blocks, kFieldRouteBlock / 32) a bit for each point of a member
   int32_t* block_start = nullptr;   // (K + 1, blocks) pairs of the member before the block (first: its pairs)
