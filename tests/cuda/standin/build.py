@@ -65,7 +65,7 @@ def build(folder: Path) -> None:
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run pytest on the stand-in of that folder."""
     root = HERE.parents[2]
-    paths = [str(HERE.parent), str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
         "FACETALK_STANDIN": str(folder),
         "LD_PRELOAD": str(folder / "accelerator.so"),
@@ -75,6 +75,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
     }
     command = [
         sys.executable,
+        "-P",  # the installed package, not the checkout's, which may not be built
         "-m",
         "pytest",
         "-p",
