@@ -36,8 +36,9 @@ def reference_gradients(arrays, grad, window, scale, dtype):
 def assert_close(attention, arrays, window, scale=None, seed=0):
     """Errors against float64 at most three times those of plain torch in float32, in 16 bit twice.
 
-    Half a unit in the last place of 1 is added in 16 bit: where softmax has one term torch gives 0
-    without error, and here it is the difference of two float32 sums of such terms.
+    Where softmax has one term torch gives 0 without error, and here it is the difference of two float32 sums
+    of products grad * value, times a key or query. What may be left of that is added: a float32 rounding of
+    the sum of their sizes, in 16 bit half a unit in the last place of 1.
     """
     grad = torch.randn(
         *arrays[0].shape[:3], arrays[2].shape[3], generator=torch.Generator().manual_seed(seed)
@@ -46,10 +47,16 @@ def assert_close(attention, arrays, window, scale=None, seed=0):
     exact = reference_gradients(arrays, grad, window, scale, torch.float64)
     plain = reference_gradients(arrays, grad, window, scale, arrays[0].dtype)
     half = grad.dtype != torch.float32
+    query, key, value = (a.abs() for a in arrays)
+    products = (grad.abs() @ value.mT).amax() if value.numel() else 0.0
+    steepest = (query.shape[3] ** -0.5 if scale is None else abs(scale)) * max(
+        (a.amax() for a in (query, key) if a.numel()), default=0.0
+    )
+    left = torch.finfo(torch.float32).eps * products * steepest
     for ours, right, usual in zip(got, exact, plain, strict=True):
         if ours.numel() == 0:
             continue
-        rounding = torch.finfo(ours.dtype).eps / 2 * right.abs().max().clamp(min=1) if half else 2e-6
+        rounding = torch.finfo(ours.dtype).eps / 2 * right.abs().max().clamp(min=1) if half else left + 2e-6
         limit = (2 if half else 3) * (usual - right).abs().max() + rounding
         assert (ours - right).abs().max() <= limit
     return got
