@@ -7,6 +7,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,10 @@ from facetalk.errors import InputError
 from facetalk.mesh import Mesh
 from facetalk.metrics.surface import surface_distance, two_sided
 from facetalk.nphm import slopes
+from facetalk.nphm.extraction import ExtractionOptions
+from facetalk.nphm.extraction_plan import Plan
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field
+from facetalk.ops.extraction import SlopeBounds
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 RESOLUTION = 48
@@ -182,6 +187,25 @@ def test_the_choice_is_told(tiny, field) -> None:
     _, (info,) = field.extract(tiny.lat_expr[0], 24, return_info=True)
     assert info.method == "band" and info.tolerance_mm == 0.0  # one small frame does not pay for a cache
     assert field.extract(tiny.lat_expr[:0], 24) == []
+
+
+def test_a_cache_pays_the_sooner_the_more_a_deformation_stretches() -> None:
+    """As many frames fewer as bands have more to ask; not on a device whose bands take no bounds."""
+    bounds = ((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5))
+    axes = [np.linspace(-0.5, 0.5, 129).astype(np.float32)] * 3
+    unknown: Any = SimpleNamespace(coords=3, knowledge=SimpleNamespace(found=lambda box: None))
+
+    def fewest(stretch: float, bounded: bool = True) -> int:
+        for frames in range(1, 200):
+            biases = [torch.zeros(frames, 1)]
+            plan = Plan(unknown, biases, axes, bounds, ExtractionOptions(), bounded_bands=bounded)
+            plan.__dict__["known"] = SlopeBounds(everywhere=1.0, stretch=stretch)
+            if plan._use_cache:
+                return frames
+        raise AssertionError("a cache never pays")
+
+    assert 1 < fewest(4.0) < fewest(1.0) and abs(4 * fewest(4.0) - fewest(1.0)) <= 4
+    assert fewest(4.0, bounded=False) == fewest(1.0)
 
 
 def test_refuses_tolerances_that_are_none(tiny, field) -> None:
