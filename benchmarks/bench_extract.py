@@ -45,8 +45,8 @@ from facetalk.nphm import load_checkpoint
 from facetalk.nphm.extraction import ExtractionInfo
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field, lattice_axes
 from facetalk.nphm.head import HeadModel
-from facetalk.ops.field import PackedField
-from facetalk.ops.reference_field import field as reference
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.reference.field import field as reference
 
 FRAMES = 4
 SAMPLED = {"reference": 16384, "folded": 65536, "routing": 131072}

@@ -21,9 +21,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from facetalk.nphm import NPHM
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
 from facetalk.ops import set_threads, threads
-from facetalk.ops.field import LayerWeights, PackedField
-from facetalk.ops.reference_field import field as reference
-from facetalk.ops.reference_field import field_offsets
+from facetalk.ops.field.cpu import LayerWeights, PackedField
+from facetalk.ops.reference.field import field as reference
+from facetalk.ops.reference.field import field_offsets
 
 POINTS = 8192
 SIZES = {

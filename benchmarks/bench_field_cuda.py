@@ -33,10 +33,10 @@ from torch import Tensor
 
 from facetalk.nphm.extraction import ExtractionOptions
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field, lattice_axes
-from facetalk.ops._cuda_marching_cubes import extract_bricks
-from facetalk.ops.field import DEFAULT_CULL, FieldSource, LayerWeights, cull_to_cut
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.reference_field import field as formula
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.marching_cubes import extract_bricks
+from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, LayerWeights, cull_to_cut
+from facetalk.ops.reference.field import field as formula
 
 DEVICE = "cuda"
 POINTS, SLAB, RESOLUTION = 1 << 18, 1 << 16, 256

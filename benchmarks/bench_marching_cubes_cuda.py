@@ -21,8 +21,8 @@ from _gpu import Gpu, Timing
 from torch import Tensor
 
 from facetalk import ops
-from facetalk.ops import _cuda_marching_cubes as cuda
 from facetalk.ops._device import cuda_core
+from facetalk.ops.cuda import marching_cubes as cuda
 from facetalk.ops.marching_cubes import marching_cubes_frames
 
 SIZES = [64, 128, 256, 512]

@@ -27,7 +27,7 @@ from facetalk.errors import InputError
 from facetalk.nphm.field import Field
 from facetalk.nphm.lattice import lattice_axes
 from facetalk.nphm.routing import left_out
-from facetalk.ops.field import DEFAULT_CULL, FieldSource, PackedField
+from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, PackedField
 from facetalk.units import SAMPLE_RATE
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 // The surface of the identity is known, so a frame has only to learn its deformation, which is evaluated on
 // coarse lattices of nodes and interpolated. These kernels say which nodes and samples are wanted and make
 // use of what the networks say of them; lists are made, and the networks run, between them
-// (facetalk/ops/field_cuda_guided.py). All frames go together.
+// (facetalk/ops/cuda/surface_guided.py). All frames go together.
 //
 // Every pointer is device memory that the caller owns; nothing is allocated, copied to the host or waited
 // for. Functions launch on `stream` of the current device and throw CudaError with the kernel's name when a

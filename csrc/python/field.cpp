@@ -123,7 +123,7 @@ py::tuple invert(const Field& field, py::handle targets, const py::object& biase
 
 void bind_field(py::module_& module) {
   py::class_<Field>(module, "Field",
-                    "A neural head field whose identity is bound; facetalk.ops.field wraps it.")
+                    "A neural head field whose identity is bound; facetalk.ops.field.cpu wraps it.")
       .def(py::init([](const py::list& identity, const py::list& identity_bias, py::handle anchors,
                        const std::vector<int>& member_set, const std::vector<float>& mirror,
                        const py::object& deformation, const std::string& blending, int neighbours,

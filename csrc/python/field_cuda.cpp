@@ -1,5 +1,5 @@
 // The field's CUDA kernels as facetalk._C.cuda_field. Arrays are passed as addresses, because their owner,
-// the framework that allocated them, has checked them already; facetalk/ops/field_cuda.py is that owner and
+// the framework that allocated them, has checked them already; facetalk/ops/cuda/field.py is that owner and
 // the typed face.
 #include <pybind11/stl.h>
 
@@ -267,7 +267,7 @@ void bind_invert(py::module_& module) {
 }  // namespace
 
 void bind_field_cuda(py::module_& parent) {
-  py::module_ module = parent.def_submodule("cuda_field", "Kernels of facetalk.ops.field_cuda.");
+  py::module_ module = parent.def_submodule("cuda_field", "Kernels of facetalk.ops.cuda.field.");
   module.attr("route_block") = cuda::kFieldRouteBlock;
   module.attr("most_half_width") = cuda::kFieldMaxHalfWidth;
   module.attr("chunk_tiles") = cuda::kFieldChunkTiles;

@@ -1,5 +1,5 @@
 // The kernels of guided frames and of the canonical cache as facetalk._C.cuda_guided. As in field_cuda.cpp,
-// arrays are passed as addresses; facetalk/ops/field_cuda_guided.py owns them and is the typed face.
+// arrays are passed as addresses; facetalk/ops/cuda/surface_guided.py owns them and is the typed face.
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -237,7 +237,7 @@ void bind_samples(py::module_& module) {
 }  // namespace guided
 
 void bind_field_guided_cuda(py::module_& parent) {
-  py::module_ module = parent.def_submodule("cuda_guided", "Kernels of facetalk.ops.field_cuda_guided.");
+  py::module_ module = parent.def_submodule("cuda_guided", "Kernels of facetalk.ops.cuda.surface_guided.");
   guided::bind_types(module);
   guided::bind_lattice(module);
   guided::bind_samples(module);

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from facetalk.errors import InputError
 from facetalk.ops._device import why_not
-from facetalk.ops.field import DEFAULT_CULL, FieldSource, PackedField
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_pack import Precision as _CudaPrecision
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.field_pack import Precision as _CudaPrecision
+from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, PackedField
 
 if TYPE_CHECKING:
     from facetalk.nphm.networks import DeformationNetwork
@@ -29,7 +29,7 @@ def bind_kernels(
 
     Args:
         source: the folded head.
-        cull: see :class:`facetalk.ops.field.PackedField`; None: its default.
+        cull: see :class:`facetalk.ops.field.cpu.PackedField`; None: its default.
         device: the CPU or a CUDA device.
         precision: of hidden units and weights. None: fp32 on the CPU, which has no other, and fp16 on a CUDA
             device.

@@ -15,8 +15,8 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from facetalk.nphm.kernels import Kernels, Lattice, distances, inside, look_up, make_lattice
-from facetalk.ops.extraction import SlopeBounds
+from facetalk.ops.field.kernels import Kernels, Lattice, distances, inside, look_up, make_lattice
+from facetalk.ops.field.surface import SlopeBounds
 from facetalk.units import HEAD_UNIT_METRES
 
 Float32 = NDArray[np.float32]

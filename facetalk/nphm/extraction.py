@@ -29,7 +29,7 @@ from torch import Tensor
 from facetalk.errors import InputError
 from facetalk.nphm import slopes
 from facetalk.nphm.extraction_plan import DEFAULT_TOLERANCE_MM, Guide, Plan, power_of_two
-from facetalk.ops.extraction import CanonicalCache, ExtractionCounts, FieldBand, Motion, guided
+from facetalk.ops.field.surface import CanonicalCache, ExtractionCounts, FieldBand, Motion, guided
 from facetalk.ops.marching_cubes import marching_cubes
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 The short cuts are the CPU's (see :mod:`facetalk.nphm.extraction`), by the same rules, but for two:
 
 * A band is found by the field's values at corners of blocks, without bounds on its slope (see
-  :meth:`facetalk.ops.field_cuda.CudaField.bricks`).
+  :meth:`facetalk.ops.cuda.field.CudaField.bricks`).
 * No frame starts from the one before: those of a chunk are found at the same time. `coherence` changes
   nothing.
 
@@ -29,12 +29,12 @@ from torch import Tensor
 from facetalk.mesh.mesh import Mesh
 from facetalk.nphm.extraction import ExtractionInfo, ExtractionOptions, Surface, cached_info
 from facetalk.nphm.extraction_plan import Guide, Plan
-from facetalk.ops import _cuda_marching_cubes
-from facetalk.ops.extraction import ExtractionCounts
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_band import FieldBricks
-from facetalk.ops.field_cuda_cache import CudaCanonicalCache
-from facetalk.ops.field_cuda_guided import guided
+from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
+from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.surface_band import FieldBricks
+from facetalk.ops.cuda.surface_guided import guided
+from facetalk.ops.field.surface import ExtractionCounts
 from facetalk.ops.normals import vertex_normals
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def surfaces(
         if options.exact:
             volumes = kernels.grid(axes, part, weight=field.weight)
             infos = [ExtractionInfo("dense", plan.points)] * count
-            found = _cuda_marching_cubes.extract(volumes, 0.0, origin, step, False)
+            found = cuda_marching_cubes.extract(volumes, 0.0, origin, step, False)
         else:
             if guide is None:
                 bricks = kernels.bricks(axes, part, weight=field.weight)
@@ -93,7 +93,7 @@ def surfaces(
                 assert part is not None
                 bricks, each = _guided(field, axes, part, guide)
                 infos = [cached_info(plan, guide, options, counts) for counts in each]
-            found = _cuda_marching_cubes.extract_bricks(
+            found = cuda_marching_cubes.extract_bricks(
                 bricks.samples, bricks.table, bricks.shape, 0.0, origin, step
             )
         vertices, faces, _, starts = found

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from facetalk.nphm import slopes
 from facetalk.nphm.cache import FIRST_SPACING, UNIT_MM, BakedField
-from facetalk.ops.extraction import SlopeBounds
+from facetalk.ops.field.surface import SlopeBounds
 
 if TYPE_CHECKING:
     from facetalk.nphm.extraction import ExtractionOptions

@@ -20,8 +20,8 @@ from facetalk.nphm.knowledge import CanonicalKnowledge
 from facetalk.nphm.lattice import Bounds, Resolution, check_memory, lattice_axes
 from facetalk.nphm.networks import FoldedNetwork
 from facetalk.ops._device import floats_on
-from facetalk.ops.field import DEFAULT_CULL, FieldSource, OffsetWeight, PackedField
-from facetalk.ops.field_cuda import CudaField
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, OffsetWeight, PackedField
 from facetalk.units import HEAD_UNIT_METRES
 
 if TYPE_CHECKING:

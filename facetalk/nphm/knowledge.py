@@ -10,10 +10,10 @@ from torch import Tensor
 
 from facetalk.nphm import slopes
 from facetalk.nphm.cache import DEEPEST, BakedField, bake
-from facetalk.ops.extraction import SlopeBounds
+from facetalk.ops.field.surface import SlopeBounds
 
 if TYPE_CHECKING:
-    from facetalk.nphm.kernels import Kernels
+    from facetalk.ops.field.kernels import Kernels
 
 MANY_FRAMES = 250
 """Frames from which a finer cache pays."""

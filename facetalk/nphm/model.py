@@ -145,7 +145,7 @@ class NPHM:
             identity: (L,) identity code.
             device: a CUDA device, "cpu" (also None), or "auto" for a CUDA device where there is one.
             facial_smoothing: spatial weight that multiplies the offset.
-            cull: see :class:`facetalk.ops.field.PackedField`; 0 is exact, None its default.
+            cull: see :class:`facetalk.ops.field.cpu.PackedField`; 0 is exact, None its default.
             precision: on a CUDA device "fp16" (also None), "bf16" or "fp32"; the CPU computes in fp32.
 
         Returns:

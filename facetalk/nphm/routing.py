@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.ops.field import DEFAULT_CULL, FieldSource, cull_to_cut
+from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, cull_to_cut
 
 if TYPE_CHECKING:
     from facetalk.nphm.field import Field

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.nphm.kernels import Kernels, ask
-from facetalk.ops.extraction import LocalBounds, Motion, SlopeBounds
-from facetalk.ops.field import OffsetWeight
+from facetalk.ops.field.cpu import OffsetWeight
+from facetalk.ops.field.kernels import Kernels, ask
+from facetalk.ops.field.surface import LocalBounds, Motion, SlopeBounds
 
 MARGIN = 1.1
 """Factor on sampled slopes, which are means over a step of the lattice: the field may be steeper between. A

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.errors import InputError
-from facetalk.ops.field_cuda import CudaField
+from facetalk.ops.cuda.field import CudaField
 
 if TYPE_CHECKING:
     from facetalk.nphm.field import Field

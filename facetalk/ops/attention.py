@@ -9,10 +9,10 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor
 
-from facetalk.ops import _cuda_attention
 from facetalk.ops._arrays import Array, contiguous, describe, give_back
-from facetalk.ops._banded import banded_attention, banded_attention_backward
+from facetalk.ops._banded_attention import banded_attention, banded_attention_backward
 from facetalk.ops._extension import load
+from facetalk.ops.cuda import attention as cuda_attention
 
 Window = tuple[int | None, int | None]
 """(left, right): query i sees key j when i - left <= j <= i + right; None means unbounded."""
@@ -152,16 +152,16 @@ def _on_device(query: Tensor, key: Tensor, value: Tensor, left: int, right: int,
     if query.device.type == "cpu" and query.dtype == torch.float32:
         return _compiled(query.detach(), key.detach(), value.detach(), left, right, scale)
     if query.device.type == "cuda":
-        core = _cuda_attention.core_for(query, value, left, right)
+        core = cuda_attention.core_for(query, value, left, right)
         if core is not None:
-            return _cuda_attention.attention(core, query, key, value, left, right, scale)
+            return cuda_attention.attention(core, query, key, value, left, right, scale)
     return _empty(query, value).copy_(banded_attention(query, key, value, left, right, scale))
 
 
 def _empty(query: Tensor, value: Tensor) -> Tensor:
     """Memory for the result in the layout of the query's device."""
     if query.device.type == "cuda":
-        return _cuda_attention.empty_result(query, value)
+        return cuda_attention.empty_result(query, value)
     return query.new_empty(*query.shape[:3], value.shape[3])
 
 
@@ -181,9 +181,9 @@ def _attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     # Empty tensors and the alignment window, whose gradient is a copy, need no kernel.
     if query.device.type == "cuda" and (left, right) != (0, 0) and grad.numel() and key.numel():
-        core = _cuda_attention.core_for(query, value, left, right)
+        core = cuda_attention.core_for(query, value, left, right)
         if core is not None:
-            return _cuda_attention.attention_backward(core, grad, query, key, value, left, right, scale)
+            return cuda_attention.attention_backward(core, grad, query, key, value, left, right, scale)
     return banded_attention_backward(grad, query, key, value, out, left, right, scale)
 
 

@@ -10,9 +10,9 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor
 
-from facetalk.ops import _cuda_marching_cubes
 from facetalk.ops._arrays import Array, as_array, contiguous, describe, give_back
 from facetalk.ops._extension import load
+from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
 
 Bounds = Sequence[Sequence[float]]
 """((x0, y0, z0), (x1, y1, z1)): positions of the first and the last sample."""
@@ -146,7 +146,7 @@ def _on_device(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(vertices, faces, normals or nothing, starts (T + 1, 2) int64 on the CPU) of all frames."""
     if volumes.is_cuda:
-        vertices, faces, directions, starts = _cuda_marching_cubes.extract(
+        vertices, faces, directions, starts = cuda_marching_cubes.extract(
             volumes.contiguous(), level, origin, step, normals
         )
         empty = vertices.new_empty((0, 3))

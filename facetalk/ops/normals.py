@@ -7,9 +7,9 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor
 
-from facetalk.ops import _cuda_normals
 from facetalk.ops._arrays import Array, as_array, contiguous, describe, give_back
 from facetalk.ops._extension import load
+from facetalk.ops.cuda import normals as cuda_normals
 
 
 def vertex_normals(vertices: Array, faces: Array) -> Any:
@@ -57,7 +57,7 @@ def _compiled(points: Array, triangles: Array) -> Any:
     frames: Any = floats.reshape(1 if points.ndim == 2 else points.shape[0], *points.shape[-2:])
     index: Any = contiguous(triangles, "faces", "int32", convert=("int64",))
     if isinstance(frames, Tensor) and frames.is_cuda:
-        return _cuda_normals.vertex_normals(frames, index).reshape(points.shape)
+        return cuda_normals.vertex_normals(frames, index).reshape(points.shape)
     return give_back(load().vertex_normals(frames, index), points).reshape(points.shape)
 
 

@@ -11,8 +11,9 @@ from attention_cases import Attention, inputs
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from facetalk import ops
-from facetalk.ops import _cuda_attention, reference
-from facetalk.ops._banded import banded_attention, banded_attention_backward
+from facetalk.ops import reference
+from facetalk.ops._banded_attention import banded_attention, banded_attention_backward
+from facetalk.ops.cuda import attention as cuda_attention
 
 
 class EmulatedCore:
@@ -43,7 +44,7 @@ class EmulatedCore:
 
 @pytest.fixture
 def core(emulated, monkeypatch):
-    monkeypatch.setattr(_cuda_attention, "current_stream", lambda device: 77)
+    monkeypatch.setattr(cuda_attention, "current_stream", lambda device: 77)
     return EmulatedCore(Attention(emulated("attention")))
 
 
@@ -59,7 +60,7 @@ def test_any_head_size_and_layout_reaches_the_kernel(core, window, dtype):
         want = reference.masked_cross_attention(query.float(), key.float(), value.float(), window=window)
         results = []
         for arrays in (turned, backwards, shifted, (query, key, value)):
-            got = _cuda_attention.attention(core, *arrays, left, right, depth**-0.5)
+            got = cuda_attention.attention(core, *arrays, left, right, depth**-0.5)
             assert got.dtype == dtype and got.shape == want.shape
             results.append(got)
         limit = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[
@@ -75,7 +76,7 @@ def test_gradients_of_any_head_size_come_back_in_its_shape(core, dtype):
     for depth, width in [(1, 1), (5, 3), (8, 8), (17, 40)]:
         arrays = inputs(30, 27, depth, width, batch=2, dtype=dtype)
         grad = torch.randn(2, 2, 30, width).to(dtype).transpose(1, 2).contiguous().transpose(1, 2)
-        got = _cuda_attention.attention_backward(core, grad, *arrays, 4, -1, 0.5)
+        got = cuda_attention.attention_backward(core, grad, *arrays, 4, -1, 0.5)
         out = banded_attention(*arrays, 4, -1, 0.5)
         want = banded_attention_backward(grad, *arrays, out, 4, -1, 0.5)
         for a, b in zip(got, want, strict=True):
@@ -94,18 +95,18 @@ def test_heads_of_a_projection_are_read_where_they_lie(core, monkeypatch):
         "forward",
         lambda *a, **k: read.extend(x.data_ptr() for x in a[:3]) or forward(*a, **k),
     )
-    out = _cuda_attention.attention(core, *arrays, 5, 5, 0.25)
+    out = cuda_attention.attention(core, *arrays, 5, 5, 0.25)
     assert read == [array.data_ptr() for array in arrays]
     assert out.transpose(1, 2).is_contiguous()  # joined without a copy
     read.clear()
-    _cuda_attention.attention(core, *(array[..., 1:] for array in arrays), 5, 5, 0.25)
+    cuda_attention.attention(core, *(array[..., 1:] for array in arrays), 5, 5, 0.25)
     assert not set(read) & {array[..., 1:].data_ptr() for array in arrays}
 
 
 @pytest.mark.parametrize("width", [8, 5])
 def test_fake_results_lie_as_real_ones(core, width, monkeypatch):
     query, key, value = inputs(9, 7, 8, width, batch=2)
-    real = _cuda_attention.attention(core, query, key, value, 2, 2, 1.0)
+    real = cuda_attention.attention(core, query, key, value, 2, 2, 1.0)
     with FakeTensorMode():
         arrays = [torch.empty(a.shape, device="cuda") for a in (query, key, value)]
         for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
@@ -120,11 +121,11 @@ def test_fake_results_lie_as_real_ones(core, width, monkeypatch):
 
 def test_which_calls_have_a_kernel(monkeypatch):
     module = types.ModuleType("core")
-    monkeypatch.setattr(_cuda_attention, "_core", lambda device: module)
+    monkeypatch.setattr(cuda_attention, "_core", lambda device: module)
 
     def has(depth, width, dtype=torch.float16, window=(3, 3)):
         query, _, value = inputs(5, 5, depth, width, dtype=dtype)
-        return _cuda_attention.core_for(query, value, *window) is module
+        return cuda_attention.core_for(query, value, *window) is module
 
     assert has(8, 128) and has(3, 5) and has(128, 128, torch.float32) and has(64, 64, torch.bfloat16)
     assert not has(129, 8) and not has(8, 136) and not has(8, 8, torch.float64)
@@ -135,15 +136,15 @@ def test_a_build_without_cuda_says_so_once_and_works(monkeypatch):
     def missing(name, where):
         raise TypeError(f"{name}: no kernels on {where}: built without CUDA")
 
-    monkeypatch.setattr(_cuda_attention, "cuda_core", missing)
-    _cuda_attention._core.cache_clear()
+    monkeypatch.setattr(cuda_attention, "cuda_core", missing)
+    cuda_attention._core.cache_clear()
     query, _, value = inputs(5, 5, 8, 8)
     with pytest.warns(RuntimeWarning, match="in plain torch on this GPU; query: .*built without CUDA"):
-        assert _cuda_attention.core_for(query, value, 1, 1) is None
+        assert cuda_attention.core_for(query, value, 1, 1) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert _cuda_attention.core_for(query, value, 1, 1) is None
-    _cuda_attention._core.cache_clear()
+        assert cuda_attention.core_for(query, value, 1, 1) is None
+    cuda_attention._core.cache_clear()
 
 
 class CupyArray:

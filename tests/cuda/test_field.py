@@ -9,10 +9,10 @@ import pytest
 import torch
 from field_host import converted, emulated_core, random_head, some_points
 
-from facetalk.ops.field import FieldSource, OffsetWeight, PackedField
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.reference_field import field as reference
-from facetalk.ops.reference_field import field_offsets as reference_offsets
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField
+from facetalk.ops.reference.field import field as reference
+from facetalk.ops.reference.field import field_offsets as reference_offsets
 
 # Shared memory of a block on compute capability 9.0, 8.0 and 8.6: each takes other kernels.
 SHARED = {"sm_90": 232448, "sm_80": 166912, "sm_86": 101376}

@@ -10,9 +10,9 @@ import torch
 from field_host import emulated_core, random_head
 from torch import Tensor
 
-from facetalk.ops.field import FieldSource
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_band import FieldBricks
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.surface_band import FieldBricks
+from facetalk.ops.field.cpu import FieldSource
 
 
 def cuda_field(source: FieldSource, **options: object) -> CudaField:

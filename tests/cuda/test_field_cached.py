@@ -14,15 +14,16 @@ from field_host import emulated_core, random_head
 from test_marching_cubes_face import EmulatedCore
 
 from facetalk.metrics.surface import two_sided
-from facetalk.nphm import cache, extraction, extraction_cuda, extraction_plan, kernels, slopes
+from facetalk.nphm import cache, extraction, extraction_cuda, extraction_plan, slopes
 from facetalk.nphm.cache import UNIT_MM
 from facetalk.nphm.extraction import ExtractionOptions, Surface
 from facetalk.nphm.knowledge import CanonicalKnowledge
-from facetalk.ops import _cuda_marching_cubes, field_cuda_cache
-from facetalk.ops.extraction import CanonicalCache
-from facetalk.ops.field import FieldSource, OffsetWeight, PackedField
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_cache import CudaCanonicalCache
+from facetalk.ops.cuda import canonical_cache as field_cuda_cache
+from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
+from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField, kernels
+from facetalk.ops.field.surface import CanonicalCache
 
 BOUNDS = ((-0.3, -0.25, -0.3), (0.3, 0.3, 0.25))
 SIZES = (19, 12, 16)
@@ -79,8 +80,8 @@ def heads(emulated: Any) -> Iterator[SimpleNamespace]:
         for (module, name), value in QUICK.items():
             patch.setattr(module, name, value)
         core = EmulatedCore(emulated("marching_cubes"))
-        patch.setattr(_cuda_marching_cubes, "cuda_core", lambda name, where: core)
-        patch.setattr(_cuda_marching_cubes, "current_stream", lambda device: 7)
+        patch.setattr(cuda_marching_cubes, "cuda_core", lambda name, where: core)
+        patch.setattr(cuda_marching_cubes, "current_stream", lambda device: 7)
         patch.setattr(field_cuda_cache, "_load_core", lambda: emulated_core().cuda_guided)
         source, biases = smooth_head()
         packed = PackedField(source)

@@ -11,8 +11,8 @@ import torch
 from test_field_cached import QUICK, TOLERANCE_MM, apart_mm, bound, found, smooth_head
 
 from facetalk.nphm import extraction, extraction_cuda
-from facetalk.ops.field import PackedField
-from facetalk.ops.field_cuda import CudaField
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.field.cpu import PackedField
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 

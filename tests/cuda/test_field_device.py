@@ -8,10 +8,10 @@ import torch
 from field_host import converted, random_head, some_points
 from torch import Tensor
 
-from facetalk.ops.field import FieldSource, PackedField
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.reference_field import field as reference
-from facetalk.ops.reference_field import field_offsets
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.field.cpu import FieldSource, PackedField
+from facetalk.ops.reference.field import field as reference
+from facetalk.ops.reference.field import field_offsets
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 

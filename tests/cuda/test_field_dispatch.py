@@ -19,9 +19,11 @@ from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm import NPHM, binding, extraction_cuda, extraction_plan, load_checkpoint
 from facetalk.nphm.extraction import ExtractionOptions
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field
-from facetalk.ops import _cuda_marching_cubes, _device, field_cuda_cache
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_band import FieldBricks
+from facetalk.ops import _device
+from facetalk.ops.cuda import canonical_cache as field_cuda_cache
+from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.surface_band import FieldBricks
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nphm_tiny"
 SMOOTHING = FacialSmoothing((0.0, -0.1, 0.2), (0.3, 0.3, 0.3), DEFAULT_BOUNDS)
@@ -62,8 +64,8 @@ def bind(head, emulated, monkeypatch):
     core = EmulatedCore(emulated("marching_cubes"))
     monkeypatch.setattr(binding, "CudaField", Recorded)
     monkeypatch.setattr(binding, "why_not", lambda device: None)
-    monkeypatch.setattr(_cuda_marching_cubes, "cuda_core", lambda name, where: core)
-    monkeypatch.setattr(_cuda_marching_cubes, "current_stream", lambda device: 7)
+    monkeypatch.setattr(cuda_marching_cubes, "cuda_core", lambda name, where: core)
+    monkeypatch.setattr(cuda_marching_cubes, "current_stream", lambda device: 7)
     return lambda **options: head.model.bind(
         head.identity, **{"device": "cuda:3", "precision": "fp32"} | options
     )

@@ -15,12 +15,12 @@ from test_field_band import crossed
 
 from facetalk.nphm import load_checkpoint, slopes
 from facetalk.nphm.cache import _Bricks, _distances
-from facetalk.ops.extraction import BrickVolume, CanonicalCache, SlopeBounds
-from facetalk.ops.extraction import guided as guided_cpu
-from facetalk.ops.field import FieldSource, OffsetWeight, PackedField
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_cache import CudaCanonicalCache
-from facetalk.ops.field_cuda_guided import guided
+from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.surface_guided import guided
+from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField
+from facetalk.ops.field.surface import BrickVolume, CanonicalCache, SlopeBounds
+from facetalk.ops.field.surface import guided as guided_cpu
 from facetalk.ops.marching_cubes import marching_cubes
 
 AXES = [np.linspace(-0.6, 0.6, n).astype(np.float32) for n in (24, 16, 21)]
@@ -153,7 +153,7 @@ def test_the_golden_head_as_extraction_asks_for_it(monkeypatch: pytest.MonkeyPat
         asked.append((args, options, *found))
         return found
 
-    monkeypatch.setattr("facetalk.nphm.kernels.CanonicalCache", Recorded)
+    monkeypatch.setattr("facetalk.ops.field.kernels.CanonicalCache", Recorded)
     monkeypatch.setattr("facetalk.nphm.extraction.guided", record)
     golden = load_file(GOLDEN / "golden.safetensors")
     head = load_checkpoint(GOLDEN, family="nphm").bind(golden["lat_id"])

@@ -7,12 +7,12 @@ import torch
 from test_field_band import crossed
 from test_field_guided import AXES, CACHE_TOLERANCE, Case, make_case
 
-from facetalk.ops import _cuda_marching_cubes as cuda_cubes
-from facetalk.ops.extraction import CanonicalCache
-from facetalk.ops.extraction import guided as guided_cpu
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_cache import CudaCanonicalCache
-from facetalk.ops.field_cuda_guided import guided
+from facetalk.ops.cuda import marching_cubes as cuda_cubes
+from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.surface_guided import guided
+from facetalk.ops.field.surface import CanonicalCache
+from facetalk.ops.field.surface import guided as guided_cpu
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 

@@ -8,7 +8,7 @@ from field_host import random_head, some_points
 from test_field_device import MONO, OFFICIAL, formula, on_gpu
 
 from facetalk.ops._extension import load
-from facetalk.ops.field_cuda import CudaField
+from facetalk.ops.cuda.field import CudaField
 
 
 def missing() -> str:

@@ -9,10 +9,10 @@ import torch
 from field_host import converted, emulated_core, random_head, some_points
 from torch import Tensor
 
-from facetalk.ops.field import FieldSource, OffsetWeight, PackedField
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_invert import _segments
-from facetalk.ops.reference_field import field_offsets
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.field_invert import _segments
+from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField
+from facetalk.ops.reference.field import field_offsets
 
 
 def cuda_field(source: FieldSource, **options: object) -> CudaField:

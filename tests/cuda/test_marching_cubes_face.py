@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from facetalk import ops
-from facetalk.ops import _cuda_marching_cubes as face
 from facetalk.ops import _device
+from facetalk.ops.cuda import marching_cubes as face
 from facetalk.ops.marching_cubes import _operator, marching_cubes_frames
 
 IDENTITY = ([0.0] * 3, [1.0] * 3)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from facetalk import ops
-from facetalk.ops import _cuda_normals
+from facetalk.ops.cuda import normals as cuda_normals
 
 
 class EmulatedCore:
@@ -29,7 +29,7 @@ def core(emulated):
 
 @pytest.fixture(autouse=True)
 def stream(monkeypatch):
-    monkeypatch.setattr(_cuda_normals, "current_stream", lambda device: 77)
+    monkeypatch.setattr(cuda_normals, "current_stream", lambda device: 77)
 
 
 def mesh(vertices, faces, frames, seed):
@@ -44,22 +44,22 @@ def mesh(vertices, faces, frames, seed):
 def test_same_bits_as_the_cpu(core, vertices, faces, frames, seed):
     points, triangles = mesh(vertices, faces, frames, seed)
     core.library.seed(seed)
-    got = _cuda_normals.run(core, points, triangles)
+    got = cuda_normals.run(core, points, triangles)
     assert torch.equal(got, ops.vertex_normals(points, triangles))
 
 
 def test_flat_and_lonely_vertices_have_no_normal(core):
     points = torch.tensor([[[0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 1, 0], [9, 9, 9]]], dtype=torch.float32)
-    flat = _cuda_normals.run(core, points, torch.tensor([[0, 1, 2]], dtype=torch.int32))
+    flat = cuda_normals.run(core, points, torch.tensor([[0, 1, 2]], dtype=torch.int32))
     assert torch.equal(flat, torch.zeros_like(points))
-    up = _cuda_normals.run(core, points, torch.tensor([[0, 1, 3]], dtype=torch.int32))
+    up = cuda_normals.run(core, points, torch.tensor([[0, 1, 3]], dtype=torch.int32))
     assert torch.equal(up[0, :, 2], torch.tensor([1.0, 1, 0, 1, 0]))
 
 
 def test_faces_that_name_missing_vertices_add_nothing(core):
     points, triangles = mesh(20, 40, 2, 0)
     wrong = torch.tensor([[0, 1, 20], [-1, 2, 3], [2**31 - 1, 4, 5]], dtype=torch.int32)
-    got = _cuda_normals.run(core, points, torch.cat([wrong[:2], triangles, wrong[2:]]))
+    got = cuda_normals.run(core, points, torch.cat([wrong[:2], triangles, wrong[2:]]))
     assert torch.equal(got, ops.vertex_normals(points, triangles))
 
 

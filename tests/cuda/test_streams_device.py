@@ -14,8 +14,8 @@ from facetalk import ops
 from facetalk.diffusion import Denoiser, DenoiserConfig
 from facetalk.diffusion.replay import Replay
 from facetalk.diffusion.sampler import Sampler
-from facetalk.ops import _cuda_marching_cubes
-from facetalk.ops.field_cuda import CudaField
+from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
+from facetalk.ops.cuda.field import CudaField
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -68,7 +68,7 @@ def test_bricks_and_their_surface() -> None:
 
 def test_marching_cubes() -> None:
     volume = torch.randn(6, 7, 8, generator=torch.Generator().manual_seed(0)).cuda()
-    _cuda_marching_cubes._cases.cache_clear()
+    cuda_marching_cubes._cases.cache_clear()
     first, *others = on_other_streams(lambda: lambda: ops.marching_cubes(volume)[0])
     assert len(first) and all(torch.equal(first, other) for other in others)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from facetalk import ops
 from facetalk.ops import reference
-from facetalk.ops._banded import banded_attention
+from facetalk.ops._banded_attention import banded_attention
 from facetalk.ops._extension import load
 
 WINDOWS = [

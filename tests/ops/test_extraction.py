@@ -14,8 +14,8 @@ from random_heads import heads, random_head
 from facetalk.nphm import slopes
 from facetalk.nphm.cache import CELLS, NODES, _interpolate
 from facetalk.ops import set_threads, threads
-from facetalk.ops.extraction import CanonicalCache, FieldBand, LocalBounds, Motion, SlopeBounds, guided
-from facetalk.ops.field import FieldSource, PackedField
+from facetalk.ops.field.cpu import FieldSource, PackedField
+from facetalk.ops.field.surface import CanonicalCache, FieldBand, LocalBounds, Motion, SlopeBounds, guided
 from facetalk.ops.marching_cubes import marching_cubes
 
 SHORT = settings(max_examples=25, deadline=None)

@@ -14,9 +14,9 @@ from random_heads import heads, random_head, some_points
 
 from facetalk.ops import set_threads, threads
 from facetalk.ops._extension import load
-from facetalk.ops.field import FieldSource, OffsetWeight, PackedField, cull_to_cut
-from facetalk.ops.reference_field import field as reference
-from facetalk.ops.reference_field import field_offsets as reference_offsets
+from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField, cull_to_cut
+from facetalk.ops.reference.field import field as reference
+from facetalk.ops.reference.field import field_offsets as reference_offsets
 
 SHORT = settings(max_examples=25, deadline=None)
 

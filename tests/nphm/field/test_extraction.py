@@ -22,7 +22,7 @@ from facetalk.nphm import slopes
 from facetalk.nphm.extraction import ExtractionOptions
 from facetalk.nphm.extraction_plan import Plan
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field
-from facetalk.ops.extraction import SlopeBounds
+from facetalk.ops.field.surface import SlopeBounds
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 RESOLUTION = 48

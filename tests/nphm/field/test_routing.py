@@ -19,9 +19,9 @@ from facetalk.nphm.routing import (
     member_ranges,
     routing_bound,
 )
-from facetalk.ops.field import FieldSource, PackedField
-from facetalk.ops.reference_field import _blending
-from facetalk.ops.reference_field import field as reference
+from facetalk.ops.field.cpu import FieldSource, PackedField
+from facetalk.ops.reference.field import _blending
+from facetalk.ops.reference.field import field as reference
 
 from .conftest import GOLDEN, Golden
 

@@ -1,7 +1,7 @@
 """Each compiled operation again, in slow and obvious torch or NumPy: the standard that every backend is
 tested against.
 
-The field's twin is long and lives in `facetalk.ops.reference_field`; its names are here too.
+The field's twin is long and lives in `facetalk.ops.reference.field`; its names are here too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facetalk.ops.reference_field import field, field_offsets
+from facetalk.ops.reference.field import field, field_offsets
 
 __all__ = ["field", "field_offsets", "masked_cross_attention", "surface_loops", "vertex_normals"]
 

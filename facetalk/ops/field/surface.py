@@ -1,6 +1,6 @@
 """Finding a frame's surface without evaluating its volume: the typed face of the compiled extraction.
 
-Three things, all over a :class:`facetalk.ops.field.PackedField`:
+Three things, all over a :class:`facetalk.ops.field.cpu.PackedField`:
 
 * :class:`FieldBand` refines a coarse lattice by values and bounds on their slope, and carries what it knows
   from one frame to the next;
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from facetalk.ops._extension import load
-from facetalk.ops.field import OffsetWeight, PackedField, as_axes
+from facetalk.ops.field.cpu import OffsetWeight, PackedField, as_axes
 
 Float32 = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ A field is packed once per identity from folded networks (every latent code alre
 deformation. The slow twin is `facetalk.ops.reference.field`.
 
 Guarantees: a point's result does not depend on the other points of the call, on the number of threads, or on
-whether it came through `query`, `grid` or a band (`facetalk.ops.extraction`). `cull` leaves out members whose
+whether it came through `query`, `grid` or a band (`facetalk.ops.field.surface`). `cull` leaves out members whose
 unnormalised blending weight is below that fraction of the nearest anchor's; 0 leaves out nothing.
 """
 

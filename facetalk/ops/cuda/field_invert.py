@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facetalk.ops.field import OffsetWeight
-from facetalk.ops.field_cuda_run import FieldRunner
+from facetalk.ops.cuda.field_launch import FieldRunner
+from facetalk.ops.field.cpu import OffsetWeight
 
 _WALKER_FLOATS = 22
 # Listed walkers of a frame are filled up to whole segments of this many, each with the biases of its frame.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from facetalk.ops.field import FieldSource, LayerWeights
+from facetalk.ops.field.cpu import FieldSource, LayerWeights
 
 Precision = Literal["float32", "float16", "bfloat16"]
 FieldPath = Literal["portable", "hopper"]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facetalk.ops.field import OffsetWeight
-from facetalk.ops.field_cuda_run import FieldRunner
+from facetalk.ops.cuda.field_launch import FieldRunner
+from facetalk.ops.field.cpu import OffsetWeight
 
 _BRICK, _BLOCK = 8, 4
 OUTSIDE, INSIDE = -1, -2

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.ops.extraction import CanonicalCache, FieldBand, SlopeBounds
-from facetalk.ops.field import OffsetWeight, PackedField
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_cache import CudaCanonicalCache
+from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.field.cpu import OffsetWeight, PackedField
+from facetalk.ops.field.surface import CanonicalCache, FieldBand, SlopeBounds
 
 Kernels = PackedField | CudaField
 Lattice = CanonicalCache | CudaCanonicalCache

@@ -1,4 +1,4 @@
-"""Frames found from the canonical cache, on the GPU: the CUDA form of `facetalk.ops.extraction.guided`.
+"""Frames found from the canonical cache, on the GPU: the CUDA form of `facetalk.ops.field.surface.guided`.
 
 See csrc/cuda/field_guided.h. All frames of a call go together; points, samples and lists stay on the device,
 and the host waits for counts only.
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facetalk.ops.extraction import ExtractionCounts, LocalBounds, SlopeBounds
-from facetalk.ops.field import OffsetWeight
-from facetalk.ops.field_cuda import CudaField
-from facetalk.ops.field_cuda_band import INSIDE, FieldBricks, by_frame, per_frame
-from facetalk.ops.field_cuda_cache import CudaCanonicalCache
-from facetalk.ops.field_cuda_nodes import OffsetNodes, make_nodes
+from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
+from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.offset_nodes import OffsetNodes, make_nodes
+from facetalk.ops.cuda.surface_band import INSIDE, FieldBricks, by_frame, per_frame
+from facetalk.ops.field.cpu import OffsetWeight
+from facetalk.ops.field.surface import ExtractionCounts, LocalBounds, SlopeBounds
 
 _BRICK, _SAMPLES = 8, 512
 # Listed points of a frame are filled up to whole segments of this many, the most that the kernels take
@@ -45,7 +45,7 @@ def guided(
 ) -> tuple[FieldBricks, list[ExtractionCounts]]:
     """The samples near the surface of every frame, found from the canonical cache.
 
-    The arguments are those of :func:`facetalk.ops.extraction.guided`, but for any number of frames; bounds
+    The arguments are those of :func:`facetalk.ops.field.surface.guided`, but for any number of frames; bounds
     hold for all of them. The networks run in the field's precision: in 16 bit their offsets and values have
     its rounding, which is in no tolerance.
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facetalk.ops.field import FieldSource, OffsetWeight
-from facetalk.ops.field_cuda_pack import (
+from facetalk.ops.cuda.field_pack import (
     FieldPath,
     PackedNetwork,
     Precision,
@@ -19,6 +18,7 @@ from facetalk.ops.field_cuda_pack import (
     pack_network,
     pad,
 )
+from facetalk.ops.field.cpu import FieldSource, OffsetWeight
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -26,7 +26,7 @@ def _address(tensor: Tensor | None) -> int:
 
 
 class FieldRunner:
-    """A bound head on a device, ready to be launched; see `facetalk.ops.field_cuda.CudaField`."""
+    """A bound head on a device, ready to be launched; see `facetalk.ops.cuda.field.CudaField`."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ _NODES, _GROUP = 7, 8  # samples of a brick along an axis; smaller bricks of a r
 class CudaCanonicalCache:
     """A canonical signed distance on a sparse lattice, in the memory of a CUDA device.
 
-    The arguments are those of :class:`facetalk.ops.extraction.CanonicalCache`, and so are the answers, but
+    The arguments are those of :class:`facetalk.ops.field.surface.CanonicalCache`, and so are the answers, but
     for rounding: the GPU fuses multiply-adds.
 
     Args:

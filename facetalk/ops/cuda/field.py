@@ -1,4 +1,4 @@
-"""Bound neural head fields on the GPU: the verbs of `facetalk.ops.field.PackedField`, by csrc/cuda.
+"""Bound neural head fields on the GPU: the verbs of `facetalk.ops.field.cpu.PackedField`, by csrc/cuda.
 
 Weights are repacked once per identity and precision and stay on the device; a call allocates its workspace
 from torch's own allocator and runs on the current stream of the device. Points, frames and results stay on
@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from facetalk.ops._extension import load
-from facetalk.ops.field import DEFAULT_CULL, FieldSource, OffsetWeight, cull_to_cut
-from facetalk.ops.field_cuda_band import FieldBricks, find_bricks
-from facetalk.ops.field_cuda_invert import Inversion
-from facetalk.ops.field_cuda_pack import FieldPath, Precision, pack_biases
-from facetalk.ops.field_cuda_run import FieldRunner
+from facetalk.ops.cuda.field_invert import Inversion
+from facetalk.ops.cuda.field_launch import FieldRunner
+from facetalk.ops.cuda.field_pack import FieldPath, Precision, pack_biases
+from facetalk.ops.cuda.surface_band import FieldBricks, find_bricks
+from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, OffsetWeight, cull_to_cut
 
 # Points that are in flight at a time: each of their pairs of point and member takes 8 bytes.
 _MOST_POINTS = 1 << 18
@@ -36,7 +36,7 @@ class CudaField:
     """A head field in the GPU kernels' form. See the module's guarantees.
 
     Args:
-        source: the folded head, on any device; see :class:`facetalk.ops.field.FieldSource`.
+        source: the folded head, on any device; see :class:`facetalk.ops.field.cpu.FieldSource`.
         cull: fraction of the nearest anchor's blending weight below which a member is left out at a point.
         precision: of hidden units and weights: "float32" (plain multiply-adds), "float16" or "bfloat16"
             (tensor cores). 16 bit takes networks of up to 512 hidden units; float16 overflows where a hidden
@@ -101,7 +101,7 @@ class CudaField:
             weight: spatial weight of the offset.
             outputs: any of "sdf" (T, N), "raw_sdf" (T, N), "gradient" (T, N, 3) ((1, N, 3 + m) for canonical
                 queries with hyper-coordinates), "offsets" (T, N, 3 + m), "jacobian" (T, N, 3 + m, 3); see
-                :meth:`facetalk.ops.field.PackedField.query`.
+                :meth:`facetalk.ops.field.cpu.PackedField.query`.
 
         Returns:
             the outputs by name, float32, on the device.
@@ -180,7 +180,7 @@ class CudaField:
     ) -> tuple[Tensor, Tensor]:
         """Solve x + offset(x) = target for every target and frame, all frames at the same time, in float32.
 
-        Arguments and results are those of :meth:`facetalk.ops.field.PackedField.invert`, on the device, but
+        Arguments and results are those of :meth:`facetalk.ops.field.cpu.PackedField.invert`, on the device, but
         that every frame's search begins at `starts`, and not where the frame before ended.
         """
         goal = self._array(targets, "targets", (3,))

@@ -1,0 +1,1 @@
+"""CUDA: the same operations on arrays that lie on a device; chosen by where the arrays are."""
