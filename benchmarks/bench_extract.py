@@ -42,9 +42,9 @@ from facetalk.data.visemes import curves
 from facetalk.mesh import Mesh
 from facetalk.metrics.surface import two_sided
 from facetalk.nphm import load_checkpoint
-from facetalk.nphm.extraction import ExtractionInfo
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field, lattice_axes
-from facetalk.nphm.head import HeadModel
+from facetalk.nphm.head.head import HeadModel
+from facetalk.nphm.surface.cpu import ExtractionInfo
 from facetalk.ops.field.cpu import PackedField
 from facetalk.ops.reference.field import field as reference
 

@@ -31,8 +31,8 @@ from bench_extract import built_in, official
 from bench_field import Case
 from torch import Tensor
 
-from facetalk.nphm.extraction import ExtractionOptions
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field, lattice_axes
+from facetalk.nphm.surface.cpu import ExtractionOptions
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.cuda.marching_cubes import extract_bricks
 from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, LayerWeights, cull_to_cut

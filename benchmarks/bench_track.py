@@ -31,7 +31,7 @@ from facetalk.data.visemes import curves
 from facetalk.nphm import load_checkpoint
 from facetalk.nphm.canonical_mesh import canonical_mesh
 from facetalk.nphm.field import Field
-from facetalk.nphm.head import HeadModel
+from facetalk.nphm.head.head import HeadModel
 from facetalk.ops.reference.field import field_offsets
 
 VERTICES = {"10k": 10_000, "50k": 50_000}

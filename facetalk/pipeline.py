@@ -22,8 +22,8 @@ from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.models import ModelConfig, find_model
 from facetalk.motion import Motion
-from facetalk.nphm.extraction import ExtractionOptions
-from facetalk.nphm.head import HeadModel
+from facetalk.nphm.head.head import HeadModel
+from facetalk.nphm.surface.cpu import ExtractionOptions
 from facetalk.ops._device import with_kernels
 from facetalk.units import HEAD_UNIT_METRES
 

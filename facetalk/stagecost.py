@@ -26,7 +26,7 @@ from facetalk import ops
 from facetalk.errors import InputError
 from facetalk.nphm.field import Field
 from facetalk.nphm.lattice import lattice_axes
-from facetalk.nphm.routing import left_out
+from facetalk.nphm.routing_bound import left_out
 from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, PackedField
 from facetalk.units import SAMPLE_RATE
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from facetalk.errors import InputError
-from facetalk.nphm.canonical import CanonicalMesh, compact, drop_small_pieces, relax, simplify_zones
+from facetalk.mesh.surgery import CanonicalMesh, compact, drop_small_pieces, relax, simplify_zones
 
 if TYPE_CHECKING:
     from facetalk.nphm.field import Field

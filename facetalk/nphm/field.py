@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from facetalk.errors import InputError
-from facetalk.nphm import extraction
 from facetalk.nphm.binding import ExpressionBiases, Precision, bind_kernels
-from facetalk.nphm.extraction import ExtractionInfo, ExtractionOptions, Surface
-from facetalk.nphm.extraction_plan import DEFAULT_TOLERANCE_MM
 from facetalk.nphm.field_operator import field_query, is_traced, register
-from facetalk.nphm.knowledge import CanonicalKnowledge
 from facetalk.nphm.lattice import Bounds, Resolution, check_memory, lattice_axes
 from facetalk.nphm.networks import FoldedNetwork
+from facetalk.nphm.surface import cpu as extraction
+from facetalk.nphm.surface.cpu import ExtractionInfo, ExtractionOptions, Surface
+from facetalk.nphm.surface.identity import CanonicalKnowledge
+from facetalk.nphm.surface.plan import DEFAULT_TOLERANCE_MM
 from facetalk.ops._device import floats_on
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, OffsetWeight, PackedField
@@ -221,7 +221,7 @@ class Field:
                 models with hyper-coordinates, whose canonical field is not one of space alone.
             coarse: with a cache, interpolate the deformation where it is smooth.
             coherence: without a cache, start a frame's band from the frame before; on the CPU.
-            return_info: also return a list of :class:`facetalk.nphm.extraction.ExtractionInfo`.
+            return_info: also return a list of :class:`facetalk.nphm.surface.cpu.ExtractionInfo`.
 
         Returns:
             one mesh a frame; empty where the field has no zero inside the bounds.
@@ -241,7 +241,7 @@ class Field:
         units: Literal["metres", "head"] = "metres",
     ) -> Iterator[tuple[Mesh, ExtractionInfo]]:
         """The frames of :meth:`extract`, one at a time, so that any number fits in memory."""
-        from facetalk.nphm.extraction_cuda import mesh_of
+        from facetalk.nphm.surface.cuda import mesh_of
 
         if units not in ("metres", "head"):
             raise InputError(f"units: expected metres or head, got {units!r}")
@@ -258,7 +258,7 @@ class Field:
         options: ExtractionOptions | None = None,
     ) -> Iterator[Surface]:
         """The frames of :meth:`iterate`, head space: NumPy arrays, or tensors on the field's CUDA device."""
-        from facetalk.nphm import extraction_cuda
+        from facetalk.nphm.surface import cuda as extraction_cuda
 
         options = options or ExtractionOptions()
         biases = self._biases(expressions)

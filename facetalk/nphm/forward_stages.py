@@ -18,7 +18,7 @@ from torch import Tensor
 from facetalk.data.head_samples import SurfacePoints, SurfaceSampler, random_identities, speech_expressions
 from facetalk.data.ict import MorphableHead, Part
 from facetalk.nphm.codes import HeadCodes
-from facetalk.nphm.forward import BlendshapeField, PartField, TemplateMap
+from facetalk.nphm.head.rig import BlendshapeField, PartField, TemplateMap
 from facetalk.nphm.networks import IdentityNetwork
 from facetalk.nphm.stages import Budget
 from facetalk.training import train_loop

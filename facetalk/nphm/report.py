@@ -22,7 +22,7 @@ from facetalk.data.head_samples import SurfaceSampler, random_identities, speech
 from facetalk.data.ict import MorphableHead, Part
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
-from facetalk.nphm.head import HeadModel
+from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.stages import hidden_places, visible_points
 from facetalk.units import HEAD_UNIT_MM
 

@@ -14,10 +14,14 @@ from field_host import emulated_core, random_head
 from test_marching_cubes_face import EmulatedCore
 
 from facetalk.metrics.surface import two_sided
-from facetalk.nphm import cache, extraction, extraction_cuda, extraction_plan, slopes
-from facetalk.nphm.cache import UNIT_MM
-from facetalk.nphm.extraction import ExtractionOptions, Surface
-from facetalk.nphm.knowledge import CanonicalKnowledge
+from facetalk.nphm.surface import bake as cache
+from facetalk.nphm.surface import cpu as extraction
+from facetalk.nphm.surface import cuda as extraction_cuda
+from facetalk.nphm.surface import plan as extraction_plan
+from facetalk.nphm.surface import slopes
+from facetalk.nphm.surface.bake import UNIT_MM
+from facetalk.nphm.surface.cpu import ExtractionOptions, Surface
+from facetalk.nphm.surface.identity import CanonicalKnowledge
 from facetalk.ops.cuda import canonical_cache as field_cuda_cache
 from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
 from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache

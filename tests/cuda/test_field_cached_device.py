@@ -10,7 +10,8 @@ import pytest
 import torch
 from test_field_cached import QUICK, TOLERANCE_MM, apart_mm, bound, found, smooth_head
 
-from facetalk.nphm import extraction, extraction_cuda
+from facetalk.nphm.surface import cpu as extraction
+from facetalk.nphm.surface import cuda as extraction_cuda
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.field.cpu import PackedField
 

@@ -16,9 +16,11 @@ from test_marching_cubes_face import EmulatedCore
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh
 from facetalk.mesh.smoothing import FacialSmoothing
-from facetalk.nphm import NPHM, binding, extraction_cuda, extraction_plan, load_checkpoint
-from facetalk.nphm.extraction import ExtractionOptions
+from facetalk.nphm import NPHM, binding, load_checkpoint
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field
+from facetalk.nphm.surface import cuda as extraction_cuda
+from facetalk.nphm.surface import plan as extraction_plan
+from facetalk.nphm.surface.cpu import ExtractionOptions
 from facetalk.ops import _device
 from facetalk.ops.cuda import canonical_cache as field_cuda_cache
 from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes

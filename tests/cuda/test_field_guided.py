@@ -13,8 +13,9 @@ from field_host import emulated_core, random_head
 from safetensors.torch import load_file
 from test_field_band import crossed
 
-from facetalk.nphm import load_checkpoint, slopes
-from facetalk.nphm.cache import _Bricks, _distances
+from facetalk.nphm import load_checkpoint
+from facetalk.nphm.surface import slopes
+from facetalk.nphm.surface.bake import _Bricks, _distances
 from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.cuda.surface_guided import guided
@@ -154,7 +155,7 @@ def test_the_golden_head_as_extraction_asks_for_it(monkeypatch: pytest.MonkeyPat
         return found
 
     monkeypatch.setattr("facetalk.ops.field.kernels.CanonicalCache", Recorded)
-    monkeypatch.setattr("facetalk.nphm.extraction.guided", record)
+    monkeypatch.setattr("facetalk.nphm.surface.cpu.guided", record)
     golden = load_file(GOLDEN / "golden.safetensors")
     head = load_checkpoint(GOLDEN, family="nphm").bind(golden["lat_id"])
     head.extract(golden["lat_expr"][:2], 44, cache=True, tolerance_mm=0.5)

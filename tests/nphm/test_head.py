@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from facetalk.errors import InputError
+from facetalk.mesh.surgery import without_flaps
 from facetalk.models import find_model
-from facetalk.nphm.canonical import without_flaps
-from facetalk.nphm.head import HeadModel
+from facetalk.nphm.head.head import HeadModel
 from facetalk.units import HEAD_UNIT_MM
 
 SKIN, EYES, UPPER, LOWER = range(4)

@@ -10,7 +10,7 @@ from facetalk.data.ict import MorphableHead
 from facetalk.errors import InputError
 from facetalk.nphm import train as training
 from facetalk.nphm.codes import anchor_vertices, build_codes, initialise
-from facetalk.nphm.head import HeadModel
+from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.networks import IdentityConfig, IdentityNetwork
 
 pytest.importorskip("igl", reason="libigl makes training data; pip install 'facetalk[train]'")

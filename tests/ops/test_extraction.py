@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_heads import heads, random_head
 
-from facetalk.nphm import slopes
-from facetalk.nphm.cache import CELLS, NODES, _interpolate
+from facetalk.nphm.surface import slopes
+from facetalk.nphm.surface.bake import CELLS, NODES, _interpolate
 from facetalk.ops import set_threads, threads
 from facetalk.ops.field.cpu import FieldSource, PackedField
 from facetalk.ops.field.surface import CanonicalCache, FieldBand, LocalBounds, Motion, SlopeBounds, guided

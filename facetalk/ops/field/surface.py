@@ -157,7 +157,7 @@ class CanonicalCache:
     """A canonical signed distance sampled once on a sparse, adaptive lattice (tricubic interpolation).
 
     Bricks of 4^3 cells hold 7^3 samples, from one before the brick to one behind it. See
-    :func:`facetalk.nphm.cache.bake`, which makes one and measures its error.
+    :func:`facetalk.nphm.surface.bake.bake`, which makes one and measures its error.
 
     Args:
         origin: (3,) corner of the first brick, head space.

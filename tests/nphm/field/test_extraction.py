@@ -18,10 +18,10 @@ import facetalk
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh
 from facetalk.metrics.surface import surface_distance, two_sided
-from facetalk.nphm import slopes
-from facetalk.nphm.extraction import ExtractionOptions
-from facetalk.nphm.extraction_plan import Plan
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field
+from facetalk.nphm.surface import slopes
+from facetalk.nphm.surface.cpu import ExtractionOptions
+from facetalk.nphm.surface.plan import Plan
 from facetalk.ops.field.surface import SlopeBounds
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -259,7 +259,7 @@ def test_frames_leave_nothing_behind(tiny, field) -> None:
     codes = walk(tiny.lat_expr, 25, 0.05, 0)
 
     def frames(way: dict) -> None:
-        for _ in field.iterate(codes, 24, options=facetalk.nphm.extraction.ExtractionOptions(**way)):
+        for _ in field.iterate(codes, 24, options=facetalk.nphm.surface.cpu.ExtractionOptions(**way)):
             pass
 
     ways = [{"tolerance_mm": 0.0, "cache": False}] + ([] if tiny.mono else [{"cache": True}])

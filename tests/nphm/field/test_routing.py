@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field
-from facetalk.nphm.routing import (
+from facetalk.nphm.routing_bound import (
     _SHELLS,
     MemberRanges,
     _member,

@@ -1,6 +1,6 @@
 """Surfaces on a CUDA device: the frames of a chunk in one set of launches, from codes to meshes there.
 
-The short cuts are the CPU's (see :mod:`facetalk.nphm.extraction`), by the same rules, but for two:
+The short cuts are the CPU's (see :mod:`facetalk.nphm.surface.cpu`), by the same rules, but for two:
 
 * A band is found by the field's values at corners of blocks, without bounds on its slope (see
   :meth:`facetalk.ops.cuda.field.CudaField.bricks`).
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.mesh.mesh import Mesh
-from facetalk.nphm.extraction import ExtractionInfo, ExtractionOptions, Surface, cached_info
-from facetalk.nphm.extraction_plan import Guide, Plan
+from facetalk.nphm.surface.cpu import ExtractionInfo, ExtractionOptions, Surface, cached_info
+from facetalk.nphm.surface.plan import Guide, Plan
 from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
 from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
 from facetalk.ops.cuda.field import CudaField

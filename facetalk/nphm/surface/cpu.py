@@ -7,13 +7,13 @@ dense      every sample (`exact=True`).
 band       samples near the surface, found by bounds on the field's slope; the dense mesh, cell for cell,
            as far as the bounds hold. They are checked against all that is evaluated.
 coherence  the band of a frame starts from the frame before, grown by a bound on the motion between.
-cache      the identity is baked once (:mod:`facetalk.nphm.cache`); a frame costs its deformation. With a
+cache      the identity is baked once (:mod:`facetalk.nphm.surface.bake`); a frame costs its deformation. With a
            tolerance of 0 the cache only guides, and values at the surface are the networks'.
 coarse     the deformation is interpolated where it is smooth.
 =========  ==========================================================================================
 
-This is the CPU's way; :mod:`facetalk.nphm.extraction_plan` decides for it and for CUDA
-(:mod:`facetalk.nphm.extraction_cuda`).
+This is the CPU's way; :mod:`facetalk.nphm.surface.plan` decides for it and for CUDA
+(:mod:`facetalk.nphm.surface.cuda`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.errors import InputError
-from facetalk.nphm import slopes
-from facetalk.nphm.extraction_plan import DEFAULT_TOLERANCE_MM, Guide, Plan, power_of_two
+from facetalk.nphm.surface import slopes
+from facetalk.nphm.surface.plan import DEFAULT_TOLERANCE_MM, Guide, Plan, power_of_two
 from facetalk.ops.field.surface import CanonicalCache, ExtractionCounts, FieldBand, Motion, guided
 from facetalk.ops.marching_cubes import marching_cubes
 

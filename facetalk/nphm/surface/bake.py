@@ -105,7 +105,7 @@ def bake(
 
     Args:
         field: the kernels of a bound head; canonical queries have three coordinates.
-        bounds: of its slope, see :func:`facetalk.nphm.slopes.estimate_slopes`.
+        bounds: of its slope, see :func:`facetalk.nphm.surface.slopes.estimate_slopes`.
         low, high: (3,) corners of the box, head space.
         width: distance from the surface up to which values are wanted, head units.
         tolerance_mm: error of the signed distance that is accepted, millimetres.

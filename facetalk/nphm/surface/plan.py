@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.nphm import slopes
-from facetalk.nphm.cache import FIRST_SPACING, UNIT_MM, BakedField
+from facetalk.nphm.surface import slopes
+from facetalk.nphm.surface.bake import FIRST_SPACING, UNIT_MM, BakedField
 from facetalk.ops.field.surface import SlopeBounds
 
 if TYPE_CHECKING:
-    from facetalk.nphm.extraction import ExtractionOptions
     from facetalk.nphm.field import Field
     from facetalk.nphm.lattice import Bounds
+    from facetalk.nphm.surface.cpu import ExtractionOptions
 
 DEFAULT_TOLERANCE_MM = 0.05
 CACHE_SHARE = 0.65

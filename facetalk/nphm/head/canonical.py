@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from facetalk.nphm import canonical as mesher
-from facetalk.nphm.canonical import CanonicalMesh
-from facetalk.nphm.paint import eyeball, paint
+from facetalk.mesh import surgery as mesher
+from facetalk.mesh.surgery import CanonicalMesh
+from facetalk.nphm.head.albedo import eyeball, paint
 
 if TYPE_CHECKING:
-    from facetalk.nphm.head import HeadModel
+    from facetalk.nphm.head.head import HeadModel
 
 __all__ = ["build_canonical"]
 
@@ -35,7 +35,7 @@ def build_canonical(
         cell: of the marching cubes, head units (0.003 = 0.75 mm).
         budget: faces kept at lips and lids, in the front of the face, elsewhere.
     """
-    from facetalk.nphm.head import CLASS_PART, EYES, SKIN
+    from facetalk.nphm.head.head import CLASS_PART, EYES, SKIN
 
     low, high = (np.array(corner, np.float32) for corner in head.config["bounds"])
     vertices, faces = mesher.extract_band(
@@ -118,7 +118,7 @@ def _zones(vertices: Array, landmarks: Array, reach: float) -> NDArray[np.int64]
 def _classes(head: HeadModel, vertices: Array, identity: Array) -> NDArray[np.uint8]:
     """Surface class of canonical vertices; template coordinates need the part, so it is found in two
     rounds."""
-    from facetalk.nphm.head import CLASS_PART
+    from facetalk.nphm.head.head import CLASS_PART
 
     part = np.zeros(len(vertices), np.uint8)
     classes = np.zeros(len(vertices), np.uint8)

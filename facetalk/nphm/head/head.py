@@ -23,9 +23,9 @@ from torch import Tensor
 
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
-from facetalk.nphm.canonical import CanonicalMesh
+from facetalk.mesh.surgery import CanonicalMesh
 from facetalk.nphm.field import Field
-from facetalk.nphm.forward import BlendshapeField, ForwardConfig, PartField, TemplateMap
+from facetalk.nphm.head.rig import BlendshapeField, ForwardConfig, PartField, TemplateMap
 from facetalk.nphm.model import NPHM
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
 
@@ -53,7 +53,7 @@ class HeadModel:
     Attributes:
         config: what config.json says.
         identity: signed distance network; deformation: backward deformation network.
-        template, blendshapes, parts: the forward deformation, see :mod:`facetalk.nphm.forward`.
+        template, blendshapes, parts: the forward deformation, see :mod:`facetalk.nphm.head.rig`.
         linear: tensors ``encoder`` (L, I), ``landmarks_mean`` (68, 3), ``landmarks_basis`` (I, 68, 3),
             ``eyes_mean``
             (2, 4) and ``eyes_basis`` (I, 2, 4) with centre and radius of the left and right
@@ -328,7 +328,7 @@ class HeadModel:
         code = self._code(identity).numpy()
         key = code.tobytes()
         if key not in self._cache:
-            from facetalk.nphm.build import build_canonical
+            from facetalk.nphm.head.canonical import build_canonical
 
             if len(self._cache) > 4:  # the default identity is the first
                 del self._cache[list(self._cache)[1]]

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.nphm import slopes
-from facetalk.nphm.cache import DEEPEST, BakedField, bake
+from facetalk.nphm.surface import slopes
+from facetalk.nphm.surface.bake import DEEPEST, BakedField, bake
 from facetalk.ops.field.surface import SlopeBounds
 
 if TYPE_CHECKING:
