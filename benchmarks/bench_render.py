@@ -17,10 +17,10 @@ import pytest
 
 from facetalk.mesh import RiggedSequence, gaussian_smooth
 from facetalk.mesh.export import export
-from facetalk.mesh.render import Renderer, render
-from facetalk.mesh.scene import AnimatedScene
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
+from facetalk.render.render import Renderer, render
+from facetalk.render.scene import AnimatedScene
 
 FRAMES, SIZE = 250, (720, 720)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 start = time.perf_counter()
 import facetalk  # noqa: E402
-from facetalk.mesh.render import render  # noqa: E402
+from facetalk.render.render import render  # noqa: E402
 
 
 def main(speech: Path, out: Path) -> None:

@@ -1,6 +1,6 @@
 """Meshes for people: sequences, facial smoothing, glTF and PLY files, and pictures without a screen.
 
-Writing lives in :mod:`facetalk.mesh.export` and drawing in :mod:`facetalk.mesh.render`; they are not
+Writing lives in :mod:`facetalk.mesh.export` and drawing in :mod:`facetalk.render.render`; they are not
 imported here, because their dependencies are heavier than those of the data types.
 """
 

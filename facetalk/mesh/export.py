@@ -14,9 +14,9 @@ from facetalk.files import atomic_path, check_output_folder
 from facetalk.mesh import gltf, morphs
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.ply import write_sequence
+from facetalk.mesh.rig_fit import as_rig
 from facetalk.mesh.sequence import RiggedSequence
 from facetalk.mesh.sound import Source, write_wav
-from facetalk.mesh.stream import as_rig
 
 SUFFIXES = (".glb", ".ply")
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter, Json
-from facetalk.mesh.look import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets
+from facetalk.render.studio import MATERIAL_OF_PART, Material, srgb_to_linear
 
 _QUANTIZATION = "KHR_mesh_quantization"
 

@@ -13,9 +13,9 @@ from PIL import Image
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
-from facetalk.mesh.look import Camera, frame_head, linear_to_srgb, srgb_to_linear
-from facetalk.mesh.render import parse_background, parse_size, render
 from facetalk.ops.raster import draw
+from facetalk.render.render import parse_background, parse_size, render
+from facetalk.render.studio import Camera, frame_head, linear_to_srgb, srgb_to_linear
 
 CAMERA = Camera((0.0, 0.0, 0.0), distance=1.0, focal=2.0)
 

@@ -1,4 +1,4 @@
-"""How a head is lit, framed and painted: the studio of :mod:`facetalk.mesh.render`."""
+"""How a head is lit, framed and painted: the studio of :mod:`facetalk.render.render`."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_output_folder
-from facetalk.mesh.look import Camera, Look, frame_head
-from facetalk.mesh.scene import AnimatedScene, Geometry
 from facetalk.ops import threads
 from facetalk.ops.raster import draw
+from facetalk.render.scene import AnimatedScene, Geometry
+from facetalk.render.studio import Camera, Look, frame_head
 
 Picture = NDArray[np.uint8]
 
@@ -170,7 +170,7 @@ def render(
 
 
 def _video(renderer: Renderer, path: Path, fps: float, frames: int | None, audio: Path | None) -> None:
-    from facetalk.mesh.video import write_video
+    from facetalk.render.video import write_video
 
     scene = renderer.scene
     count = max(1, round(scene.duration * fps))

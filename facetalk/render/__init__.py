@@ -1,0 +1,1 @@
+"""Pictures of an animated head without a screen: scene, lighting, rasteriser, video."""
