@@ -14,7 +14,7 @@ import soundfile
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from facetalk.audio import AudioEncoder, load_audio
-from facetalk.audio.small import small_model
+from facetalk.training.audio.mini_wav2vec2 import small_model
 
 SECONDS = 10
 

@@ -16,7 +16,7 @@ import torch
 from _gpu import Gpu
 
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation, frame_noise
-from facetalk.diffusion.replay import Replays
+from facetalk.diffusion.cuda_graph import Replays
 
 FRAMES, GUIDANCE = 250, 1.5
 PRESETS = {"mini": DenoiserConfig.mini(motion_dim=32, audio_dim=192), "paper": DenoiserConfig.paper()}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from facetalk.errors import InputError
-from facetalk.training import cosine_factor, train_loop
+from facetalk.training.loop import cosine_factor, train_loop
 
 
 def _run(out, steps, *, stop_after=None, **options):

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from facetalk.audio.encoder_load import load_wav2vec2
+from facetalk.audio.wav2vec2 import load_wav2vec2
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE, frame_count
 

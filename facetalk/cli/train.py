@@ -6,9 +6,15 @@ import argparse
 import importlib
 
 PARTS = {
-    "nphm": ("facetalk.nphm.train", "the head, from a morphable head's blendshapes"),
-    "audio": ("facetalk.audio.train", "the Wav2Vec 2.0 encoder, from a speech corpus with phone times"),
-    "motion": ("facetalk.diffusion.train", "the motion model, from a speech corpus and an audio encoder"),
+    "nphm": ("facetalk.training.head.train", "the head, from a morphable head's blendshapes"),
+    "audio": (
+        "facetalk.training.audio.train",
+        "the Wav2Vec 2.0 encoder, from a speech corpus with phone times",
+    ),
+    "motion": (
+        "facetalk.training.motion.train",
+        "the motion model, from a speech corpus and an audio encoder",
+    ),
 }
 
 

@@ -1,7 +1,7 @@
 """Motion from audio by diffusion: noise schedule, denoiser, samplers, and the trained model."""
 
-from facetalk.diffusion.contact import LipContact
 from facetalk.diffusion.denoiser import Condition, Denoiser, DenoiserConfig
+from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.noise import frame_noise
 from facetalk.diffusion.representation import Representation

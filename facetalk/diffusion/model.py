@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from facetalk.diffusion.contact import LipContact
+from facetalk.diffusion.cuda_graph import Replays
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
+from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.noise import frame_noise
-from facetalk.diffusion.replay import Replays
 from facetalk.diffusion.representation import Representation
 from facetalk.diffusion.sampler import Sampler
 from facetalk.diffusion.schedule import NoiseSchedule

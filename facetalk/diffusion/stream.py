@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.diffusion.cuda_graph import Past
 from facetalk.diffusion.noise import frame_noise
-from facetalk.diffusion.replay import Past
 from facetalk.diffusion.sampler import Sampler, guide
 from facetalk.errors import InputError
 from facetalk.ops import set_threads, threads

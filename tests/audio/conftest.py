@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from facetalk.audio.small import save_encoder
+from facetalk.training.audio.mini_wav2vec2 import save_encoder
 
 
 def write_with_ffmpeg(path: Path, samples: np.ndarray, rate: int, codec: str, *, video: bool = False) -> None:
@@ -65,7 +65,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in architecture with random weights."""
-    from facetalk.audio.small import small_model
+    from facetalk.training.audio.mini_wav2vec2 import small_model
 
     folder = tmp_path_factory.mktemp("small")
     save_encoder(small_model(seed=1), folder)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from facetalk.training.loop.audio import train as audio_train
 
 from facetalk.audio import AudioEncoder
-from facetalk.audio import train as audio_train
-from facetalk.audio.augment import change_speed, spoil
-from facetalk.audio.small import gabor_filters
-from facetalk.audio.targets import CURVES, make_targets
 from facetalk.data.corpus import Utterance, write_manifest
 from facetalk.data.phones import CLASSES
 from facetalk.errors import InputError
+from facetalk.training.audio.augment import change_speed, spoil
+from facetalk.training.audio.mini_wav2vec2 import gabor_filters
+from facetalk.training.audio.targets import CURVES, make_targets
 from facetalk.units import SAMPLE_RATE
 
 PITCH = {"AA": 300.0, "M": 120.0, "S": 5000.0}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from facetalk import ops
 from facetalk.diffusion import Denoiser, DenoiserConfig
-from facetalk.diffusion.replay import Replay
+from facetalk.diffusion.cuda_graph import Replay
 from facetalk.diffusion.sampler import Sampler
 from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
 from facetalk.ops.cuda.field import CudaField

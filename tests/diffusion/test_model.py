@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation, Sampler
-from facetalk.diffusion.contact import LipContact
+from facetalk.diffusion.lip_contact import LipContact
 from facetalk.errors import InputError
 
 NAMES = ["jawOpen", "mouthClose", "mouthPucker", "eyeBlink_L", "eyeBlink_R", "browInnerUp_L"]

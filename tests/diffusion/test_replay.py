@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation, replay
-from facetalk.diffusion.replay import Replays
+from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation
+from facetalk.diffusion import cuda_graph as replay
+from facetalk.diffusion.cuda_graph import Replays
 
 EXPRESSIONS, AUDIO = 6, 7
 

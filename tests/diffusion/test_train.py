@@ -14,9 +14,9 @@ import torch
 from facetalk.data.corpus import Utterance
 from facetalk.data.visemes import EXPRESSION_NAMES, lip_gap
 from facetalk.diffusion import MotionModel
-from facetalk.diffusion.dataset import build, sessions
-from facetalk.diffusion.train import MotionTraining, add_arguments, prepare
 from facetalk.errors import InputError
+from facetalk.training.motion.dataset import build, sessions
+from facetalk.training.motion.train import MotionTraining, add_arguments, prepare
 from facetalk.units import frame_count
 
 PHONES = [("SIL", 0.0, 0.2), ("M", 0.2, 0.4), ("AA1", 0.4, 0.8), ("P", 0.8, 0.95), ("AE1", 0.95, 1.3)]

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from facetalk.training.loop.head import train as training
 
 from facetalk.data.ict import MorphableHead
 from facetalk.errors import InputError
-from facetalk.nphm import train as training
-from facetalk.nphm.codes import anchor_vertices, build_codes, initialise
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.networks import IdentityConfig, IdentityNetwork
+from facetalk.training.head.identity_codes import anchor_vertices, build_codes, initialise
 
 pytest.importorskip("igl", reason="libigl makes training data; pip install 'facetalk[train]'")
 

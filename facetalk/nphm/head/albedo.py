@@ -31,7 +31,7 @@ IRIS_INNER = np.array([128, 112, 84], np.float32)
 LIMBUS = np.array([42, 52, 60], np.float32)
 PUPIL = np.array([12, 10, 12], np.float32)
 
-# Surface classes, as in facetalk.nphm.forward_stages.SURFACE_CLASSES.
+# Surface classes, as in facetalk.training.head.forward.SURFACE_CLASSES.
 _CAVITY, _EYE, _UPPER, _UPPER_GUM, _LOWER, _LOWER_GUM = range(1, 7)
 
 # Half angles in degrees of an eye 1.54 cm in radius: pupil 0.26 cm, iris 0.62 cm from the axis.

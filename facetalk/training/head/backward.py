@@ -1,6 +1,6 @@
 """The stages of training a head: identity, backward deformation, forward deformation, parts.
 
-Every stage is one call of :func:`facetalk.training.train_loop` with its own output folder, so each resumes on
+Every stage is one call of :func:`facetalk.training.loop.train_loop` with its own output folder, so each resumes on
 its own. All targets are exact (distances, correspondences), so plain L1 losses do, without eikonal terms and
 second derivatives.
 """
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from facetalk.data.head_samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
 from facetalk.data.ict import MorphableHead, Part
-from facetalk.nphm.codes import HeadCodes
 from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
-from facetalk.training import train_loop
+from facetalk.training.head.identity_codes import HeadCodes
+from facetalk.training.loop import train_loop
 from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["Budget", "initialise_backward", "train_backward", "train_identity"]
@@ -70,7 +70,7 @@ def train_identity(
     """Fit the members of the identity network to signed distances; anchors and codes stay as they are.
 
     Args:
-        network: initialised by :func:`facetalk.nphm.codes.initialise`.
+        network: initialised by :func:`facetalk.training.head.identity_codes.initialise`.
         pool: distances; row 0 is the mean head.
         codes: the encoder that made the codes.
         out: folder of the stage.

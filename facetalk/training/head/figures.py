@@ -1,6 +1,6 @@
 """Measured figures of a head model against the morphable head it was trained on.
 
-    python -m facetalk.nphm.report --data ict_facekit_light.npz --head HEAD_FOLDER [--out figures.json]
+    python -m facetalk.training.head.figures --data ict_facekit_light.npz --head HEAD_FOLDER [--out figures.json]
 
 All lengths are millimetres. "Held out" are identities from a seed that no training uses. The backward
 deformation is measured on what lids and lips leave in sight.
@@ -23,7 +23,7 @@ from facetalk.data.ict import MorphableHead, Part
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.nphm.head.head import HeadModel
-from facetalk.nphm.stages import hidden_places, visible_points
+from facetalk.training.head.backward import hidden_places, visible_points
 from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["EXPRESSIONS", "measure"]
@@ -164,7 +164,7 @@ def _round(value: Any) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the figures as JSON, or write them."""
-    parser = argparse.ArgumentParser(prog="python -m facetalk.nphm.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m facetalk.training.head.figures", description=__doc__)
     parser.add_argument(
         "--data", type=Path, required=True, help="packed morphable head, ict_facekit_light.npz"
     )

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from facetalk.data.head_samples import DistancePool, SurfaceSampler
 from facetalk.data.ict import MorphableHead
 from facetalk.errors import InputError
-from facetalk.nphm.codes import HeadCodes, build_codes, initialise
-from facetalk.nphm.forward_stages import surface_pool, train_blendshapes, train_parts, train_template
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.rig import BlendshapeField, ForwardConfig, PartField, TemplateMap
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
-from facetalk.nphm.stages import Budget, initialise_backward, train_backward, train_identity
+from facetalk.training.head.backward import Budget, initialise_backward, train_backward, train_identity
+from facetalk.training.head.forward import surface_pool, train_blendshapes, train_parts, train_template
+from facetalk.training.head.identity_codes import HeadCodes, build_codes, initialise
 
 __all__ = ["HeadTraining", "add_arguments", "run", "train_head"]
 

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facetalk.audio.augment import change_speed, spoil
 from facetalk.data.corpus import Utterance
 from facetalk.data.phones import Phone
 from facetalk.data.visemes import Style, curves
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.training.audio.augment import change_speed, spoil
 from facetalk.units import SAMPLE_RATE, frame_count
 
 Floats = NDArray[np.float32]

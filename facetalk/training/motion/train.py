@@ -20,13 +20,13 @@ from torch import Tensor
 
 from facetalk.data.corpus import read_manifest
 from facetalk.data.visemes import EXPRESSION_NAMES
-from facetalk.diffusion.contact import LipContact
-from facetalk.diffusion.dataset import MotionData, build
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
+from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.representation import Representation, face_metric, lip_gap_matrix
 from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.errors import InputError
+from facetalk.training.motion.dataset import MotionData, build
 from facetalk.units import DEFAULT_FPS, HEAD_UNIT_MM
 
 _FACE_FRONT = 6706
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train and write the model to ``out/model``."""
     from facetalk.audio import AudioEncoder
-    from facetalk.training import train_loop
+    from facetalk.training.loop import train_loop
 
     if not 0.0 < args.share <= 1.0:
         raise InputError(f"--share must lie in (0, 1], got {args.share}")

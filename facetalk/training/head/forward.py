@@ -17,11 +17,11 @@ from torch import Tensor
 
 from facetalk.data.head_samples import SurfacePoints, SurfaceSampler, random_identities, speech_expressions
 from facetalk.data.ict import MorphableHead, Part
-from facetalk.nphm.codes import HeadCodes
 from facetalk.nphm.head.rig import BlendshapeField, PartField, TemplateMap
 from facetalk.nphm.networks import IdentityNetwork
-from facetalk.nphm.stages import Budget
-from facetalk.training import train_loop
+from facetalk.training.head.backward import Budget
+from facetalk.training.head.identity_codes import HeadCodes
+from facetalk.training.loop import train_loop
 from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["SURFACE_CLASSES", "surface_pool", "train_blendshapes", "train_parts", "train_template"]

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from facetalk.audio.augment import change_speed, spoil
 from facetalk.audio.encoder import AudioEncoder, hidden_states, receptive_field
-from facetalk.audio.small import save_encoder, small_model, whiten_filters
-from facetalk.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
 from facetalk.data.corpus import Utterance, read_manifest
 from facetalk.data.phones import CLASSES, is_bilabial
 from facetalk.errors import InputError
+from facetalk.training.audio.augment import change_speed, spoil
+from facetalk.training.audio.mini_wav2vec2 import save_encoder, small_model, whiten_filters
+from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
 #: Lips count as closed below this gap, mm.
@@ -170,7 +170,7 @@ def train(config: AudioTraining) -> Path:
     Raises:
         InputError: no corpus, or nothing to train on in it.
     """
-    from facetalk.training import train_loop
+    from facetalk.training.loop import train_loop
 
     utterances = read_manifest(config.corpus, split="train")
     if not utterances:

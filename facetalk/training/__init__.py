@@ -1,0 +1,1 @@
+"""Training of every part; nothing here is needed to use a model."""

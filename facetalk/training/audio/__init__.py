@@ -1,0 +1,1 @@
+"""Training of the audio encoder, and the sound it is trained on."""

@@ -1,0 +1,1 @@
+"""Training of the head: identity codes, both deformations, and the figures of the result."""
