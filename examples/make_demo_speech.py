@@ -1,6 +1,6 @@
 """Make examples/demo.flac and demo.jsonl: two Italian telephone prompts, joined, with their phone times.
 
-The prompts are kept out of training by name (facetalk.data.speech_recordings.DEMO_PROMPTS), so the demo shows
+The prompts are kept out of training by name (facetalk.data.speech.recordings.DEMO_PROMPTS), so the demo shows
 a sentence that
 the built-in model never heard, though it knows the speaker.
 
@@ -18,8 +18,8 @@ import numpy as np
 import soundfile
 
 from facetalk.audio import load_audio
-from facetalk.data.speech_align import Aligner
-from facetalk.data.speech_recordings import DEMO_PROMPTS, asterisk
+from facetalk.data.speech.align import Aligner
+from facetalk.data.speech.recordings import DEMO_PROMPTS, asterisk
 from facetalk.units import SAMPLE_RATE
 
 PROMPTS = DEMO_PROMPTS[:2]

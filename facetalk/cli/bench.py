@@ -18,7 +18,7 @@ from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_output_folder
 
 if TYPE_CHECKING:
-    from facetalk.stagecost import Peaks, StageCost
+    from facetalk.bench import Peaks, StageCost
 
 _BUDGET = 2.0  # seconds for a stage, beyond what one run of it takes
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json is not None:
         check_output_folder(args.json)
     _options.set_threads(args.threads)
-    from facetalk.stagecost import peaks
+    from facetalk.bench import peaks
 
     with tqdm(desc="bench", unit=" stages", leave=False, disable=not sys.stderr.isatty()) as bar:
         bar.set_postfix_str("peak rates")
@@ -70,7 +70,7 @@ def _stages(args: argparse.Namespace, rates: Peaks) -> Iterator[StageCost]:
     import numpy as np
     import torch
 
-    from facetalk import stagecost
+    from facetalk import bench as stagecost
     from facetalk.nphm import load_checkpoint
     from facetalk.pipeline import FaceTalk
 

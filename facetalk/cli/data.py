@@ -7,13 +7,13 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
-    from facetalk.data import corpus
+    from facetalk.data.speech import corpus
 
     corpus.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Build the corpus."""
-    from facetalk.data import corpus
+    from facetalk.data.speech import corpus
 
     corpus.run(args)

@@ -10,7 +10,7 @@ followed by a short smoothing and by what must hold whatever the blend says: p, 
 (mouthClose solved from a
 linear model of the inner-lip gap), f, v bring the lower lip to the upper teeth. With a random generator the
 rest of the face
-comes alive as well (:mod:`facetalk.data.visemes_life`).
+comes alive as well (:mod:`facetalk.data.upper_face`).
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def curves(
     _smooth(weights, fps)
     _constrain(weights, full, times, alphabet)
     if rng is not None and life:
-        from facetalk.data.visemes_life import add_life
+        from facetalk.data.upper_face import add_life
 
         add_life(weights, full, times, alphabet, rng)
         _constrain(weights, full, times, alphabet)

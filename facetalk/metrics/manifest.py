@@ -96,7 +96,7 @@ def with_phones(items: list[Spoken]) -> Iterator[Spoken]:
         yield from items
         return
     from facetalk.audio import load_audio
-    from facetalk.data.speech_align import Aligner, AlignmentError
+    from facetalk.data.speech.align import Aligner, AlignmentError
 
     aligner = Aligner()
     for item in tqdm(items, desc="align", unit="clip", disable=not sys.stderr.isatty()):

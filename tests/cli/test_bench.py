@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from facetalk import stagecost
+from facetalk import bench as stagecost
+from facetalk.bench import _needed_samples, _Operations, fastest
 from facetalk.cli import bench, main
 from facetalk.nphm.field import lattice_axes
-from facetalk.stagecost import _needed_samples, _Operations, fastest
 
 PEAKS = stagecost.peaks
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from facetalk.data import corpus
-from facetalk.data.corpus_build import add_recordings, build
 from facetalk.data.phones import is_bilabial, is_silence
-from facetalk.data.speech_align import Aligner, AlignmentError, uncovered_share
-from facetalk.data.speech_recordings import ASTERISK, Recording, asterisk
-from facetalk.data.speech_synth import Flite, Speech, espeak, festival
-from facetalk.data.speech_text import sentences
+from facetalk.data.speech import corpus
+from facetalk.data.speech.align import Aligner, AlignmentError, uncovered_share
+from facetalk.data.speech.build import add_recordings, build
+from facetalk.data.speech.recordings import ASTERISK, Recording, asterisk
+from facetalk.data.speech.synth import Flite, Speech, espeak, festival
+from facetalk.data.speech.text import sentences
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
 

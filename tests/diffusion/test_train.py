@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from facetalk.data.corpus import Utterance
+from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import EXPRESSION_NAMES, lip_gap
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
@@ -119,7 +119,7 @@ def test_build_can_stop_early_and_refuses_an_empty_corpus(
 def test_training_learns_to_open_on_loud_frames_and_the_model_loads(
     utterances: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facetalk.data.ict.MorphableHead.load", head_of_lips)
+    monkeypatch.setattr("facetalk.data.heads.ict.MorphableHead.load", head_of_lips)
     data = build(utterances, LevelEncoder(), tmp_path / "cache", fps=25.0, variants=1, draws=2, seed=0)
     parser = argparse.ArgumentParser()
     add_arguments(parser)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from facetalk.training.loop.head import train as training
 
-from facetalk.data.ict import MorphableHead
+from facetalk.data.heads.ict import MorphableHead
 from facetalk.errors import InputError
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.networks import IdentityConfig, IdentityNetwork

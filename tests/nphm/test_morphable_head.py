@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from facetalk.data.head_samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
-from facetalk.data.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
 from facetalk.errors import InputError
 
 pytest.importorskip("igl", reason="libigl makes training data; pip install 'facetalk[train]'")

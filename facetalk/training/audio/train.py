@@ -22,8 +22,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from facetalk.audio.encoder import AudioEncoder, hidden_states, receptive_field
-from facetalk.data.corpus import Utterance, read_manifest
 from facetalk.data.phones import CLASSES, is_bilabial
+from facetalk.data.speech.corpus import Utterance, read_manifest
 from facetalk.errors import InputError
 from facetalk.training.audio.augment import change_speed, spoil
 from facetalk.training.audio.mini_wav2vec2 import save_encoder, small_model, whiten_filters

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.data.head_samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
-from facetalk.data.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
 from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
 from facetalk.training.head.identity_codes import HeadCodes
 from facetalk.training.loop import train_loop

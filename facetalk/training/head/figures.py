@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facetalk.data.head_samples import SurfaceSampler, random_identities, speech_expressions
-from facetalk.data.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.samples import SurfaceSampler, random_identities, speech_expressions
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.nphm.head.head import HeadModel

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.data.head_samples import SurfacePoints, SurfaceSampler, random_identities, speech_expressions
-from facetalk.data.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.samples import SurfacePoints, SurfaceSampler, random_identities, speech_expressions
 from facetalk.nphm.head.rig import BlendshapeField, PartField, TemplateMap
 from facetalk.nphm.networks import IdentityNetwork
 from facetalk.training.head.backward import Budget

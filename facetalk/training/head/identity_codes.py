@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import nn
 
-from facetalk.data.head_samples import SurfaceSampler
-from facetalk.data.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.samples import SurfaceSampler
 from facetalk.nphm.networks import NPHM_VARIANCE, IdentityConfig, IdentityNetwork
 
 __all__ = ["HeadCodes", "anchor_vertices", "build_codes", "initialise"]

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facetalk.data.head_samples import DistancePool, SurfaceSampler
-from facetalk.data.ict import MorphableHead
+from facetalk.data.heads.ict import MorphableHead
+from facetalk.data.heads.samples import DistancePool, SurfaceSampler
 from facetalk.errors import InputError
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.rig import BlendshapeField, ForwardConfig, PartField, TemplateMap

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facetalk.data.corpus import Utterance
 from facetalk.data.phones import Phone
+from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import Style, curves
 from facetalk.errors import InputError
 from facetalk.files import atomic_path

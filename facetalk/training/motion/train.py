@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facetalk.data.corpus import read_manifest
+from facetalk.data.speech.corpus import read_manifest
 from facetalk.data.visemes import EXPRESSION_NAMES
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
 from facetalk.diffusion.lip_contact import LipContact
@@ -141,7 +141,7 @@ def prepare(data: MotionData, head: Path, preset: str, init: Path | None = None)
             )
         model.feature_mean, model.feature_scale = feature_mean, feature_scale
         return model
-    from facetalk.data.ict import MorphableHead
+    from facetalk.data.heads.ict import MorphableHead
 
     morphable = MorphableHead.load(head)
     names = list(morphable.expression_names)

@@ -22,7 +22,7 @@ import soundfile
 
 from facetalk.audio.load import load_audio
 from facetalk.data.phones import ALPHABETS, Phone
-from facetalk.data.speech_synth import Speech
+from facetalk.data.speech.synth import Speech
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.units import SAMPLE_RATE
@@ -147,7 +147,7 @@ class CorpusWriter:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb that builds a corpus."""
-    from facetalk.data.corpus_build import DEFAULT_SOURCES
+    from facetalk.data.speech.build import DEFAULT_SOURCES
 
     parser.add_argument("--out", required=True, metavar="DIR", help="corpus folder (continued if it exists)")
     parser.add_argument(
@@ -168,7 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build a corpus and print what is in it."""
-    from facetalk.data.corpus_build import build, build_acceptance
+    from facetalk.data.speech.build import build, build_acceptance
 
     if args.acceptance:
         utterances = build_acceptance(args.out, packages=args.packages)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facetalk.data.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead, Part
 from facetalk.files import atomic_path
 
 __all__ = ["DistancePool", "SurfaceSampler", "random_identities", "speech_expressions"]

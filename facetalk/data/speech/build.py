@@ -11,11 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from facetalk.audio.load import load_audio
-from facetalk.data.corpus import CorpusWriter, Utterance
-from facetalk.data.speech_align import Aligner, AlignmentError, uncovered_share
-from facetalk.data.speech_recordings import ASTERISK, DEMO_PROMPTS, Recording, asterisk, librivox, tuxpaint
-from facetalk.data.speech_synth import FESTIVAL_VOICES, Flite, Speech, espeak, festival
-from facetalk.data.speech_text import sentences
+from facetalk.data.speech.align import Aligner, AlignmentError, uncovered_share
+from facetalk.data.speech.corpus import CorpusWriter, Utterance
+from facetalk.data.speech.recordings import ASTERISK, DEMO_PROMPTS, Recording, asterisk, librivox, tuxpaint
+from facetalk.data.speech.synth import FESTIVAL_VOICES, Flite, Speech, espeak, festival
+from facetalk.data.speech.text import sentences
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facetalk.data.phones import Phone, is_silence, merge_silence
-from facetalk.data.speech_synth import espeak
+from facetalk.data.speech.synth import espeak
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
 

@@ -1,0 +1,1 @@
+"""Heads to train on: the ICT-FaceKit reader and points sampled from it."""

@@ -1,0 +1,1 @@
+"""Speech to train on: texts, synthesizers, recordings, alignment, corpora on disk."""
