@@ -1,8 +1,8 @@
 #include <algorithm>
 
-#include "cuda/error.h"
 #include "cuda/normals.h"
-#include "cuda/portable.h"
+#include "cuda/platform/error.h"
+#include "cuda/platform/portable.h"
 
 namespace facetalk::cuda {
 namespace {

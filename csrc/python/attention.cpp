@@ -1,4 +1,4 @@
-#include "cpu/attention.h"
+#include "cpu/attention/attention.h"
 
 #include <pybind11/stl.h>
 
@@ -7,8 +7,8 @@
 #include "python/bindings.h"
 #include "python/dlpack.h"
 #ifdef FACETALK_WITH_CUDA
-#include "cuda/attention.h"
-#include "cuda/device.h"
+#include "cuda/attention/attention.h"
+#include "cuda/platform/device.h"
 #endif
 
 namespace py = pybind11;

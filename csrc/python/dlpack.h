@@ -1,10 +1,15 @@
 // Arrays in and out of Python without a copy: NumPy, torch, CuPy, JAX, anything with DLPack or the buffer
 // protocol.
 //
-//   Input points = Input::from(object, "points").require(DType::kFloat32, {-1, 3});   // shape (N, 3),
-//   contiguous, CPU Array out = Array::make<float>({n, 3}); { py::gil_scoped_release release;
-//   cpu::work(points.view(), out.view); } return py::cast(std::move(out));   // a facetalk._C.Array:
-//   torch.from_dlpack / numpy.from_dlpack take it
+//   // Shape (N, 3), contiguous, in the CPU's memory:
+//   Input points = Input::from(object, "points").require(DType::kFloat32, {-1, 3});
+//   Array out = Array::make<float>({n, 3});
+//   {
+//     py::gil_scoped_release release;
+//     cpu::work(points.view(), out.view);
+//   }
+//   // A facetalk._C.Array, which torch.from_dlpack and numpy.from_dlpack take:
+//   return py::cast(std::move(out));
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <optional>
 
-#include "cpu/field_band.h"
-#include "cpu/field_guided.h"
-#include "cpu/marching_cubes.h"
+#include "cpu/marching_cubes/marching_cubes.h"
+#include "cpu/surface/field_band.h"
+#include "cpu/surface/field_guided.h"
 #include "python/bindings.h"
 #include "python/dlpack.h"
 #include "python/field.h"

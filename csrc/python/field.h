@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/field_pack.h"
-#include "cpu/field.h"
+#include "cpu/field/field.h"
 #include "python/bindings.h"
 #include "python/dlpack.h"
 

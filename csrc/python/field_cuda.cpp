@@ -9,7 +9,7 @@
 #include "python/bindings.h"
 
 #if defined(FACETALK_WITH_CUDA) || defined(FACETALK_EMULATE_CUDA)
-#include "cuda/field.h"
+#include "cuda/field/field.h"
 
 namespace py = pybind11;
 

@@ -10,7 +10,7 @@
 #include "python/bindings.h"
 
 #if defined(FACETALK_WITH_CUDA) || defined(FACETALK_EMULATE_CUDA)
-#include "cuda/field_guided.h"
+#include "cuda/surface/field_guided.h"
 
 namespace py = pybind11;
 

@@ -4,7 +4,7 @@
 #include "cpu/threads.h"
 #include "python/bindings.h"
 #ifdef FACETALK_WITH_CUDA
-#include "cuda/device.h"
+#include "cuda/platform/device.h"
 #endif
 
 namespace py = pybind11;

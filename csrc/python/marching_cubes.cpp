@@ -1,4 +1,4 @@
-#include "cpu/marching_cubes.h"
+#include "cpu/marching_cubes/marching_cubes.h"
 
 #include <pybind11/stl.h>
 

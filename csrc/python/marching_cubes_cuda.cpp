@@ -9,8 +9,8 @@
 #include <optional>
 
 #include "core/brick_volume.h"
-#include "cuda/device.h"
-#include "cuda/marching_cubes.h"
+#include "cuda/marching_cubes/marching_cubes.h"
+#include "cuda/platform/device.h"
 #include "python/bindings.h"
 #include "python/dlpack.h"
 
@@ -114,10 +114,11 @@ void bind_marching_cubes_cuda(py::module_& module) {
       "marching_cubes_workspace",
       [](const Shape& shape) { return cuda::mc_workspace_bytes(problem_of_shape(shape)); }, py::arg("shape"),
       "Bytes of workspace for volumes of shape (frames, nx, ny, nz).");
-  module.def("marching_cubes_count", &count, py::arg("samples"), py::arg("bricks"), py::arg("shape"),
-             py::arg("cases"), py::arg("level"), py::arg("origin"), py::arg("step"), py::arg("workspace"),
-             py::arg("header"), py::arg("stream"),
-             "Fills workspace and header (4 + 2 * frames,) int64: see csrc/cuda/marching_cubes.h.");
+  module.def(
+      "marching_cubes_count", &count, py::arg("samples"), py::arg("bricks"), py::arg("shape"),
+      py::arg("cases"), py::arg("level"), py::arg("origin"), py::arg("step"), py::arg("workspace"),
+      py::arg("header"), py::arg("stream"),
+      "Fills workspace and header (4 + 2 * frames,) int64: see csrc/cuda/marching_cubes/marching_cubes.h.");
   module.def(
       "marching_cubes_emit", &emit, py::arg("samples"), py::arg("bricks"), py::arg("shape"), py::arg("cases"),
       py::arg("level"), py::arg("origin"), py::arg("step"), py::arg("workspace"), py::arg("header"),

@@ -3,8 +3,8 @@
 #include "python/bindings.h"
 #include "python/dlpack.h"
 #ifdef FACETALK_WITH_CUDA
-#include "cuda/device.h"
 #include "cuda/normals.h"
+#include "cuda/platform/device.h"
 #endif
 
 namespace py = pybind11;

@@ -1,4 +1,4 @@
-#include "cpu/raster.h"
+#include "cpu/raster/raster.h"
 
 #include <pybind11/pybind11.h>
 

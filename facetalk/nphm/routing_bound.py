@@ -39,7 +39,7 @@ __all__ = ["MemberRanges", "box_bound", "field_routing_bound", "left_out", "memb
 
 Float64 = NDArray[np.float64]
 
-# Blending constants of the two families; the same as in csrc/cpu/field_blend.inl.h and reference_field.py.
+# Blending constants of the two families; the same as in csrc/cpu/field/field_blend.inl.h and reference_field.py.
 _NPHM_VARIANCE, _NPHM_BACKGROUND, _NPHM_FLOOR, _NPHM_DISTANCE = 0.01, 0.2, 1e-6, 1e-5
 _MONO_BACKGROUND, _MONO_FLOOR, _MONO_RANK = 0.75, 1e-8, 8
 # The kernel compares exponents in float32; a member this near the limit may fall on either side.

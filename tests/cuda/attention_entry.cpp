@@ -1,8 +1,8 @@
 // The attention kernels for tests on the host.
 #include <string>
 
-#include "cuda/attention.cu"
-#include "cuda/attention_backward.cu"
+#include "cuda/attention/attention.cu"
+#include "cuda/attention/attention_backward.cu"
 
 namespace fc = facetalk::cuda;
 

@@ -1,13 +1,13 @@
 // The field's kernels, their launchers and their binding as one module for the host; field_host.py compiles
 // it.
-#include "cuda/field_band.cu"
-#include "cuda/field_blend.cu"
-#include "cuda/field_guided.cu"
-#include "cuda/field_invert.cu"
-#include "cuda/field_mlp.cu"
-#include "cuda/field_mlp_bfloat.cu"
-#include "cuda/field_mlp_half.cu"
-#include "cuda/field_mlp_wgmma.cu"
+#include "cuda/field/field_blend.cu"
+#include "cuda/field/field_invert.cu"
+#include "cuda/field/field_mlp.cu"
+#include "cuda/field/field_mlp_bfloat.cu"
+#include "cuda/field/field_mlp_half.cu"
+#include "cuda/field/field_mlp_wgmma.cu"
+#include "cuda/surface/field_band.cu"
+#include "cuda/surface/field_guided.cu"
 #include "python/field_cuda.cpp"
 #include "python/field_guided_cuda.cpp"
 

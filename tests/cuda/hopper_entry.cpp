@@ -1,6 +1,6 @@
 // Kernels that prove the emulation of warpgroup products, mbarriers and bulk copies: what works must work,
 // what is wrong must be found.
-#include "cuda/hopper.cuh"
+#include "cuda/platform/hopper.cuh"
 
 namespace facetalk::cuda {
 namespace {

@@ -1,7 +1,7 @@
 // Kernels that prove the emulation itself: what works must work, what is wrong must be found.
-#include "cuda/matrix.cuh"
-#include "cuda/portable.h"
-#include "cuda/scan.cuh"
+#include "cuda/platform/matrix.cuh"
+#include "cuda/platform/portable.h"
+#include "cuda/platform/scan.cuh"
 
 namespace facetalk::cuda {
 namespace {

@@ -1,6 +1,6 @@
 // The marching-cubes kernels on the host, beside the CPU's table.
 #include "../../csrc/core/marching_cubes_table.cpp"
-#include "cuda/marching_cubes.cu"
+#include "cuda/marching_cubes/marching_cubes.cu"
 
 namespace fc = facetalk::cuda;
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from facetalk.ops._device import cuda_core, current_stream
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_MAX_DIM = 128  # as in csrc/cuda/attention.h
+_MAX_DIM = 128  # as in csrc/cuda/attention/attention.h
 _PAD = 8
 
 

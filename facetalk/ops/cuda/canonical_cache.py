@@ -1,4 +1,4 @@
-"""The canonical cache in the memory of a GPU; see csrc/cuda/canonical_cache.cuh."""
+"""The canonical cache in the memory of a GPU; see csrc/cuda/surface/canonical_cache.cuh."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class CudaField:
 
         Samples are left out, in blocks of 8^3 and then of 4^3, where the field at a block's corners agrees in
         sign and is, on average, more than `lipschitz` times as far from zero as a point of the block can be
-        from them; what contradicts a sign is evaluated until nothing does. See csrc/cuda/field_band.cuh.
+        from them; what contradicts a sign is evaluated until nothing does. See csrc/cuda/surface/field_band.cuh.
         """
         with self._runner.guard():
             return find_bricks(

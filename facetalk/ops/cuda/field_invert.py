@@ -1,4 +1,4 @@
-"""Inverting a deformation on the GPU; see csrc/cuda/field_invert.cuh."""
+"""Inverting a deformation on the GPU; see csrc/cuda/field/field_invert.cuh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folded networks in the layouts of the CUDA field's kernels; see csrc/cuda/field.h, FieldDeviceMlp."""
+"""Folded networks in the layouts of the CUDA field's kernels; see csrc/cuda/field/field.h, FieldDeviceMlp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bricks of a lattice that hold a field's surface, on the GPU; see csrc/cuda/field_band.cuh."""
+"""The bricks of a lattice that hold a field's surface, on the GPU; see csrc/cuda/surface/field_band.cuh."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Frames found from the canonical cache, on the GPU: the CUDA form of `facetalk.ops.field.surface.guided`.
 
-See csrc/cuda/field_guided.h. All frames of a call go together; points, samples and lists stay on the device,
+See csrc/cuda/surface/field_guided.h. All frames of a call go together; points, samples and lists stay on the device,
 and the host waits for counts only.
 """
 

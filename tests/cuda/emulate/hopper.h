@@ -1,5 +1,5 @@
 // mbarriers, bulk copies and warpgroup products, on the host. Same names and arguments as
-// csrc/cuda/hopper.cuh.
+// csrc/cuda/platform/hopper.cuh.
 //
 // wgmma computes from the descriptors' bits what the hardware would, as soon as its 128 threads are there;
 // its sums arrive when the threads wait for them, and are NaN until then.

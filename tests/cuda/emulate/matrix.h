@@ -1,5 +1,5 @@
 // Tensor-core operations of one warp with the fragment layouts of the PTX ISA ("Matrix Fragments for
-// mma.m16n8k16" and "ldmatrix"), and cp.async. Same names and arguments as csrc/cuda/matrix.cuh.
+// mma.m16n8k16" and "ldmatrix"), and cp.async. Same names and arguments as csrc/cuda/platform/matrix.cuh.
 #pragma once
 
 #include "emulate/intrinsics.h"

@@ -1,4 +1,4 @@
-// Host side of csrc/cuda/portable.h: CUDA's words, vector types and the few runtime calls that launchers use.
+// Host side of csrc/cuda/platform/portable.h: CUDA's words, vector types and the few runtime calls that launchers use.
 // Memory of the "device" is plain memory, streams run at once.
 #pragma once
 

@@ -4,13 +4,13 @@
 #include <pybind11/pybind11.h>
 
 #include "../../../csrc/core/marching_cubes_table.cpp"
-#include "cpu/attention.h"
+#include "cpu/attention/attention.h"
 #include "cpu/normals.h"
-#include "cuda/attention.cu"
-#include "cuda/attention_backward.cu"
-#include "cuda/device.h"
-#include "cuda/marching_cubes.cu"
+#include "cuda/attention/attention.cu"
+#include "cuda/attention/attention_backward.cu"
+#include "cuda/marching_cubes/marching_cubes.cu"
 #include "cuda/normals.cu"
+#include "cuda/platform/device.h"
 #include "python/attention.cpp"
 #include "python/dlpack.cpp"
 #include "python/marching_cubes_cuda.cpp"

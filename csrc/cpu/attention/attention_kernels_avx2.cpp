@@ -1,0 +1,2 @@
+#define FACETALK_SIMD_NAMESPACE avx2
+#include "cpu/attention/attention_kernels.inl.h"

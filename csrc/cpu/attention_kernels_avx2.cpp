@@ -1,2 +1,0 @@
-#define FACETALK_SIMD_NAMESPACE avx2
-#include "cpu/attention_kernels.inl.h"

@@ -1,8 +1,0 @@
-// The field kernel for AVX2 with FMA; see field_block.inl.h.
-#include "cpu/field_block.inl.h"
-
-namespace facetalk::cpu {
-
-const FieldKernels kFieldAvx2 = {kPanel, &scratch_floats, &evaluate_block};
-
-}  // namespace facetalk::cpu

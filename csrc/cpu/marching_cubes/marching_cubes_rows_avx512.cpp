@@ -1,0 +1,2 @@
+#define FACETALK_SIMD_NAMESPACE avx512
+#include "cpu/marching_cubes/marching_cubes_rows.inl.h"

@@ -1,2 +1,0 @@
-#define FACETALK_SIMD_NAMESPACE baseline
-#include "cpu/marching_cubes_rows.inl.h"

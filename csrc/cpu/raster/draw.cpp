@@ -1,0 +1,294 @@
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "cpu/raster/raster.h"
+#include "cpu/raster/shade.h"
+
+namespace facetalk::cpu {
+namespace {
+
+// Nearest surface that the scene may have, metres before the eye.
+constexpr float kNearPlane = 0.01f;
+// Samples of one pixel within this depth belong to one surface and are shaded once.
+constexpr float kSameSurface = 0.003f;
+constexpr int kMaxSamples = 16;
+// Ambient occlusion: taps of one spiral, and how many turned copies of it a 2 x 2 average merges.
+constexpr int kTaps = 12, kTurns = 4;
+
+// One surface that a pixel sees.
+struct Fragment {
+  int32_t face = -1;
+  float x = 0.0f, y = 0.0f;  // mean place of its samples on the screen
+  float depth = 0.0f;        // metres before the eye
+  float share = 0.0f;        // of the pixel
+};
+
+// What one picture needs. Its memory is kept from picture to picture of a thread: fresh pages cost as much as
+// drawing.
+struct Frame {
+  Scene scene;
+  int width = 0, height = 0, samples = 1;
+  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;    // pixels that the scene may cover, half open; nothing else is filled
+  std::vector<Vec3> positions, normals;  // camera space
+  std::vector<Projected> projected;
+  Visibility seen;
+  std::vector<Fragment> first;  // (height, width) nearest surface; its face is -1 on the background
+  std::vector<float> open;      // (height, width) share of the surroundings that is not blocked
+};
+
+Vec3 rotate(const float* r, Vec3 v) {
+  return {r[0] * v.x + r[1] * v.y + r[2] * v.z, r[3] * v.x + r[4] * v.y + r[5] * v.z,
+          r[6] * v.x + r[7] * v.y + r[8] * v.z};
+}
+
+// Places all vertices, and finds the rectangle that they cover.
+void project(Frame* f) {
+  const Scene& s = f->scene;
+  const int64_t n = s.vertex_count;
+  f->positions.resize(n), f->normals.resize(n), f->projected.resize(n);
+  const float scale = s.focal * f->samples, cx = 0.5f * f->width * f->samples,
+              cy = 0.5f * f->height * f->samples;
+  each(f->scene.alone, 0, n, 4096, [&](int i) {
+    const float *p = s.positions + 3 * i, *q = s.normals + 3 * i;
+    const Vec3 c = rotate(s.rotation, {p[0], p[1], p[2]}) + s.translation;
+    f->positions[i] = c;
+    f->normals[i] = rotate(s.rotation, {q[0], q[1], q[2]});
+    const float near = c.z < -kNearPlane ? -1.0f / c.z : 0.0f;
+    f->projected[i] = {cx + c.x * near * scale, cy - c.y * near * scale, near};
+  });
+  float left = 1e9f, top = 1e9f, right = -1e9f, bottom = -1e9f;
+  for (const Projected& at : f->projected) {
+    if (at.near <= 0.0f) continue;
+    left = std::min(left, at.x), right = std::max(right, at.x);
+    top = std::min(top, at.y), bottom = std::max(bottom, at.y);
+  }
+  const auto pixel = [&](float sample, int margin, int limit) {
+    const float v = std::clamp(sample / f->samples, -8.0f, static_cast<float>(limit) + 8.0f);
+    return std::clamp(static_cast<int>(std::floor(v)) + margin, 0, limit);
+  };
+  f->x0 = pixel(left, -1, f->width), f->x1 = std::max(f->x0, pixel(right, 2, f->width));
+  // The pattern of the occlusion starts here; multiples of its size keep it still while the head moves.
+  f->x0 -= f->x0 % 4;
+  f->y0 = pixel(top, -1, f->height), f->y1 = std::max(f->y0, pixel(bottom, 2, f->height));
+  f->y0 -= f->y0 % 4;
+}
+
+// Weights of a face's corners at a place of the screen, for values that are linear in space; they add up
+// to 1.
+Vec3 corner_weights(const Frame& f, const int32_t* face, float x, float y) {
+  const Projected &a = f.projected[face[0]], &b = f.projected[face[1]], &c = f.projected[face[2]];
+  const float bx = b.x - a.x, by = b.y - a.y, cx = c.x - a.x, cy = c.y - a.y, px = x - a.x, py = y - a.y;
+  const float inverse = 1.0f / (bx * cy - by * cx);
+  // A mean of samples may lie just outside; beyond the edge the values would be extrapolated.
+  float u = std::max(0.0f, (px * cy - py * cx) * inverse), v = std::max(0.0f, (bx * py - by * px) * inverse);
+  float t = std::max(0.0f, 1.0f - u - v);
+  t *= a.near, u *= b.near, v *= c.near;
+  const float sum = 1.0f / (t + u + v);
+  return {t * sum, u * sum, v * sum};
+}
+
+Vec3 blend(const Vec3* values, const int32_t* face, Vec3 w) {
+  return values[face[0]] * w.x + values[face[1]] * w.y + values[face[2]] * w.z;
+}
+
+Vec3 normal_at(const Frame& f, const int32_t* face, Vec3 w, Vec3 position) {
+  const Vec3 n = normalized(blend(f.normals.data(), face, w));
+  const Vec3 a = f.positions[face[0]];
+  const Vec3 flat = cross(f.positions[face[1]] - a, f.positions[face[2]] - a);
+  // Seen from behind (an open neck, say), the surface has its other side's normal.
+  const Vec3 side = dot(flat, position) > 0.0f ? n * -1.0f : n;
+  // Near outlines an interpolated normal can point away from the eye, which would light it from behind.
+  const Vec3 view = normalized(position * -1.0f);
+  const float away = dot(side, view);
+  return away < 0.02f ? normalized(side + view * (0.02f - away)) : side;
+}
+
+// Groups the samples of a pixel into surfaces. Returns how many there are.
+int surfaces(const Frame& f, int px, int py, Fragment* out) {
+  const int s = f.samples;
+  int count = 0, sizes[kMaxSamples];
+  for (int j = 0; j < s; ++j) {
+    for (int i = 0; i < s; ++i) {
+      const int x = px * s + i, y = py * s + j;
+      const size_t at = static_cast<size_t>(y) * f.seen.width + x;
+      const int32_t face = f.seen.face[at];
+      if (face < 0) continue;
+      const float depth = 1.0f / f.seen.near[at];
+      int k = 0;
+      while (k < count && (f.scene.materials[out[k].face] != f.scene.materials[face] ||
+                           std::fabs(out[k].depth - depth) > kSameSurface)) {
+        ++k;
+      }
+      if (k == count) out[k] = {face, 0.0f, 0.0f, depth, 0.0f}, sizes[k] = 0, ++count;
+      out[k].x += x + 0.5f, out[k].y += y + 0.5f;
+      // The sample half-way through the group names its triangle: likely the one under the mean place.
+      if (++sizes[k] == (s * s + 1) / 2) out[k].face = face;
+    }
+  }
+  for (int k = 0; k < count; ++k) {
+    const float n = static_cast<float>(sizes[k]);
+    out[k].x /= n, out[k].y /= n, out[k].share = n / static_cast<float>(s * s);
+  }
+  return count;
+}
+
+// Notes the nearest surface of every pixel.
+void resolve(Frame* f) {
+  f->first.resize(static_cast<size_t>(f->width) * f->height);
+  each(f->scene.alone, f->y0, f->y1, 8, [&](int y) {
+    for (int x = f->x0; x < f->x1; ++x) {
+      Fragment fragments[kMaxSamples];
+      const int count = surfaces(*f, x, y, fragments);
+      Fragment* first = &f->first[static_cast<size_t>(y) * f->width + x];
+      *first = count > 0 ? fragments[0] : Fragment{};
+      for (int k = 1; k < count; ++k)
+        if (fragments[k].depth < first->depth) *first = fragments[k];
+    }
+  });
+}
+
+// Share of the surroundings of one pixel that is not blocked, from the depths around it: ambient obscurance
+// after McGuire et al., "The Alchemy Screen-Space Ambient Obscurance Algorithm", HPG 2011.
+float open_at(const Frame& f, int x, int y, const float* offsets) {
+  const float radius = f.scene.occlusion_radius, focal = f.scene.focal;
+  const auto point = [&](int px, int py, float depth) {
+    const float scale = depth / focal;
+    return Vec3{(px + 0.5f - 0.5f * f.width) * scale, (0.5f * f.height - py - 0.5f) * scale, -depth};
+  };
+  const Fragment& at = f.first[static_cast<size_t>(y) * f.width + x];
+  const int32_t* face = f.scene.faces + 3 * static_cast<int64_t>(at.face);
+  const Vec3 here = point(x, y, at.depth);
+  const Vec3 n = normal_at(f, face, corner_weights(f, face, at.x, at.y), here);
+  const float reach = radius * focal / at.depth, range = 1.0f / (4.0f * radius * radius);
+  float blocked = 0.0f;
+  for (int t = 0; t < kTaps; ++t) {
+    // Shifted to positive numbers, where the cast rounds down.
+    const int qx = x - 4096 + static_cast<int>(offsets[2 * t] * reach + 4096.5f);
+    const int qy = y - 4096 + static_cast<int>(offsets[2 * t + 1] * reach + 4096.5f);
+    if (qx < f.x0 || qy < f.y0 || qx >= f.x1 || qy >= f.y1) continue;
+    const Fragment& there = f.first[static_cast<size_t>(qy) * f.width + qx];
+    if (there.face < 0) continue;
+    const Vec3 d = point(qx, qy, there.depth) - here;
+    const float dd = dot(d, d), up = dot(d, n) - 0.0003f;
+    if (up > 0.0f) blocked += clamp01(1.0f - dd * range) * up / std::sqrt(dd + 1e-7f);
+  }
+  return std::max(0.0f, 1.0f - 1.9f * blocked / kTaps);
+}
+
+// Occlusion is smooth: it is found for one pixel of each 2 x 2 block and averaged over the four nearest
+// blocks, whose spirals are turned differently.
+void find_open(Frame* f) {
+  const int w = f->width, columns = (f->x1 - f->x0 + 1) / 2, rows = (f->y1 - f->y0 + 1) / 2;
+  float offsets[kTurns][2 * kTaps];
+  for (int turn = 0; turn < kTurns; ++turn) {
+    for (int t = 0; t < kTaps; ++t) {
+      const float reach = (t + 0.5f + 0.25f * static_cast<float>(turn) - 0.375f) / kTaps;
+      const float angle = 2.39996f * t + 6.2831853f * turn / (kTurns * kTaps) * 3.0f;  // golden angle
+      offsets[turn][2 * t] = reach * std::cos(angle), offsets[turn][2 * t + 1] = reach * std::sin(angle);
+    }
+  }
+  struct Block {
+    float open = 0.0f, depth = 0.0f;
+  };
+  std::vector<Block> blocks(static_cast<size_t>(columns) * rows);
+  each(f->scene.alone, 0, rows, 4, [&](int y) {
+    for (int x = 0; x < columns; ++x) {
+      Block* block = &blocks[static_cast<size_t>(y) * columns + x];
+      for (int corner = 3; corner >= 0 && block->depth == 0.0f; --corner) {
+        const int px = f->x0 + 2 * x + corner % 2, py = f->y0 + 2 * y + corner / 2;
+        if (px >= f->x1 || py >= f->y1) continue;
+        const Fragment& at = f->first[static_cast<size_t>(py) * w + px];
+        if (at.face >= 0) *block = {open_at(*f, px, py, offsets[y % 2 * 2 + x % 2]), at.depth};
+      }
+    }
+  });
+  f->open.resize(static_cast<size_t>(w) * f->height);
+  each(f->scene.alone, f->y0, f->y1, 16, [&](int y) {
+    for (int x = f->x0; x < f->x1; ++x) {
+      const size_t at = static_cast<size_t>(y) * w + x;
+      if (f->first[at].face < 0) continue;
+      const int bx = (x - f->x0 - 1) >> 1, by = (y - f->y0 - 1) >> 1;
+      float sum = 0.0f, count = 0.0f;
+      for (int j = std::max(0, by); j < std::min(rows, by + 2); ++j) {
+        for (int i = std::max(0, bx); i < std::min(columns, bx + 2); ++i) {
+          const Block& block = blocks[static_cast<size_t>(j) * columns + i];
+          if (std::fabs(block.depth - f->first[at].depth) < 2.0f * kSameSurface)
+            sum += block.open, count += 1.0f;
+        }
+      }
+      f->open[at] = count > 0.0f ? sum / count : open_at(*f, x, y, offsets[0]);
+    }
+  });
+}
+
+Vec3 color_of(const Frame& f, const ShadowMap* shadow, const Fragment& fragment, float open) {
+  const Scene& s = f.scene;
+  const int32_t* face = s.faces + 3 * static_cast<int64_t>(fragment.face);
+  const Vec3 w = corner_weights(f, face, fragment.x, fragment.y);
+  SurfacePoint p;
+  p.position = blend(f.positions.data(), face, w);
+  p.normal = normal_at(f, face, w, p.position);
+  const float weights[3] = {w.x, w.y, w.z};
+  for (int i = 0; i < 3; ++i) {
+    const float* c = s.colors + 3 * static_cast<int64_t>(face[i]);
+    p.albedo = p.albedo + Vec3{c[0], c[1], c[2]} * weights[i];
+  }
+  p.open = open;
+  p.lit = shadow != nullptr ? shadow->lit(p.position) : 1.0f;
+  const Vec3 light = shade(p, s.palette[s.materials[fragment.face]], s) * s.exposure;
+  // Compressed before samples are averaged: one bright sample must not whiten an outline.
+  return {tone_curve(light.x), tone_curve(light.y), tone_curve(light.z)};
+}
+
+}  // namespace
+
+void draw(const Scene& scene, int width, int height, int samples, uint8_t* out) {
+  static const Encoder encoder;
+  static thread_local Frame memory;
+  Frame& f = memory;  // the name itself would mean another object in each thread of the loops below
+  f.scene = scene, f.width = width, f.height = height, f.samples = samples;
+  project(&f);
+  const size_t total = static_cast<size_t>(width) * height * samples * samples;
+  f.seen.width = width * samples, f.seen.height = height * samples;
+  f.seen.x0 = f.x0 * samples, f.seen.x1 = f.x1 * samples, f.seen.y0 = f.y0 * samples,
+  f.seen.y1 = f.y1 * samples;
+  f.seen.near.resize(total), f.seen.face.resize(total);
+  rasterize(f.projected, scene.faces, scene.face_count, scene.alone, &f.seen);
+  resolve(&f);
+  find_open(&f);
+  std::unique_ptr<ShadowMap> shadow;
+  if (!scene.lights.empty() && scene.vertex_count > 0) {
+    shadow = std::make_unique<ShadowMap>(f.positions, scene);
+  }
+  each(scene.alone, 0, height, 8, [&](int y) {
+    for (int x = 0; x < width; ++x) {
+      const size_t at = static_cast<size_t>(y) * width + x;
+      uint8_t* pixel = out + 3 * at;
+      const uint8_t* behind = scene.background + 3 * at;
+      if (x < f.x0 || y < f.y0 || x >= f.x1 || y >= f.y1 || f.first[at].face < 0) {
+        std::copy_n(behind, 3, pixel);
+        continue;
+      }
+      Vec3 sum;
+      float covered = 0.0f;
+      if (f.first[at].share > 0.999f) {
+        sum = color_of(f, shadow.get(), f.first[at], f.open[at]);
+        covered = 1.0f;
+      } else {
+        Fragment fragments[kMaxSamples];
+        const int count = surfaces(f, x, y, fragments);
+        for (int k = 0; k < count; ++k) {
+          sum = sum + color_of(f, shadow.get(), fragments[k], f.open[at]) * fragments[k].share;
+          covered += fragments[k].share;
+        }
+      }
+      const float rest = std::max(0.0f, 1.0f - covered);
+      pixel[0] = encoder.encode(sum.x + encoder.decode(behind[0]) * rest);
+      pixel[1] = encoder.encode(sum.y + encoder.decode(behind[1]) * rest);
+      pixel[2] = encoder.encode(sum.z + encoder.decode(behind[2]) * rest);
+    }
+  });
+}
+
+}  // namespace facetalk::cpu

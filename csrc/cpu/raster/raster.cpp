@@ -1,0 +1,144 @@
+#include "cpu/raster/raster.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace facetalk::cpu {
+namespace {
+
+// A tile's depths and numbers (32 KiB) stay in the first-level cache while its triangles are drawn.
+constexpr int kTile = 64;
+// Edges are widened by this many samples, so that rounding never opens a crack between neighbours.
+constexpr float kSlack = 1.0f / 1024.0f;
+
+struct Box {
+  int x0, y0, x1, y1;  // half open, samples
+};
+
+// Samples whose centre may lie in the triangle; empty for a triangle that cannot be seen.
+Box bounds_of(const Projected& a, const Projected& b, const Projected& c, int width, int height) {
+  if (!(a.near > 0.0f && b.near > 0.0f && c.near > 0.0f)) return {0, 0, 0, 0};
+  // Clamped before the conversion: far outside, a float does not fit an int.
+  const auto sample = [](float v, int limit) {
+    return static_cast<int>(std::ceil(std::clamp(v - 0.5f, -1.0f, static_cast<float>(limit))));
+  };
+  return {std::max(0, sample(std::min({a.x, b.x, c.x}) - kSlack, width)),
+          std::max(0, sample(std::min({a.y, b.y, c.y}) - kSlack, height)),
+          std::max(0, sample(std::max({a.x, b.x, c.x}) + kSlack + 1e-6f, width)),
+          std::max(0, sample(std::max({a.y, b.y, c.y}) + kSlack + 1e-6f, height))};
+}
+
+// Triangles of every tile, in rising order.
+struct Bins {
+  std::vector<int64_t> start;  // (tiles + 1,)
+  std::vector<int32_t> face;
+};
+
+Bins sort_into_tiles(const std::vector<Projected>& v, const int32_t* faces, int64_t count, int width,
+                     int height, bool alone) {
+  const int columns = (width + kTile - 1) / kTile, rows = (height + kTile - 1) / kTile;
+  Bins bins;
+  bins.start.assign(static_cast<size_t>(columns) * rows + 1, 0);
+  std::vector<Box> boxes(static_cast<size_t>(count));
+  each(alone, 0, count, 4096, [&](int f) {
+    const Box b = bounds_of(v[faces[3 * f]], v[faces[3 * f + 1]], v[faces[3 * f + 2]], width, height);
+    const bool empty = b.x0 >= b.x1 || b.y0 >= b.y1;
+    boxes[f] = empty ? Box{0, 0, 0, 0}
+                     : Box{b.x0 / kTile, b.y0 / kTile, (b.x1 - 1) / kTile + 1, (b.y1 - 1) / kTile + 1};
+  });
+  for (const Box& b : boxes)
+    for (int y = b.y0; y < b.y1; ++y)
+      for (int x = b.x0; x < b.x1; ++x) ++bins.start[static_cast<size_t>(y) * columns + x + 1];
+  for (size_t i = 1; i < bins.start.size(); ++i) bins.start[i] += bins.start[i - 1];
+  bins.face.resize(static_cast<size_t>(bins.start.back()));
+  std::vector<int64_t> next(bins.start.begin(), bins.start.end() - 1);
+  for (int64_t f = 0; f < count; ++f) {
+    const Box b = boxes[f];
+    for (int y = b.y0; y < b.y1; ++y)
+      for (int x = b.x0; x < b.x1; ++x)
+        bins.face[next[static_cast<size_t>(y) * columns + x]++] = static_cast<int32_t>(f);
+  }
+  return bins;
+}
+
+// A function that is linear over the screen: value at the first sample of the box, change per sample.
+struct Plane {
+  float origin, dx, dy;
+};
+
+void draw_triangle(const Projected& a, Projected b, Projected c, int32_t number, Box tile, float* near,
+                   int32_t* face) {
+  float area = (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
+  if (area == 0.0f) return;
+  if (area < 0.0f) {
+    std::swap(b, c);
+    area = -area;
+  }
+  const Box all = bounds_of(a, b, c, 1 << 30, 1 << 30);
+  const Box box{std::max(all.x0, tile.x0), std::max(all.y0, tile.y0), std::min(all.x1, tile.x1),
+                std::min(all.y1, tile.y1)};
+  const float x0 = box.x0 + 0.5f, y0 = box.y0 + 0.5f;
+  const auto edge = [&](const Projected& p, const Projected& q) {
+    const float dx = q.x - p.x, dy = q.y - p.y;
+    return Plane{dx * (y0 - p.y) - dy * (x0 - p.x) + kSlack * (std::fabs(dx) + std::fabs(dy)), -dy, dx};
+  };
+  const Plane e0 = edge(a, b), e1 = edge(b, c), e2 = edge(c, a);
+  const float inverse = 1.0f / area;
+  const float ub = b.near - a.near, uc = c.near - a.near;
+  Plane d;
+  d.dx = (ub * (c.y - a.y) - uc * (b.y - a.y)) * inverse;
+  d.dy = (uc * (b.x - a.x) - ub * (c.x - a.x)) * inverse;
+  d.origin = a.near + d.dx * (x0 - a.x) + d.dy * (y0 - a.y);
+  // The slack must not reach beyond the triangle's own depths: slivers have steep planes.
+  const float low = std::min({a.near, b.near, c.near}), high = std::max({a.near, b.near, c.near});
+  const int n = box.x1 - box.x0;
+  for (int y = box.y0; y < box.y1; ++y) {
+    const float fy = static_cast<float>(y - box.y0);
+    const float r0 = e0.origin + e0.dy * fy, r1 = e1.origin + e1.dy * fy, r2 = e2.origin + e2.dy * fy;
+    const float rd = d.origin + d.dy * fy;
+    const int64_t row = static_cast<int64_t>(y - tile.y0) * kTile + (box.x0 - tile.x0);
+    float* __restrict depths = near + row;
+    int32_t* __restrict numbers = face + row;
+    for (int x = 0; x < n; ++x) {
+      const float fx = static_cast<float>(x);
+      const float v = std::min(std::max(rd + d.dx * fx, low), high);
+      const bool seen =
+          (r0 + e0.dx * fx >= 0.0f) & (r1 + e1.dx * fx >= 0.0f) & (r2 + e2.dx * fx >= 0.0f) & (v > depths[x]);
+      depths[x] = seen ? v : depths[x];
+      numbers[x] = seen ? number : numbers[x];
+    }
+  }
+}
+
+}  // namespace
+
+void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int64_t face_count, bool alone,
+               Visibility* out) {
+  const int width = out->width, height = out->height;
+  const int columns = (width + kTile - 1) / kTile, rows = (height + kTile - 1) / kTile;
+  const bool wants_face = !out->face.empty();
+  const Bins bins = sort_into_tiles(vertices, faces, face_count, width, height, alone);
+  each(alone, 0, columns * rows, 1, [&](int t) {
+    Box tile{t % columns * kTile, t / columns * kTile, 0, 0};
+    tile.x1 = std::min(tile.x0 + kTile, width);
+    tile.y1 = std::min(tile.y0 + kTile, height);
+    if (tile.x0 >= out->x1 || tile.y0 >= out->y1 || tile.x1 <= out->x0 || tile.y1 <= out->y0) return;
+    float near[kTile * kTile];
+    int32_t face[kTile * kTile];
+    std::fill_n(near, kTile * kTile, 0.0f);
+    std::fill_n(face, kTile * kTile, -1);
+    for (int64_t i = bins.start[t]; i < bins.start[t + 1]; ++i) {
+      const int64_t f = bins.face[i];
+      draw_triangle(vertices[faces[3 * f]], vertices[faces[3 * f + 1]], vertices[faces[3 * f + 2]],
+                    static_cast<int32_t>(f), tile, near, face);
+    }
+    for (int y = tile.y0; y < tile.y1; ++y) {
+      const int64_t from = static_cast<int64_t>(y - tile.y0) * kTile,
+                    to = static_cast<int64_t>(y) * width + tile.x0;
+      std::copy_n(near + from, tile.x1 - tile.x0, out->near.begin() + to);
+      if (wants_face) std::copy_n(face + from, tile.x1 - tile.x0, out->face.begin() + to);
+    }
+  });
+}
+
+}  // namespace facetalk::cpu

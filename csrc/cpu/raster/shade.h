@@ -1,0 +1,54 @@
+// The look: how a point of a face answers the lamps, and how light becomes a byte of a picture.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/raster/raster.h"
+
+namespace facetalk::cpu {
+
+// Which points the first light reaches, with soft borders: a variance shadow map (Donnelly and Lauritzen,
+// "Variance Shadow Maps", I3D 2006), blurred over a few millimetres.
+class ShadowMap {
+ public:
+  // `points` are the scene's vertices in camera space; the scene has at least one light.
+  ShadowMap(const std::vector<Vec3>& points, const Scene& scene);
+  // Share of the light that reaches a camera-space point, 0 to 1.
+  float lit(Vec3 point) const;
+
+ private:
+  static constexpr int kSize = 512;
+  Vec3 u_, v_, w_;      // axes of the map; w_ towards the light
+  float scale_ = 1.0f;  // texels per metre
+  float u0_ = 0.0f, v0_ = 0.0f, w0_ = 0.0f;
+  std::vector<float> mean_, square_;  // (kSize, kSize) distance towards the light, metres, and its square
+};
+
+struct SurfacePoint {
+  Vec3 position;  // camera space
+  Vec3 normal;    // unit, on the viewer's side
+  Vec3 albedo;    // linear
+  float open;     // share of the surroundings that is not blocked, 0 to 1
+  float lit;      // share of the first light that arrives
+};
+
+// Linear radiance towards the viewer.
+Vec3 shade(const SurfacePoint& point, const Material& material, const Scene& scene);
+
+// Linear light to a byte and back.
+class Encoder {
+ public:
+  Encoder();
+  uint8_t encode(float linear) const;
+  float decode(uint8_t value) const { return decode_[value]; }
+
+ private:
+  static constexpr int kSteps = 8192;
+  std::vector<uint8_t> encode_;
+  float decode_[256];
+};
+
+float tone_curve(float linear);
+
+}  // namespace facetalk::cpu

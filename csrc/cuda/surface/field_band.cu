@@ -1,0 +1,33 @@
+// Launching the search for the samples near the surface.
+#include "cuda/field/field_launch.cuh"
+#include "cuda/surface/field_band.cuh"
+
+namespace facetalk::cuda {
+
+void field_classify(const FieldBricks& bricks, const float* node_sdf, const float* node_raw, float lipschitz,
+                    int32_t* table, void* stream) {
+  launch_threads<kBandThreads>("field_classify", field_classify_kernel, bricks.count, stream, bricks,
+                               node_sdf, node_raw, lipschitz, table);
+}
+
+void field_classify_blocks(const FieldBricks& bricks, const FieldBricks& blocks, const int64_t* list,
+                           int64_t listed, const float* node_sdf, const float* node_raw, float lipschitz,
+                           int32_t* table, void* stream) {
+  launch_threads<kBandThreads>("field_classify_blocks", field_classify_blocks_kernel, 8 * listed, stream,
+                               bricks, blocks, list, listed, node_sdf, node_raw, lipschitz, table);
+}
+
+void field_brick_points(const FieldBricks& bricks, const int64_t* list, int64_t listed, int side, int step,
+                        float* points, void* stream) {
+  launch_threads<kBandThreads>("field_brick_points", field_brick_points_kernel,
+                               int64_t{side} * side * side * listed, stream, bricks, list, listed, side, step,
+                               points);
+}
+
+void field_contradictions(const FieldBricks& bricks, const int32_t* table, const float* samples,
+                          uint8_t* wanted, void* stream) {
+  launch_threads<kBandThreads>("field_contradictions", field_contradictions_kernel, 32 * bricks.count, stream,
+                               bricks, table, samples, wanted);
+}
+
+}  // namespace facetalk::cuda
