@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden import GOLDEN
 
 from facetalk import bench as stagecost
 from facetalk.bench import _needed_samples, _Operations, fastest
@@ -16,7 +16,6 @@ from facetalk.cli import bench, main
 from facetalk.nphm.field import lattice_axes
 
 PEAKS = stagecost.peaks
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden import GOLDEN
 from safetensors.torch import load_file
 
 from facetalk.mesh import Mesh
@@ -16,7 +15,7 @@ from facetalk.nphm import load_checkpoint
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+
 POINTS, RESOLUTION, COARSE = 500, 32, 24
 FOLDERS = {"nphm": "nphm_tiny", "mononphm": "mononphm_tiny"}
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden import GOLDEN
 from safetensors.torch import load_file
 from scipy.spatial import cKDTree
 
@@ -15,7 +14,6 @@ from facetalk.nphm import load_checkpoint
 from facetalk.nphm.canonical_mesh import _only_manifold, canonical_mesh, check_mesh, crowded_anchors
 from facetalk.nphm.field import Field
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 RESOLUTION = 80
 FOCUS = np.array([[0.0, -0.1, 0.35]], np.float32)
 

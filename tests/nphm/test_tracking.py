@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import GOLDEN
 from safetensors.torch import load_file
 
 from facetalk import ops
@@ -15,8 +15,6 @@ from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm import load_checkpoint
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field
 from facetalk.nphm.tracking import _Net
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module", params=["nphm_tiny", "mononphm_tiny"])

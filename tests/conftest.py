@@ -1,37 +1,24 @@
-"""Golden data of the official networks, and small random models."""
+"""What tests of several folders share: golden data, small random models, a small morphable head."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from facetalk.nphm import NPHM, load_checkpoint
+# Helpers are plain modules in a folder of their own; pytest's importlib mode leaves sys.path alone.
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+
+from golden import GOLDEN, Golden
+from morphable import fields
+
+from facetalk.nphm import NPHM
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-
-
-class Golden:
-    """One folder of golden data: the model, and its arrays as attributes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.mono = "mono" in folder.name
-        self.family = "mononphm" if self.mono else "nphm"
-        self.model: NPHM = load_checkpoint(folder, family=self.family)
-        self.arrays = load_file(folder / "golden.safetensors")
-
-    def __getattr__(self, name: str) -> torch.Tensor:
-        return self.arrays[name]
-
-    @property
-    def canonical_points(self) -> torch.Tensor:
-        return self.arrays["points_can" if self.mono else "points"]
 
 
 @pytest.fixture(scope="session", params=["nphm_tiny", "mononphm_tiny", "nphm_official"])
@@ -101,3 +88,11 @@ def make_model() -> ModelFactory:
         return NPHM(identity, moves)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of a packed morphable head of a few hundred vertices."""
+    path = tmp_path_factory.mktemp("synthetic") / "head.npz"
+    np.savez(path, **fields())
+    return path

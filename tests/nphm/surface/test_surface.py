@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden import GOLDEN
 
 import facetalk
 from facetalk.errors import InputError
@@ -24,7 +25,6 @@ from facetalk.nphm.surface.cpu import ExtractionOptions
 from facetalk.nphm.surface.plan import Plan
 from facetalk.ops.field.surface import SlopeBounds
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 RESOLUTION = 48
 MM = 250.0  # a head unit
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from facetalk.training.loop.audio import train as audio_train
 
 from facetalk.audio import AudioEncoder
 from facetalk.data.phones import CLASSES
 from facetalk.data.speech.corpus import Utterance, write_manifest
 from facetalk.errors import InputError
+from facetalk.training.audio import train as audio_train
 from facetalk.training.audio.augment import change_speed, spoil
 from facetalk.training.audio.mini_wav2vec2 import gabor_filters
 from facetalk.training.audio.targets import CURVES, make_targets

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from facetalk.training.loop.head import train as training
 
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.errors import InputError
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.networks import IdentityConfig, IdentityNetwork
+from facetalk.training.head import train as training
 from facetalk.training.head.identity_codes import anchor_vertices, build_codes, initialise
 
 pytest.importorskip("igl", reason="libigl makes training data; pip install 'facetalk[train]'")

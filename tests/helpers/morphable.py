@@ -1,12 +1,10 @@
 """A morphable head of a few hundred vertices in the layout of the packed ICT-FaceKit Light file.
 
-A ball of skin with a hollow for the mouth, two eyeballs and two rows of blocks for teeth: enough for every
-    field
+A ball of skin with a hollow for the mouth, two eyeballs and two rows of blocks for teeth: enough for every field
 that training reads, small enough that a training takes seconds.
 """
 
 import numpy as np
-import pytest
 
 EXPRESSIONS = ("eyeBlink_L", "eyeBlink_R", "eyeLookOut_L", "jawOpen", "mouthClose", "mouthPucker")
 PARTS = (
@@ -121,11 +119,3 @@ def fields(seed=0):
         "anchor_vertex_ids_39": near(anchors).astype(np.int32),
         "nphm_canonical_jaw_open": np.float32(0.25),
     }
-
-
-@pytest.fixture(scope="session")
-def synthetic_data(tmp_path_factory):
-    """Path of the packed synthetic head."""
-    path = tmp_path_factory.mktemp("synthetic") / "head.npz"
-    np.savez(path, **fields())
-    return path

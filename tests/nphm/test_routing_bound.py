@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from golden import GOLDEN, Golden
 
 from facetalk.nphm.field import DEFAULT_BOUNDS, Field
 from facetalk.nphm.routing_bound import (
@@ -22,8 +23,6 @@ from facetalk.nphm.routing_bound import (
 from facetalk.ops.field.cpu import FieldSource, PackedField
 from facetalk.ops.reference.field import _blending
 from facetalk.ops.reference.field import field as reference
-
-from .conftest import GOLDEN, Golden
 
 CULLS = [0.1, 1e-2, 1e-3, 1e-5]
 
