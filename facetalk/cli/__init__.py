@@ -18,7 +18,7 @@ from facetalk.errors import ExtensionError, InputError
 VERBS: dict[str, tuple[str, str]] = {
     "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply) or motion (.safetensors)"),
     "export": ("facetalk.cli.export", "a stored motion -> animated head"),
-    "render": ("facetalk.render.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
+    "render": ("facetalk.cli.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
     "evaluate": ("facetalk.cli.evaluate", "measure lips against speech with known phone times"),
     "train": ("facetalk.cli.train", "train the head, the audio encoder or the motion model"),
     "data": ("facetalk.cli.data", "make the speech corpus that training uses"),

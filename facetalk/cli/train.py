@@ -6,13 +6,13 @@ import argparse
 import importlib
 
 PARTS = {
-    "nphm": ("facetalk.training.head.train", "the head, from a morphable head's blendshapes"),
+    "nphm": ("facetalk.cli.train_nphm", "the head, from a morphable head's blendshapes"),
     "audio": (
-        "facetalk.training.audio.train",
+        "facetalk.cli.train_audio",
         "the Wav2Vec 2.0 encoder, from a speech corpus with phone times",
     ),
     "motion": (
-        "facetalk.training.motion.train",
+        "facetalk.cli.train_motion",
         "the motion model, from a speech corpus and an audio encoder",
     ),
 }

@@ -5,9 +5,7 @@ Everything is drawn by the compiled core (:mod:`facetalk.ops.raster`): no window
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +25,7 @@ from facetalk.render.studio import Camera, Look, frame_head
 
 Picture = NDArray[np.uint8]
 
-_SIZES = (16, 4096)
+SIZES = (16, 4096)
 _MAX_SHEET = 16384
 _VIDEO_SIZE, _CELL_SIZE = (720, 720), (480, 480)
 
@@ -146,10 +144,8 @@ def render(
         raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of .mp4, .png")
     check_output_folder(out)
     size = size or (_VIDEO_SIZE if suffix == ".mp4" else _CELL_SIZE)
-    if not all(_SIZES[0] <= side <= _SIZES[1] for side in size):
-        raise InputError(
-            f"size must lie in {_SIZES[0]} to {_SIZES[1]} pixels a side, got {size[0]}x{size[1]}"
-        )
+    if not all(SIZES[0] <= side <= SIZES[1] for side in size):
+        raise InputError(f"size must lie in {SIZES[0]} to {SIZES[1]} pixels a side, got {size[0]}x{size[1]}")
     if suffix == ".mp4" and (size[0] % 2 or size[1] % 2):
         raise InputError(f"a video needs an even width and height, got {size[0]}x{size[1]}")
     if fps is not None and not 0.0 < fps <= 240.0:
@@ -212,73 +208,3 @@ def _contact_sheet(renderer: Renderer, path: Path, frames: int, at: Sequence[flo
         sheet.paste(Image.fromarray(picture), (x, y))
         pen.text((x + width * 0.03, y + height * 0.025), f"{time:.2f} s", (225, 228, 232), font)
     sheet.save(path)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``720`` or ``1280x720`` as width and height."""
-    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
-    if not match:
-        raise InputError(f"--size must look like 720 or 1280x720, got {text!r}")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def parse_background(text: str) -> Look:
-    """``studio`` or ``#rrggbb`` as a look."""
-    if text == "studio":
-        return Look()
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        raise InputError(f"--background must be 'studio' or a colour like #202428, got {text!r}")
-    red, green, blue = (float(int(text[i : i + 2], 16)) for i in (1, 3, 5))
-    return Look(background=((red, green, blue), (red, green, blue)))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``facetalk render``."""
-    parser.add_argument("glb", type=Path, help="animated .glb, as facetalk generate writes it")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="talk.mp4 (video) or talk.png (contact sheet)"
-    )
-    parser.add_argument(
-        "--size", default=None, metavar="W[xH]", help="pixels of a picture (default 720, sheet 480)"
-    )
-    parser.add_argument(
-        "--fps", type=float, default=None, help="pictures per second (default: the animation's)"
-    )
-    parser.add_argument(
-        "--frames", type=int, default=None, help="pictures: the first N of a video, or N on the sheet (12)"
-    )
-    parser.add_argument(
-        "--at", type=float, nargs="+", default=None, metavar="S", help="times for the sheet, seconds"
-    )
-    parser.add_argument(
-        "--background", default="studio", metavar="#RRGGBB", help="plain colour instead of the studio"
-    )
-    parser.add_argument("--azimuth", type=float, default=14.0, help="degrees from the front (default 14)")
-    parser.add_argument(
-        "--audio", type=Path, default=None, help="recording instead of the one beside the .glb"
-    )
-    parser.add_argument("--mute", action="store_true", help="no sound")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all cores)")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Draw what ``facetalk render`` was asked for."""
-    if args.threads is not None:
-        from facetalk import ops
-
-        if not 1 <= args.threads <= 1024:
-            raise InputError(f"--threads must lie in 1 to 1024, got {args.threads}")
-        ops.set_threads(args.threads)
-    render(
-        args.glb,
-        args.output,
-        size=None if args.size is None else parse_size(args.size),
-        fps=args.fps,
-        audio=args.audio,
-        azimuth=args.azimuth,
-        look=parse_background(args.background),
-        frames=args.frames,
-        at=args.at,
-        mute=args.mute,
-    )
-    print(f"{args.output}")

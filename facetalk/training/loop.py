@@ -12,6 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from facetalk.errors import InputError
 
-__all__ = ["cosine_factor", "train_loop"]
+__all__ = ["LoopOptions", "TrainingLoop", "cosine_factor"]
 
 _STATE_FILE = "loop.json"
 
@@ -34,168 +35,211 @@ def cosine_factor(progress: float, floor: float = 0.01) -> float:
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def train_loop(
-    *,
-    name: str,
-    out: str | Path,
-    modules: dict[str, nn.Module],
-    optimizer: torch.optim.Optimizer,
-    step: Callable[[int], dict[str, Tensor]],
-    steps: int,
-    lr_schedule: str | Callable[[float], float] = "cosine",
-    warmup: int = 0,
-    save_every_s: float = 300.0,
-    log_every: int = 50,
-    seed: int = 0,
-    resume: bool = True,
-    on_save: Callable[[Path], None] | None = None,
-    max_minutes: float | None = None,
-    clip_norm: float | None = None,
-) -> dict[str, Any]:
-    """Train until ``steps`` steps are done or ``max_minutes`` have passed, whichever comes first.
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long and how a network is trained.
+
+    Attributes:
+        steps: number of optimizer steps in all, earlier sessions included.
+        max_minutes: limit on training time, earlier sessions included; None for none. Progress of the
+            schedule is the larger of the steps' and the time's, so that a run cut by time ends annealed as
+            well.
+        lr_schedule: ``"cosine"``, ``"constant"``, or a function of progress in [0, 1] giving a factor.
+        warmup: steps over which the factor rises linearly to the schedule.
+        clip_norm: largest norm of the gradient, None for no clipping.
+        save_every_s: seconds between checkpoints; there is always one at the end.
+        log_every: steps between lines of the log.
+        seed: seed of torch, numpy and random.
+        resume: continue from ``out/checkpoint`` where there is one; otherwise it is replaced.
+    """
+
+    steps: int
+    max_minutes: float | None = None
+    lr_schedule: str | Callable[[float], float] = "cosine"
+    warmup: int = 0
+    clip_norm: float | None = None
+    save_every_s: float = 300.0
+    log_every: int = 50
+    seed: int = 0
+    resume: bool = True
+
+    def check(self, name: str) -> None:
+        """Refuse limits that are none.
+
+        Raises:
+            InputError: ``steps`` or ``max_minutes`` is not positive, or the schedule is unknown.
+        """
+        if self.steps < 1:
+            raise InputError(f"{name}: the number of training steps is {self.steps}; give at least 1")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise InputError(f"{name}: the time limit is {self.max_minutes} minutes; give more than 0")
+        _schedule(self.lr_schedule)
+
+
+class TrainingLoop:
+    """Trains modules until their steps are done or their time has passed, whichever comes first.
 
     The modules are moved to Accelerate's device in place (look at a parameter's ``device`` to place a
-    batch) and are not wrapped, so ``step`` may call any method of them; with several processes the
-    gradients are averaged after the backward pass. Global random states are seeded with ``seed`` plus the
+    batch) and are not wrapped, so a step may call any method of them; with several processes the
+    gradients are averaged after the backward pass. Global random states are seeded with the seed plus the
     process index and are part of the checkpoint. A generator of the caller's own should be derived from
     ``(seed, index)``, so that a resumed run sees the batches that an unbroken one would have seen.
-
-    Args:
-        name: Shown in the progress bar and in errors.
-        out: Folder for ``checkpoint/`` and ``log.jsonl``; made if missing.
-        modules: What is trained and saved, by name.
-        optimizer: Over parameters of ``modules``; its learning rates are the peak of the schedule.
-        step: Maps the step index to at least ``{"loss": scalar}``; every entry is averaged and logged.
-        steps: Number of optimizer steps in all, earlier sessions included.
-        lr_schedule: ``"cosine"``, ``"constant"``, or a function of progress in [0, 1] giving a factor.
-        warmup: Steps over which the factor rises linearly to the schedule.
-        save_every_s: Seconds between checkpoints; there is always one at the end.
-        log_every: Steps between lines of the log.
-        seed: Seed of torch, numpy and random.
-        resume: Continue from ``out/checkpoint`` where there is one; otherwise it is replaced.
-        on_save: Called with ``out`` on the main process after each checkpoint.
-        max_minutes: Limit on training time, earlier sessions included. Progress of the schedule is the
-            larger of the steps' and the time's, so that a run cut by time ends annealed as well.
-        clip_norm: Largest norm of the gradient, None for no clipping.
-
-    Returns:
-        ``{"step", "minutes", "resumed_at", **metrics}``, the metrics averaged over the last log interval.
-
-    Raises:
-        InputError: ``steps`` or ``max_minutes`` is not positive, or the checkpoint does not fit.
-        FloatingPointError: The loss stopped being finite; the checkpoint before it is kept.
     """
-    if steps < 1:
-        raise InputError(f"{name}: the number of training steps is {steps}; give at least 1")
-    if max_minutes is not None and not max_minutes > 0:
-        raise InputError(f"{name}: the time limit is {max_minutes} minutes; give more than 0")
-    factor = _schedule(lr_schedule)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
 
-    accelerator = Accelerator()
-    set_seed(seed + accelerator.process_index)
-    for module in modules.values():
-        # evaluation_mode places the module on the device but does not wrap it for distribution.
-        accelerator.prepare_model(module, evaluation_mode=True)
-    prepared = accelerator.prepare_optimizer(optimizer)
-    if accelerator.num_processes > 1:
+    def __init__(
+        self,
+        name: str,
+        out: str | Path,
+        modules: dict[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        options: LoopOptions,
+    ) -> None:
+        """Prepare a training, and read its checkpoint where it is to be resumed.
+
+        Args:
+            name: shown in the progress bar and in errors.
+            out: folder for ``checkpoint/`` and ``log.jsonl``; made if missing.
+            modules: what is trained and saved, by name.
+            optimizer: over parameters of ``modules``; its learning rates are the peak of the schedule.
+            options: how long and how.
+
+        Raises:
+            InputError: a limit is not positive, or the checkpoint does not fit.
+        """
+        options.check(name)
+        self.name, self.out, self.options, self.optimizer = name, Path(out), options, optimizer
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._accelerator = Accelerator()
+        set_seed(options.seed + self._accelerator.process_index)
         for module in modules.values():
-            for tensor in module.state_dict().values():
-                tensor.copy_(broadcast(tensor))
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    peaks = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+            # evaluation_mode places the module on the device but does not wrap it for distribution.
+            self._accelerator.prepare_model(module, evaluation_mode=True)
+        self._prepared = self._accelerator.prepare_optimizer(optimizer)
+        if self._accelerator.num_processes > 1:
+            for module in modules.values():
+                for tensor in module.state_dict().values():
+                    tensor.copy_(broadcast(tensor))
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._peaks = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+        self._factor = _schedule(options.lr_schedule)
+        state = {"step": 0, "seconds": 0.0}
+        if options.resume:
+            state = _restore(self._accelerator, self._checkpoint, state, name)
+        elif self._accelerator.is_main_process:
+            for stale in (self._checkpoint, _sibling(self._checkpoint, "old"), self.out / "log.jsonl"):
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
+        self.index = self.resumed_at = int(state["step"])
+        self._seconds_before = float(state["seconds"])
+        self._begun = time.monotonic()
+        self._sums: dict[str, Tensor] = {}
+        self._counted = 0
 
-    state = {"step": 0, "seconds": 0.0}
-    checkpoint = out / "checkpoint"
-    if resume:
-        state = _restore(accelerator, checkpoint, state, name)
-    elif accelerator.is_main_process:
-        for stale in (checkpoint, _sibling(checkpoint, "old"), out / "log.jsonl"):
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
-    start = resumed_at = int(state["step"])
-    begun = last_save = time.monotonic()
-    sums: dict[str, Tensor] = {}
-    counted = 0
-    metrics: dict[str, float] = {}
-    limit = math.inf if max_minutes is None else 60.0 * max_minutes
+    @property
+    def _checkpoint(self) -> Path:
+        return self.out / "checkpoint"
 
-    def elapsed() -> float:
-        return float(state["seconds"]) + time.monotonic() - begun
+    @property
+    def _limit(self) -> float:
+        minutes = self.options.max_minutes
+        return math.inf if minutes is None else 60.0 * minutes
 
-    def save(index: int) -> None:
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            _save(accelerator, checkpoint, {"step": index, "seconds": elapsed()})
-            if on_save is not None:
-                on_save(out)
-        accelerator.wait_for_everyone()
+    def run(
+        self, step: Callable[[int], dict[str, Tensor]], on_save: Callable[[Path], None] | None = None
+    ) -> dict[str, Any]:
+        """Train.
 
-    def flush(index: int) -> dict[str, float]:
-        means = {key: float(value) / max(counted, 1) for key, value in sums.items()}
-        if accelerator.is_main_process:
+        Args:
+            step: maps the step index to at least ``{"loss": scalar}``; every entry is averaged and logged.
+            on_save: called with ``out`` on the main process after each checkpoint.
+
+        Returns:
+            ``{"step", "minutes", "resumed_at", **metrics}``, the metrics averaged over the last log interval.
+
+        Raises:
+            FloatingPointError: the loss stopped being finite; the checkpoint before it is kept.
+        """
+        steps, metrics = self.options.steps, dict[str, float]()
+        self._begun = last_save = time.monotonic()
+        bar = tqdm(
+            total=steps,
+            initial=self.index,
+            desc=self.name,
+            unit="step",
+            disable=not self._accelerator.is_main_process,
+            mininterval=2.0,
+        )
+        try:
+            while self.index < steps and self._elapsed() < self._limit:
+                self._descend(step(self.index))
+                bar.update(1)
+                if self._counted >= self.options.log_every:
+                    metrics = self._flush()
+                    bar.set_postfix({key: f"{value:.4g}" for key, value in metrics.items()}, refresh=False)
+                if time.monotonic() - last_save > self.options.save_every_s:
+                    self._save(on_save)
+                    last_save = time.monotonic()
+            if self._counted:
+                metrics = self._flush()
+            if self.index > self.resumed_at or not self._checkpoint.exists():
+                self._save(on_save)
+        except KeyboardInterrupt:
+            self._save(on_save)
+            raise
+        finally:
+            bar.close()
+            for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+                group["lr"] = peak
+            minutes = self._elapsed() / 60.0
+            self._accelerator.free_memory()
+        return {"step": self.index, "minutes": minutes, "resumed_at": self.resumed_at, **metrics}
+
+    def _descend(self, result: dict[str, Tensor]) -> None:
+        """One step of the optimizer, at the learning rate that progress asks for."""
+        progress = max(self.index / self.options.steps, self._elapsed() / self._limit)
+        rate = self._factor(progress) * min(1.0, (self.index + 1) / max(self.options.warmup, 1))
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * rate
+        self._accelerator.backward(result["loss"])
+        if self._accelerator.num_processes > 1:
+            for parameter in self._parameters:
+                if parameter.grad is not None:
+                    parameter.grad.copy_(self._accelerator.reduce(parameter.grad, reduction="mean"))
+        if self.options.clip_norm is not None:
+            self._accelerator.clip_grad_norm_(self._parameters, self.options.clip_norm)
+        self._prepared.step()
+        self._prepared.zero_grad(set_to_none=True)
+        self.index += 1
+        self._counted += 1
+        for key, value in result.items():
+            self._sums[key] = self._sums.get(key, torch.zeros((), device=value.device)) + value.detach()
+
+    def _elapsed(self) -> float:
+        return self._seconds_before + time.monotonic() - self._begun
+
+    def _flush(self) -> dict[str, float]:
+        """Write a line of the log: means of what was logged since the line before."""
+        means = {key: float(value) / self._counted for key, value in self._sums.items()}
+        self._sums, self._counted = {}, 0
+        if self._accelerator.is_main_process:
             line = {
-                "step": index,
-                "seconds": round(elapsed(), 1),
-                "lr": optimizer.param_groups[0]["lr"],
+                "step": self.index,
+                "seconds": round(self._elapsed(), 1),
+                "lr": self.optimizer.param_groups[0]["lr"],
                 **means,
             }
-            with (out / "log.jsonl").open("a") as log:
+            with (self.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
         if not all(math.isfinite(value) for value in means.values()):
-            raise FloatingPointError(f"{name}: a metric is not finite at step {index}: {means}")
+            raise FloatingPointError(f"{self.name}: a metric is not finite at step {self.index}: {means}")
         return means
 
-    index = start
-    bar = tqdm(
-        total=steps,
-        initial=start,
-        desc=name,
-        unit="step",
-        disable=not accelerator.is_main_process,
-        mininterval=2.0,
-    )
-    try:
-        while index < steps and elapsed() < limit:
-            rate = factor(max(index / steps, elapsed() / limit)) * min(1.0, (index + 1) / max(warmup, 1))
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * rate
-            result = step(index)
-            accelerator.backward(result["loss"])
-            if accelerator.num_processes > 1:
-                for parameter in parameters:
-                    if parameter.grad is not None:
-                        parameter.grad.copy_(accelerator.reduce(parameter.grad, reduction="mean"))
-            if clip_norm is not None:
-                accelerator.clip_grad_norm_(parameters, clip_norm)
-            prepared.step()
-            prepared.zero_grad(set_to_none=True)
-            index += 1
-            bar.update(1)
-            for key, value in result.items():
-                sums[key] = sums.get(key, torch.zeros((), device=value.device)) + value.detach()
-            counted += 1
-            if counted >= log_every:
-                metrics = flush(index)
-                bar.set_postfix({key: f"{value:.4g}" for key, value in metrics.items()}, refresh=False)
-                sums, counted = {}, 0
-            if time.monotonic() - last_save > save_every_s:
-                save(index)
-                last_save = time.monotonic()
-        if counted:
-            metrics = flush(index)
-        if index > start or not checkpoint.exists():
-            save(index)
-    except KeyboardInterrupt:
-        save(index)
-        raise
-    finally:
-        bar.close()
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak
-        minutes = elapsed() / 60.0
-        accelerator.free_memory()
-    return {"step": index, "minutes": minutes, "resumed_at": resumed_at, **metrics}
+    def _save(self, on_save: Callable[[Path], None] | None) -> None:
+        self._accelerator.wait_for_everyone()
+        if self._accelerator.is_main_process:
+            _save(self._accelerator, self._checkpoint, {"step": self.index, "seconds": self._elapsed()})
+            if on_save is not None:
+                on_save(self.out)
+        self._accelerator.wait_for_everyone()
 
 
 def _schedule(lr_schedule: str | Callable[[float], float]) -> Callable[[float], float]:

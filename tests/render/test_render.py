@@ -10,11 +10,12 @@ import pytest
 from mesh_scenes import sphere, talking_ball
 from PIL import Image
 
+from facetalk.cli.render import parse_background, parse_size
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
 from facetalk.ops.raster import draw
-from facetalk.render.render import parse_background, parse_size, render
+from facetalk.render.render import render
 from facetalk.render.studio import Camera, frame_head, linear_to_srgb, srgb_to_linear
 
 CAMERA = Camera((0.0, 0.0, 0.0), distance=1.0, focal=2.0)

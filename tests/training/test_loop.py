@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from facetalk.errors import InputError
-from facetalk.training.loop import cosine_factor, train_loop
+from facetalk.training.loop import LoopOptions, TrainingLoop, cosine_factor
 
 
 def _run(out, steps, *, stop_after=None, **options):
@@ -21,10 +21,10 @@ def _run(out, steps, *, stop_after=None, **options):
         x = torch.randn(16, 2, generator=torch.Generator().manual_seed(index))
         return {"loss": (model(x)[:, 0] - x @ torch.tensor([1.0, -2.0])).square().mean()}
 
-    result = train_loop(
-        name="line", out=out, modules={"line": model}, optimizer=torch.optim.Adam(model.parameters(),
-        lr=0.05), step=step, steps=steps, log_every=10, **options,
-    )  # fmt: skip
+    on_save = options.pop("on_save", None)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    loop = TrainingLoop("line", out, {"line": model}, optimizer, LoopOptions(steps, log_every=10, **options))
+    result = loop.run(step, on_save)
     return model, result
 
 
@@ -66,10 +66,9 @@ def test_errors(tmp_path):
         _run(tmp_path, 5, lr_schedule="linear")
     _run(tmp_path, 5)
     other = nn.Linear(7, 1)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
     with pytest.raises(InputError, match="does not fit"):
-        train_loop(name="other", out=tmp_path, modules={"line": other}, steps=9,
-                   optimizer=torch.optim.SGD(other.parameters(), lr=0.1), step=lambda index: {})  # fmt: skip
+        TrainingLoop("other", tmp_path, {"line": other}, optimizer, LoopOptions(9))
     with pytest.raises(FloatingPointError, match="not finite"):
-        train_loop(name="nan", out=tmp_path / "nan", modules={"line": other}, steps=3,
-                   optimizer=torch.optim.SGD(other.parameters(), lr=0.1),
-                   step=lambda index: {"loss": other.weight.sum() * float("nan")})  # fmt: skip
+        loop = TrainingLoop("nan", tmp_path / "nan", {"line": other}, optimizer, LoopOptions(3))
+        loop.run(lambda index: {"loss": other.weight.sum() * float("nan")})

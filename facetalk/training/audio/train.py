@@ -9,7 +9,6 @@ more, because that is where viewers look. The heads are dropped from the saved m
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -28,6 +27,7 @@ from facetalk.errors import InputError
 from facetalk.training.audio.augment import change_speed, spoil
 from facetalk.training.audio.mini_wav2vec2 import save_encoder, small_model, whiten_filters
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
+from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
 #: Lips count as closed below this gap, mm.
@@ -170,8 +170,10 @@ def train(config: AudioTraining) -> Path:
     Raises:
         InputError: no corpus, or nothing to train on in it.
     """
-    from facetalk.training.loop import train_loop
-
+    if config.batch < 1 or not config.learning_rate > 0:
+        raise InputError(
+            f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}"
+        )
     utterances = read_manifest(config.corpus, split="train")
     if not utterances:
         raise InputError(f"{config.corpus}: no utterance of split 'train' there")
@@ -201,21 +203,16 @@ def train(config: AudioTraining) -> Path:
         save_encoder(model, out / "encoder")
         torch.save(heads.state_dict(), out / "heads.pt")
 
-    result = train_loop(
-        name="audio",
-        out=config.out,
-        modules=modules,
-        optimizer=optimizer,
-        step=step,
+    options = LoopOptions(
         steps=config.steps,
+        max_minutes=config.minutes,
         warmup=min(100, config.steps // 20 + 1),
+        clip_norm=1.0,
+        save_every_s=config.save_every_s,
         seed=config.seed,
         resume=config.resume,
-        max_minutes=config.minutes,
-        clip_norm=1.0,
-        on_save=save,
-        save_every_s=config.save_every_s,
     )
+    result = TrainingLoop("audio", config.out, modules, optimizer, options).run(step, on_save=save)
     save(config.out)
     print(
         f"audio encoder in {config.out / 'encoder'}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items())
@@ -289,49 +286,22 @@ def load_heads(path: Path, width: int) -> Heads:
     return heads
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``facetalk train audio``."""
-    defaults = AudioTraining(Path(), Path())
-    parser.add_argument("--corpus", required=True, metavar="DIR", help="made by `facetalk data`")
-    parser.add_argument("--out", required=True, metavar="DIR", help="checkpoints, log and encoder/ go here")
-    parser.add_argument(
-        "--steps", type=int, default=defaults.steps, help="optimizer steps; default %(default)d"
-    )
-    parser.add_argument("--minutes", type=float, default=None, help="stop, annealed, after this time")
-    parser.add_argument(
-        "--batch", type=int, default=defaults.batch, help="crops in a step; default %(default)d"
-    )
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    parser.add_argument(
-        "--evaluate", metavar="DIR", help="do not train: report on the 'valid' split of this corpus"
-    )
+def report(out: Path, corpus: Path) -> dict[str, dict[str, float]]:
+    """Figures of a trained encoder for each voice of a corpus that it was not trained on.
 
+    Args:
+        out: folder of the training.
+        corpus: a corpus; its split ``"valid"`` is used.
 
-def run(args: argparse.Namespace) -> int:
-    """``facetalk train audio``."""
-    out = Path(args.out)
-    if args.evaluate:
-        encoder = AudioEncoder.from_pretrained(out / "encoder")
-        utterances = read_manifest(args.evaluate, split="valid")
-        if not utterances:
-            raise InputError(f"{args.evaluate}: no utterance of split 'valid' there")
-        voices: dict[str, list[Utterance]] = {}
-        for utterance in utterances:
-            voices.setdefault(utterance.voice, []).append(utterance)
-        heads = load_heads(out / "heads.pt", encoder.feature_dim)
-        for voice, chosen in sorted(voices.items()):
-            figures = evaluate(encoder, heads, chosen)
-            print(f"{voice}: " + ", ".join(f"{k} {v:.3g}" for k, v in figures.items()))
-        return 0
-    config = AudioTraining(
-        corpus=Path(args.corpus), out=out, steps=args.steps, minutes=args.minutes, batch=args.batch,
-        learning_rate=args.learning_rate, seed=args.seed, resume=args.resume,
-    )  # fmt: skip
-    if config.batch < 1 or not config.learning_rate > 0:
-        raise InputError(
-            f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}"
-        )
-    train(config)
-    return 0
+    Raises:
+        InputError: no encoder or heads in ``out``, or nothing of split ``"valid"`` in the corpus.
+    """
+    encoder = AudioEncoder.from_pretrained(out / "encoder")
+    utterances = read_manifest(corpus, split="valid")
+    if not utterances:
+        raise InputError(f"{corpus}: no utterance of split 'valid' there")
+    voices: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        voices.setdefault(utterance.voice, []).append(utterance)
+    heads = load_heads(out / "heads.pt", encoder.feature_dim)
+    return {voice: evaluate(encoder, heads, chosen) for voice, chosen in sorted(voices.items())}

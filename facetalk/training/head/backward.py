@@ -1,8 +1,8 @@
 """The stages of training a head: identity, backward deformation, forward deformation, parts.
 
-Every stage is one call of :func:`facetalk.training.loop.train_loop` with its own output folder, so each resumes on
-its own. All targets are exact (distances, correspondences), so plain L1 losses do, without eikonal terms and
-second derivatives.
+Every stage is one call of :class:`facetalk.training.loop.TrainingLoop` with its own output folder, so each
+resumes on its own. All targets are exact (distances, correspondences), so plain L1 losses do, without
+eikonal terms and second derivatives.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facetalk.data.heads.ict import MorphableHead, Part
 from facetalk.data.heads.samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
 from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
 from facetalk.training.head.identity_codes import HeadCodes
-from facetalk.training.loop import train_loop
+from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["Budget", "initialise_backward", "train_backward", "train_identity"]
@@ -48,12 +48,17 @@ class Budget:
     resume: bool = True
     save_every_s: float = 120.0
 
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of ``train_loop``."""
-        return {
-            "steps": self.steps, "max_minutes": self.minutes, "seed": self.seed, "resume": self.resume,
-            "save_every_s": self.save_every_s,
-        }  # fmt: skip
+    def options(self, clip_norm: float | None = 1.0) -> LoopOptions:
+        """What the training loop is told."""
+        return LoopOptions(
+            steps=self.steps,
+            max_minutes=self.minutes,
+            warmup=100,
+            clip_norm=clip_norm,
+            save_every_s=self.save_every_s,
+            seed=self.seed,
+            resume=self.resume,
+        )
 
 
 def train_identity(
@@ -111,10 +116,7 @@ def train_identity(
             "wrong_sign": ((value.detach() * target < 0).float() * near).sum() / near.sum().clamp_min(1.0),
         }
 
-    return train_loop(
-        name="identity", out=out, modules={"identity": network}, optimizer=optimizer, step=step, warmup=100,
-        clip_norm=1.0, **budget.options(),
-    )  # fmt: skip
+    return TrainingLoop("identity", out, {"identity": network}, optimizer, budget.options()).run(step)
 
 
 @torch.no_grad()
@@ -269,7 +271,4 @@ def train_backward(
             "lips_lids_mm": (mm * near).sum() / near.sum().clamp_min(1),
         }
 
-    return train_loop(
-        name="backward", out=out, modules={"backward": network}, optimizer=optimizer, step=step, warmup=100,
-        clip_norm=1.0, **budget.options(),
-    )  # fmt: skip
+    return TrainingLoop("backward", out, {"backward": network}, optimizer, budget.options()).run(step)

@@ -1,6 +1,6 @@
 """Measured figures of a head model against the morphable head it was trained on.
 
-    python -m facetalk.training.head.figures --data ict_facekit_light.npz --head HEAD_FOLDER [--out figures.json]
+    facetalk train nphm --data ict_facekit_light.npz --evaluate HEAD_FOLDER [--json figures.json]
 
 All lengths are millimetres. "Held out" are identities from a seed that no training uses. The backward
 deformation is measured on what lids and lips leave in sight.
@@ -8,10 +8,6 @@ deformation is measured on what lids and lips leave in sight.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +16,6 @@ from numpy.typing import NDArray
 
 from facetalk.data.heads.ict import MorphableHead, Part
 from facetalk.data.heads.samples import SurfaceSampler, random_identities, speech_expressions
-from facetalk.errors import InputError
-from facetalk.files import atomic_path
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.head.backward import hidden_places, visible_points
 from facetalk.units import HEAD_UNIT_MM
@@ -160,32 +154,3 @@ def _mesh_figures(head: HeadModel) -> dict[str, Any]:
 
 def _round(value: Any) -> float:
     return round(float(value), 3)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Print the figures as JSON, or write them."""
-    parser = argparse.ArgumentParser(prog="python -m facetalk.training.head.figures", description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="packed morphable head, ict_facekit_light.npz"
-    )
-    parser.add_argument("--head", type=Path, required=True, help="head folder")
-    parser.add_argument(
-        "--out", type=Path, default=None, help="write the figures here instead of printing them"
-    )
-    parser.add_argument("--held-out", type=int, default=6, help="number of held-out identities")
-    args = parser.parse_args(arguments)
-    try:
-        figures = measure(HeadModel.load(args.head), MorphableHead.load(args.data), held_out=args.held_out)
-        text = json.dumps(figures, indent=1) + "\n"
-        if args.out is None:
-            print(text, end="")
-        else:
-            with atomic_path(args.out) as scratch:
-                scratch.write_text(text)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,7 @@ from facetalk.nphm.head.rig import BlendshapeField, PartField, TemplateMap
 from facetalk.nphm.networks import IdentityNetwork
 from facetalk.training.head.backward import Budget
 from facetalk.training.head.identity_codes import HeadCodes
-from facetalk.training.loop import train_loop
+from facetalk.training.loop import TrainingLoop
 from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["SURFACE_CLASSES", "surface_pool", "train_blendshapes", "train_parts", "train_template"]
@@ -104,10 +104,7 @@ def train_blendshapes(
             "posed_lips_lids_mm": (length * near).sum() / near.sum().clamp_min(1.0),
         }  # fmt: skip
 
-    return train_loop(
-        name="blendshapes", out=out, modules={"blendshapes": field}, optimizer=optimizer, step=step,
-        warmup=100, clip_norm=1.0, **budget.options(),
-    )  # fmt: skip
+    return TrainingLoop("blendshapes", out, {"blendshapes": field}, optimizer, budget.options()).run(step)
 
 
 def train_template(
@@ -146,10 +143,7 @@ def train_template(
             "lips_lids_mm": (error.detach() * near).sum() / near.sum().clamp_min(1.0) * HEAD_UNIT_MM,
         }  # fmt: skip
 
-    return train_loop(
-        name="template", out=out, modules={"template": template}, optimizer=optimizer, step=step, warmup=100,
-        clip_norm=1.0, **budget.options(),
-    )  # fmt: skip
+    return TrainingLoop("template", out, {"template": template}, optimizer, budget.options()).run(step)
 
 
 def train_parts(
@@ -170,12 +164,4 @@ def train_parts(
         loss = torch.nn.functional.cross_entropy(logits, target)
         return {"loss": loss, "wrong": (logits.detach().argmax(-1) != target).float().mean()}
 
-    return train_loop(
-        name="parts",
-        out=out,
-        modules={"parts": parts},
-        optimizer=optimizer,
-        step=step,
-        warmup=100,
-        **budget.options(),
-    )
+    return TrainingLoop("parts", out, {"parts": parts}, optimizer, budget.options(clip_norm=None)).run(step)

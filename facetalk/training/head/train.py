@@ -7,8 +7,6 @@ written.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +26,7 @@ from facetalk.training.head.backward import Budget, initialise_backward, train_b
 from facetalk.training.head.forward import surface_pool, train_blendshapes, train_parts, train_template
 from facetalk.training.head.identity_codes import HeadCodes, build_codes, initialise
 
-__all__ = ["HeadTraining", "add_arguments", "run", "train_head"]
+__all__ = ["SHARES", "HeadTraining", "train_head"]
 
 # Share of the time or steps that each stage gets: the identity network is the slow one.
 SHARES = {"identity": 0.62, "blendshapes": 0.12, "template": 0.07, "parts": 0.04, "backward": 0.15}
@@ -196,40 +194,3 @@ def _distances(config: HeadTraining, head: MorphableHead, path: Path) -> Distanc
     )
     pool.save(path)
     return pool
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``facetalk train nphm``."""
-    parser.add_argument(
-        "--data", required=True, type=Path, help="packed morphable head, ict_facekit_light.npz"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="output folder; the model will be OUT/head")
-    parser.add_argument(
-        "--minutes", type=float, default=None, help="total training time (a good head takes 60 to 120)"
-    )
-    parser.add_argument("--steps", type=int, default=None, help="total number of steps over all stages")
-    parser.add_argument("--seed", type=int, default=0, help="seed of sampling and initialisation")
-    parser.add_argument(
-        "--resume", action=argparse.BooleanOptionalAction, default=True, help="continue what is in OUT"
-    )
-    parser.add_argument(
-        "--stages", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="STAGE",
-        help=f"train only these of {', '.join(SHARES)}; the others are taken from OUT",
-    )  # fmt: skip
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads; all when left out")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Train as the command line says."""
-    if args.threads is not None:
-        if not 1 <= args.threads <= 4 * (os.cpu_count() or 1):
-            raise InputError(
-                f"--threads must lie between 1 and {4 * (os.cpu_count() or 1)}, got {args.threads}"
-            )
-        torch.set_num_threads(args.threads)
-    train_head(
-        HeadTraining(
-            args.data, args.out, args.minutes, args.steps, args.seed, args.resume, stages=tuple(args.stages)
-        )
-    )
-    print(f"head: {args.out / 'head'}")

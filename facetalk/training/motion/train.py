@@ -8,9 +8,9 @@ inner-lip gap in millimetres that is strictest where the lips are closed.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facetalk.audio import AudioEncoder
+from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.speech.corpus import read_manifest
 from facetalk.data.visemes import EXPRESSION_NAMES
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
@@ -26,6 +28,7 @@ from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.representation import Representation, face_metric, lip_gap_matrix
 from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.errors import InputError
+from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.dataset import MotionData, build
 from facetalk.units import DEFAULT_FPS, HEAD_UNIT_MM
 
@@ -38,81 +41,112 @@ _GAP_SOFT_MM = 1.0
 """An error of the gap counts relative to (gap + this): 0.5 mm matters at a closure, not in an open vowel."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of the verb."""
-    parser.add_argument(
-        "--corpus", type=Path, required=True, metavar="DIR", help="from `facetalk data speech`"
-    )
-    parser.add_argument(
-        "--audio", required=True, metavar="MODEL", help="audio encoder: a folder or a hub name"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints, log, and model/")
-    parser.add_argument(
-        "--head", type=Path, required=True, metavar="NPZ", help="ict_facekit_light.npz, for the metric"
-    )
-    parser.add_argument("--preset", choices=("mini", "paper"), default="mini", help="size of the denoiser")
-    parser.add_argument(
-        "--init", type=Path, default=None, metavar="MODEL", help="start from this motion model"
-    )
-    parser.add_argument("--steps", type=int, default=20_000, help="training steps")
-    parser.add_argument("--minutes", type=float, default=None, help="limit on training time")
-    parser.add_argument("--batch", type=int, default=16, help="crops per step")
-    parser.add_argument("--crop", type=int, default=96, help="frames per crop")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument(
-        "--variants", type=int, default=4, help="encoded copies of the corpus, all but one augmented"
-    )
-    parser.add_argument("--share", type=float, default=1.0, help="share of the corpus in each encoded copy")
-    parser.add_argument("--cache-minutes", type=float, default=None, help="no new copies after this long")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
-    parser.add_argument("--resume", action="store_true", help="continue from --out")
+@dataclass(frozen=True)
+class MotionTrainingOptions:
+    """What a training of the motion model is told.
 
+    Attributes:
+        corpus: folder of a speech corpus.
+        audio: audio encoder, a folder or a hub name.
+        out: folder for checkpoints, log, and ``model/``.
+        head: ``ict_facekit_light.npz``, for the metric.
+        preset: size of the denoiser, "mini" or "paper".
+        init: motion model to start from.
+        steps, minutes: limits; the first that is reached ends the training.
+        batch, crop: crops per step, and frames per crop.
+        rate: peak learning rate.
+        variants: encoded copies of the corpus, all but one augmented.
+        share: share of the corpus in each encoded copy.
+        cache_minutes: no new copies after this long.
+        seed: seed of everything random.
+        resume: continue from ``out``.
+    """
 
-def run(args: argparse.Namespace) -> None:
-    """Train and write the model to ``out/model``."""
-    from facetalk.audio import AudioEncoder
-    from facetalk.training.loop import train_loop
+    corpus: Path
+    audio: str
+    out: Path
+    head: Path
+    preset: str = "mini"
+    init: Path | None = None
+    steps: int = 20_000
+    minutes: float | None = None
+    batch: int = 16
+    crop: int = 96
+    rate: float = 1e-3
+    variants: int = 4
+    share: float = 1.0
+    cache_minutes: float | None = None
+    seed: int = 0
+    resume: bool = False
 
-    if not 0.0 < args.share <= 1.0:
-        raise InputError(f"--share must lie in (0, 1], got {args.share}")
-    if args.crop < 2 or args.batch < 1:
-        raise InputError(
-            f"--crop must be at least 2 and --batch at least 1, got {args.crop} and {args.batch}"
+    def check(self) -> None:
+        """Refuse values that cannot be.
+
+        Raises:
+            InputError: the share is not in (0, 1], or a crop or batch is too small.
+        """
+        if not 0.0 < self.share <= 1.0:
+            raise InputError(f"--share must lie in (0, 1], got {self.share}")
+        if self.crop < 2 or self.batch < 1:
+            raise InputError(
+                f"--crop must be at least 2 and --batch at least 1, got {self.crop} and {self.batch}"
+            )
+
+    def command(self) -> str:
+        """The options that matter for the result as a command, without the paths of this machine."""
+        unsaid = ("corpus", "audio", "out", "head", "resume", "init")
+        told = {name: value for name, value in asdict(self).items() if name not in unsaid}
+        return "facetalk train motion " + " ".join(
+            f"--{name.replace('_', '-')} {value}" for name, value in told.items() if value is not None
         )
-    encoder = AudioEncoder.from_pretrained(args.audio)
+
+
+def train(options: MotionTrainingOptions) -> dict[str, Any]:
+    """Train and write the model to ``out/model``.
+
+    Returns:
+        steps, minutes and the last metrics, see :meth:`facetalk.training.loop.TrainingLoop.run`.
+
+    Raises:
+        InputError: an option is out of range, or corpus, encoder or head cannot be used.
+    """
+    options.check()
+    encoder = AudioEncoder.from_pretrained(options.audio)
     begun = time.monotonic()
 
     def in_time() -> bool:
-        return args.cache_minutes is None or time.monotonic() - begun < 60.0 * args.cache_minutes
+        return options.cache_minutes is None or time.monotonic() - begun < 60.0 * options.cache_minutes
 
-    cache = args.out / "cache"
+    cache = options.out / "cache"
     data = build(
-        read_manifest(args.corpus, split="train"), encoder, cache, fps=DEFAULT_FPS, variants=args.variants,
-        draws=3, seed=args.seed, share=args.share, keep_going=in_time,
+        read_manifest(options.corpus, split="train"), encoder, cache, fps=DEFAULT_FPS,
+        variants=options.variants, draws=3, seed=options.seed, share=options.share, keep_going=in_time,
     )  # fmt: skip
     held_out = build(
-        read_manifest(args.corpus, split="valid"), encoder, cache, fps=DEFAULT_FPS, variants=1, draws=1,
-        seed=args.seed + 1,
+        read_manifest(options.corpus, split="valid"), encoder, cache, fps=DEFAULT_FPS, variants=1, draws=1,
+        seed=options.seed + 1,
     )  # fmt: skip
     print(f"{data.frames} frames of features to train on, {held_out.frames} held out")
-    torch.manual_seed(args.seed)
-    training = MotionTraining(data, held_out, prepare(data, args.head, args.preset, args.init), args)
-    result = train_loop(
-        name="motion",
-        out=args.out,
-        modules={"denoiser": training.net, "average": training.average},
-        optimizer=training.optimizer,
-        step=training.step,
-        steps=args.steps,
-        warmup=200,
-        seed=args.seed,
-        resume=args.resume,
-        on_save=training.save,
-        max_minutes=args.minutes,
-        clip_norm=1.0,
+    torch.manual_seed(options.seed)
+    model = prepare(data, options.head, options.preset, options.init)
+    training = MotionTraining(data, held_out, model, options)
+    loop = TrainingLoop(
+        "motion",
+        options.out,
+        {"denoiser": training.net, "average": training.average},
+        training.optimizer,
+        LoopOptions(
+            steps=options.steps,
+            max_minutes=options.minutes,
+            warmup=200,
+            clip_norm=1.0,
+            seed=options.seed,
+            resume=options.resume,
+        ),
     )
-    training.save(args.out)
-    print(f"{result['step']} steps in {result['minutes']:.1f} min; the model is in {args.out / 'model'}")
+    result = loop.run(training.step, on_save=training.save)
+    training.save(options.out)
+    return result
 
 
 def prepare(data: MotionData, head: Path, preset: str, init: Path | None = None) -> MotionModel:
@@ -141,8 +175,6 @@ def prepare(data: MotionData, head: Path, preset: str, init: Path | None = None)
             )
         model.feature_mean, model.feature_scale = feature_mean, feature_scale
         return model
-    from facetalk.data.heads.ict import MorphableHead
-
     morphable = MorphableHead.load(head)
     names = list(morphable.expression_names)
     if tuple(names) != tuple(EXPRESSION_NAMES):
@@ -176,13 +208,13 @@ class MotionTraining:
     """
 
     def __init__(
-        self, data: MotionData, held_out: MotionData, model: MotionModel, args: argparse.Namespace
+        self, data: MotionData, held_out: MotionData, model: MotionModel, options: MotionTrainingOptions
     ) -> None:
-        self.data, self.held_out, self.model, self.args = data, held_out, model, args
+        self.data, self.held_out, self.model, self.options = data, held_out, model, options
         self.net = model.denoiser.train().requires_grad_(True)
         self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01
+            self.net.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=0.01
         )
         self.schedule: NoiseSchedule = model.schedule
         scale = model.representation.scale_mm.clip(*_VISIBLE_MM)
@@ -199,7 +231,9 @@ class MotionTraining:
     def step(self, index: int) -> dict[str, Tensor]:
         """One batch: the loss and its parts. Every 50th step also measures the held-out voices."""
         self._update_average(index)
-        losses = self._loss(self.net, self.data, np.random.default_rng((self.args.seed, index)), augment=True)
+        losses = self._loss(
+            self.net, self.data, np.random.default_rng((self.options.seed, index)), augment=True
+        )
         if index % 50 == 0:
             with torch.no_grad():
                 held = self._loss(self.average, self.held_out, np.random.default_rng(1), augment=False)
@@ -210,7 +244,10 @@ class MotionTraining:
         """Write the averaged model to ``out/model``."""
         trained = copy.deepcopy(self.average).cpu()
         model = self.model
-        notes: dict[str, Any] = {"trained_with": _command(self.args), "frames_of_features": self.data.frames}
+        notes: dict[str, Any] = {
+            "trained_with": self.options.command(),
+            "frames_of_features": self.data.frames,
+        }
         if model.notes:
             notes["started_from"] = model.notes
         MotionModel(
@@ -237,7 +274,7 @@ class MotionTraining:
     ) -> dict[str, Tensor]:
         device = net.motion_in.weight.device
         fixed = {name: value.to(device) for name, value in self._constants.items()}
-        pairs = [data.crop(rng, self.args.crop) for _ in range(self.args.batch)]
+        pairs = [data.crop(rng, self.options.crop) for _ in range(self.options.batch)]
         features = torch.from_numpy(np.stack([heard for heard, _ in pairs])).to(device)
         weights = np.stack([moved for _, moved in pairs])
         if augment:
@@ -259,15 +296,3 @@ class MotionTraining:
         velocity = ((predicted - clean).diff(dim=1).square() * fixed["weight"]).mean()
         loss = squared + _VELOCITY_WEIGHT * velocity + _GAP_WEIGHT * gap
         return {"loss": loss, "mse": squared, "velocity": velocity, "gap": gap}
-
-
-def _command(args: argparse.Namespace) -> str:
-    """The options that matter for the result, without the paths of this machine."""
-    told = {
-        k: v
-        for k, v in vars(args).items()
-        if k not in ("corpus", "audio", "out", "head", "part", "resume", "init")
-    }
-    return "facetalk train motion " + " ".join(
-        f"--{k.replace('_', '-')} {v}" for k, v in told.items() if v is not None
-    )

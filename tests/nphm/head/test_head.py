@@ -2,7 +2,7 @@
 agree.
 
 Truths are figures of the morphable head at the same weights (inner-lip gap = mean vertical distance of the
-landmark pairs 61-67, 62-66, 63-65), measured with ``python -m facetalk.training.head.figures``.
+landmark pairs 61-67, 62-66, 63-65), measured with ``facetalk train nphm --evaluate``.
 """
 
 import shutil

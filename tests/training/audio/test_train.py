@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from facetalk.audio import AudioEncoder
+from facetalk.cli import train_audio
 from facetalk.data.phones import CLASSES
 from facetalk.data.speech.corpus import Utterance, write_manifest
 from facetalk.errors import InputError
@@ -47,7 +48,7 @@ def beeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(beeps: Path, out: Path, **changes: object) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    audio_train.add_arguments(parser)
+    train_audio.add_arguments(parser)
     args = parser.parse_args(["--corpus", str(beeps), "--out", str(out), "--batch", "4"])
     for key, value in changes.items():
         setattr(args, key, value)
@@ -57,15 +58,15 @@ def settings(beeps: Path, out: Path, **changes: object) -> argparse.Namespace:
 def test_training_learns_and_saves_a_loadable_encoder(
     beeps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert audio_train.run(settings(beeps, tmp_path, steps=20)) == 0
+    assert train_audio.run(settings(beeps, tmp_path, steps=20)) == 0
     encoder = AudioEncoder.from_pretrained(tmp_path / "encoder")
     assert encoder.feature_dim == 192 and encoder.span(25.0) == 10
-    assert audio_train.run(settings(beeps, tmp_path, evaluate=str(beeps))) == 0
+    assert train_audio.run(settings(beeps, tmp_path, evaluate=str(beeps))) == 0
     report = capsys.readouterr().out.splitlines()[-1]
     assert report.startswith("v5:")
     figures = dict(item.split() for item in report.removeprefix("v5: ").split(", "))
     assert float(figures["phone_accuracy"]) > 0.5  # chance is a third
-    audio_train.run(settings(beeps, tmp_path, steps=21, resume=True))
+    train_audio.run(settings(beeps, tmp_path, steps=21, resume=True))
     assert "resumed_at 20" in capsys.readouterr().out
 
 
@@ -110,10 +111,10 @@ def test_filters_are_bands_in_four_phases() -> None:
 
 def test_bad_arguments(beeps: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="make a corpus"):
-        audio_train.run(settings(tmp_path, tmp_path))
+        train_audio.run(settings(tmp_path, tmp_path))
     with pytest.raises(InputError, match="positive"):
-        audio_train.run(settings(beeps, tmp_path, batch=0))
+        train_audio.run(settings(beeps, tmp_path, batch=0))
     with pytest.raises(InputError, match="steps"):
-        audio_train.run(settings(beeps, tmp_path, steps=0))
+        train_audio.run(settings(beeps, tmp_path, steps=0))
     with pytest.raises(InputError):
-        audio_train.run(settings(beeps, tmp_path / "nothing", evaluate=str(beeps)))
+        train_audio.run(settings(beeps, tmp_path / "nothing", evaluate=str(beeps)))

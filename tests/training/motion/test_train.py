@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +15,7 @@ from facetalk.data.visemes import EXPRESSION_NAMES, lip_gap
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.training.motion.dataset import build, sessions
-from facetalk.training.motion.train import MotionTraining, add_arguments, prepare
+from facetalk.training.motion.train import MotionTraining, MotionTrainingOptions, prepare
 from facetalk.units import frame_count
 
 PHONES = [("SIL", 0.0, 0.2), ("M", 0.2, 0.4), ("AA1", 0.4, 0.8), ("P", 0.8, 0.95), ("AE1", 0.95, 1.3)]
@@ -119,14 +118,11 @@ def test_build_can_stop_early_and_refuses_an_empty_corpus(
 def test_training_learns_to_open_on_loud_frames_and_the_model_loads(
     utterances: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facetalk.data.heads.ict.MorphableHead.load", head_of_lips)
+    monkeypatch.setattr("facetalk.training.motion.train.MorphableHead.load", head_of_lips)
     data = build(utterances, LevelEncoder(), tmp_path / "cache", fps=25.0, variants=1, draws=2, seed=0)
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    words = f"--corpus c --audio a --out {tmp_path} --head h --batch 8 --crop 32 --rate 3e-3"
-    args = parser.parse_args(words.split())
+    options = MotionTrainingOptions(Path("c"), "a", tmp_path, Path("h"), batch=8, crop=32, rate=3e-3)
     torch.manual_seed(0)
-    training = MotionTraining(data, data, prepare(data, Path("h"), "mini"), args)
+    training = MotionTraining(data, data, prepare(data, Path("h"), "mini"), options)
     losses = []
     for index in range(60):
         result = training.step(index)

@@ -1,0 +1,78 @@
+"""``facetalk train nphm``: the head."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from facetalk.data.heads.ict import MorphableHead
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.nphm.head.head import HeadModel
+from facetalk.training.head.figures import measure
+from facetalk.training.head.train import SHARES, HeadTraining, train_head
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--data", required=True, type=Path, help="packed morphable head, ict_facekit_light.npz"
+    )
+    parser.add_argument("--out", type=Path, default=None, help="output folder; the model will be OUT/head")
+    parser.add_argument(
+        "--minutes", type=float, default=None, help="total training time (a good head takes 60 to 120)"
+    )
+    parser.add_argument("--steps", type=int, default=None, help="total number of steps over all stages")
+    parser.add_argument("--seed", type=int, default=0, help="seed of sampling and initialisation")
+    parser.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True, help="continue what is in OUT"
+    )
+    parser.add_argument(
+        "--stages", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="STAGE",
+        help=f"train only these of {', '.join(SHARES)}; the others are taken from OUT",
+    )  # fmt: skip
+    parser.add_argument(
+        "--evaluate", type=Path, default=None, metavar="HEAD",
+        help="do not train: figures of this head folder against the data",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", type=Path, default=None, metavar="FILE", help="write the figures of --evaluate here"
+    )
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; all when left out")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train as the command line says."""
+    if args.threads is not None:
+        if not 1 <= args.threads <= 4 * (os.cpu_count() or 1):
+            raise InputError(
+                f"--threads must lie between 1 and {4 * (os.cpu_count() or 1)}, got {args.threads}"
+            )
+        torch.set_num_threads(args.threads)
+    if args.evaluate is not None:
+        _evaluate(args.evaluate, args.data, args.json)
+        return
+    if args.json is not None:
+        raise InputError("--json is for the figures of --evaluate; a training writes none")
+    if args.out is None:
+        raise InputError("--out is missing: name the folder of the training, or a head with --evaluate")
+    train_head(
+        HeadTraining(
+            args.data, args.out, args.minutes, args.steps, args.seed, args.resume, stages=tuple(args.stages)
+        )
+    )
+    print(f"head: {args.out / 'head'}")
+
+
+def _evaluate(head: Path, data: Path, file: Path | None) -> None:
+    """Print the figures of a head as JSON, or write them."""
+    text = json.dumps(measure(HeadModel.load(head), MorphableHead.load(data)), indent=1) + "\n"
+    if file is None:
+        print(text, end="")
+    else:
+        with atomic_path(file) as scratch:
+            scratch.write_text(text)
