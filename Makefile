@@ -16,7 +16,7 @@ help:
 	@echo "make demo   speech -> talking head: $(OUT)/talk.glb, talk.mp4, talk.png (SPEECH=your.wav)"
 	@echo "make test   install with the test tools and run every test"
 	@echo "make wheel  build/dist/facetalk-*.whl"
-	@echo "make lint   formatters, linters and type checker"
+	@echo "make lint   formatters, linters, type checker, layers of imports"
 	@echo "make bench  benchmarks, JSON under benchmarks/results/"
 
 $(BIN)/python:
@@ -55,6 +55,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-test
 	$(BIN)/pytest benchmarks --benchmark-json=benchmarks/results/latest.json
