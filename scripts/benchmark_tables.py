@@ -1,9 +1,9 @@
-"""Makes the tables of docs/benchmarks.md from the JSON that pytest-benchmark wrote.
+"""Makes the figures of README and docs from the JSON files under benchmarks/results/.
 
-    python scripts/benchmark_tables.py            # rewrite the tables
-    python scripts/benchmark_tables.py --check    # fail when a table is not what the JSON says
+    python scripts/benchmark_tables.py            # rewrite them
+    python scripts/benchmark_tables.py --check    # fail when a page does not say what the JSON says
 
-The page is written by hand but for what lies between
+Pages are written by hand but for what lies between two kinds of markers. A table of a whole file:
 
     <!-- benchmark: cpu-track.json -->
     <!-- /benchmark -->
@@ -12,6 +12,15 @@ which this script fills with a table for every group of benchmarks/results/cpu-t
 may follow ``group="text"`` (only groups whose name starts so) and ``peer="name; name"`` (a column for each:
 how many times faster than that row; without it the slowest row is the peer). A row's time is ``ms_per_frame``
 of its extra_info where every row of the group has one, else the fastest run.
+
+Sentences and tables of one's own:
+
+    <!-- figures: readme-speed.md -->
+    <!-- /figures -->
+
+filled with benchmarks/figures/readme-speed.md, in which ``{file | group | row | key}`` is a figure of a
+benchmark (rows are named as in the tables; the key ``time`` is the row's time with its unit) and
+``{file | dotted.path | format}`` a value of any other JSON, formatted as Python does (``.1%``).
 """
 
 from __future__ import annotations
@@ -29,6 +38,10 @@ BLOCK = re.compile(
     r"(?P<body>.*?)(?P<end><!-- /benchmark -->)",
     re.DOTALL,
 )
+FIGURES = re.compile(
+    r"(?P<begin><!-- figures: (?P<file>[\w.-]+) -->\n)(?P<body>.*?)(?P<end><!-- /figures -->)", re.DOTALL
+)
+REFERENCE = re.compile(r"\{([^{}]+)\}")
 OPTION = re.compile(r'\s*(\w+)="([^"]*)"')
 
 
@@ -139,10 +152,75 @@ def body(results: Path, file: str, options: dict[str, str]) -> str:
     return "\n\n".join([*tables, provenance(content, file)]) + "\n"
 
 
+def duration(ms: float) -> str:
+    """A time with its unit."""
+    return f"{number(ms / 1e3)} s" if ms >= 1000 else f"{number(ms)} ms"
+
+
+def benchmark_figure(content: dict[str, Any], file: str, group: str, row: str, key: str) -> str:
+    """One figure of a run of pytest-benchmark."""
+    rows = [r for r in content["benchmarks"] if (r.get("group") or r["name"]) == group]
+    if not rows:
+        groups = {r.get("group") or r["name"] for r in content["benchmarks"]}
+        raise TableError(f"{file}: no group {group!r}; it has: {', '.join(sorted(groups))}")
+    names = labels(rows)
+    if row not in names:
+        raise TableError(f"{file}: group {group!r} has no row {row!r}; it has: {', '.join(names)}")
+    index = names.index(row)
+    if key == "time":
+        return duration(times(rows)[1][index])
+    if key not in rows[index]["extra_info"]:
+        raise TableError(f"{file}: {group!r}, {row!r} has no {key!r}")
+    return number(rows[index]["extra_info"][key])
+
+
+def value_figure(content: Any, file: str, path: str, form: str) -> str:
+    """One value of a JSON file by its dotted path."""
+    found = content
+    for part in path.split("."):
+        try:
+            found = found[int(part)] if isinstance(found, list) else found[part]
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise TableError(f"{file}: nothing at {path!r} (at {part!r})") from error
+    try:
+        text = format(found, form) if form else number(found)
+    except (TypeError, ValueError) as error:
+        raise TableError(f"{file}: {path} is {found!r}, which {form!r} does not format") from error
+    return text.removeprefix("-") if re.fullmatch(r"-0(\.0*)?%?", text) else text
+
+
+def sentences(template: Path, results: Path) -> str:
+    """A template with its figures put in."""
+
+    def replace(match: re.Match[str]) -> str:
+        parts = [part.strip() for part in match[1].split("|")]
+        file = results / parts[0]
+        if len(parts) == 4:
+            return benchmark_figure(load(file), *parts)
+        if len(parts) not in (2, 3):
+            raise TableError(f"{template}: cannot read {match[0]!r}")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TableError(f"{file}: {error}") from error
+        return value_figure(content, parts[0], parts[1], parts[2] if len(parts) == 3 else "")
+
+    try:
+        text = template.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TableError(f"{template}: {error.strerror}") from error
+    return REFERENCE.sub(replace, text)
+
+
 def fill(page: str, results: Path) -> str:
-    """The page with every table made anew."""
+    """The page with everything between markers made anew."""
     if page.count("<!-- benchmark:") != len(BLOCK.findall(page)):
         raise TableError("a <!-- benchmark: file --> has no <!-- /benchmark --> after it, or no file name")
+    if page.count("<!-- figures:") != len(FIGURES.findall(page)):
+        raise TableError("a <!-- figures: file --> has no <!-- /figures --> after it, or no file name")
+    page = FIGURES.sub(
+        lambda m: f"{m['begin']}{sentences(results.parent / 'figures' / m['file'], results)}{m['end']}", page
+    )
 
     def replace(match: re.Match[str]) -> str:
         rest = OPTION.sub("", match["options"]).strip()
@@ -156,28 +234,40 @@ def fill(page: str, results: Path) -> str:
 
 def main(words: list[str] | None = None) -> int:
     """Run; 0 fine, 1 the page differs (--check), 2 it cannot be made."""
-    parser = argparse.ArgumentParser(
-        description="tables of docs/benchmarks.md from benchmarks/results/*.json"
-    )
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser = argparse.ArgumentParser(description="figures of README and docs from benchmarks/results/*.json")
+    parser.add_argument("--page", type=Path, action="append", help="default: every page that has markers")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when the page differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when a page differs")
     args = parser.parse_args(words)
+    return max(one(page, args.results, args.check) for page in args.page or pages())
+
+
+def pages() -> list[Path]:
+    """Every page of the project that may have markers."""
+    return [
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted(ROOT.glob("facetalk/**/README.md")),
+    ]
+
+
+def one(page: Path, results: Path, check: bool) -> int:
+    """Make one page anew, or check it."""
     try:
         try:
-            old = args.page.read_text(encoding="utf-8")
+            old = page.read_text(encoding="utf-8")
         except OSError as error:
-            raise TableError(f"{args.page}: {error.strerror}") from error
-        new = fill(old, args.results)
+            raise TableError(f"{page}: {error.strerror}") from error
+        new = fill(old, results)
     except TableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if new == old:
         return 0
-    if args.check:
-        print(f"error: {args.page} differs from the JSON; run scripts/benchmark_tables.py", file=sys.stderr)
+    if check:
+        print(f"error: {page} differs from the JSON; run scripts/benchmark_tables.py", file=sys.stderr)
         return 1
-    args.page.write_text(new, encoding="utf-8")
+    page.write_text(new, encoding="utf-8")
     return 0
 
 

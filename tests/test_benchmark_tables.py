@@ -121,8 +121,52 @@ def test_numbers(tables) -> None:
     ]  # fmt: skip
 
 
-def test_the_committed_page_is_what_the_json_says(tables) -> None:
-    path = ROOT / "docs" / "benchmarks.md"
-    if not path.is_file():
-        pytest.skip("there is no docs/benchmarks.md")
+def test_sentences_take_their_figures_from_benchmarks_and_any_other_json(tables, tmp_path, folder) -> None:
+    results, figures = tmp_path / "results", tmp_path / "figures"
+    results.mkdir(), figures.mkdir()
+    (results / "a.json").write_text((folder / "a.json").read_text())
+    (results / "b.json").write_text(json.dumps({"rows": {"model": [{"closed": 0.8391}]}}))
+    template = figures / "words.md"
+    template.write_text(
+        "ours {a.json | speed 64 | ours | time}, {a.json | speed 64 | ours | faces} faces, peer "
+        "{a.json | track | torch | time}; closed {b.json | rows.model.0.closed | .1%}\n"
+    )
+    path = tmp_path / "page.md"
+    path.write_text("x\n<!-- figures: words.md -->\nstale\n<!-- /figures -->\ny\n")
+    assert run(tables, results, path, "--check") == 1
+    assert run(tables, results, path) == 0
+    text = path.read_text()
+    assert "-->\nours 2 ms, 1 234 faces, peer 500 ms; closed 83.9%\n<!--" in text
+    path.write_text(text.replace("83.9", "93.9"))
+    assert run(tables, results, path, "--check") == 1
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("a.json | nothing | ours | time", "no group 'nothing'"),
+        ("a.json | speed 64 | nobody | time", "no row 'nobody'"),
+        ("a.json | speed 64 | ours | colour", "no 'colour'"),
+        ("a.json | machine_info.nowhere", "nothing at"),
+        ("a.json | machine_info.cpu.brand_raw | .1%", "does not format"),
+        ("missing.json | x", "missing.json"),
+        ("a.json", "cannot read"),
+    ],
+)
+def test_a_figure_that_is_not_there_is_said_in_one_line(
+    tables, tmp_path, folder, capsys, reference: str, message: str
+) -> None:
+    results, figures = tmp_path / "results", tmp_path / "figures"
+    results.mkdir(), figures.mkdir()
+    (results / "a.json").write_text((folder / "a.json").read_text())
+    (figures / "words.md").write_text("{" + reference + "}\n")
+    path = tmp_path / "page.md"
+    path.write_text("<!-- figures: words.md -->\n<!-- /figures -->\n")
+    assert run(tables, results, path) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and error.startswith("error: ")
+
+
+def test_the_committed_pages_say_what_the_json_says(tables) -> None:
+    assert ROOT / "README.md" in tables.pages() and ROOT / "docs" / "benchmarks.md" in tables.pages()
     assert tables.main(["--check"]) == 0

@@ -65,7 +65,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("layers")
     shutil.copytree(
         ROOT / "facetalk", folder / "facetalk",
-        ignore=lambda where, names: [n for n in names if n.endswith((".so", ".safetensors")) or n == "__pycache__"],
+        ignore=shutil.ignore_patterns("*.so", "*.safetensors", "__pycache__"),
     )  # fmt: skip
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder

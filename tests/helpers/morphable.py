@@ -1,7 +1,7 @@
 """A morphable head of a few hundred vertices in the layout of the packed ICT-FaceKit Light file.
 
-A ball of skin with a hollow for the mouth, two eyeballs and two rows of blocks for teeth: enough for every field
-that training reads, small enough that a training takes seconds.
+A ball of skin with a hollow for the mouth, two eyeballs and two rows of blocks for teeth: enough for every
+field that training reads, small enough that a training takes seconds.
 """
 
 import numpy as np
