@@ -44,7 +44,7 @@ class CanonicalMesh:
     Attributes:
         vertices: (V, 3) float32, head space.
         faces: (F, 3) int32, counter-clockwise from outside; no face joins parts that move differently.
-        part: (V,) uint8 surface class, see ``HeadModel.part_names``.
+        part: (V,) uint8 moving part, see :class:`facetalk.nphm.head.parts.Part`.
         colors: (V, 3) uint8 sRGB albedo.
     """
 

@@ -25,19 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetalk.errors import InputError
+from facetalk.nphm.head.parts import Part
 
-__all__ = ["PART_NAMES", "MorphableHead", "Part", "Solid"]
+__all__ = ["NO_PART", "MorphableHead", "Solid"]
 
 Array = NDArray[np.float32]
-PART_NAMES = ("skin", "eyeballs", "upper_teeth", "lower_teeth")
-"""Parts that move on their own: skin with the mouth cavity; eyeballs; upper teeth and gum; lower teeth, gum,
-tongue."""
-
-
-class Part:
-    """Indices into ``PART_NAMES``."""
-
-    SKIN, EYES, UPPER, LOWER = range(4)
+NO_PART = 255
+"""What stands for a part where a vertex or a face belongs to none."""
 
 
 _SHEET = ("face", "head_and_neck", "mouth_socket", "eye_socket_left", "eye_socket_right")
@@ -72,7 +66,7 @@ class MorphableHead:
         identity_basis: (I, V, 3) displacement at coefficient 1.
         expression_basis: (E, V, 3) displacement at weight 1.
         faces: (F, 3) int64 triangles, counter-clockwise from outside.
-        vertex_part: (V,) uint8 index into ``PART_NAMES``; 255 where a vertex belongs to no solid part.
+        vertex_part: (V,) uint8 :class:`Part`; ``NO_PART`` where a vertex belongs to no solid part.
         face_part: (F,) uint8 likewise.
         landmark_ids: (68,) Multi-PIE landmarks.
         canonical_jaw: weight of ``jawOpen`` in the canonical shape.
@@ -188,17 +182,17 @@ class MorphableHead:
         return slice(*map(int, {**self._face_range, **self._eye_faces}[name]))
 
     def _vertex_parts(self) -> NDArray[np.uint8]:
-        part = np.full(len(self.neutral), 255, np.uint8)
+        part = np.full(len(self.neutral), NO_PART, np.uint8)
         for name in _SHEET:
             part[self.part_vertices(name)] = Part.SKIN
         for name in ("sclera_left", "sclera_right"):
-            part[self.part_vertices(name)] = Part.EYES
+            part[self.part_vertices(name)] = Part.EYEBALLS
         jaw = np.linalg.norm(self.expression_basis[self.expression_names.index("jawOpen")], axis=1)
         # Teeth are rigid; the one mesh of gums, palate and tongue is split where it starts to follow the jaw.
         for name in ("teeth", "gums_and_tongue"):
             span = self.part_vertices(name)
             part[span] = np.where(
-                jaw[span] > 0.25 * jaw[self.part_vertices("teeth")].max(), Part.LOWER, Part.UPPER
+                jaw[span] > 0.25 * jaw[self.part_vertices("teeth")].max(), Part.LOWER_TEETH, Part.UPPER_TEETH
             )
         return part
 

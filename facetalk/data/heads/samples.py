@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.ict import NO_PART, MorphableHead
 from facetalk.files import atomic_path
+from facetalk.nphm.head.parts import Part
 
 __all__ = ["DistancePool", "SurfaceSampler", "random_identities", "speech_expressions"]
 
@@ -146,7 +147,7 @@ class SurfaceSampler:
             span = head.part_faces(name)
             centre = shape[head.part_vertices(name)].mean(0)
             weight[span] = np.where(shape[head.faces[span]].mean(1)[:, 2] > centre[2], 24.0, 0.0)
-        weight[head.face_part > Part.LOWER] = 0.0
+        weight[head.face_part == NO_PART] = 0.0
         below = (shape[head.faces].mean(1) - head.neck_point) @ head.neck_normal < -0.02
         weight[below] = 0.0
         return weight.astype(np.float32)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facetalk.nphm.head.parts import SurfaceClass
+
 __all__ = ["EYE_RINGS", "eyeball", "paint"]
 
 Array = NDArray[np.floating[Any]]
@@ -31,8 +33,12 @@ IRIS_INNER = np.array([128, 112, 84], np.float32)
 LIMBUS = np.array([42, 52, 60], np.float32)
 PUPIL = np.array([12, 10, 12], np.float32)
 
-# Surface classes, as in facetalk.training.head.forward.SURFACE_CLASSES.
-_CAVITY, _EYE, _UPPER, _UPPER_GUM, _LOWER, _LOWER_GUM = range(1, 7)
+_TONES = {
+    SurfaceClass.UPPER_TEETH: TEETH,
+    SurfaceClass.UPPER_GUM: GUM,
+    SurfaceClass.LOWER_TEETH: TEETH,
+    SurfaceClass.LOWER_GUM_TONGUE: TONGUE,
+}
 
 # Half angles in degrees of an eye 1.54 cm in radius: pupil 0.26 cm, iris 0.62 cm from the axis.
 PUPIL_DEG, IRIS_DEG = 8.6, 21.8
@@ -50,7 +56,7 @@ def paint(
 
     Args:
         points: (N, 3) template coordinates (on the mean canonical head).
-        classes: (N,) surface class.
+        classes: (N,) :class:`facetalk.nphm.head.parts.SurfaceClass`.
         landmarks: (68, 3) landmarks of the mean canonical head.
         lash: (N,) darkness of the lash lines in [0, 1], or None.
     """
@@ -87,16 +93,16 @@ def paint(
     color = _mix(color, LIPS, 0.8 * lips)
     if lash is not None:
         color = _mix(color, LASH, lash)
-    cavity = classes == _CAVITY
+    cavity = classes == SurfaceClass.MOUTH_CAVITY
     inside = _smooth(_to_curve(x, inner), 0.012, 0.045)[:, None]
     color = np.where(cavity[:, None], LIPS * (1 - inside) + CAVITY * inside, color)
     # The mouth is darker towards the throat: light hardly gets there.
     shade = np.maximum(_smooth(-x[:, 2], -0.15, 0.0), 0.75 * _smooth(np.abs(x[:, 0]), 0.03, 0.1))
     dark = 1.0 - shade[:, None] * np.array([0.5, 0.62, 0.64], np.float32)
-    for index, tone in ((_UPPER, TEETH), (_LOWER, TEETH), (_UPPER_GUM, GUM), (_LOWER_GUM, TONGUE)):
-        color[classes == index] = tone
-    color = np.where((classes == _CAVITY)[:, None] | (classes >= _UPPER)[:, None], color * dark, color)
-    color[classes == _EYE] = SCLERA
+    for kind, tone in _TONES.items():
+        color[classes == kind] = tone
+    color = np.where((cavity | np.isin(classes, list(_TONES)))[:, None], color * dark, color)
+    color[classes == SurfaceClass.EYEBALL] = SCLERA
     return np.clip(np.rint(color), 0, 255).astype(np.uint8)
 
 

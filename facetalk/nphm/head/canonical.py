@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from facetalk.mesh import surgery as mesher
 from facetalk.mesh.surgery import CanonicalMesh
 from facetalk.nphm.head.albedo import eyeball, paint
+from facetalk.nphm.head.parts import CLASS_PART, Part, SurfaceClass
 
 if TYPE_CHECKING:
     from facetalk.nphm.head.head import HeadModel
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["build_canonical"]
 
 Array = NDArray[np.float32]
-_EYE_CLASS = 2
 # Face budgets of the zones: lips, lids and brows, front of the face with the inside of the mouth, the rest.
 _BUDGET = (26000, 26000, 8000)
 
@@ -35,8 +35,6 @@ def build_canonical(
         cell: of the marching cubes, head units (0.003 = 0.75 mm).
         budget: faces kept at lips and lids, in the front of the face, elsewhere.
     """
-    from facetalk.nphm.head.head import CLASS_PART, EYES, SKIN
-
     low, high = (np.array(corner, np.float32) for corner in head.config["bounds"])
     vertices, faces = mesher.extract_band(
         lambda x: head.distance(x, identity), (low, high), cell=cell, levels=3
@@ -64,7 +62,7 @@ def build_canonical(
     lash = np.concatenate([lash, np.ones(len(vertices) - len(lash), np.float32)])
 
     classes = _classes(head, vertices, identity)
-    classes[classes == _EYE_CLASS] = SKIN
+    classes[classes == SurfaceClass.EYEBALL] = SurfaceClass.SKIN
     classes = mesher.drop_islands(faces, classes, CLASS_PART)
     vertices, faces, kind, source = mesher.split_parts(vertices, faces, classes, CLASS_PART)
     part = CLASS_PART[kind]
@@ -74,7 +72,7 @@ def build_canonical(
     offset = len(vertices)
     for centre, radius, axis in zip(centres, radii, head.linear["eye_axes"].numpy(), strict=True):
         x, f, color = eyeball(centre, float(radius), axis)
-        blocks.append((x, f + offset, np.full(len(x), EYES, np.uint8), color))
+        blocks.append((x, f + offset, np.full(len(x), Part.EYEBALLS, np.uint8), color))
         offset += len(x)
     x, f, p, c = (np.concatenate(column) for column in zip(*blocks, strict=True))
     return CanonicalMesh(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(f, np.int32), p, c)
@@ -118,8 +116,6 @@ def _zones(vertices: Array, landmarks: Array, reach: float) -> NDArray[np.int64]
 def _classes(head: HeadModel, vertices: Array, identity: Array) -> NDArray[np.uint8]:
     """Surface class of canonical vertices; template coordinates need the part, so it is found in two
     rounds."""
-    from facetalk.nphm.head.head import CLASS_PART
-
     part = np.zeros(len(vertices), np.uint8)
     classes = np.zeros(len(vertices), np.uint8)
     for _ in range(2):
@@ -138,8 +134,8 @@ def _eye_level(head: HeadModel, vertices: Array, identity: Array) -> Array:
     """(V,) how much more eyeball than anything else, in logits."""
     template = torch.from_numpy(head.template_points(vertices, identity, np.zeros(len(vertices), np.uint8)))
     logits = torch.cat([head.parts(block) for block in template.split(16384)])
-    eye = logits[:, _EYE_CLASS].clone()
-    logits[:, _EYE_CLASS] = -torch.inf
+    eye = logits[:, SurfaceClass.EYEBALL].clone()
+    logits[:, SurfaceClass.EYEBALL] = -torch.inf
     return (eye - logits.max(-1).values).clamp(-20.0, 20.0).numpy()
 
 

@@ -25,20 +25,14 @@ from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.mesh.surgery import CanonicalMesh
 from facetalk.nphm.field import Field
+from facetalk.nphm.head.parts import PART_NAMES, Part
 from facetalk.nphm.head.rig import BlendshapeField, ForwardConfig, PartField, TemplateMap
 from facetalk.nphm.model import NPHM
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
 
-__all__ = ["CLASS_PART", "PART_NAMES", "CanonicalMesh", "HeadModel"]
+__all__ = ["HeadModel"]
 
 Array = NDArray[np.float32]
-PART_NAMES = ("skin", "eyeballs", "upper_teeth", "lower_teeth")
-"""Moving parts, ``CanonicalMesh.part``: skin with mouth cavity; eyeballs; upper teeth and gum; lower ones
-and tongue."""
-CLASS_PART = np.array([0, 0, 1, 2, 2, 3, 3], np.uint8)
-"""Moving part of each surface class (skin, mouth cavity, eyeball, teeth and gum above, teeth and gum
-below)."""
-SKIN, EYES = 0, 1
 _FORMAT, _VERSION = "facetalk-head", 1
 _CHUNK = 16384
 
@@ -59,8 +53,6 @@ class HeadModel:
             (2, 4) and ``eyes_basis`` (I, 2, 4) with centre and radius of the left and right
             eyeball, ``eye_axes`` (2, 3).
     """
-
-    part_names = PART_NAMES
 
     def __init__(
         self,
@@ -281,7 +273,7 @@ class HeadModel:
         Args:
             points: (N, 3) canonical points, head space.
             identity: (I,) code, None for the default identity.
-            part: (N,) moving part of each point, see ``part_names``.
+            part: (N,) moving part of each point, see :class:`facetalk.nphm.head.parts.Part`.
 
         Returns:
             (E, N, 3) displacement for each expression weight, head space.
@@ -292,7 +284,7 @@ class HeadModel:
             self.blendshapes(x, i).numpy() for x, i in zip(template.split(_CHUNK), index.split(_CHUNK),
             strict=True)
         ]).transpose(1, 0, 2)  # fmt: skip
-        eyes = np.asarray(part) == EYES
+        eyes = np.asarray(part) == Part.EYEBALLS
         basis[:, eyes] = self._gaze_basis(np.asarray(points, np.float32)[eyes], identity)
         return np.ascontiguousarray(basis)
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from facetalk.nphm.head.parts import Part, SurfaceClass
 from facetalk.nphm.networks import NPHM_VARIANCE
 
 __all__ = ["BlendshapeField", "ForwardConfig", "PartField", "TemplateMap", "encode_frequencies"]
@@ -50,8 +51,8 @@ class ForwardConfig:
 
     code_dim: int
     expressions: int
-    parts: int = 4
-    classes: int = 7
+    parts: int = len(Part)
+    classes: int = len(SurfaceClass)
     hidden: int = 160
     layers: int = 4
     frequencies: int = 7

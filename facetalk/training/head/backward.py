@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
+from facetalk.nphm.head.parts import Part
 from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
 from facetalk.training.head.identity_codes import HeadCodes
 from facetalk.training.loop import LoopOptions, TrainingLoop
@@ -175,7 +176,7 @@ def visible_points(
     seen = place < 0.25
     eyes = between([36, 37, 38, 39], [36, 41, 40, 39], 0.002)
     eyes |= between([42, 43, 44, 45], [42, 47, 46, 45], 0.002)
-    seen[part == Part.EYES] = eyes[part == Part.EYES]
+    seen[part == Part.EYEBALLS] = eyes[part == Part.EYEBALLS]
     mouth = (place >= 0.25) & (place < 0.75)
     inside = between([60, 61, 62, 63, 64], [60, 67, 66, 65, 64], 0.006)
     seen[mouth] = (inside | ((close > 0.8) & (part == Part.SKIN)))[mouth]

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import SurfaceSampler, random_identities, speech_expressions
 from facetalk.nphm.head.head import HeadModel
+from facetalk.nphm.head.parts import PART_NAMES, Part
 from facetalk.training.head.backward import hidden_places, visible_points
 from facetalk.units import HEAD_UNIT_MM
 
@@ -78,7 +79,7 @@ def _figures(
             "": np.ones(len(x), bool),
             " lips": lip,
             " lids": lid,
-            " teeth and gums": part >= Part.UPPER,
+            " teeth and gums": part >= Part.UPPER_TEETH,
         }
 
         def note(name: str, values: Array, region: dict[str, Array] = region) -> None:
@@ -93,7 +94,7 @@ def _figures(
                 move, np.stack([surface.of(b)[outside] for b in data.expression_basis]), 1
             )
             posed = x + np.tensordot(weights - head.rest_expression, basis, 1)
-            still = part != Part.EYES  # the model's eyeballs turn with eyeLook*, the data's do not
+            still = part != Part.EYEBALLS  # the model's eyeballs turn with eyeLook*, the data's do not
             marks = data.vertices(row, weights)[data.landmark_ids]
             seen = still & visible_points(true, part.astype(np.uint8), place, close, marks)
             for name, chosen, end in (
@@ -143,11 +144,11 @@ def _offsets(head: HeadModel, points: Array, code: Array, weights: Array) -> Arr
 
 def _mesh_figures(head: HeadModel) -> dict[str, Any]:
     mesh = head.canonical()
-    residual = np.abs(head.distance(mesh.vertices[mesh.part != Part.EYES])) * HEAD_UNIT_MM
+    residual = np.abs(head.distance(mesh.vertices[mesh.part != Part.EYEBALLS])) * HEAD_UNIT_MM
     return {
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
-        "vertices of each part": {n: int((mesh.part == i).sum()) for i, n in enumerate(head.part_names)},
+        "vertices of each part": {n: int((mesh.part == i).sum()) for i, n in enumerate(PART_NAMES)},
         "distance from the zero set (median)": _round(np.median(residual)),
     }
 

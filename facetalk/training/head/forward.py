@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import SurfacePoints, SurfaceSampler, random_identities, speech_expressions
+from facetalk.nphm.head.parts import Part, SurfaceClass
 from facetalk.nphm.head.rig import BlendshapeField, PartField, TemplateMap
 from facetalk.nphm.networks import IdentityNetwork
 from facetalk.training.head.backward import Budget
@@ -24,18 +25,7 @@ from facetalk.training.head.identity_codes import HeadCodes
 from facetalk.training.loop import TrainingLoop
 from facetalk.units import HEAD_UNIT_MM
 
-__all__ = ["SURFACE_CLASSES", "surface_pool", "train_blendshapes", "train_parts", "train_template"]
-
-SURFACE_CLASSES = (
-    "skin",
-    "mouth_cavity",
-    "eyeball",
-    "upper_teeth",
-    "upper_gum",
-    "lower_teeth",
-    "lower_gum_tongue",
-)
-CLASS_PART = (Part.SKIN, Part.SKIN, Part.EYES, Part.UPPER, Part.UPPER, Part.LOWER, Part.LOWER)
+__all__ = ["surface_pool", "train_blendshapes", "train_parts", "train_template"]
 
 # Network vertices lie a fraction of a millimetre off the true surface; training points do the same.
 _JITTER = 0.3 / HEAD_UNIT_MM
@@ -56,12 +46,13 @@ def surface_pool(
     keep = np.flatnonzero(np.abs(head.signed_distance(points.of(shape), shape, cut=False)) < 4e-4)[:count]
     points = SurfacePoints(points.corners[keep], points.weights[keep], points.part[keep])
     vertex_class = np.zeros(len(shape), np.int64)
-    vertex_class[head.part_vertices("mouth_socket")] = 1
-    vertex_class[head.vertex_part == Part.EYES] = 2
-    vertex_class[head.vertex_part == Part.UPPER] = 4
-    vertex_class[head.vertex_part == Part.LOWER] = 6
+    vertex_class[head.part_vertices("mouth_socket")] = SurfaceClass.MOUTH_CAVITY
+    vertex_class[head.vertex_part == Part.EYEBALLS] = SurfaceClass.EYEBALL
+    vertex_class[head.vertex_part == Part.UPPER_TEETH] = SurfaceClass.UPPER_GUM
+    vertex_class[head.vertex_part == Part.LOWER_TEETH] = SurfaceClass.LOWER_GUM_TONGUE
     teeth = head.part_vertices("teeth")
-    vertex_class[teeth] -= 1
+    upper = head.vertex_part[teeth] == Part.UPPER_TEETH
+    vertex_class[teeth] = np.where(upper, SurfaceClass.UPPER_TEETH, SurfaceClass.LOWER_TEETH)
     # Vertices on the lips' seam are numbered as face; a triangle with any socket vertex is socket.
     corner_class = vertex_class[points.corners]
     return points, np.where(points.part == Part.SKIN, corner_class.max(1), corner_class[:, 0])
@@ -81,7 +72,7 @@ def train_blendshapes(
     shape = head.canonical()
     emphasis = torch.tensor([_EMPHASIS.get(name, 1.0) for name in head.expression_names])[:, None]
     closeness = np.maximum(sampler.lips, sampler.lids)
-    chosen_parts = np.flatnonzero(pool.part != Part.EYES)  # eyeballs turn by a formula
+    chosen_parts = np.flatnonzero(pool.part != Part.EYEBALLS)  # eyeballs turn by a formula
     device = next(field.parameters()).device
 
     def step(index: int) -> dict[str, Tensor]:

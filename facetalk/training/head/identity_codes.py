@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import nn
 
-from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import SurfaceSampler
+from facetalk.nphm.head.parts import Part
 from facetalk.nphm.networks import NPHM_VARIANCE, IdentityConfig, IdentityNetwork
 
 __all__ = ["HeadCodes", "anchor_vertices", "build_codes", "initialise"]
@@ -60,7 +61,7 @@ def anchor_vertices(head: MorphableHead) -> tuple[list[NDArray[np.int64]], int]:
     official = [np.array([vertex]) for vertex in head.anchor_ids]
     teeth = [np.arange(*span) for span in head.tooth_ranges]
     middle = np.array([shape[tooth, 0].mean() for tooth in teeth])
-    upper = np.array([head.vertex_part[tooth[0]] == Part.UPPER for tooth in teeth])
+    upper = np.array([head.vertex_part[tooth[0]] == Part.UPPER_TEETH for tooth in teeth])
 
     def tooth_row(is_upper: bool, low: float, high: float) -> NDArray[np.int64]:
         chosen = [
@@ -88,7 +89,7 @@ def anchor_vertices(head: MorphableHead) -> tuple[list[NDArray[np.int64]], int]:
         (tooth_row(False, -side, -front), tooth_row(False, front, side)),
         (skin[[shape[skin, 0].argmin()]], skin[[shape[skin, 0].argmax()]]),  # rims of the ears
     ]
-    tongue = np.flatnonzero(head.vertex_part == Part.LOWER)
+    tongue = np.flatnonzero(head.vertex_part == Part.LOWER_TEETH)
     midline = [tooth_row(True, -front, front), tooth_row(False, -front, front), tongue]
     ordered = official[: 2 * _OFFICIAL_PAIRS]
     ordered += [side for pair in pairs for side in pair]

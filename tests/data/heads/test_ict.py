@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from facetalk.data.heads.ict import MorphableHead, Part
+from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
 from facetalk.errors import InputError
+from facetalk.nphm.head.parts import Part
 
 pytest.importorskip("igl", reason="libigl makes training data; pip install 'facetalk[train]'")
 
@@ -28,11 +29,11 @@ def test_shapes_are_linear(head):
 
 def test_parts(head):
     part = head.vertex_part
-    assert {Part.SKIN, Part.EYES, Part.UPPER, Part.LOWER} == set(part.tolist())
+    assert {Part.SKIN, Part.EYEBALLS, Part.UPPER_TEETH, Part.LOWER_TEETH} == set(part.tolist())
     teeth = head.part_vertices("teeth")
     shape = head.canonical()
-    upper = shape[teeth][part[teeth] == Part.UPPER, 1]
-    lower = shape[teeth][part[teeth] == Part.LOWER, 1]
+    upper = shape[teeth][part[teeth] == Part.UPPER_TEETH, 1]
+    lower = shape[teeth][part[teeth] == Part.LOWER_TEETH, 1]
     assert upper.min() > lower.max()
 
 

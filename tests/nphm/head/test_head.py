@@ -15,9 +15,9 @@ from facetalk.errors import InputError
 from facetalk.mesh.surgery import without_flaps
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
+from facetalk.nphm.head.parts import Part
 from facetalk.units import HEAD_UNIT_MM
 
-SKIN, EYES, UPPER, LOWER = range(4)
 LIPS, LIDS = ((61, 67), (62, 66), (63, 65)), ((37, 41), (38, 40), (43, 47), (44, 46))
 
 
@@ -81,12 +81,12 @@ def test_mesh_is_sound(head, rig):
     corner = mesh.vertices[mesh.faces].astype(np.float64)
     volume = np.einsum("ij,ij->i", corner[:, 0], np.cross(corner[:, 1], corner[:, 2])).sum() / 6 * 0.25**3
     assert 0.003 < volume < 0.006  # cubic metres: outward orientation, an adult's head
-    assert all((mesh.part == p).sum() > 500 for p in (EYES, UPPER, LOWER))
+    assert all((mesh.part == p).sum() > 500 for p in (Part.EYEBALLS, Part.UPPER_TEETH, Part.LOWER_TEETH))
 
 
 def test_mesh_lies_on_the_surface(head, rig):
     mesh, _ = rig
-    distance = np.abs(head.distance(mesh.vertices[mesh.part != EYES])) * HEAD_UNIT_MM
+    distance = np.abs(head.distance(mesh.vertices[mesh.part != Part.EYEBALLS])) * HEAD_UNIT_MM
     assert np.median(distance) < 0.02 and np.quantile(distance, 0.9) < 0.5  # the rest are seams tucked inside
 
 
@@ -103,20 +103,22 @@ def test_teeth_show_behind_open_lips(head, rig):
     inner = lips[60:68]
     inside = np.abs(posed[:, :2] - inner[:, :2].mean(0)) < 0.7 * np.ptp(inner[:, :2], axis=0) / 2
     seen = inside.all(1) & (posed[:, 2] > inner[:, 2].min() - 0.1)
-    assert (mesh.part[seen] == UPPER).sum() > 50 and (mesh.part[seen] == LOWER).sum() > 20
+    assert (mesh.part[seen] == Part.UPPER_TEETH).sum() > 50 and (
+        mesh.part[seen] == Part.LOWER_TEETH
+    ).sum() > 20
 
 
 def test_upper_teeth_stay_and_lower_teeth_follow_the_jaw(head, rig):
     mesh, basis = rig
     jaw = np.linalg.norm(basis[head.expression_names.index("jawOpen")], axis=1) * HEAD_UNIT_MM
     front = mesh.vertices[:, 2] > 0.1
-    assert jaw[(mesh.part == UPPER) & front].max() < 2.0
-    assert jaw[(mesh.part == LOWER) & front].min() > 10.0
+    assert jaw[(mesh.part == Part.UPPER_TEETH) & front].max() < 2.0
+    assert jaw[(mesh.part == Part.LOWER_TEETH) & front].min() > 10.0
 
 
 def test_eyes_turn_about_their_centres(head, rig):
     mesh, basis = rig
-    eyes = mesh.part == EYES
+    eyes = mesh.part == Part.EYEBALLS
     look = np.tensordot(weights(head, eyeLookUp=0.33) + head.rest_expression, basis, 1)[eyes]  # 10 degrees
     x = mesh.vertices[eyes]
     centres, radii = head.eyeballs()
@@ -132,7 +134,7 @@ def test_backward_undoes_forward(head, rig):
     """On skin, in the mean over vertices: the two deformations were trained apart and agree to a
     millimetre."""
     mesh, basis = rig
-    chosen = np.flatnonzero(mesh.part == SKIN)[::20]
+    chosen = np.flatnonzero(mesh.part == Part.SKIN)[::20]
     code = torch.from_numpy(head.default_identity)[None]
     anchors = head.identity.anchors(code)
     for values in ({}, {"jawOpen": 0.3}, {"mouthSmile": 0.6}, {"eyeBlink": 1.0}):
