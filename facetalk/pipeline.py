@@ -23,6 +23,7 @@ from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.models import ModelConfig, find_model
 from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
+from facetalk.nphm.head.person import Person
 from facetalk.nphm.surface.cpu import ExtractionOptions
 from facetalk.ops._device import with_kernels
 from facetalk.units import HEAD_UNIT_METRES
@@ -191,9 +192,10 @@ class FaceTalk:
         ``decode(topology="fixed")``.
         """
         motion = self._checked(motion, 0.0)
-        points = self.head.landmarks(motion.identity)
+        person = self.head.bind(motion.identity)
+        points = person.landmarks()
         part = np.zeros(len(points), np.uint8)
-        basis = self._basis(points, motion.identity, part, self.facial_smoothing)
+        basis = self._basis(person, points, part, self.facial_smoothing)
         # The canonical shape has weights of its own (the jaw slightly open); the motion's count from zero.
         moved = motion.expressions - self.head.rest_expression
         posed = np.tensordot(moved, basis, axes=1) + points
@@ -221,19 +223,20 @@ class FaceTalk:
 
     def _basis(
         self,
+        person: Person,
         points: NDArray[np.float32],
-        identity: NDArray[np.float32],
         part: NDArray[np.uint8],
         smoothing: FacialSmoothing | None,
     ) -> NDArray[np.float32]:
-        basis = np.asarray(self.head.forward_basis(points, identity, part), dtype=np.float32)
+        basis = person.forward_basis(points, part)
         if smoothing is not None:
             basis = basis * smoothing.weight(points)[None, :, None].astype(np.float32)
         return basis
 
     def _fixed(self, motion: Motion, smoothing: FacialSmoothing | None) -> RiggedSequence:
-        canonical = self.head.canonical(motion.identity)
-        basis = self._basis(canonical.vertices, motion.identity, canonical.part, smoothing)
+        person = self.head.bind(motion.identity)
+        canonical = person.canonical()
+        basis = self._basis(person, canonical.vertices, canonical.part, smoothing)
         # At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
         neutral = canonical.vertices - np.tensordot(self.head.rest_expression, basis, axes=1)
         base = Mesh(

@@ -1,4 +1,4 @@
-"""One triangle mesh, as the rest of the package hands it on."""
+"""Triangle meshes, as the rest of the package hands them on: posed in metres, or canonical in head space."""
 
 from __future__ import annotations
 
@@ -76,6 +76,23 @@ class Mesh:
     def __len__(self) -> int:
         """Number of vertices."""
         return len(self.vertices)
+
+
+@dataclasses.dataclass(frozen=True)
+class CanonicalMesh:
+    """A mesh in head space, ready to be posed.
+
+    Attributes:
+        vertices: (V, 3) float32, head space.
+        faces: (F, 3) int32, counter-clockwise from outside; no face joins parts that move differently.
+        part: (V,) uint8 moving part, see :class:`facetalk.nphm.head.parts.Part`.
+        colors: (V, 3) uint8 sRGB albedo.
+    """
+
+    vertices: Float32
+    faces: Int32
+    part: UInt8
+    colors: UInt8
 
 
 def vertex_normals(vertices: Float32, faces: Int32) -> Float32:

@@ -1,14 +1,12 @@
-"""The canonical mesh of a head: from the neural distance to a mesh that can be posed.
+"""Surgery on triangle meshes: extracting, thinning out, relaxing, cutting and splitting them.
 
-Marching cubes on a grid that is refined only around the surface, small floating pieces dropped, simplified in
-zones (lips and lids keep their triangles), moved onto the zero set by Newton steps, cut where parts meet, so
-that no triangle ties a lid to an eyeball, and completed by eyeballs that are round behind the lids too.
+Meshes are plain arrays here, vertices (V, 3) float32 and faces (F, 3) int32, counter-clockwise from outside,
+in whatever unit they come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,6 @@ from scipy.sparse.csgraph import connected_components
 from facetalk import ops
 
 __all__ = [
-    "CanonicalMesh",
     "boundary_edges",
     "cut_level",
     "drop_islands",
@@ -35,23 +32,6 @@ __all__ = [
 Array = NDArray[np.float32]
 Faces = NDArray[np.int32]
 Distance = Callable[[Array], Array]
-
-
-@dataclass(frozen=True)
-class CanonicalMesh:
-    """A mesh in head space, ready to be posed.
-
-    Attributes:
-        vertices: (V, 3) float32, head space.
-        faces: (F, 3) int32, counter-clockwise from outside; no face joins parts that move differently.
-        part: (V,) uint8 moving part, see :class:`facetalk.nphm.head.parts.Part`.
-        colors: (V, 3) uint8 sRGB albedo.
-    """
-
-    vertices: Array
-    faces: Faces
-    part: NDArray[np.uint8]
-    colors: NDArray[np.uint8]
 
 
 def extract_band(

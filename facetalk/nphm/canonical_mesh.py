@@ -4,7 +4,7 @@ The surface is extracted finely, simplified by quadric edge collapse (pyfqmr) wi
 and mouth than for the rest, and moved back onto the zero level of the field. What ``track`` then carries to
 every frame costs as much as it has vertices.
 
-The built-in head has a mesh of its own with parts, colours and whole eyeballs, ``HeadModel.canonical``; this
+The built-in head has a mesh of its own with parts, colours and whole eyeballs, ``Person.canonical``; this
 works for every checkpoint. Texture coordinates are not made: neither family of models knows any.
 """
 
@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from facetalk.errors import InputError
-from facetalk.mesh.surgery import CanonicalMesh, compact, drop_small_pieces, relax, simplify_zones
+from facetalk.mesh.mesh import CanonicalMesh
+from facetalk.mesh.surgery import compact, drop_small_pieces, relax, simplify_zones
 
 if TYPE_CHECKING:
     from facetalk.nphm.field import Field
@@ -96,13 +97,13 @@ def canonical_mesh(
         field: a bound head.
         triangles: faces wanted; the result has at most this many, and fewer by a few per cent.
         focus: (P, 3) points around which triangles are kept, such as the landmarks of eyes and mouth (36 to
-            67 of ``HeadModel.landmarks``). None: where the model's anchors crowd, which is where its makers
+            67 of ``Person.landmarks``). None: where the model's anchors crowd, which is where its makers
             wanted detail.
         radius: reach of a point of the focus, head units.
         share: part of the triangles that goes to the focus, 0 to 1.
         resolution: of the extraction before simplification.
         bounds: ((x0, y0, z0), (x1, y1, z1)) of the extraction, head space; None: the default box.
-        labels: a mesh that parts and colours are taken from, such as ``HeadModel.canonical()``.
+        labels: a mesh that parts and colours are taken from, such as ``Person.canonical()``.
 
     Raises:
         InputError: an option out of range, a surface that is not there, or one with too few triangles at this

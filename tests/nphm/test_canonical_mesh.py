@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from scipy.spatial import cKDTree
 
 from facetalk.errors import InputError
-from facetalk.mesh.surgery import CanonicalMesh
+from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm import load_checkpoint
 from facetalk.nphm.canonical_mesh import _only_manifold, canonical_mesh, check_mesh, crowded_anchors
 from facetalk.nphm.field import Field

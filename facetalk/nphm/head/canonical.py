@@ -1,59 +1,84 @@
-"""From a head model and an identity to its canonical mesh: zones, parts, eyes and colours put together."""
+"""The canonical mesh of one identity: from its neural distance to a mesh that can be posed.
+
+Marching cubes on a grid that is refined only around the surface, small floating pieces dropped, simplified in
+zones (lips and lids keep their triangles), moved onto the zero set by Newton steps, cut where parts meet, so
+that no triangle ties a lid to an eyeball, painted, and completed by eyeballs that are round behind the lids
+too.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from facetalk.mesh import surgery as mesher
-from facetalk.mesh.surgery import CanonicalMesh
+from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.head.albedo import eyeball, paint
+from facetalk.nphm.head.files import HeadContent
 from facetalk.nphm.head.parts import CLASS_PART, Part, SurfaceClass
 
-if TYPE_CHECKING:
-    from facetalk.nphm.head.head import HeadModel
-
-__all__ = ["build_canonical"]
+__all__ = ["Shape", "build_canonical"]
 
 Array = NDArray[np.float32]
 # Face budgets of the zones: lips, lids and brows, front of the face with the inside of the mouth, the rest.
 _BUDGET = (26000, 26000, 8000)
 
 
+class Shape(Protocol):
+    """What is asked of an identity to make its mesh; :class:`facetalk.nphm.head.person.Person` answers."""
+
+    content: HeadContent
+
+    def distance(self, points: Array) -> Array:
+        """Signed distance (N,) of points (N, 3)."""
+
+    def project(self, points: Array) -> Array:
+        """Points (N, 3) moved onto the zero set."""
+
+    def eyeballs(self) -> tuple[Array, Array]:
+        """Centres (2, 3) and radii (2,)."""
+
+    def landmarks(self) -> Array:
+        """Landmarks (68, 3) on the surface."""
+
+    def template_points(self, points: Array, part: NDArray[np.integer]) -> Array:
+        """Where points (N, 3) of moving parts (N,) lie on the mean head."""
+
+    def surface_logits(self, points: Array, part: NDArray[np.integer]) -> Array:
+        """Logits (N, classes) of the surface classes."""
+
+
 def build_canonical(
-    head: HeadModel, identity: Array, *, cell: float = 0.003, budget: tuple[int, int, int] = _BUDGET
+    shape: Shape, *, cell: float = 0.003, budget: tuple[int, int, int] = _BUDGET
 ) -> CanonicalMesh:
-    """Extract, simplify, label and paint the canonical mesh of an identity code.
+    """Extract, simplify, label and paint the canonical mesh of an identity.
 
     Args:
-        head: the model.
-        identity: (I,) identity code.
+        shape: the identity.
         cell: of the marching cubes, head units (0.003 = 0.75 mm).
         budget: faces kept at lips and lids, in the front of the face, elsewhere.
     """
-    low, high = (np.array(corner, np.float32) for corner in head.config["bounds"])
-    vertices, faces = mesher.extract_band(
-        lambda x: head.distance(x, identity), (low, high), cell=cell, levels=3
-    )
+    config, linear = shape.content.config, shape.content.linear
+    low, high = (np.array(corner, np.float32) for corner in config["bounds"])
+    vertices, faces = mesher.extract_band(shape.distance, (low, high), cell=cell, levels=3)
     vertices, faces = mesher.drop_small_pieces(vertices, faces)
-    landmarks = head.landmarks(identity)
+    landmarks = shape.landmarks()
     # Zone borders stay as fine as they were, so a second pass with other borders thins out the first ones.
     for reach, spare in ((1.0, 1.6), (1.35, 1.0)):
         zone = _zones(vertices, landmarks, reach)
         targets = tuple(int(spare * faces_kept) for faces_kept in budget)
         vertices, faces = mesher.simplify_zones(vertices, faces, zone, targets)
     for _ in range(3):
-        vertices = head.project(mesher.relax(vertices, faces), identity)
-    vertices, faces = _cut_neck(head, vertices, faces)
+        vertices = shape.project(mesher.relax(vertices, faces))
+    vertices, faces = _cut_neck(vertices, faces, config["neck"])
 
     # The eyeballs are replaced by whole ones: the skin is cut along the lid margins and tucked in behind
     # them.
-    centres, radii = head.eyeballs(identity)
-    eye_logit = _eye_level(head, vertices, identity)
+    centres, radii = shape.eyeballs()
+    eye_logit = _eye_level(shape, vertices)
     eye_logit[np.linalg.norm(vertices[:, None] - centres, axis=2).min(1) > 1.5 * radii.max()] = -1.0
     vertices, faces, margin = mesher.cut_level(vertices, faces, eye_logit)
     vertices = mesher.smooth_rim(vertices, mesher.boundary_edges(faces, margin))
@@ -61,16 +86,16 @@ def build_canonical(
     vertices, faces = _tuck(vertices, faces, margin, centres, radii)
     lash = np.concatenate([lash, np.ones(len(vertices) - len(lash), np.float32)])
 
-    classes = _classes(head, vertices, identity)
+    classes = _classes(shape, vertices)
     classes[classes == SurfaceClass.EYEBALL] = SurfaceClass.SKIN
     classes = mesher.drop_islands(faces, classes, CLASS_PART)
     vertices, faces, kind, source = mesher.split_parts(vertices, faces, classes, CLASS_PART)
     part = CLASS_PART[kind]
-    template = head.template_points(vertices, identity, part)
-    colors = paint(template, kind, head.linear["landmarks_mean"].numpy(), lash[source])
+    template = shape.template_points(vertices, part)
+    colors = paint(template, kind, linear["landmarks_mean"].numpy(), lash[source])
     blocks = [(vertices, faces, part, colors)]
     offset = len(vertices)
-    for centre, radius, axis in zip(centres, radii, head.linear["eye_axes"].numpy(), strict=True):
+    for centre, radius, axis in zip(centres, radii, linear["eye_axes"].numpy(), strict=True):
         x, f, color = eyeball(centre, float(radius), axis)
         blocks.append((x, f + offset, np.full(len(x), Part.EYEBALLS, np.uint8), color))
         offset += len(x)
@@ -78,9 +103,11 @@ def build_canonical(
     return CanonicalMesh(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(f, np.int32), p, c)
 
 
-def _cut_neck(head: HeadModel, vertices: Array, faces: NDArray[np.int32]) -> tuple[Array, NDArray[np.int32]]:
+def _cut_neck(
+    vertices: Array, faces: NDArray[np.int32], neck: dict[str, list[float]]
+) -> tuple[Array, NDArray[np.int32]]:
     """Cut a little above the field's own cut, whose rim is rounded, and close the hole with a flat cap."""
-    point, normal = (np.array(head.config["neck"][key], np.float32) for key in ("point", "normal"))
+    point, normal = (np.array(neck[key], np.float32) for key in ("point", "normal"))
     vertices, faces, rim = mesher.cut_level(vertices, faces, (point + 0.01 * normal - vertices) @ normal)
     edges = mesher.boundary_edges(faces, rim)
     if not len(edges):
@@ -112,31 +139,21 @@ def _zones(vertices: Array, landmarks: Array, reach: float) -> NDArray[np.int64]
     return np.where(detail < 1.0, 0, np.where(front, 1, 2))
 
 
-@torch.inference_mode()
-def _classes(head: HeadModel, vertices: Array, identity: Array) -> NDArray[np.uint8]:
-    """Surface class of canonical vertices; template coordinates need the part, so it is found in two
-    rounds."""
-    part = np.zeros(len(vertices), np.uint8)
-    classes = np.zeros(len(vertices), np.uint8)
+def _classes(shape: Shape, vertices: Array) -> NDArray[np.uint8]:
+    """Surface class of canonical vertices, in two rounds: template coordinates need the part."""
+    part = classes = np.zeros(len(vertices), np.uint8)
     for _ in range(2):
-        template = torch.from_numpy(head.template_points(vertices, identity, part))
-        classes = (
-            torch.cat([head.parts(block).argmax(-1) for block in template.split(16384)])
-            .numpy()
-            .astype(np.uint8)
-        )
+        classes = shape.surface_logits(vertices, part).argmax(-1).astype(np.uint8)
         part = CLASS_PART[classes]
     return classes
 
 
-@torch.inference_mode()
-def _eye_level(head: HeadModel, vertices: Array, identity: Array) -> Array:
+def _eye_level(shape: Shape, vertices: Array) -> Array:
     """(V,) how much more eyeball than anything else, in logits."""
-    template = torch.from_numpy(head.template_points(vertices, identity, np.zeros(len(vertices), np.uint8)))
-    logits = torch.cat([head.parts(block) for block in template.split(16384)])
-    eye = logits[:, SurfaceClass.EYEBALL].clone()
-    logits[:, SurfaceClass.EYEBALL] = -torch.inf
-    return (eye - logits.max(-1).values).clamp(-20.0, 20.0).numpy()
+    logits = shape.surface_logits(vertices, np.zeros(len(vertices), np.uint8))
+    eye = logits[:, SurfaceClass.EYEBALL].copy()
+    logits[:, SurfaceClass.EYEBALL] = -np.inf
+    return np.asarray(np.clip(eye - logits.max(-1), -20.0, 20.0))
 
 
 def _lashes(vertices: Array, margin: Array, landmarks: Array) -> Array:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from facetalk.data.heads.ict import MorphableHead
@@ -66,7 +65,7 @@ def _figures(
     true_gaps: dict[str, list[float]] = {name: [] for name in EXPRESSIONS}
     rng = np.random.default_rng(5)
     for row in coefficients:
-        code = head.encode_identity(row)
+        person = head.bind(head.encode_identity(row))
         shape = data.canonical(row)
         surface = sampler.draw(points, rng)
         x = surface.of(shape)
@@ -86,8 +85,8 @@ def _figures(
             for suffix, chosen in region.items():
                 errors.setdefault(name + suffix, []).append(values[chosen] * HEAD_UNIT_MM)
 
-        note("distance", np.abs(head.distance(x, code)))
-        basis = head.forward_basis(x, code, part)
+        note("distance", np.abs(person.distance(x)))
+        basis = person.forward_basis(x, part)
         for weights in speech_expressions(data, 8, rng):
             move = weights - data.canonical_expression
             true = x + np.tensordot(
@@ -99,12 +98,12 @@ def _figures(
             seen = still & visible_points(true, part.astype(np.uint8), place, close, marks)
             for name, chosen, end in (
                 ("forward", still, posed - true),
-                ("backward", seen, true + _offsets(head, true, code, weights) - x),
-                ("cycle", seen, posed + _offsets(head, posed, code, weights) - x),
+                ("backward", seen, true + head.nphm.offsets(true, person.identity, weights) - x),
+                ("cycle", seen, posed + head.nphm.offsets(posed, person.identity, weights) - x),
             ):
                 note(name, np.linalg.norm(end, axis=1)[chosen], {k: v[chosen] for k, v in region.items()})
-        landmarks = head.landmarks(code)
-        rig = head.forward_basis(landmarks, code, np.zeros(68, np.uint8))
+        landmarks = person.landmarks()
+        rig = person.forward_basis(landmarks, np.zeros(68, np.uint8))
         for name, values in EXPRESSIONS.items():
             weights = data.weights(**values)
             posed = landmarks + np.tensordot(weights - head.rest_expression, rig, 1)
@@ -135,16 +134,10 @@ def _figures(
     }
 
 
-@torch.inference_mode()
-def _offsets(head: HeadModel, points: Array, code: Array, weights: Array) -> Array:
-    z, e = torch.from_numpy(code)[None], torch.from_numpy(np.asarray(weights, np.float32))[None]
-    x = torch.from_numpy(np.ascontiguousarray(points, np.float32))[None]
-    return head.deformation(x, z, e, head.identity.anchors(z))[0].numpy()
-
-
 def _mesh_figures(head: HeadModel) -> dict[str, Any]:
-    mesh = head.canonical()
-    residual = np.abs(head.distance(mesh.vertices[mesh.part != Part.EYEBALLS])) * HEAD_UNIT_MM
+    person = head.bind()
+    mesh = person.canonical()
+    residual = np.abs(person.distance(mesh.vertices[mesh.part != Part.EYEBALLS])) * HEAD_UNIT_MM
     return {
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import DistancePool, SurfaceSampler
 from facetalk.errors import InputError
+from facetalk.nphm.head.canonical import build_canonical
+from facetalk.nphm.head.files import HeadContent
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.rig import BlendshapeField, ForwardConfig, PartField, TemplateMap
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
@@ -176,8 +178,9 @@ def train_head(config: HeadTraining) -> HeadModel:
         "bounds": [list(corner) for corner in BOUNDS],
         "neck": {"point": head.neck_point.tolist(), "normal": head.neck_normal.tolist()},
     }
-    model = HeadModel(settings, identity, backward, (template, blendshapes, parts), linear_part(head, codes))
-    model.canonical(cell=config.cell)
+    linear = linear_part(head, codes)
+    model = HeadModel(HeadContent(settings, identity, backward, template, blendshapes, parts, linear))
+    model.content.canonical = build_canonical(model.bind(), cell=config.cell)
     model.save(out / "head")
     return model
 

@@ -9,7 +9,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from facetalk.errors import InputError
 from facetalk.mesh.surgery import without_flaps
@@ -28,8 +27,9 @@ def head():
 
 @pytest.fixture(scope="module")
 def rig(head):
-    mesh = head.canonical()
-    return mesh, head.forward_basis(mesh.vertices, None, mesh.part)
+    person = head.bind()
+    mesh = person.canonical()
+    return mesh, person.forward_basis(mesh.vertices, mesh.part)
 
 
 def weights(head, **values):
@@ -42,8 +42,9 @@ def weights(head, **values):
 
 
 def gap(head, pairs, **values):
-    points = head.landmarks()
-    basis = head.forward_basis(points, None, np.zeros(68, np.uint8))
+    person = head.bind()
+    points = person.landmarks()
+    basis = person.forward_basis(points, np.zeros(68, np.uint8))
     posed = points + np.tensordot(weights(head, **values), basis, 1)
     return np.mean([posed[a, 1] - posed[b, 1] for a, b in pairs]) * HEAD_UNIT_MM
 
@@ -86,7 +87,7 @@ def test_mesh_is_sound(head, rig):
 
 def test_mesh_lies_on_the_surface(head, rig):
     mesh, _ = rig
-    distance = np.abs(head.distance(mesh.vertices[mesh.part != Part.EYEBALLS])) * HEAD_UNIT_MM
+    distance = np.abs(head.bind().distance(mesh.vertices[mesh.part != Part.EYEBALLS])) * HEAD_UNIT_MM
     assert np.median(distance) < 0.02 and np.quantile(distance, 0.9) < 0.5  # the rest are seams tucked inside
 
 
@@ -94,10 +95,10 @@ def test_teeth_show_behind_open_lips(head, rig):
     """Rays from the front through the open mouth meet teeth before anything else."""
     mesh, basis = rig
     posed = mesh.vertices + np.tensordot(weights(head, mouthFunnel=0.7, jawOpen=0.1), basis, 1)
-    landmarks = head.landmarks()
+    landmarks = head.bind().landmarks()
     lips = landmarks + np.tensordot(
         weights(head, mouthFunnel=0.7, jawOpen=0.1),
-        head.forward_basis(landmarks, None, np.zeros(68, np.uint8)),
+        head.bind().forward_basis(landmarks, np.zeros(68, np.uint8)),
         1,
     )
     inner = lips[60:68]
@@ -121,7 +122,7 @@ def test_eyes_turn_about_their_centres(head, rig):
     eyes = mesh.part == Part.EYEBALLS
     look = np.tensordot(weights(head, eyeLookUp=0.33) + head.rest_expression, basis, 1)[eyes]  # 10 degrees
     x = mesh.vertices[eyes]
-    centres, radii = head.eyeballs()
+    centres, radii = head.bind().eyeballs()
     arm = x - centres[np.linalg.norm(x[:, None] - centres, axis=2).argmin(1)]
     assert np.abs((look * arm).sum(1)).max() < 1e-6  # a turn moves nothing towards or away from the centre
     pupil = arm[:, 2] > 1.05 * radii[0]
@@ -135,27 +136,38 @@ def test_backward_undoes_forward(head, rig):
     millimetre."""
     mesh, basis = rig
     chosen = np.flatnonzero(mesh.part == Part.SKIN)[::20]
-    code = torch.from_numpy(head.default_identity)[None]
-    anchors = head.identity.anchors(code)
     for values in ({}, {"jawOpen": 0.3}, {"mouthSmile": 0.6}, {"eyeBlink": 1.0}):
         move = weights(head, **values)
         posed = mesh.vertices[chosen] + np.tensordot(move, basis[:, chosen], 1)
-        expression = torch.from_numpy(move + head.rest_expression)[None]
-        with torch.inference_mode():
-            offset = head.deformation(torch.from_numpy(posed)[None], code, expression, anchors)[0].numpy()
+        offset = head.nphm.offsets(posed, head.default_identity, move + head.rest_expression)
         error = np.linalg.norm(posed + offset - mesh.vertices[chosen], axis=1) * HEAD_UNIT_MM
         assert error.mean() < 1.0, values
 
 
 def test_identities_differ_and_come_back(head):
     rng = np.random.default_rng(3)
-    w = (0.8 * rng.standard_normal(len(head.coefficients()))).astype(np.float32)
+    w = (0.8 * rng.standard_normal(head.coefficient_dim)).astype(np.float32)
     code = head.encode_identity(w)
     assert code.shape == (head.identity_dim,) and np.allclose(head.coefficients(code), w, atol=1e-3)
     assert not head.default_identity.any()
-    moved = np.linalg.norm(head.landmarks(code) - head.landmarks(), axis=1) * HEAD_UNIT_MM
+    person = head.bind(code)
+    moved = np.linalg.norm(person.landmarks() - head.bind().landmarks(), axis=1) * HEAD_UNIT_MM
     assert moved.mean() > 1.0
-    assert np.abs(head.distance(head.landmarks(code)[27:60], code)).mean() * HEAD_UNIT_MM < 0.5
+    assert np.abs(person.distance(person.landmarks()[27:60])).mean() * HEAD_UNIT_MM < 0.5
+
+
+def test_persons_are_kept_and_independent(head):
+    code = np.full(head.identity_dim, 0.01, np.float32)
+    person = head.bind(code)
+    assert head.bind(code) is person and head.bind() is head.bind(head.default_identity)
+    assert head.bind() is not person and head.bind().canonical() is head.content.canonical
+    before = person.landmarks()
+    code += 1.0
+    assert head.bind(code) is not person
+    np.testing.assert_array_equal(person.landmarks(), before)
+    for k in range(2, 12):  # many others, and yet not all stay
+        head.bind(np.full(head.identity_dim, 0.01 * k, np.float32))
+    assert head.bind(np.full(head.identity_dim, 0.01, np.float32)) is not person
 
 
 def test_damage_is_explained(head, tmp_path):
@@ -170,7 +182,7 @@ def test_damage_is_explained(head, tmp_path):
     with pytest.raises(InputError, match="missing"):
         HeadModel.load(tmp_path / "nowhere")
     with pytest.raises(InputError, match="identity code has"):
-        head.canonical(np.zeros(3))
+        head.bind(np.zeros(3))
 
 
 def test_flaps_go():
