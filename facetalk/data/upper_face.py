@@ -1,11 +1,9 @@
-"""Life above the mouth: blinks, brow raises, gaze and idle motion, drawn from the statistics in
-``visemes.json``.
+"""Life above the mouth: blinks, brow raises, gaze and idle motion, drawn from statistics.
 
 None of it follows from the sound alone, which is why the motion model is a diffusion model: it learns a
-distribution. Sources of
-the numbers are named in the file (Bentivoglio et al. 1997 for blink rates, Nakano & Kitazawa 2010 for blinks
-at pauses, Cave et
-al. 1996 for brows, Lee, Badler & Badler 2002 for gaze).
+distribution. The statistics are in ``visemes.json``, which names their sources (Bentivoglio et al. 1997 for
+blink rates, Nakano & Kitazawa 2010 for blinks at pauses, Cave et al. 1996 for brows, Lee, Badler & Badler
+2002 for gaze).
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facetalk.data import phones as _phones
+from facetalk.data.expressions import INDEX
 from facetalk.data.phones import Phone
 
 Array = npt.NDArray[np.float64]
@@ -46,18 +45,12 @@ def add_life(
     _blinks(weights, times, pauses, rules["blink"], rng)
     follow = rules["blink"]["lid_follows_gaze"]["eyeLookDown"]
     for side in ("_L", "_R"):
-        weights[:, _index("eyeBlink" + side)] += follow * down
+        weights[:, INDEX["eyeBlink" + side]] += follow * down
     lean = float(rng.normal(0.0, rules["idle"]["laterality"]["per_identity_sd"]))
     for name in ("mouthSmile", "mouthStretch", "mouthLowerDown", "mouthUpperUp"):
-        weights[:, _index(name + "_L")] *= 1.0 + lean
-        weights[:, _index(name + "_R")] *= 1.0 - lean
+        weights[:, INDEX[name + "_L"]] *= 1.0 + lean
+        weights[:, INDEX[name + "_R"]] *= 1.0 - lean
     np.clip(weights, 0.0, 1.0, out=weights)
-
-
-def _index(name: str) -> int:
-    from facetalk.data.visemes import INDEX
-
-    return INDEX[name]
 
 
 def _is_vowel(symbol: str, alphabet: str) -> bool:
@@ -104,15 +97,15 @@ def _idle(
             )
             track = track * np.minimum(gate[2 * width : 2 * width + len(times)], 1.0)
         if "signed_with" in channel:
-            weights[:, _index(name)] += np.maximum(track, 0.0)
-            weights[:, _index(channel["signed_with"])] += np.maximum(-track, 0.0)
+            weights[:, INDEX[name]] += np.maximum(track, 0.0)
+            weights[:, INDEX[channel["signed_with"]]] += np.maximum(-track, 0.0)
             continue
         if name == "jawForward":
-            weights[:, _index(name)] += np.maximum(track, 0.0)
+            weights[:, INDEX[name]] += np.maximum(track, 0.0)
             continue
         lean = float(rng.normal(0.0, channel.get("asym", 0.0)))
         for side, factor in (("_L", 1.0 + lean), ("_R", 1.0 - lean)):
-            weights[:, _index(name + side)] += np.maximum(track * factor, 0.0)
+            weights[:, INDEX[name + side]] += np.maximum(track * factor, 0.0)
 
 
 def _gaze(weights: Array, times: Array, rules: dict[str, Any], rng: np.random.Generator) -> Array:
@@ -137,10 +130,10 @@ def _gaze(weights: Array, times: Array, rules: dict[str, Any], rng: np.random.Ge
     scale = rules["deg_to_weight"]
     # Positive yaw looks to the head's left: the left eye turns out, the right eye in.
     for side, sign in (("_L", 1.0), ("_R", -1.0)):
-        weights[:, _index("eyeLookOut" + side)] += scale * np.maximum(sign * yaw, 0.0)
-        weights[:, _index("eyeLookIn" + side)] += scale * np.maximum(-sign * yaw, 0.0)
-        weights[:, _index("eyeLookUp" + side)] += scale * np.maximum(pitch, 0.0)
-        weights[:, _index("eyeLookDown" + side)] += scale * np.maximum(-pitch, 0.0)
+        weights[:, INDEX["eyeLookOut" + side]] += scale * np.maximum(sign * yaw, 0.0)
+        weights[:, INDEX["eyeLookIn" + side]] += scale * np.maximum(-sign * yaw, 0.0)
+        weights[:, INDEX["eyeLookUp" + side]] += scale * np.maximum(pitch, 0.0)
+        weights[:, INDEX["eyeLookDown" + side]] += scale * np.maximum(-pitch, 0.0)
     down: Array = scale * np.maximum(-pitch, 0.0)
     return down
 
@@ -170,13 +163,13 @@ def _brows(
             float(rng.uniform(*accent["fall_s"])),
         )
         for name, weight in accent["weights"].items():
-            weights[:, _index(name)] = np.maximum(weights[:, _index(name)], weight * shape)
+            weights[:, INDEX[name]] = np.maximum(weights[:, INDEX[name]], weight * shape)
     frown = rules["frown"]
     for _ in range(int(rng.poisson(frown["rate_per_min"] * times[-1] / 60.0))):
         length = float(rng.uniform(*frown["duration_s"]))
         shape = _bump(times, float(rng.uniform(0.0, times[-1])), 0.3 * length, 0.4 * length, 0.3 * length)
         for name, weight in frown["weights"].items():
-            weights[:, _index(name)] += weight * float(rng.uniform(*frown["amplitude"])) * shape
+            weights[:, INDEX[name]] += weight * float(rng.uniform(*frown["amplitude"])) * shape
 
 
 def _blinks(
@@ -209,4 +202,4 @@ def _blinks(
     skew = float(rng.normal(0.0, rules["asymmetry_sd"]))
     for name, weight in rules["weights"].items():
         side = 1.0 + skew if name.endswith("_L") else 1.0 - skew
-        weights[:, _index(name)] = np.maximum(weights[:, _index(name)], weight * side * track)
+        weights[:, INDEX[name]] = np.maximum(weights[:, INDEX[name]], weight * side * track)

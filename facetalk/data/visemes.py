@@ -1,16 +1,14 @@
 """What a face does for speech: phones in, blendshape weights of the 53 ICT-FaceKit expressions out.
 
 Reads ``visemes.json`` (targets, dominance, timing; CC0) with the dominance model of Cohen & Massaro (1993):
-every phone pulls
-each group of blendshapes towards its target with a strength that decays before and after it,
+every phone pulls each group of blendshapes towards its target with a strength that decays before and after
+it,
 
     w(t) = sum_i D_i(t) k_i target_i / sum_i D_i(t),    D_i(t) = alpha_i exp(-dist(t) / T_i),
 
 followed by a short smoothing and by what must hold whatever the blend says: p, b, m close the lips
-(mouthClose solved from a
-linear model of the inner-lip gap), f, v bring the lower lip to the upper teeth. With a random generator the
-rest of the face
-comes alive as well (:mod:`facetalk.data.upper_face`).
+(mouthClose solved from a linear model of the inner-lip gap), f, v bring the lower lip to the upper teeth.
+With a random generator the rest of the face comes alive as well (:mod:`facetalk.data.upper_face`).
 """
 
 from __future__ import annotations
@@ -24,27 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from facetalk.data import phones as _phones
+from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
 from facetalk.data.phones import Phone
+from facetalk.data.upper_face import add_life
 from facetalk.errors import InputError
 
 FloatArray = npt.NDArray[np.float32]
-
-#: Order of expression codes of the built-in model (ICT-FaceKit's expression names).
-EXPRESSION_NAMES: tuple[str, ...] = (
-    "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R",
-    "cheekPuff_L",
-    "cheekPuff_R", "cheekSquint_L", "cheekSquint_R", "eyeBlink_L", "eyeBlink_R", "eyeLookDown_L",
-    "eyeLookDown_R",
-    "eyeLookIn_L", "eyeLookIn_R", "eyeLookOut_L", "eyeLookOut_R", "eyeLookUp_L", "eyeLookUp_R", "eyeSquint_L",
-    "eyeSquint_R", "eyeWide_L", "eyeWide_R", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose",
-    "mouthDimple_L", "mouthDimple_R", "mouthFrown_L", "mouthFrown_R", "mouthFunnel", "mouthLeft",
-    "mouthLowerDown_L",
-    "mouthLowerDown_R", "mouthPress_L", "mouthPress_R", "mouthPucker", "mouthRight", "mouthRollLower",
-    "mouthRollUpper",
-    "mouthShrugLower", "mouthShrugUpper", "mouthSmile_L", "mouthSmile_R", "mouthStretch_L", "mouthStretch_R",
-    "mouthUpperUp_L", "mouthUpperUp_R", "noseSneer_L", "noseSneer_R",
-)  # fmt: skip
-INDEX = {name: position for position, name in enumerate(EXPRESSION_NAMES)}
 
 #: Gap that a sealed mouth is solved for, mm: a little below 0, so that lips touch, not graze.
 SEAL_MM = -0.3
@@ -52,8 +35,10 @@ SEAL_MM = -0.3
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How a speaker moves: factors on the jaw and on the lips (JALI's two axes, Edwards et al. 2016), 1 = as
-    in the table."""
+    """How a speaker moves: factors on the jaw and on the lips, JALI's two axes (Edwards et al. 2016).
+
+    At 1 they move as in the table.
+    """
 
     jaw: float = 1.0
     lips: float = 1.0
@@ -108,8 +93,10 @@ def _table() -> _Table:
 
 
 def lip_gap(weights: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Inner-lip gap in mm of (..., 53) weights on the ICT generic head; 0 or less is closed (linear model,
-    within 0.1 mm)."""
+    """Inner-lip gap (...) in mm of weights (..., 53) on the ICT generic head; 0 or less is closed.
+
+    A linear model, within 0.1 mm of the mesh.
+    """
     table = _table()
     gap: npt.NDArray[np.float64] = table.gap_bias + np.asarray(weights, np.float64) @ table.gap_weights
     return gap
@@ -133,18 +120,17 @@ def curves(
         fps: frames a second; frame i is taken at ``(i + 0.5) / fps`` s.
         alphabet: ``"arpabet"`` or ``"ipa"``.
         rng: None for the mouth alone; a generator draws a style (unless one is given) and, with ``life``,
-        blinks, brows,
-            gaze and idle motion.
+            blinks, brows, gaze and idle motion.
         style: factors on jaw and lips.
         life: whether a given ``rng`` also moves the upper face.
 
     Returns:
         (T, 53) float32 in [0, 1], T = max(1, round(duration * fps)), in the order of
-        :data:`EXPRESSION_NAMES`.
+        :data:`facetalk.data.expressions.EXPRESSION_NAMES`.
 
     Raises:
-        InputError: a duration or frame rate that is not positive, an unknown alphabet, or phone times out of
-        order.
+        InputError: a duration or frame rate that is not positive, an unknown alphabet, or phone times out
+            of order.
     """
     _phones.check_alphabet(alphabet)
     if not (np.isfinite(duration) and duration > 0 and np.isfinite(fps) and fps > 0):
@@ -160,8 +146,6 @@ def curves(
     _smooth(weights, fps)
     _constrain(weights, full, times, alphabet)
     if rng is not None and life:
-        from facetalk.data.upper_face import add_life
-
         add_life(weights, full, times, alphabet, rng)
         _constrain(weights, full, times, alphabet)
     return np.clip(weights, 0.0, 1.0).astype(np.float32)
@@ -185,8 +169,10 @@ def _fill_silence(phones: Sequence[Phone], duration: float, alphabet: str) -> li
 def _blend(
     phones: Sequence[Phone], duration: float, times: npt.NDArray[np.float64], alphabet: str, style: Style
 ) -> npt.NDArray[np.float64]:
-    """Dominance blending, (T, E). Only frames within a second of a unit are touched: the tails are gone by
-    then."""
+    """Dominance blending, (T, E).
+
+    Only frames within a second of a unit are touched: the tails are gone by then.
+    """
     table, rules = _table(), _phones.table()["coarticulation"]
     plateau = rules["plateau"]
     count, groups = len(times), len(table.groups)
@@ -227,8 +213,10 @@ def _blend(
 
 
 def _smooth(weights: npt.NDArray[np.float64], fps: float) -> None:
-    """Zero-phase Gaussian over all but the closure group, in place: articulators have mass, closures stay
-    crisp."""
+    """Zero-phase Gaussian over all but the closure group, in place.
+
+    Articulators have mass, closures stay crisp.
+    """
     table, rule = _table(), _phones.table()["coarticulation"]["smoothing"]
     sigma = float(rule["sigma_s"]) * fps
     if sigma <= 0.3:

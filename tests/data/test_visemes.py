@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facetalk.data import phones as ph
-from facetalk.data.visemes import EXPRESSION_NAMES, INDEX, Style, curves, lip_gap
+from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
+from facetalk.data.visemes import Style, curves, lip_gap
 from facetalk.errors import InputError
 
 ARPABET = [s for s in ph.table()["arpabet"] if not s.startswith("+")]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facetalk.data.expressions import INDEX
 from facetalk.data.phones import BILABIAL_CLASSES, CLASSES, LABIODENTAL_CLASSES, Phone, class_track
-from facetalk.data.visemes import INDEX, curves, lip_gap
+from facetalk.data.visemes import curves, lip_gap
 
 #: Rate at which targets are kept, Hz; frames of any motion rate and any speed are read from it.
 TARGET_RATE = 100.0

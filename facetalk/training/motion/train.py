@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from facetalk.audio import AudioEncoder
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.speech.corpus import read_manifest
-from facetalk.data.visemes import EXPRESSION_NAMES
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
 from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.model import MotionModel

@@ -10,8 +10,9 @@ import pytest
 import soundfile
 import torch
 
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.speech.corpus import Utterance
-from facetalk.data.visemes import EXPRESSION_NAMES, lip_gap
+from facetalk.data.visemes import lip_gap
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.training.motion.dataset import build, sessions

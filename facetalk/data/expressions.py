@@ -1,0 +1,26 @@
+"""Names of the 53 expressions of ICT-FaceKit.
+
+They are Apple ARKit's face blendshapes without tongueOut, and with browInnerUp and cheekPuff split by side.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EXPRESSION_NAMES", "INDEX"]
+
+EXPRESSION_NAMES: tuple[str, ...] = (
+    "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R",
+    "cheekPuff_L", "cheekPuff_R", "cheekSquint_L", "cheekSquint_R",
+    "eyeBlink_L", "eyeBlink_R", "eyeLookDown_L", "eyeLookDown_R", "eyeLookIn_L", "eyeLookIn_R",
+    "eyeLookOut_L", "eyeLookOut_R", "eyeLookUp_L", "eyeLookUp_R", "eyeSquint_L", "eyeSquint_R",
+    "eyeWide_L", "eyeWide_R",
+    "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimple_L", "mouthDimple_R", "mouthFrown_L", "mouthFrown_R", "mouthFunnel",
+    "mouthLeft", "mouthLowerDown_L", "mouthLowerDown_R", "mouthPress_L", "mouthPress_R", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    "mouthSmile_L", "mouthSmile_R", "mouthStretch_L", "mouthStretch_R", "mouthUpperUp_L", "mouthUpperUp_R",
+    "noseSneer_L", "noseSneer_R",
+)  # fmt: skip
+"""Order of the built-in model's expression codes."""
+
+INDEX: dict[str, int] = {name: position for position, name in enumerate(EXPRESSION_NAMES)}
+"""Column of each expression in a code."""
