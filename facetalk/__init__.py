@@ -6,8 +6,9 @@ The names below are imported on first use, so that ``import facetalk`` is quick 
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from facetalk.version import __version__
 
 if TYPE_CHECKING:
     from facetalk import audio, diffusion, mesh, metrics, nphm, ops
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
     from facetalk.mesh.export import export
     from facetalk.motion import Motion
     from facetalk.pipeline import FaceTalk
-
-try:
-    __version__ = version("facetalk")
-except PackageNotFoundError:  # a source tree that was built in place, not installed
-    __version__ = "0+source"
 
 _ORIGINS = {
     "FaceTalk": "facetalk.pipeline",

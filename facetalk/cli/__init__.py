@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from facetalk.errors import ExtensionError, InputError
+from facetalk.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
     "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply) or motion (.safetensors)"),
@@ -48,9 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_usage(), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] == "--version":
-        import facetalk
-
-        print(f"facetalk {facetalk.__version__}")
+        print(f"facetalk {__version__}")
         return 0
     if words[0] not in VERBS:
         print(f"error: no verb {words[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter, Json
+from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets
-from facetalk.render.studio import MATERIAL_OF_PART, Material, srgb_to_linear
+from facetalk.version import __version__
 
 _QUANTIZATION = "KHR_mesh_quantization"
 
@@ -122,8 +123,6 @@ def write_flipbook(path: Path, meshes: Iterable[Mesh], *, fps: float, extras: Js
 
 
 def _asset(glb: GlbWriter, extras: Json) -> None:
-    from facetalk import __version__
-
     glb.document["asset"].update(generator=f"facetalk {__version__}", extras=extras)
 
 

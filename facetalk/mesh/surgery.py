@@ -1,4 +1,4 @@
-"""Surgery on triangle meshes: extracting, thinning out, relaxing, cutting and splitting them.
+"""Surgery on triangle meshes: thinning out, relaxing, cutting and splitting them.
 
 Meshes are plain arrays here, vertices (V, 3) float32 and faces (F, 3) int32, counter-clockwise from outside,
 in whatever unit they come.
@@ -6,22 +6,17 @@ in whatever unit they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from facetalk import ops
-
 __all__ = [
     "boundary_edges",
+    "compact",
     "cut_level",
     "drop_islands",
     "drop_small_pieces",
-    "extract_band",
     "relax",
     "simplify_zones",
     "smooth_rim",
@@ -31,53 +26,6 @@ __all__ = [
 
 Array = NDArray[np.float32]
 Faces = NDArray[np.int32]
-Distance = Callable[[Array], Array]
-
-
-def extract_band(
-    distance: Distance, bounds: tuple[Array, Array], *, cell: float, levels: int
-) -> tuple[Array, Faces]:
-    """Marching cubes at cell size ``cell``, evaluating only near the surface.
-
-    A coarse grid of ``cell * 2**levels`` is refined ``levels`` times; new samples are taken where the
-    interpolated distance is below 2.5 cells. That is exact for a distance field; the network's is close to
-    one.
-
-    Args:
-        distance: (N, 3) float32 points to (N,) signed distances.
-        bounds: low and high corner, head space.
-        cell: head units.
-        levels: refinements.
-
-    Returns:
-        Vertices in head space and faces.
-    """
-    low, high = (np.asarray(b, np.float32) for b in bounds)
-    step = cell * 2**levels
-    count = np.maximum(np.ceil((high - low) / step).astype(int), 2)
-    axes = [low[i] + step * np.arange(count[i] + 1, dtype=np.float32) for i in range(3)]
-    volume = distance(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)).reshape(count + 1)
-    for _ in range(levels):
-        volume = _double(volume)
-        step /= 2
-        index = np.argwhere(np.abs(volume) < 2.5 * step)
-        volume[tuple(index.T)] = distance((low + index * np.float32(step)).astype(np.float32))
-    top = low + step * (np.array(volume.shape, np.float32) - 1)
-    vertices, faces = ops.marching_cubes(
-        np.ascontiguousarray(volume, np.float32), 0.0, bounds=(low.tolist(), top.tolist())
-    )
-    return np.asarray(vertices, np.float32), np.asarray(faces, np.int32)
-
-
-def _double(volume: Array) -> Array:
-    """Linear interpolation to twice the resolution, samples kept."""
-    shape = tuple(2 * n - 1 for n in volume.shape)
-    out = np.zeros(shape, np.float32)
-    out[::2, ::2, ::2] = volume
-    kernel = np.array([0.5, 1.0, 0.5], np.float32)
-    for axis in range(3):
-        out = ndimage.correlate1d(out, kernel, axis=axis, mode="constant")
-    return out
 
 
 def compact(vertices: Array, faces: Faces) -> tuple[Array, Faces, NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""How a head is lit, framed and painted: the studio of :mod:`facetalk.render.render`."""
+"""How a head is lit and framed: the studio of :mod:`facetalk.render.render`."""
 
 from __future__ import annotations
 
@@ -9,39 +9,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Color = tuple[float, float, float]
+from facetalk.mesh.materials import Color
 
-
-@dataclasses.dataclass(frozen=True)
-class Material:
-    """How a part of the head answers light.
-
-    Attributes:
-        name: name of the material in files.
-        roughness: glTF roughness, 0 (mirror) to 1 (matt).
-        specular: reflectance at normal incidence (0.028 skin, 0.04 most plastics).
-        subsurface: 0 none, 1 skin.
-        coat: weight of a wet layer that mirrors the lamps, 0 to 1.
-        color: sRGB colour (0 to 255) of meshes that have no colours of their own.
-    """
-
-    name: str
-    roughness: float = 0.5
-    specular: float = 0.04
-    subsurface: float = 0.0
-    coat: float = 0.0
-    color: Color = (200.0, 200.0, 200.0)
-
-
-SKIN = Material("skin", roughness=0.56, specular=0.024, subsurface=1.0, color=(214.0, 164.0, 138.0))
-EYES = Material("eyes", roughness=0.12, specular=0.03, coat=1.0, color=(236.0, 233.0, 229.0))
-TEETH = Material(
-    "teeth", roughness=0.34, specular=0.04, subsurface=0.4, coat=0.08, color=(236.0, 228.0, 210.0)
-)
-MATERIALS = {m.name: m for m in (SKIN, EYES, TEETH)}
-
-MATERIAL_OF_PART: tuple[Material, ...] = (SKIN, EYES, TEETH, TEETH)
-"""Material of each part number (skin, eyeballs, upper teeth, lower teeth and tongue); others: skin."""
+Vector = tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +26,7 @@ class Camera:
         focal: focal length in heights of the picture.
     """
 
-    target: Color
+    target: Vector
     azimuth: float = 0.0
     elevation: float = 0.0
     distance: float = 1.2
@@ -121,7 +91,7 @@ class Look:
         background: sRGB colours (0 to 255) in the middle and at the corners.
     """
 
-    lights: tuple[tuple[Color, Color], ...] = (
+    lights: tuple[tuple[Vector, Color], ...] = (
         ((-0.62, 0.60, 0.55), (2.30, 2.16, 1.96)),  # key: warm, high, from the left of the picture
         ((0.80, 0.10, 0.55), (0.24, 0.27, 0.34)),  # fill: weak and cool, from the right
         ((0.80, 0.35, -0.62), (0.70, 0.76, 0.88)),  # rim: from behind, right
@@ -146,17 +116,3 @@ def _backdrop(background: tuple[Color, Color], width: int, height: int) -> NDArr
     middle, corner = (np.asarray(c, np.float32) for c in background)
     noise = np.random.default_rng(0).random((height, width, 1), dtype=np.float32) - 0.5
     return np.clip(np.rint(middle + (corner - middle) * t + noise), 0, 255).astype(np.uint8)
-
-
-def srgb_to_linear(colors: ArrayLike) -> NDArray[np.float32]:
-    """Linear light in [0, 1] of sRGB bytes (IEC 61966-2-1)."""
-    s = np.arange(256) / 255.0
-    table = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4).astype(np.float32)
-    return table[np.asarray(colors, dtype=np.uint8)]
-
-
-def linear_to_srgb(values: ArrayLike) -> NDArray[np.uint8]:
-    """sRGB bytes of linear light (IEC 61966-2-1), clipped to [0, 1]."""
-    v = np.clip(np.asarray(values, dtype=np.float64), 0.0, 1.0)
-    s = np.where(v <= 0.0031308, 12.92 * v, 1.055 * v ** (1.0 / 2.4) - 0.055)
-    return np.rint(255.0 * s).astype(np.uint8)

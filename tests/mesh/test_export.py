@@ -17,9 +17,9 @@ from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh import glb as glb_module
 from facetalk.mesh.export import export
 from facetalk.mesh.glb import GlbFile
+from facetalk.mesh.materials import SKIN, srgb_to_linear
 from facetalk.mesh.ply import read_ply
 from facetalk.render.scene import AnimatedScene
-from facetalk.render.studio import SKIN, srgb_to_linear
 
 
 def largest_error(path: Path, meshes: RiggedSequence) -> float:

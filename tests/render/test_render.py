@@ -14,9 +14,10 @@ from facetalk.cli.render import parse_background, parse_size
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
+from facetalk.mesh.materials import linear_to_srgb, srgb_to_linear
 from facetalk.ops.raster import draw
 from facetalk.render.render import render
-from facetalk.render.studio import Camera, frame_head, linear_to_srgb, srgb_to_linear
+from facetalk.render.studio import Camera, frame_head
 
 CAMERA = Camera((0.0, 0.0, 0.0), distance=1.0, focal=2.0)
 

@@ -8,13 +8,16 @@ too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from facetalk.mesh import surgery as mesher
+from facetalk import ops
+from facetalk.mesh import surgery
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.head.albedo import eyeball, paint
 from facetalk.nphm.head.files import HeadContent
@@ -63,16 +66,16 @@ def build_canonical(
     """
     config, linear = shape.content.config, shape.content.linear
     low, high = (np.array(corner, np.float32) for corner in config["bounds"])
-    vertices, faces = mesher.extract_band(shape.distance, (low, high), cell=cell, levels=3)
-    vertices, faces = mesher.drop_small_pieces(vertices, faces)
+    vertices, faces = _extract_band(shape.distance, (low, high), cell=cell, levels=3)
+    vertices, faces = surgery.drop_small_pieces(vertices, faces)
     landmarks = shape.landmarks()
     # Zone borders stay as fine as they were, so a second pass with other borders thins out the first ones.
     for reach, spare in ((1.0, 1.6), (1.35, 1.0)):
         zone = _zones(vertices, landmarks, reach)
         targets = tuple(int(spare * faces_kept) for faces_kept in budget)
-        vertices, faces = mesher.simplify_zones(vertices, faces, zone, targets)
+        vertices, faces = surgery.simplify_zones(vertices, faces, zone, targets)
     for _ in range(3):
-        vertices = shape.project(mesher.relax(vertices, faces))
+        vertices = shape.project(surgery.relax(vertices, faces))
     vertices, faces = _cut_neck(vertices, faces, config["neck"])
 
     # The eyeballs are replaced by whole ones: the skin is cut along the lid margins and tucked in behind
@@ -80,16 +83,16 @@ def build_canonical(
     centres, radii = shape.eyeballs()
     eye_logit = _eye_level(shape, vertices)
     eye_logit[np.linalg.norm(vertices[:, None] - centres, axis=2).min(1) > 1.5 * radii.max()] = -1.0
-    vertices, faces, margin = mesher.cut_level(vertices, faces, eye_logit)
-    vertices = mesher.smooth_rim(vertices, mesher.boundary_edges(faces, margin))
+    vertices, faces, margin = surgery.cut_level(vertices, faces, eye_logit)
+    vertices = surgery.smooth_rim(vertices, surgery.boundary_edges(faces, margin))
     lash = _lashes(vertices, vertices[margin], landmarks)
     vertices, faces = _tuck(vertices, faces, margin, centres, radii)
     lash = np.concatenate([lash, np.ones(len(vertices) - len(lash), np.float32)])
 
     classes = _classes(shape, vertices)
     classes[classes == SurfaceClass.EYEBALL] = SurfaceClass.SKIN
-    classes = mesher.drop_islands(faces, classes, CLASS_PART)
-    vertices, faces, kind, source = mesher.split_parts(vertices, faces, classes, CLASS_PART)
+    classes = surgery.drop_islands(faces, classes, CLASS_PART)
+    vertices, faces, kind, source = surgery.split_parts(vertices, faces, classes, CLASS_PART)
     part = CLASS_PART[kind]
     template = shape.template_points(vertices, part)
     colors = paint(template, kind, linear["landmarks_mean"].numpy(), lash[source])
@@ -103,13 +106,59 @@ def build_canonical(
     return CanonicalMesh(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(f, np.int32), p, c)
 
 
+def _extract_band(
+    distance: Callable[[Array], Array], bounds: tuple[Array, Array], *, cell: float, levels: int
+) -> tuple[Array, NDArray[np.int32]]:
+    """Marching cubes at cell size ``cell``, evaluating only near the surface.
+
+    A coarse grid of ``cell * 2**levels`` is refined ``levels`` times; new samples are taken where the
+    interpolated distance is below 2.5 cells. That is exact for a distance field; the network's is close to
+    one.
+
+    Args:
+        distance: (N, 3) float32 points to (N,) signed distances.
+        bounds: low and high corner, head space.
+        cell: head units.
+        levels: refinements.
+
+    Returns:
+        Vertices in head space and faces.
+    """
+    low, high = (np.asarray(b, np.float32) for b in bounds)
+    step = cell * 2**levels
+    count = np.maximum(np.ceil((high - low) / step).astype(int), 2)
+    axes = [low[i] + step * np.arange(count[i] + 1, dtype=np.float32) for i in range(3)]
+    volume = distance(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)).reshape(count + 1)
+    for _ in range(levels):
+        volume = _double(volume)
+        step /= 2
+        index = np.argwhere(np.abs(volume) < 2.5 * step)
+        volume[tuple(index.T)] = distance((low + index * np.float32(step)).astype(np.float32))
+    top = low + step * (np.array(volume.shape, np.float32) - 1)
+    vertices, faces = ops.marching_cubes(
+        np.ascontiguousarray(volume, np.float32), 0.0, bounds=(low.tolist(), top.tolist())
+    )
+    return np.asarray(vertices, np.float32), np.asarray(faces, np.int32)
+
+
+def _double(volume: Array) -> Array:
+    """Linear interpolation to twice the resolution, samples kept."""
+    shape = tuple(2 * n - 1 for n in volume.shape)
+    out = np.zeros(shape, np.float32)
+    out[::2, ::2, ::2] = volume
+    kernel = np.array([0.5, 1.0, 0.5], np.float32)
+    for axis in range(3):
+        out = ndimage.correlate1d(out, kernel, axis=axis, mode="constant")
+    return out
+
+
 def _cut_neck(
     vertices: Array, faces: NDArray[np.int32], neck: dict[str, list[float]]
 ) -> tuple[Array, NDArray[np.int32]]:
     """Cut a little above the field's own cut, whose rim is rounded, and close the hole with a flat cap."""
     point, normal = (np.array(neck[key], np.float32) for key in ("point", "normal"))
-    vertices, faces, rim = mesher.cut_level(vertices, faces, (point + 0.01 * normal - vertices) @ normal)
-    edges = mesher.boundary_edges(faces, rim)
+    vertices, faces, rim = surgery.cut_level(vertices, faces, (point + 0.01 * normal - vertices) @ normal)
+    edges = surgery.boundary_edges(faces, rim)
     if not len(edges):
         return vertices, faces
     ring = np.unique(edges)
@@ -182,7 +231,7 @@ def _tuck(
     vertices: Array, faces: NDArray[np.int32], margin: NDArray[np.bool_], centres: Array, radii: Array
 ) -> tuple[Array, NDArray[np.int32]]:
     """Add a skirt along the cut that goes into the eyeball, so that no gap opens between lid and eye."""
-    edges = mesher.boundary_edges(faces, margin)
+    edges = surgery.boundary_edges(faces, margin)
     rim = np.unique(edges)
     arm = vertices[rim][:, None] - centres
     eye = np.linalg.norm(arm, axis=2).argmin(1)
