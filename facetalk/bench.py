@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from facetalk import ops
+from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.nphm.field import Field
 from facetalk.nphm.lattice import lattice_axes
@@ -209,7 +209,7 @@ def _macs(layers: Any) -> int:
     return sum(part[0].numel() for pair in layers for part in pair if part is not None)
 
 
-def _needed_samples(vertices: NDArray[np.float32], axes: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _needed_samples(vertices: Float32, axes: list[Float32]) -> Float32:
     """Lattice samples at the ends of the edges that the surface cuts: no fewer could give the mesh."""
     low = np.array([a[0] for a in axes], np.float64)
     step = np.array([a[1] - a[0] for a in axes], np.float64)
@@ -223,7 +223,7 @@ def _needed_samples(vertices: NDArray[np.float32], axes: list[NDArray[np.float32
 
 
 def field_stages(
-    field: Field, codes: NDArray[np.float32], resolution: int, bounds: Bounds, rates: Peaks, budget: float
+    field: Field, codes: Float32, resolution: int, bounds: Bounds, rates: Peaks, budget: float
 ) -> Iterator[StageCost]:
     """A frame of the field by every mode of ``Field.extract``, and ``Field.track``.
 
@@ -280,9 +280,7 @@ def field_stages(
     )  # fmt: skip
 
 
-def _per_frame(
-    call: Callable[[NDArray[np.float32]], object], codes: NDArray[np.float32], budget: float
-) -> tuple[float, float]:
+def _per_frame(call: Callable[[Float32], object], codes: Float32, budget: float) -> tuple[float, float]:
     """What the first frame cost on top, and seconds per frame of as many as fit into the budget.
 
     What is learned of the identity once, by the first call, is not the cost of a frame.
@@ -297,7 +295,7 @@ def _per_frame(
 
 
 def mesh_stages(
-    field: Field, code: NDArray[np.float32], resolution: int, bounds: Bounds, rates: Peaks, budget: float
+    field: Field, code: Float32, resolution: int, bounds: Bounds, rates: Peaks, budget: float
 ) -> Iterator[StageCost]:
     """Marching cubes of a dense volume of that resolution, and normals."""
     coarse = np.asarray(field.grid(code[None], 48, bounds))[0]
@@ -317,9 +315,7 @@ def mesh_stages(
     yield _cost("normals", "frame", seconds, rates, f"{len(vertices)} vertices", bytes_=size)
 
 
-def rig_stages(
-    model: FaceTalk, codes: NDArray[np.float32], rates: Peaks, budget: float
-) -> Iterator[StageCost]:
+def rig_stages(model: FaceTalk, codes: Float32, rates: Peaks, budget: float) -> Iterator[StageCost]:
     """The built-in head's rig (fixed topology) and the export of a clip."""
     from facetalk.mesh import RiggedSequence
     from facetalk.mesh.export import export

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
+from facetalk.arrays import Float32, UInt8
 from facetalk.audio import AudioEncoder, AudioReader, load_audio
 from facetalk.audio.encoder import Level
 from facetalk.diffusion import MotionModel
@@ -144,7 +145,7 @@ class FaceTalk:
 
     def _features(self, audio: Audio) -> Iterator[torch.Tensor]:
         """Audio features piece by piece, so that memory does not grow with the recording."""
-        blocks: Iterable[NDArray[np.float32]]
+        blocks: Iterable[Float32]
         blocks = AudioReader(audio) if isinstance(audio, str | os.PathLike) else [load_audio(audio)]
         level = Level.of(blocks) if self.audio_encoder.normalize else None
         return self.audio_encoder.stream(blocks, self.config.fps, level=level)
@@ -185,7 +186,7 @@ class FaceTalk:
             return self._fixed(motion, smoothing)
         return self._marching_cubes(motion, resolution, smoothing, exact)
 
-    def landmarks(self, motion: Motion) -> NDArray[np.float32]:
+    def landmarks(self, motion: Motion) -> Float32:
         """The 68 Multi-PIE landmarks of every frame: (T, 68, 3) float32, metres; 60-67 are the inner lips.
 
         They are points of the model's own canonical surface, carried by the same deformation as the mesh of
@@ -201,7 +202,7 @@ class FaceTalk:
         posed = np.tensordot(moved, basis, axes=1) + points
         return np.asarray(posed * HEAD_UNIT_METRES, dtype=np.float32)
 
-    def _identity(self, identity: ArrayLike | None) -> NDArray[np.float32]:
+    def _identity(self, identity: ArrayLike | None) -> Float32:
         if identity is None:
             return np.asarray(self.head.default_identity, dtype=np.float32)
         code = np.asarray(identity, dtype=np.float32)
@@ -224,10 +225,10 @@ class FaceTalk:
     def _basis(
         self,
         person: Person,
-        points: NDArray[np.float32],
-        part: NDArray[np.uint8],
+        points: Float32,
+        part: UInt8,
         smoothing: FacialSmoothing | None,
-    ) -> NDArray[np.float32]:
+    ) -> Float32:
         basis = person.forward_basis(points, part)
         if smoothing is not None:
             basis = basis * smoothing.weight(points)[None, :, None].astype(np.float32)

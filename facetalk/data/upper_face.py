@@ -12,17 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from facetalk.arrays import Bool, Float64
 from facetalk.data import phones as _phones
 from facetalk.data.expressions import INDEX
 from facetalk.data.phones import Phone
 
-Array = npt.NDArray[np.float64]
-
 
 def add_life(
-    weights: Array, phones: Sequence[Phone], times: Array, alphabet: str, rng: np.random.Generator
+    weights: Float64, phones: Sequence[Phone], times: Float64, alphabet: str, rng: np.random.Generator
 ) -> None:
     """Add upper-face and rest motion to (T, 53) weights, in place.
 
@@ -58,13 +56,13 @@ def _is_vowel(symbol: str, alphabet: str) -> bool:
     return any(visemes[u[0]]["class"].startswith("vowel") for u in _phones.lookup(symbol, alphabet)[1])
 
 
-def _smoothstep(x: Array) -> Array:
+def _smoothstep(x: Float64) -> Float64:
     u = np.clip(x, 0.0, 1.0)
-    out: Array = u * u * (3.0 - 2.0 * u)
+    out: Float64 = u * u * (3.0 - 2.0 * u)
     return out
 
 
-def _bump(times: Array, start: float, rise: float, hold: float, fall: float) -> Array:
+def _bump(times: Float64, start: float, rise: float, hold: float, fall: float) -> Float64:
     """0 to 1 to 0: smooth rise, hold, smooth fall."""
     up = _smoothstep((times - start) / rise)
     down = _smoothstep((times - start - rise - hold) / fall)
@@ -72,9 +70,9 @@ def _bump(times: Array, start: float, rise: float, hold: float, fall: float) -> 
 
 
 def _idle(
-    weights: Array,
-    times: Array,
-    silent: npt.NDArray[np.bool_],
+    weights: Float64,
+    times: Float64,
+    silent: Bool,
     rules: dict[str, Any],
     rng: np.random.Generator,
 ) -> None:
@@ -108,7 +106,7 @@ def _idle(
             weights[:, INDEX[name + side]] += np.maximum(track * factor, 0.0)
 
 
-def _gaze(weights: Array, times: Array, rules: dict[str, Any], rng: np.random.Generator) -> Array:
+def _gaze(weights: Float64, times: Float64, rules: dict[str, Any], rng: np.random.Generator) -> Float64:
     """Fixations with saccades between them, both eyes together. Returns the (T,) downward weight."""
     yaw, pitch = np.zeros(len(times)), np.zeros(len(times))
     clock, here = 0.0, np.zeros(2)
@@ -134,13 +132,13 @@ def _gaze(weights: Array, times: Array, rules: dict[str, Any], rng: np.random.Ge
         weights[:, INDEX["eyeLookIn" + side]] += scale * np.maximum(-sign * yaw, 0.0)
         weights[:, INDEX["eyeLookUp" + side]] += scale * np.maximum(pitch, 0.0)
         weights[:, INDEX["eyeLookDown" + side]] += scale * np.maximum(-pitch, 0.0)
-    down: Array = scale * np.maximum(-pitch, 0.0)
+    down: Float64 = scale * np.maximum(-pitch, 0.0)
     return down
 
 
 def _brows(
-    weights: Array,
-    times: Array,
+    weights: Float64,
+    times: Float64,
     vowels: Sequence[float],
     pauses: Sequence[tuple[float, float]],
     rules: dict[str, Any],
@@ -173,8 +171,8 @@ def _brows(
 
 
 def _blinks(
-    weights: Array,
-    times: Array,
+    weights: Float64,
+    times: Float64,
     pauses: Sequence[tuple[float, float]],
     rules: dict[str, Any],
     rng: np.random.Generator,

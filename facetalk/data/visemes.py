@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facetalk.arrays import Float32, Float64, Int64
 from facetalk.data import phones as _phones
 from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
 from facetalk.data.phones import Phone
 from facetalk.data.upper_face import add_life
 from facetalk.errors import InputError
-
-FloatArray = npt.NDArray[np.float32]
 
 #: Gap that a sealed mouth is solved for, mm: a little below 0, so that lips touch, not graze.
 SEAL_MM = -0.3
@@ -54,13 +53,13 @@ class Style:
 class _Table:
     """visemes.json as arrays: G groups, E expressions."""
 
-    group: npt.NDArray[np.int64]  # (E,) group of each expression, -1 = not moved by speech
+    group: Int64  # (E,) group of each expression, -1 = not moved by speech
     groups: tuple[str, ...]
-    targets: dict[str, npt.NDArray[np.float64]]  # viseme -> (E,)
-    classes: dict[str, npt.NDArray[np.float64]]  # class -> (G, 3) alpha, T_pre, T_post
+    targets: dict[str, Float64]  # viseme -> (E,)
+    classes: dict[str, Float64]  # class -> (G, 3) alpha, T_pre, T_post
     viseme_class: dict[str, str]
     gap_bias: float
-    gap_weights: npt.NDArray[np.float64]  # (E,) mm per unit
+    gap_weights: Float64  # (E,) mm per unit
 
 
 @functools.cache
@@ -72,7 +71,7 @@ def _table() -> _Table:
         for shape in data["groups"][name]:
             group[INDEX[shape]] = position
 
-    def vector(weights: dict[str, float]) -> npt.NDArray[np.float64]:
+    def vector(weights: dict[str, float]) -> Float64:
         out = np.zeros(len(EXPRESSION_NAMES))
         for name, value in weights.items():
             out[INDEX[name]] = value
@@ -92,13 +91,13 @@ def _table() -> _Table:
     )
 
 
-def lip_gap(weights: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def lip_gap(weights: npt.NDArray[Any]) -> Float64:
     """Inner-lip gap (...) in mm of weights (..., 53) on the ICT generic head; 0 or less is closed.
 
     A linear model, within 0.1 mm of the mesh.
     """
     table = _table()
-    gap: npt.NDArray[np.float64] = table.gap_bias + np.asarray(weights, np.float64) @ table.gap_weights
+    gap: Float64 = table.gap_bias + np.asarray(weights, np.float64) @ table.gap_weights
     return gap
 
 
@@ -111,7 +110,7 @@ def curves(
     rng: np.random.Generator | None = None,
     style: Style | None = None,
     life: bool = True,
-) -> FloatArray:
+) -> Float32:
     """Blendshape weights for a phone sequence.
 
     Args:
@@ -140,7 +139,7 @@ def curves(
             raise InputError(f"phone {symbol!r} ends at {end} s before it starts at {start} s")
     if style is None:
         style = Style() if rng is None else Style.draw(rng)
-    times: npt.NDArray[np.float64] = (np.arange(max(1, round(duration * fps)), dtype=np.float64) + 0.5) / fps
+    times: Float64 = (np.arange(max(1, round(duration * fps)), dtype=np.float64) + 0.5) / fps
     full = _fill_silence(phones, duration, alphabet)
     weights = _blend(full, duration, times, alphabet, style)
     _smooth(weights, fps)
@@ -166,9 +165,7 @@ def _fill_silence(phones: Sequence[Phone], duration: float, alphabet: str) -> li
     return _phones.merge_silence(out, alphabet=alphabet)
 
 
-def _blend(
-    phones: Sequence[Phone], duration: float, times: npt.NDArray[np.float64], alphabet: str, style: Style
-) -> npt.NDArray[np.float64]:
+def _blend(phones: Sequence[Phone], duration: float, times: Float64, alphabet: str, style: Style) -> Float64:
     """Dominance blending, (T, E).
 
     Only frames within a second of a unit are touched: the tails are gone by then.
@@ -212,7 +209,7 @@ def _blend(
     return out
 
 
-def _smooth(weights: npt.NDArray[np.float64], fps: float) -> None:
+def _smooth(weights: Float64, fps: float) -> None:
     """Zero-phase Gaussian over all but the closure group, in place.
 
     Articulators have mass, closures stay crisp.
@@ -230,9 +227,7 @@ def _smooth(weights: npt.NDArray[np.float64], fps: float) -> None:
         weights[:, column] = np.convolve(padded, kernel, "valid")
 
 
-def _constrain(
-    weights: npt.NDArray[np.float64], phones: Sequence[Phone], times: npt.NDArray[np.float64], alphabet: str
-) -> None:
+def _constrain(weights: Float64, phones: Sequence[Phone], times: Float64, alphabet: str) -> None:
     """Close the lips of p, b, m and bring the lip to the teeth of f, v, in place."""
     rules = _phones.table()["constraints"]
     closed, dental = [], []
@@ -269,9 +264,7 @@ def _constrain(
         weights[:, close] += ramp * (need - weights[:, close])
 
 
-def _ramp(
-    spans: Sequence[tuple[float, float]], rule: dict[str, Any], times: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _ramp(spans: Sequence[tuple[float, float]], rule: dict[str, Any], times: Float64) -> Float64:
     """(T,) 1 inside the spans, smoothstep to 0 outside; every span is 1 in at least one frame."""
     out = np.zeros(len(times))
     for low, high in spans:

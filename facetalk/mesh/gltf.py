@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facetalk.arrays import Float32, Int32, UInt8
 from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter, Json
 from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
@@ -177,7 +178,7 @@ def _primitives(
     return primitives
 
 
-def faces_by_material(mesh: Mesh) -> list[tuple[Material, NDArray[np.int32]]]:
+def faces_by_material(mesh: Mesh) -> list[tuple[Material, Int32]]:
     """Faces grouped by material; a face on a border belongs to the part with the lower number."""
     part = np.zeros(len(mesh), np.int64) if mesh.part is None else mesh.part.astype(np.int64)
     part = np.where(part < len(MATERIAL_OF_PART), part, 0)
@@ -201,14 +202,14 @@ def _material(glb: GlbWriter, material: Material, paint: bool) -> int:
     return glb.add("materials", {"name": material.name, "pbrMetallicRoughness": shine, "doubleSided": True})
 
 
-def _linear_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint16]:
+def _linear_colors(colors: UInt8) -> NDArray[np.uint16]:
     """(V, 4) linear colours in 16 bits: in 8 bits, dark colours would show steps."""
     linear = np.ones((len(colors), 4), np.float32)
     linear[:, :3] = srgb_to_linear(colors)
     return np.rint(linear * 65535.0).astype(np.uint16)
 
 
-def _unit(normals: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(normals: Float32) -> Float32:
     """Normals of length 1 as exactly as float32 can; upwards where there is none."""
     length = np.linalg.norm(normals.astype(np.float64), axis=1, keepdims=True)
     up = np.array([0.0, 1.0, 0.0])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from facetalk.arrays import Float32, UInt8
 
 Color = tuple[float, float, float]
 
@@ -44,14 +46,14 @@ MATERIAL_OF_PART: tuple[Material, ...] = (SKIN, EYES, TEETH, TEETH)
 beyond them are skin."""
 
 
-def srgb_to_linear(colors: ArrayLike) -> NDArray[np.float32]:
+def srgb_to_linear(colors: ArrayLike) -> Float32:
     """Linear light in [0, 1] of sRGB bytes (IEC 61966-2-1)."""
     s = np.arange(256) / 255.0
     table = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4).astype(np.float32)
     return table[np.asarray(colors, dtype=np.uint8)]
 
 
-def linear_to_srgb(values: ArrayLike) -> NDArray[np.uint8]:
+def linear_to_srgb(values: ArrayLike) -> UInt8:
     """sRGB bytes of linear light (IEC 61966-2-1), clipped to [0, 1]."""
     v = np.clip(np.asarray(values, dtype=np.float64), 0.0, 1.0)
     s = np.where(v <= 0.0031308, 12.92 * v, 1.055 * v ** (1.0 / 2.4) - 0.055)

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Float32 = NDArray[np.float32]
-Int32 = NDArray[np.int32]
-UInt8 = NDArray[np.uint8]
+from facetalk.arrays import Float32, Int32, UInt8
 
 
 def _array(name: str, value: ArrayLike, dtype: type, columns: int | None) -> NDArray[Any]:

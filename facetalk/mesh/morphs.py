@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facetalk.mesh.mesh import Float32, Mesh, vertex_normals
+from facetalk.arrays import Bool, Float32, Float64
+from facetalk.mesh.mesh import Mesh, vertex_normals
 from facetalk.mesh.sequence import RiggedSequence
 
 _BLOCK = 64
@@ -47,7 +47,7 @@ class MorphTargets:
     base: Mesh
     shapes: Float32
     normals: Float32
-    touched: NDArray[np.bool_]
+    touched: Bool
     weights: Float32
     names: tuple[str, ...]
     step: float
@@ -84,7 +84,7 @@ class _Candidate:
     """Shapes, and how the rig's weights become theirs."""
 
     shapes: Float32  # (K, V, 3)
-    mapping: NDArray[np.float64]  # (E, K): weights of these shapes = weights of the rig @ mapping
+    mapping: Float64  # (E, K): weights of these shapes = weights of the rig @ mapping
     names: tuple[str, ...]
 
 
@@ -132,7 +132,7 @@ def _singular_shapes(sequence: RiggedSequence, tolerance: float) -> _Candidate:
     return _Candidate(shapes, mapping[:, :low] / reach, tuple(f"motion_{j}" for j in range(low)))
 
 
-def _square_root(gram: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _square_root(gram: Float64) -> tuple[Float64, Float64]:
     """Symmetric square root of a positive semi-definite matrix, and its pseudo-inverse."""
     values, vectors = np.linalg.eigh(gram)
     keep = values > values.max(initial=0.0) * 1e-12

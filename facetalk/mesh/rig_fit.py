@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facetalk.arrays import AnyFloat, Float32
 from facetalk.errors import InputError
-from facetalk.mesh.mesh import Float32, Mesh
+from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.sequence import RiggedSequence
 
 _BLOCK = 32
@@ -71,7 +71,7 @@ class _Subspace:
         )
 
 
-def _longest(offsets: NDArray[np.floating]) -> float:
+def _longest(offsets: AnyFloat) -> float:
     vectors = offsets.reshape(len(offsets), -1, 3)
     return float(np.sqrt(np.einsum("tvc,tvc->tv", vectors, vectors).max(initial=0.0)))
 

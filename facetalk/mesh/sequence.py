@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facetalk.mesh.mesh import Float32, Mesh, vertex_normals
+from facetalk.arrays import AnyFloat, Float32
+from facetalk.mesh.mesh import Mesh, vertex_normals
 
 
 class RiggedSequence(Sequence[Mesh]):
@@ -27,8 +27,8 @@ class RiggedSequence(Sequence[Mesh]):
     def __init__(
         self,
         base: Mesh,
-        basis: NDArray[np.floating],
-        weights: NDArray[np.floating],
+        basis: AnyFloat,
+        weights: AnyFloat,
         *,
         names: Sequence[str] | None = None,
     ) -> None:

@@ -10,7 +10,9 @@ import dataclasses
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from facetalk.arrays import Float32
 
 Vector = tuple[float, float, float]
 
@@ -76,7 +78,7 @@ class FacialSmoothing:
     def _axes(self) -> zip[tuple[float, float, float, float]]:
         return zip(self.centre, self.sigma, self.bounds[0], self.bounds[1], strict=True)
 
-    def weight(self, points: ArrayLike) -> NDArray[np.float32]:
+    def weight(self, points: ArrayLike) -> Float32:
         """Weights of ``points``.
 
         Args:
@@ -94,7 +96,7 @@ class FacialSmoothing:
         return np.clip((raw - self.lowest) / (self.highest - self.lowest), 0.0, 1.0).astype(np.float32)
 
 
-def gaussian_smooth(values: ArrayLike, sigma_s: float, fps: float) -> NDArray[np.float32]:
+def gaussian_smooth(values: ArrayLike, sigma_s: float, fps: float) -> Float32:
     """Filter ``values`` over time with a Gaussian.
 
     The kernel is cut at four standard deviations and renormalised over the frames that exist, so a constant

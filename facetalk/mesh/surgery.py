@@ -7,9 +7,10 @@ in whatever unit they come.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+
+from facetalk.arrays import AnyInt, Bool, Float32, Float64, Int32, Int64, UInt8
 
 __all__ = [
     "boundary_edges",
@@ -24,17 +25,14 @@ __all__ = [
     "without_flaps",
 ]
 
-Array = NDArray[np.float32]
-Faces = NDArray[np.int32]
 
-
-def compact(vertices: Array, faces: Faces) -> tuple[Array, Faces, NDArray[np.int64]]:
+def compact(vertices: Float32, faces: Int32) -> tuple[Float32, Int32, Int64]:
     """Leave out vertices that no face uses; the third result are the old numbers of the kept ones."""
     used, inverse = np.unique(faces, return_inverse=True)
     return vertices[used], inverse.reshape(-1, 3).astype(np.int32), used.astype(np.int64)
 
 
-def drop_small_pieces(vertices: Array, faces: Faces, *, share: float = 0.004) -> tuple[Array, Faces]:
+def drop_small_pieces(vertices: Float32, faces: Int32, *, share: float = 0.004) -> tuple[Float32, Int32]:
     """Keep connected pieces with at least ``share`` of all faces that enclose volume (voids inside are
     turned)."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
@@ -51,8 +49,8 @@ def drop_small_pieces(vertices: Array, faces: Faces, *, share: float = 0.004) ->
 
 
 def simplify_zones(
-    vertices: Array, faces: Faces, zone: NDArray[np.integer], targets: tuple[int, ...]
-) -> tuple[Array, Faces]:
+    vertices: Float32, faces: Int32, zone: AnyInt, targets: tuple[int, ...]
+) -> tuple[Float32, Int32]:
     """Quadric edge collapse (Garland and Heckbert, SIGGRAPH 1997), a budget of faces for each zone.
 
     Args:
@@ -64,8 +62,8 @@ def simplify_zones(
     import pyfqmr  # only heads other than the default need it
 
     of_face = zone[faces].min(1)
-    points: list[Array] = []
-    corners: list[NDArray[np.int64]] = []
+    points: list[Float32] = []
+    corners: list[Int64] = []
     offset = 0
     for index, target in enumerate(targets):
         part, local, _ = compact(vertices, faces[of_face == index])
@@ -90,13 +88,13 @@ def simplify_zones(
     return vertices, faces
 
 
-def without_flaps(faces: Faces) -> Faces:
+def without_flaps(faces: Int32) -> Int32:
     """Drop pairs of faces with the same three corners, flaps without thickness that edge collapse leaves."""
     _, inverse, counts = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
     return faces[counts[inverse.reshape(-1)] == 1]
 
 
-def relax(vertices: Array, faces: Faces, amount: float = 0.5) -> Array:
+def relax(vertices: Float32, faces: Int32, amount: float = 0.5) -> Float32:
     """Move every vertex along the surface towards its neighbours' mean, which evens out slivers.
 
     Args:
@@ -120,7 +118,7 @@ def relax(vertices: Array, faces: Faces, amount: float = 0.5) -> Array:
     return (vertices + amount * move * (degree > 0)).astype(np.float32)
 
 
-def cut_level(vertices: Array, faces: Faces, level: Array) -> tuple[Array, Faces, NDArray[np.bool_]]:
+def cut_level(vertices: Float32, faces: Int32, level: Float32) -> tuple[Float32, Int32, Bool]:
     """Keep the part of a mesh where ``level`` is negative, cut along its zero line.
 
     Args:
@@ -137,7 +135,7 @@ def cut_level(vertices: Array, faces: Faces, level: Array) -> tuple[Array, Faces
     count = inside[faces].sum(1)
     whole, one, two = faces[count == 3], faces[count == 1], faces[count == 2]
     edges: dict[tuple[int, int], int] = {}
-    points: list[NDArray[np.float64]] = []
+    points: list[Float64] = []
 
     def crossing(a: int, b: int) -> int:
         key = (min(a, b), max(a, b))
@@ -161,7 +159,7 @@ def cut_level(vertices: Array, faces: Faces, level: Array) -> tuple[Array, Faces
     return vertices, merged, used >= len(level)
 
 
-def boundary_edges(faces: Faces, chosen: NDArray[np.bool_]) -> NDArray[np.int32]:
+def boundary_edges(faces: Int32, chosen: Bool) -> Int32:
     """Edges (B, 2) of only one face whose both ends are ``chosen``, in the direction of that face."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = edges[chosen[edges].all(1)]
@@ -169,7 +167,7 @@ def boundary_edges(faces: Faces, chosen: NDArray[np.bool_]) -> NDArray[np.int32]
     return edges[counts[inverse.reshape(-1)] == 1]
 
 
-def smooth_rim(vertices: Array, edges: NDArray[np.int32], *, rounds: int = 8) -> Array:
+def smooth_rim(vertices: Float32, edges: Int32, *, rounds: int = 8) -> Float32:
     """Smooth boundary loops along themselves; all other vertices stay.
 
     Args:
@@ -188,9 +186,7 @@ def smooth_rim(vertices: Array, edges: NDArray[np.int32], *, rounds: int = 8) ->
     return out.astype(np.float32)
 
 
-def drop_islands(
-    faces: Faces, part: NDArray[np.uint8], moving: NDArray[np.uint8], *, size: int = 60
-) -> NDArray[np.uint8]:
+def drop_islands(faces: Int32, part: UInt8, moving: UInt8, *, size: int = 60) -> UInt8:
     """Give connected patches of one moving part with fewer than ``size`` vertices to the part around them.
 
     Args:
@@ -221,8 +217,8 @@ def drop_islands(
 
 
 def split_parts(
-    vertices: Array, faces: Faces, part: NDArray[np.uint8], moving: NDArray[np.uint8]
-) -> tuple[Array, Faces, NDArray[np.uint8], NDArray[np.int64]]:
+    vertices: Float32, faces: Int32, part: UInt8, moving: UInt8
+) -> tuple[Float32, Int32, UInt8, Int64]:
     """Cut the mesh where moving parts meet: corners of another part are doubled, so that nothing is torn or
     tied.
 

@@ -12,18 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from facetalk.arrays import UInt8
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_output_folder
 from facetalk.ops import threads
 from facetalk.ops.raster import draw
 from facetalk.render.scene import AnimatedScene, Geometry
 from facetalk.render.studio import Camera, Look, frame_head
-
-Picture = NDArray[np.uint8]
 
 SIZES = (16, 4096)
 _MAX_SHEET = 16384
@@ -65,11 +63,11 @@ class Renderer:
         self._lights = np.array([[*direction, *color] for direction, color in self.look.lights], np.float32)
         self._backdrop = self.look.backdrop(*size)
 
-    def picture(self, time: float) -> Picture:
+    def picture(self, time: float) -> UInt8:
         """(height, width, 3) uint8 sRGB picture ``time`` seconds into the animation."""
         return self.draw(self.scene.geometry(time))
 
-    def draw(self, geometry: Geometry) -> Picture:
+    def draw(self, geometry: Geometry) -> UInt8:
         """(height, width, 3) uint8 sRGB picture of ``geometry``."""
         return draw(
             geometry.positions,
@@ -88,11 +86,11 @@ class Renderer:
             alone=True,
         )
 
-    def pictures(self, times: Sequence[float]) -> Iterator[Picture]:
+    def pictures(self, times: Sequence[float]) -> Iterator[UInt8]:
         """Pictures of many times, in order, drawn side by side: faster than sharing the work of each one."""
         workers = threads()
         with ThreadPoolExecutor(workers) as pool:
-            ahead: deque[Future[Picture]] = deque()
+            ahead: deque[Future[UInt8]] = deque()
             for time in tqdm(times, "draw", disable=None, leave=False):
                 ahead.append(pool.submit(self.picture, time))
                 if len(ahead) > workers:
@@ -172,7 +170,7 @@ def _video(renderer: Renderer, path: Path, fps: float, frames: int | None, audio
     count = max(1, round(scene.duration * fps))
     count = count if frames is None else min(count, frames)
 
-    # Picture n stands for the middle of its time, as frame i of the animation does; at equal rates they
+    # UInt8 n stands for the middle of its time, as frame i of the animation does; at equal rates they
     # agree.
     times = [(number + 0.5) / fps - 0.5 / scene.fps for number in range(count)]
     write_video(

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facetalk.arrays import Float32, Int32, UInt8
 from facetalk.errors import InputError
 from facetalk.mesh.glb import GlbFile, Json
 from facetalk.mesh.materials import MATERIALS, Material
-from facetalk.mesh.mesh import Float32, Int32, UInt8, vertex_normals
+from facetalk.mesh.mesh import vertex_normals
 from facetalk.units import DEFAULT_FPS
 
 _UNDERSTOOD = {"KHR_mesh_quantization", "KHR_materials_specular", "KHR_materials_ior", "KHR_materials_unlit"}

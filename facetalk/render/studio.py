@@ -7,8 +7,9 @@ import functools
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from facetalk.arrays import Float32, UInt8
 from facetalk.mesh.materials import Color
 
 Vector = tuple[float, float, float]
@@ -32,7 +33,7 @@ class Camera:
     distance: float = 1.2
     focal: float = 85.0 / 24.0
 
-    def matrix(self) -> NDArray[np.float32]:
+    def matrix(self) -> Float32:
         """(3, 4) world to camera; the camera looks along its -z with +y up."""
         a, e = math.radians(self.azimuth), math.radians(self.elevation)
         back = np.array([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
@@ -102,13 +103,13 @@ class Look:
     exposure: float = 0.60
     background: tuple[Color, Color] = ((86.0, 92.0, 100.0), (34.0, 37.0, 43.0))
 
-    def backdrop(self, width: int, height: int) -> NDArray[np.uint8]:
+    def backdrop(self, width: int, height: int) -> UInt8:
         """(height, width, 3) uint8 picture: a soft pool of light, dithered so that it shows no bands."""
         return _backdrop(self.background, width, height)
 
 
 @functools.lru_cache(maxsize=4)
-def _backdrop(background: tuple[Color, Color], width: int, height: int) -> NDArray[np.uint8]:
+def _backdrop(background: tuple[Color, Color], width: int, height: int) -> UInt8:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     radius = np.hypot((x + 0.5) / width - 0.5, ((y + 0.5) / height - 0.46) * 0.95) / 0.68
     t = np.clip(radius, 0.0, 1.0)[..., None]

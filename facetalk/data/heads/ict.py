@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facetalk.arrays import Float32, Int64, UInt8
 from facetalk.errors import InputError
 from facetalk.nphm.head.parts import Part
 
 __all__ = ["NO_PART", "MorphableHead", "Solid"]
 
-Array = NDArray[np.float32]
 NO_PART = 255
 """What stands for a part where a vertex or a face belongs to none."""
 
@@ -54,7 +54,7 @@ class Solid:
     """
 
     name: str
-    faces: NDArray[np.int64]
+    faces: Int64
 
 
 class MorphableHead:
@@ -77,9 +77,9 @@ class MorphableHead:
         self._turn = (scale * rotation.T).astype(np.float32)
         self._shift = data["nphm_translation"].astype(np.float32)
         self.expression_names = tuple(str(name) for name in data["expression_names"])
-        self.neutral: Array = data["neutral"].astype(np.float32) @ self._turn + self._shift
-        self.identity_basis: Array = data["identity_deltas"].astype(np.float32) @ self._turn
-        self.expression_basis: Array = data["expression_deltas"].astype(np.float32) @ self._turn
+        self.neutral: Float32 = data["neutral"].astype(np.float32) @ self._turn + self._shift
+        self.identity_basis: Float32 = data["identity_deltas"].astype(np.float32) @ self._turn
+        self.expression_basis: Float32 = data["expression_deltas"].astype(np.float32) @ self._turn
         self.faces = data["faces"].astype(np.int64)
         self.landmark_ids = data["landmarks68"].astype(np.int64)
         self.mirror_ids = data["skin_mirror_vertex_ids"].astype(np.int64)
@@ -87,9 +87,9 @@ class MorphableHead:
         self.visibility = data["face_visibility"].astype(np.uint8)
         self.canonical_jaw = float(data["nphm_canonical_jaw_open"])
         self.tooth_ranges = data["tooth_vertex_range"].astype(np.int64)
-        self.neck_point: Array = data["neck_cut_point"].astype(np.float32) @ self._turn + self._shift
+        self.neck_point: Float32 = data["neck_cut_point"].astype(np.float32) @ self._turn + self._shift
         normal = data["neck_cut_normal"].astype(np.float32) @ rotation.T
-        self.neck_normal: Array = normal / np.linalg.norm(normal)
+        self.neck_normal: Float32 = normal / np.linalg.norm(normal)
         self._vertex_range = dict(
             zip(map(str, data["geometry_names"]), data["geometry_vertex_range"], strict=True)
         )
@@ -138,13 +138,13 @@ class MorphableHead:
         return len(self.expression_basis)
 
     @cached_property
-    def canonical_expression(self) -> Array:
+    def canonical_expression(self) -> Float32:
         """(E,) weights of the canonical shape: jaw slightly open, so that the lips do not touch."""
         weights = np.zeros(self.expression_dim, np.float32)
         weights[self.expression_names.index("jawOpen")] = self.canonical_jaw
         return weights
 
-    def vertices(self, identity: Array | None = None, expression: Array | None = None) -> Array:
+    def vertices(self, identity: Float32 | None = None, expression: Float32 | None = None) -> Float32:
         """Vertices (V, 3) of identity coefficients (I,) and expression weights (E,); None means zeros."""
         shape = self.neutral.copy()
         if identity is not None:
@@ -153,11 +153,11 @@ class MorphableHead:
             shape += np.tensordot(np.asarray(expression, np.float32), self.expression_basis, 1)
         return shape
 
-    def canonical(self, identity: Array | None = None) -> Array:
+    def canonical(self, identity: Float32 | None = None) -> Float32:
         """Vertices (V, 3) of the canonical shape of an identity."""
         return self.vertices(identity, self.canonical_expression)
 
-    def weights(self, **values: float) -> Array:
+    def weights(self, **values: float) -> Float32:
         """(E,) expression weights by name; a name without its ``_L``/``_R`` sets both sides."""
         out = np.zeros(self.expression_dim, np.float32)
         for name, value in values.items():
@@ -181,7 +181,7 @@ class MorphableHead:
         """Triangles of a named geometry part or eyeball part."""
         return slice(*map(int, {**self._face_range, **self._eye_faces}[name]))
 
-    def _vertex_parts(self) -> NDArray[np.uint8]:
+    def _vertex_parts(self) -> UInt8:
         part = np.full(len(self.neutral), NO_PART, np.uint8)
         for name in _SHEET:
             part[self.part_vertices(name)] = Part.SKIN
@@ -196,7 +196,7 @@ class MorphableHead:
             )
         return part
 
-    def _face_parts(self) -> NDArray[np.uint8]:
+    def _face_parts(self) -> UInt8:
         corners = self.vertex_part[self.faces]
         return np.where(corners[:, 0] == corners[:, 1], corners[:, 0], corners[:, 2]).astype(np.uint8)
 
@@ -210,7 +210,7 @@ class MorphableHead:
             solids.append(Solid(name, np.concatenate([faces, _caps(faces)])))
         return tuple(solids)
 
-    def eyeballs(self, vertices: Array) -> tuple[Array, Array]:
+    def eyeballs(self, vertices: Float32) -> tuple[Float32, Float32]:
         """Centres (2, 3) and radii (2,) of the eyeballs, left first: spheres through the back of the
         sclera."""
         centres, radii = [], []
@@ -225,7 +225,7 @@ class MorphableHead:
 
     # Signed distance ------------------------------------------------------------------------------------
 
-    def signed_distance(self, points: NDArray[Any], vertices: Array, *, cut: bool = True) -> Array:
+    def signed_distance(self, points: NDArray[Any], vertices: Float32, *, cut: bool = True) -> Float32:
         """Signed distance (N,) from points (N, 3) to the solid head with the given vertices, negative inside.
 
         Outside it is exact; inside it is the largest depth in any one part, which is at most the true depth.
@@ -266,7 +266,7 @@ def _igl() -> ModuleType:
     return igl
 
 
-def _caps(faces: NDArray[np.int64]) -> NDArray[np.int64]:
+def _caps(faces: Int64) -> Int64:
     """Fans of triangles that close the boundary loops of an oriented mesh, with its orientation."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     known = {(int(a), int(b)) for a, b in edges}

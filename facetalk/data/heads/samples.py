@@ -12,16 +12,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from facetalk.arrays import Float32, Int64, UInt8
 from facetalk.data.heads.ict import NO_PART, MorphableHead
 from facetalk.files import atomic_path
 from facetalk.nphm.head.parts import Part
 
 __all__ = ["DistancePool", "SurfaceSampler", "random_identities", "speech_expressions"]
 
-Array = NDArray[np.float32]
 
 # Weights that speech uses, with the largest value drawn; all others are drawn rarely (see
 # ``speech_expressions``).
@@ -32,7 +31,7 @@ _SPEECH = {
 }  # fmt: skip
 
 
-def random_identities(head: MorphableHead, count: int, seed: int, *, scale: float = 0.8) -> Array:
+def random_identities(head: MorphableHead, count: int, seed: int, *, scale: float = 0.8) -> Float32:
     """(count, I) identity coefficients: standard normal, clipped at 2, scaled (long necks and squints are
     rare)."""
     rng = np.random.default_rng(seed)
@@ -40,7 +39,7 @@ def random_identities(head: MorphableHead, count: int, seed: int, *, scale: floa
     return (scale * drawn).astype(np.float32)
 
 
-def speech_expressions(head: MorphableHead, count: int, rng: np.random.Generator) -> Array:
+def speech_expressions(head: MorphableHead, count: int, rng: np.random.Generator) -> Float32:
     """(count, E) expression weights as speech has them: few shapes at a time, closed lips, blinks, some of
     all."""
     names = head.expression_names
@@ -70,11 +69,11 @@ def speech_expressions(head: MorphableHead, count: int, rng: np.random.Generator
 class SurfacePoints:
     """Points on triangles: ``faces`` (N,) triangle numbers, ``weights`` (N, 3) barycentric coordinates."""
 
-    corners: NDArray[np.int64]
-    weights: Array
-    part: NDArray[np.uint8]
+    corners: Int64
+    weights: Float32
+    part: UInt8
 
-    def of(self, values: Array) -> Array:
+    def of(self, values: Float32) -> Float32:
         """Interpolate a per-vertex array (V, ...) to (N, ...)."""
         weights = self.weights.reshape(*self.weights.shape, *([1] * (values.ndim - 1)))
         return (values[self.corners] * weights).sum(1)
@@ -103,23 +102,23 @@ class SurfaceSampler:
         return SurfacePoints(self.head.faces[chosen], weights, self.head.face_part[chosen])
 
     @cached_property
-    def lips(self) -> Array:
+    def lips(self) -> Float32:
         """(V,) closeness to the lips on the canonical mean: 1 at the inner lip line, 0 from 2.5 cm on."""
         return self._closeness(self.head.landmark_ids[48:68], 0.1)
 
     @cached_property
-    def lids(self) -> Array:
+    def lids(self) -> Float32:
         """(V,) closeness to the lid margins: 1 there, 0 from 1.5 cm on."""
         return self._closeness(self.head.landmark_ids[36:48], 0.06)
 
-    def _closeness(self, landmarks: NDArray[np.int64], reach: float) -> Array:
+    def _closeness(self, landmarks: Int64, reach: float) -> Float32:
         shape = self.head.canonical()
         distance = np.full(len(shape), np.inf)
         for position in shape[landmarks]:
             distance = np.minimum(distance, np.linalg.norm(shape - position, axis=1))
         return np.clip(1.0 - distance / reach, 0.0, 1.0).astype(np.float32)
 
-    def _importance(self) -> Array:
+    def _importance(self) -> Float32:
         head = self.head
         shape = head.canonical()
         nose = self._closeness(head.landmark_ids[27:36], 0.12)
@@ -163,9 +162,9 @@ class DistancePool:
         distances: one (M_n,) float32 array an identity.
     """
 
-    coefficients: Array
-    points: list[Array]
-    distances: list[Array]
+    coefficients: Float32
+    points: list[Float32]
+    distances: list[Float32]
 
     @classmethod
     def make(
@@ -206,8 +205,8 @@ class DistancePool:
 
 
 def sample_distances(
-    head: MorphableHead, sampler: SurfaceSampler, identity: Array, count: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
+    head: MorphableHead, sampler: SurfaceSampler, identity: Float32, count: int, rng: np.random.Generator
+) -> tuple[Float32, Float32]:
     """Points (count, 3) around the canonical head of an identity and their signed distances (count,).
 
     About 85 % lie around the surface (0.5, 2 and 7 mm off it), 5 % on the neck's cut, the rest anywhere.

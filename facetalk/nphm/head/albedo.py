@@ -6,16 +6,12 @@ the 68 landmarks of the mean head; eyes by the angle from the optical axis. All 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from facetalk.arrays import AnyFloat, AnyInt, Int32, UInt8
 from facetalk.nphm.head.parts import SurfaceClass
 
 __all__ = ["EYE_RINGS", "eyeball", "paint"]
-
-Array = NDArray[np.floating[Any]]
 
 SKIN = np.array([222, 174, 148], np.float32)
 BLUSH = np.array([216, 142, 122], np.float32)
@@ -49,9 +45,7 @@ EYE_RINGS = (
 _SECTORS = 48
 
 
-def paint(
-    points: Array, classes: NDArray[np.integer], landmarks: Array, lash: Array | None = None
-) -> NDArray[np.uint8]:
+def paint(points: AnyFloat, classes: AnyInt, landmarks: AnyFloat, lash: AnyFloat | None = None) -> UInt8:
     """Albedo (N, 3) uint8 of template points.
 
     Args:
@@ -106,7 +100,7 @@ def paint(
     return np.clip(np.rint(color), 0, 255).astype(np.uint8)
 
 
-def eyeball(centre: Array, radius: float, axis: Array) -> tuple[Array, NDArray[np.int32], NDArray[np.uint8]]:
+def eyeball(centre: AnyFloat, radius: float, axis: AnyFloat) -> tuple[AnyFloat, Int32, UInt8]:
     """A whole eyeball with cornea, finest at pupil and iris: vertices, faces, colours.
 
     Args:
@@ -142,7 +136,7 @@ def eyeball(centre: Array, radius: float, axis: Array) -> tuple[Array, NDArray[n
     angle = np.rad2deg(polar)
     sectors = 1.0 + 0.16 * np.random.default_rng(1).standard_normal(_SECTORS)
     streak = np.concatenate([[1.0], np.tile(sectors, len(rings)), [1.0]])[:, None]
-    iris: Array = _mix(np.tile(IRIS_INNER, (len(angle), 1)), IRIS, _smooth(angle, 9.0, 15.0)) * streak
+    iris: AnyFloat = _mix(np.tile(IRIS_INNER, (len(angle), 1)), IRIS, _smooth(angle, 9.0, 15.0)) * streak
     iris = _mix(iris, LIMBUS, 0.85 * _smooth(angle, 18.0, 21.8))
     white = _mix(
         np.tile(SCLERA, (len(angle), 1)), np.array([214, 172, 160], np.float32), 0.7 * _smooth(angle, 38, 62)
@@ -151,17 +145,17 @@ def eyeball(centre: Array, radius: float, axis: Array) -> tuple[Array, NDArray[n
     return vertices, np.concatenate(quads).astype(np.int32), np.clip(np.rint(final), 0, 255).astype(np.uint8)
 
 
-def _mix(color: Array, other: Array, amount: Array) -> Array:
+def _mix(color: AnyFloat, other: AnyFloat, amount: AnyFloat) -> AnyFloat:
     return (color + (other - color) * np.clip(amount, 0.0, 1.0)[:, None]).astype(np.float32)
 
 
-def _smooth(value: Array, low: float, high: float) -> Array:
+def _smooth(value: AnyFloat, low: float, high: float) -> AnyFloat:
     """0 below ``low``, 1 above ``high``, smooth between."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-def _spline(points: Array, per_span: int = 12, closed: bool = False) -> Array:
+def _spline(points: AnyFloat, per_span: int = 12, closed: bool = False) -> AnyFloat:
     """Catmull-Rom curve through points."""
     p = np.asarray(points, np.float64)
     p = (
@@ -179,11 +173,11 @@ def _spline(points: Array, per_span: int = 12, closed: bool = False) -> Array:
     return curve if closed else np.concatenate([curve, p[-2:-1]])
 
 
-def _closed(points: Array) -> Array:
+def _closed(points: AnyFloat) -> AnyFloat:
     return _spline(points, closed=True)
 
 
-def _to_curve(x: Array, curve: Array) -> Array:
+def _to_curve(x: AnyFloat, curve: AnyFloat) -> AnyFloat:
     """Distance of points from a finely sampled curve."""
     best = np.full(len(x), np.inf)
     for q in curve:
@@ -191,7 +185,7 @@ def _to_curve(x: Array, curve: Array) -> Array:
     return np.sqrt(best)
 
 
-def _along(x: Array, curve: Array) -> Array:
+def _along(x: AnyFloat, curve: AnyFloat) -> AnyFloat:
     """Fraction of the curve's length at the sample nearest to each point."""
     best, where = np.full(len(x), np.inf), np.zeros(len(x))
     for index, q in enumerate(curve):
@@ -201,7 +195,7 @@ def _along(x: Array, curve: Array) -> Array:
     return where
 
 
-def _polygon_distance(x: Array, polygon: Array) -> Array:
+def _polygon_distance(x: AnyFloat, polygon: AnyFloat) -> AnyFloat:
     """Signed distance of points (N, 2) to a closed polygon (M, 2), negative inside."""
     a, b = polygon, np.roll(polygon, -1, axis=0)
     best, inside = np.full(len(x), np.inf), np.zeros(len(x), bool)

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from facetalk import ops
+from facetalk.arrays import AnyInt, Bool, Float32, Int32, Int64, UInt8
 from facetalk.mesh import surgery
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.head.albedo import eyeball, paint
@@ -25,7 +25,6 @@ from facetalk.nphm.head.parts import CLASS_PART, Part, SurfaceClass
 
 __all__ = ["Shape", "build_canonical"]
 
-Array = NDArray[np.float32]
 # Face budgets of the zones: lips, lids and brows, front of the face with the inside of the mouth, the rest.
 _BUDGET = (26000, 26000, 8000)
 
@@ -35,22 +34,22 @@ class Shape(Protocol):
 
     content: HeadContent
 
-    def distance(self, points: Array) -> Array:
+    def distance(self, points: Float32) -> Float32:
         """Signed distance (N,) of points (N, 3)."""
 
-    def project(self, points: Array) -> Array:
+    def project(self, points: Float32) -> Float32:
         """Points (N, 3) moved onto the zero set."""
 
-    def eyeballs(self) -> tuple[Array, Array]:
+    def eyeballs(self) -> tuple[Float32, Float32]:
         """Centres (2, 3) and radii (2,)."""
 
-    def landmarks(self) -> Array:
+    def landmarks(self) -> Float32:
         """Landmarks (68, 3) on the surface."""
 
-    def template_points(self, points: Array, part: NDArray[np.integer]) -> Array:
+    def template_points(self, points: Float32, part: AnyInt) -> Float32:
         """Where points (N, 3) of moving parts (N,) lie on the mean head."""
 
-    def surface_logits(self, points: Array, part: NDArray[np.integer]) -> Array:
+    def surface_logits(self, points: Float32, part: AnyInt) -> Float32:
         """Logits (N, classes) of the surface classes."""
 
 
@@ -107,8 +106,8 @@ def build_canonical(
 
 
 def _extract_band(
-    distance: Callable[[Array], Array], bounds: tuple[Array, Array], *, cell: float, levels: int
-) -> tuple[Array, NDArray[np.int32]]:
+    distance: Callable[[Float32], Float32], bounds: tuple[Float32, Float32], *, cell: float, levels: int
+) -> tuple[Float32, Int32]:
     """Marching cubes at cell size ``cell``, evaluating only near the surface.
 
     A coarse grid of ``cell * 2**levels`` is refined ``levels`` times; new samples are taken where the
@@ -141,7 +140,7 @@ def _extract_band(
     return np.asarray(vertices, np.float32), np.asarray(faces, np.int32)
 
 
-def _double(volume: Array) -> Array:
+def _double(volume: Float32) -> Float32:
     """Linear interpolation to twice the resolution, samples kept."""
     shape = tuple(2 * n - 1 for n in volume.shape)
     out = np.zeros(shape, np.float32)
@@ -152,9 +151,7 @@ def _double(volume: Array) -> Array:
     return out
 
 
-def _cut_neck(
-    vertices: Array, faces: NDArray[np.int32], neck: dict[str, list[float]]
-) -> tuple[Array, NDArray[np.int32]]:
+def _cut_neck(vertices: Float32, faces: Int32, neck: dict[str, list[float]]) -> tuple[Float32, Int32]:
     """Cut a little above the field's own cut, whose rim is rounded, and close the hole with a flat cap."""
     point, normal = (np.array(neck[key], np.float32) for key in ("point", "normal"))
     vertices, faces, rim = surgery.cut_level(vertices, faces, (point + 0.01 * normal - vertices) @ normal)
@@ -173,7 +170,7 @@ def _cut_neck(
     )
 
 
-def _zones(vertices: Array, landmarks: Array, reach: float) -> NDArray[np.int64]:
+def _zones(vertices: Float32, landmarks: Float32, reach: float) -> Int64:
     """0 at lips, lids and brows, 1 in the front of the face and at the ears, 2 elsewhere."""
     detail = np.full(len(vertices), np.inf)
     for ids, radius in ((slice(48, 68), 0.035), (slice(36, 48), 0.026), (slice(17, 27), 0.03)):
@@ -188,7 +185,7 @@ def _zones(vertices: Array, landmarks: Array, reach: float) -> NDArray[np.int64]
     return np.where(detail < 1.0, 0, np.where(front, 1, 2))
 
 
-def _classes(shape: Shape, vertices: Array) -> NDArray[np.uint8]:
+def _classes(shape: Shape, vertices: Float32) -> UInt8:
     """Surface class of canonical vertices, in two rounds: template coordinates need the part."""
     part = classes = np.zeros(len(vertices), np.uint8)
     for _ in range(2):
@@ -197,7 +194,7 @@ def _classes(shape: Shape, vertices: Array) -> NDArray[np.uint8]:
     return classes
 
 
-def _eye_level(shape: Shape, vertices: Array) -> Array:
+def _eye_level(shape: Shape, vertices: Float32) -> Float32:
     """(V,) how much more eyeball than anything else, in logits."""
     logits = shape.surface_logits(vertices, np.zeros(len(vertices), np.uint8))
     eye = logits[:, SurfaceClass.EYEBALL].copy()
@@ -205,7 +202,7 @@ def _eye_level(shape: Shape, vertices: Array) -> Array:
     return np.asarray(np.clip(eye - logits.max(-1), -20.0, 20.0))
 
 
-def _lashes(vertices: Array, margin: Array, landmarks: Array) -> Array:
+def _lashes(vertices: Float32, margin: Float32, landmarks: Float32) -> Float32:
     """(V,) darkness of lash lines: along the cut of the upper lids, weaker along the lower ones."""
     dark = np.zeros(len(vertices), np.float32)
     near = np.linalg.norm(vertices[:, None] - landmarks[36:48], axis=2).min(1) < 0.03
@@ -228,8 +225,8 @@ def _lashes(vertices: Array, margin: Array, landmarks: Array) -> Array:
 
 
 def _tuck(
-    vertices: Array, faces: NDArray[np.int32], margin: NDArray[np.bool_], centres: Array, radii: Array
-) -> tuple[Array, NDArray[np.int32]]:
+    vertices: Float32, faces: Int32, margin: Bool, centres: Float32, radii: Float32
+) -> tuple[Float32, Int32]:
     """Add a skirt along the cut that goes into the eyeball, so that no gap opens between lid and eye."""
     edges = surgery.boundary_edges(faces, margin)
     rim = np.unique(edges)

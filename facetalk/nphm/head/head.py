@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.nphm.head.files import HeadContent, read_head, write_head
 from facetalk.nphm.head.person import Person
@@ -15,7 +16,6 @@ from facetalk.nphm.model import NPHM
 
 __all__ = ["HeadModel"]
 
-Array = NDArray[np.float32]
 _KEPT = 5  # persons that stay bound: each holds packed weights and, once asked for, a canonical mesh
 
 
@@ -84,7 +84,7 @@ class HeadModel:
         return len(self.expression_names)
 
     @cached_property
-    def rest_expression(self) -> Array:
+    def rest_expression(self) -> Float32:
         """(E,) weights of the canonical shape (jaw slightly open, so that the lips are apart)."""
         return np.array(self.content.config["rest_expression"], np.float32)
 
@@ -99,11 +99,11 @@ class HeadModel:
         return int(self.content.linear["encoder"].shape[1])
 
     @cached_property
-    def default_identity(self) -> Array:
+    def default_identity(self) -> Float32:
         """(L,) code of the mean head: zeros."""
         return np.zeros(self.identity_dim, np.float32)
 
-    def encode_identity(self, coefficients: ArrayLike) -> Array:
+    def encode_identity(self, coefficients: ArrayLike) -> Float32:
         """Identity code (L,) of morphable-head coefficients (I,), which are standard normal.
 
         Raises:
@@ -115,15 +115,15 @@ class HeadModel:
             raise InputError(f"an identity has {expected} finite coefficients, got shape {values.shape}")
         return self.content.linear["encoder"].numpy() @ values
 
-    def coefficients(self, identity: ArrayLike | None = None) -> Array:
+    def coefficients(self, identity: ArrayLike | None = None) -> Float32:
         """Coefficients (I,) whose code is nearest to ``identity``; exact for encoded ones."""
         return self._decoder @ self._code(identity)
 
     @cached_property
-    def _decoder(self) -> Array:
+    def _decoder(self) -> Float32:
         return np.linalg.pinv(self.content.linear["encoder"].numpy().astype(np.float64)).astype(np.float32)
 
-    def _code(self, identity: ArrayLike | None) -> Array:
+    def _code(self, identity: ArrayLike | None) -> Float32:
         code = self.default_identity if identity is None else np.asarray(identity, np.float32)
         if code.shape != (self.identity_dim,):
             raise InputError(f"an identity code has {self.identity_dim} values, got shape {code.shape}")

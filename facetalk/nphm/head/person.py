@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import AnyInt, Float32
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.field import Field
 from facetalk.nphm.head.canonical import build_canonical
@@ -18,7 +18,6 @@ from facetalk.nphm.model import NPHM
 
 __all__ = ["Person"]
 
-Array = NDArray[np.float32]
 _CHUNK = 16384  # points that the rig's networks see at a time; bounds their memory
 
 # A gaze of one degree is a weight of 0.033 of eyeLook*, as in the package's table of gaze
@@ -46,7 +45,7 @@ class Person:
         identity: (L,) float32 identity code.
     """
 
-    def __init__(self, content: HeadContent, nphm: NPHM, code: Array, coefficients: Array) -> None:
+    def __init__(self, content: HeadContent, nphm: NPHM, code: Float32, coefficients: Float32) -> None:
         self.content = content
         self.identity = code
         self._nphm = nphm
@@ -60,11 +59,11 @@ class Person:
 
     # Surface --------------------------------------------------------------------------------------------
 
-    def distance(self, points: Array) -> Array:
+    def distance(self, points: Float32) -> Float32:
         """Signed distance (N,) of canonical points (N, 3)."""
         return np.asarray(self.field.query(np.ascontiguousarray(points, np.float32))[0])
 
-    def project(self, points: Array, *, steps: int = 3, limit: float = 0.004) -> Array:
+    def project(self, points: Float32, *, steps: int = 3, limit: float = 0.004) -> Float32:
         """Move points onto the zero set by Newton steps along the gradient, at most ``limit`` in all."""
         start = x = np.ascontiguousarray(points, np.float32)
         for _ in range(steps):
@@ -77,16 +76,16 @@ class Person:
             x = (start + offset * np.minimum(limit / length, 1.0)).astype(np.float32)
         return x
 
-    def eyeballs(self) -> tuple[Array, Array]:
+    def eyeballs(self) -> tuple[Float32, Float32]:
         """Centres (2, 3) and radii (2,) of the eyeballs, left first."""
         eyes = self._linear("eyes")
         return eyes[:, :3], eyes[:, 3]
 
-    def landmarks(self) -> Array:
+    def landmarks(self) -> Float32:
         """(68, 3) Multi-PIE landmarks on the canonical surface."""
         return self.project(self._linear("landmarks"))
 
-    def _linear(self, name: str) -> Array:
+    def _linear(self, name: str) -> Float32:
         linear = self.content.linear
         moved = torch.tensordot(self._coefficients, linear[f"{name}_basis"], 1)
         return (linear[f"{name}_mean"] + moved).numpy()
@@ -104,7 +103,7 @@ class Person:
     # Rig ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def template_points(self, points: Array, part: NDArray[np.integer]) -> Array:
+    def template_points(self, points: Float32, part: AnyInt) -> Float32:
         """Template coordinates (N, 3) of canonical points: where they would lie on the mean head.
 
         Args:
@@ -119,7 +118,7 @@ class Person:
         return self.content.template(x[None], index[None], code, anchors, network.anchors_mean)[0].numpy()
 
     @torch.inference_mode()
-    def surface_logits(self, points: Array, part: NDArray[np.integer]) -> Array:
+    def surface_logits(self, points: Float32, part: AnyInt) -> Float32:
         """Logits (N, classes) of each :class:`facetalk.nphm.head.parts.SurfaceClass`.
 
         Args:
@@ -130,7 +129,7 @@ class Person:
         return torch.cat([self.content.parts(block) for block in template.split(_CHUNK)]).numpy()
 
     @torch.inference_mode()
-    def forward_basis(self, points: Array, part: NDArray[np.integer]) -> Array:
+    def forward_basis(self, points: Float32, part: AnyInt) -> Float32:
         """The rig at canonical points: ``posed = points + sum_j (e_j - rest_j) basis_j``.
 
         The canonical shape has a slightly open jaw, so its own weights are not zero:
@@ -151,7 +150,7 @@ class Person:
         basis[:, eyes] = self._gaze_basis(np.asarray(points, np.float32)[eyes])
         return np.ascontiguousarray(basis)
 
-    def _gaze_basis(self, points: Array) -> Array:
+    def _gaze_basis(self, points: Float32) -> Float32:
         """Eyeballs turn by the weights of eyeLook*, to first order about their centres."""
         centres, _ = self.eyeballs()
         left = np.linalg.norm(points - centres[0], axis=1) < np.linalg.norm(points - centres[1], axis=1)
@@ -166,5 +165,5 @@ class Person:
         return out
 
 
-def _index(part: NDArray[np.integer]) -> Tensor:
+def _index(part: AnyInt) -> Tensor:
     return torch.from_numpy(np.asarray(part).astype(np.int64))

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import AnyFloat, Bool, Float32, UInt8
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import DistancePool, SurfaceSampler, random_identities, speech_expressions
 from facetalk.nphm.head.parts import Part
@@ -136,7 +137,7 @@ def initialise_backward(network: DeformationNetwork, *, coordinate_scale: float 
             linear.bias.uniform_(-0.5, 0.5)
 
 
-def hidden_places(head: MorphableHead) -> NDArray[np.float32]:
+def hidden_places(head: MorphableHead) -> Float32:
     """(V,) 1 inside the eye sockets, 0.5 inside the mouth, 0 on the outside."""
     place = np.zeros(len(head.neutral), np.float32)
     for name in ("eye_socket_left", "eye_socket_right"):
@@ -147,12 +148,12 @@ def hidden_places(head: MorphableHead) -> NDArray[np.float32]:
 
 
 def visible_points(
-    points: NDArray[np.floating[Any]],
-    part: NDArray[np.uint8],
-    place: NDArray[np.floating[Any]],
-    close: NDArray[np.floating[Any]],
-    landmarks: NDArray[np.floating[Any]],
-) -> NDArray[np.bool_]:
+    points: AnyFloat,
+    part: UInt8,
+    place: AnyFloat,
+    close: AnyFloat,
+    landmarks: AnyFloat,
+) -> Bool:
     """Which posed points can be seen from the front between lids and lips; all of the outside can.
 
     Args:
@@ -163,7 +164,7 @@ def visible_points(
         landmarks: (68, 3) posed.
     """
 
-    def between(upper: list[int], lower: list[int], margin: float) -> NDArray[np.bool_]:
+    def between(upper: list[int], lower: list[int], margin: float) -> Bool:
         bounds = []
         for ids in (upper, lower):
             line = landmarks[ids][np.argsort(landmarks[ids, 0])]

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facetalk.arrays import Float32
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import SurfaceSampler, random_identities, speech_expressions
 from facetalk.nphm.head.head import HeadModel
@@ -22,7 +22,6 @@ from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["EXPRESSIONS", "measure"]
 
-Array = NDArray[np.float32]
 HELD_OUT_SEED = 987_654
 EXPRESSIONS: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -39,7 +38,7 @@ _LIPS = ((61, 67), (62, 66), (63, 65))
 _LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
 
 
-def _gap(landmarks: Array, pairs: tuple[tuple[int, int], ...]) -> float:
+def _gap(landmarks: Float32, pairs: tuple[tuple[int, int], ...]) -> float:
     """Mean signed vertical distance of landmark pairs, mm; negative where they overlap."""
     return float(np.mean([landmarks[a, 1] - landmarks[b, 1] for a, b in pairs]) * HEAD_UNIT_MM)
 
@@ -57,9 +56,9 @@ def measure(head: HeadModel, data: MorphableHead, *, held_out: int = 6, points: 
 
 
 def _figures(
-    head: HeadModel, data: MorphableHead, sampler: SurfaceSampler, coefficients: Array, points: int
+    head: HeadModel, data: MorphableHead, sampler: SurfaceSampler, coefficients: Float32, points: int
 ) -> dict[str, Any]:
-    errors: dict[str, list[Array]] = {}
+    errors: dict[str, list[Float32]] = {}
     gaps: dict[str, list[float]] = {name: [] for name in EXPRESSIONS}
     lids: list[float] = []
     true_gaps: dict[str, list[float]] = {name: [] for name in EXPRESSIONS}
@@ -81,7 +80,7 @@ def _figures(
             " teeth and gums": part >= Part.UPPER_TEETH,
         }
 
-        def note(name: str, values: Array, region: dict[str, Array] = region) -> None:
+        def note(name: str, values: Float32, region: dict[str, Float32] = region) -> None:
             for suffix, chosen in region.items():
                 errors.setdefault(name + suffix, []).append(values[chosen] * HEAD_UNIT_MM)
 

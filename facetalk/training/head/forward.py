@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Int64
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import SurfacePoints, SurfaceSampler, random_identities, speech_expressions
 from facetalk.nphm.head.parts import Part, SurfaceClass
@@ -39,7 +39,7 @@ _EMPHASIS = {
 
 def surface_pool(
     head: MorphableHead, sampler: SurfaceSampler, count: int, rng: np.random.Generator
-) -> tuple[SurfacePoints, NDArray[np.int64]]:
+) -> tuple[SurfacePoints, Int64]:
     """About ``count`` points on the outside of the mean canonical head, and their surface classes."""
     points = sampler.draw(int(count * 1.5), rng)
     shape = head.canonical()
@@ -58,7 +58,7 @@ def surface_pool(
     return points, np.where(points.part == Part.SKIN, corner_class.max(1), corner_class[:, 0])
 
 
-def _subset(pool: SurfacePoints, chosen: NDArray[np.int64]) -> SurfacePoints:
+def _subset(pool: SurfacePoints, chosen: Int64) -> SurfacePoints:
     return SurfacePoints(pool.corners[chosen], pool.weights[chosen], pool.part[chosen])
 
 
@@ -138,7 +138,7 @@ def train_template(
 
 
 def train_parts(
-    parts: PartField, head: MorphableHead, pool: SurfacePoints, classes: NDArray[np.int64], out: Path,
+    parts: PartField, head: MorphableHead, pool: SurfacePoints, classes: Int64, out: Path,
     budget: Budget, *, rate: float = 2e-3, batch: int = 4096,
 ) -> dict[str, Any]:  # fmt: skip
     """Fit the surface class of template points."""

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import nn
 
+from facetalk.arrays import Float32, Int64
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import SurfaceSampler
 from facetalk.nphm.head.parts import Part
@@ -26,7 +26,6 @@ from facetalk.nphm.networks import NPHM_VARIANCE, IdentityConfig, IdentityNetwor
 
 __all__ = ["HeadCodes", "anchor_vertices", "build_codes", "initialise"]
 
-Array = NDArray[np.float32]
 # Standard deviation of each entry of a code over identities; keeps codes near norm 1, as the official ones
 # are.
 _SPREAD = 0.3
@@ -44,9 +43,9 @@ class HeadCodes:
         pairs: number of mirrored pairs; they come first.
     """
 
-    encoder: Array
-    anchors_mean: Array
-    anchors_basis: Array
+    encoder: Float32
+    anchors_mean: Float32
+    anchors_basis: Float32
     pairs: int
 
     @property
@@ -55,7 +54,7 @@ class HeadCodes:
         return len(self.anchors_mean)
 
 
-def anchor_vertices(head: MorphableHead) -> tuple[list[NDArray[np.int64]], int]:
+def anchor_vertices(head: MorphableHead) -> tuple[list[Int64], int]:
     """Vertex sets whose means are the anchors, pairs first (right, left), and the number of pairs."""
     shape, landmarks = head.canonical(), head.landmark_ids
     official = [np.array([vertex]) for vertex in head.anchor_ids]
@@ -63,7 +62,7 @@ def anchor_vertices(head: MorphableHead) -> tuple[list[NDArray[np.int64]], int]:
     middle = np.array([shape[tooth, 0].mean() for tooth in teeth])
     upper = np.array([head.vertex_part[tooth[0]] == Part.UPPER_TEETH for tooth in teeth])
 
-    def tooth_row(is_upper: bool, low: float, high: float) -> NDArray[np.int64]:
+    def tooth_row(is_upper: bool, low: float, high: float) -> Int64:
         chosen = [
             t for t, x, u in zip(teeth, middle, upper, strict=True) if u == is_upper and low <= x <= high
         ]
@@ -148,16 +147,16 @@ def build_codes(head: MorphableHead, *, global_dim: int, local_dim: int) -> Head
     )
 
 
-def _local_field(basis: Array, anchor: Array, weight: Array) -> Array:
+def _local_field(basis: Float32, anchor: Float32, weight: Float32) -> Float32:
     """Weighted displacement (3n, I) of vertices relative to the predicted anchor."""
     return ((basis - anchor) * weight[:, None, None]).reshape(-1, basis.shape[-1])
 
 
-def _pad(rows: Array, count: int) -> Array:
+def _pad(rows: Float32, count: int) -> Float32:
     return np.concatenate([rows, np.zeros((count - len(rows), rows.shape[1]), rows.dtype)])
 
 
-def _mirror_ids(head: MorphableHead) -> NDArray[np.int64]:
+def _mirror_ids(head: MorphableHead) -> Int64:
     """Vertex on the other side: exact for the skin, the nearest of the same part elsewhere."""
     shape = head.neutral
     mirror = np.arange(len(shape))

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from facetalk.arrays import Float32
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import DistancePool, SurfaceSampler
 from facetalk.errors import InputError
@@ -92,7 +92,7 @@ def linear_part(head: MorphableHead, codes: HeadCodes) -> dict[str, torch.Tensor
     """Landmarks and eyeballs as linear functions of the coefficients, and the encoder of codes."""
     shape, count = head.canonical(), head.identity_dim
 
-    def eyes(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
+    def eyes(coefficients: Float32) -> Float32:
         centres, radii = head.eyeballs(head.canonical(coefficients))
         return np.concatenate([centres, radii[:, None]], axis=1)
 
