@@ -19,6 +19,8 @@ from facetalk.mesh.smoothing import gaussian_smooth
 from facetalk.units import DEFAULT_FPS
 
 _FORMAT = "facetalk-motion"
+SUFFIX = ".safetensors"
+"""Suffix of a stored motion."""
 
 
 @dataclasses.dataclass

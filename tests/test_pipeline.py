@@ -74,7 +74,7 @@ def test_landmarks_lie_on_the_carried_mesh(model, talk):
 
 
 def test_identities_differ(model, talk):
-    coefficients = np.zeros(100)
+    coefficients = np.zeros(model.head.coefficient_dim)
     coefficients[0] = 1.5
     code = model.head.encode_identity(coefficients)
     other = facetalk.Motion(talk.expressions, talk.fps, code)

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from facetalk.arrays import Float32
 from facetalk.errors import InputError
 
 if TYPE_CHECKING:
     from facetalk.mesh import Mesh
     from facetalk.motion import Motion
+    from facetalk.nphm.head.head import HeadModel
     from facetalk.pipeline import FaceTalk
 
 T = TypeVar("T")
-
-EXPORT_SUFFIXES = (".glb", ".ply")
 
 
 def positive_int(text: str) -> int:
@@ -95,37 +94,38 @@ def check_output(path: Path, suffixes: Iterable[str]) -> None:
     check_output_folder(path)
 
 
-def read_identity(text: str | None, encode: object, width: int) -> NDArray[np.float32] | None:
-    """Read ``--identity``: None, ``random:SEED``, or a .npy file with a code (I,) or coefficients.
+def read_identity(text: str | None, head: HeadModel) -> Float32 | None:
+    """Read ``--identity``: None, ``random:SEED``, or a .npy file with a code (L,) or coefficients (I,).
 
     Args:
         text: the option's value.
-        encode: callable that turns identity coefficients (C,) into a code (I,).
-        width: length I of an identity code.
+        head: whose codes and coefficients are meant.
 
     Raises:
         InputError: the text is neither, or the file has another shape.
     """
     if text is None:
         return None
-    assert callable(encode)
     if text.startswith("random:"):
         try:
             seed = int(text.removeprefix("random:"))
         except ValueError:
             raise InputError(f"--identity {text}: the part after 'random:' must be a whole number") from None
         # Unit normal coefficients, drawn in from the tails as in training: faces, not caricatures.
-        draw = np.random.default_rng(seed).standard_normal(100)
-        return np.asarray(encode(0.8 * np.clip(draw, -2.0, 2.0)), dtype=np.float32)
+        draw = np.random.default_rng(seed).standard_normal(head.coefficient_dim)
+        return head.encode_identity(0.8 * np.clip(draw, -2.0, 2.0))
     try:
         values = np.load(text, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"--identity {text}: not a readable .npy file ({error})") from error
-    if values.shape == (width,):
+    if values.shape == (head.identity_dim,):
         return np.asarray(values, dtype=np.float32)
-    if values.shape == (100,):
-        return np.asarray(encode(values), dtype=np.float32)
-    raise InputError(f"--identity {text}: expected shape ({width},) or (100,), got {values.shape}")
+    if values.shape == (head.coefficient_dim,):
+        return head.encode_identity(values)
+    raise InputError(
+        f"--identity {text}: expected shape ({head.identity_dim},) or ({head.coefficient_dim},), "
+        f"got {values.shape}"
+    )
 
 
 def with_progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:

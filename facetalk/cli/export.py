@@ -19,8 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Decode a stored motion and write it."""
-    _options.check_output(args.output, _options.EXPORT_SUFFIXES)
-    from facetalk.mesh.export import export
+    from facetalk.mesh.export import SUFFIXES, export
+
+    _options.check_output(args.output, SUFFIXES)
     from facetalk.motion import Motion
     from facetalk.pipeline import FaceTalk
 

@@ -29,21 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Generate, decode and write."""
-    suffixes = (*_options.EXPORT_SUFFIXES, ".safetensors")
-    _options.check_output(args.output, suffixes)
+    from facetalk.mesh.export import SUFFIXES, export
+    from facetalk.motion import SUFFIX as MOTION_SUFFIX
+
+    _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX))
     if args.motion is not None:
-        _options.check_output(args.motion, (".safetensors",))
+        _options.check_output(args.motion, (MOTION_SUFFIX,))
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
     stages = _options.Stages()
     with stages.stage("load"):
-        from facetalk.mesh.export import export
         from facetalk.pipeline import FaceTalk
 
         _options.set_threads(args.threads)
         model = FaceTalk.from_pretrained(args.model, args.device)
-        head = model.head
-        identity = _options.read_identity(args.identity, head.encode_identity, head.identity_dim)
+        identity = _options.read_identity(args.identity, model.head)
         _ = model.audio_encoder, model.motion_model
     with stages.stage("generate"):
         motion = model.generate(
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.motion is not None:
         motion.save(args.motion)
-    if args.output.suffix == ".safetensors":
+    if args.output.suffix.lower() == MOTION_SUFFIX:
         motion.save(args.output)
     else:
         with stages.stage("decode"):

@@ -15,7 +15,7 @@ from facetalk.mesh.surgery import without_flaps
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.parts import Part
-from facetalk.units import HEAD_UNIT_MM
+from facetalk.units import HEAD_UNIT_METRES, HEAD_UNIT_MM
 
 LIPS, LIDS = ((61, 67), (62, 66), (63, 65)), ((37, 41), (38, 40), (43, 47), (44, 46))
 
@@ -80,8 +80,8 @@ def test_mesh_is_sound(head, rig):
     assert np.array_equal(np.unique(mesh.faces), np.arange(len(mesh.vertices)))
     assert (mesh.part[mesh.faces] == mesh.part[mesh.faces[:, :1]]).all(), "a face joins parts that move apart"
     corner = mesh.vertices[mesh.faces].astype(np.float64)
-    volume = np.einsum("ij,ij->i", corner[:, 0], np.cross(corner[:, 1], corner[:, 2])).sum() / 6 * 0.25**3
-    assert 0.003 < volume < 0.006  # cubic metres: outward orientation, an adult's head
+    volume = np.einsum("ij,ij->i", corner[:, 0], np.cross(corner[:, 1], corner[:, 2])).sum() / 6
+    assert 0.003 < volume * HEAD_UNIT_METRES**3 < 0.006  # cubic metres: outward orientation, an adult's head
     assert all((mesh.part == p).sum() > 500 for p in (Part.EYEBALLS, Part.UPPER_TEETH, Part.LOWER_TEETH))
 
 

@@ -17,7 +17,7 @@ from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.training.motion.dataset import build, sessions
 from facetalk.training.motion.train import MotionTraining, MotionTrainingOptions, prepare
-from facetalk.units import frame_count
+from facetalk.units import HEAD_UNIT_MM, frame_count
 
 PHONES = [("SIL", 0.0, 0.2), ("M", 0.2, 0.4), ("AA1", 0.4, 0.8), ("P", 0.8, 0.95), ("AE1", 0.95, 1.3)]
 
@@ -65,8 +65,8 @@ def head_of_lips(path: Path) -> SimpleNamespace:
         rest[lower] = rest[upper] - [0, bias, 0]
     return SimpleNamespace(
         expression_names=EXPRESSION_NAMES,
-        expression_basis=moves / 250.0,
-        neutral=rest / 250.0,
+        expression_basis=moves / HEAD_UNIT_MM,
+        neutral=rest / HEAD_UNIT_MM,
         landmark_ids=np.arange(68),
     )
 
