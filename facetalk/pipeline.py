@@ -26,6 +26,7 @@ from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.person import Person
 from facetalk.nphm.surface.cpu import ExtractionOptions
+from facetalk.nphm.surface.plan import DEFAULT_TOLERANCE_MM
 from facetalk.ops._device import with_kernels
 from facetalk.units import HEAD_UNIT_METRES
 
@@ -157,6 +158,7 @@ class FaceTalk:
         resolution: int = 128,
         topology: Topology = "fixed",
         smooth: bool = True,
+        tolerance_mm: float | None = None,
         temporal_sigma: float | None = None,
         exact: bool = False,
     ) -> RiggedSequence | Iterator[Mesh]:
@@ -169,22 +171,32 @@ class FaceTalk:
                 ``RiggedSequence``, which is iterable); ``"marching-cubes"`` extracts every frame anew from
                 the backward-deformed field, as the paper does.
             smooth: weight the deformation by the model's facial smoothing.
+            tolerance_mm: with marching cubes, how far a mesh may be from that of the dense grid, millimetres:
+                more is quicker. 0 keeps to short cuts that change nothing; None is 0.05, which nobody sees.
             temporal_sigma: standard deviation in seconds of a Gaussian over time; None = the model's setting.
             exact: with marching cubes, evaluate the dense grid instead of a band around the surface.
 
         Raises:
-            InputError: the motion does not fit this head, or an option is out of range.
+            InputError: the motion does not fit this head, or an option is out of range or would do nothing.
         """
         low, high = RESOLUTION_RANGE
         if not low <= resolution <= high:
             raise InputError(f"resolution must lie in [{low}, {high}] grid points per axis, got {resolution}")
         if topology not in ("fixed", "marching-cubes"):
             raise InputError(f"topology must be 'fixed' or 'marching-cubes', got {topology!r}")
+        if topology == "fixed" and (exact or tolerance_mm is not None):
+            option = "exact" if exact else "tolerance_mm"
+            raise InputError(f"{option} is for topology='marching-cubes'; a carried mesh has no use for it")
+        if exact and tolerance_mm is not None:
+            raise InputError("give exact or tolerance_mm, not both: an exact extraction tolerates nothing")
+        options = ExtractionOptions(
+            tolerance_mm=DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm, exact=exact
+        )
         motion = self._checked(motion, temporal_sigma)
         smoothing = self.facial_smoothing if smooth else None
         if topology == "fixed":
             return self._fixed(motion, smoothing)
-        return self._marching_cubes(motion, resolution, smoothing, exact)
+        return self._marching_cubes(motion, resolution, smoothing, options)
 
     def landmarks(self, motion: Motion) -> Float32:
         """The 68 Multi-PIE landmarks of every frame: (T, 68, 3) float32, metres; 60-67 are the inner lips.
@@ -251,15 +263,17 @@ class FaceTalk:
         )
 
     def _marching_cubes(
-        self, motion: Motion, resolution: int, smoothing: FacialSmoothing | None, exact: bool
+        self,
+        motion: Motion,
+        resolution: int,
+        smoothing: FacialSmoothing | None,
+        options: ExtractionOptions,
     ) -> Iterator[Mesh]:
         field = self.head.nphm.bind(
             motion.identity, facial_smoothing=smoothing, device=with_kernels(self.device)
         )
         rig = self._fixed(motion, smoothing)
-        frames = field.iterate(
-            motion.expressions, resolution, self.config.bounds, options=ExtractionOptions(exact=exact)
-        )
+        frames = field.iterate(motion.expressions, resolution, self.config.bounds, options=options)
         for frame, (mesh, _) in enumerate(frames):
             # An extraction knows no parts; the rig stands in the same place and lends its colours.
             painted = cKDTree(rig.positions(slice(frame, frame + 1))[0])

@@ -5,6 +5,8 @@ import pytest
 import soundfile
 
 import facetalk
+from facetalk.nphm.field import Field
+from facetalk.nphm.surface.plan import DEFAULT_TOLERANCE_MM
 from facetalk.units import frame_count
 
 
@@ -64,6 +66,22 @@ def test_topologies_agree(model, talk):
     assert np.median(distance) < 3.0, f"median distance {np.median(distance):.2f} mm"
 
 
+def test_no_tolerance_is_the_dense_grid(model, talk):
+    options = {"topology": "marching-cubes", "resolution": 40}
+    (dense,) = model.decode(talk[20:21], exact=True, **options)
+    (same,) = model.decode(talk[20:21], tolerance_mm=0.0, **options)
+    np.testing.assert_array_equal(same.faces, dense.faces)
+    np.testing.assert_allclose(same.vertices, dense.vertices, atol=1e-6)
+
+
+def test_tolerance_reaches_the_extraction(model, talk, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Field, "iterate", lambda *a, options, **k: asked.append(options) or iter(()))
+    for tolerance in (0.0, 0.02, None):
+        assert not list(model.decode(talk[:1], topology="marching-cubes", tolerance_mm=tolerance))
+    assert [options.tolerance_mm for options in asked] == [0.0, 0.02, DEFAULT_TOLERANCE_MM]
+
+
 def test_landmarks_lie_on_the_carried_mesh(model, talk):
     from scipy.spatial import cKDTree
 
@@ -87,6 +105,11 @@ def test_identities_differ(model, talk):
     [
         (lambda m, t: m.decode(t, resolution=4096), "resolution"),
         (lambda m, t: m.decode(t, topology="spheres"), "topology"),
+        (lambda m, t: m.decode(t, tolerance_mm=0.1), "tolerance_mm is for topology='marching-cubes'"),
+        (lambda m, t: m.decode(t, topology="fixed", exact=True), "exact is for"),
+        (lambda m, t: m.decode(t, topology="marching-cubes", exact=True, tolerance_mm=0.1), "not both"),
+        (lambda m, t: m.decode(t, topology="marching-cubes", tolerance_mm=-0.1), "tolerance_mm"),
+        (lambda m, t: m.decode(t, topology="marching-cubes", tolerance_mm=np.nan), "tolerance_mm"),
         (lambda m, t: m.decode(facetalk.Motion(np.zeros((2, 7)))), "7 values"),
         (lambda m, t: m.landmarks(facetalk.Motion(t.expressions, 25, np.zeros(5))), "identity"),
         (lambda m, t: m.generate((np.zeros(0), 16000)), "sample"),

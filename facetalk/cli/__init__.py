@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from facetalk.cli._help import HelpFormatter
 from facetalk.errors import ExtensionError, InputError
 from facetalk.version import __version__
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = argparse.ArgumentParser(
             prog=f"facetalk {words[0]}",
             description=text,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         verb.add_arguments(parser)
         return int(verb.run(parser.parse_args(words[1:])) or 0)

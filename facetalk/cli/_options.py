@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -41,14 +41,6 @@ def non_negative(text: str) -> float:
     return value
 
 
-def positive(text: str) -> float:
-    """argparse type: a finite number above 0."""
-    value = float(text)
-    if not np.isfinite(value) or value <= 0:
-        raise argparse.ArgumentTypeError(f"must be a number > 0, got {text}")
-    return value
-
-
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """``--model``, ``--device``, ``--threads``."""
     parser.add_argument("--model", default="default", help="built-in model name or model folder")
@@ -58,14 +50,49 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of turning a motion into meshes and writing them."""
-    parser.add_argument("--topology", choices=("fixed", "marching-cubes"), default="fixed",
-                        help="one mesh that moves, or a new extraction for every frame")  # fmt: skip
-    parser.add_argument("--resolution", type=int, default=128, help="grid points per axis for marching cubes")
+    parser.add_argument("--topology", choices=("fixed", "marching-cubes"), default=None,
+                        help="one mesh that moves (default: fixed), or one extracted anew for "
+                        "every frame")  # fmt: skip
+    parser.add_argument("--resolution", type=int, default=None,
+                        help="grid points per axis for marching cubes (default: 128)")  # fmt: skip
     parser.add_argument("--no-smooth", action="store_true", help="switch the facial smoothing off")
     parser.add_argument("--temporal-sigma", type=non_negative, default=None, metavar="SECONDS",
                         help="Gaussian over time (default: the model's setting)")  # fmt: skip
-    parser.add_argument("--tolerance-mm", type=positive, default=0.1,
-                        help="largest vertex error of the reduced morph basis in a .glb")  # fmt: skip
+    parser.add_argument("--tolerance", "--tolerance-mm", dest="tolerance_mm", type=non_negative, default=None,
+                        metavar="MM", help="how far a vertex may be off: with marching cubes, by short cuts "
+                        "(default: 0.05; 0 = by none that change the mesh); with fixed topology, by fewer "
+                        "morph targets in a .glb (default: 0.1)")  # fmt: skip
+
+
+def check_decode_arguments(args: argparse.Namespace) -> None:
+    """Refuse, before the work, what :func:`add_decode_arguments` declares and nobody would look at.
+
+    Raises:
+        InputError: an option of marching cubes without it, or one of meshes for an output without meshes.
+    """
+    from facetalk.motion import SUFFIX as MOTION_SUFFIX
+
+    suffix = args.output.suffix.lower()
+    cubes = args.topology == "marching-cubes"
+    given = {
+        "--topology": args.topology is not None,
+        "--resolution": args.resolution is not None,
+        "--no-smooth": args.no_smooth,
+        "--temporal-sigma": args.temporal_sigma is not None,
+        "--tolerance": args.tolerance_mm is not None,
+    }
+    if suffix == MOTION_SUFFIX and any(given.values()):
+        options = ", ".join(name for name, there in given.items() if there)
+        raise InputError(f"{args.output} will hold a motion, no meshes: leave out {options}")
+    if given["--resolution"] and not cubes:
+        raise InputError("--resolution is for --topology marching-cubes; a mesh that moves has its own")
+    if given["--tolerance"] and not cubes:
+        if suffix == ".ply":
+            raise InputError(
+                "--tolerance is for .glb or --topology marching-cubes; a .ply keeps every vertex"
+            )
+        if args.tolerance_mm == 0.0:
+            raise InputError("--tolerance must be above 0 mm: morph targets have a finite number of bits")
 
 
 def set_threads(threads: int | None) -> None:
@@ -135,14 +162,22 @@ def with_progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:
 
 def decode(model: FaceTalk, motion: Motion, args: argparse.Namespace) -> Iterable[Mesh]:
     """Meshes of a motion by the options of :func:`add_decode_arguments`."""
+    smooth, sigma = not args.no_smooth, args.temporal_sigma
+    if args.topology != "marching-cubes":
+        return model.decode(motion, smooth=smooth, temporal_sigma=sigma)
+    given = {} if args.resolution is None else {"resolution": args.resolution}
     meshes = model.decode(
-        motion,
-        resolution=args.resolution,
-        topology=args.topology,
-        smooth=not args.no_smooth,
-        temporal_sigma=args.temporal_sigma,
-    )
-    return with_progress(meshes, len(motion), "extract") if args.topology == "marching-cubes" else meshes
+        motion, topology="marching-cubes", smooth=smooth, temporal_sigma=sigma,
+        tolerance_mm=args.tolerance_mm, **given,
+    )  # fmt: skip
+    return with_progress(meshes, len(motion), "extract")
+
+
+def morph_tolerance(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword ``tolerance_mm`` of :func:`facetalk.mesh.export.export`, where it was given for that."""
+    if args.topology == "marching-cubes" or args.tolerance_mm is None:
+        return {}
+    return {"tolerance_mm": args.tolerance_mm}
 
 
 class Stages:

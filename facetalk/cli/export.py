@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> None:
     from facetalk.mesh.export import SUFFIXES, export
 
     _options.check_output(args.output, SUFFIXES)
+    _options.check_decode_arguments(args)
     from facetalk.motion import Motion
     from facetalk.pipeline import FaceTalk
 
@@ -29,5 +30,5 @@ def run(args: argparse.Namespace) -> None:
     motion = Motion.load(args.motion)
     model = FaceTalk.from_pretrained(args.model, args.device)
     meshes = _options.decode(model, motion, args)
-    export(args.output, meshes, fps=motion.fps, audio=args.audio, tolerance_mm=args.tolerance_mm)
+    export(args.output, meshes, fps=motion.fps, audio=args.audio, **_options.morph_tolerance(args))
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")

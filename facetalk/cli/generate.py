@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
     _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX))
     if args.motion is not None:
         _options.check_output(args.motion, (MOTION_SUFFIX,))
+    _options.check_decode_arguments(args)
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
     stages = _options.Stages()
@@ -62,6 +63,6 @@ def run(args: argparse.Namespace) -> None:
         with stages.stage("decode"):
             meshes = _options.decode(model, motion, args)
         with stages.stage("export"):
-            export(args.output, meshes, fps=motion.fps, audio=args.audio, tolerance_mm=args.tolerance_mm)
+            export(args.output, meshes, fps=motion.fps, audio=args.audio, **_options.morph_tolerance(args))
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps, seed {motion.provenance['seed']}")
     print(stages.report(motion.duration))

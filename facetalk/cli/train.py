@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from facetalk.cli._help import HelpFormatter
+
 PARTS = {
     "nphm": ("facetalk.cli.train_nphm", "the head, from a morphable head's blendshapes"),
     "audio": (
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name,
             help=text,
             description=f"Train {text}.",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         importlib.import_module(module).add_arguments(part)
 

@@ -73,6 +73,8 @@ def test_audio_that_cannot_be_used(capsys, tmp_path, kind):
         (["--guidance", "1e9"], "guidance"),
         (["--seed", "-1"], "seed"),
         (["--tolerance-mm", "0"], "tolerance"),
+        (["--tolerance", "-1", "--topology", "marching-cubes"], "tolerance"),
+        (["--tolerance", "inf", "--topology", "marching-cubes"], "tolerance"),
         (["--identity", "nobody.npy"], "nobody.npy"),
         (["--identity", "random:x"], "random:"),
         (["--device", "cuda:99"], "cuda:99"),
@@ -84,6 +86,36 @@ def test_audio_that_cannot_be_used(capsys, tmp_path, kind):
 def test_options_out_of_range(capsys, tmp_path, speech, options, says):
     assert says in fails(capsys, "generate", speech, "-o", tmp_path / "talk.glb", *options)
     assert not list(tmp_path.glob("*talk*"))
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "says"),
+    [
+        ("talk.glb", ["--resolution", "64"], "--topology marching-cubes"),
+        ("talk.ply", ["--topology", "fixed", "--resolution", "64"], "--topology marching-cubes"),
+        ("talk.ply", ["--tolerance", "0.2"], "--tolerance is for"),
+        ("talk.safetensors", ["--topology", "marching-cubes"], "leave out --topology"),
+        ("talk.safetensors", ["--no-smooth", "--tolerance", "1"], "leave out --no-smooth, --tolerance"),
+        ("talk.SAFETENSORS", ["--temporal-sigma", "0.1"], "leave out --temporal-sigma"),
+    ],
+)
+def test_options_that_would_do_nothing(capsys, tmp_path, speech, output, options, says):
+    assert says in fails(capsys, "generate", speech, "-o", tmp_path / output, *options)
+    assert not list(tmp_path.glob("*talk*"))
+
+
+def test_export_refuses_them_too(capsys, tmp_path):
+    """Before it looks for the motion, so that nothing is read in vain."""
+    words = ["export", tmp_path / "none.safetensors", "-o", tmp_path / "talk.glb", "--resolution", "64"]
+    assert "--topology marching-cubes" in fails(capsys, *words)
+
+
+def test_help_names_no_default_that_is_none(capsys):
+    with pytest.raises(SystemExit):
+        main(["generate", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "(default: None)" not in out and "(default: False)" not in out
+    assert "noise seed (default: 0)" in out and "(default: default)" in out
 
 
 def test_output_places_that_cannot_be(capsys, tmp_path, speech):
