@@ -42,8 +42,10 @@ MATERIALS = {m.name: m for m in (SKIN, EYES, TEETH)}
 """The materials by their names in files."""
 
 MATERIAL_OF_PART: tuple[Material, ...] = (SKIN, EYES, TEETH, TEETH)
-"""Material of each number in ``Mesh.part``, which are those of :class:`facetalk.nphm.head.parts.Part`; parts
-beyond them are skin."""
+"""Material of each number in ``Mesh.part``.
+
+The numbers are those of :class:`facetalk.nphm.head.parts.Part`; parts beyond them are skin.
+"""
 
 
 def srgb_to_linear(colors: ArrayLike) -> Float32:

@@ -30,11 +30,9 @@ class FacialSmoothing:
 
     w(p) = exp(-d(p)^2 / 2) with the Mahalanobis distance d(p)^2 = sum_a ((p_a - centre_a) / sigma_a)^2, then
     min-max normalised over the box, so that the largest weight inside it is 1 and the smallest is 0. Both
-    are known without a
-    grid: w falls monotonically with d, so the maximum is at the point of the box closest to the centre, and
-        the
-    minimum at the farthest corner (both found axis by axis, because the box and the ellipsoid share their
-    axes).
+    are known without a grid: w falls monotonically with d, so the maximum is at the point of the box closest
+    to the centre, and the minimum at the farthest corner (both found axis by axis, because the box and the
+    ellipsoid share their axes).
 
     Attributes:
         centre: mouth centre, head space (in the same frame as the points it is asked for).

@@ -27,14 +27,16 @@ __all__ = [
 
 
 def compact(vertices: Float32, faces: Int32) -> tuple[Float32, Int32, Int64]:
-    """Leave out vertices that no face uses; the third result are the old numbers of the kept ones."""
+    """Leave out vertices that no face uses; the third result holds the old numbers of the kept."""
     used, inverse = np.unique(faces, return_inverse=True)
     return vertices[used], inverse.reshape(-1, 3).astype(np.int32), used.astype(np.int64)
 
 
 def drop_small_pieces(vertices: Float32, faces: Int32, *, share: float = 0.004) -> tuple[Float32, Int32]:
-    """Keep connected pieces with at least ``share`` of all faces that enclose volume (voids inside are
-    turned)."""
+    """Keep connected pieces that have at least ``share`` of all faces and enclose volume.
+
+    Voids inside the head do not: their faces look inwards.
+    """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
     graph = coo_matrix((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(len(vertices),) * 2)
     count, label = connected_components(graph, directed=False)
@@ -219,10 +221,10 @@ def drop_islands(faces: Int32, part: UInt8, moving: UInt8, *, size: int = 60) ->
 def split_parts(
     vertices: Float32, faces: Int32, part: UInt8, moving: UInt8
 ) -> tuple[Float32, Int32, UInt8, Int64]:
-    """Cut the mesh where moving parts meet: corners of another part are doubled, so that nothing is torn or
-    tied.
+    """Cut the mesh where moving parts meet.
 
-    A face goes to the moving part of most of its corners.
+    A face goes to the moving part of most of its corners; corners of another part are doubled, so that
+    nothing is torn or tied.
 
     Args:
         vertices: (V, 3).

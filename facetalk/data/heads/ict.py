@@ -6,10 +6,9 @@ a linear model: ``vertices = neutral + sum_i w_i identity_i + sum_j e_j expressi
 is in centimetres and carries the similarity transform.
 
 The solid head is the union of closed parts: the skin with mouth cavity and eye sockets as one sheet (capped
-    at
-the bust), the eyeballs, the teeth, gums with tongue, and fillers behind the eyeballs, cut at the neck plane.
-Signs come from winding numbers of each part (Barill et al., "Fast Winding Numbers for Soups and Clouds",
-SIGGRAPH 2018), so hidden interior surfaces and small self-intersections do no harm.
+at the bust), the eyeballs, the teeth, gums with tongue, and fillers behind the eyeballs, cut at the neck
+plane. Signs come from winding numbers of each part (Barill et al., "Fast Winding Numbers for Soups and
+Clouds", SIGGRAPH 2018), so hidden interior surfaces and small self-intersections do no harm.
 """
 
 from __future__ import annotations
@@ -211,8 +210,7 @@ class MorphableHead:
         return tuple(solids)
 
     def eyeballs(self, vertices: Float32) -> tuple[Float32, Float32]:
-        """Centres (2, 3) and radii (2,) of the eyeballs, left first: spheres through the back of the
-        sclera."""
+        """Centres (2, 3) and radii (2,) of the eyeballs, left first: spheres that fit the back of each."""
         centres, radii = [], []
         for name in ("sclera_left", "sclera_right"):
             x = vertices[self.part_vertices(name)].astype(np.float64)

@@ -32,16 +32,20 @@ _SPEECH = {
 
 
 def random_identities(head: MorphableHead, count: int, seed: int, *, scale: float = 0.8) -> Float32:
-    """(count, I) identity coefficients: standard normal, clipped at 2, scaled (long necks and squints are
-    rare)."""
+    """(count, I) identity coefficients: standard normal, clipped at 2, scaled.
+
+    Clipped and scaled, because long necks and squints are rare.
+    """
     rng = np.random.default_rng(seed)
     drawn = np.clip(rng.standard_normal((count, head.identity_dim)), -2.0, 2.0)
     return (scale * drawn).astype(np.float32)
 
 
 def speech_expressions(head: MorphableHead, count: int, rng: np.random.Generator) -> Float32:
-    """(count, E) expression weights as speech has them: few shapes at a time, closed lips, blinks, some of
-    all."""
+    """(count, E) expression weights as speech has them.
+
+    Few shapes at a time, often closed lips and blinks, and now and then a little of everything else.
+    """
     names = head.expression_names
     out = np.zeros((count, head.expression_dim), np.float32)
     column = {
@@ -67,7 +71,13 @@ def speech_expressions(head: MorphableHead, count: int, rng: np.random.Generator
 
 @dataclass(frozen=True)
 class SurfacePoints:
-    """Points on triangles: ``faces`` (N,) triangle numbers, ``weights`` (N, 3) barycentric coordinates."""
+    """Points on triangles.
+
+    Attributes:
+        corners: (N, 3) vertices of the triangle that each lies on.
+        weights: (N, 3) barycentric coordinates there.
+        part: (N,) :class:`facetalk.nphm.head.parts.Part` of the triangle.
+    """
 
     corners: Int64
     weights: Float32
@@ -170,8 +180,15 @@ class DistancePool:
     def make(
         cls, head: MorphableHead, *, mean_points: int, identities: int, points: int, seed: int
     ) -> DistancePool:
-        """Draw identities and measure distances: ``mean_points`` at the mean head, ``points`` at each
-        other."""
+        """Draw identities and measure distances.
+
+        Args:
+            head: the morphable head.
+            mean_points: points around the mean head.
+            identities: heads besides the mean one.
+            points: points around each of these.
+            seed: of identities and points.
+        """
         coefficients = np.concatenate(
             [np.zeros((1, head.identity_dim), np.float32), random_identities(head, identities, seed)]
         )

@@ -1,21 +1,18 @@
 """Forward deformation of the built-in head: a blendshape rig that lives on the canonical surface.
 
 Three small networks share one idea, a *template coordinate*: where a canonical point of any identity would
-    lie
-on the mean head.
+lie on the mean head.
 
 * :class:`TemplateMap` takes canonical points of an identity there. Anchors do the first part (a blend of
   their displacements, with the weights of the identity network); a network conditioned on the identity code
   does the rest, and does exactly nothing at the zero code.
 * :class:`BlendshapeField` gives the displacement of a template point for every expression weight. Posing is
-then
-  linear in the expression code: ``posed = x + sum_j e_j basis_j(T(x))``, which game engines call a rig.
+  then linear in the expression code: ``posed = x + sum_j e_j basis_j(T(x))``, which game engines call a rig.
 * :class:`PartField` tells which part a template point belongs to.
 
 The part is an input of the field, so lids slide over eyeballs and lips over teeth without tearing either.
 Frequency encoding of points: Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in
-    Low
-Dimensional Domains", NeurIPS 2020.
+Low Dimensional Domains", NeurIPS 2020.
 """
 
 from __future__ import annotations

@@ -44,8 +44,7 @@ def test_eyeballs_are_found(head):
 
 
 def test_signed_distance_of_known_places(head):
-    """Analytic: far outside, inside the ball, in the hollow of the mouth, inside an eyeball, below the
-    neck's cut."""
+    """Far outside, inside the ball, in the mouth's hollow, inside an eyeball, below the neck's cut."""
     shape = head.canonical()
 
     def to_head(p):

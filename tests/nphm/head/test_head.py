@@ -1,5 +1,6 @@
-"""The shipped head: what people look at. Lips meet and part, lids close, teeth are there, both deformations
-agree.
+"""The shipped head, which people look at.
+
+Lips meet and part, lids close, teeth are there, both deformations agree.
 
 Truths are figures of the morphable head at the same weights (inner-lip gap = mean vertical distance of the
 landmark pairs 61-67, 62-66, 63-65), measured with ``facetalk train nphm --evaluate``.
@@ -132,8 +133,7 @@ def test_eyes_turn_about_their_centres(head, rig):
 
 
 def test_backward_undoes_forward(head, rig):
-    """On skin, in the mean over vertices: the two deformations were trained apart and agree to a
-    millimetre."""
+    """The two deformations were trained apart and agree to a millimetre: on skin, in the mean."""
     mesh, basis = rig
     chosen = np.flatnonzero(mesh.part == Part.SKIN)[::20]
     for values in ({}, {"jawOpen": 0.3}, {"mouthSmile": 0.6}, {"eyeBlink": 1.0}):
