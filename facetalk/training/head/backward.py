@@ -1,4 +1,4 @@
-"""The stages of training a head: identity, backward deformation, forward deformation, parts.
+"""Training of the identity network and of the backward deformation, and what a stage may spend.
 
 Every stage is one call of :class:`facetalk.training.loop.TrainingLoop` with its own output folder, so each
 resumes on its own. All targets are exact (distances, correspondences), so plain L1 losses do, without
