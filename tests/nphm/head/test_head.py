@@ -164,6 +164,7 @@ def test_persons_are_kept_and_independent(head):
     before = person.landmarks()
     code += 1.0
     assert head.bind(code) is not person
+    assert (person.identity == np.float32(0.01)).all()  # not the caller's array, which has changed
     np.testing.assert_array_equal(person.landmarks(), before)
     for k in range(2, 12):  # many others, and yet not all stay
         head.bind(np.full(head.identity_dim, 0.01 * k, np.float32))
