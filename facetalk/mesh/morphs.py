@@ -100,7 +100,7 @@ def _own_shapes(sequence: RiggedSequence) -> _Candidate:
 def _singular_shapes(sequence: RiggedSequence, tolerance: float) -> _Candidate:
     """Leading singular vectors of the motion; the smallest number of them that stays within the tolerance."""
     vertices = len(sequence.base)
-    flat = sequence.basis.reshape(len(sequence.basis), -1).astype(np.float32)
+    flat = sequence.basis.reshape(len(sequence.basis), 3 * vertices).astype(np.float32)
     # Through Gram matrices in float64: (E, E) instead of a factorisation of (3V, E).
     gram_b, gram_w = np.zeros((len(flat),) * 2), np.zeros((len(flat),) * 2)
     for start in range(0, flat.shape[1], 1 << 16):

@@ -73,7 +73,7 @@ class RiggedSequence(Sequence[Mesh]):
     def positions(self, frames: slice = slice(None)) -> Float32:
         """Vertex positions of a range of frames, (n, V, 3) float32 in metres: ask for few at a time."""
         weights = self.weights[frames]
-        offsets = weights @ self.basis.reshape(len(self.basis), -1)
+        offsets = weights @ self.basis.reshape(len(self.basis), self.base.vertices.size)
         return self.base.vertices + offsets.reshape(len(weights), *self.base.vertices.shape)
 
     def _mesh(self, vertices: Float32, normals: Float32) -> Mesh:

@@ -106,6 +106,16 @@ def test_short_and_still_sequences(tmp_path: Path, frames: int) -> None:
         assert largest_error(export(tmp_path / f"{name}.glb", meshes, fps=25), meshes) <= 0.1
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_stream_of_meshes_that_never_move(tmp_path: Path, frames: int) -> None:
+    """A rig of no shapes at all."""
+    ball = talking_ball(1)
+    out = export(tmp_path / "talk.glb", iter([ball.base] * frames), fps=25)
+    scene = AnimatedScene(out)
+    np.testing.assert_allclose(scene.geometry(0.0).positions, ball.base.vertices, atol=1e-7)
+    assert scene.frames == frames
+
+
 @pytest.mark.parametrize("name", ["talk.glb", "talk.ply"])
 def test_no_frames(tmp_path: Path, name: str) -> None:
     for meshes in (talking_ball(0), iter([])):
