@@ -22,12 +22,12 @@ from facetalk.audio.load import load_audio
 from facetalk.data.phones import Phone
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
-from facetalk.metrics.lips import MOUTH, LipFigures, measure
+from facetalk.metrics.landmarks import MOUTH, UPPER_FACE
+from facetalk.metrics.lips import LipFigures, measure
 from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.motion import Motion
 from facetalk.units import SAMPLE_RATE
 
-_UPPER_FACE = tuple(range(17, 27)) + tuple(range(36, 48))
 ROWS = ("model", "static", "shuffled")
 
 
@@ -223,7 +223,7 @@ def _padded(item: Spoken, pad: float) -> tuple[Path | tuple[NDArray[np.float32],
 def _spread(landmarks: NDArray[np.floating]) -> tuple[float, float]:
     """(S, T, 68, 3) of S seeds -> mean distance from their mean in mm, of the mouth and of lids and brows."""
     away = np.linalg.norm(landmarks - landmarks.mean(0), axis=-1) * 1000.0
-    return float(away[..., list(MOUTH)].mean()), float(away[..., list(_UPPER_FACE)].mean())
+    return float(away[..., list(MOUTH)].mean()), float(away[..., list(UPPER_FACE)].mean())
 
 
 def _line(name: str, row: dict[str, Any]) -> str:

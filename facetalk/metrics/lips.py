@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from facetalk.data import visemes
 from facetalk.data.phones import Phone, is_bilabial, is_labiodental, is_silence, lookup
+from facetalk.metrics.landmarks import LOWER_LIP, MOUTH, UPPER_LIP, Floats, as_landmarks, pearson
 
-UPPER, LOWER = (61, 62, 63), (67, 66, 65)
-MOUTH = tuple(range(48, 68))
 CLOSED_MM = 1.5
 """A gap below this is a closure."""
 MARGIN_S = 0.04
@@ -26,8 +25,6 @@ OPEN_VISEMES = frozenset({"AA", "AE", "AO"})
 """Mouth shapes of the open vowels (as in father, cat, caught, and the first halves of buy and cow)."""
 MIN_SILENCE_S, SILENCE_EDGE_S = 0.4, 0.15
 """Silences shorter than this are between words; the edge of a longer one belongs to the sound beside it."""
-
-Floats = NDArray[np.floating]
 
 
 def lip_gap(landmarks: Floats) -> NDArray[np.float64]:
@@ -39,10 +36,8 @@ def lip_gap(landmarks: Floats) -> NDArray[np.float64]:
     Returns:
         (T,) mm, at least 0: a distance, so lips that pass through each other are apart again.
     """
-    if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 3):
-        raise ValueError(f"landmarks must have shape (T, 68, 3), got {landmarks.shape}")
-    points = np.asarray(landmarks, np.float64)
-    return np.abs(points[:, UPPER, 1] - points[:, LOWER, 1]).mean(1) * 1000.0
+    points = as_landmarks("landmarks", landmarks)
+    return np.asarray(np.abs(points[:, UPPER_LIP, 1] - points[:, LOWER_LIP, 1]).mean(1) * 1000.0)
 
 
 def mouth_deviation(landmarks: Floats, rest: Floats) -> NDArray[np.float64]:
@@ -147,7 +142,7 @@ def measure(
     """
     gap, deviation = lip_gap(landmarks), mouth_deviation(landmarks, rest)
     reference = visemes.lip_gap(visemes.curves(phones, len(gap) / fps, fps, alphabet=alphabet))
-    out = LipFigures(agreement=[_correlation(gap, reference[: len(gap)])])
+    out = LipFigures(agreement=[pearson(gap, reference[: len(gap)])])
     for start, end in silences(phones, len(gap) / fps, alphabet):
         inner = frames_of(start + SILENCE_EDGE_S, end - SILENCE_EDGE_S, fps, len(gap), 0.0)
         out.silent_gap.extend(gap[inner].tolist())
@@ -180,13 +175,6 @@ def silences(phones: Sequence[Phone], duration: float, alphabet: str) -> list[tu
             out.append((clock, start))
         clock = max(clock, end)
     return out
-
-
-def _correlation(first: Floats, second: Floats) -> float:
-    """Pearson's; 0 where one of the two does not move."""
-    a, b = first - first.mean(), second - second.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 1e-9 else 0.0
 
 
 def _median(values: list[float]) -> float | None:

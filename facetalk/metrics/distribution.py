@@ -1,0 +1,114 @@
+"""Distances between two sets of feature vectors, for what is decided by chance: Fréchet and kernel
+distance."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetalk.metrics.landmarks import Doubles, Floats, require_finite
+
+
+def frechet_distance(a: Floats, b: Floats) -> float:
+    """Fréchet distance of the normal distributions that fit two sets (Heusel et al., NeurIPS 2017).
+
+    |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), S with N - 1 in the denominator. It is biased upwards
+    for small N (about tr(S) F / N), so compare only sets of one size, and take N well above F.
+
+    Args:
+        a: (N, F).
+        b: (M, F).
+
+    Returns:
+        In the squared unit of the features, at least 0.
+
+    Raises:
+        ValueError: other shapes, fewer than two vectors, or values that are not finite.
+    """
+    first, second = _features(a, b)
+    return frechet_of_moments((first.mean(0), _covariance(first)), (second.mean(0), _covariance(second)))
+
+
+def frechet_of_moments(a: tuple[Doubles, Doubles], b: tuple[Doubles, Doubles]) -> float:
+    """Fréchet distance of two normal distributions, each (mean (F,), covariance (F, F))."""
+    (mean_a, cov_a), (mean_b, cov_b) = a, b
+    root = _root(cov_a)
+    # S_a S_b has the eigenvalues of the symmetric R S_b R with R = S_a^(1/2), which cannot be complex.
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0.0)).sum()
+    away = mean_a - mean_b
+    return max(float(away @ away + np.trace(cov_a) + np.trace(cov_b) - 2.0 * cross), 0.0)
+
+
+def kernel_distance(
+    a: Floats,
+    b: Floats,
+    *,
+    clips: tuple[NDArray[np.integer], NDArray[np.integer]] | None = None,
+) -> float:
+    """Kernel distance (KID; Binkowski et al., ICLR 2018): squared maximum mean discrepancy, unbiased.
+
+    mean k(a_i, a_j) over i != j + mean k(b_i, b_j) over i != j - 2 mean k(a_i, b_j), with the polynomial
+    kernel k(x, y) = (x.y / F + 1)^3, over all vectors at once (the 100 subsets of the paper estimate the
+    same). Unbiased for any N, so it may be a little below 0 for equal distributions. The kernel has no unit
+    of length: scale the features to a mean square of about 1.
+
+    Args:
+        a: (N, F).
+        b: (M, F).
+        clips: clip numbers (N,) and (M,): pairs from one clip are left out, for they are not independent.
+
+    Raises:
+        ValueError: other shapes, fewer than two vectors, values that are not finite, or no pair of two clips.
+    """
+    first, second = _features(a, b)
+    labels = (np.arange(len(first)), -1 - np.arange(len(second))) if clips is None else clips
+    if labels[0].shape != (len(first),) or labels[1].shape != (len(second),):
+        raise ValueError("clips must give one number for every vector of a and of b")
+    mean = [
+        _kernel_mean(x, y, i, j)
+        for x, y, i, j in (
+            (first, first, labels[0], labels[0]),
+            (second, second, labels[1], labels[1]),
+            (first, second, labels[0], labels[1]),
+        )
+    ]
+    return mean[0] + mean[1] - 2.0 * mean[2]
+
+
+def kernel(a: Doubles, b: Doubles) -> Doubles:
+    """(N, F), (M, F) -> (N, M): (x.y / F + 1)^3."""
+    return np.asarray((a @ b.T / a.shape[1] + 1.0) ** 3)
+
+
+def _kernel_mean(a: Doubles, b: Doubles, i: NDArray[np.integer], j: NDArray[np.integer]) -> float:
+    """Mean of the kernel over the pairs of two clips, block by block so that memory stays small."""
+    total, pairs, block = 0.0, 0, 1024
+    for start in range(0, len(a), block):
+        rows = slice(start, start + block)
+        counted = i[rows, None] != j[None, :]
+        total += float(kernel(a[rows], b)[counted].sum())
+        pairs += int(counted.sum())
+    if not pairs:
+        raise ValueError("every vector is of one clip; a kernel distance needs at least two")
+    return total / pairs
+
+
+def _features(a: Floats, b: Floats) -> tuple[Doubles, Doubles]:
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or not first.shape[1]:
+        raise ValueError(f"features must have shapes (N, F) and (M, F), got {first.shape} and {second.shape}")
+    for name, array in (("a", first), ("b", second)):
+        if len(array) < 2:
+            raise ValueError(f"{name} has {len(array)} feature vectors; a distance needs at least 2")
+        require_finite(name, array)
+    return first, second
+
+
+def _covariance(features: Doubles) -> Doubles:
+    return np.atleast_2d(np.cov(features, rowvar=False))
+
+
+def _root(matrix: Doubles) -> Doubles:
+    """Symmetric square root of a positive semidefinite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
