@@ -4,9 +4,10 @@ distance."""
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facetalk.metrics.landmarks import Doubles, Floats, require_finite
+
+_BLOCK = 1024
 
 
 def frechet_distance(a: Floats, b: Floats) -> float:
@@ -39,12 +40,7 @@ def frechet_of_moments(a: tuple[Doubles, Doubles], b: tuple[Doubles, Doubles]) -
     return max(float(away @ away + np.trace(cov_a) + np.trace(cov_b) - 2.0 * cross), 0.0)
 
 
-def kernel_distance(
-    a: Floats,
-    b: Floats,
-    *,
-    clips: tuple[NDArray[np.integer], NDArray[np.integer]] | None = None,
-) -> float:
+def kernel_distance(a: Floats, b: Floats) -> float:
     """Kernel distance (KID; Binkowski et al., ICLR 2018): squared maximum mean discrepancy, unbiased.
 
     mean k(a_i, a_j) over i != j + mean k(b_i, b_j) over i != j - 2 mean k(a_i, b_j), with the polynomial
@@ -55,24 +51,13 @@ def kernel_distance(
     Args:
         a: (N, F).
         b: (M, F).
-        clips: clip numbers (N,) and (M,): pairs from one clip are left out, for they are not independent.
 
     Raises:
-        ValueError: other shapes, fewer than two vectors, values that are not finite, or no pair of two clips.
+        ValueError: other shapes, fewer than two vectors, or values that are not finite.
     """
     first, second = _features(a, b)
-    labels = (np.arange(len(first)), -1 - np.arange(len(second))) if clips is None else clips
-    if labels[0].shape != (len(first),) or labels[1].shape != (len(second),):
-        raise ValueError("clips must give one number for every vector of a and of b")
-    mean = [
-        _kernel_mean(x, y, i, j)
-        for x, y, i, j in (
-            (first, first, labels[0], labels[0]),
-            (second, second, labels[1], labels[1]),
-            (first, second, labels[0], labels[1]),
-        )
-    ]
-    return mean[0] + mean[1] - 2.0 * mean[2]
+    within = sum(_kernel_sum(x, x, distinct=True) / (len(x) * (len(x) - 1)) for x in (first, second))
+    return within - 2.0 * _kernel_sum(first, second) / (len(first) * len(second))
 
 
 def kernel(a: Doubles, b: Doubles) -> Doubles:
@@ -80,17 +65,11 @@ def kernel(a: Doubles, b: Doubles) -> Doubles:
     return np.asarray((a @ b.T / a.shape[1] + 1.0) ** 3)
 
 
-def _kernel_mean(a: Doubles, b: Doubles, i: NDArray[np.integer], j: NDArray[np.integer]) -> float:
-    """Mean of the kernel over the pairs of two clips, block by block so that memory stays small."""
-    total, pairs, block = 0.0, 0, 1024
-    for start in range(0, len(a), block):
-        rows = slice(start, start + block)
-        counted = i[rows, None] != j[None, :]
-        total += float(kernel(a[rows], b)[counted].sum())
-        pairs += int(counted.sum())
-    if not pairs:
-        raise ValueError("every vector is of one clip; a kernel distance needs at least two")
-    return total / pairs
+def _kernel_sum(a: Doubles, b: Doubles, *, distinct: bool = False) -> float:
+    """Sum over all pairs, without those of a vector with itself where ``distinct``; in blocks to save
+    memory."""
+    total = sum(float(kernel(a[i : i + _BLOCK], b).sum()) for i in range(0, len(a), _BLOCK))
+    return total - float((((a**2).sum(1) / a.shape[1] + 1.0) ** 3).sum()) if distinct else total
 
 
 def _features(a: Floats, b: Floats) -> tuple[Doubles, Doubles]:
