@@ -1,24 +1,84 @@
-"""``facetalk evaluate manifest.jsonl``: do the lips do what the speech says?"""
+"""``facetalk evaluate manifest.jsonl``: do the lips do what the speech says, and does the face live?"""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facetalk.cli import _options
+from facetalk.errors import InputError
+
+if TYPE_CHECKING:
+    from facetalk.metrics.evaluate import Scorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
-    from facetalk.metrics import evaluate
-
-    evaluate.add_arguments(parser)
+    parser.add_argument("manifest", type=Path,
+                        help="manifest.jsonl (audio + phones, or audio + text) or its folder")  # fmt: skip
+    parser.add_argument("--split", default=None, help="only lines of this split")
+    parser.add_argument("--limit", type=_options.positive_int, default=None, metavar="N",
+                        help="N clips, spread over the manifest")  # fmt: skip
+    parser.add_argument("--pad", type=_options.non_negative, default=0.0, metavar="SECONDS",
+                        help="silence around every clip")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="noise seed")
+    parser.add_argument("--seeds", type=_options.positive_int, default=2, metavar="N",
+                        help="motions per clip; from 2 on their differences are measured")  # fmt: skip
+    parser.add_argument("--steps", type=_options.positive_int, default=None,
+                        help="denoising steps (default: the model's)")  # fmt: skip
+    parser.add_argument("--guidance", type=_options.non_negative, default=None,
+                        help="guidance weight (default: the model's)")  # fmt: skip
+    parser.add_argument(
+        "--json", type=Path, default=None, metavar="FILE.json", help="write the report as JSON"
+    )
+    parser.add_argument("--plot", type=Path, default=None, metavar="FILE.png",
+                        help="draw the report (needs facetalk[plot])")  # fmt: skip
     _options.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate the model on the manifest and print the table."""
-    from facetalk.metrics import evaluate
+    """Evaluate the model on the manifest, print the tables and write what was asked for."""
+    if args.seed < 0:
+        raise InputError(f"--seed must be at least 0, got {args.seed}")
+    if args.json is not None:
+        _options.check_output(args.json, (".json",))
+    if args.plot is not None:
+        from facetalk.metrics.plot import require_matplotlib
+
+        _options.check_output(args.plot, (".png",))
+        require_matplotlib()
+    from facetalk.files import atomic_path
+    from facetalk.metrics.evaluate import evaluate
     from facetalk.pipeline import FaceTalk
 
     _options.set_threads(args.threads)
-    evaluate.run(args, FaceTalk.from_pretrained(args.model, args.device))
+    model = FaceTalk.from_pretrained(args.model, args.device)
+    report = evaluate(
+        model,
+        args.manifest,
+        seed=args.seed,
+        seeds=args.seeds,
+        limit=args.limit,
+        steps=args.steps,
+        guidance=args.guidance,
+        split=args.split,
+        pad=args.pad,
+        names=model.head.expression_names,
+        scorers=_scorers(),
+    )
+    print(report.table())
+    if args.json is not None:
+        with atomic_path(args.json) as temporary:
+            temporary.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+    if args.plot is not None:
+        from facetalk.metrics.plot import plot
+
+        plot(report, args.plot, fps=model.config.fps)
+
+
+def _scorers() -> Mapping[str, Scorer]:
+    """Judges of single clips that this installation has, by the name that stands before their figures."""
+    return {}

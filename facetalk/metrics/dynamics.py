@@ -74,7 +74,7 @@ def dynamics(expressions: Floats, names: Sequence[str], landmarks: Floats, fps: 
             f" as landmarks and names have, got {weights.shape}"
         )
     require_finite("expressions", weights)
-    out = blink_figures(_columns(weights, names, _BLINK).mean(1), fps)
+    out = blink_figures(lid_closure(weights, names), fps)
     out["brow_sd"] = float(_columns(weights, names, _BROW).std(0).mean())
     out["gaze_sd"] = float(_columns(weights, names, _GAZE).std(0).mean())
     for region, indices in (("mouth", MOUTH), ("upper", UPPER_FACE)):
@@ -88,11 +88,16 @@ def dynamics(expressions: Floats, names: Sequence[str], landmarks: Floats, fps: 
     return out
 
 
+def lid_closure(expressions: Floats, names: Sequence[str]) -> Doubles:
+    """Mean of eyeBlink*, 0 open, 1 shut: (T, E) weights and their names -> (T,); NaN where there are none."""
+    return np.asarray(_columns(np.asarray(expressions, np.float64), names, _BLINK).mean(1))
+
+
 def blink_figures(closure: Doubles, fps: float) -> dict[str, float]:
     """Number, rate, depth and duration of the blinks of a lid curve: see :func:`dynamics`.
 
     Args:
-        closure: (T,) mean weight of the lids, 0 open, 1 shut; NaN where there is no such weight.
+        closure: (T,) of :func:`lid_closure`.
         fps: frames per second.
     """
     if not np.isfinite(closure).all():

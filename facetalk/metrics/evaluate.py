@@ -1,18 +1,15 @@
-"""``facetalk evaluate``: lips against phones, beside a still face and the same motion out of order.
+"""Generate motions for the recordings of a manifest and measure them beside rows whose quality is known.
 
-The baselines say what a figure is worth. A face at rest has closed lips at every p; a motion whose frames are
-shuffled has them closed as often as the model, at the wrong times.
+Clips are taken one after the other; of each only its figures stay, so memory does not grow with the sound.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +17,47 @@ from tqdm import tqdm
 
 from facetalk.audio.load import load_audio
 from facetalk.data.phones import Phone
+from facetalk.data.visemes import EXPRESSION_NAMES
 from facetalk.errors import InputError
-from facetalk.files import atomic_path
-from facetalk.metrics.landmarks import MOUTH, UPPER_FACE
-from facetalk.metrics.lips import LipFigures, measure
+from facetalk.metrics import controls
+from facetalk.metrics.compare import compare
+from facetalk.metrics.diversity import diversity
+from facetalk.metrics.dynamics import MIN_FRAMES, dynamics, lid_closure
+from facetalk.metrics.intensity import lip_intensity, speech_intensity
+from facetalk.metrics.landmarks import MOUTH, UPPER_FACE, Doubles
+from facetalk.metrics.lips import lip_gap, measure
 from facetalk.metrics.manifest import Spoken, read, with_phones
+from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
+from facetalk.metrics.reference import Neighbours, draw, reading
+from facetalk.metrics.report import Report
+from facetalk.metrics.rows import Figures, Intervals, Rows
 from facetalk.motion import Motion
 from facetalk.units import SAMPLE_RATE
 
-ROWS = ("model", "static", "shuffled")
+ROWS = ("model", "truth", "nearest", *controls.NAMES)
+BANK_CLIPS = 32
+"""Clips, spread over the manifest, whose draws make the nearest neighbours and the basis of the features."""
+TRUTH_DRAWS = 2
+"""Draws per clip that stand for the truth in the distances of distributions."""
+MAX_WINDOWS = 2000
+"""Windows of a row that are kept for the distances of distributions: the kernel takes the square of it."""
+# Seeds of draws lie apart from each other and from those of the model's noise (seed + 1000 k + clip).
+_READING, _TRUTH, _DRAWS, _BANK = 10**6, 2 * 10**6, 3 * 10**6, 4 * 10**6
+_VARIANT = 1000
+
+Sound = Path | tuple[NDArray[np.float32], int]
 
 
 class Pipeline(Protocol):
     """What of :class:`facetalk.FaceTalk` is needed here."""
 
     def generate(
-        self, audio: Any, *, steps: int | None = None, guidance: float | None = None, seed: int | None = None
+        self,
+        audio: Sound,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int | None = None,
     ) -> Motion:
         """Audio -> motion."""
 
@@ -43,49 +65,15 @@ class Pipeline(Protocol):
         """Motion -> (T, 68, 3) metres."""
 
 
-@dataclasses.dataclass
-class Report:
-    """What ``evaluate`` found.
+class Scorer(Protocol):
+    """A judge of single clips, as a sync expert is."""
 
-    Attributes:
-        settings: seed, steps, guidance, clips, seconds of speech.
-        rows: "model", "static", "shuffled" -> pooled figures (see :meth:`LipFigures.summary`).
-        voices: the model's figures per voice.
-        diversity: mean standard deviation over seeds of mouth and of lid-and-brow landmarks, mm; None if not
-            measured.
-    """
+    def score(self, audio: Sound, landmarks: NDArray[np.float32], fps: float) -> Mapping[str, float]:
+        """Figures of a clip by their names.
 
-    settings: dict[str, Any]
-    rows: dict[str, dict[str, Any]]
-    voices: dict[str, dict[str, Any]]
-    diversity: dict[str, float] | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        return dataclasses.asdict(self)
-
-    def table(self) -> str:
-        """The report as text."""
-        head = (
-            f"{'':<22}{'p b m':>7}{'closed':>8}{'gap':>6}{'open v.':>9}{'gap':>6}{'f v':>6}{'gap':>6}"
-            f"{'silence':>9}{'gap':>6}{'off rest':>10}{'r':>7}"
-        )
-        lines = [head]
-        lines += [_line(name, self.rows[name]) for name in self.rows]
-        lines.append("by voice")
-        lines += [_line("  " + name, row) for name, row in sorted(self.voices.items())]
-        lines.append(
-            "closed: smallest gap within the phone +-40 ms under 1.5 mm; gap: medians in mm (smallest "
-            "of p b m f v, largest of open vowels, all frames of silences); off rest: mouth landmarks, mm; "
-            "r: correlation of the gap over time with a rule-based reading of the phones"
-        )
-        if self.diversity is not None:
-            lines.append(
-                f"between seeds: mouth {self.diversity['mouth_mm']:.2f} mm, "
-                f"lids and brows {self.diversity['upper_face_mm']:.2f} mm"
-            )
-        told = ", ".join(f"{key} {value}" for key, value in self.settings.items())
-        return "\n".join([*lines, told])
+        Raises:
+            InputError: the clip cannot be judged (too short, ...); it then does not count.
+        """
 
 
 def evaluate(
@@ -93,149 +81,217 @@ def evaluate(
     manifest: Path | str | Sequence[Spoken],
     *,
     seed: int = 0,
+    seeds: int = 2,
     limit: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     split: str | None = None,
     pad: float = 0.0,
-    diversity_clips: int = 3,
-    diversity_seeds: int = 4,
+    names: Sequence[str] = EXPRESSION_NAMES,
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> Report:
-    """Generate a motion for every recording of a manifest and measure its lips.
+    """Generate motions for every recording of a manifest and measure them.
 
     Args:
         pipeline: a :class:`facetalk.FaceTalk`, or anything with its ``generate`` and ``landmarks``.
         manifest: path of a manifest.jsonl, or its content.
-        seed: noise seed of clip k is ``seed + k``.
+        seed: noise seed of clip i and variant k is ``seed + 1000 k + i``.
+        seeds: motions per clip; all count, and from 2 on their diversity is measured.
         limit: at most this many clips, evenly spread over the manifest.
         steps: denoising steps; None = the model's default.
         guidance: guidance weight; None = the model's default.
         split: only this split of the manifest.
         pad: seconds of near-silence put before and after every clip, so that rest is measured on recordings
             that were cut to the words.
-        diversity_clips: on how many clips the spread over seeds is measured; 0 = not at all.
-        diversity_seeds: over how many seeds.
+        names: of the pipeline's expression weights.
+        scorers: judges of single clips; their figures are named ``<scorer>_<figure>``. They see the first
+            variant of every row.
 
     Raises:
-        InputError: the manifest cannot be used or nothing of it could be aligned.
+        InputError: the manifest cannot be used, nothing of it could be aligned, an option is out of range, or
+            the expressions are not those that the truth is drawn in.
     """
-    items = read(Path(manifest), split=split) if isinstance(manifest, Path | str) else list(manifest)
-    if limit is not None:
-        if limit < 1:
-            raise InputError(f"limit must be at least 1, got {limit}")
-        chosen = np.linspace(0, len(items) - 1, min(limit, len(items))).round().astype(int)
-        items = [items[i] for i in chosen]
+    if tuple(names) != EXPRESSION_NAMES:
+        raise InputError(
+            "the model's expressions are not those of facetalk.data.visemes, so there is no truth to compare "
+            "them with; evaluate a model that was trained on them, or call the functions of facetalk.metrics"
+        )
+    for name, value in (("limit", limit), ("seeds", seeds)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
     if not 0.0 <= pad <= 60.0:
         raise InputError(f"pad must lie in 0..60 seconds, got {pad}")
-    pooled = {name: LipFigures() for name in ROWS}
-    voices: dict[str, LipFigures] = {}
-    spread: list[tuple[float, float]] = []
-    seconds, clips = 0.0, 0
-    rest: NDArray[np.float32] | None = None
-    for index, item in enumerate(tqdm(with_phones(items), total=len(items), disable=not sys.stderr.isatty())):
-        audio, phones = _padded(item, pad)
-        motion = pipeline.generate(audio, seed=seed + index, steps=steps, guidance=guidance)
-        if rest is None:
-            still = Motion(
-                np.zeros((1, motion.expressions.shape[1]), np.float32), motion.fps, motion.identity
-            )
-            rest = pipeline.landmarks(still)[0]
-        moving = pipeline.landmarks(motion)
-        shuffled = moving[np.random.default_rng(seed + index).permutation(len(moving))]
-        static = np.broadcast_to(rest, moving.shape)
-        for name, landmarks in zip(ROWS, (moving, static, shuffled), strict=True):
-            figures = measure(landmarks, rest, phones, fps=motion.fps, alphabet=item.alphabet)
-            pooled[name].add(figures)
-            if name == "model":
-                voices.setdefault(item.voice, LipFigures()).add(figures)
-        if len(spread) < diversity_clips:
-            others = []
-            for k in range(1, diversity_seeds):
-                again = pipeline.generate(audio, seed=seed + 1000 * k + index, steps=steps, guidance=guidance)
-                others.append(pipeline.landmarks(again))
-            spread.append(_spread(np.stack([moving, *others])))
-        seconds += len(moving) / motion.fps
-        clips += 1
-    if not clips:
-        raise InputError("nothing to evaluate: no recording could be aligned with its text")
-    mean = np.mean(spread, axis=0) if spread else None
-    return Report(
-        settings={
-            "clips": clips,
-            "pad": pad,
-            "seconds": round(seconds, 1),
-            "seed": seed,
-            "steps": steps,
-            "guidance": guidance,
-        },
-        rows={name: figures.summary() for name, figures in pooled.items()},
-        voices={name: figures.summary() for name, figures in voices.items()},
-        diversity=None if mean is None else {"mouth_mm": float(mean[0]), "upper_face_mm": float(mean[1])},
-    )
+    items = read(Path(manifest), split=split) if isinstance(manifest, Path | str) else list(manifest)
+    if limit is not None:
+        items = [items[i] for i in _spread(len(items), limit)]
+    clips = [_Clip(item, pad) for item in with_phones(items)]
+    run: _Run | None = None
+    progress = tqdm(clips, desc="evaluate", unit="clip", disable=not sys.stderr.isatty())
+    for index, clip in enumerate(progress):
+        sound = clip.sound()
+        motions = [
+            pipeline.generate(sound, seed=seed + _VARIANT * k + index, steps=steps, guidance=guidance)
+            for k in range(seeds)
+        ]
+        if len(motions[0]) < MIN_FRAMES:
+            progress.write(f"skipped {clip.item.audio}: {len(motions[0])} frames are too few", sys.stderr)
+            continue
+        run = run or _Run(pipeline, clips, motions[0], seed, scorers or {})
+        run.clip(index, clip, sound, motions)
+    if run is None:
+        raise InputError("nothing to evaluate: no recording could be aligned with its text or is long enough")
+    settings = {
+        "clips": run.rows.clips,
+        "seconds": round(run.seconds, 1),
+        "seed": seed,
+        "seeds": seeds,
+        "steps": steps,
+        "guidance": guidance,
+        "pad": pad,
+    }
+    return Report(settings, *run.summary(), *run.rows.voice_summary(seed), run.example)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``facetalk evaluate`` (the model's own are added by the command line)."""
-    parser.add_argument(
-        "manifest", type=Path, help="manifest.jsonl (audio + phones, or audio + text) or its folder"
-    )
-    parser.add_argument("--split", default=None, help="only lines of this split")
-    parser.add_argument(
-        "--limit", type=int, default=None, metavar="N", help="N clips, spread over the manifest"
-    )
-    parser.add_argument("--pad", type=float, default=0.0, metavar="SECONDS", help="silence around every clip")
-    parser.add_argument("--seed", type=int, default=0, help="noise seed")
-    parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's)")
-    parser.add_argument("--guidance", type=float, default=None, help="guidance weight (default: the model's)")
-    parser.add_argument(
-        "--json", type=Path, default=None, metavar="FILE", help="write the report as JSON as well"
-    )
+class _Clip:
+    """A recording with the times of its phones, both moved by the padding."""
+
+    def __init__(self, item: Spoken, pad: float) -> None:
+        self.item = item
+        self.pad = pad
+        self.phones: list[Phone] = [(s, start + pad, end + pad) for s, start, end in item.phones or []]
+
+    def sound(self) -> Sound:
+        """The sound, with ``pad`` seconds of faint noise (-78 dB) on both sides."""
+        if not self.pad:
+            return self.item.audio
+        size = (2, round(self.pad * SAMPLE_RATE))
+        noise = np.random.default_rng(0).normal(0.0, 1.2e-4, size).astype(np.float32)
+        return np.concatenate([noise[0], load_audio(self.item.audio), noise[1]]), SAMPLE_RATE
 
 
-def run(args: argparse.Namespace, pipeline: Pipeline) -> None:
-    """Evaluate and print the table."""
-    report = evaluate(
-        pipeline,
-        args.manifest,
-        seed=args.seed,
-        limit=args.limit,
-        steps=args.steps,
-        guidance=args.guidance,
-        split=args.split,
-        pad=args.pad,
-    )
-    print(report.table())
-    if args.json is not None:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+class _Run:
+    """What is known of the manifest as a whole, and the figures that grow clip by clip.
+
+    Args:
+        pipeline: makes landmarks of weights.
+        clips: all clips of the manifest; a few of them, spread over it, make the bank.
+        first: a motion of the pipeline, for its frame rate and identity.
+        seed: of every draw.
+        scorers: judges of single clips.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        clips: Sequence[_Clip],
+        first: Motion,
+        seed: int,
+        scorers: Mapping[str, Scorer],
+    ) -> None:
+        self.pipeline, self.seed, self.scorers = pipeline, seed, scorers
+        self.rows = Rows(ROWS)
+        self.seconds = 0.0
+        self.example: dict[str, list[float]] = {}
+        self._fps, self._identity = first.fps, first.identity
+        self._rest = self._landmarks(np.zeros((1, len(EXPRESSION_NAMES)), np.float32))[0]
+        texts: dict[tuple[str, ...], int] = {}
+        self._texts = [texts.setdefault(tuple(p[0] for p in c.phones), len(texts)) for c in clips]
+        chosen = _spread(len(clips), BANK_CLIPS)
+        self._bank = Neighbours.of(
+            [(clips[i].phones, clips[i].item.alphabet) for i in chosen],
+            [self._texts[i] for i in chosen],
+            self._fps,
+            seed + _BANK,
+        )
+        self._bases = self._fit(self._bank.motions)
+        self._most_windows = max(1, MAX_WINDOWS // len(clips))
+
+    def clip(self, index: int, clip: _Clip, audio: Sound, motions: Sequence[Motion]) -> None:
+        """Measure the motions of one clip, and all rows beside them."""
+        frames, phones, alphabet = len(motions[0]), clip.phones, clip.item.alphabet
+        number = self.rows.begin(clip.item.voice, speech_intensity(load_audio(clip.item.audio)))
+        truth = self._landmarks(reading(phones, frames, self._fps, alphabet, self.seed + _READING + index))
+        for name, variants in self._variants(index, clip, motions).items():
+            row = self.rows[name]
+            seen = [self._landmarks(weights) for weights in variants]
+            for k, (weights, landmarks) in enumerate(zip(variants, seen, strict=True)):
+                lips = measure(landmarks, self._rest, phones, fps=self._fps, alphabet=alphabet)
+                row.add_lips(number, lips, count=k == 0)
+                if name == "model":
+                    self.rows.voice(clip.item.voice).add_lips(number, lips, count=k == 0)
+                away = compare(
+                    landmarks, truth, lips=MOUTH, upper=UPPER_FACE, neutral=self._rest, fps=self._fps
+                )
+                row.add_comparison(number, away, frames)
+                alive = dynamics(weights, EXPRESSION_NAMES, landmarks, self._fps)
+                row.add_dynamics(number, alive, frames / self._fps)
+            if len(motions) > 1:
+                # A row without chance is the same for every seed.
+                row.add_diversity(number, diversity(seen if len(seen) > 1 else seen * 2), frames)
+            row.features[number] = self._features(seen[:1])
+            row.intensity[number] = lip_intensity(seen[0])
+            for scorer, judge in self.scorers.items():
+                with contextlib.suppress(InputError):
+                    row.add_scores(number, scorer, judge.score(audio, seen[0], self._fps))
+            if not number and name in ("model", "truth"):
+                self.example[name] = lip_gap(seen[0]).tolist()
+                self.example[f"{name} lids"] = lid_closure(variants[0], EXPRESSION_NAMES).tolist()
+        draws = [self._draw(_DRAWS, k, index, clip, frames) for k in range(TRUTH_DRAWS)]
+        self.rows.add_truth(self._features([self._landmarks(one) for one in draws]))
+        self.seconds += frames / self._fps
+
+    def summary(self) -> tuple[dict[str, Figures], dict[str, Intervals]]:
+        """Pooled figures and intervals of every row."""
+        return self.rows.summary(self.seed, {region: basis.scale for region, basis in self._bases.items()})
+
+    def _variants(
+        self, index: int, clip: _Clip, motions: Sequence[Motion]
+    ) -> dict[str, list[NDArray[np.float32]]]:
+        """Row -> weights (T, 53) of each of its variants."""
+        frames, count = len(motions[0]), len(motions)
+        out = {"model": [motion.expressions for motion in motions]}
+        out["truth"] = [self._draw(_TRUTH, k, index, clip, frames) for k in range(count)]
+        found = self._bank.find(clip.phones, frames, self._fps, clip.item.alphabet, self._texts[index])
+        if found is not None:
+            out["nearest"] = [found]
+        made = [
+            controls.controls(weights, EXPRESSION_NAMES, self.seed + _VARIANT * k + index)
+            for k, weights in enumerate(out["model"])
+        ]
+        for name in controls.NAMES:
+            every = [np.asarray(one[name], np.float32) for one in made]
+            out[name] = every[:1] if name == "rest" else every
+        return out
+
+    def _draw(self, kind: int, variant: int, index: int, clip: _Clip, frames: int) -> NDArray[np.float32]:
+        """A draw of the truth with a seed of its own."""
+        seed = self.seed + kind + _VARIANT * variant + index
+        return draw(clip.phones, frames, self._fps, clip.item.alphabet, seed)
+
+    def _landmarks(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.pipeline.landmarks(Motion(weights, self._fps, self._identity))
+
+    def _fit(self, motions: NDArray[np.float32]) -> dict[str, WindowBasis]:
+        """A basis per region; none where the bank is too short."""
+        if not len(motions):
+            return {}
+        landmarks = self._landmarks(motions)
+        windows = {
+            region: motion_windows(landmarks, self._rest, points, self._fps)
+            for region, points in FEATURE_REGIONS.items()
+        }
+        return {region: WindowBasis.fit(rows) for region, rows in windows.items() if len(rows) > 1}
+
+    def _features(self, variants: Sequence[NDArray[np.float32]]) -> dict[str, Doubles]:
+        """Region -> features (n, F) of the windows of a clip, at most its share of all that are kept."""
+        out = {}
+        for region, basis in self._bases.items():
+            points = FEATURE_REGIONS[region]
+            rows = np.concatenate([motion_windows(one, self._rest, points, self._fps) for one in variants])
+            out[region] = basis.transform(rows[_spread(len(rows), self._most_windows * len(variants))])
+        return out
 
 
-def _padded(item: Spoken, pad: float) -> tuple[Path | tuple[NDArray[np.float32], int], list[Phone]]:
-    """The clip's sound and phones, with ``pad`` seconds of faint noise (-78 dB) on both sides."""
-    phones = item.phones or []
-    if not pad:
-        return item.audio, phones
-    noise = np.random.default_rng(0).normal(0.0, 1.2e-4, (2, round(pad * SAMPLE_RATE))).astype(np.float32)
-    sound = np.concatenate([noise[0], load_audio(item.audio), noise[1]])
-    return (sound, SAMPLE_RATE), [(symbol, start + pad, end + pad) for symbol, start, end in phones]
-
-
-def _spread(landmarks: NDArray[np.floating]) -> tuple[float, float]:
-    """(S, T, 68, 3) of S seeds -> mean distance from their mean in mm, of the mouth and of lids and brows."""
-    away = np.linalg.norm(landmarks - landmarks.mean(0), axis=-1) * 1000.0
-    return float(away[..., list(MOUTH)].mean()), float(away[..., list(UPPER_FACE)].mean())
-
-
-def _line(name: str, row: dict[str, Any]) -> str:
-    def number(key: str, form: str) -> str:
-        return "-" if row[key] is None else format(row[key], form)
-
-    cells = [
-        f"{name:<22.22}{row['bilabials']:>7}{number('closed', '.1%'):>8}",
-        f"{number('bilabial_gap_mm', '.2f'):>6}",
-        f"{row['open_vowels']:>9}{number('open_gap_mm', '.1f'):>6}",
-        f"{row['labiodentals']:>6}{number('labiodental_gap_mm', '.1f'):>6}",
-        f"{row['silent_frames']:>9}{number('silent_gap_mm', '.2f'):>6}",
-        f"{number('silent_deviation_mm', '.2f'):>10}{number('agreement', '.2f'):>7}",
-    ]
-    return "".join(cells)
+def _spread(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` positions, evenly spread."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()

@@ -67,3 +67,25 @@ def speech_lip_correlation(speech: Sequence[float], lips: Sequence[float], speak
     a, b = normalised_by_speaker(speech, speakers), normalised_by_speaker(lips, speakers)
     kept = np.isfinite(a) & np.isfinite(b)
     return pearson(a[kept], b[kept]) if kept.sum() > 1 else float("nan")
+
+
+def resampled_correlation(
+    speech: Sequence[float], lips: Sequence[float], speakers: Sequence[str], drawn: NDArray[np.int64]
+) -> Doubles:
+    """SLCC of each draw of a bootstrap over clips; the z-scores stay those of all clips.
+
+    Args:
+        speech: (N,), lips: (N,), speakers: (N,), as :func:`speech_lip_correlation` takes them.
+        drawn: (B, N) how often each clip is in each draw.
+
+    Returns:
+        (B,); NaN where a draw leaves nothing that differs.
+    """
+    a, b = normalised_by_speaker(speech, speakers), normalised_by_speaker(lips, speakers)
+    kept = np.isfinite(a) & np.isfinite(b)
+    a, b, weights = a[kept], b[kept], drawn[:, kept].astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weights /= weights.sum(1, keepdims=True)
+        mean_a, mean_b = weights @ a, weights @ b
+        variance = (weights @ a**2 - mean_a**2) * (weights @ b**2 - mean_b**2)
+        return np.asarray((weights @ (a * b) - mean_a * mean_b) / np.sqrt(variance))

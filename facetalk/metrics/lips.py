@@ -78,6 +78,23 @@ def kind_of(symbol: str, alphabet: str) -> str | None:
     return "open" if opened >= 0.4 else None
 
 
+COUNTS = {
+    "bilabials": "bilabial",
+    "labiodentals": "labiodental",
+    "open_vowels": "opened",
+    "silent_frames": "silent_gap",
+}
+"""Names of the numbers of cases in a summary, and what they count."""
+MEDIANS = {
+    "bilabial_gap_mm": "bilabial",
+    "labiodental_gap_mm": "labiodental",
+    "open_gap_mm": "opened",
+    "silent_gap_mm": "silent_gap",
+    "silent_deviation_mm": "silent_deviation",
+}
+"""Names of the medians in a summary, and of what they are medians."""
+
+
 @dataclasses.dataclass
 class LipFigures:
     """Figures of one or many utterances, as the raw numbers behind them so that they can be pooled.
@@ -104,20 +121,17 @@ class LipFigures:
         for field in dataclasses.fields(self):
             getattr(self, field.name).extend(getattr(other, field.name))
 
+    def closures(self) -> list[float]:
+        """1 for each p, b, m whose smallest gap is a closure, else 0."""
+        return [float(gap < CLOSED_MM) for gap in self.bilabial]
+
     def summary(self) -> dict[str, float | int | None]:
         """Counts, rates and medians; None where nothing was counted."""
-        closed = [gap < CLOSED_MM for gap in self.bilabial]
+        closed = self.closures()
         return {
-            "bilabials": len(closed),
+            **{name: len(getattr(self, field)) for name, field in COUNTS.items()},
+            **{name: _median(getattr(self, field)) for name, field in MEDIANS.items()},
             "closed": float(np.mean(closed)) if closed else None,
-            "bilabial_gap_mm": _median(self.bilabial),
-            "open_vowels": len(self.opened),
-            "open_gap_mm": _median(self.opened),
-            "labiodentals": len(self.labiodental),
-            "labiodental_gap_mm": _median(self.labiodental),
-            "silent_frames": len(self.silent_gap),
-            "silent_gap_mm": _median(self.silent_gap),
-            "silent_deviation_mm": _median(self.silent_deviation),
             "agreement": float(np.mean(self.agreement)) if self.agreement else None,
         }
 

@@ -12,11 +12,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from facetalk.metrics.landmarks import Doubles, Floats, as_landmarks, require_finite, require_rate
+from facetalk.metrics.landmarks import (
+    MOUTH,
+    UPPER_FACE,
+    Doubles,
+    Floats,
+    as_landmarks,
+    require_finite,
+    require_rate,
+)
 
 WINDOW_S, HOP_S = 1.0, 0.5
 COMPONENTS = 32
 """Principal components kept; a Fréchet distance needs many more windows than features."""
+FEATURE_REGIONS = {"mouth": MOUTH, "upper": UPPER_FACE}
+"""Lower and upper face apart: what speech decides, and what is chance."""
 
 
 def motion_windows(
