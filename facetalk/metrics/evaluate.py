@@ -215,7 +215,7 @@ class _Run:
             row = self.rows[name]
             seen = [self._landmarks(weights) for weights in variants]
             for k, (weights, landmarks) in enumerate(zip(variants, seen, strict=True)):
-                lips = measure(landmarks, self._rest, phones, fps=self._fps, alphabet=alphabet)
+                lips = measure(landmarks, self._rest, phones, fps=self._fps, alphabet=alphabet, reading=truth)
                 row.add_lips(number, lips, count=k == 0)
                 if name == "model":
                     self.rows.voice(clip.item.voice).add_lips(number, lips, count=k == 0)

@@ -88,4 +88,5 @@ def resampled_correlation(
         weights /= weights.sum(1, keepdims=True)
         mean_a, mean_b = weights @ a, weights @ b
         variance = (weights @ a**2 - mean_a**2) * (weights @ b**2 - mean_b**2)
+        variance[variance < 1e-12] = np.nan
         return np.asarray((weights @ (a * b) - mean_a * mean_b) / np.sqrt(variance))

@@ -21,6 +21,11 @@ CLOSED_MM = 1.5
 """A gap below this is a closure."""
 MARGIN_S = 0.04
 """How far before and after a phone its gesture may lie."""
+ELSEWHERE_S = 0.1
+"""Further than this from every p, b, m and silence, closed lips are a mistake."""
+TOUCH_MM = 2.5
+"""A lower lip this near to where a reading of the phones has it at the teeth touches them. On the built-in
+head closed lips as of a p are 3 to 5 mm from there, a face at rest 5.6."""
 OPEN_VISEMES = frozenset({"AA", "AE", "AO"})
 """Mouth shapes of the open vowels (as in father, cat, caught, and the first halves of buy and cow)."""
 MIN_SILENCE_S, SILENCE_EDGE_S = 0.4, 0.15
@@ -88,6 +93,7 @@ COUNTS = {
 MEDIANS = {
     "bilabial_gap_mm": "bilabial",
     "labiodental_gap_mm": "labiodental",
+    "touch_mm": "touch",
     "open_gap_mm": "opened",
     "silent_gap_mm": "silent_gap",
     "silent_deviation_mm": "silent_deviation",
@@ -102,7 +108,11 @@ class LipFigures:
     Attributes:
         bilabial: smallest gap of each p, b, m, in mm.
         labiodental: smallest gap of each f, v.
+        touch: smallest distance of the lower lip from its place at the upper teeth in each f, v; empty
+            without a reading that knows it.
         opened: largest gap of each open vowel.
+        elsewhere: 1 for each closed frame of speech that is not near a p, b, m or a silence, 0 for an open
+            one.
         silent_gap: gap of each frame of silence.
         silent_deviation: mean distance of the mouth from rest in each of these frames, mm.
         agreement: per clip, the correlation over time of the gap with that of a rule-based reading of the
@@ -111,7 +121,9 @@ class LipFigures:
 
     bilabial: list[float] = dataclasses.field(default_factory=list)
     labiodental: list[float] = dataclasses.field(default_factory=list)
+    touch: list[float] = dataclasses.field(default_factory=list)
     opened: list[float] = dataclasses.field(default_factory=list)
+    elsewhere: list[float] = dataclasses.field(default_factory=list)
     silent_gap: list[float] = dataclasses.field(default_factory=list)
     silent_deviation: list[float] = dataclasses.field(default_factory=list)
     agreement: list[float] = dataclasses.field(default_factory=list)
@@ -121,23 +133,33 @@ class LipFigures:
         for field in dataclasses.fields(self):
             getattr(self, field.name).extend(getattr(other, field.name))
 
-    def closures(self) -> list[float]:
-        """1 for each p, b, m whose smallest gap is a closure, else 0."""
-        return [float(gap < CLOSED_MM) for gap in self.bilabial]
+    def shares(self) -> dict[str, list[float]]:
+        """What the shares are means of, 1 or 0 for each case: ``closed`` of p, b, m; ``touching`` of f, v;
+        ``shut_elsewhere`` of the frames where lips should be apart."""
+        return {
+            "closed": [float(gap < CLOSED_MM) for gap in self.bilabial],
+            "touching": [float(distance < TOUCH_MM) for distance in self.touch],
+            "shut_elsewhere": self.elsewhere,
+        }
 
     def summary(self) -> dict[str, float | int | None]:
         """Counts, rates and medians; None where nothing was counted."""
-        closed = self.closures()
+        shares = {**self.shares(), "agreement": self.agreement}
         return {
             **{name: len(getattr(self, field)) for name, field in COUNTS.items()},
             **{name: _median(getattr(self, field)) for name, field in MEDIANS.items()},
-            "closed": float(np.mean(closed)) if closed else None,
-            "agreement": float(np.mean(self.agreement)) if self.agreement else None,
+            **{name: float(np.mean(cases)) if cases else None for name, cases in shares.items()},
         }
 
 
 def measure(
-    landmarks: Floats, rest: Floats, phones: Sequence[Phone], *, fps: float, alphabet: str = "arpabet"
+    landmarks: Floats,
+    rest: Floats,
+    phones: Sequence[Phone],
+    *,
+    fps: float,
+    alphabet: str = "arpabet",
+    reading: Floats | None = None,
 ) -> LipFigures:
     """Compare the lips of a motion with the phones that are heard.
 
@@ -147,6 +169,9 @@ def measure(
         phones: (symbol, start_s, end_s).
         fps: frame rate of the landmarks.
         alphabet: "arpabet" or "ipa".
+        reading: (T, 68, 3) metres, a face that says the phones as the table has it; where its lower lip is in
+            the middle of an f, v is at the teeth. None = that touch is not measured. (The gap tells little of
+            it: lips that close as in a p have none.)
 
     Returns:
         The figures of this clip.
@@ -161,6 +186,9 @@ def measure(
         inner = frames_of(start + SILENCE_EDGE_S, end - SILENCE_EDGE_S, fps, len(gap), 0.0)
         out.silent_gap.extend(gap[inner].tolist())
         out.silent_deviation.extend(deviation[inner].tolist())
+    lower = _lower_lip(landmarks)
+    teeth = None if reading is None else _lower_lip(reading)
+    out.elsewhere = (gap[_elsewhere(phones, len(gap), fps, alphabet)] < CLOSED_MM).astype(float).tolist()
     for symbol, start, end in phones:
         kind = kind_of(symbol, alphabet)
         seen = gap[frames_of(start, end, fps, len(gap))]
@@ -168,6 +196,10 @@ def measure(
             out.bilabial.append(float(seen.min()))
         elif kind == "labiodental":
             out.labiodental.append(float(seen.min()))
+            if teeth is not None:
+                place = teeth[frames_of((start + end) / 2, (start + end) / 2, fps, len(teeth), 0.0)]
+                near = lower[frames_of(start, end, fps, len(gap))]
+                out.touch.append(float(np.linalg.norm(near - place[0], axis=-1).min()))
         elif kind == "open":
             # Without the margin: the mouth has to be open while the vowel sounds.
             out.opened.append(float(gap[frames_of(start, end, fps, len(gap), 0.0)].max()))
@@ -189,6 +221,23 @@ def silences(phones: Sequence[Phone], duration: float, alphabet: str) -> list[tu
             out.append((clock, start))
         clock = max(clock, end)
     return out
+
+
+def _lower_lip(landmarks: Floats) -> NDArray[np.float64]:
+    """Middle of the inner lower lip: (T, 68, 3) metres -> (T, 3) mm."""
+    return np.asarray(as_landmarks("landmarks", landmarks)[:, LOWER_LIP].mean(1) * 1000.0)
+
+
+def _elsewhere(phones: Sequence[Phone], count: int, fps: float, alphabet: str) -> NDArray[np.bool_]:
+    """(T,) frames of speech that are not near a p, b, m or a silence."""
+    spoken, shut = np.zeros(count, bool), np.zeros(count, bool)
+    for symbol, start, end in phones:
+        kind = kind_of(symbol, alphabet)
+        if kind in ("bilabial", "silence"):
+            shut[frames_of(start, end, fps, count, ELSEWHERE_S)] = True
+        else:
+            spoken[frames_of(start, end, fps, count, 0.0)] = True
+    return np.asarray(spoken & ~shut)
 
 
 def _median(values: list[float]) -> float | None:

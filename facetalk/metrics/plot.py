@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 PANELS = (
     ("closed", "p b m shut", False),
+    ("shut_elsewhere", "shut where no p b m is", False),
+    ("touching", "f v touch the teeth", False),
     ("open_gap_mm", "open vowels, mm", False),
-    ("agreement", "r with the phones", False),
     ("lve_mm", "LVE, mm", False),
     ("mtm_ms", "MTM, ms", False),
     ("lag_ms", "lag, ms", False),
@@ -29,7 +30,6 @@ PANELS = (
     ("frechet_upper_mm2", "FD upper face, mm²", True),
     ("kernel_mouth", "KD mouth", True),
     ("kernel_upper", "KD upper face", True),
-    ("slcc_difference", "SLCC − truth", False),
 )
 """Key of a figure, what stands above it, and whether its rows differ by powers of ten."""
 _COLUMNS = 4

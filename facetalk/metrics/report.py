@@ -7,7 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from facetalk.metrics.controls import DELAY_FRAMES, GAIN, SMOOTH_FRAMES
-from facetalk.metrics.lips import CLOSED_MM
+from facetalk.metrics.lips import CLOSED_MM, ELSEWHERE_S, TOUCH_MM
 from facetalk.metrics.pooling import Interval
 
 
@@ -38,15 +38,18 @@ LIPS = Section(
     (
         Column("closed", "pbm shut", ".1%"),
         Column("bilabial_gap_mm", "gap mm"),
-        Column("labiodental_gap_mm", "f v mm"),
+        Column("shut_elsewhere", "else shut", ".1%"),
+        Column("touching", "f v touch", ".1%"),
+        Column("labiodental_gap_mm", "gap mm"),
         Column("open_gap_mm", "open mm", ".1f"),
         Column("silent_gap_mm", "silent mm"),
         Column("silent_deviation_mm", "off rest"),
         Column("agreement", "r"),
     ),
-    f"shut: smallest gap within the phone +-40 ms under {CLOSED_MM:g} mm; gaps are medians (smallest of p b "
-    "m f v, largest of open vowels, all frames of silences); off rest: mouth in silence, mm; r: of the gap "
-    "with a reading of the phones",
+    f"shut: smallest gap within the phone +-40 ms under {CLOSED_MM:g} mm; else: frames further than "
+    f"{1000 * ELSEWHERE_S:g} ms from p b m and silence; touch: lower lip within {TOUCH_MM:g} mm of its place "
+    "in a reading of the phones; gaps: medians (smallest of p b m f v, largest of open vowels, all frames of "
+    "silences); off rest: mouth in silence, mm; r: of the gap with that reading",
 )
 SECTIONS = (
     LIPS,
@@ -79,8 +82,8 @@ SECTIONS = (
             Column("upper_speed", "mm/s"),
             Column("upper_acceleration", "mm/s2", ".0f"),
         ),
-        "half: width of a blink at half its depth; sd in weights; mm: spread over time; >5Hz: the part of its "
-        "square above 5 Hz; speed and acceleration of lids and brows; truth is the aim, not more of it",
+        "half: width of a blink at half its depth; sd: in weights; mm: spread over time; >5Hz: part of its "
+        "square above 5 Hz; speed, acceleration: of lids and brows; truth is the aim, not more of it",
     ),
     Section(
         "liveliness of the mouth",

@@ -39,7 +39,7 @@ class Row:
             self.counts.update({name: len(getattr(figures, field)) for name, field in COUNTS.items()})
         for name, field in MEDIANS.items():
             self.pool.extend(clip, name, getattr(figures, field))
-        for name, values in (("closed", figures.closures()), ("agreement", figures.agreement)):
+        for name, values in {**figures.shares(), "agreement": figures.agreement}.items():
             self.pool.add(clip, name, float(np.mean(values)) if values else np.nan, len(values))
 
     def add_comparison(self, clip: int, figures: Figures, frames: int) -> None:
