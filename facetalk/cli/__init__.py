@@ -21,7 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply) or motion (.safetensors)"),
     "export": ("facetalk.cli.export", "a stored motion -> animated head"),
     "render": ("facetalk.cli.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
-    "evaluate": ("facetalk.cli.evaluate", "measure lips against speech with known phone times"),
+    "evaluate": ("facetalk.cli.evaluate", "measure lips, life and diversity against speech and its phones"),
     "train": ("facetalk.cli.train", "train the head, the audio encoder or the motion model"),
     "data": ("facetalk.cli.data", "make the speech corpus that training uses"),
     "convert": ("facetalk.cli.convert", "official NPHM / MonoNPHM checkpoint -> safetensors folder"),

@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> None:
         names=model.head.expression_names,
         scorers=_scorers(),
     )
+    report.settings = {"model": model.config.name, **report.settings}
     print(report.table())
     if args.json is not None:
         with atomic_path(args.json) as temporary:

@@ -24,7 +24,7 @@ from facetalk.metrics.landmarks import (
     require_rate,
 )
 from facetalk.metrics.lips import lip_gap
-from facetalk.metrics.timing import MIN_FRAMES, lag_frames, misalignment_ms
+from facetalk.metrics.timing import MIN_FRAMES, lag_frames, misalignment_ms, warped_difference
 
 MM = 1000.0
 
@@ -53,6 +53,7 @@ def compare(
       distance| of the inner-lip pairs 61-67, 62-66, 63-65 where the points are the 68 landmarks (V = 68),
       else the vertical extent max y - min y of L;
     - ``opening_r``: Pearson's r of o over time; 0 where one of the two does not move;
+    - ``dtw_mm``: mean |difference| of o along the dynamic time warping of the two;
     - ``mtm_ms``: mean temporal misalignment (:func:`facetalk.metrics.timing.misalignment_ms`) of the distance
       62-66, or of o where the points are not landmarks; NaN where no extremum has a partner;
     - ``lag_ms``: the shift at which o correlates best, above 0 = the motion is late; NaN where nothing moves.
@@ -100,6 +101,7 @@ def compare(
         "fdd_mm2": fdd * MM**2,
         "opening_mm": float(np.mean(np.abs(here - there))),
         "opening_r": pearson(here, there),
+        "dtw_mm": warped_difference(here, there),
         "mtm_ms": misalignment_ms(timed[0], timed[1], fps),
         "lag_ms": lag_frames(here, there, fps) * 1000.0 / fps,
     }

@@ -15,6 +15,7 @@ from facetalk.metrics.landmarks import Doubles
 
 RESAMPLES = 1000
 LEVEL = 0.95
+_BLOCK = 1_000_000
 
 Interval = tuple[float, float]
 
@@ -98,8 +99,12 @@ def _medians(values: dict[int, list[float]], drawn: NDArray[np.int64]) -> Double
     order = np.argsort(every, kind="stable")
     every, owners = every[order], owners[order]
     out = np.full(len(drawn), np.nan)
-    for row, counts in enumerate(drawn):
-        below = np.cumsum(counts[owners])
-        if below[-1]:
-            out[row] = every[np.searchsorted(below, below[-1] / 2)]
+    rows = max(1, _BLOCK // len(every))
+    for start in range(0, len(drawn), rows):
+        upto = np.cumsum(drawn[start : start + rows][:, owners], axis=1)
+        count = upto[:, -1:]
+        # Of n values in order, the median is the mean of those before which (n - 1) // 2 and n // 2 lie.
+        some = count[:, 0] > 0
+        places = [(upto[some] <= half[some]).sum(1) for half in ((count - 1) // 2, count // 2)]
+        out[start : start + rows][some] = (every[places[0]] + every[places[1]]) / 2
     return out

@@ -61,6 +61,7 @@ SECTIONS = (
             Column("mve_mm", "MVE mm"),
             Column("opening_mm", "MOD mm"),
             Column("opening_r", "MOD r"),
+            Column("dtw_mm", "DTW mm"),
             Column("mtm_ms", "MTM ms", ".1f"),
             Column("lag_ms", "lag ms", ".1f"),
             Column("fdd_mm2", "FDD mm2", "+.3f"),

@@ -5,6 +5,8 @@ All of them read one curve per clip, the opening of the mouth over time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
@@ -13,7 +15,7 @@ from facetalk.metrics.landmarks import Doubles, Floats, pearson, require_finite,
 
 MTM_SIGMA_FRAMES = 2.0
 """Smoothing before the extrema are looked for (kaist-ami/Perceptual-3D-Talking-Head, evaluate_MTM.py)."""
-MTM_PIECE_FRAMES = 1500
+PIECE_FRAMES = 1500
 """Longer clips are warped in pieces, for the table of the warping grows with the square of the length."""
 MAX_LAG_S = 0.4
 """How far the lag is looked for. Further apart, neighbouring syllables are mistaken for each other."""
@@ -77,11 +79,28 @@ def misalignment_ms(opening: Floats, truth: Floats, fps: float) -> float:
     """
     a, b = _pair(opening, truth)
     fps = require_rate(fps)
-    pieces = -(-len(a) // MTM_PIECE_FRAMES)
-    apart: list[int] = []
-    for x, y in zip(np.array_split(a, pieces), np.array_split(b, pieces), strict=True):
-        apart += _frames_apart(x, y)
+    apart = [frames for x, y in _pieces(a, b) for frames in _frames_apart(x, y)]
     return float(np.mean(apart)) * 1000.0 / fps if apart else float("nan")
+
+
+def warped_difference(opening: Floats, truth: Floats) -> float:
+    """Mean |difference| of two opening curves along the path that makes its sum least (dynamic time warping).
+
+    Beside the plain difference it says how much of that is timing. A path may dwell on frames, so it forgives
+    a lot: read it beside the lag.
+
+    Args:
+        opening: (T,) of the motion.
+        truth: (T,) of the reference.
+
+    Returns:
+        In the unit of the curves.
+
+    Raises:
+        ValueError: series of two lengths, shorter than 3 frames, or not finite.
+    """
+    warped = [time_warp(x, y) for x, y in _pieces(*_pair(opening, truth))]
+    return sum(cost for cost, _ in warped) / sum(len(path) for _, path in warped)
 
 
 def lag_frames(opening: Floats, truth: Floats, fps: float) -> float:
@@ -136,6 +155,12 @@ def _frames_apart(opening: Doubles, truth: Doubles) -> list[int]:
 def _extrema(series: Doubles) -> dict[int, str]:
     found = {int(i): "max" for i in find_peaks(series)[0]}
     return found | {int(i): "min" for i in find_peaks(-series)[0]}
+
+
+def _pieces(a: Doubles, b: Doubles) -> Iterator[tuple[Doubles, Doubles]]:
+    """Two series of one length in equal pieces that can be warped."""
+    count = -(-len(a) // PIECE_FRAMES)
+    return zip(np.array_split(a, count), np.array_split(b, count), strict=True)
 
 
 def _pair(opening: Floats, truth: Floats) -> tuple[Doubles, Doubles]:

@@ -114,3 +114,33 @@ def test_deviation_is_a_distance_of_mouth_landmarks_alone() -> None:
 def test_nothing_measured_is_not_a_number() -> None:
     summary = LipFigures().summary()
     assert summary["bilabials"] == 0 and summary["closed"] is None and summary["open_gap_mm"] is None
+
+
+def test_lips_that_close_where_they_should_be_apart_are_counted() -> None:
+    gaps = np.full(50, 5.0)
+    gaps[10:13] = 0.2  # in the P
+    gaps[30:40] = 0.2  # in the second half of the vowel
+    rest = face(np.array([0.8]))[0]
+    phones = [("SIL", 0.0, 0.4), ("P", 0.4, 0.52), ("AA1", 0.52, 2.0)]
+    figures = measure(face(gaps), rest, phones, fps=FPS)
+    # Frames centred after 0.52 + 0.1 s; that of frame 15 is just there.
+    assert len(figures.elsewhere) == 50 - 16 and sum(figures.elsewhere) == 10
+    still = measure(np.repeat(rest[None], 50, 0), rest, phones, fps=FPS)
+    assert still.summary()["shut_elsewhere"] == 1.0 and still.summary()["closed"] == 1.0
+
+
+def test_an_f_touches_where_the_reading_has_the_lip() -> None:
+    rest = face(np.array([0.8]))[0]
+    phones = [("AA1", 0.0, 1.0), ("F", 1.0, 1.2), ("AA1", 1.2, 2.0)]
+    right = face(np.full(50, 8.0))
+    right[22:33] = face(np.full(11, 4.0))
+    right[22:33, [65, 66, 67], 2] -= 0.006  # drawn back under the teeth
+    shut = right.copy()
+    shut[22:33] = face(np.zeros(11))
+    for motion, distance in ((right, 0.0), (shut, np.hypot(4.0, 6.0)), (face(np.full(50, 8.0)), None)):
+        figures = measure(motion, rest, phones, fps=FPS, reading=right)
+        assert len(figures.touch) == 1
+        if distance is not None:
+            assert figures.touch[0] == pytest.approx(distance)
+        assert figures.summary()["touching"] == float(distance == 0.0)
+    assert measure(right, rest, phones, fps=FPS).summary()["touching"] is None
