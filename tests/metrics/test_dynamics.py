@@ -66,6 +66,12 @@ def test_spread_and_fast_energy_of_a_known_wave() -> None:
     assert found["brows_spread_mm"] == 0.0 and found["mouth_fast_mm2"] == 0.0
 
 
+def test_a_slow_motion_that_does_not_close_on_itself_is_not_fast() -> None:
+    t = np.arange(80) / FPS
+    slow = 20.0 * t + 5.0 * np.sin(2 * np.pi * 1.3 * t + 0.7)
+    assert fast_energy(np.repeat(slow[:, None, None], 3, axis=2), FPS) < 0.01
+
+
 def test_fast_energy_needs_the_frame_rate() -> None:
     assert np.isnan(fast_energy(np.zeros((50, 3, 3)), 10.0))
 

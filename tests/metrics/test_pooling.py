@@ -62,6 +62,14 @@ def test_an_interval_of_little_is_none() -> None:
     assert (low, high) == pytest.approx((0.025, 0.975))
 
 
+def test_a_figure_that_some_clips_lack_draws_its_own_clips() -> None:
+    pool = Pool()
+    for clip, value in ((1, 10.0), (3, 20.0)):
+        pool.add(clip, "a", value)
+    drawn = np.array([[2, 2, 0, 0], [0, 0, 2, 2], [1, 1, 1, 1]] * 20)
+    assert pool.intervals(drawn)["a"] == (10.0, 20.0)
+
+
 def test_drawn_medians_are_medians_of_the_repeated_values() -> None:
     pool, rng = Pool(), np.random.default_rng(2)
     values = [rng.normal(size=rng.integers(0, 6)).tolist() for _ in range(12)]

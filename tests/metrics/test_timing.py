@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
 
 from facetalk.metrics import timing
 from facetalk.metrics.timing import lag_frames, misalignment_ms, time_warp, warped_difference
@@ -104,3 +105,38 @@ def test_wrong_series_are_named(figure) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             figure(opening, truth, fps)
+
+
+def slow_misalignment(opening: np.ndarray, truth: np.ndarray) -> list[int]:
+    """The definition, step by step: smooth, warp the first differences, pair extrema of one kind."""
+    x, y = (np.asarray(gaussian_filter1d(s, 2.0)) for s in (truth, opening))
+    dx, dy = np.r_[0.0, x[1:] - x[:-1]], np.r_[0.0, y[1:] - y[:-1]]
+    total = np.full((len(x) + 1, len(y) + 1), np.inf)
+    total[0, 0] = 0.0
+    for i, a in enumerate(dx, 1):
+        for j, b in enumerate(dy, 1):
+            total[i, j] = abs(a - b) + min(total[i - 1, j], total[i, j - 1], total[i - 1, j - 1])
+
+    def kind(s: np.ndarray, k: int) -> int:
+        return int(s[k - 1] < s[k] > s[k + 1]) - int(s[k - 1] > s[k] < s[k + 1])
+
+    extrema = [k for k in range(1, len(x) - 1) if kind(x, k)]
+    apart, i, j = [], len(x), len(y)
+    while i and j:
+        t, p = i - 1, j - 1
+        if t in extrema and 0 < p < len(y) - 1 and kind(y, p) == kind(x, t):
+            earlier, later = [k for k in extrema if k < t], [k for k in extrema if k > t]
+            if (earlier[-1] if earlier else 0) <= p <= (later[0] if later else len(x) - 1):
+                apart.append(abs(t - p))
+        moves = [(i - 1, j - 1), (i - 1, j), (i, j - 1)]
+        i, j = moves[int(np.argmin([total[m] for m in moves]))]
+    return apart
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_misalignment_is_its_definition(seed: int) -> None:
+    """On noise, which has extrema of both kinds everywhere and paths that wander."""
+    opening, truth = np.random.default_rng(seed).normal(size=(2, 140)).cumsum(1)
+    expected = slow_misalignment(opening, truth)
+    assert expected
+    assert misalignment_ms(opening, truth, FPS) == pytest.approx(np.mean(expected) * 40.0)
