@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,9 @@ def _spoken(fields: dict[str, object], folder: Path) -> Spoken:
     phones: list[Phone] | None = None
     if fields.get("phones") is not None:
         phones = [(str(s), float(a), float(b)) for s, a, b in fields["phones"]]  # type: ignore[attr-defined]
+        for symbol, start, end in phones:
+            if not (math.isfinite(start) and math.isfinite(end) and start <= end):
+                raise ValueError(f"phone {symbol!r} lasts from {start} to {end} s")
     elif text is None:
         raise ValueError("neither phones nor text")
     alphabet = str(fields.get("alphabet", "arpabet"))

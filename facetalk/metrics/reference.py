@@ -19,6 +19,8 @@ from facetalk.data.visemes import Style, curves
 
 SEGMENT_FRAMES = 10
 """Length of what the nearest neighbour copies at once: 0.4 s, about two syllables."""
+MAX_SEGMENT_SOURCE_S = 60.0
+"""Of longer clips, only the beginning is cut into segments."""
 CONTEXT_FRAMES = 1.0
 """Blur of the phone classes over time, so that neighbours a frame apart are near."""
 
@@ -77,7 +79,8 @@ class Neighbours:
         """
         keys, motions, starts, owners, count = [], [], [], [], 0
         for index, ((phones, alphabet), text) in enumerate(zip(spoken, texts, strict=True)):
-            frames = round(max((end for _, _, end in phones), default=0.0) * fps)
+            seconds = max((end for _, _, end in phones), default=0.0)
+            frames = round(min(seconds, MAX_SEGMENT_SOURCE_S) * fps)
             if frames < SEGMENT_FRAMES:
                 continue
             motions.append(draw(phones, frames, fps, alphabet, seed + index))

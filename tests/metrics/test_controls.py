@@ -68,3 +68,9 @@ def test_without_another_text_there_is_no_neighbour() -> None:
     assert bank.find(OTHER, SEGMENT_FRAMES - 1, 25.0, "arpabet", text=1) is None
     empty = Neighbours.of([([("P", 0.0, 0.1)], "arpabet")], [0], 25.0, seed=0)
     assert empty.find(ALOUD, 30, 25.0, "arpabet", text=1) is None
+
+
+def test_of_a_clip_without_end_only_the_beginning_is_kept() -> None:
+    endless = [("AA1", 0.0, 1.0), ("P", 1.0, 1e9)]
+    bank = Neighbours.of([(endless, "arpabet")], [0], 25.0, seed=0)
+    assert len(bank.motions) == 60 * 25
