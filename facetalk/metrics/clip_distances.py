@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facetalk.arrays import Float64, Int64
 from facetalk.metrics.distribution import frechet_of_moments, kernel
-from facetalk.metrics.landmarks import Doubles
 from facetalk.metrics.pooling import Interval, interval
 
 FRECHET_RESAMPLES = 200
 """Each takes two eigenvalue problems."""
 
-Clips = Sequence[Doubles]
+Clips = Sequence[Float64]
 """Features (n, F) of clip 0, clip 1, ...; n may be 0."""
 
 
@@ -27,7 +26,7 @@ class TruthFeatures:
         scale: length that the kernel takes for 1, so that features have a mean square of about 1.
     """
 
-    def __init__(self, truth: Clips, drawn: NDArray[np.int64], scale: float) -> None:
+    def __init__(self, truth: Clips, drawn: Int64, scale: float) -> None:
         self._drawn = drawn.astype(np.float64)
         self._scale = scale
         self._moments = _Moments(truth)
@@ -86,17 +85,17 @@ class _Moments:
         self.sums = np.array([c.sum(0) for c in away])
         self.squares = np.array([c.T @ c for c in away])
 
-    def count(self, weights: Doubles) -> float:
+    def count(self, weights: Float64) -> float:
         return float(weights @ self.counts)
 
-    def of(self, weights: Doubles) -> tuple[Doubles, Doubles]:
+    def of(self, weights: Float64) -> tuple[Float64, Float64]:
         count = self.count(weights)
         mean = weights @ self.sums / count
         square = np.tensordot(weights, self.squares, axes=1)
         return mean + self.centre, (square - count * np.outer(mean, mean)) / (count - 1.0)
 
 
-def _blocks(a: Clips, b: Clips) -> tuple[Doubles, Doubles]:
+def _blocks(a: Clips, b: Clips) -> tuple[Float64, Float64]:
     """Sums of the kernel and numbers of pairs between clips of a and of b, (C, C) each, 0 on the diagonal."""
     pairs = np.outer([len(x) for x in a], [len(y) for y in b]).astype(np.float64)
     sums = np.zeros_like(pairs)
@@ -112,7 +111,7 @@ def _blocks(a: Clips, b: Clips) -> tuple[Doubles, Doubles]:
     return sums, pairs
 
 
-def _discrepancy(parts: Sequence[tuple[Doubles, Doubles]], weights: Doubles) -> Doubles:
+def _discrepancy(parts: Sequence[tuple[Float64, Float64]], weights: Float64) -> Float64:
     """(B, C) weights of clips -> (B,) squared discrepancies; NaN where no pair is left."""
     means = []
     for sums, pairs in parts:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from facetalk.arrays import AnyFloat, AnyInt, Float64
 from facetalk.metrics.landmarks import (
     LANDMARKS,
     LIP_CENTRE,
-    Doubles,
-    Floats,
     as_indices,
     as_points,
     pearson,
@@ -30,12 +29,12 @@ MM = 1000.0
 
 
 def compare(
-    motion: Floats,
-    truth: Floats,
+    motion: AnyFloat,
+    truth: AnyFloat,
     *,
-    lips: Sequence[int] | NDArray[np.integer],
-    upper: Sequence[int] | NDArray[np.integer],
-    neutral: Floats,
+    lips: Sequence[int] | AnyInt,
+    upper: Sequence[int] | AnyInt,
+    neutral: AnyFloat,
     fps: float,
 ) -> dict[str, float]:
     """Distances of a motion from a reference.
@@ -107,7 +106,7 @@ def compare(
     }
 
 
-def opening(points: Doubles, lips: NDArray[np.intp]) -> Doubles:
+def opening(points: Float64, lips: NDArray[np.intp]) -> Float64:
     """How far the mouth is open in every frame.
 
     Args:
@@ -122,6 +121,6 @@ def opening(points: Doubles, lips: NDArray[np.intp]) -> Doubles:
     return np.asarray(np.ptp(points[:, lips, 1], axis=1) * MM)
 
 
-def _spread_from(points: Doubles, rest: Doubles, indices: NDArray[np.intp]) -> Doubles:
+def _spread_from(points: Float64, rest: Float64, indices: NDArray[np.intp]) -> Float64:
     """Standard deviation over time of the squared displacement from rest: (len(indices),) square metres."""
     return np.asarray(((points[:, indices] - rest[indices]) ** 2).sum(-1).std(0))

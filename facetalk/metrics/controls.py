@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from facetalk.metrics.landmarks import Floats
+from facetalk.arrays import AnyFloat
 
 DELAY_FRAMES = 5
 """0.2 s at 25 fps: plainly late to the eye, and within what the lag is looked for."""
@@ -24,7 +24,7 @@ UPPER_PREFIXES = ("brow", "eye", "cheekSquint")
 NAMES = ("rest", "shuffled", "delayed", "frozen", "smoothed", "doubled")
 
 
-def controls(expressions: Floats, names: Sequence[str], seed: int) -> dict[str, Floats]:
+def controls(expressions: AnyFloat, names: Sequence[str], seed: int) -> dict[str, AnyFloat]:
     """The control motions of a motion whose face at rest has the weights 0.
 
     Args:
@@ -51,22 +51,22 @@ def controls(expressions: Floats, names: Sequence[str], seed: int) -> dict[str, 
     }
 
 
-def shuffled(frames: Floats, seed: int) -> Floats:
+def shuffled(frames: AnyFloat, seed: int) -> AnyFloat:
     """(T, ...) frames in another order."""
     return frames[np.random.default_rng(seed).permutation(len(frames))]
 
 
-def delayed(frames: Floats, count: int = DELAY_FRAMES) -> Floats:
+def delayed(frames: AnyFloat, count: int = DELAY_FRAMES) -> AnyFloat:
     """(T, ...) frames that come ``count`` later; the first one stands until then."""
     return frames[np.maximum(np.arange(len(frames)) - count, 0)]
 
 
-def smoothed(frames: Floats, sigma: float = SMOOTH_FRAMES) -> Floats:
+def smoothed(frames: AnyFloat, sigma: float = SMOOTH_FRAMES) -> AnyFloat:
     """(T, ...) frames filtered over time by a Gaussian; the ends are held."""
     return np.asarray(gaussian_filter1d(frames, sigma, axis=0, mode="nearest"))
 
 
-def frozen(expressions: Floats, names: Sequence[str]) -> Floats:
+def frozen(expressions: AnyFloat, names: Sequence[str]) -> AnyFloat:
     """(T, E) weights with those of the upper face at 0."""
     still = [name.startswith(UPPER_PREFIXES) for name in names]
     return np.where(still, 0.0, expressions)

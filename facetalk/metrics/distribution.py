@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from facetalk.metrics.landmarks import Doubles, Floats, require_finite
+from facetalk.arrays import AnyFloat, Float64
+from facetalk.metrics.landmarks import (
+    require_finite,
+)
 
 _BLOCK = 1024
 
 
-def frechet_distance(a: Floats, b: Floats) -> float:
+def frechet_distance(a: AnyFloat, b: AnyFloat) -> float:
     """Fréchet distance of the normal distributions that fit two sets (Heusel et al., NeurIPS 2017).
 
     |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), S with N - 1 in the denominator. It is biased upwards
@@ -30,7 +33,7 @@ def frechet_distance(a: Floats, b: Floats) -> float:
     return frechet_of_moments((first.mean(0), _covariance(first)), (second.mean(0), _covariance(second)))
 
 
-def frechet_of_moments(a: tuple[Doubles, Doubles], b: tuple[Doubles, Doubles]) -> float:
+def frechet_of_moments(a: tuple[Float64, Float64], b: tuple[Float64, Float64]) -> float:
     """Fréchet distance of two normal distributions, each (mean (F,), covariance (F, F))."""
     (mean_a, cov_a), (mean_b, cov_b) = a, b
     root = _root(cov_a)
@@ -40,7 +43,7 @@ def frechet_of_moments(a: tuple[Doubles, Doubles], b: tuple[Doubles, Doubles]) -
     return max(float(away @ away + np.trace(cov_a) + np.trace(cov_b) - 2.0 * cross), 0.0)
 
 
-def kernel_distance(a: Floats, b: Floats) -> float:
+def kernel_distance(a: AnyFloat, b: AnyFloat) -> float:
     """Kernel distance (KID; Binkowski et al., ICLR 2018): squared maximum mean discrepancy, unbiased.
 
     mean k(a_i, a_j) over i != j + mean k(b_i, b_j) over i != j - 2 mean k(a_i, b_j), with the polynomial
@@ -60,19 +63,19 @@ def kernel_distance(a: Floats, b: Floats) -> float:
     return within - 2.0 * _kernel_sum(first, second) / (len(first) * len(second))
 
 
-def kernel(a: Doubles, b: Doubles) -> Doubles:
+def kernel(a: Float64, b: Float64) -> Float64:
     """(N, F), (M, F) -> (N, M): (x.y / F + 1)^3."""
     return np.asarray((a @ b.T / a.shape[1] + 1.0) ** 3)
 
 
-def _kernel_sum(a: Doubles, b: Doubles, *, distinct: bool = False) -> float:
+def _kernel_sum(a: Float64, b: Float64, *, distinct: bool = False) -> float:
     """Sum over all pairs, without those of a vector with itself where ``distinct``; in blocks to save
     memory."""
     total = sum(float(kernel(a[i : i + _BLOCK], b).sum()) for i in range(0, len(a), _BLOCK))
     return total - float((((a**2).sum(1) / a.shape[1] + 1.0) ** 3).sum()) if distinct else total
 
 
-def _features(a: Floats, b: Floats) -> tuple[Doubles, Doubles]:
+def _features(a: AnyFloat, b: AnyFloat) -> tuple[Float64, Float64]:
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or not first.shape[1]:
         raise ValueError(f"features must have shapes (N, F) and (M, F), got {first.shape} and {second.shape}")
@@ -83,11 +86,11 @@ def _features(a: Floats, b: Floats) -> tuple[Doubles, Doubles]:
     return first, second
 
 
-def _covariance(features: Doubles) -> Doubles:
+def _covariance(features: Float64) -> Float64:
     return np.atleast_2d(np.cov(features, rowvar=False))
 
 
-def _root(matrix: Doubles) -> Doubles:
+def _root(matrix: Float64) -> Float64:
     """Symmetric square root of a positive semidefinite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)

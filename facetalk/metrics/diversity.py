@@ -7,11 +7,16 @@ from itertools import combinations
 
 import numpy as np
 
-from facetalk.metrics.landmarks import REGIONS, UPPER_FACE, Floats, as_landmarks
+from facetalk.arrays import AnyFloat
+from facetalk.metrics.landmarks import (
+    REGIONS,
+    UPPER_FACE,
+    as_landmarks,
+)
 from facetalk.metrics.lips import lip_gap
 
 
-def diversity(motions: Sequence[Floats]) -> dict[str, float]:
+def diversity(motions: Sequence[AnyFloat]) -> dict[str, float]:
     """Mean distance between motions of one recording that differ by their seed.
 
     D = mean over pairs of seeds a < b, frames t and points v of |x_a - x_b|. ProbTalk3D (MIG 2024) takes five

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.signal import periodogram
 
+from facetalk.arrays import AnyFloat, Float64
 from facetalk.metrics.landmarks import (
     MOUTH,
     REGIONS,
     UPPER_FACE,
-    Doubles,
-    Floats,
     as_landmarks,
     require_finite,
     require_rate,
@@ -35,7 +34,9 @@ MIN_FRAMES = 4
 _BLINK, _BROW, _GAZE = "eyeBlink", "brow", "eyeLook"
 
 
-def dynamics(expressions: Floats, names: Sequence[str], landmarks: Floats, fps: float) -> dict[str, float]:
+def dynamics(
+    expressions: AnyFloat, names: Sequence[str], landmarks: AnyFloat, fps: float
+) -> dict[str, float]:
     """Figures of the life in one clip.
 
     From the expression weights (by the beginning of their names; NaN where a model has none of them):
@@ -88,12 +89,12 @@ def dynamics(expressions: Floats, names: Sequence[str], landmarks: Floats, fps: 
     return out
 
 
-def lid_closure(expressions: Floats, names: Sequence[str]) -> Doubles:
+def lid_closure(expressions: AnyFloat, names: Sequence[str]) -> Float64:
     """Mean of eyeBlink*, 0 open, 1 shut: (T, E) weights and their names -> (T,); NaN where there are none."""
     return np.asarray(_columns(np.asarray(expressions, np.float64), names, _BLINK).mean(1))
 
 
-def blink_figures(closure: Doubles, fps: float) -> dict[str, float]:
+def blink_figures(closure: Float64, fps: float) -> dict[str, float]:
     """Number, rate, depth and duration of the blinks of a lid curve: see :func:`dynamics`.
 
     Args:
@@ -123,7 +124,7 @@ def blink_figures(closure: Doubles, fps: float) -> dict[str, float]:
     }
 
 
-def fast_energy(points: Doubles, fps: float) -> float:
+def fast_energy(points: Float64, fps: float) -> float:
     """Variance over time above ``FAST_HZ``, summed over x, y, z and averaged over points.
 
     Args:
@@ -140,13 +141,13 @@ def fast_energy(points: Doubles, fps: float) -> float:
     return float(density[frequency > FAST_HZ].sum(0).sum(-1).mean() * step)
 
 
-def _columns(weights: Doubles, names: Sequence[str], prefix: str) -> Doubles:
+def _columns(weights: Float64, names: Sequence[str], prefix: str) -> Float64:
     """(T, number of names with the prefix), or one column of NaN."""
     chosen = [i for i, name in enumerate(names) if name.startswith(prefix)]
     return weights[:, chosen] if chosen else np.full((len(weights), 1), np.nan)
 
 
-def _crossing(falling: Doubles) -> float | None:
+def _crossing(falling: Float64) -> float | None:
     """Where a curve that begins at its peak falls under half of it, in frames; None where it does not."""
     half = falling[0] / 2
     under = np.flatnonzero(falling < half)

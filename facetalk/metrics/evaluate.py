@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from facetalk.arrays import Float32, Float64
 from facetalk.audio.load import load_audio
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.phones import Phone
-from facetalk.data.visemes import EXPRESSION_NAMES
 from facetalk.errors import InputError
 from facetalk.metrics import controls
 from facetalk.metrics.compare import compare
 from facetalk.metrics.diversity import diversity
 from facetalk.metrics.dynamics import MIN_FRAMES, dynamics, lid_closure
 from facetalk.metrics.intensity import lip_intensity, speech_intensity
-from facetalk.metrics.landmarks import MOUTH, UPPER_FACE, Doubles
+from facetalk.metrics.landmarks import (
+    MOUTH,
+    UPPER_FACE,
+)
 from facetalk.metrics.lips import lip_gap, measure
 from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
@@ -45,7 +48,7 @@ MAX_WINDOWS = 2000
 _READING, _TRUTH, _DRAWS, _BANK = 10**6, 2 * 10**6, 3 * 10**6, 4 * 10**6
 _VARIANT = 1000
 
-Sound = Path | tuple[NDArray[np.float32], int]
+Sound = Path | tuple[Float32, int]
 
 
 class Pipeline(Protocol):
@@ -61,14 +64,14 @@ class Pipeline(Protocol):
     ) -> Motion:
         """Audio -> motion."""
 
-    def landmarks(self, motion: Motion) -> NDArray[np.float32]:
+    def landmarks(self, motion: Motion) -> Float32:
         """Motion -> (T, 68, 3) metres."""
 
 
 class Scorer(Protocol):
     """A judge of single clips, as a sync expert is."""
 
-    def score(self, audio: Sound, landmarks: NDArray[np.float32], fps: float) -> Mapping[str, float]:
+    def score(self, audio: Sound, landmarks: Float32, fps: float) -> Mapping[str, float]:
         """Figures of a clip by their names.
 
         Raises:
@@ -244,9 +247,7 @@ class _Run:
         """Pooled figures and intervals of every row."""
         return self.rows.summary(self.seed, {region: basis.scale for region, basis in self._bases.items()})
 
-    def _variants(
-        self, index: int, clip: _Clip, motions: Sequence[Motion]
-    ) -> dict[str, list[NDArray[np.float32]]]:
+    def _variants(self, index: int, clip: _Clip, motions: Sequence[Motion]) -> dict[str, list[Float32]]:
         """Row -> weights (T, 53) of each of its variants."""
         frames, count = len(motions[0]), len(motions)
         out = {"model": [motion.expressions for motion in motions]}
@@ -263,15 +264,15 @@ class _Run:
             out[name] = every[:1] if name == "rest" else every
         return out
 
-    def _draw(self, kind: int, variant: int, index: int, clip: _Clip, frames: int) -> NDArray[np.float32]:
+    def _draw(self, kind: int, variant: int, index: int, clip: _Clip, frames: int) -> Float32:
         """A draw of the truth with a seed of its own."""
         seed = self.seed + kind + _VARIANT * variant + index
         return draw(clip.phones, frames, self._fps, clip.item.alphabet, seed)
 
-    def _landmarks(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _landmarks(self, weights: Float32) -> Float32:
         return self.pipeline.landmarks(Motion(weights, self._fps, self._identity))
 
-    def _fit(self, motions: NDArray[np.float32]) -> dict[str, WindowBasis]:
+    def _fit(self, motions: Float32) -> dict[str, WindowBasis]:
         """A basis per region; none where the bank is too short."""
         if not len(motions):
             return {}
@@ -282,7 +283,7 @@ class _Run:
         }
         return {region: WindowBasis.fit(rows) for region, rows in windows.items() if len(rows) > 1}
 
-    def _features(self, variants: Sequence[NDArray[np.float32]]) -> dict[str, Doubles]:
+    def _features(self, variants: Sequence[Float32]) -> dict[str, Float64]:
         """Region -> features (n, F) of the windows of a clip, at most its share of all that are kept."""
         out = {}
         for region, basis in self._bases.items():

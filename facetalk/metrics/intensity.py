@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facetalk.metrics.landmarks import MOUTH, Doubles, Floats, as_landmarks, pearson
+from facetalk.arrays import AnyFloat, Float64, Int64
+from facetalk.metrics.landmarks import (
+    MOUTH,
+    as_landmarks,
+    pearson,
+)
 
 
-def lip_intensity(landmarks: Floats) -> float:
+def lip_intensity(landmarks: AnyFloat) -> float:
     """Root mean square over time of the mean step of the mouth landmarks.
 
     Args:
@@ -27,13 +31,13 @@ def lip_intensity(landmarks: Floats) -> float:
     return float(np.sqrt((step**2).mean()))
 
 
-def speech_intensity(samples: NDArray[np.floating]) -> float:
+def speech_intensity(samples: AnyFloat) -> float:
     """Root mean square of (N,) samples; 0 for none."""
     values = np.asarray(samples, np.float64)
     return float(np.sqrt((values**2).mean())) if values.size else 0.0
 
 
-def normalised_by_speaker(values: Sequence[float], speakers: Sequence[str]) -> Doubles:
+def normalised_by_speaker(values: Sequence[float], speakers: Sequence[str]) -> Float64:
     """Z-scores within each speaker; NaN where a speaker has one clip, or all of them alike.
 
     Args:
@@ -70,8 +74,8 @@ def speech_lip_correlation(speech: Sequence[float], lips: Sequence[float], speak
 
 
 def resampled_correlation(
-    speech: Sequence[float], lips: Sequence[float], speakers: Sequence[str], drawn: NDArray[np.int64]
-) -> Doubles:
+    speech: Sequence[float], lips: Sequence[float], speakers: Sequence[str], drawn: Int64
+) -> Float64:
     """SLCC of each draw of a bootstrap over clips; the z-scores stay those of all clips.
 
     Args:

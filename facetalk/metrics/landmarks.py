@@ -7,10 +7,11 @@ it: 17 to 26 brows, 36 to 47 lids, 48 to 59 outer and 60 to 67 inner lips.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from facetalk.arrays import AnyFloat, AnyInt, Float64
 
 LANDMARKS = 68
 BROWS = tuple(range(17, 27))
@@ -23,11 +24,8 @@ LIP_CENTRE = (62, 66)
 """The pair in the middle."""
 REGIONS: dict[str, tuple[int, ...]] = {"mouth": MOUTH, "brows": BROWS, "lids": LIDS}
 
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
 
-
-def as_points(name: str, points: Floats, *, count: int | None = None, frames: int = 1) -> Doubles:
+def as_points(name: str, points: AnyFloat, *, count: int | None = None, frames: int = 1) -> Float64:
     """Check an array of moving points and return it in double precision.
 
     Args:
@@ -49,12 +47,12 @@ def as_points(name: str, points: Floats, *, count: int | None = None, frames: in
     return array
 
 
-def as_landmarks(name: str, landmarks: Floats, *, frames: int = 1) -> Doubles:
+def as_landmarks(name: str, landmarks: AnyFloat, *, frames: int = 1) -> Float64:
     """:func:`as_points` of (T, 68, 3)."""
     return as_points(name, landmarks, count=LANDMARKS, frames=frames)
 
 
-def require_finite(name: str, array: Doubles) -> None:
+def require_finite(name: str, array: Float64) -> None:
     """Raise ``ValueError`` where a value is NaN or infinite."""
     bad = np.count_nonzero(~np.isfinite(array))
     if bad:
@@ -72,7 +70,7 @@ def require_rate(fps: float) -> float:
     return float(fps)
 
 
-def as_indices(name: str, indices: Sequence[int] | NDArray[np.integer], count: int) -> NDArray[np.intp]:
+def as_indices(name: str, indices: Sequence[int] | AnyInt, count: int) -> NDArray[np.intp]:
     """Indices of points as an array.
 
     Args:
@@ -93,7 +91,7 @@ def as_indices(name: str, indices: Sequence[int] | NDArray[np.integer], count: i
     return array.astype(np.intp)
 
 
-def pearson(first: Doubles, second: Doubles) -> float:
+def pearson(first: Float64, second: Float64) -> float:
     """Pearson's r of two (N,) series; 0 where one of them does not move, for then it tells nothing."""
     a, b = first - first.mean(), second - second.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))

@@ -11,11 +11,17 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facetalk.arrays import AnyFloat, Bool, Float64
 from facetalk.data import visemes
 from facetalk.data.phones import Phone, is_bilabial, is_labiodental, is_silence, lookup
-from facetalk.metrics.landmarks import LOWER_LIP, MOUTH, UPPER_LIP, Floats, as_landmarks, pearson
+from facetalk.metrics.landmarks import (
+    LOWER_LIP,
+    MOUTH,
+    UPPER_LIP,
+    as_landmarks,
+    pearson,
+)
 
 CLOSED_MM = 1.5
 """A gap below this is a closure."""
@@ -32,7 +38,7 @@ MIN_SILENCE_S, SILENCE_EDGE_S = 0.4, 0.15
 """Silences shorter than this are between words; the edge of a longer one belongs to the sound beside it."""
 
 
-def lip_gap(landmarks: Floats) -> NDArray[np.float64]:
+def lip_gap(landmarks: AnyFloat) -> Float64:
     """Inner-lip gap of every frame.
 
     Args:
@@ -45,7 +51,7 @@ def lip_gap(landmarks: Floats) -> NDArray[np.float64]:
     return np.asarray(np.abs(points[:, UPPER_LIP, 1] - points[:, LOWER_LIP, 1]).mean(1) * 1000.0)
 
 
-def mouth_deviation(landmarks: Floats, rest: Floats) -> NDArray[np.float64]:
+def mouth_deviation(landmarks: AnyFloat, rest: AnyFloat) -> Float64:
     """Mean distance of the mouth landmarks from a resting face: (T, 68, 3) and (68, 3) metres -> (T,) mm."""
     difference = np.asarray(landmarks, np.float64)[:, MOUTH] - np.asarray(rest, np.float64)[list(MOUTH)]
     return np.linalg.norm(difference, axis=-1).mean(1) * 1000.0
@@ -153,13 +159,13 @@ class LipFigures:
 
 
 def measure(
-    landmarks: Floats,
-    rest: Floats,
+    landmarks: AnyFloat,
+    rest: AnyFloat,
     phones: Sequence[Phone],
     *,
     fps: float,
     alphabet: str = "arpabet",
-    reading: Floats | None = None,
+    reading: AnyFloat | None = None,
 ) -> LipFigures:
     """Compare the lips of a motion with the phones that are heard.
 
@@ -223,12 +229,12 @@ def silences(phones: Sequence[Phone], duration: float, alphabet: str) -> list[tu
     return out
 
 
-def _lower_lip(landmarks: Floats) -> NDArray[np.float64]:
+def _lower_lip(landmarks: AnyFloat) -> Float64:
     """Middle of the inner lower lip: (T, 68, 3) metres -> (T, 3) mm."""
     return np.asarray(as_landmarks("landmarks", landmarks)[:, LOWER_LIP].mean(1) * 1000.0)
 
 
-def _elsewhere(phones: Sequence[Phone], count: int, fps: float, alphabet: str) -> NDArray[np.bool_]:
+def _elsewhere(phones: Sequence[Phone], count: int, fps: float, alphabet: str) -> Bool:
     """(T,) frames of speech that are not near a p, b, m or a silence."""
     spoken, shut = np.zeros(count, bool), np.zeros(count, bool)
     for symbol, start, end in phones:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from facetalk.arrays import AnyFloat, Float64
 from facetalk.metrics.landmarks import (
     MOUTH,
     UPPER_FACE,
-    Doubles,
-    Floats,
     as_landmarks,
     require_finite,
     require_rate,
@@ -30,8 +29,8 @@ FEATURE_REGIONS = {"mouth": MOUTH, "upper": UPPER_FACE}
 
 
 def motion_windows(
-    landmarks: Floats, rest: Floats, points: Sequence[int], fps: float, *, window: float = WINDOW_S
-) -> Doubles:
+    landmarks: AnyFloat, rest: AnyFloat, points: Sequence[int], fps: float, *, window: float = WINDOW_S
+) -> Float64:
     """Cut a clip into windows of one region's displacement from rest.
 
     Args:
@@ -73,12 +72,12 @@ class WindowBasis:
             scale.
     """
 
-    mean: Doubles
-    components: Doubles
+    mean: Float64
+    components: Float64
     scale: float
 
     @classmethod
-    def fit(cls, windows: Floats, *, components: int = COMPONENTS) -> WindowBasis:
+    def fit(cls, windows: AnyFloat, *, components: int = COMPONENTS) -> WindowBasis:
         """Fit the basis to (N, F) windows of the truth, as :func:`motion_windows` cuts them.
 
         Raises:
@@ -94,7 +93,7 @@ class WindowBasis:
         scale = float(np.sqrt((basis.transform(rows) ** 2).mean()))
         return dataclasses.replace(basis, scale=max(scale, 1e-9))
 
-    def transform(self, windows: Floats) -> Doubles:
+    def transform(self, windows: AnyFloat) -> Float64:
         """(N, F) windows -> (N, K + 1) features in mm: components, and the norm of what they leave."""
         away = np.asarray(windows, np.float64) - self.mean
         inside = away @ self.components.T

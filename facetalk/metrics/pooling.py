@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facetalk.metrics.landmarks import Doubles
+from facetalk.arrays import Float64, Int64
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -20,13 +19,13 @@ _BLOCK = 1_000_000
 Interval = tuple[float, float]
 
 
-def resample(clips: int, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+def resample(clips: int, seed: int, resamples: int = RESAMPLES) -> Int64:
     """How often each clip is in each of the bootstrap's draws: (resamples, clips)."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(clips, np.full(clips, 1.0 / clips), size=resamples)
 
 
-def interval(samples: Doubles) -> Interval | None:
+def interval(samples: Float64) -> Interval | None:
     """The middle 95 % of (B,) values; None where half of them could not be computed."""
     good = samples[np.isfinite(samples)]
     if 2 * len(good) < max(len(samples), 2):
@@ -72,7 +71,7 @@ class Pool:
             out[key] = float(np.median(every)) if every else float("nan")
         return out
 
-    def intervals(self, drawn: NDArray[np.int64]) -> dict[str, Interval | None]:
+    def intervals(self, drawn: Int64) -> dict[str, Interval | None]:
         """95 % interval of every figure; None where one clip or none was counted.
 
         Args:
@@ -92,7 +91,7 @@ class Pool:
         return out
 
 
-def _medians(values: dict[int, list[float]], drawn: NDArray[np.int64]) -> Doubles:
+def _medians(values: dict[int, list[float]], drawn: Int64) -> Float64:
     """(B,) medians, each value counted as often as its clip was drawn."""
     every = np.array([value for own in values.values() for value in own])
     owners = np.array([clip for clip, own in values.items() for _ in own])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from facetalk.arrays import Float32
 from facetalk.data.phones import CLASSES, Phone, class_track
 from facetalk.data.visemes import Style, curves
 
@@ -23,8 +24,6 @@ MAX_SEGMENT_SOURCE_S = 60.0
 """Of longer clips, only the beginning is cut into segments."""
 CONTEXT_FRAMES = 1.0
 """Blur of the phone classes over time, so that neighbours a frame apart are near."""
-
-Float32 = NDArray[np.float32]
 
 
 def reading(phones: Sequence[Phone], frames: int, fps: float, alphabet: str, seed: int) -> Float32:

@@ -6,17 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facetalk.arrays import Float64, Int64
 from facetalk.metrics.clip_distances import TruthFeatures
 from facetalk.metrics.intensity import resampled_correlation, speech_lip_correlation
-from facetalk.metrics.landmarks import Doubles
 from facetalk.metrics.lips import COUNTS, MEDIANS, LipFigures
 from facetalk.metrics.pooling import Interval, Pool, interval, resample
 
 Figures = dict[str, float]
 Intervals = dict[str, Interval | None]
-Features = Mapping[str, Doubles]
+Features = Mapping[str, Float64]
 """Region -> (n, F) features of a clip's windows."""
 
 _PER_CLIP = ("opening_r", "mtm_ms", "lag_ms", "fdd_mm2")
@@ -143,9 +142,7 @@ class Rows:
         figures = {name: {**row.counts, **row.pool.means()} for name, row in self._voices.items()}
         return figures, {name: row.pool.intervals(drawn) for name, row in self._voices.items()}
 
-    def _add_correlation(
-        self, row: Row, drawn: NDArray[np.int64], figures: Figures, limits: Intervals
-    ) -> None:
+    def _add_correlation(self, row: Row, drawn: Int64, figures: Figures, limits: Intervals) -> None:
         """SLCC, and its difference from that of the truth's row."""
         truth = self._rows["truth"].intensity
         clips = [i for i in range(self.clips) if i in row.intensity and i in truth]

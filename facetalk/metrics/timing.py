@@ -11,7 +11,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
-from facetalk.metrics.landmarks import Doubles, Floats, pearson, require_finite, require_rate
+from facetalk.arrays import AnyFloat, Float64
+from facetalk.metrics.landmarks import (
+    pearson,
+    require_finite,
+    require_rate,
+)
 
 MTM_SIGMA_FRAMES = 2.0
 """Smoothing before the extrema are looked for (kaist-ami/Perceptual-3D-Talking-Head, evaluate_MTM.py)."""
@@ -23,7 +28,7 @@ MIN_FRAMES = 3
 """An extremum has a neighbour on both sides."""
 
 
-def time_warp(first: Floats, second: Floats) -> tuple[float, list[tuple[int, int]]]:
+def time_warp(first: AnyFloat, second: AnyFloat) -> tuple[float, list[tuple[int, int]]]:
     """Dynamic time warping of two series with the absolute difference as cost.
 
     Args:
@@ -56,7 +61,7 @@ def time_warp(first: Floats, second: Floats) -> tuple[float, list[tuple[int, int
     return float(total[rows, columns]), path[::-1]
 
 
-def misalignment_ms(opening: Floats, truth: Floats, fps: float) -> float:
+def misalignment_ms(opening: AnyFloat, truth: AnyFloat, fps: float) -> float:
     """Mean temporal misalignment (MTM) of two opening curves of one length.
 
     Both are smoothed (Gaussian, sigma 2 frames); their first differences are aligned by dynamic time warping;
@@ -83,7 +88,7 @@ def misalignment_ms(opening: Floats, truth: Floats, fps: float) -> float:
     return float(np.mean(apart)) * 1000.0 / fps if apart else float("nan")
 
 
-def warped_difference(opening: Floats, truth: Floats) -> float:
+def warped_difference(opening: AnyFloat, truth: AnyFloat) -> float:
     """Mean |difference| of two opening curves along the path that makes its sum least (dynamic time warping).
 
     Beside the plain difference it says how much of that is timing. A path may dwell on frames, so it forgives
@@ -103,7 +108,7 @@ def warped_difference(opening: Floats, truth: Floats) -> float:
     return sum(cost for cost, _ in warped) / sum(len(path) for _, path in warped)
 
 
-def lag_frames(opening: Floats, truth: Floats, fps: float) -> float:
+def lag_frames(opening: AnyFloat, truth: AnyFloat, fps: float) -> float:
     """How much later the motion opens the mouth than the reference: the shift of best correlation.
 
     Args:
@@ -133,7 +138,7 @@ def lag_frames(opening: Floats, truth: Floats, fps: float) -> float:
     return shifts[best] + (0.5 * (left - right) / bend if bend < 0 else 0.0)
 
 
-def _frames_apart(opening: Doubles, truth: Doubles) -> list[int]:
+def _frames_apart(opening: Float64, truth: Float64) -> list[int]:
     """Distances in frames of the extrema that the warping pairs."""
     if len(truth) < MIN_FRAMES:
         return []
@@ -152,25 +157,25 @@ def _frames_apart(opening: Doubles, truth: Doubles) -> list[int]:
     ]
 
 
-def _extrema(series: Doubles) -> dict[int, str]:
+def _extrema(series: Float64) -> dict[int, str]:
     found = {int(i): "max" for i in find_peaks(series)[0]}
     return found | {int(i): "min" for i in find_peaks(-series)[0]}
 
 
-def _pieces(a: Doubles, b: Doubles) -> Iterator[tuple[Doubles, Doubles]]:
+def _pieces(a: Float64, b: Float64) -> Iterator[tuple[Float64, Float64]]:
     """Two series of one length in equal pieces that can be warped."""
     count = -(-len(a) // PIECE_FRAMES)
     return zip(np.array_split(a, count), np.array_split(b, count), strict=True)
 
 
-def _pair(opening: Floats, truth: Floats) -> tuple[Doubles, Doubles]:
+def _pair(opening: AnyFloat, truth: AnyFloat) -> tuple[Float64, Float64]:
     a, b = _series("opening", opening), _series("truth", truth)
     if len(a) != len(b):
         raise ValueError(f"opening and truth must have one length, got {len(a)} and {len(b)} frames")
     return a, b
 
 
-def _series(name: str, values: Floats, frames: int = MIN_FRAMES) -> Doubles:
+def _series(name: str, values: AnyFloat, frames: int = MIN_FRAMES) -> Float64:
     array = np.asarray(values, np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} must have shape (T,), got {array.shape}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from facetalk.data.visemes import EXPRESSION_NAMES, INDEX, lip_gap
+from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
+from facetalk.data.visemes import lip_gap
 
 FPS = 25.0
 MOUTH = list(range(48, 68))

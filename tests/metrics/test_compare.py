@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from metric_faces import FPS, LOWER_HALF, MOUTH, UPPER, landmarks, rest, talking
 
-from facetalk.data.visemes import EXPRESSION_NAMES
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.metrics import compare
 from facetalk.metrics.controls import delayed, frozen, smoothed
 

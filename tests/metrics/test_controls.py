@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from metric_faces import talking
 
-from facetalk.data.visemes import EXPRESSION_NAMES, INDEX
+from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
 from facetalk.metrics import controls
 from facetalk.metrics.reference import SEGMENT_FRAMES, Neighbours, draw, reading
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 from metric_faces import FPS, MOUTH, UPPER, landmarks, rest, talking
 
-from facetalk.data.visemes import EXPRESSION_NAMES
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.metrics import WindowBasis, frechet_distance, kernel_distance, motion_windows
 from facetalk.metrics.clip_distances import TruthFeatures
 from facetalk.metrics.controls import controls

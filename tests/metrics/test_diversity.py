@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from metric_faces import LOWER_HALF, landmarks, talking
 
-from facetalk.data.visemes import EXPRESSION_NAMES
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.metrics import diversity
 from facetalk.metrics.controls import frozen, smoothed
 

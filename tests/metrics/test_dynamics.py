@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from metric_faces import FPS, landmarks, rest, talking
 
-from facetalk.data.visemes import EXPRESSION_NAMES, INDEX
+from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
 from facetalk.metrics import dynamics
 from facetalk.metrics.controls import controls
 from facetalk.metrics.dynamics import blink_figures, fast_energy
