@@ -8,8 +8,7 @@ Every group is one head at one resolution, two cores or what there is. Rows, fro
   and is extrapolated (``measured_points`` says how many);
 * ``folded``: every member at every sample, compiled; extrapolated too;
 * ``routing``: the members that matter, at every sample; extrapolated too;
-* ``bands``: `Field.extract(tolerance_mm=0, cache=False, coherence=False)`, the dense mesh cell for cell;
-* ``coherence``: the same from the frame before, over a sequence of frames;
+* ``bands``: `Field.extract(tolerance_mm=0, cache=False)`, the dense mesh cell for cell;
 * ``cache``: the identity from its cache, the deformation's network where it is needed;
 * ``coarse``: with coarsely sampled offsets too, at the default tolerance.
 
@@ -42,19 +41,19 @@ from facetalk.data.visemes import curves
 from facetalk.mesh import Mesh
 from facetalk.metrics.surface import two_sided
 from facetalk.nphm import load_checkpoint
-from facetalk.nphm.field import DEFAULT_BOUNDS, Field, lattice_axes
+from facetalk.nphm.field import Field
 from facetalk.nphm.head.head import HeadModel
-from facetalk.nphm.surface.cpu import ExtractionInfo
+from facetalk.nphm.lattice import DEFAULT_BOUNDS, lattice_axes
+from facetalk.nphm.surface.options import ExtractionInfo, ExtractionOptions
 from facetalk.ops.field.cpu import PackedField
 from facetalk.ops.reference.field import field as reference
 
 FRAMES = 4
 SAMPLED = {"reference": 16384, "folded": 65536, "routing": 131072}
 SAID = ["HH", "AH", "L", "OW", "W", "ER", "L", "D", "DH", "IH", "S", "IH", "Z", "HH", "AW", "W"]
-ROWS = ["reference", "folded", "routing", "bands", "coherence", "certified", "cache", "coarse"]
+ROWS = ["reference", "folded", "routing", "bands", "certified", "cache", "coarse"]
 WAYS: dict[str, dict[str, Any]] = {
-    "bands": {"tolerance_mm": 0.0, "cache": False, "coherence": False},
-    "coherence": {"tolerance_mm": 0.0, "cache": False},
+    "bands": {"tolerance_mm": 0.0, "cache": False},
     "certified": {"tolerance_mm": 0.0, "cache": True},
     "cache": {"cache": True, "coarse": False},
     "coarse": {"cache": True},
@@ -128,7 +127,9 @@ class Case:
     def extract(
         self, resolution: int, way: str, codes: torch.Tensor
     ) -> tuple[list[Mesh], list[ExtractionInfo]]:
-        return self.field.extract(codes, resolution, units="head", return_info=True, **WAYS[way])  # type: ignore[no-any-return]
+        options = ExtractionOptions(**WAYS[way])
+        frames = list(self.field.iterate(codes, resolution, options=options, units="head"))
+        return [mesh for mesh, _ in frames], [info for _, info in frames]
 
 
 @pytest.fixture(scope="module", params=["built-in", "official"])
@@ -143,12 +144,12 @@ def test_frame(benchmark: BenchmarkFixture, case: Case, resolution: int, how: st
     extra = benchmark.extra_info
     if how in SAMPLED:
         points = case.sample(resolution, SAMPLED[how])
-        biases = case.field._biases(case.codes[:1])
+        biases = case.field.bound.biases(case.codes[:1])
         assert biases is not None
         call = {
             "reference": lambda: reference(case.field.source, points, biases),
             "folded": lambda: case.every.query(points, biases),
-            "routing": lambda: case.field.packed.query(points, biases),
+            "routing": lambda: case.field.bound.packed.query(points, biases),
         }[how]
         benchmark.pedantic(call, rounds=2, warmup_rounds=1)
         scale = resolution**3 / len(points)
@@ -172,16 +173,7 @@ def test_frame(benchmark: BenchmarkFixture, case: Case, resolution: int, how: st
         warmup_rounds=1 if how == "bands" and resolution == 64 else 0,
     )  # fmt: skip
     meshes, infos = result[-1]
-    # Of a sequence from the frame before, the first frame is a band of its own: what one more frame takes.
-    frames = len(codes)
-    seconds = benchmark.stats.stats.min
-    if how == "coherence":
-        start = time.perf_counter()
-        case.extract(resolution, how, codes[:1])
-        seconds -= time.perf_counter() - start
-        frames -= 1
-        infos = infos[1:]
-    extra["ms_per_frame"] = 1000 * seconds / frames
+    extra["ms_per_frame"] = 1000 * benchmark.stats.stats.min / len(codes)
     counts = [info.counts for info in infos if info.counts is not None]
     extra["deformed"] = round(np.mean([c.deformed for c in counts]))
     extra["evaluated"] = round(np.mean([c.evaluated for c in counts]))
@@ -190,7 +182,7 @@ def test_frame(benchmark: BenchmarkFixture, case: Case, resolution: int, how: st
     extra["floor_ms"] = 1000 * work / case.peak
     extra["uncertified"] = sum(c.uncertified for c in counts)
     if how == "bands":
-        case.meshes[resolution] = case.extract(resolution, "coherence", case.codes)[0]
+        case.meshes[resolution] = case.extract(resolution, "bands", case.codes)[0]
     elif resolution in case.meshes:
         away = 250 * np.concatenate(
             [

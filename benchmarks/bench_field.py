@@ -21,7 +21,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from facetalk.nphm import NPHM
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
 from facetalk.ops import set_threads, threads
-from facetalk.ops.field.cpu import LayerWeights, PackedField
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.source import LayerWeights
 from facetalk.ops.reference.field import field as reference
 from facetalk.ops.reference.field import field_offsets
 
@@ -57,7 +58,7 @@ class Case:
         self.expression = torch.randn(1, moving["expression_dim"]) * 0.1
         self.field = self.model.bind(self.code)
         self.exact = PackedField(self.field.source, cull=0.0)
-        self.biases = self.field._biases(self.expression)
+        self.biases = self.field.bound.biases(self.expression)
         shell = rng.normal(size=(POINTS, 3))
         shell /= np.linalg.norm(shell, axis=1, keepdims=True)
         points = shell * axes + rng.normal(0, 0.02, (POINTS, 3))
@@ -141,7 +142,7 @@ def test_identity(benchmark: BenchmarkFixture, case: Case, cores: int, how: str)
     layers = case.field.source.identity
     call = {
         "compiled, every member": lambda: case.exact.query(case.points),
-        "compiled, routed": lambda: case.field.packed.query(case.points),
+        "compiled, routed": lambda: case.field.bound.packed.query(case.points),
         "torch.mm": matrix_products(layers, len(case.field.anchors) + 1),
         "reference": lambda: reference(case.field.source, case.points),
     }[how]

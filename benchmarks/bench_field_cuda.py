@@ -31,11 +31,12 @@ from bench_extract import built_in, official
 from bench_field import Case
 from torch import Tensor
 
-from facetalk.nphm.field import DEFAULT_BOUNDS, Field, lattice_axes
-from facetalk.nphm.surface.cpu import ExtractionOptions
+from facetalk.nphm.field import Field
+from facetalk.nphm.lattice import DEFAULT_BOUNDS, lattice_axes
+from facetalk.nphm.surface.options import ExtractionOptions
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.cuda.marching_cubes import extract_bricks
-from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, LayerWeights, cull_to_cut
+from facetalk.ops.field.source import DEFAULT_CULL, FieldSource, LayerWeights, cull_to_cut
 from facetalk.ops.reference.field import field as formula
 
 DEVICE = "cuda"
@@ -57,7 +58,7 @@ class Head:
         self.source = case.field.source
         generator = torch.Generator().manual_seed(0)
         codes = torch.randn(frames, case.expression.shape[1], generator=generator) * 0.1
-        self.biases: list[Tensor] = [b.to(DEVICE) for b in case.field._biases(codes)]
+        self.biases: list[Tensor] = [b.to(DEVICE) for b in case.field.bound.biases(codes)]
         axes = torch.tensor([0.35, 0.5, 0.45])
         direction = torch.nn.functional.normalize(torch.randn(POINTS, 3, generator=generator), dim=1)
         distance = 1.0 + 0.02 * torch.randn(POINTS, 1, generator=generator)
@@ -89,7 +90,7 @@ def macs(layers: Sequence[LayerWeights]) -> int:
 
 def time_deformation(gpu: Gpu, head: Head, field: CudaField, peer: str) -> Tensor:
     """Report the deformation of the head's points; returns them where they then are."""
-    frames = field.frames(head.frames(1))
+    frames = field._runner.pack_frames(head.frames(1))
     assert head.source.deformation is not None
 
     def deform() -> Tensor:

@@ -70,7 +70,7 @@ class Case:
         mesh = canonical_mesh(self.field, 2 * vertices, resolution=resolution)
         self.vertices, self.faces = mesh.vertices, mesh.faces
         self.slab = torch.from_numpy(self.vertices[:: max(1, len(self.vertices) // SLAB[model])])
-        self.biases = [b.detach().contiguous() for b in self.field._biases(self.codes)]
+        self.biases = [b.detach().contiguous() for b in self.field.bound.biases(self.codes)]
 
 
 @pytest.fixture(scope="module", params=["built-in", "official"])
@@ -134,13 +134,11 @@ def test_track(benchmark: BenchmarkFixture, model: str, case: Case, how: str) ->
     elif how == "evaluation":
 
         def call() -> object:
-            return case.field.packed.query(case.vertices, case.biases, outputs=("offsets",))
+            return case.field.bound.packed.query(case.vertices, case.biases, outputs=("offsets",))
 
     else:
         tolerance = 2e-4 if "mm" in how else 1e-5
-        info = case.field.track(
-            case.codes, vertices=case.vertices, faces=case.faces, tolerance=tolerance, return_info=True
-        )[2]
+        info = case.field.tracked(case.codes, vertices=case.vertices, faces=case.faces, tolerance=tolerance)
         benchmark.extra_info["largest_residual"] = float(info.residual[info.converged].max())
         benchmark.extra_info["not_converged"] = round(float((~info.converged).mean()), 6)
 
@@ -161,7 +159,7 @@ def test_both_find_the_same_roots(case: Case) -> None:
     targets = case.slab[:500]
     with torch.no_grad():
         theirs, left = broyden(lambda x: field_offsets(case.field.source, x, one)[0], targets)
-    ours, residual = case.field.packed.invert(targets, one)
+    ours, residual = case.field.bound.packed.invert(targets, one)
     both = (left < 2e-6) & (residual[0] < 2e-6)
     assert both.float().mean() > 0.9
     assert (theirs - ours[0])[both].abs().max() < 1e-4

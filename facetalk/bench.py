@@ -27,7 +27,8 @@ from facetalk.errors import InputError
 from facetalk.nphm.field import Field
 from facetalk.nphm.lattice import lattice_axes
 from facetalk.nphm.routing_bound import left_out
-from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, PackedField
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.source import DEFAULT_CULL, FieldSource
 from facetalk.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -253,8 +254,8 @@ def field_stages(
     exact = PackedField(source, cull=0.0)
     rng = np.random.default_rng(0)
     some = np.stack([axis[rng.integers(0, len(axis), _SAMPLED)] for axis in axes], axis=1)
-    biases = [b[:1].contiguous() for b in field._biases(codes[:1]) or []]
-    seconds = fastest(lambda: exact.query(some, biases, weight=field.weight), 0.5 * budget)
+    biases = [b[:1].contiguous() for b in field.bound.biases(codes[:1]) or []]
+    seconds = fastest(lambda: exact.query(some, biases, weight=field.bound.weight), 0.5 * budget)
     dense = float(resolution) ** 3 / _SAMPLED
     yield _cost(
         f"field {resolution}^3, every sample", "frame", seconds * dense, rates,

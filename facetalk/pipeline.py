@@ -25,8 +25,7 @@ from facetalk.models import ModelConfig, find_model
 from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.person import Person
-from facetalk.nphm.surface.cpu import ExtractionOptions
-from facetalk.nphm.surface.plan import DEFAULT_TOLERANCE_MM
+from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
 from facetalk.ops._device import with_kernels
 from facetalk.units import HEAD_UNIT_METRES
 

@@ -13,6 +13,7 @@ namespace facetalk {
 
 constexpr int kCacheCells = 4;                // of a brick, along each axis
 constexpr int kCacheNodes = kCacheCells + 3;  // samples of a brick, along each axis
+constexpr int kCacheChildren = 8;             // finer bricks of a refined one
 constexpr int kCacheBrick = kCacheNodes * kCacheNodes * kCacheNodes;
 
 // Arrays are where they are read, in the CPU's memory or a GPU's; whoever fills this in has checked entries.
@@ -21,7 +22,7 @@ struct CanonicalCache {
   float spacing = 1.0f;         // between samples of the coarsest bricks
   int shape[3] = {0, 0, 0};
   // Per brick, and below for the eight of a refined one: >= 0 brick of `data`; -1 nothing here; otherwise
-  // refined, its eight at children[8 * (-2 - entry)].
+  // refined, its eight at children[kCacheChildren * (-2 - entry)].
   const int32_t* table = nullptr;
   const int32_t* children = nullptr;
   const float* data = nullptr;   // (bricks, 7, 7, 7)
@@ -50,7 +51,7 @@ struct CanonicalCache {
         child = 2 * child + (upper ? 1 : 0);
         u[a] = 2.0f * u[a] - (upper ? static_cast<float>(kCacheCells) : 0.0f);
       }
-      entry = children[8 * (-2 - static_cast<int64_t>(entry)) + child];
+      entry = children[kCacheChildren * (-2 - static_cast<int64_t>(entry)) + child];
     }
     return entry;
   }

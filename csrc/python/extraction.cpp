@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/guided_search.h"
 #include "cpu/marching_cubes/marching_cubes.h"
 #include "cpu/surface/field_band.h"
 #include "cpu/surface/field_guided.h"
@@ -89,43 +90,26 @@ cpu::Lattice read_cells(const std::array<std::vector<float>, 3>& axes) {
   return read_lattice(axes);
 }
 
-// One frame after another, see FieldBand.
-class Band {
- public:
-  Band(const py::object& field, const std::array<std::vector<float>, 3>& axes, int spacing)
-      : field_(field),
-        band_(field.cast<const Field&>().runner(), read_cells(axes), check_spacing(spacing, kBrickSide)) {}
-
-  py::tuple frame(const py::object& biases, const std::optional<SmoothingTuple>& smoothing,
-                  const Bounds& bounds,
-                  const std::optional<std::tuple<float, std::optional<LocalTuple>>>& motion) {
-    Frames frames;
-    read_frames(field_.cast<const Field&>(), biases, smoothing, frames);
-    if (frames.view.count != 1) throw ArgumentError("biases", "one frame", std::to_string(frames.view.count));
-    cpu::Motion moved;
-    std::vector<float> local;
-    if (motion) {
-      moved.everywhere = std::get<0>(*motion);
-      read_local(std::get<1>(*motion), moved.local, local);
-    }
-    cpu::BandReport report;
-    auto volume = std::make_unique<BrickVolume>();
-    {
-      py::gil_scoped_release release;
-      *volume = band_.frame(frames.view, bounds.view, motion ? &moved : nullptr, report);
-    }
-    py::dict counts;
-    counts["deformed"] = report.deformed;
-    counts["evaluated"] = report.evaluated;
-    counts["uncertified"] = report.uncertified;
-    counts["steepest"] = report.steepest;
-    return py::make_tuple(std::move(volume), counts);
+py::tuple band(const Field& field, const std::array<std::vector<float>, 3>& axes, const py::object& biases,
+               const std::optional<SmoothingTuple>& smoothing, const Bounds& bounds, int spacing) {
+  Frames frames;
+  read_frames(field, biases, smoothing, frames);
+  if (frames.view.count != 1) throw ArgumentError("biases", "one frame", std::to_string(frames.view.count));
+  const cpu::Lattice lattice = read_cells(axes);
+  check_spacing(spacing, kBrickSide);
+  cpu::BandReport report;
+  auto volume = std::make_unique<BrickVolume>();
+  {
+    py::gil_scoped_release release;
+    *volume = cpu::field_band(field.runner(), frames.view, lattice, bounds.view, spacing, report);
   }
-
- private:
-  py::object field_;  // keeps the weights
-  cpu::FieldBand band_;
-};
+  py::dict counts;
+  counts["deformed"] = report.deformed;
+  counts["evaluated"] = report.evaluated;
+  counts["uncertified"] = report.uncertified;
+  counts["steepest"] = report.steepest;
+  return py::make_tuple(std::move(volume), counts);
+}
 
 py::tuple guided(const Field& field, const std::array<std::vector<float>, 3>& axes, const py::object& biases,
                  const std::optional<SmoothingTuple>& smoothing, const Bounds& bounds,
@@ -144,7 +128,7 @@ py::tuple guided(const Field& field, const std::array<std::vector<float>, 3>& ax
   options.exact = exact;
   options.tolerance = tolerance;
   options.cache_tolerance = cache_tolerance;
-  options.spacing = check_spacing(spacing, 4);
+  options.spacing = check_spacing(spacing, GuidedSearch::kFinestSpacing);
   cpu::GuideReport report;
   auto volume = std::make_unique<BrickVolume>();
   {
@@ -180,7 +164,7 @@ std::unique_ptr<cpu::StoredCache> make_cache(const Point& origin, float spacing,
   cache->view.spacing = spacing;
   cache->view.far_spacing = far_spacing;
   cache->table = copy_of<int32_t>(table, "table", DType::kInt32, {-1, -1, -1});
-  cache->children = copy_of<int32_t>(children, "children", DType::kInt32, {-1, 8});
+  cache->children = copy_of<int32_t>(children, "children", DType::kInt32, {-1, kCacheChildren});
   constexpr int64_t kNodes = kCacheNodes;
   cache->data = copy_of<float>(data, "data", DType::kFloat32, {-1, kNodes, kNodes, kNodes});
   const auto bricks = static_cast<int64_t>(cache->data.size()) / kCacheBrick;
@@ -193,12 +177,12 @@ std::unique_ptr<cpu::StoredCache> make_cache(const Point& origin, float spacing,
     cache->view.shape[a] = checked_size("table", shape.size(a));
     cache->view.far_shape[a] = checked_size("far", far_shape.size(a));
   }
-  const auto groups = static_cast<int64_t>(cache->children.size()) / 8;
+  const auto groups = static_cast<int64_t>(cache->children.size()) / kCacheChildren;
   for (const std::vector<int32_t>* entries : {&cache->table, &cache->children}) {
     for (size_t e = 0; e < entries->size(); ++e) {
       const int64_t entry = (*entries)[e];
       // A group may only name later groups, so that no lookup runs in circles.
-      const int64_t group = entries == &cache->children ? static_cast<int64_t>(e / 8) : -1;
+      const int64_t group = entries == &cache->children ? static_cast<int64_t>(e / kCacheChildren) : -1;
       if (entry >= bricks || (entry < -1 && (-2 - entry >= groups || -2 - entry <= group))) {
         throw ArgumentError(
             "table, children",
@@ -264,9 +248,24 @@ py::tuple mesh_of(const BrickVolume& volume, const std::array<double, 3>& origin
   return py::make_tuple(mesh.vertices, mesh.faces);
 }
 
+// Sizes and knobs that Python computes with too, named once, in C++.
+py::dict constants() {
+  py::dict out;
+  out["brick"] = kBrickSide;
+  out["cache_cells"] = kCacheCells;
+  out["cache_nodes"] = kCacheNodes;
+  out["cache_children"] = kCacheChildren;
+  out["longest_margin"] = GuidedSearch::kLongestMargin;
+  out["first_stride"] = GuidedSearch::kFirstStride;
+  out["least_share"] = GuidedSearch::kLeastShare;
+  out["finest_spacing"] = GuidedSearch::kFinestSpacing;
+  return out;
+}
+
 }  // namespace
 
 void bind_extraction(py::module_& module) {
+  module.def("surface_constants", &constants);
   py::class_<BrickVolume>(module, "BrickVolume", "Samples near a surface, in bricks of 8^3.")
       .def_property_readonly(
           "shape",
@@ -287,11 +286,8 @@ void bind_extraction(py::module_& module) {
   py::class_<Bounds>(module, "SlopeBounds", "Bounds on how fast a field changes.")
       .def(py::init(&read_bounds), py::kw_only(), py::arg("raw"), py::arg("everywhere"), py::arg("stretch"),
            py::arg("slope") = py::none(), py::arg("stretches") = py::none());
-  py::class_<Band>(module, "FieldBand", "Finds the surface frame by frame.")
-      .def(py::init<const py::object&, const std::array<std::vector<float>, 3>&, int>(), py::arg("field"),
-           py::arg("axes"), py::arg("spacing"))
-      .def("frame", &Band::frame, py::arg("biases"), py::kw_only(), py::arg("smoothing"), py::arg("bounds"),
-           py::arg("motion") = py::none());
+  module.def("field_band", &band, py::arg("field"), py::arg("axes"), py::arg("biases"), py::kw_only(),
+             py::arg("smoothing"), py::arg("bounds"), py::arg("spacing"));
   module.def("field_guided", &guided, py::arg("field"), py::arg("axes"), py::arg("biases"), py::kw_only(),
              py::arg("smoothing"), py::arg("bounds"), py::arg("cache"), py::arg("exact"),
              py::arg("tolerance"), py::arg("cache_tolerance"), py::arg("spacing"));

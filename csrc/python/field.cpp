@@ -3,6 +3,8 @@
 #include <limits>
 #include <map>
 
+#include "core/blending.h"
+
 namespace py = pybind11;
 
 namespace facetalk::python {
@@ -119,9 +121,23 @@ py::tuple invert(const Field& field, py::handle targets, const py::object& biase
   return py::make_tuple(py::cast(std::move(positions)), py::cast(std::move(residuals)));
 }
 
+// Constants of the blending weights, for the test that Python's are the same.
+py::dict blending_constants() {
+  py::dict out;
+  out["nphm_variance"] = kVariance;
+  out["nphm_distance_bias"] = kDistanceBias;
+  out["nphm_background_exponent"] = kBackgroundExponent;
+  out["nphm_denominator"] = kDenominator;
+  out["mono_scale_rank"] = kScaleRank;
+  out["mono_background"] = kMonoBackground;
+  out["mono_denominator"] = kMonoDenominator;
+  return out;
+}
+
 }  // namespace
 
 void bind_field(py::module_& module) {
+  module.def("blending_constants", &blending_constants);
   py::class_<Field>(module, "Field",
                     "A neural head field whose identity is bound; facetalk.ops.field.cpu wraps it.")
       .def(py::init([](const py::list& identity, const py::list& identity_bias, py::handle anchors,

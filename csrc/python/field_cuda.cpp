@@ -270,6 +270,7 @@ void bind_field_cuda(py::module_& parent) {
   py::module_ module = parent.def_submodule("cuda_field", "Kernels of facetalk.ops.cuda.field.");
   module.attr("route_block") = cuda::kFieldRouteBlock;
   module.attr("most_half_width") = cuda::kFieldMaxHalfWidth;
+  module.attr("walker_floats") = cuda::kFieldWalkerFloats;
   module.attr("chunk_tiles") = cuda::kFieldChunkTiles;
   module.def("wgmma_columns", &cuda::field_wgmma_columns, py::arg("outputs"));
   module.def("wgmma_missing", &cuda::field_wgmma_missing);

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from facetalk.errors import InputError
+from facetalk.nphm.networks import DeformationNetwork
 from facetalk.ops._device import why_not
 from facetalk.ops.cuda.field import CudaField
-from facetalk.ops.cuda.field_pack import Precision as _CudaPrecision
-from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, PackedField
-
-if TYPE_CHECKING:
-    from facetalk.nphm.networks import DeformationNetwork
+from facetalk.ops.cuda.field_pack import PRECISIONS
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.kernels import FieldKernels
+from facetalk.ops.field.source import FieldSource
 
 Precision = Literal["fp32", "fp16", "bf16"]
-_DTYPES: dict[str, _CudaPrecision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def bind_kernels(
-    source: FieldSource, *, cull: float | None, device: torch.device, precision: Precision | None
-) -> PackedField | CudaField:
+    source: FieldSource, *, cull: float, device: torch.device, precision: Precision | None
+) -> FieldKernels:
     """The head in the form that the kernels of a device take.
 
     Args:
         source: the folded head.
-        cull: see :class:`facetalk.ops.field.cpu.PackedField`; None: its default.
+        cull: see :class:`facetalk.ops.field.cpu.PackedField`.
         device: the CPU or a CUDA device.
         precision: of hidden units and weights. None: fp32 on the CPU, which has no other, and fp16 on a CUDA
             device.
@@ -37,8 +36,7 @@ def bind_kernels(
     Raises:
         InputError: a precision that is none, or a device without kernels; the message says why.
     """
-    cull = DEFAULT_CULL if cull is None else cull
-    if precision is not None and precision not in _DTYPES:
+    if precision is not None and precision not in PRECISIONS:
         raise InputError(f"precision: expected fp32, fp16 or bf16, got {precision!r}")
     reason = why_not(device)
     if reason is not None:
@@ -47,7 +45,7 @@ def bind_kernels(
         if precision not in (None, "fp32"):
             raise InputError(f"precision: the CPU computes in fp32 alone, got {precision!r}")
         return PackedField(source, cull=cull)
-    return CudaField(source, cull=cull, precision=_DTYPES[precision or "fp16"], device=device)
+    return CudaField(source, cull=cull, precision=PRECISIONS[precision or "fp16"], device=device)
 
 
 class ExpressionBiases:

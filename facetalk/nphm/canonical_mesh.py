@@ -11,19 +11,18 @@ works for every checkpoint. Texture coordinates are not made: neither family of 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.mesh.surgery import compact, drop_small_pieces, relax, simplify_zones
-
-if TYPE_CHECKING:
-    from facetalk.nphm.field import Field
-    from facetalk.nphm.lattice import Bounds
+from facetalk.nphm.field import Field
+from facetalk.nphm.lattice import DEFAULT_BOUNDS, Bounds
 
 __all__ = ["BudgetMesh", "MeshCheck", "canonical_mesh", "check_mesh", "crowded_anchors"]
 
@@ -109,8 +108,6 @@ def canonical_mesh(
         InputError: an option out of range, a surface that is not there, or one with too few triangles at this
             resolution to simplify.
     """
-    from facetalk.nphm.field import DEFAULT_BOUNDS
-
     if isinstance(triangles, bool) or not isinstance(triangles, int | np.integer) or triangles < _LEAST:
         raise InputError(f"triangles: expected a whole number of at least {_LEAST}, got {triangles!r}")
     if not 0.0 <= share <= 1.0:
@@ -168,9 +165,6 @@ def crowded_anchors(anchors: Array) -> Array:
 
 def check_mesh(vertices: Array, faces: Faces) -> MeshCheck:
     """Count what is wrong with the edges and faces of a mesh."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     edges, count, wrong, _ = _edges(faces)
     corner = vertices[faces].astype(np.float64)
     area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
@@ -223,11 +217,11 @@ def _onto_the_surface(field: Field, vertices: Array, fixed: NDArray[np.bool_]) -
     """Newton steps along the gradient, none longer than a hundredth of the head; and |field| at the end."""
     points = np.ascontiguousarray(vertices, np.float32)
     for _ in range(_NEWTON):
-        result = field.packed.query(points, outputs=("sdf", "gradient"))
+        result = field.bound.packed.query(points, outputs=("sdf", "gradient"))
         value, slope = result["sdf"][0].numpy(), result["gradient"][0].numpy()[:, :3]
         steep = np.maximum((slope**2).sum(1), 0.05)
         step = -(value / steep)[:, None] * slope
         length = np.linalg.norm(step, axis=1, keepdims=True)
         step *= np.minimum(1.0, 0.01 / np.maximum(length, 1e-12))
         points = np.where(fixed[:, None], points, points + step).astype(np.float32)
-    return points, np.abs(field.packed.query(points)["sdf"][0].numpy())
+    return points, np.abs(field.bound.packed.query(points)["sdf"][0].numpy())

@@ -14,6 +14,10 @@ from facetalk.errors import InputError
 Bounds = Sequence[Sequence[float]]
 Resolution = int | Sequence[int]
 
+DEFAULT_BOUNDS = ((-0.55, -0.5, -0.95), (0.55, 0.75, 0.4))
+"""Extraction box of the NPHM and MonoNPHM fitting scripts, head space."""
+DEFAULT_RESOLUTION = 128
+
 
 def lattice_axes(resolution: Resolution, bounds: Bounds, *, least: int = 1) -> list[np.ndarray]:
     """Sample positions along x, y, z: float64 spacing, rounded to float32; both ends are samples.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +16,11 @@ from torch import Tensor
 
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.mesh.smoothing import FacialSmoothing
+from facetalk.nphm.binding import Precision
+from facetalk.nphm.field import Field
 from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
 from facetalk.ops._device import with_kernels
-
-if TYPE_CHECKING:
-    from facetalk.mesh.smoothing import FacialSmoothing
-    from facetalk.nphm.binding import Precision
-    from facetalk.nphm.field import Field
 
 _CHUNK = 4096  # points that the torch networks see at a time; bounds their memory
 
@@ -154,8 +152,6 @@ class NPHM:
         Raises:
             InputError: facetalk cannot work on the device; the message says why.
         """
-        from facetalk.nphm.field import Field
-
         where = with_kernels(torch.device("cuda")) if str(device) == "auto" else torch.device(device or "cpu")
         return Field(
             self,

@@ -33,7 +33,8 @@ SOFTPLUS_BETA = 100.0
 # exp(-0.2 / 0.01) for the member without an anchor, and 1e-6 in the denominator.
 NPHM_VARIANCE = 0.01
 NPHM_DISTANCE_BIAS = 1e-5
-NPHM_BACKGROUND = math.exp(-0.2 / 0.01)
+NPHM_BACKGROUND_EXPONENT = 0.2
+NPHM_BACKGROUND = math.exp(-NPHM_BACKGROUND_EXPONENT / NPHM_VARIANCE)
 NPHM_DENOMINATOR = 1e-6
 # MonoNPHM blending (released code): the scale is the eighth-nearest distance / blend_std; the member
 # without an anchor counts as 0.75 away; 1e-8 in the denominator.

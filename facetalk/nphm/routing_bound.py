@@ -22,26 +22,30 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.ops.field.cpu import DEFAULT_CULL, FieldSource, cull_to_cut
-
-if TYPE_CHECKING:
-    from facetalk.nphm.field import Field
-    from facetalk.nphm.lattice import Bounds
+from facetalk.nphm.field import Field
+from facetalk.nphm.lattice import DEFAULT_BOUNDS, Bounds
+from facetalk.nphm.networks import (
+    MONO_BACKGROUND,
+    MONO_DENOMINATOR,
+    MONO_SCALE_RANK,
+    NPHM_BACKGROUND_EXPONENT,
+    NPHM_DENOMINATOR,
+    NPHM_DISTANCE_BIAS,
+    NPHM_VARIANCE,
+)
+from facetalk.ops.field.source import DEFAULT_CULL, FieldSource, cull_to_cut
 
 __all__ = ["MemberRanges", "box_bound", "field_routing_bound", "left_out", "member_ranges", "routing_bound"]
 
 Float64 = NDArray[np.float64]
 
-# Blending constants of the two families; the same as in csrc/cpu/field/field_blend.inl.h and reference_field.py.
-_NPHM_VARIANCE, _NPHM_BACKGROUND, _NPHM_FLOOR, _NPHM_DISTANCE = 0.01, 0.2, 1e-6, 1e-5
-_MONO_BACKGROUND, _MONO_FLOOR, _MONO_RANK = 0.75, 1e-8, 8
 # The kernel compares exponents in float32; a member this near the limit may fall on either side.
 _ROUNDING = 4e-6
 _LIMIT_SLACK = 1.02  # what that can do to the largest weight left out
@@ -89,8 +93,6 @@ def member_ranges(
         samples: along every axis, for measured ranges.
         proven: whether the ranges are to be proven, see the module.
     """
-    from facetalk.nphm.field import DEFAULT_BOUNDS
-
     box = np.asarray(DEFAULT_BOUNDS if bounds is None else bounds, np.float64)
     if box.shape != (2, 3) or not np.isfinite(box).all() or not (box[0] < box[1]).all():
         raise ValueError(f"bounds: expected two corners growing along every axis, got {bounds!r}")
@@ -218,19 +220,19 @@ def left_out(source: FieldSource, points: Any, cull: float) -> Float64:
     distance = np.linalg.norm(xyz[:, None] - anchors, axis=2)
     scale: float | Float64
     if source.blending == "nphm":
-        exponent = (distance + _NPHM_DISTANCE) ** 2 / _NPHM_VARIANCE
-        far = np.full((len(xyz), 1), _NPHM_BACKGROUND / _NPHM_VARIANCE)
-        floor, scale = _NPHM_FLOOR, 1.0 / _NPHM_VARIANCE
+        exponent = (distance + NPHM_DISTANCE_BIAS) ** 2 / NPHM_VARIANCE
+        far = np.full((len(xyz), 1), NPHM_BACKGROUND_EXPONENT / NPHM_VARIANCE)
+        floor, scale = NPHM_DENOMINATOR, 1.0 / NPHM_VARIANCE
     else:
         count = min(source.neighbours, len(anchors))
         nearest = np.sort(distance, axis=1)[:, :count]
-        reach = nearest[:, min(count, _MONO_RANK) - 1]
-        if count < _MONO_RANK:
-            reach = np.maximum(reach, _MONO_BACKGROUND)
+        reach = nearest[:, min(count, MONO_SCALE_RANK) - 1]
+        if count < MONO_SCALE_RANK:
+            reach = np.maximum(reach, MONO_BACKGROUND)
         sigma = (reach / source.blend_std)[:, None]
         exponent = np.where(distance <= nearest[:, -1:], (distance / sigma) ** 2 / 2, np.inf)
-        far = (_MONO_BACKGROUND / sigma) ** 2 / 2
-        floor, scale = _MONO_FLOOR, 0.5 / sigma**2
+        far = (MONO_BACKGROUND / sigma) ** 2 / 2
+        floor, scale = MONO_DENOMINATOR, 0.5 / sigma**2
     limit = exponent.min(axis=1, keepdims=True) + cut
     exponent = np.concatenate([exponent, far], axis=1)
     weight = np.exp(-exponent)
@@ -312,11 +314,11 @@ def box_bound(
     if source.blending == "nphm":
         near = np.digitize(reach, _SHELLS) + 1
         # The kept members are as near as their weight demands, the others as far as their shell begins.
-        nearest = (reach + _NPHM_DISTANCE) ** 2 / _NPHM_VARIANCE
+        nearest = (reach + NPHM_DISTANCE_BIAS) ** 2 / NPHM_VARIANCE
         begin = np.concatenate([[0.0], _SHELLS])
-        share[:-1] = np.minimum(share[:-1], np.exp(np.minimum(nearest - begin**2 / _NPHM_VARIANCE, 0.0)))
+        share[:-1] = np.minimum(share[:-1], np.exp(np.minimum(nearest - begin**2 / NPHM_VARIANCE, 0.0)))
         cut = min(nearest + cull_to_cut(cull) if cull else np.inf, 1e4)
-        kept = np.digitize(np.sqrt(cut * _NPHM_VARIANCE), _SHELLS) + 1
+        kept = np.digitize(np.sqrt(cut * NPHM_VARIANCE), _SHELLS) + 1
         low, high = min(ranges.low[:, :kept].min(), 0.0), max(ranges.high[:, :kept].max(), 0.0)
         share[-1, near:] = 0.0
     apart = np.maximum(ranges.high - low, high - ranges.low)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -14,12 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.errors import InputError
-from facetalk.ops.cuda.field import CudaField
-
-if TYPE_CHECKING:
-    from facetalk.nphm.field import Field
-
-Float32 = NDArray[np.float32]
+from facetalk.nphm.bound import Bound
+from facetalk.ops.field.bounds import Float32
 
 # The search aims at this share of the tolerance: a point that stops a little short of it has still converged.
 _AIM = 0.1
@@ -29,15 +25,19 @@ _RETRIES = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class TrackInfo:
-    """How well a track was found, as NumPy arrays or, of a field on a CUDA device, tensors there.
+class Track:
+    """A canonical mesh carried to every frame: NumPy arrays or, of a field on a CUDA device, tensors there.
 
     Attributes:
+        vertices: (T, V, 3) float32 positions, head space.
+        faces: (F, 3) int32.
         residual: (T, V) |x + offset(x) - canonical vertex| of the root found, head units.
         converged: (T, V) residual within the tolerance. Where False, the position is interpolated.
         normals: (T, V, 3) unit normals of the posed field's level sets at the positions, when asked for.
     """
 
+    vertices: Any
+    faces: Any
     residual: Any
     converged: Any
     normals: Any = None
@@ -49,14 +49,14 @@ class TrackInfo:
 
 
 def track(
-    field: Field,
+    bound: Bound,
     biases: list[Tensor],
     vertices: Float32,
     faces: NDArray[np.int32],
     tolerance: float,
     *,
     normals: bool = False,
-) -> tuple[Any, Any, TrackInfo]:
+) -> Track:
     """Positions (T, V, 3) at which the deformation maps to the canonical vertices.
 
     A backward deformation need not be one-to-one (between closed lips it cannot be), so the search from the
@@ -65,7 +65,7 @@ def track(
     (a harmonic function), and is reported; it is never left at a wrong root.
 
     Args:
-        field: the bound head.
+        bound: the bound head.
         biases: per deformation layer (T, out), one row a frame.
         vertices: (V, 3) canonical mesh, head space.
         faces: (F, 3).
@@ -73,8 +73,10 @@ def track(
         normals: also give unit normals, see :func:`field_normals`.
 
     Returns:
-        positions, faces as int32, and residuals; NumPy arrays, or tensors on the field's CUDA device. Of the
-        latter only frames in which vertices were lost visit the CPU.
+        the track; of one on a CUDA device only frames in which vertices were lost visit the CPU.
+
+    Raises:
+        InputError: a mesh or a tolerance that is none.
     """
     vertices = np.ascontiguousarray(vertices, dtype=np.float32)
     faces = np.ascontiguousarray(faces, dtype=np.int32)
@@ -89,8 +91,9 @@ def track(
     if not (np.isfinite(tolerance) and tolerance >= _LEAST):
         raise InputError(f"tolerance: expected a length of at least {_LEAST:g} head units, got {tolerance}")
     aim = max(_AIM * tolerance, _LEAST)
-    positions, residual = field.kernels.invert(
-        field.put(vertices, "vertices"), biases, weight=field.weight, tolerance=aim, iterations=_ITERATIONS
+    targets = bound.kernels.put(vertices, "vertices")
+    positions, residual = bound.kernels.invert(
+        targets, biases, weight=bound.weight, tolerance=aim, iterations=_ITERATIONS
     )
     # Written so that a residual that is not a number counts as not converged.
     frames = torch.nonzero(~(residual <= tolerance).all(dim=1)).flatten().tolist()
@@ -99,23 +102,21 @@ def track(
         assert net is not None
         moved, left = positions[t].cpu(), residual[t].cpu()
         _rescue(
-            field, [b[t : t + 1] for b in biases], vertices, net, tolerance, aim, moved.numpy(), left.numpy()
+            bound, [b[t : t + 1] for b in biases], vertices, net, tolerance, aim, moved.numpy(), left.numpy()
         )
         positions[t], residual[t] = moved, left
-    slopes = field_normals(field, biases, positions) if normals else None
-    if isinstance(field.kernels, CudaField):
-        return (
-            positions,
-            torch.from_numpy(faces).to(positions.device),
-            TrackInfo(residual, residual <= tolerance, slopes),
-        )
-    info = TrackInfo(
-        residual.numpy(), (residual <= tolerance).numpy(), None if slopes is None else slopes.numpy()
+    slopes = field_normals(bound, biases, positions) if normals else None
+    give = bound.kernels.mesh_array
+    return Track(
+        vertices=give(positions),
+        faces=give(torch.from_numpy(faces)),
+        residual=give(residual),
+        converged=give(residual <= tolerance),
+        normals=None if slopes is None else give(slopes),
     )
-    return positions.numpy(), faces, info
 
 
-def field_normals(field: Field, biases: list[Tensor], positions: Tensor) -> Tensor:
+def field_normals(bound: Bound, biases: list[Tensor], positions: Tensor) -> Tensor:
     """Unit gradients (T, V, 3) of the posed distance at positions (T, V, 3), frame by frame.
 
     They cost several times what finding the positions does: the whole field and its derivatives, not the
@@ -125,8 +126,8 @@ def field_normals(field: Field, biases: list[Tensor], positions: Tensor) -> Tens
     """
     out = torch.empty_like(positions)
     for t, points in enumerate(positions):
-        slope = field.kernels.query(
-            points, [b[t : t + 1] for b in biases], weight=field.weight, outputs=("gradient",)
+        slope = bound.kernels.query(
+            points, [b[t : t + 1] for b in biases], weight=bound.weight, outputs=("gradient",)
         )["gradient"][0]
         length = torch.linalg.vector_norm(slope, dim=1, keepdim=True)
         out[t] = torch.where(length > 0, slope / length, 0.0)
@@ -134,7 +135,7 @@ def field_normals(field: Field, biases: list[Tensor], positions: Tensor) -> Tens
 
 
 def _rescue(
-    field: Field,
+    bound: Bound,
     biases: list[Tensor],
     vertices: Float32,
     net: _Net,
@@ -150,11 +151,11 @@ def _rescue(
             break
         # Where the neighbours went is a better place to start from than where the vertex was a frame ago.
         guess = vertices + net.harmonic(moved - vertices, residuals <= tolerance)
-        again, left = field.kernels.invert(
-            field.put(vertices[lost], "vertices"),
+        again, left = bound.kernels.invert(
+            bound.kernels.put(vertices[lost], "vertices"),
             biases,
-            starts=field.put(guess[lost], "starts"),
-            weight=field.weight,
+            starts=bound.kernels.put(guess[lost], "starts"),
+            weight=bound.weight,
             tolerance=aim,
             iterations=_ITERATIONS,
         )

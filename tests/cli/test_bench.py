@@ -13,7 +13,7 @@ from golden import GOLDEN
 from facetalk import bench as stagecost
 from facetalk.bench import _needed_samples, _Operations, fastest
 from facetalk.cli import bench, main
-from facetalk.nphm.field import lattice_axes
+from facetalk.nphm.lattice import lattice_axes
 
 PEAKS = stagecost.peaks
 

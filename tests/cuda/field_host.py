@@ -20,7 +20,7 @@ import torch
 from host_kernels import CSRC, FLAGS, HERE
 from torch import Tensor
 
-from facetalk.ops.field.cpu import FieldSource
+from facetalk.ops.field.source import FieldSource
 
 
 @functools.cache

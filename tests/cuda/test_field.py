@@ -10,7 +10,8 @@ import torch
 from field_host import converted, emulated_core, random_head, some_points
 
 from facetalk.ops.cuda.field import CudaField
-from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.source import FieldSource, OffsetWeight
 from facetalk.ops.reference.field import field as reference
 from facetalk.ops.reference.field import field_offsets as reference_offsets
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.cuda.surface_band import FieldBricks
-from facetalk.ops.field.cpu import FieldSource
+from facetalk.ops.field.source import FieldSource
 
 
 def cuda_field(source: FieldSource, **options: object) -> CudaField:

@@ -15,18 +15,18 @@ from test_marching_cubes_face import EmulatedCore
 
 from facetalk.metrics.surface import two_sided
 from facetalk.nphm.surface import bake as cache
-from facetalk.nphm.surface import cpu as extraction
-from facetalk.nphm.surface import cuda as extraction_cuda
+from facetalk.nphm.surface import find, slopes
 from facetalk.nphm.surface import plan as extraction_plan
-from facetalk.nphm.surface import slopes
 from facetalk.nphm.surface.bake import UNIT_MM
-from facetalk.nphm.surface.cpu import ExtractionOptions, Surface
 from facetalk.nphm.surface.identity import CanonicalKnowledge
+from facetalk.nphm.surface.options import ExtractionOptions, Surface
 from facetalk.ops.cuda import canonical_cache as field_cuda_cache
+from facetalk.ops.cuda import field as cuda_field
 from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
 from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
 from facetalk.ops.cuda.field import CudaField
-from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField, kernels
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.source import FieldSource, OffsetWeight
 from facetalk.ops.field.surface import CanonicalCache
 
 BOUNDS = ((-0.3, -0.25, -0.3), (0.3, 0.3, 0.25))
@@ -59,7 +59,7 @@ class Counted(CudaField):
 
 
 def bound(field: Any, packed: PackedField) -> Any:
-    """What surfaces are found of: a Field without its model."""
+    """What surfaces are found of, without its model, and what was learned of it."""
     return SimpleNamespace(
         kernels=field, packed=packed, weight=WEIGHT, coords=packed.coords, knowledge=CanonicalKnowledge(field)
     )
@@ -97,8 +97,8 @@ def heads(emulated: Any) -> Iterator[SimpleNamespace]:
         )
 
 
-def found(where: Any, field: Any, biases: Any, **options: Any) -> list[Surface]:
-    return list(where.surfaces(field, biases, AXES, BOUNDS, ExtractionOptions(**options)))
+def found(field: Any, biases: Any, **options: Any) -> list[Surface]:
+    return list(find.surfaces(field, field.knowledge, biases, AXES, BOUNDS, ExtractionOptions(**options)))
 
 
 def apart_mm(a: Surface, b: Surface) -> np.ndarray:
@@ -110,9 +110,9 @@ def apart_mm(a: Surface, b: Surface) -> np.ndarray:
 @pytest.mark.parametrize("coarse", [True, False])
 def test_frames_are_the_cpus_guided_ones(heads: Any, tolerance: float, coarse: bool) -> None:
     options = {"tolerance_mm": tolerance, "cache": True, "coarse": coarse}
-    ours = found(extraction_cuda, heads.cuda, heads.biases, **options)
-    theirs = found(extraction, heads.cpu, heads.biases, **options)
-    dense = found(extraction, heads.cpu, heads.biases, exact=True)
+    ours = found(heads.cuda, heads.biases, **options)
+    theirs = found(heads.cpu, heads.biases, **options)
+    dense = found(heads.cpu, heads.biases, exact=True)
     assert len(ours) == FRAMES
     for surface, wanted, whole in zip(ours, theirs, dense, strict=True):
         assert isinstance(surface.vertices, torch.Tensor) and isinstance(surface.faces, torch.Tensor)
@@ -135,9 +135,7 @@ def test_what_each_frame_took_depends_on_the_options(heads: Any) -> None:
     counts = {
         (tolerance, coarse): [
             surface.info.counts
-            for surface in found(
-                extraction_cuda, heads.cuda, heads.biases, cache=True, tolerance_mm=tolerance, coarse=coarse
-            )
+            for surface in found(heads.cuda, heads.biases, cache=True, tolerance_mm=tolerance, coarse=coarse)
         ]
         for tolerance in (0.0, TOLERANCE_MM)
         for coarse in (True, False)
@@ -152,19 +150,19 @@ def test_what_each_frame_took_depends_on_the_options(heads: Any) -> None:
 
 def test_chunks_change_no_frame(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"tolerance_mm": TOLERANCE_MM, "cache": True}
-    whole = found(extraction_cuda, heads.cuda, heads.biases, **options)
+    whole = found(heads.cuda, heads.biases, **options)
     sizes: list[int] = []
-    guided = extraction_cuda.guided
+    guided = CudaField.guided
 
-    def counted(field: Any, axes: Any, biases: Any, *args: Any, **given: Any) -> Any:
+    def counted(self: Any, axes: Any, biases: Any, *args: Any, **given: Any) -> Any:
         sizes.append(len(biases[0]))
-        return guided(field, axes, biases, *args, **given)
+        return guided(self, axes, biases, *args, **given)
 
-    monkeypatch.setattr(extraction_cuda, "guided", counted)
+    monkeypatch.setattr(CudaField, "guided", counted)
     for together, expected in ((1, [1, 1, 1]), (2, [2, 1]), (32, [3])):
-        monkeypatch.setattr(extraction_cuda, "CHUNK_SAMPLES", together * int(np.prod(SIZES)))
+        monkeypatch.setattr(cuda_field, "CHUNK_SAMPLES", together * int(np.prod(SIZES)))
         sizes.clear()
-        parts = found(extraction_cuda, heads.cuda, heads.biases, **options)
+        parts = found(heads.cuda, heads.biases, **options)
         assert sizes == expected
         for part, one in zip(parts, whole, strict=True):
             assert torch.equal(part.vertices, one.vertices) and torch.equal(part.faces, one.faces)
@@ -174,7 +172,7 @@ def test_chunks_change_no_frame(heads: Any, monkeypatch: pytest.MonkeyPatch) -> 
 def test_nothing_of_a_frame_visits_the_host(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """But counts, and, once a call, how much the deformation stretches at some points of the identity."""
     options = {"tolerance_mm": TOLERANCE_MM, "cache": True}
-    found(extraction_cuda, heads.cuda, heads.biases, **options)
+    found(heads.cuda, heads.biases, **options)
     copied: list[int] = []
 
     def noted(real: Any) -> Any:
@@ -186,7 +184,7 @@ def test_nothing_of_a_frame_visits_the_host(heads: Any, monkeypatch: pytest.Monk
 
     for name in ("cpu", "tolist"):  # NumPy and Python see a GPU's tensor in no other way
         monkeypatch.setattr(torch.Tensor, name, noted(getattr(torch.Tensor, name)))
-    surfaces = found(extraction_cuda, heads.cuda, heads.biases, **options)
+    surfaces = found(heads.cuda, heads.biases, **options)
     points = len(heads.cuda.knowledge.slopes(plan_of(heads.cuda).wide)[1])
     stretches = copied.pop(copied.index(max(copied)))
     assert 0 < stretches <= min(points, 2048)
@@ -198,7 +196,7 @@ def test_which_way_is_taken(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
     def way(biases: Any = heads.biases, field: Any = heads.cuda, **options: Any) -> str:
         field.kernels.calls.clear()
-        first, *_ = found(extraction_cuda, field, biases, **options)
+        first, *_ = found(field, biases, **options)
         return first.info.method
 
     assert way(cache=False) == "band" and heads.cuda.kernels.calls == [("bricks", FRAMES)]
@@ -209,46 +207,46 @@ def test_which_way_is_taken(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None
     wide, frames, _ = random_head(3, family="mononphm", coords=5)
     mono = bound(Counted(wide, precision="float32"), PackedField(wide))
     assert way(frames, mono, cache=True) == "band" and mono.kernels.calls == [("bricks", 2)]
-    assert found(extraction_cuda, mono, [b[:0] for b in frames], cache=True) == []
+    assert found(mono, [b[:0] for b in frames], cache=True) == []
     # Of an identity that nobody baked: by the price of baking alone.
     fresh = bound(Counted(heads.source, precision="float32"), heads.cpu.packed)
     assert way(field=fresh) == "band" and fresh.knowledge.found(plan_of(fresh).wide) is None
     assert way(field=fresh, exact=True, cache=True) == "dense"
     assert not fresh.knowledge._slopes  # nor did anybody ask for bounds
     baked = heads.cuda.knowledge.found(plan_of(fresh).wide)
-    monkeypatch.setattr(extraction_cuda, "BAKE_PRICE", 0.0)
+    monkeypatch.setattr(fresh.kernels, "bake_price", 0.0)
     monkeypatch.setattr(fresh.knowledge, "baked", lambda *asked: baked)
     assert way(field=fresh) == "cache"
-    assert found(extraction_cuda, heads.cuda, [b[:0] for b in heads.biases], cache=True) == []
+    assert found(heads.cuda, [b[:0] for b in heads.biases], cache=True) == []
 
 
 def plan_of(field: Any) -> extraction_plan.Plan:
-    return extraction_plan.Plan(field, None, AXES, BOUNDS, ExtractionOptions())
+    return extraction_plan.Plan(field, field.knowledge, None, AXES, BOUNDS, ExtractionOptions())
 
 
 def test_the_identity_is_learned_by_the_devices_kernels(heads: Any) -> None:
     """Once, in float32 whatever the frames' precision, with the CPU's result."""
-    found(extraction_cuda, heads.cuda, heads.biases, cache=True)
-    found(extraction, heads.cpu, heads.biases, cache=True)
+    found(heads.cuda, heads.biases, cache=True)
+    found(heads.cpu, heads.biases, cache=True)
     box = plan_of(heads.cuda).wide
     ours, theirs = heads.cuda.knowledge.found(box), heads.cpu.knowledge.found(box)
     assert isinstance(ours.lattice, CudaCanonicalCache) and isinstance(theirs.lattice, CanonicalCache)
     assert (ours.bricks, ours.width) == (theirs.bricks, pytest.approx(theirs.width, rel=1e-4))
     points = np.random.default_rng(0).uniform(*BOUNDS, (500, 3)).astype(np.float32)
-    mine, wanted = (kernels.look_up(baked.lattice, points) for baked in (ours, theirs))
+    mine, wanted = (baked.lattice.look_up(points) for baked in (ours, theirs))
     assert np.array_equal(mine[1], wanted[1]) and mine[1].any()
     assert np.abs(mine[0] - wanted[0]).max() < 1e-4
-    found(extraction_cuda, heads.cuda, heads.biases, cache=True)
+    found(heads.cuda, heads.biases, cache=True)
     assert heads.cuda.knowledge.found(box) is ours
     for field in (heads.cuda, heads.cpu):
         bounds, near = field.knowledge.slopes(box)
         known = slopes.with_stretch(bounds, field.packed, heads.biases, near, WEIGHT)
-        plan = extraction_plan.Plan(field, heads.biases, AXES, BOUNDS, ExtractionOptions())
+        plan = extraction_plan.Plan(field, field.knowledge, heads.biases, AXES, BOUNDS, ExtractionOptions())
         assert 1.0 < plan.known.stretch == pytest.approx(known.stretch, rel=1e-4)
 
     half = Counted(heads.source, precision="float16")
     at = torch.from_numpy(points)
     exact = heads.cuda.kernels.query(at)["sdf"]
     assert torch.equal(half.in_float32().query(at)["sdf"], exact)
-    assert np.array_equal(kernels.distances(half, points), exact[0].numpy())
+    assert np.array_equal(cache._values(half, points), exact[0].numpy())
     assert half.precision == "float16" and not torch.equal(half.query(at)["sdf"], exact)

@@ -10,8 +10,7 @@ import pytest
 import torch
 from test_field_cached import QUICK, TOLERANCE_MM, apart_mm, bound, found, smooth_head
 
-from facetalk.nphm.surface import cpu as extraction
-from facetalk.nphm.surface import cuda as extraction_cuda
+from facetalk.ops.cuda import field as cuda_field
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.field.cpu import PackedField
 
@@ -41,9 +40,9 @@ def heads(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
 @pytest.mark.parametrize("tolerance", [0.0, TOLERANCE_MM])
 def test_frames_keep_to_the_tolerance(heads: SimpleNamespace, tolerance: float) -> None:
     options = {"tolerance_mm": tolerance, "cache": True}
-    ours = found(extraction_cuda, heads.cuda, heads.moved, **options)
-    dense = found(extraction_cuda, heads.cuda, heads.moved, exact=True)
-    theirs = found(extraction, heads.cpu, heads.biases, **options)
+    ours = found(heads.cuda, heads.moved, **options)
+    dense = found(heads.cuda, heads.moved, exact=True)
+    theirs = found(heads.cpu, heads.biases, **options)
     for surface, whole, wanted in zip(ours, dense, theirs, strict=True):
         assert surface.vertices.is_cuda and surface.faces.is_cuda
         assert surface.info.method == "cache" and surface.info.tolerance_mm == tolerance
@@ -57,8 +56,8 @@ def test_frames_keep_to_the_tolerance(heads: SimpleNamespace, tolerance: float) 
 
 def test_chunks_change_no_frame(heads: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"tolerance_mm": TOLERANCE_MM, "cache": True}
-    whole = found(extraction_cuda, heads.cuda, heads.moved, **options)
-    monkeypatch.setattr(extraction_cuda, "CHUNK_FRAMES", 2)
-    for part, one in zip(found(extraction_cuda, heads.cuda, heads.moved, **options), whole, strict=True):
+    whole = found(heads.cuda, heads.moved, **options)
+    monkeypatch.setattr(cuda_field, "CHUNK_FRAMES", 2)
+    for part, one in zip(found(heads.cuda, heads.moved, **options), whole, strict=True):
         assert torch.equal(part.vertices, one.vertices) and torch.equal(part.faces, one.faces)
         assert part.info == one.info

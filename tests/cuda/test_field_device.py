@@ -9,7 +9,8 @@ from field_host import converted, random_head, some_points
 from torch import Tensor
 
 from facetalk.ops.cuda.field import CudaField
-from facetalk.ops.field.cpu import FieldSource, PackedField
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.source import FieldSource
 from facetalk.ops.reference.field import field as reference
 from facetalk.ops.reference.field import field_offsets
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from extraction import told
 from field_host import emulated_core
 from safetensors.torch import load_file
 from test_field_cached import QUICK
@@ -17,12 +18,13 @@ from facetalk.errors import InputError
 from facetalk.mesh import Mesh
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm import NPHM, binding, load_checkpoint
-from facetalk.nphm.field import DEFAULT_BOUNDS, Field
-from facetalk.nphm.surface import cuda as extraction_cuda
+from facetalk.nphm.field import Field
+from facetalk.nphm.lattice import DEFAULT_BOUNDS
 from facetalk.nphm.surface import plan as extraction_plan
-from facetalk.nphm.surface.cpu import ExtractionOptions
+from facetalk.nphm.surface.options import ExtractionOptions
 from facetalk.ops import _device
 from facetalk.ops.cuda import canonical_cache as field_cuda_cache
+from facetalk.ops.cuda import field as cuda_field
 from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.cuda.surface_band import FieldBricks
@@ -75,19 +77,19 @@ def bind(head, emulated, monkeypatch):
 
 def test_what_binding_asks_of_the_kernels(head, bind) -> None:
     field = bind(precision=None)
-    assert isinstance(field, Field) and isinstance(field.kernels, Recorded)
-    device, options = field.kernels.asked
+    assert isinstance(field, Field) and isinstance(field.bound.kernels, Recorded)
+    device, options = field.bound.kernels.asked
     assert device == torch.device("cuda:3") and options["precision"] == "float16" and options["cull"] == 1e-7
-    assert bind(precision="bf16", cull=0.0).kernels.asked[1] == {"precision": "bfloat16", "cull": 0.0}
-    assert bind().kernels.precision == "float32"
-    assert "packed" not in field.__dict__  # no field on the CPU before somebody asks for it
-    assert field.packed.deforms
+    assert bind(precision="bf16", cull=0.0).bound.kernels.asked[1] == {"precision": "bfloat16", "cull": 0.0}
+    assert bind().bound.kernels.precision == "float32"
+    assert "packed" not in field.bound.__dict__  # no field on the CPU before somebody asks for it
+    assert field.bound.packed.deforms
 
 
 def test_device_auto_is_a_gpu_only_where_kernels_run(head, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "facetalk.nphm.field.bind_kernels", lambda *a, device, **k: seen.append(device) or 1 / 0
+        "facetalk.nphm.bound.bind_kernels", lambda *a, device, **k: seen.append(device) or 1 / 0
     )
     for reason in (None, "no driver"):
         monkeypatch.setattr(_device, "why_not", lambda device, reason=reason: reason)
@@ -99,7 +101,7 @@ def test_device_auto_is_a_gpu_only_where_kernels_run(head, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("smoothing", [None, SMOOTHING])
-def test_queries_are_those_of_the_cpu_as_tensors(head, bind, smoothing) -> None:
+def test_queries_are_those_of_the_cpu_in_the_kind_that_was_given(head, bind, smoothing) -> None:
     field = bind(facial_smoothing=smoothing)
     cpu = head.model.bind(head.identity, facial_smoothing=smoothing)
     codes, points = head.codes[:2], head.points
@@ -109,8 +111,9 @@ def test_queries_are_those_of_the_cpu_as_tensors(head, bind, smoothing) -> None:
         kinds = [(points, codes), (points.numpy(), codes.numpy()), (points.double(), codes.tolist())]
         results = [getattr(field, name)(p, np.asarray(c, np.float32)) for p, c in kinds]
         results.append(getattr(field, name)(points, codes))
+        assert [isinstance(result, torch.Tensor) for result in results] == [True, False, True, True]
         for result in results:
-            assert isinstance(result, torch.Tensor) and torch.equal(result, results[0])
+            assert torch.equal(torch.as_tensor(result), results[0])
         assert results[0].shape == expected.shape
         assert (results[0] - expected).abs().max() <= 2e-4 * scale, name
     torch.testing.assert_close(field.query(points), cpu.query(points), rtol=2e-5, atol=2e-5)
@@ -121,9 +124,9 @@ def test_grids(head, bind) -> None:
     for codes in (head.codes[:2].numpy(), None):
         result = field.grid(codes, RESOLUTION)
         expected = torch.as_tensor(cpu.grid(codes, RESOLUTION))
-        assert isinstance(result, torch.Tensor) and result.shape == expected.shape
-        torch.testing.assert_close(result, expected, rtol=2e-5, atol=2e-5)
-    assert field.kernels.calls == [("grid", 2, field.weight), ("grid", 1, field.weight)]
+        assert isinstance(result, torch.Tensor) == (codes is None) and result.shape == expected.shape
+        torch.testing.assert_close(torch.as_tensor(result), expected, rtol=2e-5, atol=2e-5)
+    assert field.bound.kernels.calls == [("grid", 2, field.bound.weight), ("grid", 1, field.bound.weight)]
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -132,13 +135,13 @@ def test_frames_go_through_in_chunks_and_come_back_one_by_one(
     head, bind, monkeypatch, exact: bool, together: int
 ) -> None:
     points = int(np.prod(RESOLUTION))
-    monkeypatch.setattr(extraction_cuda, "CHUNK_DENSE" if exact else "CHUNK_SAMPLES", together * points)
+    monkeypatch.setattr(cuda_field, "CHUNK_DENSE" if exact else "CHUNK_SAMPLES", together * points)
     field, cpu = bind(facial_smoothing=SMOOTHING), head.model.bind(head.identity, facial_smoothing=SMOOTHING)
     codes = head.codes
-    meshes, infos = field.extract(codes, RESOLUTION, exact=exact, return_info=True)
+    meshes, infos = told(field, codes, RESOLUTION, exact=exact)
     name, count = ("grid" if exact else "bricks"), len(codes)
     sizes = [min(together, count - first) for first in range(0, count, together)]
-    assert field.kernels.calls == [(name, size, field.weight) for size in sizes]
+    assert field.bound.kernels.calls == [(name, size, field.bound.weight) for size in sizes]
     assert len(meshes) == len(infos) == count
     assert [info.method for info in infos] == ["dense" if exact else "band"] * count
     assert all(info.points == points for info in infos)
@@ -156,7 +159,7 @@ def test_surfaces_stay_on_the_device_and_the_canonical_one_has_no_short_cuts(hea
     (plain,) = field.surfaces(None, RESOLUTION)
     assert isinstance(plain.vertices, torch.Tensor) and isinstance(plain.faces, torch.Tensor)
     assert plain.info.counts.deformed == 0 < plain.info.counts.evaluated
-    options = ExtractionOptions(tolerance_mm=0.0, cache=True, coarse=False, coherence=False)
+    options = ExtractionOptions(tolerance_mm=0.0, cache=True, coarse=False)
     (other,) = field.surfaces(None, RESOLUTION, options=options)
     assert torch.equal(plain.vertices, other.vertices) and torch.equal(plain.faces, other.faces)
     (mesh,) = field.extract(None, RESOLUTION, units="head")
@@ -174,9 +177,9 @@ def test_the_identity_is_cached_when_asked(head, bind, monkeypatch) -> None:
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(field_cuda_cache, "_load_core", lambda: emulated_core().cuda_guided)
     box = ((-0.06, -0.06, 0.18), (0.06, 0.06, 0.3))
-    options = {"bounds": box, "cache": True, "tolerance_mm": 0.0, "return_info": True}
-    (mesh, _), infos = bind().extract(head.codes[:2], 8, **options)
-    (wanted, _), known = head.model.bind(head.identity).extract(head.codes[:2], 8, **options)
+    options = {"bounds": box, "cache": True, "tolerance_mm": 0.0}
+    (mesh, _), infos = told(bind(), head.codes[:2], 8, **options)
+    (wanted, _), known = told(head.model.bind(head.identity), head.codes[:2], 8, **options)
     assert [info.method for info in infos] == ["cache"] * 2 and len(mesh) > 0
     assert [info.counts.bricks for info in infos] == [info.counts.bricks for info in known]
     assert np.array_equal(mesh.faces, wanted.faces)
@@ -189,20 +192,18 @@ def test_the_identity_is_cached_when_asked(head, bind, monkeypatch) -> None:
      (256**3, True, 8)],
 )  # fmt: skip
 def test_chunks_keep_memory_in_bounds(points: int, exact: bool, frames: int) -> None:
-    assert extraction_cuda.chunk_frames(points, exact) == frames
+    assert CudaField.frames_together(None, points, exact=exact) == frames
 
 
 def test_tracks(head, bind, monkeypatch) -> None:
     field, cpu = bind(), head.model.bind(head.identity)
     codes = head.codes[:2]
     (mesh,) = cpu.extract(None, 12, units="head")
-    expected, faces, known = cpu.track(
-        codes, vertices=mesh.vertices, faces=mesh.faces, tolerance=1e-5, return_info=True, normals=True
+    known = cpu.tracked(codes, vertices=mesh.vertices, faces=mesh.faces, tolerance=1e-5, normals=True)
+    info = field.tracked(
+        codes, vertices=torch.from_numpy(mesh.vertices), faces=mesh.faces, tolerance=1e-5, normals=True
     )
-    moved, triangles, info = field.track(
-        codes, vertices=torch.from_numpy(mesh.vertices), faces=mesh.faces, tolerance=1e-5, return_info=True,
-        normals=True,
-    )  # fmt: skip
+    expected, faces, moved, triangles = known.vertices, known.faces, info.vertices, info.faces
     for value in (moved, triangles, info.residual, info.converged, info.normals):
         assert isinstance(value, torch.Tensor)
     assert np.array_equal(triangles.numpy(), faces) and triangles.dtype == torch.int32
@@ -212,7 +213,7 @@ def test_tracks(head, bind, monkeypatch) -> None:
     own, _ = field.track(codes[:1], resolution=10)  # its own canonical mesh
     assert own.shape[0] == 1 and own.shape[1] > 0
 
-    invert, lost = field.kernels.invert, torch.arange(5)
+    invert, lost = field.bound.kernels.invert, torch.arange(5)
 
     def partly(*args, **kwargs):
         positions, residuals = invert(*args, **kwargs)
@@ -220,8 +221,9 @@ def test_tracks(head, bind, monkeypatch) -> None:
         positions[where], residuals[where] = 77.0, torch.nan
         return positions, residuals
 
-    monkeypatch.setattr(field.kernels, "invert", partly)
-    filled, _, info = field.track(codes, vertices=mesh.vertices, faces=mesh.faces, return_info=True)
+    monkeypatch.setattr(field.bound.kernels, "invert", partly)
+    info = field.tracked(codes, vertices=mesh.vertices, faces=mesh.faces)
+    filled = info.vertices
     assert info.failed == len(lost) and not info.converged[1, lost].any()
     assert torch.isfinite(filled).all() and float((filled[1, lost] - moved[1, lost]).abs().max()) < 0.05
     keep = torch.ones(len(mesh.vertices), dtype=torch.bool)

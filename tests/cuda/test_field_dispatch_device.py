@@ -81,14 +81,12 @@ def test_meshes_and_tracks(golden, exact: bool) -> None:
         assert apart(mesh, wanted).max() < 1e-4
     for surface in field.surfaces(codes, RESOLUTION):
         assert surface.vertices.is_cuda and surface.faces.is_cuda
-    moved, faces, info = field.track(codes.cuda(), resolution=COARSE, tolerance=1e-5, return_info=True)
+    info = field.tracked(codes.cuda(), resolution=COARSE, tolerance=1e-5)
+    moved, faces = info.vertices, info.faces
     assert moved.is_cuda and faces.is_cuda and info.residual.is_cuda
-    expected, _, known = cpu.track(
-        codes,
-        vertices=field._canonical_mesh[next(iter(field._canonical_mesh))][0],
-        faces=faces.cpu(),
-        return_info=True,
-    )
+    canonical = field._canonical_mesh[next(iter(field._canonical_mesh))][0]
+    known = cpu.tracked(codes, vertices=canonical, faces=faces.cpu())
+    expected = known.vertices
     both = info.converged.cpu().numpy() & known.converged
     assert both.mean() > 0.95 and np.median(np.abs(moved.cpu().numpy() - expected)[both]) < 1e-5
 

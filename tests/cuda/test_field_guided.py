@@ -18,9 +18,10 @@ from facetalk.nphm.surface import slopes
 from facetalk.nphm.surface.bake import _Bricks, _distances
 from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
 from facetalk.ops.cuda.field import CudaField
-from facetalk.ops.cuda.surface_guided import guided
-from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField
-from facetalk.ops.field.surface import BrickVolume, CanonicalCache, SlopeBounds
+from facetalk.ops.field.bounds import SlopeBounds
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.source import FieldSource, OffsetWeight
+from facetalk.ops.field.surface import BrickVolume, CanonicalCache
 from facetalk.ops.field.surface import guided as guided_cpu
 from facetalk.ops.marching_cubes import marching_cubes
 
@@ -85,7 +86,7 @@ def test_lookups_are_the_cpus(case: Case) -> None:
     points[:1000] = np.float32(-0.8) + np.float32(0.02) * rng.integers(-2, 84, (1000, 3)).astype(np.float32)
     points[1000:1003] = np.float32([[np.nan, 0, 0], [0, np.inf, 0], [0, 0, -np.inf]])
     values, covered, far, error = (a.numpy() for a in cuda_cache(case.arrays).query(torch.from_numpy(points)))
-    wanted, there, distance, bound = CanonicalCache(**case.arrays).query(points)
+    wanted, there, distance, bound = CanonicalCache(**case.arrays).look_up(points)
     assert 0.3 < there.mean() < 0.9
     assert np.array_equal(covered, there) and np.array_equal(far, distance)
     assert np.array_equal(error, bound)
@@ -121,7 +122,7 @@ def test_frames_are_the_cpus(case: Case, options: dict[str, Any], weighted: bool
     weight = OffsetWeight((0.0, 0.1, 0.2), (0.5, 0.6, 0.7)) if weighted else None
     options = {**options, "weight": weight, "cache_tolerance": CACHE_TOLERANCE}
     field = cuda_field(case.source)
-    bricks, counts = guided(field, AXES, case.biases, cuda_cache(case.arrays), case.bounds, **options)
+    bricks, counts = field.guided(AXES, case.biases, cuda_cache(case.arrays), case.bounds, **options)
     dense = bricks.dense()
     assert len(counts) == 2 and bricks.evaluated == sum(frame.evaluated for frame in counts)
     for t, here in enumerate(counts):
@@ -154,16 +155,15 @@ def test_the_golden_head_as_extraction_asks_for_it(monkeypatch: pytest.MonkeyPat
         asked.append((args, options, *found))
         return found
 
-    monkeypatch.setattr("facetalk.ops.field.kernels.CanonicalCache", Recorded)
-    monkeypatch.setattr("facetalk.nphm.surface.cpu.guided", record)
+    monkeypatch.setattr("facetalk.ops.field.cpu.CanonicalCache", Recorded)
+    monkeypatch.setattr("facetalk.ops.field.cpu.guided", record)
     golden = load_file(GOLDEN / "golden.safetensors")
     head = load_checkpoint(GOLDEN, family="nphm").bind(golden["lat_id"])
     head.extract(golden["lat_expr"][:2], 44, cache=True, tolerance_mm=0.5)
     axes, options = asked[0][0][1], asked[0][1]
     biases = [torch.cat(layer) for layer in zip(*(call[0][2] for call in asked), strict=True)]
-    bricks, counts = guided(
-        cuda_field(head.source), axes, biases, cuda_cache(arrays), asked[0][0][4], **options
-    )  # fmt: skip
+    bounds = asked[0][0][4]
+    bricks, counts = cuda_field(head.source).guided(axes, biases, cuda_cache(arrays), bounds, **options)
     assert any(frame.direct < frame.bricks for frame in counts) and (bricks.table < 0).any()
     for t, (_, _, volume, mine) in enumerate(asked):
         agree(bricks.dense()[t], volume)
@@ -174,9 +174,9 @@ def test_levels_are_all_of_use(case: Case) -> None:
     """The tolerances of the comparison above leave bricks to each lattice and to the network."""
     direct = []
     for tolerance in (0.0, 0.03, 0.04, 1.0):
-        _, counts = guided(
-            cuda_field(case.source), AXES, case.biases, cuda_cache(case.arrays), case.bounds,
-            tolerance=tolerance, cache_tolerance=CACHE_TOLERANCE,
+        _, counts = cuda_field(case.source).guided(
+            AXES, case.biases, cuda_cache(case.arrays), case.bounds, tolerance=tolerance,
+            cache_tolerance=CACHE_TOLERANCE,
         )  # fmt: skip
         direct.append(sum(frame.direct for frame in counts) / sum(frame.bricks for frame in counts))
     assert direct[0] == 1.0 and direct[3] == 0.0
@@ -186,17 +186,15 @@ def test_levels_are_all_of_use(case: Case) -> None:
 def test_neither_parts_nor_company_change_a_frame(case: Case) -> None:
     options = {"tolerance": 0.03, "cache_tolerance": CACHE_TOLERANCE}
     cache = cuda_cache(case.arrays)
-    both, counts = guided(cuda_field(case.source), AXES, case.biases, cache, case.bounds, **options)
-    small, same = guided(
-        cuda_field(case.source, _most_points=300), AXES, case.biases, cache, case.bounds, **options
-    )  # fmt: skip
+    both, counts = cuda_field(case.source).guided(AXES, case.biases, cache, case.bounds, **options)
+    parts = cuda_field(case.source, _most_points=300)
+    small, same = parts.guided(AXES, case.biases, cache, case.bounds, **options)
     assert torch.equal(both.table, small.table) and torch.equal(both.samples, small.samples)
     assert counts == same and counts[0] != counts[1]
-    second, alone = guided(
-        cuda_field(case.source), AXES, [b[1:] for b in case.biases], cache, case.bounds, **options
-    )
+    last = [b[1:] for b in case.biases]
+    second, alone = cuda_field(case.source).guided(AXES, last, cache, case.bounds, **options)
     assert torch.equal(second.dense()[0], both.dense()[1]) and alone == counts[1:]
-    none, counts = guided(cuda_field(case.source), AXES, [b[:0] for b in case.biases], cache, case.bounds)
+    none, counts = cuda_field(case.source).guided(AXES, [b[:0] for b in case.biases], cache, case.bounds)
     assert none.table.shape == (0, 3, 2, 3) and counts == []
 
 
@@ -209,7 +207,7 @@ def test_a_wrong_cache_is_found_out(case: Case) -> None:
         "far": (100.0 * case.arrays["far"]).astype(np.float32),
     }  # fmt: skip
     field = cuda_field(case.source)
-    bricks, counts = guided(field, AXES, case.biases, cuda_cache(lies), case.bounds, exact=True)
+    bricks, counts = field.guided(AXES, case.biases, cuda_cache(lies), case.bounds, exact=True)
     dense, grid = bricks.dense(), field.grid(AXES, case.biases)
     here = crossed(dense)
     assert here.any() and torch.equal(dense[here], grid[here])
@@ -223,14 +221,14 @@ def test_a_wrong_cache_is_found_out(case: Case) -> None:
 def test_wrong_arguments(case: Case) -> None:
     field, cache = cuda_field(case.source), cuda_cache(case.arrays)
     with pytest.raises(ValueError, match="spacing: expected a power of two"):
-        guided(field, AXES, case.biases, cache, case.bounds, spacing=12)
+        field.guided(AXES, case.biases, cache, case.bounds, spacing=12)
     with pytest.raises(ValueError, match="two samples"):
-        guided(field, [AXES[0][:1], *AXES[1:]], case.biases, cache, case.bounds)
+        field.guided([AXES[0][:1], *AXES[1:]], case.biases, cache, case.bounds)
     with pytest.raises(ValueError, match="biases: expected frames"):
-        guided(field, AXES, None, cache, case.bounds)  # type: ignore[arg-type]
+        field.guided(AXES, None, cache, case.bounds)  # type: ignore[arg-type]
     wide = random_head(1, family="mononphm", coords=5)
     with pytest.raises(ValueError, match="5 coordinates"):
-        guided(cuda_field(wide[0]), AXES, wide[1], cache, case.bounds)
+        cuda_field(wide[0]).guided(AXES, wide[1], cache, case.bounds)
     with pytest.raises(TypeError, match="points: expected float32"):
         cache.query(torch.zeros(2, 3, dtype=torch.float64))
     circle = np.full((1, 8), -2, np.int32)

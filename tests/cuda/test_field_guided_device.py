@@ -10,7 +10,6 @@ from test_field_guided import AXES, CACHE_TOLERANCE, Case, make_case
 from facetalk.ops.cuda import marching_cubes as cuda_cubes
 from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
 from facetalk.ops.cuda.field import CudaField
-from facetalk.ops.cuda.surface_guided import guided
 from facetalk.ops.field.surface import CanonicalCache
 from facetalk.ops.field.surface import guided as guided_cpu
 
@@ -29,7 +28,7 @@ def case() -> Case:
 def test_lookups_are_the_cpus(case: Case) -> None:
     points = 1.8 * torch.rand(POINTS, 3, generator=torch.Generator().manual_seed(1)) - 0.9
     found = [a.cpu() for a in CudaCanonicalCache(**case.arrays).query(points.cuda())]
-    wanted = [torch.from_numpy(a) for a in CanonicalCache(**case.arrays).query(points.numpy())]
+    wanted = [torch.from_numpy(a) for a in CanonicalCache(**case.arrays).look_up(points.numpy())]
     # Where a division is rounded the other way, a point on the border of a brick is its neighbour's.
     same = found[1] == wanted[1]
     assert same.float().mean() > 0.999
@@ -43,7 +42,7 @@ def test_lookups_are_the_cpus(case: Case) -> None:
 def test_frames_and_meshes(case: Case, exact: bool) -> None:
     field, cache = CudaField(case.source, precision="float32"), CudaCanonicalCache(**case.arrays)
     biases = [b.cuda() for b in case.biases]
-    bricks, counts = guided(field, AXES, biases, cache, case.bounds, exact=exact, **OPTIONS)
+    bricks, counts = field.guided(AXES, biases, cache, case.bounds, exact=exact, **OPTIONS)
     dense = bricks.dense()
     for t in range(2):
         one = [b[t : t + 1] for b in case.biases]
@@ -63,6 +62,6 @@ def test_frames_and_meshes(case: Case, exact: bool) -> None:
     if exact:
         here, grid = crossed(dense.cpu()), field.grid(AXES, biases).cpu()
         assert torch.equal(dense.cpu()[here], grid[here])
-    again, once_more = guided(field, AXES, biases, cache, case.bounds, exact=exact, **OPTIONS)
+    again, once_more = field.guided(AXES, biases, cache, case.bounds, exact=exact, **OPTIONS)
     assert torch.equal(again.samples, bricks.samples) and torch.equal(again.table, bricks.table)
     assert once_more == counts

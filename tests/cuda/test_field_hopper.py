@@ -10,7 +10,7 @@ from field_host import emulated_core, random_head, some_points
 from test_field import SHARED, cuda_field, in_torch, run
 
 from facetalk.ops.cuda.field import CudaField
-from facetalk.ops.field.cpu import OffsetWeight
+from facetalk.ops.field.source import OffsetWeight
 
 # Widths of deformations: one pass and two, every number of columns, inputs that are no multiple of 64, layers
 # that grow and shrink, coordinates read again in either pass and in the last layer, no layer in the middle.

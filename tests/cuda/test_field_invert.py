@@ -11,7 +11,8 @@ from torch import Tensor
 
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.cuda.field_invert import _segments
-from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.source import FieldSource, OffsetWeight
 from facetalk.ops.reference.field import field_offsets
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from facetalk.ops.field.cpu import FieldSource
+from facetalk.ops.field.source import FieldSource
 
 
 def random_layers(

@@ -8,7 +8,7 @@ import torch
 
 from facetalk.errors import InputError
 from facetalk.mesh.smoothing import FacialSmoothing
-from facetalk.nphm.field import DEFAULT_BOUNDS
+from facetalk.nphm.lattice import DEFAULT_BOUNDS
 from facetalk.units import HEAD_UNIT_METRES
 
 
@@ -85,7 +85,8 @@ def test_facial_smoothing(tiny) -> None:
 
 
 def test_track_carries_the_canonical_mesh(tiny, field) -> None:
-    vertices, faces, info = field.track(tiny.lat_expr, resolution=40, return_info=True)
+    info = field.tracked(tiny.lat_expr, resolution=40)
+    vertices, faces = info.vertices, info.faces
     assert vertices.shape == (3, *info.residual.shape[1:], 3) and faces.dtype == np.int32
     assert info.converged.all() and info.failed == 0
     canonical = field.extract(None, 40, units="head")[0]
@@ -99,9 +100,9 @@ def test_track_carries_the_canonical_mesh(tiny, field) -> None:
 
 
 def test_vertices_that_do_not_converge_are_filled_and_reported(tiny, field, monkeypatch) -> None:
-    good, _, _ = field.track(tiny.lat_expr, resolution=40, return_info=True)
+    good, _ = field.track(tiny.lat_expr, resolution=40)
     lost = np.arange(100, 160)
-    invert = field.packed.invert
+    invert = field.bound.packed.invert
 
     def partly(*args, **kwargs):
         positions, residuals = invert(*args, **kwargs)
@@ -109,8 +110,9 @@ def test_vertices_that_do_not_converge_are_filled_and_reported(tiny, field, monk
         positions[where], residuals[where] = 77.0, 0.5
         return positions, residuals
 
-    monkeypatch.setattr(field.packed, "invert", partly)
-    moved, _, info = field.track(tiny.lat_expr, resolution=40, return_info=True)
+    monkeypatch.setattr(field.bound.packed, "invert", partly)
+    info = field.tracked(tiny.lat_expr, resolution=40)
+    moved = info.vertices
     assert (
         info.failed == len(lost)
         and not info.converged[1, lost].any()
@@ -140,7 +142,8 @@ def test_a_deformation_that_folds_is_inverted_or_reported(make_model) -> None:
     line = np.linspace(-0.6, 0.6, 121, dtype=np.float32)
     vertices = np.stack([line, 0 * line, 0 * line], axis=1)
     faces = np.stack([np.arange(119), np.arange(1, 120), np.arange(2, 121)], axis=1).astype(np.int32)
-    posed, _, info = field.track(np.zeros((2, 4)), vertices=vertices, faces=faces, return_info=True)
+    info = field.tracked(np.zeros((2, 4)), vertices=vertices, faces=faces)
+    posed = info.vertices
     moved = field.offsets(posed[0], np.zeros((1, 4), np.float32))[0]
     error = np.linalg.norm(posed[0] + moved - vertices, axis=1)
     assert np.isfinite(posed).all() and info.converged.mean() > 0.9

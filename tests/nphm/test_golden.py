@@ -12,7 +12,8 @@ import torch
 from scipy.spatial import cKDTree
 
 from facetalk.nphm import NPHM, load_checkpoint
-from facetalk.nphm.field import Field, lattice_axes
+from facetalk.nphm.field import Field
+from facetalk.nphm.lattice import lattice_axes
 
 SDF, OFFSETS, HYPER, BACKWARD, GRADIENT, JACOBIAN, ROOT = 5e-6, 3e-6, 5e-6, 1e-5, 1e-4, 1e-5, 3e-6
 DOUBLE = 1e-13
@@ -168,12 +169,10 @@ class TestField:
         if golden.mono:
             pytest.skip("NPHM only")
         valid = golden.broyden_valid_f64.bool()
-        positions, faces, info = field.track(
-            golden.lat_expr[:1],
-            vertices=golden.broyden_obs,
-            faces=np.zeros((0, 3), np.int32),
-            return_info=True,
+        info = field.tracked(
+            golden.lat_expr[:1], vertices=golden.broyden_obs, faces=np.zeros((0, 3), np.int32)
         )
+        positions, faces = info.vertices, info.faces
         assert valid.all() and info.converged.all() and faces.shape == (0, 3)
         assert info.residual.max() <= 2e-6
         assert worst(torch.from_numpy(positions[0]), golden.broyden_xc_f64) < ROOT

@@ -9,7 +9,8 @@ import pytest
 import torch
 from golden import GOLDEN, Golden
 
-from facetalk.nphm.field import DEFAULT_BOUNDS, Field
+from facetalk.nphm.field import Field
+from facetalk.nphm.lattice import DEFAULT_BOUNDS
 from facetalk.nphm.routing_bound import (
     _SHELLS,
     MemberRanges,
@@ -20,7 +21,8 @@ from facetalk.nphm.routing_bound import (
     member_ranges,
     routing_bound,
 )
-from facetalk.ops.field.cpu import FieldSource, PackedField
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.source import FieldSource
 from facetalk.ops.reference.field import _blending
 from facetalk.ops.reference.field import field as reference
 
@@ -126,7 +128,7 @@ def test_posed_points(head, ranges) -> None:
     field, codes = head
     rng = np.random.default_rng(4)
     points = canonical_points(rng, field.source, 600)
-    biases = [b.detach() for b in field._biases(codes)]
+    biases = [b.detach() for b in field.bound.biases(codes)]
     bound = field_routing_bound(field, points, codes, ranges=ranges, cull=1e-2)
     fields = [PackedField(field.source, cull=c).query(points, biases)["sdf"].numpy() for c in (1e-2, 0.0)]
     error = np.abs(fields[0] - fields[1])

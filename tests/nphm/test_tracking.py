@@ -13,7 +13,8 @@ from facetalk import ops
 from facetalk.errors import InputError
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm import load_checkpoint
-from facetalk.nphm.field import DEFAULT_BOUNDS, Field
+from facetalk.nphm.field import Field
+from facetalk.nphm.lattice import DEFAULT_BOUNDS
 from facetalk.nphm.tracking import _Net
 
 
@@ -40,7 +41,8 @@ def distance_to_target(
 @pytest.mark.parametrize("tolerance", [1e-6, 1e-5, 2e-4])
 def test_residuals_are_true_and_within_the_tolerance(moving, tolerance: float) -> None:
     field, codes, vertices, faces = moving
-    posed, _, info = field.track(codes, vertices=vertices, faces=faces, tolerance=tolerance, return_info=True)
+    info = field.tracked(codes, vertices=vertices, faces=faces, tolerance=tolerance)
+    posed = info.vertices
     measured = distance_to_target(field, codes, posed, vertices)
     # 1e-6 is what rounding of positions of size 1 in float32 and of the offsets leaves.
     assert np.abs(measured - info.residual).max() < 1e-6
@@ -73,19 +75,19 @@ def test_threads_and_neighbours_do_not_change_a_bit(moving) -> None:
 
 
 def _invert_in_child(queue, field, vertices, biases) -> None:
-    queue.put(float(field.packed.invert(vertices, biases)[0].numpy().sum()))
+    queue.put(float(field.bound.packed.invert(vertices, biases)[0].numpy().sum()))
 
 
 def test_a_forked_process_inverts_too(moving) -> None:
     """Threads do not survive a fork, so a pool that waits for its own would hang here."""
     field, codes, vertices, _ = moving
-    biases = [b.detach() for b in field._biases(codes)]  # torch's own threads do not survive it either
+    biases = [b.detach() for b in field.bound.biases(codes)]  # torch's own threads do not survive it either
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     before = ops.threads()
     ops.set_threads(3)
     try:
-        here = float(field.packed.invert(vertices, biases)[0].numpy().sum())
+        here = float(field.bound.packed.invert(vertices, biases)[0].numpy().sum())
         child = context.Process(target=_invert_in_child, args=(queue, field, vertices, biases), daemon=True)
         child.start()
         there = queue.get(timeout=30)
@@ -97,7 +99,8 @@ def test_a_forked_process_inverts_too(moving) -> None:
 
 def test_normals_are_the_fields_slopes(moving) -> None:
     field, codes, vertices, faces = moving
-    posed, _, info = field.track(codes[:3], vertices=vertices, faces=faces, return_info=True, normals=True)
+    info = field.tracked(codes[:3], vertices=vertices, faces=faces, normals=True)
+    posed = info.vertices
     assert info.normals.shape == posed.shape and info.normals.dtype == np.float32
     assert np.allclose(np.linalg.norm(info.normals, axis=-1), 1.0, atol=1e-5)
     inside = ((np.abs(posed[1] - (0, 0.125, -0.275)) < (0.5, 0.5, 0.6)).all(1)).nonzero()[0][::7]
@@ -111,14 +114,15 @@ def test_normals_are_the_fields_slopes(moving) -> None:
     cosine = (slope * info.normals[1, inside]).sum(1)
     # MonoNPHM jumps where a neighbour changes, and a difference across a jump is no slope.
     assert np.quantile(cosine, 0.05) > 0.999 and len(cosine) > 50
-    assert field.track(codes[:1], vertices=vertices, faces=faces, return_info=True)[2].normals is None
+    assert field.tracked(codes[:1], vertices=vertices, faces=faces).normals is None
 
 
 def test_facial_smoothing_is_part_of_what_is_inverted(moving) -> None:
     field, codes, vertices, faces = moving
     smoothing = FacialSmoothing((0.0, -0.2, 0.3), (0.2, 0.3, 0.4), DEFAULT_BOUNDS)
     smooth = field.model.bind(field.identity, facial_smoothing=smoothing)
-    posed, _, info = smooth.track(codes[:2], vertices=vertices, faces=faces, return_info=True, normals=True)
+    info = smooth.tracked(codes[:2], vertices=vertices, faces=faces, normals=True)
+    posed = info.vertices
     plain, _ = field.track(codes[:2], vertices=vertices, faces=faces)
     assert distance_to_target(smooth, codes[:2], posed, vertices).max() < 1e-5
     assert np.abs(posed - plain).max() > 1e-3
@@ -132,8 +136,6 @@ def test_refusals(moving) -> None:
     for tolerance in (0.0, -1.0, 1e-9, np.nan):
         with pytest.raises(InputError, match="tolerance"):
             field.track(codes, vertices=vertices, faces=faces, tolerance=tolerance)
-    with pytest.raises(InputError, match="return_info"):
-        field.track(codes, vertices=vertices, faces=faces, normals=True)
 
 
 def test_harmonic_filling() -> None:

@@ -2,18 +2,68 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace facetalk::cpu {
 namespace {
 
 constexpr int kTries = 3;
 constexpr float kMargin = 1.05f;  // over the slope that broke a bound
-constexpr float kBrokenMargin =
-    1.25f;  // where a sign was wrong, but no slope between neighbours says by how much
+// Where a sign was wrong, but no slope between neighbours says by how much.
+constexpr float kBrokenMargin = 1.25f;
 
-}  // namespace
+class Band {
+ public:
+  Band(const FieldRunner& runner, const Lattice& lattice, int spacing)
+      : runner_(runner), lattice_(lattice), spacing_(spacing) {}
 
-int64_t FieldBand::node(const Cell& cell, int corner, int spacing) const {
+  BrickVolume run(const FieldFrames& frame, const SlopeBounds& given, BandReport& report);
+
+ private:
+  struct Cell {
+    int32_t start[3];
+  };
+  // Nodes of the lattice of every eighth sample; the last along an axis is the border.
+  struct Nodes {
+    std::vector<uint8_t> known;
+    std::vector<FieldBricks::Evaluated> found;
+    int64_t shape[3];
+  };
+  // What is known at corners: where, and how far the surface is at least.
+  struct Known {
+    int count = 0;
+    float at[8][3];
+    float radius[8];
+    bool inside = false;
+  };
+  // Cells that were left out, and how much greater bounds may be before they would not be.
+  struct Excluded {
+    float ratio;
+    int64_t cells;
+  };
+
+  BrickVolume attempt(const FieldFrames& frame, const SlopeBounds& bounds, BandReport& report);
+  void refine_coarse(FieldBricks& bricks, std::vector<Cell> cells, int spacing);
+  void refine_fine(FieldBricks& bricks, std::vector<Cell> cells);
+  void evaluate_nodes(FieldBricks& bricks, const std::vector<Cell>& cells, int spacing);
+  std::vector<Cell> children(const std::vector<Cell>& cells, int spacing) const;
+  int64_t node(const Cell& cell, int corner, int spacing) const;
+  // How far the surface is at least from every point of a box.
+  static float slack(const Known& known, const float low[3], const float high[3]);
+  void learn(Known& known, const Cell& cell, int corner, int spacing, float radius) const;
+  bool keeps_out(const Known& known, const Cell& cell, int spacing);
+  void place(int32_t i, int32_t j, int32_t k, float* out) const;
+  void leave_out(FieldBricks& bricks, const Cell& cell, int spacing, const Known& known);
+
+  const FieldRunner runner_;
+  const Lattice& lattice_;
+  const int spacing_;
+  Nodes nodes_;
+  std::vector<float> slack_;  // per brick that is not stored: the surface is farther
+  std::vector<Excluded> excluded_;
+};
+
+int64_t Band::node(const Cell& cell, int corner, int spacing) const {
   int64_t index = 0;
   for (int a = 0; a < 3; ++a) {
     const int64_t at = (cell.start[a] + (corner >> (2 - a) & 1) * spacing) / kBrickSide;
@@ -22,7 +72,7 @@ int64_t FieldBand::node(const Cell& cell, int corner, int spacing) const {
   return index;
 }
 
-std::vector<FieldBand::Cell> FieldBand::children(const std::vector<Cell>& cells, int spacing) const {
+std::vector<Band::Cell> Band::children(const std::vector<Cell>& cells, int spacing) const {
   std::vector<Cell> finer;
   finer.reserve(8 * cells.size());
   for (const Cell& cell : cells) {
@@ -39,7 +89,7 @@ std::vector<FieldBand::Cell> FieldBand::children(const std::vector<Cell>& cells,
   return finer;
 }
 
-void FieldBand::place(int32_t i, int32_t j, int32_t k, float* out) const {
+void Band::place(int32_t i, int32_t j, int32_t k, float* out) const {
   const int32_t at[3] = {i, j, k};
   for (int a = 0; a < 3; ++a) {
     const std::vector<float>& axis = lattice_.axis[a];
@@ -47,7 +97,7 @@ void FieldBand::place(int32_t i, int32_t j, int32_t k, float* out) const {
   }
 }
 
-float FieldBand::slack(const Known& known, const float low[3], const float high[3]) {
+float Band::slack(const Known& known, const float low[3], const float high[3]) {
   float best = -3e38f;
   float sums[8] = {};  // of the distances from the box's corners
   float total = 0.0f;
@@ -70,13 +120,13 @@ float FieldBand::slack(const Known& known, const float low[3], const float high[
   return std::max(best, (total - *std::max_element(sums, sums + 8)) / static_cast<float>(known.count));
 }
 
-void FieldBand::learn(Known& known, const Cell& cell, int corner, int spacing, float radius) const {
+void Band::learn(Known& known, const Cell& cell, int corner, int spacing, float radius) const {
   place(cell.start[0] + (corner >> 2) * spacing, cell.start[1] + (corner >> 1 & 1) * spacing,
         cell.start[2] + (corner & 1) * spacing, known.at[known.count]);
   known.radius[known.count++] = radius;
 }
 
-bool FieldBand::keeps_out(const Known& known, const Cell& cell, int spacing) {
+bool Band::keeps_out(const Known& known, const Cell& cell, int spacing) {
   float low[3], high[3];
   place(cell.start[0], cell.start[1], cell.start[2], low);
   place(cell.start[0] + spacing, cell.start[1] + spacing, cell.start[2] + spacing, high);
@@ -90,7 +140,7 @@ bool FieldBand::keeps_out(const Known& known, const Cell& cell, int spacing) {
 }
 
 // Every sample belongs to the cell that starts nearest before it, so half-open boxes cover the lattice.
-void FieldBand::leave_out(FieldBricks& bricks, const Cell& cell, int spacing, const Known& known) {
+void Band::leave_out(FieldBricks& bricks, const Cell& cell, int spacing, const Known& known) {
   BrickVolume& volume = bricks.volume;
   float low[3], high[3];
   if (spacing >= kBrickSide) {
@@ -123,7 +173,7 @@ void FieldBand::leave_out(FieldBricks& bricks, const Cell& cell, int spacing, co
   }
 }
 
-void FieldBand::evaluate_nodes(FieldBricks& bricks, const std::vector<Cell>& cells, int spacing) {
+void Band::evaluate_nodes(FieldBricks& bricks, const std::vector<Cell>& cells, int spacing) {
   std::vector<int64_t> named;
   for (const Cell& cell : cells) {
     for (int c = 0; c < 8; ++c) {
@@ -152,7 +202,7 @@ void FieldBand::evaluate_nodes(FieldBricks& bricks, const std::vector<Cell>& cel
 }
 
 // Cells of `spacing` >= 8 samples down to 8; the rest of the way is refine_fine's.
-void FieldBand::refine_coarse(FieldBricks& bricks, std::vector<Cell> cells, int spacing) {
+void Band::refine_coarse(FieldBricks& bricks, std::vector<Cell> cells, int spacing) {
   for (;; spacing /= 2) {
     evaluate_nodes(bricks, cells, spacing);
     std::vector<Cell> kept;
@@ -177,7 +227,7 @@ void FieldBand::refine_coarse(FieldBricks& bricks, std::vector<Cell> cells, int 
   refine_fine(bricks, std::move(cells));
 }
 
-void FieldBand::refine_fine(FieldBricks& bricks, std::vector<Cell> cells) {
+void Band::refine_fine(FieldBricks& bricks, std::vector<Cell> cells) {
   const BrickVolume& volume = bricks.volume;
   for (const Cell& cell : cells) {
     // Nodes are samples of the bricks too.
@@ -249,64 +299,11 @@ void FieldBand::refine_fine(FieldBricks& bricks, std::vector<Cell> cells) {
   }
 }
 
-// What the frame before still says after `motion`: signs where slack remains, samples to evaluate where none
-// does. Returns the cells of eight samples that must be looked at from their corners.
-std::vector<FieldBand::Cell> FieldBand::roll(FieldBricks& bricks, const Motion& motion) {
-  const BrickVolume& before = bricks_->volume;
-  std::vector<Cell> open;
-  std::vector<int64_t> uncertain;
-  const float half_brick = 0.5f * kBrickSide * bricks.cell_diagonal();
-  for (int64_t b = 0; b < static_cast<int64_t>(before.table.size()); ++b) {
-    const int32_t entry = before.table[static_cast<size_t>(b)];
-    if (entry < 0) {
-      bricks.volume.table[static_cast<size_t>(b)] = entry;
-      Cell cell;
-      int64_t rest = b;
-      for (int a = 2; a >= 0; --a) {
-        cell.start[a] = static_cast<int32_t>(rest % before.bricks[a] * kBrickSide);
-        rest /= before.bricks[a];
-      }
-      // Local bounds hold up to a reach that a brick may be wider than.
-      float middle[3];
-      place(cell.start[0] + kBrickSide / 2, cell.start[1] + kBrickSide / 2, cell.start[2] + kBrickSide / 2,
-            middle);
-      slack_[static_cast<size_t>(b)] -= motion.local.within(middle, half_brick, motion.everywhere);
-      if (!(slack_[static_cast<size_t>(b)] > 0.0f)) open.push_back(cell);
-      continue;
-    }
-    float radius[kBrickSamples];
-    float least = 3e38f;
-    int inside = 0;
-    for (int64_t p = 0; p < kBrickSamples; ++p) {
-      const int64_t from = entry * kBrickSamples + p;
-      float x[3];
-      bricks_->position(from, x);
-      radius[p] = bricks_->radius(from) - motion.local.at(x, motion.everywhere);
-      least = std::min(least, radius[p]);
-      inside += bricks_->inside(from);
-    }
-    bricks.volume.table[static_cast<size_t>(b)] = 2 * inside > kBrickSamples ? kBrickInside : kBrickOutside;
-    if (inside % kBrickSamples == 0 && least > 0.0f) {
-      slack_[static_cast<size_t>(b)] = least;
-      continue;
-    }
-    const int64_t base = bricks.store(b) * kBrickSamples;
-    for (int64_t p = 0; p < kBrickSamples; ++p) {
-      const bool was_inside = bricks_->inside(entry * kBrickSamples + p);
-      bricks.fill(base + p, was_inside ? -1.0f : 1.0f, std::max(radius[p], 0.0f));
-      if (!(radius[p] > 0.0f)) uncertain.push_back(base + p);
-    }
-  }
-  for (const int64_t sample : uncertain) bricks.queue(sample);
-  bricks.evaluate();
-  return open;
-}
-
-void FieldBand::attempt(const FieldFrames& frame, const SlopeBounds& bounds, const Motion* motion,
-                        BandReport& report) {
-  auto bricks = std::make_unique<FieldBricks>(runner_, frame, lattice_, bounds, nullptr, 0.0f, &slack_);
+// The frame by one try of the bounds.
+BrickVolume Band::attempt(const FieldFrames& frame, const SlopeBounds& bounds, BandReport& report) {
+  FieldBricks bricks(runner_, frame, lattice_, bounds, nullptr, 0.0f, &slack_);
   excluded_.clear();
-  const BrickVolume& volume = bricks->volume;
+  const BrickVolume& volume = bricks.volume;
   size_t count = 1;
   for (int a = 0; a < 3; ++a) {
     nodes_.shape[a] = volume.bricks[a] + 1;
@@ -314,35 +311,29 @@ void FieldBand::attempt(const FieldFrames& frame, const SlopeBounds& bounds, con
   }
   nodes_.known.assign(count, 0);
   nodes_.found.resize(count);
-  if (bricks_ && motion != nullptr) {
-    std::vector<Cell> open = roll(*bricks, *motion);
-    refine_coarse(*bricks, std::move(open), kBrickSide);
-  } else {
-    slack_.assign(volume.table.size(), 0.0f);
-    std::vector<Cell> cells;
-    for (int32_t i = 0; i < volume.shape[0]; i += spacing_) {
-      for (int32_t j = 0; j < volume.shape[1]; j += spacing_) {
-        for (int32_t k = 0; k < volume.shape[2]; k += spacing_) cells.push_back({{i, j, k}});
-      }
+  slack_.assign(volume.table.size(), 0.0f);
+  std::vector<Cell> cells;
+  for (int32_t i = 0; i < volume.shape[0]; i += spacing_) {
+    for (int32_t j = 0; j < volume.shape[1]; j += spacing_) {
+      for (int32_t k = 0; k < volume.shape[2]; k += spacing_) cells.push_back({{i, j, k}});
     }
-    refine_coarse(*bricks, std::move(cells), spacing_);
   }
-  while (bricks->queue_contradictions()) bricks->evaluate();
-  report.deformed += bricks->deformed();
-  report.evaluated += bricks->evaluated();
-  report.broken = bricks->broken();
-  report.steepest = bricks->steepest();
-  bricks_ = std::move(bricks);
+  refine_coarse(bricks, std::move(cells), spacing_);
+  while (bricks.queue_contradictions()) bricks.evaluate();
+  report.deformed += bricks.deformed();
+  report.evaluated += bricks.evaluated();
+  report.broken = bricks.broken();
+  report.steepest = bricks.steepest();
+  return std::move(bricks.volume);
 }
 
-BrickVolume FieldBand::frame(const FieldFrames& frame, const SlopeBounds& given, const Motion* motion,
-                             BandReport& report) {
+BrickVolume Band::run(const FieldFrames& frame, const SlopeBounds& given, BandReport& report) {
   SlopeBounds bounds = given;
   report = {};
-  attempt(frame, bounds, motion, report);
+  BrickVolume volume = attempt(frame, bounds, report);
   for (int t = 1; t < kTries && (report.steepest > 1.0f || report.broken > 0); ++t) {
     bounds.scale *= std::max(kMargin * report.steepest, kBrokenMargin);
-    attempt(frame, bounds, nullptr, report);
+    volume = attempt(frame, bounds, report);
   }
   report.uncertified = 8 * report.broken;
   if (report.steepest > 1.0f) {
@@ -350,8 +341,14 @@ BrickVolume FieldBand::frame(const FieldFrames& frame, const SlopeBounds& given,
       if (cells.ratio < report.steepest) report.uncertified += cells.cells;
     }
   }
-  // The frame after starts from this one, so the caller gets a copy.
-  return bricks_->volume;
+  return volume;
+}
+
+}  // namespace
+
+BrickVolume field_band(const FieldRunner& runner, const FieldFrames& frame, const Lattice& lattice,
+                       const SlopeBounds& bounds, int spacing, BandReport& report) {
+  return Band(runner, lattice, spacing).run(frame, bounds, report);
 }
 
 }  // namespace facetalk::cpu

@@ -5,17 +5,13 @@
 #include <cmath>
 #include <memory>
 
+#include "core/guided_search.h"
 #include "core/offset_probes.h"
 #include "cpu/parallel.h"
 #include "cpu/surface/offset_lattice.h"
 
 namespace facetalk::cpu {
 namespace {
-
-constexpr float kLongestMargin = 1.25f;  // over the longest offset seen on a few nodes
-constexpr int kFirstStride = 3;
-constexpr int kLeastShare = 4;     // of the coarsest spacing: finer ones would need much memory at 1024^3
-constexpr int kFinestSpacing = 4;  // finer lattices cost as much as the samples near the surface
 
 struct Brick {
   int64_t at[3];
@@ -34,7 +30,8 @@ class Guide {
         options_(options),
         scratch_(runner, false),
         bricks_(runner, frame, lattice, bounds, options.exact ? nullptr : &cache, options.cache_tolerance) {
-    for (int spacing = options.spacing; spacing >= kFinestSpacing && spacing >= options.spacing / kLeastShare;
+    for (int spacing = options.spacing;
+         spacing >= GuidedSearch::kFinestSpacing && spacing >= options.spacing / GuidedSearch::kLeastShare;
          spacing /= 2) {
       levels_.push_back(std::make_unique<OffsetLattice>(runner, frame, lattice, spacing, scratch_));
     }
@@ -85,11 +82,11 @@ class Guide {
   // Bricks that the surface may cross, whose offsets can be interpolated on the coarsest lattice.
   std::vector<Brick> find_near() {
     OffsetLattice& coarse = *levels_[0];
-    coarse.need_every(kFirstStride);
+    coarse.need_every(GuidedSearch::kFirstStride);
     coarse.evaluate();
     const BrickVolume& volume = bricks_.volume;
     std::vector<Brick> found;
-    for (float longest = kLongestMargin * coarse.longest();;) {
+    for (float longest = GuidedSearch::kLongestMargin * coarse.longest();;) {
       found.clear();
       Brick brick;
       for (brick.at[0] = 0; brick.at[0] < volume.bricks[0]; ++brick.at[0]) {
@@ -106,7 +103,7 @@ class Guide {
       }
       coarse.evaluate();
       if (coarse.longest() <= longest) break;
-      longest = kLongestMargin * coarse.longest();
+      longest = GuidedSearch::kLongestMargin * coarse.longest();
     }
     return found;
   }

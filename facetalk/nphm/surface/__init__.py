@@ -1,1 +1,1 @@
-"""Finding the surface of a frame: what is learned of an identity, the plan, and its execution on either device."""
+"""Finding the surfaces of frames: what is learned of an identity, the plan, and its execution."""

@@ -10,21 +10,22 @@ networks are asked. What is left is measured at points that no decision looked a
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
+import torch
 from numpy.typing import NDArray
 
-from facetalk.ops.field.kernels import Kernels, Lattice, distances, inside, look_up, make_lattice
-from facetalk.ops.field.surface import SlopeBounds
+from facetalk.nphm.surface.tricubic import Float64, interpolate
+from facetalk.ops.field.bounds import Float32, SlopeBounds
+from facetalk.ops.field.kernels import FieldCache, FieldKernels, constants
 from facetalk.units import HEAD_UNIT_METRES
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
+Places = NDArray[np.int64]
+Slot = tuple[NDArray[np.int32], tuple[int, ...]]
 
 UNIT_MM = 1000.0 * HEAD_UNIT_METRES
-CELLS = 4  # of a brick along each axis, and
-NODES = CELLS + 3  # its samples: cubic interpolation reads one before and two behind a cell
 FIRST_SPACING = 0.01
 """Of the coarsest bricks at the default tolerance, head units: a seventh of the width of NPHM's blending
 weights, at which most bricks of a head are good enough."""
@@ -59,7 +60,7 @@ class BakedField:
         evaluated: points that were asked of the networks.
     """
 
-    lattice: Lattice
+    lattice: FieldCache
     width: float
     tolerance_mm: float
     error_mm: float
@@ -76,22 +77,71 @@ class BakedField:
 class _Bricks:
     """Bricks of one spacing: where they are, and their samples."""
 
-    def __init__(self, field: Kernels, origin: Float64, spacing: float, at: NDArray[np.int64]) -> None:
+    def __init__(self, field: FieldKernels, origin: Float64, spacing: float, at: Places) -> None:
         self.origin, self.spacing, self.at = origin, spacing, at
+        cells, side = constants().cache_cells, constants().cache_nodes
         # Neighbours share samples: every one is asked once.
-        steps = np.stack(np.meshgrid(*[np.arange(NODES)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-        nodes = (at[:, None] * CELLS + steps).reshape(-1, 3)
+        steps = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        nodes = (at[:, None] * cells + steps).reshape(-1, 3)
         extent = nodes.max(axis=0) + 1 if len(nodes) else np.ones(3, dtype=np.int64)
         named, inverse = np.unique(np.ravel_multi_index(nodes.T, extent), return_inverse=True)
         index = np.stack(np.unravel_index(named, extent), axis=1)
         points = origin + (index - 1) * spacing
         self.evaluated = len(points)
-        values = distances(field, points)
-        self.data = values[inverse].reshape(len(at), NODES, NODES, NODES)
+        values = _values(field, points)
+        self.data = values[inverse].reshape(len(at), side, side, side)
+
+
+class _Tree:
+    """The table of bricks, and the bricks that took the place of rough ones.
+
+    Args:
+        near: (nx, ny, nz) where there are bricks of the first spacing.
+    """
+
+    def __init__(self, near: NDArray[np.bool_]) -> None:
+        self.table = np.full(near.shape, -1, dtype=np.int32)
+        self.children: list[NDArray[np.int32]] = []
+        self.data: list[Float32] = []
+        self.errors: list[Float64] = []
+        self.count = 0
+        self.at: Places = np.argwhere(near)
+        # Where the number of each of these bricks is written.
+        self._slots: list[Slot] = [(self.table, tuple(b)) for b in self.at]
+
+    def store(self, bricks: _Bricks, error: Float64, rough: NDArray[np.bool_], width: float) -> None:
+        """Keeps the bricks at `at` that are good enough; `at` are then those that replace the others."""
+        finer: list[NDArray[np.int64]] = []
+        slots: list[Slot] = []
+        for n, (array, place) in enumerate(self._slots):
+            if not rough[n]:
+                array[place] = self.count
+                self.count += 1
+                continue
+            group = np.full(constants().cache_children, -1, dtype=np.int32)
+            array[place] = -2 - len(self.children)
+            self.children.append(group)
+            for child in range(len(group)):
+                # Three of the brick's samples along each axis bound or halve the smaller one.
+                around = tuple(slice(1 + 2 * (child >> a & 1), 4 + 2 * (child >> a & 1)) for a in (2, 1, 0))
+                if np.abs(bricks.data[n][around]).min() > NEAR_ENOUGH * width:
+                    continue
+                finer.append(2 * self.at[n] + np.array([child >> 2 & 1, child >> 1 & 1, child & 1]))
+                slots.append((group, (child,)))
+        self.data.append(bricks.data[~rough])
+        self.errors.append(error[~rough])
+        self.at, self._slots = np.array(finer, dtype=np.int64).reshape(-1, 3), slots
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What a cache is made of, see :class:`facetalk.ops.field.surface.CanonicalCache`."""
+        children = np.array(self.children, dtype=np.int32).reshape(-1, constants().cache_children)
+        data = np.concatenate(self.data).astype(np.float32)
+        error = np.concatenate(self.errors).astype(np.float32)
+        return {"table": self.table, "children": children, "data": data, "error": error}
 
 
 def bake(
-    field: Kernels,
+    field: FieldKernels,
     bounds: SlopeBounds,
     low: Float64,
     high: Float64,
@@ -114,77 +164,52 @@ def bake(
     """
     rng = np.random.default_rng(seed)
     tolerance = tolerance_mm / UNIT_MM
+    cells = constants().cache_cells
     # The error of cubic interpolation grows with the fourth power of the spacing.
     spacing = FIRST_SPACING * float(np.clip((tolerance_mm / 0.03) ** 0.25, 0.4, 2.0))
-    shape = np.ceil((high - low) / (CELLS * spacing)).astype(np.int64)
+    shape = np.ceil((high - low) / (cells * spacing)).astype(np.int64)
     far, evaluated = _distances(field, bounds, low, spacing, shape)
-    table = np.full(shape, -1, dtype=np.int32)
-    near = _least(far, CELLS // 2) <= width
-    children: list[NDArray[np.int32]] = []
-    data: list[Float32] = []
-    errors: list[Float64] = []
-    at = np.argwhere(near)
-    slots: list[tuple[NDArray[np.int32], tuple[int, ...]]] = [(table, tuple(b)) for b in at]
-    count = 0
     origin = low.astype(np.float64)
+    tree = _Tree(_least(far, cells // 2) <= width)
     for depth in range(deepest + 1):
-        bricks = _Bricks(field, origin, spacing / 2**depth, at)
-        evaluated += bricks.evaluated
+        bricks = _Bricks(field, origin, spacing / 2**depth, tree.at)
         error, asked = _probe(field, bricks, far, origin, 2 * spacing, width, rng)
-        evaluated += asked
-        rough = (PROBE_MARGIN * error > tolerance) & (depth < deepest)
-        finer: list[NDArray[np.int64]] = []
-        finer_slots: list[tuple[NDArray[np.int32], tuple[int, ...]]] = []
-        for n in range(len(at)):
-            array, place = slots[n]
-            if not rough[n]:
-                array[place] = count
-                count += 1
-                continue
-            group = np.full(8, -1, dtype=np.int32)
-            array[place] = -2 - len(children)
-            children.append(group)
-            for child in range(8):
-                corner = 2 * at[n] + np.array([child >> 2 & 1, child >> 1 & 1, child & 1])
-                # Three of the brick's samples along each axis bound or halve the smaller one.
-                around = tuple(slice(1 + 2 * (child >> a & 1), 4 + 2 * (child >> a & 1)) for a in (2, 1, 0))
-                if np.abs(bricks.data[n][around]).min() > NEAR_ENOUGH * width:
-                    continue
-                finer.append(corner)
-                finer_slots.append((group, (child,)))
-        data.append(bricks.data[~rough])
-        errors.append(PROBE_MARGIN * error[~rough])
-        if not finer:
+        evaluated += bricks.evaluated + asked
+        error = PROBE_MARGIN * error
+        tree.store(bricks, error, (error > tolerance) & (depth < deepest), width)
+        if not len(tree.at):
             break
-        at, slots = np.array(finer), finer_slots
-    lattice = make_lattice(
-        field,
-        origin=origin.tolist(),
-        spacing=spacing,
-        table=table,
-        children=np.array(children, dtype=np.int32).reshape(-1, 8),
-        data=np.concatenate(data).astype(np.float32),
-        error=np.concatenate(errors).astype(np.float32),
-        far_origin=origin.tolist(),
-        far_spacing=2 * spacing,
-        far=far,
+    place = origin.tolist()
+    lattice = field.make_cache(
+        origin=place, spacing=spacing, far_origin=place, far_spacing=2 * spacing, far=far, **tree.arrays()
     )
     worst, mean = _held_out(field, lattice, low, high, width, tolerance, rng)
-    rough_share = float((np.concatenate(errors) > tolerance).mean()) if count else 0.0
     return BakedField(
-        lattice, width, tolerance_mm, worst * UNIT_MM, mean * UNIT_MM, rough_share, count,
-        evaluated + HELD_OUT,
-    )  # fmt: skip
+        lattice=lattice,
+        width=width,
+        tolerance_mm=tolerance_mm,
+        error_mm=worst * UNIT_MM,
+        mean_error_mm=mean * UNIT_MM,
+        rough=float((np.concatenate(tree.errors) > tolerance).mean()) if tree.count else 0.0,
+        bricks=tree.count,
+        evaluated=evaluated + HELD_OUT,
+    )
+
+
+def _values(field: FieldKernels, points: NDArray[Any]) -> Float32:
+    """Canonical signed distances (N,) at points (N, 3)."""
+    asked = field.query_float32(torch.from_numpy(points.astype(np.float32)))
+    found: Float32 = asked["sdf"][0].cpu().numpy()
+    return found
 
 
 def _distances(
-    field: Kernels, bounds: SlopeBounds, low: Float64, spacing: float, shape: NDArray[np.int64]
+    field: FieldKernels, bounds: SlopeBounds, low: Float64, spacing: float, shape: Places
 ) -> tuple[Float32, int]:
     """Signed lower bounds of the distance to the surface over cells of twice the spacing."""
-    axes = [
-        (a + spacing * np.arange(CELLS * n + 1)).astype(np.float32) for a, n in zip(low, shape, strict=True)
-    ]
-    within, evaluated = inside(field, axes, bounds)
+    counts = shape * constants().cache_cells
+    axes = [(a + spacing * np.arange(n + 1)).astype(np.float32) for a, n in zip(low, counts, strict=True)]
+    within, evaluated = field.inside(axes, bounds)
     corners = np.zeros(tuple(n - 1 for n in within.shape), dtype=np.uint8)
     for c in range(8):
         corners += within[tuple(slice(c >> a & 1, n - 1 + (c >> a & 1)) for a, n in enumerate(within.shape))]
@@ -194,7 +219,7 @@ def _distances(
     if crossed.any():
         distance = scipy.ndimage.distance_transform_edt(~grown, sampling=spacing)
     else:
-        distance = np.full(crossed.shape, float(np.linalg.norm(shape * CELLS * spacing)))
+        distance = np.full(crossed.shape, float(np.linalg.norm(counts * spacing)))
     least = _least(distance.astype(np.float32), 2)
     return np.where(corners[::2, ::2, ::2] > 0, -least, least).astype(np.float32), evaluated
 
@@ -207,7 +232,7 @@ def _least(values: Float32, size: int) -> Float32:
 
 
 def _probe(
-    field: Kernels,
+    field: FieldKernels,
     bricks: _Bricks,
     far: Float32,
     origin: Float64,
@@ -216,14 +241,14 @@ def _probe(
     rng: np.random.Generator,
 ) -> tuple[Float64, int]:
     """(bricks,) largest error at random points within the width, of each and its neighbours; points asked."""
-    n = len(bricks.at)
-    unit = rng.uniform(0, CELLS, (n, PROBES, 3))
-    points = bricks.origin + (bricks.at[:, None] * CELLS + unit) * bricks.spacing
+    n, cells = len(bricks.at), constants().cache_cells
+    unit = rng.uniform(0, cells, (n, PROBES, 3))
+    points = bricks.origin + (bricks.at[:, None] * cells + unit) * bricks.spacing
     place = np.clip(((points - origin) / far_spacing).astype(int), 0, np.array(far.shape) - 1)
     wanted = np.abs(far[tuple(np.moveaxis(place, -1, 0))]) <= width
     of, which = np.nonzero(wanted)
-    truth = distances(field, points[of, which])
-    value, gradient = _with_gradient(bricks.data, of, unit[of, which])
+    truth = _values(field, points[of, which])
+    value, gradient = interpolate(bricks.data, of, unit[of, which])
     # Where the field is flat, an error moves the surface farther.
     slope = np.linalg.norm(gradient, axis=1) / bricks.spacing
     error = np.abs(value - truth) / np.clip(slope, FLATTEST, 1.0)
@@ -232,7 +257,7 @@ def _probe(
     return _with_neighbours(bricks.at, worst), len(of)
 
 
-def _with_neighbours(at: NDArray[np.int64], values: Float64) -> Float64:
+def _with_neighbours(at: Places, values: Float64) -> Float64:
     """(n,) the greatest of each brick's value (n,) and those of its six neighbours; places (n, 3)."""
     if len(at) == 0:
         return values
@@ -244,44 +269,9 @@ def _with_neighbours(at: NDArray[np.int64], values: Float64) -> Float64:
     return np.asarray(scipy.ndimage.maximum_filter(dense, footprint=around, mode="nearest")[where])
 
 
-def _interpolate(data: Float32, brick: NDArray[np.int64], unit: Float64) -> Float64:
-    """Tricubic (Lagrange) interpolation at points given in cells of their brick: what the kernels compute."""
-    return _with_gradient(data, brick, unit)[0]
-
-
-def _with_gradient(data: Float32, brick: NDArray[np.int64], unit: Float64) -> tuple[Float64, Float64]:
-    """The same, and its gradient (N, 3) per cell."""
-    cell = np.minimum(unit.astype(int), CELLS - 1)
-    t = unit - cell
-    weights = np.stack(
-        [-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2, -(t + 1) * t * (t - 2) / 2,
-         (t + 1) * t * (t - 1) / 6], axis=-1)  # fmt: skip
-    slopes = np.stack(
-        [-(3 * t**2 - 6 * t + 2) / 6, (3 * t**2 - 4 * t - 1) / 2, -(3 * t**2 - 2 * t - 2) / 2,
-         (3 * t**2 - 1) / 6], axis=-1)  # fmt: skip
-    first = np.ravel_multi_index((brick, *cell.T), data.shape)
-    steps = np.ravel_multi_index(np.indices((4, 4, 4)).reshape(3, -1), (NODES,) * 3)
-    block = data.reshape(-1)[first[:, None] + steps].reshape(-1, 16, 4).astype(np.float64)
-    # One axis after the other: values and slopes along z, then y, then x.
-    along_z = block @ np.stack([weights[:, 2], slopes[:, 2]], axis=-1)  # (N, 16, 2)
-    along_z = along_z.reshape(-1, 4, 4, 2)
-    plane = np.einsum("nijz,nj->niz", along_z, weights[:, 1])
-    leaning = np.einsum("nij,nj->ni", along_z[..., 0], slopes[:, 1])
-    value = np.einsum("ni,ni->n", plane[..., 0], weights[:, 0])
-    gradient = np.stack(
-        [
-            np.einsum("ni,ni->n", plane[..., 0], slopes[:, 0]),
-            np.einsum("ni,ni->n", leaning, weights[:, 0]),
-            np.einsum("ni,ni->n", plane[..., 1], weights[:, 0]),
-        ],
-        axis=1,
-    )
-    return value, gradient
-
-
 def _held_out(
-    field: Kernels,
-    lattice: Lattice,
+    field: FieldKernels,
+    lattice: FieldCache,
     low: Float64,
     high: Float64,
     width: float,
@@ -292,13 +282,13 @@ def _held_out(
     found: list[Float32] = []
     for _ in range(64):
         points = rng.uniform(low, high, (65536, 3)).astype(np.float32)
-        _, covered, distance, error = look_up(lattice, points)
+        _, covered, distance, error = lattice.look_up(points)
         found.append(points[covered & (np.abs(distance) <= width) & (error <= tolerance)])
         if sum(map(len, found)) >= HELD_OUT:
             break
     points = np.concatenate(found)[:HELD_OUT]
     if len(points) == 0:
         return 0.0, 0.0
-    values, _, _, _ = look_up(lattice, points)
-    error = np.abs(values - distances(field, points))
+    values, _, _, _ = lattice.look_up(points)
+    error = np.abs(values - _values(field, points))
     return float(error.max()), float(error.mean())

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.nphm.surface import slopes
 from facetalk.nphm.surface.bake import DEEPEST, BakedField, bake
-from facetalk.ops.field.surface import SlopeBounds
-
-if TYPE_CHECKING:
-    from facetalk.ops.field.kernels import Kernels
+from facetalk.ops.field.bounds import SlopeBounds
+from facetalk.ops.field.kernels import FieldKernels
 
 MANY_FRAMES = 250
 """Frames from which a finer cache pays."""
@@ -22,13 +18,13 @@ SPARE_WIDTH = 1.1
 
 
 class CanonicalKnowledge:
-    """Of the identity that kernels are bound to, on their device.
+    """What was learned of the identity that kernels are bound to, on their device.
 
     What takes the networks is asked of these kernels, in float32; sorting the answers is the CPU's work, on
     whichever device. Both are done once per identity and box, and no frame waits for it again.
     """
 
-    def __init__(self, kernels: Kernels) -> None:
+    def __init__(self, kernels: FieldKernels) -> None:
         self._kernels = kernels
         self._slopes: dict[bytes, tuple[SlopeBounds, Tensor]] = {}
         self._baked: dict[bytes, BakedField] = {}

@@ -5,22 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.nphm.bound import Bound
+from facetalk.nphm.lattice import Bounds
 from facetalk.nphm.surface import slopes
 from facetalk.nphm.surface.bake import FIRST_SPACING, UNIT_MM, BakedField
-from facetalk.ops.field.surface import SlopeBounds
+from facetalk.nphm.surface.identity import CanonicalKnowledge
+from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionInfo, ExtractionOptions
+from facetalk.ops.field.bounds import SlopeBounds
+from facetalk.ops.field.kernels import ExtractionCounts, power_of_two
 
-if TYPE_CHECKING:
-    from facetalk.nphm.field import Field
-    from facetalk.nphm.lattice import Bounds
-    from facetalk.nphm.surface.cpu import ExtractionOptions
-
-DEFAULT_TOLERANCE_MM = 0.05
 CACHE_SHARE = 0.65
 """Of the tolerance, for the cached identity; the rest is for the interpolated deformation, whose error falls
 faster with a finer lattice."""
@@ -63,13 +61,12 @@ class Plan:
     """The frames of a call, and how they are found. What costs the networks something is found when asked.
 
     Args:
-        field: the bound head.
+        bound: the bound head.
+        knowledge: what was learned of it; grows.
         biases: per deformation layer (T, out), or None for the canonical field.
         axes: sample positions along x, y, z.
         bounds: their ends.
         options: what may be used.
-        bake_price: of a point of the cache, in points of a frame.
-        bounded_bands: bands are found by bounds on the slope, and cost more where a deformation stretches.
 
     Attributes:
         frames: how many.
@@ -81,17 +78,14 @@ class Plan:
 
     def __init__(
         self,
-        field: Field,
+        bound: Bound,
+        knowledge: CanonicalKnowledge,
         biases: Sequence[Tensor] | None,
         axes: Sequence[NDArray[np.float32]],
         bounds: Bounds,
         options: ExtractionOptions,
-        *,
-        bake_price: float = 1.0,
-        bounded_bands: bool = True,
     ) -> None:
-        self._field, self._biases, self._options = field, biases, options
-        self._price, self._bounded = bake_price, bounded_bands
+        self._bound, self._knowledge, self._biases, self._options = bound, knowledge, biases, options
         sizes = np.array([len(axis) for axis in axes])
         box = np.asarray(bounds, dtype=np.float64)
         self.frames = 1 if biases is None else len(biases[0])
@@ -103,15 +97,15 @@ class Plan:
     @cached_property
     def near(self) -> Tensor:
         """(N, 3) points near the canonical surface, in the CPU's memory."""
-        return self._field.knowledge.slopes(self.wide)[1]
+        return self._knowledge.slopes(self.wide)[1]
 
     @cached_property
     def known(self) -> SlopeBounds:
         """Bounds on the slope of the canonical field, and of the deformations of all frames."""
-        bounds, near = self._field.knowledge.slopes(self.wide)
+        bounds, near = self._knowledge.slopes(self.wide)
         if self._biases is None:
             return bounds
-        return slopes.with_stretch(bounds, self._field.kernels, self._biases, near, self._field.weight)
+        return slopes.with_stretch(bounds, self._bound.kernels, self._biases, near, self._bound.weight)
 
     @cached_property
     def guide(self) -> Guide | None:
@@ -121,12 +115,22 @@ class Plan:
         options = self._options
         smooth_mm = (1.0 - CACHE_SHARE) * self._tolerance_mm
         return Guide(
-            baked=self._field.knowledge.baked(self.wide, self._width, self._share_mm, self.frames),
+            baked=self._knowledge.baked(self.wide, self._width, self._share_mm, self.frames),
             bounds=self.known,
             exact=options.tolerance_mm == 0.0,
             tolerance=smooth_mm / UNIT_MM if options.coarse else 0.0,
             cache_tolerance=self._share_mm / UNIT_MM,
             spacing=power_of_two(COARSE_OFFSETS / self.spacing, 4),
+        )
+
+    def info(self, counts: ExtractionCounts | None) -> ExtractionInfo:
+        """How a frame with these counts was found."""
+        if self._options.exact:
+            return ExtractionInfo("dense", self.points)
+        if self.guide is None:
+            return ExtractionInfo("band", self.points, counts)
+        return ExtractionInfo(
+            "cache", self.points, counts, self._options.tolerance_mm, self.guide.baked.error_mm
         )
 
     @property
@@ -150,20 +154,14 @@ class Plan:
 
     @cached_property
     def _use_cache(self) -> bool:
-        if self.frames == 0 or self._biases is None or self._field.coords != 3:
+        if self.frames == 0 or self._biases is None or self._bound.coords != 3:
             return False
         if self._options.cache is not None:
             return self._options.cache
-        found = self._field.knowledge.found(self.wide)
+        found = self._knowledge.found(self.wide)
         if found is not None and found.fits(self._width, self._share_mm):
             return True
-        stretch = self.known.stretch if self._bounded else 1.0
-        return (
-            self.frames * BAND_POINTS * stretch / self.spacing**2
-            > self._price * BAKE_POINTS / FIRST_SPACING**2
-        )
-
-
-def power_of_two(value: float, least: int) -> int:
-    """The nearest power of two on a logarithmic scale, at least `least`."""
-    return max(least, 2 ** round(float(np.log2(max(value, 1.0)))))
+        kernels = self._bound.kernels
+        stretch = self.known.stretch if kernels.bounded_bands else 1.0
+        bands = self.frames * BAND_POINTS * stretch / self.spacing**2
+        return bands > kernels.bake_price * BAKE_POINTS / FIRST_SPACING**2

@@ -16,20 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.ops.field.cpu import OffsetWeight
-from facetalk.ops.field.kernels import Kernels, ask
-from facetalk.ops.field.surface import LocalBounds, Motion, SlopeBounds
+from facetalk.ops.field.bounds import LocalBounds, SlopeBounds
+from facetalk.ops.field.kernels import FieldKernels
+from facetalk.ops.field.source import OffsetWeight
 
 MARGIN = 1.1
 """Factor on sampled slopes, which are means over a step of the lattice: the field may be steeper between. A
 place also takes the greatest slope of its neighbours."""
-MOTION_MARGIN = 1.25
-"""Factor on sampled lengths and stretches of the deformation, beyond the identity."""
+STRETCH_MARGIN = 1.25
+"""Factor on sampled stretches of the deformation, beyond the identity."""
 SPACING = 0.03
 """Step of the lattice that slopes are sampled on, head units: under half of the 0.07 over which NPHM's
 blending weights change."""
 CELL = 0.06
-"""Size of the cells by which stretches and motions are known, head units."""
+"""Size of the cells by which stretches are known, head units."""
 REACHES = (1, 2, 4, 8)
 """Of the levels of local bounds, in steps."""
 LEAST = 0.5
@@ -38,7 +38,7 @@ LEAST = 0.5
 Float64 = NDArray[np.float64]
 
 
-def estimate_slopes(field: Kernels, low: Float64, high: Float64) -> tuple[SlopeBounds, Tensor]:
+def estimate_slopes(field: FieldKernels, low: Float64, high: Float64) -> tuple[SlopeBounds, Tensor]:
     """Bounds on the slope of the canonical field in a box, and points near its surface.
 
     Args:
@@ -54,7 +54,7 @@ def estimate_slopes(field: Kernels, low: Float64, high: Float64) -> tuple[SlopeB
     step = [float(axis[1] - axis[0]) for axis in axes]
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     points = torch.from_numpy(lattice.astype(np.float32))
-    asked = ask(field, points, outputs=("sdf", "raw_sdf"))
+    asked = field.query_float32(points, outputs=("sdf", "raw_sdf"))
     values = {name: value[0].cpu() for name, value in asked.items()}
     bounds = {}
     for name in ("sdf", "raw_sdf"):
@@ -100,7 +100,7 @@ def _some(points: Tensor, count: int) -> Tensor:
 
 def with_stretch(
     bounds: SlopeBounds,
-    field: Kernels,
+    field: FieldKernels,
     biases: Sequence[Tensor],
     points: Tensor,
     weight: OffsetWeight | None,
@@ -108,10 +108,10 @@ def with_stretch(
     """The bounds with those of frames' deformations, sampled in a few of them at some of points (N, 3)."""
     frames = [b[:: max(1, len(b) // 4)] for b in biases]
     some = _some(points, 2048 // min(len(frames[0]), 4))
-    jacobian = ask(field, some, frames, weight=weight, outputs=("jacobian",))["jacobian"]
+    jacobian = field.query_float32(some, frames, weight=weight, outputs=("jacobian",))["jacobian"]
     eye = torch.eye(3, device=jacobian.device)
     norms = torch.linalg.matrix_norm(jacobian[..., :3, :] + eye, 2).amax(dim=0).cpu().numpy()
-    norms = 1.0 + MOTION_MARGIN * np.maximum(norms - 1.0, 0.0)
+    norms = 1.0 + STRETCH_MARGIN * np.maximum(norms - 1.0, 0.0)
     local = _by_place(some.numpy(), norms, 1.0)
     return dataclasses.replace(bounds, stretch=float(norms.max()), stretches=local)
 
@@ -125,20 +125,3 @@ def _by_place(points: NDArray[np.float32], values: Float64, elsewhere: float) ->
     lattice[np.isneginf(lattice)] = elsewhere
     size = [CELL] * 3
     return LocalBounds(_point(low), _point(size), _reaches(size), _levels(lattice))
-
-
-def motion(
-    field: Kernels,
-    before: Sequence[Tensor],
-    after: Sequence[Tensor],
-    points: Tensor,
-    weight: OffsetWeight | None,
-) -> Motion:
-    """How far the deformation moves a point between two frames, from points (N, 3); head units."""
-    both = [torch.cat([a, b]) for a, b in zip(before, after, strict=True)]
-    some = _some(points, 2048)
-    offsets = ask(field, some, both, weight=weight, outputs=("offsets",))["offsets"].cpu()
-    # The tiny constant covers rounding between equal frames.
-    moved = MOTION_MARGIN * torch.linalg.vector_norm(offsets[1] - offsets[0], dim=-1).numpy() + 1e-6
-    most = float(moved.max())
-    return Motion(most, _by_place(some.numpy(), moved, most), float(np.median(moved)))

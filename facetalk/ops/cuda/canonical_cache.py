@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.ops._extension import load
-
-_NODES, _GROUP = 7, 8  # samples of a brick along an axis; smaller bricks of a refined one
+from facetalk.ops.field.bounds import Float32
+from facetalk.ops.field.kernels import constants
 
 
 class CudaCanonicalCache:
@@ -47,9 +47,10 @@ class CudaCanonicalCache:
     ) -> None:
         if not (spacing > 0 and far_spacing > 0):
             raise ValueError(f"spacing: expected above 0, got {spacing} and {far_spacing}")
+        nodes, group = constants().cache_nodes, constants().cache_children
         _check("table", table, np.int32, (None, None, None))
-        _check("children", children, np.int32, (None, _GROUP))
-        _check("data", data, np.float32, (None, _NODES, _NODES, _NODES))
+        _check("children", children, np.int32, (None, group))
+        _check("data", data, np.float32, (None, nodes, nodes, nodes))
         _check("error", error, np.float32, (len(data),))
         _check("far", far, np.float32, (None, None, None))
         _check_entries(table, children, len(data))
@@ -91,6 +92,12 @@ class CudaCanonicalCache:
             )  # fmt: skip
         return values, covered.bool(), far, error
 
+    def look_up(self, points: Float32) -> tuple[Float32, NDArray[np.bool_], Float32, Float32]:
+        """The same at points (N, 3) in the CPU's memory, and the answers there."""
+        found = self.query(torch.from_numpy(points).to(self.device))
+        values, covered, far, error = (answer.cpu().numpy() for answer in found)
+        return values, covered, far, error
+
 
 def _check(name: str, array: NDArray[Any], dtype: type, shape: tuple[int | None, ...]) -> None:
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
@@ -104,7 +111,7 @@ def _check(name: str, array: NDArray[Any], dtype: type, shape: tuple[int | None,
 
 def _check_entries(table: NDArray[np.int32], children: NDArray[np.int32], bricks: int) -> None:
     """A group may only name later groups, so that no lookup runs in circles."""
-    before = np.concatenate([np.full(table.size, -1), np.repeat(np.arange(len(children)), _GROUP)])
+    before = np.concatenate([np.full(table.size, -1), np.repeat(np.arange(len(children)), children.shape[1])])
     entries = np.concatenate([table.reshape(-1), children.reshape(-1)]).astype(np.int64)
     group = -2 - entries
     wrong = (entries >= bricks) | ((entries < -1) & ((group >= len(children)) | (group <= before)))

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from facetalk.ops.cuda.field_launch import FieldRunner
-from facetalk.ops.field.cpu import OffsetWeight
+from facetalk.ops.field.source import OffsetWeight
 
-_WALKER_FLOATS = 22
 # Listed walkers of a frame are filled up to whole segments of this many, each with the biases of its frame.
 _SEGMENT = 32
 
@@ -38,7 +37,7 @@ class Inversion:
     ) -> None:
         self._runner, self._targets, self._frames, self._weight = runner, targets, frames, weight
         self._most = max(1, most_points // _SEGMENT)
-        self.state = runner.empty(len(frames), len(targets), _WALKER_FLOATS)
+        self.state = runner.empty(len(frames), len(targets), runner.core.walker_floats)
         every = max(1, most_points // len(targets))
         for t in range(0, len(frames), every):
             rows = frames[t : t + every]
@@ -55,10 +54,8 @@ class Inversion:
         for step in range(1, iterations + 1):
             walk = self._walk(self.state, None, {})
             runner.core.invert_plan(walk, runner.stream(), step=step, tolerance=tolerance, due=due.data_ptr())
-            moving = (
-                due.count_nonzero().item()
-            )  # with the next line's, the only numbers that the host waits for
-            if moving == 0:
+            # This number, and the lengths of the lists below, are all that the host waits for.
+            if due.count_nonzero().item() == 0:
                 return
             self._visit(due == 3, derive=True)
             self._visit(due != 0, derive=False)

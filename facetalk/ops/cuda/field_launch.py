@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,11 +19,21 @@ from facetalk.ops.cuda.field_pack import (
     pack_network,
     pad,
 )
-from facetalk.ops.field.cpu import FieldSource, OffsetWeight
+from facetalk.ops.field.source import FieldSource, OffsetWeight
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
+
+
+def parts(frames: int, n: int, most_points: int) -> Iterator[tuple[int, int, int, int]]:
+    """(frame, end, point, end) of parts that fit the workspace and lie in one piece in the outputs."""
+    if n == 0:
+        return
+    step = max(1, most_points // n)
+    for t in range(0, frames, step):
+        for a in range(0, n, most_points):
+            yield t, min(frames, t + step), a, min(n, a + most_points)
 
 
 class FieldRunner:
@@ -51,6 +62,54 @@ class FieldRunner:
         self._lock = threading.Lock()
         self._networks: dict[tuple[str, Precision], PackedNetwork] = {}
         self._plans: dict[tuple[str, Precision, bool], Any] = {}
+
+    def pack_frames(self, biases: Sequence[Tensor] | None) -> Tensor | None:
+        """Pack frames: per deformation layer (T, out) to rows (T, bias_count) on the device.
+
+        Raises:
+            ValueError: the field has no deformation, or a shape does not fit a layer (named).
+        """
+        if biases is None:
+            return None
+        layers = self.source.deformation
+        if layers is None:
+            raise ValueError("biases: expected None, as this field has no deformation")
+        if len(biases) != len(layers):
+            raise ValueError(f"biases: expected {len(layers)} layers, got {len(biases)}")
+        for i, (bias, (hidden, coords)) in enumerate(zip(biases, layers, strict=True)):
+            outputs = (hidden if hidden is not None else coords).shape[1]  # type: ignore[union-attr]
+            if bias.ndim != 2 or bias.shape[1] != outputs or len(bias) != len(biases[0]):
+                raise ValueError(
+                    f"biases[{i}]: expected shape ({len(biases[0])}, {outputs}), got {tuple(bias.shape)}"
+                )
+        return pack_biases(biases, self.device)
+
+    def evaluate(
+        self, points: Tensor, frames: Tensor | None, weight: OffsetWeight | None, out: dict[str, Tensor]
+    ) -> None:
+        """Evaluates one part: points (n, C) in all of `frames`; outputs (T, n, ...) in one piece."""
+        derive = "gradient" in out or "jacobian" in out
+        wanted = {k: v for k, v in out.items() if k in ("sdf", "raw_sdf", "gradient")}
+        if frames is not None:
+            y, seed = self.deform(points[None], None, frames, weight, out, derive=derive)
+            if wanted:
+                self.blend(y, wanted, seed if "gradient" in out else None)
+            return
+        y = points.new_zeros(len(points), self.coords)
+        y[:, : points.shape[1]] = points
+        gradient = wanted.pop("gradient", None)
+        if gradient is None:
+            self.blend(y, wanted, None)
+            return
+        # The kernels carry three tangents at a time; hyper-coordinates take another round.
+        for first in range(0, points.shape[1], 3):
+            eye = points.new_zeros(self.coords, 3)
+            for d in range(min(3, self.coords - first)):
+                eye[first + d, d] = 1.0
+            part = self.empty(len(y), 3)
+            self.blend(y, {**wanted, "gradient": part}, eye.expand(len(y), -1, -1).contiguous())
+            columns = gradient[0, :, first : first + 3]
+            columns.copy_(part[:, : columns.shape[1]])
 
     def deform(
         self,

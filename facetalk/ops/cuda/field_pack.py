@@ -11,9 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from facetalk.ops.field.cpu import FieldSource, LayerWeights
+from facetalk.ops.field.source import FieldSource, LayerWeights
 
 Precision = Literal["float32", "float16", "bfloat16"]
+PRECISIONS: dict[str, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""The short names that users give, and the dtypes."""
 FieldPath = Literal["portable", "hopper"]
 
 # Base-2 softplus of the networks' softplus with beta 100; see csrc/core/field.h.

@@ -118,7 +118,10 @@ def run(
     step: list[float],
     normals: bool,
 ) -> Meshes:
-    """Count, look at the counts, make room, emit. `core` has the kernels; see csrc/cuda/marching_cubes/marching_cubes.h."""
+    """Count, look at the counts, make room, emit.
+
+    `core` has the kernels; see csrc/cuda/marching_cubes/marching_cubes.h.
+    """
     device = samples.device
     problem = _problem(core, samples, table, shape, level, origin, step)
     core.marching_cubes_count(*problem)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_BRICK = 8
+from facetalk.ops.field.kernels import constants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,8 @@ def make_nodes(
         frames: how many.
         spacing: samples between nodes.
     """
-    step = steps * spacing
-    shape = [(-(-n // _BRICK) * _BRICK - 1) // spacing + 4 for n in samples]
+    step, brick = steps * spacing, constants().brick
+    shape = [(-(-n // brick) * brick - 1) // spacing + 4 for n in samples]
     nodes = int(np.prod(shape))
     offset = torch.zeros(frames * nodes + 1, 3, device=device)
     error = torch.full((frames * nodes,), -1.0, device=device)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from facetalk.ops.cuda.field_launch import FieldRunner
-from facetalk.ops.field.cpu import OffsetWeight
+from facetalk.ops.field.kernels import constants
+from facetalk.ops.field.source import OffsetWeight
 
-_BRICK, _BLOCK = 8, 4
+_BLOCK = 4
 OUTSIDE, INSIDE = -1, -2
 
 
@@ -100,11 +101,12 @@ class _Search:
     ) -> None:
         self.runner, self.axes, self.frames, self.weight = runner, axes, frames, weight
         self.lipschitz, self.most_points, self.stream = lipschitz, most_points, runner.stream()
+        self.brick = constants().brick
         self.shape = (len(axes[0]), len(axes[1]), len(axes[2]))
         self.count = 1 if frames is None else len(frames)
         where, shape = [a.data_ptr() for a in axes], list(self.shape)
         make = runner.core.Bricks
-        self.bricks = make(axes=where, shape=shape, frames=self.count, side=_BRICK)
+        self.bricks = make(axes=where, shape=shape, frames=self.count, side=self.brick)
         self.blocks = make(axes=where, shape=shape, frames=self.count, side=_BLOCK)
         self.evaluated = 0
 
@@ -124,8 +126,8 @@ class _Search:
         runner, device = self.runner, self.runner.device
         nodes = []
         for axis in self.axes:
-            bricks = -(-len(axis) // _BRICK)
-            at = torch.arange(bricks + 1, device=device) * _BRICK
+            bricks = -(-len(axis) // self.brick)
+            at = torch.arange(bricks + 1, device=device) * self.brick
             nodes.append(axis[at.clamp_(max=len(axis) - 1)])
         corners = torch.cartesian_prod(*nodes)
         at_nodes = {name: runner.empty(self.count, len(corners)) for name in ("sdf", "raw_sdf")}
@@ -228,7 +230,7 @@ class _Search:
     def _together(self, blocks: Tensor, samples: Tensor) -> FieldBricks:
         """Bricks of 8^3 from blocks; one that was left out of a stored brick is +1 or -1 everywhere."""
         device = self.runner.device
-        sides = [-(-n // _BRICK) for n in self.shape]
+        sides = [-(-n // self.brick) for n in self.shape]
         whole = torch.full((self.count, *(2 * n for n in sides)), OUTSIDE, dtype=torch.int32, device=device)
         whole[:, : blocks.shape[1], : blocks.shape[2], : blocks.shape[3]] = blocks
         for axis in (1, 2, 3):  # blocks beyond the lattice are like their neighbours before it
@@ -244,5 +246,5 @@ class _Search:
         ends[0] = -1.0
         children = torch.cat([samples, ends])[parts[stored].long()]  # -1 and -2 count from the end
         cubes = children.view(-1, 2, 2, 2, _BLOCK, _BLOCK, _BLOCK).permute(0, 1, 4, 2, 5, 3, 6)
-        made = cubes.reshape(-1, _BRICK, _BRICK, _BRICK)
+        made = cubes.reshape(-1, self.brick, self.brick, self.brick)
         return FieldBricks(table.view(self.count, *sides), made, self.shape, self.evaluated)

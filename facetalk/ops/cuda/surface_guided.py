@@ -1,7 +1,7 @@
 """Frames found from the canonical cache, on the GPU: the CUDA form of `facetalk.ops.field.surface.guided`.
 
-See csrc/cuda/surface/field_guided.h. All frames of a call go together; points, samples and lists stay on the device,
-and the host waits for counts only.
+See csrc/cuda/surface/field_guided.h. All frames of a call go together; points, samples and lists stay on the
+device, and the host waits for counts only.
 """
 
 from __future__ import annotations
@@ -14,78 +14,62 @@ import torch
 from torch import Tensor
 
 from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
-from facetalk.ops.cuda.field import CudaField
+from facetalk.ops.cuda.field_launch import FieldRunner
 from facetalk.ops.cuda.offset_nodes import OffsetNodes, make_nodes
 from facetalk.ops.cuda.surface_band import INSIDE, FieldBricks, by_frame, per_frame
-from facetalk.ops.field.cpu import OffsetWeight
-from facetalk.ops.field.surface import ExtractionCounts, LocalBounds, SlopeBounds
+from facetalk.ops.field.bounds import LocalBounds, SlopeBounds
+from facetalk.ops.field.kernels import ExtractionCounts, constants
+from facetalk.ops.field.source import OffsetWeight
 
-_BRICK, _SAMPLES = 8, 512
 # Listed points of a frame are filled up to whole segments of this many, the most that the kernels take
 # together.
 _SEGMENT = 128
-_LONGEST_MARGIN = 1.25  # over the longest offset seen on a few nodes
-_FIRST_STRIDE = 3
-_LEAST_SHARE = 4  # of the coarsest spacing: finer ones would need much memory at 1024^3
-_FINEST_SPACING = 4  # finer lattices cost as much as the samples near the surface
 
 
-def guided(
-    field: CudaField,
-    axes: Sequence[Any],
-    biases: Sequence[Tensor],
-    cache: CudaCanonicalCache,
-    bounds: SlopeBounds,
-    *,
-    weight: OffsetWeight | None = None,
-    exact: bool = False,
-    tolerance: float = 0.0,
-    cache_tolerance: float = 0.0,
-    spacing: int = 8,
-) -> tuple[FieldBricks, list[ExtractionCounts]]:
-    """The samples near the surface of every frame, found from the canonical cache.
+class GuidedSearch:
+    """The search of all frames of a call; see :meth:`facetalk.ops.cuda.field.CudaField.guided`.
 
-    The arguments are those of :func:`facetalk.ops.field.surface.guided`, but for any number of frames; bounds
-    hold for all of them. The networks run in the field's precision: in 16 bit their offsets and values have
-    its rounding, which is in no tolerance.
-
-    Returns:
-        the bricks, ready for marching cubes on the device, and what each frame took.
-
-    Raises:
-        ValueError: a field that deforms to more than three coordinates, or numbers that do not fit.
+    Args:
+        runner: the bound field.
+        axes: sample positions along x, y, z, on the device.
+        frames: packed biases (T, bias_count).
+        cache: of the canonical field.
+        bounds: of the canonical field and the deformations of all frames.
+        weight: spatial weight of the offset.
+        spacing: samples between nodes of the coarsest lattice of offsets.
+        most_points: points in flight at a time.
     """
-    if spacing < _FINEST_SPACING or spacing & (spacing - 1):
-        raise ValueError(f"spacing: expected a power of two, at least {_FINEST_SPACING}, got {spacing}")
-    if field.coords != 3:
-        raise ValueError(f"field: expected a canonical field of space alone, got {field.coords} coordinates")
-    if cache.device != field.device:
-        raise ValueError(f"cache: expected one on {field.device}, got one on {cache.device}")
-    with field._runner.guard():
-        frames = field.frames(biases)
-        if frames is None:
-            raise ValueError("biases: expected frames to deform by, got None")
-        made = field._axes(axes)
-        if min(len(a) for a in made) < 2:
-            raise ValueError("axes: expected at least two samples along every axis")
-        search = _Guide(field, made, frames, cache, bounds, weight, spacing)
-        return search.run(exact, tolerance, cache_tolerance)
 
-
-class _Guide:
     def __init__(
         self,
-        field: CudaField,
+        runner: FieldRunner,
         axes: Sequence[Tensor],
-        frames: Tensor,
+        frames: Tensor | None,
         cache: CudaCanonicalCache,
         bounds: SlopeBounds,
         weight: OffsetWeight | None,
         spacing: int,
+        most_points: int,
     ) -> None:
-        self.runner, self.frames, self.weight = field._runner, frames, weight
-        self.core, self.stream, self.device = cache.core, field._runner.stream(), frames.device
-        self.groups = max(1, field._most_points // _SEGMENT)
+        knobs = constants()
+        self.brick, self.samples_each, self.knobs = knobs.brick, knobs.brick**3, knobs
+        if spacing < knobs.finest_spacing or spacing & (spacing - 1):
+            raise ValueError(
+                f"spacing: expected a power of two, at least {knobs.finest_spacing}, got {spacing}"
+            )
+        if runner.coords != 3:
+            raise ValueError(
+                f"field: expected a canonical field of space alone, got {runner.coords} coordinates"
+            )
+        if cache.device != runner.device:
+            raise ValueError(f"cache: expected one on {runner.device}, got one on {cache.device}")
+        if frames is None:
+            raise ValueError("biases: expected frames to deform by, got None")
+        if min(len(a) for a in axes) < 2:
+            raise ValueError("axes: expected at least two samples along every axis")
+        self.runner, self.frames, self.weight = runner, frames, weight
+        self.core, self.stream, self.device = cache.core, runner.stream(), frames.device
+        self.groups = max(1, most_points // _SEGMENT)
         self.shape = (len(axes[0]), len(axes[1]), len(axes[2]))
         ends = torch.stack([torch.stack([a[0], a[-1]]) for a in axes]).tolist()
         front, back = (np.array(side) for side in zip(*ends, strict=True))
@@ -93,17 +77,17 @@ class _Guide:
         edge = (back - front).astype(np.float32) / (np.array(self.shape) - 1).astype(np.float32)
         self._held: list[Any] = [*axes, cache]  # what the kernels' descriptions point to
         self.bricks = self.runner.core.Bricks(
-            axes=[a.data_ptr() for a in axes], shape=list(self.shape), frames=len(frames), side=_BRICK
+            axes=[a.data_ptr() for a in axes], shape=list(self.shape), frames=len(frames), side=self.brick
         )
         self.guide = self.core.Guide(
             bricks=self.bricks, front=front.tolist(), edge=edge.tolist(),
             diagonal=float(np.sqrt(np.sum(edge * edge))), cache=cache.packed, everywhere=bounds.everywhere,
             slope=self._local(bounds.slope), stretch=bounds.stretch, stretches=self._local(bounds.stretches),
         )  # fmt: skip
-        sides = [-(-n // _BRICK) for n in self.shape]
+        sides = [-(-n // self.brick) for n in self.shape]
         self.table = torch.empty((len(frames), *sides), dtype=torch.int32, device=self.device)
         self.levels = []
-        finest = max(_FINEST_SPACING, spacing // _LEAST_SHARE)
+        finest = max(knobs.finest_spacing, spacing // knobs.least_share)
         while spacing >= finest:
             self.levels.append(
                 make_nodes(self.core, self.device, self.shape, front, steps, len(frames), spacing)
@@ -121,8 +105,8 @@ class _Guide:
         level, error, last = self._refine(near, tolerance)
         count = len(near)
         self.where = near
-        self.samples = self.runner.empty(count, _SAMPLES)
-        self.state = torch.empty((count, _SAMPLES), dtype=torch.uint8, device=self.device)
+        self.samples = self.runner.empty(count, self.samples_each)
+        self.state = torch.empty((count, self.samples_each), dtype=torch.uint8, device=self.device)
         self.table.view(-1)[near] = torch.arange(count, dtype=torch.int32, device=self.device)
         for number, nodes in enumerate(self.levels[: last + 1]):
             self.core.guess(
@@ -141,7 +125,7 @@ class _Guide:
             if self._ask(exact, cache_tolerance) == 0 and grown == 0:
                 break
         counts = self._counts(near, level)
-        samples = self.samples.view(-1, _BRICK, _BRICK, _BRICK)
+        samples = self.samples.view(-1, self.brick, self.brick, self.brick)
         evaluated = sum(frame.evaluated for frame in counts)
         return FieldBricks(self.table, samples, self.shape, evaluated), counts
 
@@ -170,10 +154,10 @@ class _Guide:
     def _near(self) -> Tensor:
         """Numbers of the bricks that the surface may cross, frame by frame; the others get their sign."""
         coarse = self.levels[0]
-        some = slice(1, None, _FIRST_STRIDE)
+        some = slice(1, None, self.knobs.first_stride)
         coarse.known.view(len(self.frames), *coarse.shape)[:, some, some, some] = 1
         self._evaluate_nodes(coarse)
-        longest = _LONGEST_MARGIN * coarse.longest()
+        longest = self.knobs.longest_margin * coarse.longest()
         while True:
             self.core.near(self.guide, self.stream, longest=longest.data_ptr(), table=self.table.data_ptr())
             near = self._wanted()
@@ -182,7 +166,7 @@ class _Guide:
             over = seen > longest
             if not over.any():
                 break
-            longest = torch.where(over, _LONGEST_MARGIN * seen, longest)
+            longest = torch.where(over, self.knobs.longest_margin * seen, longest)
         self.core.cross(
             self.guide, coarse.packed, self.stream, list=near.data_ptr(), listed=len(near),
             table=self.table.data_ptr(),
@@ -258,7 +242,7 @@ class _Guide:
         """Evaluates the samples that are queued; how many they were."""
         found = torch.nonzero((self.state.view(-1) & 3) == self.core.queued).view(-1)
         # Bricks that were stored later come behind, whatever their frame.
-        of, order = torch.sort(self._frame_of(self.where[found // _SAMPLES]), stable=True)
+        of, order = torch.sort(self._frame_of(self.where[found // self.samples_each]), stable=True)
         slots, row, _ = by_frame(found[order], of, len(self.frames), _SEGMENT)
         for _, part, segment in self._parts(slots, row):
             points = self.runner.empty(len(segment), _SEGMENT, 3)
@@ -314,8 +298,8 @@ class _Guide:
         stored = len(self.where)
         flat[found] = torch.arange(stored, stored + len(found), dtype=torch.int32, device=self.device)
         self.where = torch.cat([self.where, found])
-        self.samples = torch.cat([self.samples, sign[:, None].expand(-1, _SAMPLES)])
-        self.state = torch.cat([self.state, self.state.new_zeros(len(found), _SAMPLES)])
+        self.samples = torch.cat([self.samples, sign[:, None].expand(-1, self.samples_each)])
+        self.state = torch.cat([self.state, self.state.new_zeros(len(found), self.samples_each)])
         return len(found)
 
     def _parts(self, slots: Tensor, row: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:

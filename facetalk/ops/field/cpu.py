@@ -5,70 +5,37 @@ A field is packed once per identity from folded networks (every latent code alre
 deformation. The slow twin is `facetalk.ops.reference.field`.
 
 Guarantees: a point's result does not depend on the other points of the call, on the number of threads, or on
-whether it came through `query`, `grid` or a band (`facetalk.ops.field.surface`). `cull` leaves out members whose
-unnormalised blending weight is below that fraction of the nearest anchor's; 0 leaves out nothing.
+whether it came through `query`, `grid` or a band (`facetalk.ops.field.surface`). `cull` leaves out members
+whose unnormalised blending weight is below that fraction of the nearest anchor's; 0 leaves out nothing.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from facetalk.ops._arrays import as_array, contiguous, describe
 from facetalk.ops._extension import load
+from facetalk.ops.field.bounds import Float32, SlopeBounds
+from facetalk.ops.field.kernels import Box, FieldCache, FrameMesh, constants, place, power_of_two
+from facetalk.ops.field.source import (
+    DEFAULT_CULL,
+    FieldSource,
+    LayerWeights,
+    OffsetWeight,
+    as_axes,
+    cull_to_cut,
+)
+from facetalk.ops.field.surface import CanonicalCache, band, dense_mesh, guided
 
-DEFAULT_CULL = 1e-7
-
-LayerWeights = tuple[Tensor | None, Tensor | None]
-"""(hidden (U, out, in) or None, coords (U, out, C) or None) of a folded layer."""
-
-
-@dataclasses.dataclass(frozen=True)
-class FieldSource:
-    """A folded head, the form in which both the compiled and the reference field take it.
-
-    Attributes:
-        identity: weights of the ensemble's layers; U weight sets.
-        identity_bias: per layer (A, out): biases of the members, latent codes included.
-        anchors: (K, 3) anchor positions, head space; A = K + 1 members, the last without an anchor.
-        member_set: (A,) weight set of each member.
-        mirror: (A,) +1 or -1: sign of the x coordinate in a member's frame.
-        deformation: weights of the deformation's layers (one weight set), or None.
-        blending: "nphm" or "mononphm".
-        neighbours: MonoNPHM: anchors evaluated at a point.
-        blend_std: MonoNPHM: blending constant.
-    """
-
-    identity: Sequence[LayerWeights]
-    identity_bias: Sequence[Tensor]
-    anchors: Tensor
-    member_set: Tensor
-    mirror: Tensor
-    deformation: Sequence[LayerWeights] | None = None
-    blending: Literal["nphm", "mononphm"] = "nphm"
-    neighbours: int = 0
-    blend_std: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class OffsetWeight:
-    """Spatial weight of the offset: clip(exp(-|(p - centre) / sigma|^2 / 2) * scale + shift, 0, 1)."""
-
-    centre: tuple[float, float, float]
-    sigma: tuple[float, float, float]
-    scale: float = 1.0
-    shift: float = 0.0
-
-    def packed(self) -> tuple[list[float], list[float], float, float]:
-        """What the extension takes."""
-        return list(self.centre), [1.0 / s for s in self.sigma], self.scale, self.shift
+COARSE_BAND = 0.15
+"""Step of a band's first lattice, head units."""
 
 
 def _float32(value: object, name: str) -> Tensor:
@@ -86,13 +53,6 @@ def _finite(value: Tensor, name: str) -> Tensor:
     return value
 
 
-def cull_to_cut(cull: float) -> float:
-    """Turns a fraction of the nearest anchor's weight into a difference of exponents."""
-    if not 0.0 <= cull < 1.0:
-        raise ValueError(f"cull: expected a fraction from 0 (exact) to below 1, got {cull!r}")
-    return math.inf if cull == 0.0 else -math.log(cull)
-
-
 class PackedField:
     """A head field in the compiled core's form. See the module's guarantees.
 
@@ -104,6 +64,10 @@ class PackedField:
         TypeError: an array is of the wrong kind, dtype or device.
         ValueError: shapes that do not fit, or numbers that are not finite; the message names the layer.
     """
+
+    device = torch.device("cpu")
+    bounded_bands = True
+    bake_price = 1.0
 
     def __init__(self, source: FieldSource, *, cull: float = DEFAULT_CULL) -> None:
         def layers(
@@ -243,17 +207,107 @@ class PackedField:
             raise ValueError("biases: expected None, as this field has no deformation")
         return [_finite(_float32(b, f"biases[{i}]"), f"biases[{i}]") for i, b in enumerate(biases)]
 
+    # What `facetalk.ops.field.kernels.FieldKernels` has besides ------------------------------------------
+
+    def put(self, array: Any, name: str) -> Any:
+        """The array itself: `query` takes any in the CPU's memory."""
+        return array
+
+    def mesh_array(self, array: Tensor) -> NDArray[Any]:
+        """The tensor as NumPy's."""
+        result: NDArray[Any] = array.numpy()
+        return result
+
+    def query_float32(
+        self,
+        points: Tensor,
+        biases: Sequence[Tensor] | None = None,
+        *,
+        weight: OffsetWeight | None = None,
+        outputs: Sequence[str] = ("sdf",),
+    ) -> dict[str, Tensor]:
+        """The same as `query`, which has no other precision."""
+        return self.query(points, biases, weight=weight, outputs=outputs)
+
+    def inside(self, axes: Sequence[Float32], bounds: SlopeBounds) -> tuple[NDArray[np.bool_], int]:
+        """Where samples are inside the canonical surface, by a band."""
+        volume, counts = band(self, axes, None, bounds)
+        return volume.dense().numpy() < 0, counts.evaluated
+
+    def make_cache(self, **arrays: Any) -> CanonicalCache:
+        """A cache in the CPU's memory."""
+        return CanonicalCache(**arrays)
+
+    def frames_together(self, points: int, *, exact: bool) -> int:
+        """One: all cores work on a frame."""
+        return 1
+
+    def dense_meshes(
+        self,
+        axes: Sequence[Float32],
+        box: Box,
+        biases: Sequence[Tensor] | None,
+        *,
+        weight: OffsetWeight | None = None,
+    ) -> list[FrameMesh]:
+        """Surfaces of all frames from every sample of the lattice."""
+        volumes = self.grid(axes, biases, weight=weight)
+        return [FrameMesh(*dense_mesh(volume, box)) for volume in volumes]
+
+    def band_meshes(
+        self,
+        axes: Sequence[Float32],
+        box: Box,
+        biases: Sequence[Tensor] | None,
+        bounds: SlopeBounds | None,
+        *,
+        weight: OffsetWeight | None = None,
+    ) -> list[FrameMesh]:
+        """The same from bands, see :func:`facetalk.ops.field.surface.band`."""
+        if bounds is None:
+            raise ValueError("bounds: expected those of the field's slope, got None")
+        _, step = place(box, [len(axis) for axis in axes])
+        spacing = power_of_two(COARSE_BAND / float(np.mean(step)), constants().brick)
+        meshes = []
+        for frame in _frames(biases):
+            volume, counts = band(self, axes, frame, bounds, weight=weight, spacing=spacing)
+            meshes.append(FrameMesh(*volume.mesh(box), counts))
+        return meshes
+
+    def guided_meshes(
+        self,
+        axes: Sequence[Float32],
+        box: Box,
+        biases: Sequence[Tensor],
+        cache: FieldCache,
+        bounds: SlopeBounds,
+        *,
+        weight: OffsetWeight | None = None,
+        exact: bool = False,
+        tolerance: float = 0.0,
+        cache_tolerance: float = 0.0,
+        spacing: int = 8,
+    ) -> list[FrameMesh]:
+        """The same from a cache, see :func:`facetalk.ops.field.surface.guided`."""
+        if not isinstance(cache, CanonicalCache):
+            raise TypeError(f"cache: expected one in the CPU's memory, got {type(cache).__name__}")
+        meshes = []
+        for frame in _frames(biases):
+            assert frame is not None
+            volume, counts = guided(
+                self, axes, frame, cache, bounds, weight=weight, exact=exact, tolerance=tolerance,
+                cache_tolerance=cache_tolerance, spacing=spacing,
+            )  # fmt: skip
+            meshes.append(FrameMesh(*volume.mesh(box), counts))
+        return meshes
+
+
+def _frames(biases: Sequence[Tensor] | None) -> list[list[Tensor] | None]:
+    """Frames one by one; the canonical field is one."""
+    if biases is None:
+        return [None]
+    return [[b[t : t + 1] for b in biases] for t in range(len(biases[0]))]
+
 
 def _packed(weight: OffsetWeight | None) -> tuple[list[float], list[float], float, float] | None:
     return None if weight is None else weight.packed()
-
-
-def as_axes(axes: Sequence[np.ndarray]) -> list[list[float]]:
-    """Three arrays of finite sample positions, as the extension takes them."""
-    if len(axes) != 3:
-        raise ValueError(f"axes: expected three arrays of sample positions, got {len(axes)}")
-    arrays = [np.asarray(a, dtype=np.float32).reshape(-1) for a in axes]
-    for name, array in zip("xyz", arrays, strict=True):
-        if array.size == 0 or not np.isfinite(array).all():
-            raise ValueError(f"axes: expected finite sample positions along {name}, got {array}")
-    return [array.tolist() for array in arrays]

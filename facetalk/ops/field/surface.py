@@ -1,21 +1,19 @@
-"""Finding a frame's surface without evaluating its volume: the typed face of the compiled extraction.
+"""Finding a frame's surface without evaluating its volume: the typed face of the CPU's extraction.
 
 Three things, all over a :class:`facetalk.ops.field.cpu.PackedField`:
 
-* :class:`FieldBand` refines a coarse lattice by values and bounds on their slope, and carries what it knows
-  from one frame to the next;
+* :func:`band` refines a coarse lattice by values and bounds on their slope;
 * :class:`CanonicalCache` is the canonical field on a sparse lattice;
 * :func:`guided` finds a frame from the cache and a coarsely sampled deformation.
 
-Each gives a :class:`BrickVolume`, bricks of 8^3 samples near the surface, whose mesh is that of the dense
-volume. The dense twin of all of them is :meth:`PackedField.grid`.
+:func:`band` and :func:`guided` give a :class:`BrickVolume`, bricks of 8^3 samples near the surface, whose
+mesh is that of the dense volume. The dense twin of all of them is `PackedField.grid`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +21,9 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from facetalk.ops._extension import load
-from facetalk.ops.field.cpu import OffsetWeight, PackedField, as_axes
-
-Float32 = NDArray[np.float32]
+from facetalk.ops.field.bounds import Float32, SlopeBounds
+from facetalk.ops.field.kernels import Box, ExtractionCounts, place
+from facetalk.ops.field.source import OffsetWeight, as_axes
 
 
 def _array(array: Any) -> NDArray[Any]:
@@ -34,93 +32,15 @@ def _array(array: Any) -> NDArray[Any]:
     return result
 
 
-@dataclasses.dataclass(frozen=True)
-class LocalBounds:
-    """Greatest slopes by place.
+class Packed(Protocol):
+    """What of a packed field is searched; :class:`facetalk.ops.field.cpu.PackedField` is one."""
 
-    Attributes:
-        origin: (3,) corner of the lattice, head space.
-        spacing: (3,) sizes of its cells, head units.
-        reach: per level, growing: how far around any point of a cell its bound holds, head units.
-        values: (levels, nx, ny, nz) float32, above 0.
-    """
+    @property
+    def core(self) -> Any:
+        """The extension's object."""
 
-    origin: tuple[float, float, float]
-    spacing: tuple[float, float, float]
-    reach: tuple[float, ...]
-    values: Float32
-
-    def packed(self) -> tuple[Any, ...]:
-        """What the extension takes."""
-        return self.origin, self.spacing, list(self.reach), self.values
-
-
-@dataclasses.dataclass(frozen=True)
-class SlopeBounds:
-    """Bounds on how fast a field changes, so that a value says how far away the surface is.
-
-    Attributes:
-        everywhere: greatest slope of the canonical field.
-        slope: the same by canonical place.
-        raw: whether they are of the values without NPHM's far-away shrinkage ("raw_sdf") or of "sdf".
-        stretch: greatest |y(a) - y(b)| / |a - b| of the deformation.
-        stretches: the same by posed place.
-    """
-
-    everywhere: float
-    slope: LocalBounds | None = None
-    raw: bool = False
-    stretch: float = 1.0
-    stretches: LocalBounds | None = None
-
-    def packed(self) -> Any:
-        """What the extension takes."""
-        return load().SlopeBounds(
-            raw=self.raw, everywhere=self.everywhere, stretch=self.stretch,
-            slope=None if self.slope is None else self.slope.packed(),
-            stretches=None if self.stretches is None else self.stretches.packed(),
-        )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Motion:
-    """How far a deformation moves points from one frame to the next, head units.
-
-    Attributes:
-        everywhere: at most.
-        local: the same by posed place.
-        typical: half of the points move less.
-    """
-
-    everywhere: float
-    local: LocalBounds | None = None
-    typical: float = 0.0
-
-    def packed(self) -> tuple[float, Any]:
-        """What the extension takes."""
-        return self.everywhere, None if self.local is None else self.local.packed()
-
-
-@dataclasses.dataclass(frozen=True)
-class ExtractionCounts:
-    """What a frame took.
-
-    Attributes:
-        deformed: points that went through the deformation network.
-        evaluated: points that went through the ensemble of the identity.
-        uncertified: cells whose sign rests on a bound that evaluated samples contradict; 0: the mesh has the
-            cells of the dense one as far as the bounds hold.
-        steepest: largest slope seen between evaluated neighbours, as a fraction of its bound (bands only).
-        bricks: bricks guessed sample by sample (guided only).
-        direct: of these, where no lattice of offsets was good enough (guided only).
-    """
-
-    deformed: int = 0
-    evaluated: int = 0
-    uncertified: int = 0
-    steepest: float = 0.0
-    bricks: int = 0
-    direct: int = 0
+    def frame_biases(self, biases: Sequence[Tensor] | None) -> list[Tensor] | None:
+        """Biases per deformation layer (T, out) as the extension takes them."""
 
 
 class BrickVolume:
@@ -139,17 +59,15 @@ class BrickVolume:
         """(nx, ny, nz) float32; +-1 where no brick is stored."""
         return from_dlpack(self._core.dense())
 
-    def mesh(self, bounds: Sequence[Sequence[float]] | None = None) -> tuple[Float32, NDArray[np.int32]]:
+    def mesh(self, bounds: Box | None = None) -> tuple[Float32, NDArray[np.int32]]:
         """Marching cubes at level 0: vertices (V, 3) float32, head space, and faces (F, 3) int32.
 
         Bit by bit what `marching_cubes` gives for the dense volume with the same samples and bounds. Without
         bounds, the ends of the axes are taken, which are rounded to float32.
         """
         ends = [[axis[0] for axis in self._axes], [axis[-1] for axis in self._axes]]
-        low, high = np.asarray(ends if bounds is None else bounds, dtype=np.float64)
-        origin = low.tolist()
-        step = ((high - low) / (np.array([len(axis) for axis in self._axes]) - 1)).tolist()
-        vertices, faces = self._core.mesh(origin, step)
+        box = ends if bounds is None else bounds
+        vertices, faces = self._core.mesh(*place(box, [len(axis) for axis in self._axes]))
         return _array(vertices), _array(faces)
 
 
@@ -205,61 +123,56 @@ class CanonicalCache:
         """Memory held."""
         return int(self._core.bytes)
 
-    def query(self, points: Float32) -> tuple[Float32, NDArray[np.bool_], Float32, Float32]:
+    def look_up(self, points: Float32) -> tuple[Float32, NDArray[np.bool_], Float32, Float32]:
         """At points (N, 3), each (N,): values, whether cached, signed least distances, error bounds."""
         answers = self._core.query(np.ascontiguousarray(points, dtype=np.float32))
         values, covered, far, error = (_array(answer) for answer in answers)
         return np.asarray(values), np.asarray(covered).astype(np.bool_), np.asarray(far), np.asarray(error)
 
 
-class FieldBand:
-    """The samples near the surface of one frame after another.
+def dense_mesh(volume: Tensor, box: Box) -> tuple[Float32, NDArray[np.int32]]:
+    """The mesh of :meth:`BrickVolume.mesh` from all samples (nx, ny, nz) between the ends of a box."""
+    origin, step = place(box, volume.shape)
+    vertices, faces, _ = load().marching_cubes(volume, 0.0, origin, step, False)
+    return _array(vertices), _array(faces)
+
+
+def band(
+    field: Packed,
+    axes: Sequence[Float32],
+    biases: Sequence[Tensor] | None,
+    bounds: SlopeBounds,
+    *,
+    weight: OffsetWeight | None = None,
+    spacing: int = 16,
+) -> tuple[BrickVolume, ExtractionCounts]:
+    """The samples near the surface of a frame, found by values and bounds on their slope.
 
     A coarse lattice is refined where the surface may be; a cell is left out when what is known at its corners
     keeps the surface out of it. Wherever an evaluated sample contradicts the sign that a neighbour was given,
-    the neighbour is evaluated too, until nothing contradicts. The next frame starts from this one: it
-    loses at most the motion between the two from every known distance, and only where nothing is left is
-    evaluated again.
+    the neighbour is evaluated too, until nothing contradicts.
 
     Args:
         field: the packed field.
         axes: sample positions along x, y, z.
+        biases: per deformation layer (1, out); None: the canonical field.
+        bounds: of the canonical field and this frame's deformation.
+        weight: spatial weight of the offset.
         spacing: samples between those of the coarse lattice; a power of two, at least 8.
     """
-
-    def __init__(self, field: PackedField, axes: Sequence[Float32], spacing: int = 16) -> None:
-        self._axes = axes
-        self._field = field
-        self._core = load().FieldBand(field.core, as_axes(axes), spacing)
-
-    def frame(
-        self,
-        biases: Sequence[Tensor] | None,
-        bounds: SlopeBounds,
-        *,
-        weight: OffsetWeight | None = None,
-        motion: Motion | None = None,
-    ) -> tuple[BrickVolume, ExtractionCounts]:
-        """The samples near the surface of a frame.
-
-        Args:
-            biases: per deformation layer (1, out); None: the canonical field.
-            bounds: of the canonical field and this frame's deformation.
-            weight: spatial weight of the offset.
-            motion: bound on how far the deformation moves points between the frame before and this one; None:
-                do not start from the frame before.
-        """
-        volume, counts = self._core.frame(
-            self._field.frame_biases(biases),
-            smoothing=None if weight is None else weight.packed(),
-            bounds=bounds.packed(),
-            motion=None if motion is None else motion.packed(),
-        )
-        return BrickVolume(volume, self._axes), ExtractionCounts(**counts)
+    volume, counts = load().field_band(
+        field.core,
+        as_axes(axes),
+        field.frame_biases(biases),
+        smoothing=None if weight is None else weight.packed(),
+        bounds=bounds.packed(),
+        spacing=spacing,
+    )
+    return BrickVolume(volume, axes), ExtractionCounts(**counts)
 
 
 def guided(
-    field: PackedField,
+    field: Packed,
     axes: Sequence[Float32],
     biases: Sequence[Tensor],
     cache: CanonicalCache,

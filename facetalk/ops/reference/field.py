@@ -3,7 +3,7 @@ against.
 
 Written from the formulas of NPHM (Giebenhain et al., CVPR 2023) and MonoNPHM (Giebenhain et al., CVPR 2024)
 and their released code, densely: every member at every point, no routing, no packing. It shares nothing with
-the kernels but the description of a head, `facetalk.ops.field.cpu.FieldSource`. Also reachable through
+the kernels but the description of a head, `facetalk.ops.field.source.FieldSource`. Also reachable through
 `facetalk.ops.reference`.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from facetalk.ops.field.cpu import FieldSource, LayerWeights, OffsetWeight
+from facetalk.ops.field.source import FieldSource, LayerWeights, OffsetWeight
 
 
 def _one_set(layers: Sequence[LayerWeights], u: int) -> list[LayerWeights]:

@@ -13,17 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from extraction import told
 from golden import GOLDEN
 
 import facetalk
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh
 from facetalk.metrics.surface import surface_distance, two_sided
-from facetalk.nphm.field import DEFAULT_BOUNDS, Field
+from facetalk.nphm.canonical_mesh import canonical_mesh
+from facetalk.nphm.field import Field
+from facetalk.nphm.lattice import DEFAULT_BOUNDS
 from facetalk.nphm.surface import slopes
-from facetalk.nphm.surface.cpu import ExtractionOptions
+from facetalk.nphm.surface.options import ExtractionOptions
 from facetalk.nphm.surface.plan import Plan
-from facetalk.ops.field.surface import SlopeBounds
+from facetalk.ops.field.bounds import SlopeBounds
 
 RESOLUTION = 48
 MM = 250.0  # a head unit
@@ -84,11 +87,11 @@ def test_no_tolerance_gives_the_dense_mesh(tiny, seed) -> None:
     field = tiny.model.bind(tiny.lat_id + noise * tiny.lat_id.std())
     codes = walk(tiny.lat_expr, 3, 0.1, seed)
     dense = field.extract(codes, RESOLUTION, exact=True)
-    ways = [{"cache": False}, {"cache": False, "coherence": False}]
+    ways = [{"cache": False}]
     if not tiny.mono:
         ways.append({"cache": True})
     for way in ways:
-        meshes, infos = field.extract(codes, RESOLUTION, tolerance_mm=0.0, return_info=True, **way)
+        meshes, infos = told(field, codes, RESOLUTION, tolerance_mm=0.0, **way)
         assert all(len(mesh.faces) > 1000 for mesh in meshes)
         for mesh, expected, info in zip(meshes, dense, infos, strict=True):
             assert same(mesh, expected) or info.uncertified > 0
@@ -100,23 +103,19 @@ def test_bands_are_narrow(tiny, field) -> None:
     if tiny.mono:
         pytest.skip("its field jumps where a neighbour comes in, so its bounds are wide")
     corners = crossing_corners(field, tiny.lat_expr[0], 96)
-    code = tiny.lat_expr[:1].repeat(3, 1)
-    _, infos = field.extract(code, 96, tolerance_mm=0.0, cache=False, return_info=True)
-    first, second, third = (info.counts.evaluated for info in infos)
-    assert corners <= first < 4 * corners
-    # Where the face stands still, only what the surface crosses is asked again.
-    assert second == third and corners <= second < 1.2 * corners
+    _, (info,) = told(field, tiny.lat_expr[:1], 96, tolerance_mm=0.0, cache=False)
+    assert corners <= info.counts.evaluated < 4 * corners
 
 
 def test_the_cache_asks_the_ensemble_for_nothing_but_the_surface(tiny, field) -> None:
     if tiny.mono:
         pytest.skip("a canonical field of more than space is not cached")
     corners = crossing_corners(field, tiny.lat_expr[0], 96)
-    _, (info,) = field.extract(tiny.lat_expr[:1], 96, tolerance_mm=0.0, cache=True, return_info=True)
+    _, (info,) = told(field, tiny.lat_expr[:1], 96, tolerance_mm=0.0, cache=True)
     assert corners <= info.counts.evaluated < 1.1 * corners
-    _, (quick,) = field.extract(tiny.lat_expr[:1], 96, cache=True, return_info=True)
+    _, (quick,) = told(field, tiny.lat_expr[:1], 96, cache=True)
     assert quick.counts.evaluated < 0.05 * corners
-    _, (direct,) = field.extract(tiny.lat_expr[:1], 96, cache=True, coarse=False, return_info=True)
+    _, (direct,) = told(field, tiny.lat_expr[:1], 96, cache=True, coarse=False)
     assert corners <= direct.counts.deformed < 1.5 * corners
 
 
@@ -130,9 +129,7 @@ def test_the_mesh_keeps_to_the_tolerance(tiny, tolerance) -> None:
     field = tiny.model.bind(tiny.lat_id + noise * tiny.lat_id.std())
     codes = walk(tiny.lat_expr[1:], 2, 0.3, 9)
     dense = field.extract(codes, 96, exact=True, units="head")
-    quick, infos = field.extract(
-        codes, 96, units="head", cache=True, tolerance_mm=tolerance, return_info=True
-    )
+    quick, infos = told(field, codes, 96, units="head", cache=True, tolerance_mm=tolerance)
     for mesh, expected, info in zip(quick, dense, infos, strict=True):
         away = MM * two_sided((mesh.vertices, mesh.faces), (expected.vertices, expected.faces))
         assert np.quantile(away, 0.999) <= tolerance and away.max() <= 2 * tolerance
@@ -142,9 +139,9 @@ def test_the_mesh_keeps_to_the_tolerance(tiny, tolerance) -> None:
 def test_the_built_in_head_keeps_to_the_tolerance(head) -> None:
     """Everywhere, sharp as its lips and lids are."""
     field, codes = head
-    certified, infos = field.extract(codes, 80, tolerance_mm=0.0, cache=False, units="head", return_info=True)
+    certified, infos = told(field, codes, 80, tolerance_mm=0.0, cache=False, units="head")
     assert all(info.uncertified == 0 for info in infos)
-    quick, infos = field.extract(codes, 80, cache=True, units="head", return_info=True)
+    quick, infos = told(field, codes, 80, cache=True, units="head")
     for mesh, expected, info in zip(quick, certified, infos, strict=True):
         away = MM * two_sided((mesh.vertices, mesh.faces), (expected.vertices, expected.faces))
         assert away.max() <= 0.05 and away.mean() < 0.01
@@ -156,21 +153,23 @@ def test_the_built_in_head_keeps_to_the_tolerance(head) -> None:
 def test_the_built_in_head_is_certified(head) -> None:
     field, codes = head
     dense = field.extract(codes[:2], 64, exact=True)
-    meshes, infos = field.extract(codes[:2], 64, tolerance_mm=0.0, cache=False, return_info=True)
+    meshes, infos = told(field, codes[:2], 64, tolerance_mm=0.0, cache=False)
     for mesh, expected, info in zip(meshes, dense, infos, strict=True):
         assert same(mesh, expected) and info.uncertified == 0
 
 
 def test_slopes_hold_where_they_were_not_sampled(tiny, field) -> None:
     low, high = (np.asarray(c, dtype=np.float64) for c in DEFAULT_BOUNDS)
-    bounds, near = slopes.estimate_slopes(field.packed, low, high)
+    bounds, near = slopes.estimate_slopes(field.bound.packed, low, high)
     assert bounds.slope is not None and len(near) > 100
     rng = np.random.default_rng(4)
     a = rng.uniform(low, high, (4000, 3)).astype(np.float32)
     name = "raw_sdf" if bounds.raw else "sdf"
     step = rng.normal(size=a.shape)
     step = (step / np.linalg.norm(step, axis=1, keepdims=True) * 0.01).astype(np.float32)
-    ends = [field.packed.query(p, outputs=(name,))[name][0].numpy() for p in (a - step / 2, a + step / 2)]
+    ends = [
+        field.bound.packed.query(p, outputs=(name,))[name][0].numpy() for p in (a - step / 2, a + step / 2)
+    ]
     rise = np.abs(ends[1] - ends[0]) / 0.01
     cell = ((a - low) / np.array(bounds.slope.spacing)).astype(int)
     cell = np.clip(cell, 0, np.array(bounds.slope.values.shape[1:]) - 1)
@@ -180,11 +179,11 @@ def test_slopes_hold_where_they_were_not_sampled(tiny, field) -> None:
 
 
 def test_the_choice_is_told(tiny, field) -> None:
-    _, (info,) = field.extract(None, 24, return_info=True)
+    _, (info,) = told(field, None, 24)
     assert info.method == "band" and info.points == 24**3
-    _, (info,) = field.extract(tiny.lat_expr[0], 24, exact=True, return_info=True)
+    _, (info,) = told(field, tiny.lat_expr[0], 24, exact=True)
     assert info.method == "dense" and info.counts is None and info.uncertified == 0
-    _, (info,) = field.extract(tiny.lat_expr[0], 24, return_info=True)
+    _, (info,) = told(field, tiny.lat_expr[0], 24)
     assert info.method == "band" and info.tolerance_mm == 0.0  # one small frame does not pay for a cache
     assert field.extract(tiny.lat_expr[:0], 24) == []
 
@@ -193,12 +192,14 @@ def test_a_cache_pays_the_sooner_the_more_a_deformation_stretches() -> None:
     """As many frames fewer as bands have more to ask; not on a device whose bands take no bounds."""
     bounds = ((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5))
     axes = [np.linspace(-0.5, 0.5, 129).astype(np.float32)] * 3
-    unknown: Any = SimpleNamespace(coords=3, knowledge=SimpleNamespace(found=lambda box: None))
 
     def fewest(stretch: float, bounded: bool = True) -> int:
+        kernels = SimpleNamespace(bounded_bands=bounded, bake_price=1.0)
+        unknown: Any = SimpleNamespace(found=lambda box: None)
+        bound: Any = SimpleNamespace(coords=3, kernels=kernels)
         for frames in range(1, 200):
             biases = [torch.zeros(frames, 1)]
-            plan = Plan(unknown, biases, axes, bounds, ExtractionOptions(), bounded_bands=bounded)
+            plan = Plan(bound, unknown, biases, axes, bounds, ExtractionOptions())
             plan.__dict__["known"] = SlopeBounds(everywhere=1.0, stretch=stretch)
             if plan._use_cache:
                 return frames
@@ -215,7 +216,7 @@ def test_refuses_tolerances_that_are_none(tiny, field) -> None:
 
 
 def test_a_mesh_of_a_budget_comes_from_the_field(tiny, field) -> None:
-    mesh = field.canonical_mesh(3000, resolution=48)
+    mesh = canonical_mesh(field, 3000, resolution=48)
     assert 1500 < len(mesh.faces) <= 3000
     moved, faces = field.track(tiny.lat_expr[:1], vertices=mesh.vertices, faces=mesh.faces)
     assert moved.shape == (1, *mesh.vertices.shape) and np.array_equal(faces, mesh.faces)
@@ -233,10 +234,11 @@ import sys
 from pathlib import Path
 from safetensors.torch import load_file
 from facetalk.nphm import load_checkpoint
+from facetalk.nphm.surface.options import ExtractionOptions
 golden = load_file(sys.argv[1] + "/golden.safetensors")
 field = load_checkpoint(sys.argv[1]).bind(golden["lat_id"])
 code = golden["lat_expr"][:1]
-(mesh,), (info,) = field.extract(code, 512, tolerance_mm=0.0, cache=False, return_info=True)
+((mesh, info),) = field.iterate(code, 512, options=ExtractionOptions(tolerance_mm=0.0, cache=False))
 most = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
 print(most, len(mesh.faces))
 """
@@ -259,7 +261,7 @@ def test_frames_leave_nothing_behind(tiny, field) -> None:
     codes = walk(tiny.lat_expr, 25, 0.05, 0)
 
     def frames(way: dict) -> None:
-        for _ in field.iterate(codes, 24, options=facetalk.nphm.surface.cpu.ExtractionOptions(**way)):
+        for _ in field.iterate(codes, 24, options=ExtractionOptions(**way)):
             pass
 
     ways = [{"tolerance_mm": 0.0, "cache": False}] + ([] if tiny.mono else [{"cache": True}])

@@ -14,7 +14,8 @@ from random_heads import heads, random_head, some_points
 
 from facetalk.ops import set_threads, threads
 from facetalk.ops._extension import load
-from facetalk.ops.field.cpu import FieldSource, OffsetWeight, PackedField, cull_to_cut
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.source import FieldSource, OffsetWeight, cull_to_cut
 from facetalk.ops.reference.field import field as reference
 from facetalk.ops.reference.field import field_offsets as reference_offsets
 

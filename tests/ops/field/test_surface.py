@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from random_heads import heads, random_head
 
 from facetalk.nphm.surface import slopes
-from facetalk.nphm.surface.bake import CELLS, NODES, _interpolate
+from facetalk.nphm.surface.tricubic import interpolate
 from facetalk.ops import set_threads, threads
-from facetalk.ops.field.cpu import FieldSource, PackedField
-from facetalk.ops.field.surface import CanonicalCache, FieldBand, LocalBounds, Motion, SlopeBounds, guided
+from facetalk.ops.field.bounds import LocalBounds, SlopeBounds
+from facetalk.ops.field.cpu import PackedField
+from facetalk.ops.field.kernels import constants
+from facetalk.ops.field.source import FieldSource
+from facetalk.ops.field.surface import CanonicalCache, band, guided
 from facetalk.ops.marching_cubes import marching_cubes
 
 SHORT = settings(max_examples=25, deadline=None)
-FEW = settings(max_examples=8, deadline=None)
+CELLS, NODES = constants().cache_cells, constants().cache_nodes
 
 
 def lattice(rng: np.random.Generator, low: int = 2, high: int = 24) -> list[np.ndarray]:
@@ -62,13 +65,13 @@ def test_a_band_is_complete_where_it_changes_sign(head, spacing: int, slope: flo
     packed = PackedField(source)
     axes = lattice(rng)
     dense = packed.grid(axes, one)[0].numpy()
-    volume, counts = FieldBand(packed, axes, spacing).frame(one, SlopeBounds(everywhere=slope))
-    band = volume.dense().numpy()
-    assert counts.evaluated > 0 and np.isfinite(band).all()
-    mixed = crossing_cells(band)
+    volume, counts = band(packed, axes, one, SlopeBounds(everywhere=slope), spacing=spacing)
+    found = volume.dense().numpy()
+    assert counts.evaluated > 0 and np.isfinite(found).all()
+    mixed = crossing_cells(found)
     for c in np.ndindex(2, 2, 2):
         cell = tuple(slice(o, o + n) for o, n in zip(c, mixed.shape, strict=True))
-        assert np.array_equal(band[cell][mixed], dense[cell][mixed])
+        assert np.array_equal(found[cell][mixed], dense[cell][mixed])
 
 
 @SHORT
@@ -78,7 +81,7 @@ def test_a_band_with_true_bounds_is_the_dense_surface(head) -> None:
     one = [b[:1] for b in biases]
     packed = PackedField(source)
     axes = lattice(rng, 9, 33)
-    volume, _ = FieldBand(packed, axes, 8).frame(one, steep_bounds(source))
+    volume, _ = band(packed, axes, one, steep_bounds(source), spacing=8)
     same_surface(volume, axes, packed.grid(axes, one)[0].numpy())
 
 
@@ -112,75 +115,12 @@ def test_a_band_follows_the_surface_where_the_bound_is_wrong() -> None:
     dense = packed.grid(axes)[0].numpy()
     assert (dense[::16, ::16, ::16] < 0).sum() == 1 and (dense < 0).sum() > 4 * size
     # Three times too small: the check against neighbours finds out, and the frame is done again.
-    volume, counts = FieldBand(packed, axes, 16).frame(None, SlopeBounds(everywhere=0.5, raw=True))
+    volume, counts = band(packed, axes, None, SlopeBounds(everywhere=0.5, raw=True), spacing=16)
     assert np.array_equal(volume.dense().numpy() < 0, dense < 0)
     assert counts.uncertified == 0 and counts.evaluated < 3 * dense.size
     # A bound that means nothing is raised to what the evaluated neighbours show.
-    volume, counts = FieldBand(packed, axes, 16).frame(None, SlopeBounds(everywhere=1e-9, raw=True))
+    volume, counts = band(packed, axes, None, SlopeBounds(everywhere=1e-9, raw=True), spacing=16)
     assert counts.steepest <= 1 and np.array_equal(volume.dense().numpy() < 0, dense < 0)
-
-
-@FEW
-@given(st.integers(0, 2**16), st.floats(0.0, 0.3))
-def test_the_next_frame_from_the_one_before(seed: int, step: float) -> None:
-    """Rolling over a walk of expressions gives every frame's own surface, for less work."""
-    source, biases, rng = random_head(seed)
-    packed = PackedField(source)
-    axes = lattice(rng, 30, 40)
-    walk = [
-        b[:1] + torch.from_numpy(rng.normal(0, step, (6, b.shape[1])).astype(np.float32)).cumsum(0) * 0.1
-        for b in biases
-    ]
-    bounds, near = estimated(packed, walk)
-    band, before = FieldBand(packed, axes, 16), None
-    for t in range(6):
-        one = [b[t : t + 1] for b in walk]
-        moved = None if before is None else slopes.motion(packed, before, one, near, None)
-        volume, counts = band.frame(one, bounds, motion=moved)
-        if counts.uncertified == 0:
-            same_surface(volume, axes, packed.grid(axes, one)[0].numpy())
-        before = one
-
-
-@pytest.mark.parametrize("t", [0.08, 0.5])
-@pytest.mark.parametrize("local", [False, True])
-def test_what_appears_beside_a_still_surface_is_found(t: float, local: bool) -> None:
-    """A second rod, in a brick that the first one goes through and where none was stored.
-
-    Nothing near the first contradicts what was known: the motion alone says where to look.
-    """
-    packed = PackedField(rod(slant=0.0), cull=0.0)
-    axes = [
-        np.linspace(low, high, n).astype(np.float32)
-        for low, high, n in ((-0.4, 1.1, 73), (-0.5, 0.5, 49), (-0.5, 0.5, 49))
-    ]
-    bounds = SlopeBounds(everywhere=1.5, raw=True, stretch=2.1)
-    motion = Motion(3.5)
-    if local:
-        # Cells of 0.1 along x; a bound covers what lies within 0.2 of its cell.
-        ends = -0.45 + 0.1 * np.arange(1, 18) + 0.2
-        values = np.maximum(3.1 * (ends - t), 1e-6).astype(np.float32)[None, :, None, None]
-        motion = Motion(3.5, LocalBounds((-0.45, -0.6, -0.6), (0.1, 1.2, 1.2), (0.2,), values))
-    band = FieldBand(packed, axes, 16)
-    # Undeformed and with a close bound, so that bricks far away are left out.
-    first, _ = band.frame(folded_at(9.0), dataclasses.replace(bounds, stretch=1.0))
-    assert first.stored < 0.6 * np.prod([-(-len(a) // 8) for a in axes])
-    volume, rolled = band.frame(folded_at(t), bounds, motion=motion)
-    same_surface(volume, axes, packed.grid(axes, folded_at(t))[0].numpy())
-    assert len(volume.mesh()[0]) > 1.2 * len(first.mesh()[0]) and rolled.uncertified == 0
-
-
-def test_a_still_face_costs_less() -> None:
-    source, biases, _ = random_head(5)
-    packed = PackedField(source)
-    axes = [np.linspace(-0.7, 0.7, 60).astype(np.float32)] * 3
-    one = [b[:1] for b in biases]
-    bounds, _ = estimated(packed, one)
-    band = FieldBand(packed, axes, 16)
-    first, counts = band.frame(one, bounds)
-    again, rolled = band.frame(one, bounds, motion=Motion(0.0))
-    assert np.array_equal(first.mesh()[0], again.mesh()[0])
-    assert rolled.evaluated < 0.8 * counts.evaluated
 
 
 def random_cache(rng: np.random.Generator) -> tuple[CanonicalCache, np.ndarray, np.ndarray]:
@@ -202,7 +142,7 @@ def test_cache_lookup(seed: int) -> None:
     rng = np.random.default_rng(seed)
     cache, data, children = random_cache(rng)
     points = rng.uniform((-0.2, -0.2, -0.2), (4.2, 1.2, 1.2), (200, 3)).astype(np.float32)
-    values, covered, far, error = cache.query(points)
+    values, covered, far, error = cache.look_up(points)
     for p, value, there, distance, bound in zip(points, values, covered, far, error, strict=True):
         inside = (p >= 0).all() and (p < (4, 1, 1)).all()
         cell = int(p[0]) if inside else 3
@@ -217,7 +157,7 @@ def test_cache_lookup(seed: int) -> None:
         near = (p >= 0).all() and (p < (2, 1, 1)).all()
         assert distance == ((1.0, -2.0)[int(p[0])] if near else 0.0)
         if known:
-            assert abs(value - _interpolate(data, np.array([brick]), unit[None])[0]) < 2e-5
+            assert abs(value - interpolate(data, np.array([brick]), unit[None])[0][0]) < 2e-5
             assert bound == brick
 
 
@@ -254,7 +194,7 @@ def test_threads_do_not_change_a_surface() -> None:
     try:
         for count in (1, 2, 5):
             set_threads(count)
-            results.append(FieldBand(packed, axes, 16).frame(one, bounds)[0].mesh())
+            results.append(band(packed, axes, one, bounds, spacing=16)[0].mesh())
     finally:
         set_threads(before)
     for other in results[1:]:
@@ -268,20 +208,19 @@ def test_refuses_what_it_cannot_do() -> None:
     axes = [np.linspace(-0.5, 0.5, 9).astype(np.float32)] * 3
     one = [b[:1] for b in biases]
     with pytest.raises(ValueError, match="spacing"):
-        FieldBand(packed, axes, 12)
+        band(packed, axes, one, bounds, spacing=12)
     with pytest.raises(ValueError, match="two samples"):
-        FieldBand(packed, [axes[0], axes[1], axes[2][:1]])
+        band(packed, [axes[0], axes[1], axes[2][:1]], one, bounds)
     three = [b[:1].repeat(3, 1) for b in biases]
     with pytest.raises(ValueError, match="one frame"):
-        FieldBand(packed, axes).frame(three, bounds)
+        band(packed, axes, three, bounds)
     with pytest.raises(ValueError, match="one frame"):
         guided(packed, axes, three, cache, bounds)
     with pytest.raises(ValueError, match="above 0"):
-        FieldBand(packed, axes).frame(one, SlopeBounds(everywhere=0.0))
+        band(packed, axes, one, SlopeBounds(everywhere=0.0))
     flat = LocalBounds((0, 0, 0), (1, 1, 1), (1.0,), np.zeros((1, 2, 2, 2), np.float32))
     with pytest.raises(ValueError, match="above 0"):
-        FieldBand(packed, axes).frame(one, SlopeBounds(everywhere=1.0, slope=flat))
+        band(packed, axes, one, SlopeBounds(everywhere=1.0, slope=flat))
     with pytest.raises(ValueError, match="levels"):
-        FieldBand(packed, axes).frame(
-            one, SlopeBounds(everywhere=1.0, slope=dataclasses.replace(flat, reach=(1.0, 2.0)))
-        )
+        bounds = SlopeBounds(everywhere=1.0, slope=dataclasses.replace(flat, reach=(1.0, 2.0)))
+        band(packed, axes, one, bounds)
