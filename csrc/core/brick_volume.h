@@ -32,7 +32,7 @@ struct BrickVolume {
   int64_t stored() const { return static_cast<int64_t>(samples.size()) / kBrickSamples; }
   int64_t brick(int64_t i, int64_t j, int64_t k) const { return (i * bricks[1] + j) * bricks[2] + k; }
 
-  // Of sample (i, j, k) inside its brick.
+  // Where sample (i, j, k) lies inside its brick.
   static int64_t within(int64_t i, int64_t j, int64_t k) {
     return ((i & kBrickMask) << (2 * kBrickShift)) | ((j & kBrickMask) << kBrickShift) | (k & kBrickMask);
   }

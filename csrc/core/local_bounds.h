@@ -31,7 +31,7 @@ struct LocalBounds {
 
   FACETALK_HOST_DEVICE int64_t cells() const { return static_cast<int64_t>(shape[0]) * shape[1] * shape[2]; }
 
-  // Of the first level at a point; `everywhere` outside the lattice.
+  // The bound of the first level at a point; `everywhere` outside the lattice.
   FACETALK_HOST_DEVICE float at(const float* point, float everywhere) const {
     const int64_t index = cell(point);
     return index < 0 ? everywhere : values[index];

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from facetalk.errors import InputError
 from facetalk.nphm.networks import DeformationNetwork
 from facetalk.ops._device import why_not
 from facetalk.ops.cuda.field import CudaField
-from facetalk.ops.cuda.field_pack import PRECISIONS
+from facetalk.ops.cuda.field_pack import PRECISIONS, PrecisionName
 from facetalk.ops.field.cpu import PackedField
 from facetalk.ops.field.kernels import FieldKernels
 from facetalk.ops.field.source import FieldSource
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = PrecisionName
 
 
 def bind_kernels(

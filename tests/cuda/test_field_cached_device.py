@@ -17,7 +17,7 @@ from facetalk.ops.field.cpu import PackedField
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
 ROUNDING_MM = {"float32": 0.05, "float16": 1.0}
-"""Of the networks, at these heads, whose fields are far from distances."""
+"""What rounding of the networks does at these heads, whose fields are far from distances."""
 
 
 @pytest.fixture(scope="module", params=ROUNDING_MM)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from facetalk.nphm import networks
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
+from facetalk.ops._extension import load
 
 
 @pytest.fixture(params=["nphm", "mononphm"])
@@ -125,3 +128,12 @@ def test_impossible_deformations_and_anchors() -> None:
         DeformationConfig(code_dim=1344, layers=1)
     with pytest.raises(ValueError, match=r"anchors_mean must have shape \(39, 3\)"):
         IdentityNetwork(IdentityConfig(), torch.zeros(38, 3))
+
+
+def test_blending_constants_are_the_kernels() -> None:
+    """The kernels have them in float32; see csrc/core/blending.h."""
+    core = load().blending_constants()
+    ours = {name: getattr(networks, name.upper()) for name in core}
+    assert len(core) == 7 and {k: np.float32(v) for k, v in core.items()} == {
+        k: np.float32(v) for k, v in ours.items()
+    }

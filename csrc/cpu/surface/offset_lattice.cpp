@@ -113,7 +113,7 @@ void OffsetLattice::evaluate() {
   queue_.clear();
 }
 
-// Of the eight half-size cells of a brick one is probed, another one in each neighbour.
+// One of the eight half-size cells of a brick is probed, another one in each neighbour.
 int64_t OffsetLattice::probed(int64_t bi, int64_t bj, int64_t bk) const {
   const Window w = window(bi, bj, bk);
   return index(w.first[0] + (bj + bk) % (w.count[0] - 3), w.first[1] + (bi + bk) % (w.count[1] - 3),

@@ -30,7 +30,7 @@ __device__ __forceinline__ int64_t node_at(const FieldNodes& nodes, int64_t fram
   return frame * nodes.nodes + (static_cast<int64_t>(i) * nodes.shape[1] + j) * nodes.shape[2] + k;
 }
 
-// Of the eight half-size cells of a brick one is probed, another one in each neighbour.
+// One of the eight half-size cells of a brick is probed, another one in each neighbour.
 __device__ __forceinline__ int64_t probed_cell(const FieldNodes& nodes, const BrickPlace& place) {
   const NodeWindow w = window_of(nodes, place.at);
   const int* b = place.at;

@@ -27,8 +27,8 @@ Slot = tuple[NDArray[np.int32], tuple[int, ...]]
 
 UNIT_MM = 1000.0 * HEAD_UNIT_METRES
 FIRST_SPACING = 0.01
-"""Of the coarsest bricks at the default tolerance, head units: a seventh of the width of NPHM's blending
-weights, at which most bricks of a head are good enough."""
+"""Spacing of the coarsest bricks at the default tolerance, head units: a seventh of the width of NPHM's
+blending weights, at which most bricks of a head are good enough."""
 DEEPEST = 1
 """Halvings of the spacing for a short sequence. What is rougher than that (the slit of the mouth, the rims of
 the lids) costs more to store than to ask the networks about, frame by frame."""
@@ -42,6 +42,7 @@ factor. What is narrower than a brick (the slit of the mouth) may pass beside it
 FLATTEST = 0.1
 """Slope of the field below which its error is not weighed any more."""
 HELD_OUT = 4096
+"""Points at which the error is measured that no decision looked at."""
 
 
 @dataclasses.dataclass(frozen=True)

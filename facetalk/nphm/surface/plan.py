@@ -20,13 +20,13 @@ from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.kernels import ExtractionCounts, power_of_two
 
 CACHE_SHARE = 0.65
-"""Of the tolerance, for the cached identity; the rest is for the interpolated deformation, whose error falls
-faster with a finer lattice."""
+"""Share of the tolerance for the cached identity; the rest is for the interpolated deformation, whose error
+falls faster with a finer lattice."""
 BOX_MARGIN = 0.12
 """How far around the bounds the canonical field is known, head units: posed points are taken there by offsets
 of a few hundredths. Beyond, the networks are asked."""
 WIDEST_STRETCH = 1.2
-"""Of the deformation, that the width of the cache provides for."""
+"""Largest stretch of the deformation that the width of the cache provides for."""
 COARSE_OFFSETS = 0.08
 """Step of the first lattice of offsets, head units."""
 # Rough costs in points that go through the networks, from measurements on the official sizes and the built-in
@@ -144,7 +144,7 @@ class Plan:
 
     @cached_property
     def _width(self) -> float:
-        """Of the cache around the surface, head units.
+        """Width of the cache around the surface, head units.
 
         A corner of a cell that the surface cuts is no farther from it than this, with room for errors. Where
         the deformation stretches more (it does around the lips), the networks are asked.

@@ -31,7 +31,7 @@ blending weights change."""
 CELL = 0.06
 """Size of the cells by which stretches are known, head units."""
 REACHES = (1, 2, 4, 8)
-"""Of the levels of local bounds, in steps."""
+"""How far the levels of local bounds reach, in steps."""
 LEAST = 0.5
 """Smallest local bound; a flat spot of the samples is not a flat field."""
 

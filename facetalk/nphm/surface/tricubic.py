@@ -15,7 +15,7 @@ def interpolate(data: Float32, brick: NDArray[np.int64], unit: Float64) -> tuple
 
     Args:
         data: (bricks, n, n, n) samples; one lies before the first cell and two behind the last.
-        brick: (N,) where each point lies, and
+        brick: (N,) in which of them each point lies.
         unit: (N, 3) its place there, in cells.
     """
     nodes = data.shape[1]

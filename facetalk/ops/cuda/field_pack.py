@@ -14,7 +14,8 @@ from torch import Tensor
 from facetalk.ops.field.source import FieldSource, LayerWeights
 
 Precision = Literal["float32", "float16", "bfloat16"]
-PRECISIONS: dict[str, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+PrecisionName = Literal["fp32", "fp16", "bf16"]
+PRECISIONS: dict[PrecisionName, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """The short names that users give, and the dtypes."""
 FieldPath = Literal["portable", "hopper"]
 
