@@ -74,8 +74,8 @@ class PlainTorch:
     """Marching cubes of torch operations: signs, cases, cut edges numbered by a running sum, a table."""
 
     def __init__(self, core: ModuleType) -> None:
-        # The core's own table (McCases in csrc/cuda/marching_cubes/marching_cubes_grid.cuh): the first variant of
-        # each case.
+        # The core's own table (McCases in csrc/cuda/marching_cubes/marching_cubes_grid.cuh): the first
+        # variant of each case.
         blob = np.from_dlpack(core.marching_cubes_cases()).tobytes()
         first_variant = np.frombuffer(blob, np.uint16, 256, 256)
         variants = np.frombuffer(

@@ -224,3 +224,8 @@ def test_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match="levels"):
         bounds = SlopeBounds(everywhere=1.0, slope=dataclasses.replace(flat, reach=(1.0, 2.0)))
         band(packed, axes, one, bounds)
+    box = ((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5))
+    with pytest.raises(ValueError, match="bounds: expected those"):
+        packed.band_meshes(axes, box, one, None)
+    with pytest.raises(TypeError, match="cache: expected one in the CPU's memory"):
+        packed.guided_meshes(axes, box, one, None, bounds)
