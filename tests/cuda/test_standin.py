@@ -29,7 +29,7 @@ DEVICE_TESTS = {
     "tests/cuda/test_streams_device.py": "test",
     "tests/ops/test_normals.py": "None",
     "tests/ops/test_attention.py": "opcheck or export or autocast or sees_nothing or empty",
-    "tests/diffusion/test_replay.py": "window0",
+    "tests/diffusion/test_cuda_graph.py": "window0",
 }
 SKIPS = ("could not import 'cupy'", "needs two CUDA devices", "CUDA")
 
