@@ -133,7 +133,7 @@ class FaceTalk:
         )
         provenance: dict[str, Any] = {
             "model": self.config.name,
-            "steps": steps if steps is not None else self.motion_model.default_steps,
+            "steps": self.motion_model.steps_for(steps, guidance),
             "guidance": guidance if guidance is not None else self.motion_model.default_guidance,
             "seed": seed,
         }
