@@ -200,9 +200,7 @@ class MotionModel:
         """
         if seed is None:
             seed = int.from_bytes(os.urandom(4), "little")
-        stream = self.stream(
-            steps=steps, guidance=guidance, seed=seed, kind=kind, eta=eta, student=student
-        )
+        stream = self.stream(steps=steps, guidance=guidance, seed=seed, kind=kind, eta=eta, student=student)
         if chunk < 1:
             raise InputError(f"chunk must be at least 1 frame, got {chunk}")
         total = len(features) if isinstance(features, Tensor | np.ndarray) else None

@@ -137,10 +137,13 @@ def _half_log_ratio(power: float) -> float:
     return 0.5 * math.log(power / (1.0 - power))
 
 
-def guide(conditional: torch.Tensor, unconditional: torch.Tensor, weight: float) -> torch.Tensor:
+def guide(
+    conditional: torch.Tensor, unconditional: torch.Tensor, weight: float | torch.Tensor
+) -> torch.Tensor:
     """Classifier-free guidance in x_0: weight · conditional + (1 − weight) · unconditional (FaceTalk).
 
-    ``weight`` 1 is the conditional prediction alone, larger values follow the audio more strictly.
+    ``weight`` is one number or a tensor with one for each example. 1 is the conditional
+    prediction alone, larger values follow the audio more strictly.
     """
     return weight * conditional + (1.0 - weight) * unconditional
 

@@ -143,8 +143,8 @@ def test_guidance_extrapolates_from_the_unconditional() -> None:
     ("settings_", "message"),
     [
         ({"kind": "euler"}, "unknown sampler"),
-        ({"kind": "dpm++"}, "not available in this version"),
-        ({"kind": "consistency"}, "not available in this version"),
+        ({"kind": "consistency"}, "use ddpm, ddim, dpm"),
+        ({"kind": "dpm++", "eta": 0.5}, "no fresh noise"),
         ({"steps": 0}, "1..1000"),
         ({"steps": 1001}, "1..1000"),
         ({"eta": -0.1}, "eta"),
