@@ -172,9 +172,7 @@ def test_a_saved_student_comes_back(tmp_path: Path) -> None:
     model.save(tmp_path / "half", half=True)
     half = MotionModel.load(tmp_path / "half")
     assert half.student is not None
-    np.testing.assert_allclose(
-        half.sample(features(), seed=1), model.sample(features(), seed=1), atol=2e-2
-    )
+    np.testing.assert_allclose(half.sample(features(), seed=1), model.sample(features(), seed=1), atol=2e-2)
 
 
 def test_a_folder_without_a_student_is_a_teacher_alone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -15,7 +16,7 @@ from facetalk.diffusion.student import Student
 from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
-from facetalk.training.loop import train_loop
+from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.distill import (
     SHARES,
     DistillOptions,
@@ -60,7 +61,7 @@ def distil(
     resume: bool = False,
     command: str = "",
     show: bool = False,
-) -> None:
+) -> dict[str, Any] | None:
     """Train a student, or only make trajectories.
 
     Args:
@@ -75,6 +76,10 @@ def distil(
         resume: continue what is in ``out``.
         command: for the model's notes.
         show: progress of a producer on stderr.
+
+    Returns:
+        Steps, minutes and the last metrics (:meth:`facetalk.training.loop.TrainingLoop.run`), among them
+        ``new_1_mm``, ``new_2_mm`` and ``ratio``; None of a producer.
 
     Raises:
         InputError: no such model or recordings, or ``out`` holds something else.
@@ -120,7 +125,7 @@ def distil(
                 cache, trained_on, producer=producer, seed=options.seed, go_on=until(minutes),
                 on_shard=lambda _: bar.update() and None,
             )  # fmt: skip
-        return
+        return None
     held_out = hold_out(teacher("valid", 1), options.seed, out / "held_out.npz")
     torch.manual_seed(options.seed)
     notes = {"trained_with": command, "frames_of_features": sum(map(len, trained_on.heard))}
@@ -128,26 +133,17 @@ def distil(
         motion, lid_openings(HeadModel.load(config.folder / "head")), cache, trained_on, held_out, options,
         start=start, notes=notes,
     )  # fmt: skip
-    result = train_loop(
-        name="distill",
-        out=out,
-        modules={"student": training.net, "average": training.average},
-        optimizer=training.optimizer,
-        step=training.step,
-        steps=options.steps,
-        warmup=200,
-        seed=options.seed,
-        resume=resume,
-        on_save=training.save,
-        save_every_s=120.0,
-        max_minutes=minutes,
-        clip_norm=1.0,
-    )
-    print(
-        f"{result['step']} steps in {result['minutes']:.1f} min; error on new noise is {result['new_1_mm']:.2f} "
-        f"mm in one step, {result['new_2_mm']:.2f} in two, {result['ratio']:.2f} times that on used noise; the "
-        f"model is in {out / 'model'}"
-    )
+    loop = TrainingLoop(
+        "distill",
+        out,
+        {"student": training.net, "average": training.average},
+        training.optimizer,
+        LoopOptions(
+            steps=options.steps, max_minutes=minutes, warmup=200, clip_norm=1.0, save_every_s=120.0,
+            seed=options.seed, resume=resume,
+        ),
+    )  # fmt: skip
+    return loop.run(training.step, training.save)
 
 
 def _student_of(folder: Path, teacher: MotionModel) -> Student:

@@ -97,7 +97,9 @@ def test_each_example_has_its_own_step() -> None:
     steps, starts, ends = Steps(SCHEDULE), torch.tensor([999, 499]), torch.tensor([499, CLEAN])
     moved = steps.move(noise, 0.5 * noise, starts, ends)
     for row in range(2):
-        alone = steps.move(noise[row : row + 1], 0.5 * noise[row : row + 1], starts[row, None], ends[row, None])
+        alone = steps.move(
+            noise[row : row + 1], 0.5 * noise[row : row + 1], starts[row, None], ends[row, None]
+        )
         torch.testing.assert_close(moved[row : row + 1], alone)
 
 
@@ -106,7 +108,9 @@ def test_importance_is_what_an_error_of_the_answer_does_to_the_state() -> None:
     starts, ends = torch.tensor([999, 999, 499]), torch.tensor([CLEAN, 499, CLEAN])
     zero, one = torch.zeros(3, 1, 1, dtype=torch.float64), torch.ones(3, 1, 1, dtype=torch.float64)
     moved = steps.move(zero, one, starts, ends) - steps.move(zero, zero, starts, ends)
-    torch.testing.assert_close(steps.importance(starts, ends).double(), moved[:, 0, 0] ** 2, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        steps.importance(starts, ends).double(), moved[:, 0, 0] ** 2, rtol=1e-5, atol=0
+    )
     assert steps.importance(torch.tensor([500]), torch.tensor([499])).item() == pytest.approx(0.1)
 
 
@@ -124,7 +128,9 @@ def loss(**settings: int) -> DistillLoss:
     return DistillLoss(model, [Opening(REST_LID, PER_LID)], warm_up=settings.get("warm_up", 0))
 
 
-def cost(error: torch.Tensor, target: torch.Tensor | None = None, *, clean: bool = True, width: float = 1.0) -> float:
+def cost(
+    error: torch.Tensor, target: torch.Tensor | None = None, *, clean: bool = True, width: float = 1.0
+) -> float:
     target = torch.zeros_like(error) if target is None else target
     parts = loss()(target + error, target, torch.ones(1), torch.tensor([clean]), width=width)
     return parts["loss"].item()
@@ -180,7 +186,9 @@ def test_too_little_and_too_much_jitter_cost_beside_the_error_itself(monkeypatch
 
 def test_a_narrow_loss_forgives_outliers() -> None:
     small, large = along(0.0, 0.0, 0.0, 0.02), along(0.0, 0.0, 0.0, 2.0)
-    assert cost(small, width=1.0, clean=False) == pytest.approx(cost(small, width=0.17, clean=False), rel=0.05)
+    assert cost(small, width=1.0, clean=False) == pytest.approx(
+        cost(small, width=0.17, clean=False), rel=0.05
+    )
     assert cost(large, width=0.17, clean=False) < 0.5 * cost(large, width=1.0, clean=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ from facetalk.data.speech.corpus import Utterance, write_manifest
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation, Sampler, Student
 from facetalk.diffusion.lip_contact import LipContact
 from facetalk.errors import InputError
-from facetalk.training.loop import train_loop
+from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.distill import SHARES, DistillOptions, DistillTraining, hold_out
 from facetalk.training.motion.distill_audio import features, recordings
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
@@ -68,13 +69,12 @@ def fit(out: Path, steps: int, *, resume: bool = False) -> DistillTraining:
             raise KeyboardInterrupt
         return work.step(index)
 
-    try:
-        train_loop(
-            name="t", out=out, modules={"student": work.net, "average": work.average},
-            optimizer=work.optimizer, step=stop, steps=OPTIONS.steps, resume=resume, on_save=work.save,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        pass
+    loop = TrainingLoop(
+        "t", out, {"student": work.net, "average": work.average}, work.optimizer,
+        LoopOptions(steps=OPTIONS.steps, resume=resume),
+    )  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):
+        loop.run(stop, work.save)
     return work
 
 
@@ -280,10 +280,11 @@ def test_after_a_while_later_steps_start_from_the_students_own_states(
 def test_training_learns_the_trajectories(tmp_path: Path) -> None:
     options = dataclasses.replace(OPTIONS, steps=150, batch=8, anchor=0, uses=1e9, settle=100)
     work = training(tmp_path, options)
-    result = train_loop(
-        name="t", out=tmp_path, modules={"student": work.net, "average": work.average},
-        optimizer=work.optimizer, step=work.step, steps=options.steps, log_every=10, resume=False,
+    loop = TrainingLoop(
+        "t", tmp_path, {"student": work.net, "average": work.average}, work.optimizer,
+        LoopOptions(steps=options.steps, log_every=10, resume=False),
     )  # fmt: skip
+    result = loop.run(work.step)
     first = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
     work._measure(np.random.default_rng(0))
     assert float(work._held["used_1_mm"]) < 0.5 * first["used_1_mm"]
