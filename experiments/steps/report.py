@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,8 @@ SHOWN = {
     "closed": "p b m closed",
 }
 PLOTTED = (
-    "diversity_mouth_mm", "diversity_upper_mm", "blinks_per_minute", "lids_spread_mm", "mouth_speed", "mouth_jerk",
+    "diversity_mouth_mm", "diversity_upper_mm", "blinks_per_minute",
+    "lids_spread_mm", "mouth_speed", "mouth_jerk",
 )  # fmt: skip
 
 
@@ -78,6 +82,35 @@ def _percent(found: dict[str, Any] | None) -> str:
     return "-" if found is None else f"{100.0 * found['ratio']:.0f}"
 
 
+MARK = re.compile(r"(<!-- steps: (?P<what>[\w-]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
+
+
+def fill(page: str, results: dict[str, Any]) -> str:
+    """A page with what stands between ``<!-- steps: table -->`` and ``<!-- /steps -->`` made anew.
+
+    Known are ``table``, ``ratios`` and ``set`` (how much was measured).
+    """
+    students = [row["row"] for row in results["rows"] if row["sampler"] == "student"]
+    parts = {
+        "table": table(results),
+        "ratios": ratios(results, [*students, "teacher-10", "teacher-50"]),
+        "set": (
+            f"{results['clips']} recordings ({results['minutes']:.1f} min) of voices not trained on, "
+            f"{results['seeds']} seeds each, guidance {results['guidance']:g}; the reference is "
+            f"{results['reference']}."
+        ),
+    }
+    return MARK.sub(lambda found: found[1] + parts[found["what"]] + "\n" + found[3], page)
+
+
+def main() -> None:
+    """Fill pages: ``python -m experiments.steps.report PAGE...``."""
+    results = json.loads((Path(__file__).parent / "results" / "results.json").read_text(encoding="utf-8"))
+    for name in sys.argv[1:]:
+        page = Path(name)
+        page.write_text(fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+
+
 def plot(results: dict[str, Any], file: Path) -> None:
     """Ratios to the reference over the number of steps, one panel a figure."""
     import matplotlib
@@ -113,3 +146,7 @@ def plot(results: dict[str, Any], file: Path) -> None:
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from facetalk.metrics.landmarks import MOUTH, UPPER_FACE
+from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
+from facetalk.metrics.pooling import interval, resample
 from numpy.typing import NDArray
 
 from experiments.steps.rows import Clip, Motions, Row
 from facetalk.metrics import compare, diversity, dynamics, frechet_distance, kernel_distance
-from facetalk.metrics.landmarks import MOUTH, UPPER_FACE
 from facetalk.metrics.lips import CLOSED_MM, measure
-from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
-from facetalk.metrics.pooling import interval, resample
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 
 LIFE = (
     "blinks_per_minute", "blink_depth", "blink_duration_ms", "brow_sd", "gaze_sd",
     "mouth_speed", "mouth_acceleration", "mouth_jerk", "upper_speed", "upper_acceleration", "upper_jerk",
-    "mouth_spread_mm", "brows_spread_mm", "lids_spread_mm", "mouth_fast_mm2", "brows_fast_mm2", "lids_fast_mm2",
+    "mouth_spread_mm", "brows_spread_mm", "lids_spread_mm",
+    "mouth_fast_mm2", "brows_fast_mm2", "lids_fast_mm2",
 )  # fmt: skip
 DIVERSITY = tuple(
     f"diversity_{name}" for name in ("mouth_mm", "upper_mm", "brows_mm", "lids_mm", "opening_mm")
@@ -123,7 +124,8 @@ def summary(row: Row, own: Scores, reference: Scores, bases: dict[str, WindowBas
     names = list(own.entries)
     drawn = resample(len(names), 0)
     out: dict[str, Any] = {
-        "row": row.name, "sampler": row.sampler, "steps": row.steps, "passes": row.passes, "clips": len(names),
+        "row": row.name, "sampler": row.sampler, "steps": row.steps, "passes": row.passes,
+        "clips": len(names),
         "figures": {}, "ratios": {},
     }  # fmt: skip
     for figure in ("cpu_ms_per_s", *DISTANCES, *RATIOS):

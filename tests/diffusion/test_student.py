@@ -20,8 +20,8 @@ def make(*, student: bool = True, window: tuple[int, int] = (0, 0)) -> MotionMod
     """A small random model; the student's own inputs matter."""
     torch.manual_seed(1)
     config = DenoiserConfig(
-        motion_dim=DIM, audio_dim=AUDIO, layers=2, heads=2, width=16, feedforward=24, window=window, history=5,
-        dropout=0.0,
+        motion_dim=DIM, audio_dim=AUDIO, layers=2, heads=2, width=16, feedforward=24, window=window,
+        history=5, dropout=0.0,
     )  # fmt: skip
     teacher = Denoiser(config)
     pupil = Student.of(teacher)
