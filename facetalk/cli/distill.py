@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="batches of trajectories to keep, the newest")  # fmt: skip
     parser.add_argument("--anchor", type=int, default=8,
                         help="every n-th step learns the teacher's answer anywhere, 0 = never")  # fmt: skip
+    parser.add_argument("--energy", type=_options.non_negative, default=0.0,
+                        help="weight of the energy score of one step, 0 = none")  # fmt: skip
     parser.add_argument("--variants", type=_options.positive_int, default=2,
                         help="encoded copies of the recordings, all but one with another sound")  # fmt: skip
     parser.add_argument("--produce", type=_options.positive_int, default=None, metavar="N",

@@ -24,6 +24,7 @@ from facetalk.diffusion.schedule import CLEAN
 from facetalk.diffusion.student import Student, StudentRange
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
+from facetalk.training.motion.distill_energy import EnergyScore
 from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Opening, Steps
 from facetalk.units import HEAD_UNIT_MM
 
@@ -47,6 +48,7 @@ class DistillOptions:
         rate: peak learning rate.
         guidance: range of the weight.
         uses: how often a frame of a trajectory is used, on average.
+        energy: weight of the energy score of one step, 0 = none; it costs two more passes.
         anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
         settle: updates with the plain square and the teacher's states alone, before the robust loss and the
             student's own states.
@@ -60,6 +62,7 @@ class DistillOptions:
     rate: float = 5e-4
     guidance: tuple[float, float] = (1.0, 2.5)
     uses: float = 10.0
+    energy: float = 0.0
     anchor: int = 8
     settle: int = 3000
     seed: int = 0
@@ -137,6 +140,9 @@ class DistillTraining:
             losses = self._anchor(clips, rng)
         else:
             losses = self._flow(clips, rng, settled=index >= self.options.settle)
+            if self.options.energy:
+                score = self._energy(clips, rng)
+                losses = {**losses, "energy": score, "loss": losses["loss"] + self.options.energy * score}
         if index % _MEASURE_EVERY == 0 or not self._held:
             self._measure(np.random.default_rng((self.options.seed, index, 1)))
         return {**losses, **self._held}
@@ -211,6 +217,18 @@ class DistillTraining:
             answer, _ = self.net(sample, torch.stack([*at, weights], -1), condition)
             sample = steps.move(sample, answer, *at)
         return sample
+
+    def _energy(self, clips: Clips, rng: np.random.Generator) -> Tensor:
+        """The energy score of one step from two fresh noises, against the teacher's motion of another."""
+        _, lossy = self._both()
+        features, states, guidance = self._tensors(clips)
+        shape = (2 * len(clips), *states[:, -1].shape[1:])
+        noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(self.device)
+        at = [torch.full((len(noise),), float(value), device=self.device) for value in self._pairs[1][0]]
+        condition = self.net.condition(features.repeat(2, 1, 1))
+        answers, _ = self.net(noise, torch.stack([*at, guidance.repeat(2)], -1), condition)
+        first, second = answers.chunk(2)
+        return EnergyScore(lossy)(first, second, states[:, -1])
 
     def _anchor(self, clips: Clips, rng: np.random.Generator) -> dict[str, Tensor]:
         """The teacher's own answer, at any timestep and for a step to the next of all its timesteps."""

@@ -108,6 +108,11 @@ class DistillLoss:
 
         self._lips, self._lids = linear(lips), linear(lids)
 
+    @property
+    def lids_mm(self) -> Tensor:
+        """(K, lids): apertures in mm that one unit of each coordinate makes."""
+        return self._lids[0]
+
     def __call__(
         self, answer: Tensor, target: Tensor, importance: Tensor, to_clean: Tensor, *, width: float
     ) -> dict[str, Tensor]:

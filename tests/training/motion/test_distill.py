@@ -258,6 +258,13 @@ def test_the_students_own_states_are_those_of_its_sampler(tmp_path: Path) -> Non
     torch.testing.assert_close(mine[:1], expected)
 
 
+def test_the_energy_score_joins_the_loss(tmp_path: Path) -> None:
+    without = training(tmp_path / "a").step(0)
+    parts = training(tmp_path / "b", dataclasses.replace(OPTIONS, energy=0.5)).step(0)
+    assert parts["loss"].item() == pytest.approx((without["loss"] + 0.5 * parts["energy"]).item(), rel=1e-5)
+    parts["loss"].backward()  # type: ignore[no-untyped-call]
+
+
 def test_after_a_while_later_steps_start_from_the_students_own_states(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from facetalk.diffusion.schedule import CLEAN
 from facetalk.errors import InputError
 from facetalk.training.motion import distill_loss
 from facetalk.training.motion.distill_cache import grid, teacher_timesteps, trajectory
+from facetalk.training.motion.distill_energy import EnergyScore
 from facetalk.training.motion.distill_loss import DistillLoss, Opening, Steps
 
 SCHEDULE, SPREAD = NoiseSchedule(), 0.3
@@ -190,6 +191,29 @@ def test_a_narrow_loss_forgives_outliers() -> None:
         cost(small, width=0.17, clean=False), rel=0.05
     )
     assert cost(large, width=0.17, clean=False) < 0.5 * cost(large, width=1.0, clean=False)
+
+
+def test_the_energy_score_is_least_where_the_spread_is_the_teachers() -> None:
+    score = EnergyScore(loss())
+
+    def mean(spread: float, shift: float = 0.0) -> float:
+        generator = torch.Generator().manual_seed(0)  # the same draws for all, so that chance cancels
+        first, second, truth = (torch.randn(400, 20, 4, generator=generator) for _ in range(3))
+        return score(spread * first + shift, spread * second + shift, truth).item()
+
+    right = mean(1.0)
+    assert right < mean(0.6) and right < mean(1.5) and right < mean(1.0, shift=2.0)
+    assert mean(0.0) > right  # all answers alike, though each is the best guess
+
+
+def test_the_energy_score_looks_at_velocities_and_lids() -> None:
+    score, still = EnergyScore(loss()), along(0.0, 0.0, 0.0, 0.0)
+    shaking = along(0.0, 0.0, 0.0, 0.1)
+    shaking[:, ::2] *= -1.0
+    steady = score(along(0.0, 0.0, 0.0, 0.1), along(0.0, 0.0, 0.0, 0.1), still).item()
+    assert score(shaking, shaking, still).item() > 3 * steady
+    blink = along(0.0, 0.0, 0.1, 0.0)
+    assert score(blink, blink, still).item() > 3 * steady
 
 
 def test_the_warm_up_has_no_say() -> None:
