@@ -1,6 +1,10 @@
 """Sampling a 10 s clip: ours beside the loop of ``diffusers`` with the same network.
 
     pytest benchmarks/bench_sampler.py --benchmark-columns=median,iqr --benchmark-group-by=group
+    OMP_NUM_THREADS=1 pytest benchmarks/bench_sampler.py -k built_in --benchmark-columns=min,median
+
+The second command times the built-in model on one thread: the few-step student beside ten guided steps of the
+full model, which a model without a student takes by default.
 
 The peer is what one writes with ``diffusers``: ``DDIMScheduler``, and at every step the network for the audio
 and for the null condition, the audio terms computed anew. Both give the same motion (checked before timing).
@@ -16,6 +20,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation, frame_noise
+from facetalk.models import find_model
 
 diffusers = pytest.importorskip("diffusers")
 FRAMES, GUIDANCE = 250, 1.5
@@ -73,3 +78,24 @@ def test_ten_seconds(benchmark: BenchmarkFixture, preset: str, steps: int, who: 
     run = ours if who == "ours" else peer
     benchmark.extra_info["clip_s"] = FRAMES / 25.0
     benchmark.pedantic(run, args=(model, features, steps), rounds=3 if steps > 8 else 5, warmup_rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("who", "steps"),
+    [("full", 50), ("full", 10), ("student", 8), ("student", 4), ("student", 2), ("student", 1)],
+)
+def test_built_in(benchmark: BenchmarkFixture, who: str, steps: int) -> None:
+    benchmark.group = "built-in model, 10 s, one thread"
+    torch.set_num_threads(1)
+    model = MotionModel.load(find_model("default").folder / "motion")
+    if who == "student" and model.student is None:
+        pytest.skip("this model has no student")
+    features = torch.randn(FRAMES, model.denoiser.config.audio_dim)
+    benchmark.extra_info["clip_s"] = FRAMES / 25.0
+    benchmark.pedantic(
+        model.sample,
+        args=(features,),
+        kwargs={"steps": steps, "guidance": GUIDANCE, "seed": 0, "student": who == "student"},
+        rounds=15,
+        warmup_rounds=2,
+    )

@@ -113,8 +113,11 @@ class FaceTalk:
 
         Args:
             audio: path of any file that libsndfile or FFmpeg reads, or ``(samples (N,) or (N, C), rate)``.
-            steps: denoising steps; the model's default when None.
-            guidance: weight w of classifier-free guidance, 1 = none; the model's default when None.
+            steps: denoising steps. 1, 2, 4 and 8 are taken by the few-step student where the model has one,
+                others by the full model. None: the model's default, the fewest of the student's steps that
+                keep its figures within 5 % of the full model's (``motion/config.json`` says which).
+            guidance: weight w of classifier-free guidance, 1 = none; the model's default when None. The
+                student takes 1 to 2.5; with other weights None steps means the full model.
             seed: noise seed; the same seed, audio and steps give the same motion. None = a fresh one,
                 which is kept in ``Motion.provenance["seed"]``.
             identity: (I,) identity code of the head; the default identity when None.
@@ -135,7 +138,7 @@ class FaceTalk:
         )
         provenance: dict[str, Any] = {
             "model": self.config.name,
-            "steps": steps if steps is not None else self.motion_model.default_steps,
+            "steps": self.motion_model.steps_for(steps, guidance),
             "guidance": guidance if guidance is not None else self.motion_model.default_guidance,
             "seed": seed,
         }

@@ -23,6 +23,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "render": ("facetalk.cli.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
     "evaluate": ("facetalk.cli.evaluate", "measure lips, life and diversity against speech and its phones"),
     "train": ("facetalk.cli.train", "train the head, the audio encoder or the motion model"),
+    "distill": (
+        "facetalk.cli.distill",
+        "train a student that samples in 1, 2, 4 or 8 steps, from recordings",
+    ),
     "data": ("facetalk.cli.data", "make the speech corpus that training uses"),
     "convert": ("facetalk.cli.convert", "official NPHM / MonoNPHM checkpoint -> safetensors folder"),
     "bench": ("facetalk.cli.bench", "what each stage costs on this machine, beside the least it could cost"),

@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", type=Path, help="recording: any file that libsndfile or FFmpeg reads")
     parser.add_argument("-o", "--output", type=Path, required=True,
                         help="talk.glb, a folder talk.ply, or talk.safetensors (motion alone)")  # fmt: skip
-    parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's)")
+    parser.add_argument("--steps", type=int, default=None,
+                        help="denoising steps: 1, 2, 4 or 8 by the few-step student where the model has one, "
+                             "other numbers by the full model (default: the model's)")  # fmt: skip
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight, 1 = none (default: the model's)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="noise seed")

@@ -5,9 +5,10 @@ from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.noise import frame_noise
 from facetalk.diffusion.representation import Representation
-from facetalk.diffusion.sampler import Sampler, ddim_step, ddpm_step, guide
+from facetalk.diffusion.sampler import Sampler, ddim_step, ddpm_step, dpm_step, guide
 from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.diffusion.stream import MotionStream
+from facetalk.diffusion.student import Student, StudentRange
 
 __all__ = [
     "Condition",
@@ -19,8 +20,11 @@ __all__ = [
     "NoiseSchedule",
     "Representation",
     "Sampler",
+    "Student",
+    "StudentRange",
     "ddim_step",
     "ddpm_step",
+    "dpm_step",
     "frame_noise",
     "guide",
 ]

@@ -66,10 +66,10 @@ class Replay:
         self.noise_indices = wanted
         self._row = {index: row for row, index in enumerate(wanted)}
         self._steady = [
-            denoiser.steady(torch.tensor([timestep], device=weight.device), before + frames)
-            for timestep, _ in pairs
+            denoiser.steady(denoiser.at(timestep, previous, guidance), before + frames)
+            for timestep, previous in pairs
         ]
-        batch = 2 if guidance != 1.0 else 1
+        batch = 2 if denoiser.guided(guidance) else 1
         depth = config.width // config.heads
         self._features, self._noise = (
             torch.zeros(shape, device=weight.device)  # the sample stays float32 whatever the weights are
@@ -127,7 +127,7 @@ class Replay:
 
     def _work(self) -> tuple[Tensor, Tensor]:
         """The loop itself: reads the buffers, allocates the rest, asks the host for nothing."""
-        guided = self._guidance != 1.0
+        guided = self._denoiser.guided(self._guidance)
         prepare = self._denoiser.guided_condition if guided else self._denoiser.condition
         condition = prepare(self._features, offset=self._offset)
         given = self._as_past(self._past) if self._past.shape[3] else None

@@ -103,11 +103,15 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, timesteps: Tensor) -> Tensor:
         """(B,) timesteps -> (B, C)."""
-        half = self.width // 2
-        frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=timesteps.device) / half)
-        angle = timesteps.to(torch.float32)[:, None] * frequency
-        waves = torch.cat([angle.sin(), angle.cos()], dim=-1)
-        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
+        return self.mlp(waves(timesteps, self.width).to(next(self.mlp.parameters()).dtype))
+
+
+def waves(values: Tensor, width: int) -> Tensor:
+    """Sines and cosines of (B,) values at frequencies from 1 down to 1e-4: (B, width) float32."""
+    half = width // 2
+    frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=values.device) / half)
+    angle = values.to(torch.float32)[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
 Modulation = tuple[Tensor, Tensor]
@@ -227,14 +231,30 @@ class Denoiser(nn.Module):
         drop = torch.arange(len(both), device=features.device) >= len(features)
         return self.condition(both, drop=drop, offset=offset)
 
+    def guided(self, guidance: float) -> bool:
+        """Whether guidance with this weight takes a second pass, with the null condition."""
+        return guidance != 1.0
+
+    def at(self, timestep: int, previous: int, guidance: float) -> Tensor:
+        """What :meth:`forward` takes as ``timesteps`` in the step from ``timestep`` to ``previous``.
+
+        This network needs the timestep alone, (1,); the few-step student (``facetalk.diffusion.student``)
+        wants to know the rest too.
+        """
+        return torch.tensor([timestep], device=self.motion_in.weight.device)
+
+    def embed(self, timesteps: Tensor) -> Tensor:
+        """Timesteps, as :meth:`at` gives them for each example, -> (B, C)."""
+        return cast(Tensor, self.time(timesteps))
+
     def steady(self, timesteps: Tensor, positions: int) -> Steady:
         """The part of a forward pass that only needs the timesteps and the number of frames.
 
         Args:
-            timesteps: (B,) or (1,) timesteps.
+            timesteps: (B,) or (1,) timesteps, from :meth:`at`.
             positions: frames of the clip or chunk, and of the past that goes in with it.
         """
-        time = self.time(timesteps)
+        time = self.embed(timesteps)
         config = self.config
         return Steady(
             [[film(time) for film in block.films] for block in self._blocks],

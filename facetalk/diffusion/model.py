@@ -26,12 +26,13 @@ from facetalk.diffusion.representation import Representation
 from facetalk.diffusion.sampler import Sampler
 from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.diffusion.stream import MotionStream
+from facetalk.diffusion.student import Student, StudentRange
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 
 _FORMAT = "facetalk-motion-model"
 _VERSION = 1
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_CONFIG, _WEIGHTS, _STUDENT = "config.json", "model.safetensors", "student.safetensors"
 
 Features = Tensor | NDArray[np.floating] | Iterable[Tensor]
 """(T, A) audio features, or an iterable of consecutive (n, A) pieces of them."""
@@ -45,7 +46,9 @@ class MotionModel:
         representation: linear map between its coordinates and the weights.
         schedule: the noise schedule it was trained with.
         expression_names: names of the weights, E of them.
-        default_steps, default_guidance: what :meth:`sample` uses when not told otherwise.
+        default_steps, default_guidance: what :meth:`sample` uses when not told otherwise; where there is a
+            student that covers the guidance, its default number of steps goes before.
+        student, student_range: the few-step student and what it was trained for, or None.
         contact: lip contact, or None.
         feature_mean, feature_scale: (A,) standardisation of the audio features.
         replays: when sampling is replayed as one CUDA graph, ``replays.mode``.
@@ -64,6 +67,8 @@ class MotionModel:
         default_guidance: float = 1.0,
         contact: LipContact | None = None,
         notes: dict[str, Any] | None = None,
+        student: Student | None = None,
+        student_range: StudentRange | None = None,
     ) -> None:
         config = denoiser.config
         if representation.dim != config.motion_dim:
@@ -81,6 +86,8 @@ class MotionModel:
         self.default_steps, self.default_guidance = default_steps, default_guidance
         self.contact = contact
         self.notes = dict(notes or {})
+        self.student = None if student is None else student.eval().requires_grad_(False)
+        self.student_range = student_range or StudentRange()
         self.replays = Replays()
         device = self.device
         self.feature_mean = torch.zeros(config.audio_dim) if feature_mean is None else feature_mean.detach()
@@ -105,19 +112,55 @@ class MotionModel:
         seed: int = 0,
         kind: str = "ddim",
         eta: float = 0.0,
+        student: bool | None = None,
     ) -> MotionStream:
         """Start a clip whose features arrive piece by piece; see :class:`MotionStream`.
+
+        Arguments as those of :meth:`sample`.
 
         Raises:
             InputError: a setting is out of range.
         """
-        steps = self.default_steps if steps is None else steps
         weight = self.default_guidance if guidance is None else float(guidance)
         if not 0.0 <= weight <= 20.0:
             raise InputError(f"guidance must lie in 0..20, got {guidance}")
+        steps, denoiser = self._network(steps, weight, student, plain=kind == "ddim" and eta == 0.0)
         frame_noise(seed, 0, 0, 0, 1)
         sampler = Sampler(kind, steps, eta=eta, schedule=self.schedule)  # type: ignore[arg-type]
-        return MotionStream(self, sampler, weight, int(seed))
+        return MotionStream(self, denoiser, sampler, weight, int(seed))
+
+    def steps_for(self, steps: int | None, guidance: float | None = None) -> int:
+        """The number of steps that :meth:`sample` takes when asked for ``steps`` with this guidance."""
+        weight = self.default_guidance if guidance is None else float(guidance)
+        return self._network(steps, weight, None, plain=True)[0]
+
+    def _network(
+        self, steps: int | None, weight: float, wanted: bool | None, *, plain: bool
+    ) -> tuple[int, Denoiser]:
+        """The number of steps and the network that takes them; ``plain``: DDIM without fresh noise."""
+        able, known = self.student, self.student_range
+        if wanted is False or able is None or not plain:
+            if wanted:
+                raise InputError(
+                    "this motion model has no few-step student; make one with `facetalk distill`"
+                    if able is None
+                    else "the few-step student samples by DDIM without fresh noise; use kind 'ddim' and eta 0"
+                )
+            return self.default_steps if steps is None else steps, self.denoiser
+        if steps is None and (known.covers(weight) or wanted):
+            steps = known.default_steps
+        if steps is None or (steps not in known.steps and not wanted):
+            return self.default_steps if steps is None else steps, self.denoiser
+        if steps not in known.steps:
+            told = ", ".join(map(str, known.steps))
+            raise InputError(f"the few-step student takes {told} steps, got {steps}")
+        if not known.covers(weight):
+            low, high = known.guidance
+            raise InputError(
+                f"with {steps} steps guidance must lie in {low:g}..{high:g}, for which the few-step student "
+                f"was trained, got {weight:g}; other numbers of steps take any, 25 for instance"
+            )
+        return steps, able
 
     def sample(
         self,
@@ -128,6 +171,7 @@ class MotionModel:
         seed: int | None = None,
         kind: str = "ddim",
         eta: float = 0.0,
+        student: bool | None = None,
         progress: bool | Callable[[int], None] | None = None,
         chunk: int = 250,
     ) -> NDArray[np.float32]:
@@ -135,12 +179,16 @@ class MotionModel:
 
         Args:
             features: (T, A) audio features, or an iterable of pieces of them.
-            steps: denoising steps, 1 to 1000.
-            guidance: weight w of classifier-free guidance; 1 switches it off and halves the work.
+            steps: denoising steps, 1 to 1000. The numbers that the few-step student knows (1, 2, 4, 8) are
+                taken by it where there is one.
+            guidance: weight w of classifier-free guidance; 1 switches it off and, but for the student,
+                halves the work.
             seed: noise seed; None draws a fresh one. The noise belongs to frames, so the same seed gives the
                 same motion whatever ``chunk`` is (to rounding, about 1e-5).
-            kind: "ddim" or "ddpm".
+            kind: "ddim", "ddpm" or "dpm++".
             eta: share of fresh noise in DDIM.
+            student: True demands the few-step student, False the full model whatever the steps; None lets
+                the number of steps decide.
             progress: True for a bar on stderr, or a function that is told the number of frames done.
             chunk: frames sampled at a time; bounds the memory when the denoiser has a bounded history.
 
@@ -152,7 +200,7 @@ class MotionModel:
         """
         if seed is None:
             seed = int.from_bytes(os.urandom(4), "little")
-        stream = self.stream(steps=steps, guidance=guidance, seed=seed, kind=kind, eta=eta)
+        stream = self.stream(steps=steps, guidance=guidance, seed=seed, kind=kind, eta=eta, student=student)
         if chunk < 1:
             raise InputError(f"chunk must be at least 1 frame, got {chunk}")
         total = len(features) if isinstance(features, Tensor | np.ndarray) else None
@@ -170,7 +218,9 @@ class MotionModel:
         return np.concatenate(out)
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` into a folder, which is replaced as a whole.
+        """Write ``config.json``, ``model.safetensors`` and, where there is one, ``student.safetensors``.
+
+        The folder is replaced as a whole.
 
         Args:
             folder: the place; its parent has to exist.
@@ -205,10 +255,16 @@ class MotionModel:
                 "lowest_mm": self.contact.lowest_mm,
             }
         with atomic_path(folder, directory=True) as temporary:
-            save_file({name: value.cpu() for name, value in tensors.items()}, temporary / _WEIGHTS)
+            files = {_WEIGHTS: tensors}
+            if self.student is not None:
+                files[_STUDENT] = {k: v.to(kind).contiguous() for k, v in self.student.state_dict().items()}
+                content["student"] = dataclasses.asdict(self.student_range)
+            for name, part in files.items():
+                save_file({key: value.cpu() for key, value in part.items()}, temporary / name)
             (temporary / _CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             # safetensors writes files that only their owner may read.
-            (temporary / _WEIGHTS).chmod((temporary / _CONFIG).stat().st_mode)
+            for name in files:
+                (temporary / name).chmod((temporary / _CONFIG).stat().st_mode)
         return Path(folder)
 
     @classmethod
@@ -236,11 +292,14 @@ class MotionModel:
                 raise InputError(f"{folder} is not a motion model folder: it has no {name}")
         try:
             content = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-            tensors = load_file(folder / _WEIGHTS)
+            read = _WEIGHTS
+            tensors = load_file(folder / read)
+            read = _STUDENT
+            student = load_file(folder / read) if (folder / read).is_file() else None
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{folder / _CONFIG} is damaged: {error}") from error
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{folder / _WEIGHTS} is damaged: {error}") from error
+            raise InputError(f"{folder / read} is damaged: {error}") from error
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise InputError(
                 f"{folder / _CONFIG} does not describe a motion model (format is not {_FORMAT!r})"
@@ -250,7 +309,7 @@ class MotionModel:
                 f"{folder / _CONFIG} has version {content.get('version')!r}; this is for {_VERSION}"
             )
         try:
-            return cls._assemble(content, tensors, device, dtype)
+            return cls._assemble(content, tensors, student, device, dtype)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(
@@ -262,6 +321,7 @@ class MotionModel:
         cls,
         content: dict[str, Any],
         tensors: dict[str, Tensor],
+        student_tensors: dict[str, Tensor] | None,
         device: str | torch.device,
         dtype: torch.dtype,
     ) -> MotionModel:
@@ -288,6 +348,11 @@ class MotionModel:
             contact = LipContact(
                 float(told["bias_mm"]), per_unit, names.index(told["close"]), float(told["lowest_mm"])
             )
+        student = None
+        if student_tensors is not None and "student" in content:
+            student = Student(denoiser.config)
+            student.load_state_dict(student_tensors)
+            student = student.to(device, dtype)
         audio = (denoiser.config.audio_dim,)
         return cls(
             denoiser.to(device, dtype),
@@ -300,6 +365,8 @@ class MotionModel:
             default_guidance=float(content["sampling"]["guidance"]),
             contact=contact,
             notes=content.get("notes"),
+            student=student,
+            student_range=StudentRange(**content["student"]) if student is not None else None,
         )
 
 

@@ -33,8 +33,11 @@ class MotionStream:
     at once, to rounding.
     """
 
-    def __init__(self, model: MotionModel, sampler: Sampler, guidance: float, seed: int) -> None:
+    def __init__(
+        self, model: MotionModel, denoiser: Denoiser, sampler: Sampler, guidance: float, seed: int
+    ) -> None:
         self.model, self.sampler, self.guidance, self.seed = model, sampler, guidance, seed
+        self.denoiser = denoiser
         self.frames_done = 0
         self._past: Past | None = None
         self._heard = torch.zeros(0, model.denoiser.config.audio_dim, device=model.device)
@@ -81,7 +84,7 @@ class MotionStream:
             return torch.from_numpy(values)[None]
 
         replay = model.replays.find(
-            model.denoiser,
+            self.denoiser,
             self.sampler,
             self.guidance,
             frames=count,
@@ -89,7 +92,7 @@ class MotionStream:
             heard=batch.shape[1],
             offset=self._context,
         )
-        with _threads_that_pay(model.denoiser):
+        with _threads_that_pay(self.denoiser):
             if replay is None:
                 sample = self._loop(batch, noise)
             else:
@@ -105,19 +108,19 @@ class MotionStream:
 
     def _loop(self, batch: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
         """The sampling loop, launched step by step: (1, heard, A) features -> (1, frames, E)."""
-        model, guided = self.model, self.guidance != 1.0
-        prepare = model.denoiser.guided_condition if guided else model.denoiser.condition
+        denoiser, guided = self.denoiser, self.denoiser.guided(self.guidance)
+        prepare = denoiser.guided_condition if guided else denoiser.condition
         condition = prepare(batch, offset=self._context)
-        past, kept = self._past, []
+        past, kept, pairs = self._past, [], self.sampler.transitions
 
-        def predict(index: int, timestep: int, sample: Tensor) -> Tensor:
+        def predict(index: int, _timestep: int, sample: Tensor) -> Tensor:
             noisy = sample.expand(2, -1, -1) if guided else sample
-            at = torch.tensor([timestep], device=model.device)
-            clean, after = model.denoiser(noisy, at, condition, past[index] if past else None)
+            at = denoiser.at(*pairs[index], self.guidance)
+            clean, after = denoiser(noisy, at, condition, past[index] if past else None)
             kept.append(after)
             return guide(clean[:1], clean[1:], self.guidance) if guided else clean
 
-        sample = self.sampler.run(predict, lambda index: noise(index).to(model.device))
+        sample = self.sampler.run(predict, lambda index: noise(index).to(self.model.device))
         self._past = kept
         return sample
 

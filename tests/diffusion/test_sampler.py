@@ -77,6 +77,52 @@ def test_ddim_equals_diffusers_step_by_step(steps: int, eta: float) -> None:
         )
 
 
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 14, 15, 25, 250])
+def test_dpm_solver_equals_diffusers_step_by_step(steps: int, spacing: str) -> None:
+    peer = diffusers.DPMSolverMultistepScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        prediction_type="sample",
+        timestep_spacing=spacing,
+        final_sigmas_type="zero",
+    )
+    sampler = Sampler("dpm++", steps, spacing=spacing)
+    peer.set_timesteps(timesteps=[t for t, _ in sampler.transitions])
+    # One table on both sides, as above; diffusers computes its step in float32.
+    power = torch.from_numpy(NoiseSchedule().alphas_cumprod)[[t for t, _ in sampler.transitions]]
+    peer.sigmas = torch.cat([((1.0 - power) / power).sqrt(), torch.zeros(1, dtype=torch.float64)])
+    generator = torch.Generator().manual_seed(steps)
+    before: tuple[int, torch.Tensor] | None = None
+    for timestep, previous in sampler.transitions:
+        sample, clean = (torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in range(2))
+        expected = peer.step(clean, timestep, sample).prev_sample
+        ours = sampler.step(sample, clean, timestep, previous, None, before)
+        torch.testing.assert_close(ours, expected.double(), rtol=1e-5, atol=1e-5)
+        before = (timestep, clean)
+
+
+def test_dpm_solver_needs_fewer_steps_than_ddim() -> None:
+    """The exact denoiser of N(0, s²) data carries noise z to s z; errors of second order are smaller."""
+    spread, schedule = 0.3, NoiseSchedule()
+
+    def predict(_index: int, timestep: int, sample: torch.Tensor) -> torch.Tensor:
+        power = schedule.signal_power(timestep)
+        return sample * math.sqrt(power) * spread**2 / (power * spread**2 + 1.0 - power)
+
+    def error(kind: str, steps: int) -> float:
+        start = torch.ones(1, dtype=torch.float64)
+        power = schedule.signal_power(schedule.train_steps - 1)
+        exact = spread / math.sqrt(power * spread**2 + 1.0 - power)
+        return abs(Sampler(kind, steps).run(predict, lambda _: start).item() - exact)
+
+    assert error("dpm++", 20) < 0.3 * error("ddim", 20)
+    assert error("dpm++", 100) < 0.1 * error("ddim", 100)
+
+
 @settings(max_examples=40, deadline=None)
 @given(steps=st.integers(1, 1000), data=st.data())
 def test_ddim_with_full_eta_is_ddpm(steps: int, data: st.DataObject) -> None:
@@ -90,7 +136,7 @@ def test_ddim_with_full_eta_is_ddpm(steps: int, data: st.DataObject) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["ddpm", "ddim"])
+@pytest.mark.parametrize("kind", ["ddpm", "ddim", "dpm++"])
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
 def test_a_perfect_denoiser_is_reproduced(kind: str, steps: int) -> None:
     truth = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
@@ -100,7 +146,7 @@ def test_a_perfect_denoiser_is_reproduced(kind: str, steps: int) -> None:
     torch.testing.assert_close(out, truth)
 
 
-@pytest.mark.parametrize("kind", ["ddpm", "ddim"])
+@pytest.mark.parametrize("kind", ["ddpm", "ddim", "dpm++"])
 def test_gaussian_data_keep_their_spread(kind: str) -> None:
     """With the exact denoiser of N(0, s²) data the samples have standard deviation s."""
     spread, schedule = 0.5, NoiseSchedule()
@@ -143,8 +189,8 @@ def test_guidance_extrapolates_from_the_unconditional() -> None:
     ("settings_", "message"),
     [
         ({"kind": "euler"}, "unknown sampler"),
-        ({"kind": "dpm++"}, "not available in this version"),
-        ({"kind": "consistency"}, "not available in this version"),
+        ({"kind": "consistency"}, "use ddpm, ddim, dpm"),
+        ({"kind": "dpm++", "eta": 0.5}, "no fresh noise"),
         ({"steps": 0}, "1..1000"),
         ({"steps": 1001}, "1..1000"),
         ({"eta": -0.1}, "eta"),

@@ -1,0 +1,152 @@
+"""The table and the plot, from ``results.json`` alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+COLUMNS = {
+    "passes": "passes",
+    "cpu_ms_per_s": "ms per s",
+    "lve_mm": "LVE mm",
+    "opening_mm": "opening mm",
+    "opening_r": "opening r",
+}
+SHOWN = {
+    "diversity_mouth_mm": "diversity mouth",
+    "diversity_upper_mm": "diversity upper",
+    "blinks_per_minute": "blinks/min",
+    "blink_depth": "blink depth",
+    "brow_sd": "brow sd",
+    "gaze_sd": "gaze sd",
+    "mouth_spread_mm": "mouth spread",
+    "lids_spread_mm": "lids spread",
+    "mouth_speed": "mouth speed",
+    "mouth_jerk": "mouth jerk",
+    "upper_jerk": "upper jerk",
+    "closed": "p b m closed",
+}
+PLOTTED = (
+    "diversity_mouth_mm", "diversity_upper_mm", "blinks_per_minute",
+    "lids_spread_mm", "mouth_speed", "mouth_jerk",
+)  # fmt: skip
+
+
+def worst(row: dict[str, Any]) -> tuple[str, float]:
+    """The ratio that is furthest from 1, and its name."""
+    name = max(row["ratios"], key=lambda key: abs(row["ratios"][key]["ratio"] - 1.0))
+    return name, float(row["ratios"][name]["ratio"])
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown: a row for each sampler, ratios to the reference in percent."""
+    heads = ["sampler", "steps", *COLUMNS.values(), *(f"{head} %" for head in SHOWN.values()), "worst of all"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in results["rows"]:
+        cells = [row["sampler"], str(row["steps"]), str(row["passes"])]
+        for key in list(COLUMNS)[1:]:
+            value = row["figures"].get(key)
+            cells.append("-" if value is None else f"{value:.3f}" if key == "opening_r" else f"{value:.2f}")
+        cells += [_percent(row["ratios"].get(key)) for key in SHOWN]
+        name, value = worst(row)
+        cells.append(f"{name} {100.0 * value:.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def ratios(results: dict[str, Any], names: Sequence[str]) -> str:
+    """Markdown: every ratio of some rows with its 95 % interval."""
+    chosen = [row for row in results["rows"] if row["row"] in names]
+    lines = [
+        "| figure | " + " | ".join(row["row"] for row in chosen) + " |",
+        "|---" * (len(chosen) + 1) + "|",
+    ]
+    keys = dict.fromkeys(key for row in chosen for key in row["ratios"])
+    for key in keys:
+        cells = []
+        for row in chosen:
+            found = row["ratios"].get(key)
+            band = "" if not found or not found["interval"] else " [{:.0f}, {:.0f}]".format(
+                *(100.0 * edge for edge in found["interval"])
+            )  # fmt: skip
+            cells.append(_percent(found) + band)
+        lines.append(f"| {key} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _percent(found: dict[str, Any] | None) -> str:
+    return "-" if found is None else f"{100.0 * found['ratio']:.0f}"
+
+
+MARK = re.compile(r"(<!-- steps: (?P<what>[\w-]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
+
+
+def fill(page: str, results: dict[str, Any]) -> str:
+    """A page with what stands between ``<!-- steps: table -->`` and ``<!-- /steps -->`` made anew.
+
+    Known are ``table``, ``ratios`` and ``set`` (how much was measured).
+    """
+    students = [row["row"] for row in results["rows"] if row["sampler"] == "student"]
+    parts = {
+        "table": table(results),
+        "ratios": ratios(results, [*students, "teacher-10", "teacher-50"]),
+        "set": (
+            f"{results['clips']} recordings ({results['minutes']:.1f} min) of voices not trained on, "
+            f"{results['seeds']} seeds each, guidance {results['guidance']:g}; the reference is "
+            f"{results['reference']}."
+        ),
+    }
+    return MARK.sub(lambda found: found[1] + parts[found["what"]] + "\n" + found[3], page)
+
+
+def main() -> None:
+    """Fill pages: ``python -m experiments.steps.report PAGE...``."""
+    results = json.loads((Path(__file__).parent / "results" / "results.json").read_text(encoding="utf-8"))
+    for name in sys.argv[1:]:
+        page = Path(name)
+        page.write_text(fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+
+
+def plot(results: dict[str, Any], file: Path) -> None:
+    """Ratios to the reference over the number of steps, one panel a figure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(2, 3, figsize=(12, 6.5), sharex=True)
+    colours = {"teacher": "tab:gray", "dpm++": "tab:blue", "student": "tab:red"}
+    for panel, key in zip(panels.flat, PLOTTED, strict=True):
+        for sampler, colour in colours.items():
+            rows = [r for r in results["rows"] if r["sampler"] == sampler and key in r["ratios"]]
+            rows.sort(key=lambda r: r["steps"])
+            if not rows:
+                continue
+            steps = [r["steps"] for r in rows]
+            panel.plot(
+                steps, [100 * r["ratios"][key]["ratio"] for r in rows], "o-", color=colour, label=sampler
+            )
+            bands = [r["ratios"][key]["interval"] or (float("nan"),) * 2 for r in rows]
+            low, high = ([100 * band[side] for band in bands] for side in (0, 1))
+            panel.fill_between(steps, low, high, color=colour, alpha=0.2)
+        panel.axhspan(95, 105, color="tab:green", alpha=0.1)
+        panel.set_title(SHOWN[key])
+        panel.set_xscale("log")
+        panel.set_ylim(0, 150)
+        panel.grid(alpha=0.3)
+    panels[0, 0].legend()
+    for panel in panels[1]:
+        panel.set_xlabel("steps")
+    for panel in panels[:, 0]:
+        panel.set_ylabel(f"% of {results['reference']}")
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

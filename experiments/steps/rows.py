@@ -1,0 +1,142 @@
+"""Rows of the experiment and their motions, sampled once and kept.
+
+A row is a sampler and a number of steps. Its motions lie in ``OUT/motions/ROW/CLIP.npz``, so that a run that
+was broken off goes on where it stopped and figures can be computed anew without sampling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from facetalk.audio import load_audio
+from facetalk.data.phones import Phone
+from facetalk.data.speech.corpus import MANIFEST
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.pipeline import FaceTalk
+from facetalk.training.motion.distill_audio import SUFFIXES, recordings
+
+SAMPLERS = {"teacher": ("ddim", False), "student": ("ddim", True), "dpm++": ("dpm++", False)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A sampler and its steps.
+
+    Attributes:
+        sampler: "teacher" (DDIM, two passes a step), "student" (DDIM, one pass) or "dpm++" (two passes).
+        steps: number of steps.
+        clips: only this many clips, for what takes very long; None = all.
+        seeds: only this many seeds; None = all.
+    """
+
+    sampler: str
+    steps: int
+    clips: int | None = None
+    seeds: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as "student-2"."""
+        return f"{self.sampler}-{self.steps}"
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of the network, with guidance."""
+        return self.steps if self.sampler == "student" else 2 * self.steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A recording that nothing was trained on.
+
+    Attributes:
+        name: unique, fit for a file.
+        audio: the file.
+        phones, alphabet: what is said when; empty where nobody knows.
+    """
+
+    name: str
+    audio: Path
+    phones: tuple[Phone, ...] = ()
+    alphabet: str = ""
+
+
+def find_clips(sources: Sequence[Path], most: int, shortest_s: float = 3.0) -> list[Clip]:
+    """Held-out recordings: of a corpus those of its split "valid", of other folders all, by turns.
+
+    Raises:
+        InputError: a source has none.
+    """
+    groups: list[list[Clip]] = []
+    for source in sources:
+        if (source / MANIFEST).is_file():
+            spoken = [u for u in recordings(source, "valid") if u.seconds >= shortest_s]
+            group = [Clip(u.id.replace("/", "__"), u.audio, tuple(u.phones), u.alphabet) for u in spoken]
+        else:
+            files = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+            group = [Clip(path.stem, path) for path in files]
+        if not group:
+            raise InputError(f"{source}: no recordings there")
+        np.random.default_rng(0).shuffle(group)  # type: ignore[arg-type]
+        groups.append(group)
+    turns = [
+        clip for turn in range(max(map(len, groups))) for group in groups for clip in group[turn : turn + 1]
+    ]
+    return turns[:most]
+
+
+class Motions:
+    """Sampled motions on disk."""
+
+    def __init__(self, folder: Path, model: FaceTalk, *, seeds: int, guidance: float) -> None:
+        self.folder, self.model, self.seeds, self.guidance = folder, model, seeds, guidance
+        self._features: dict[str, NDArray[np.float32]] = {}
+
+    def file(self, row: Row, clip: Clip) -> Path:
+        """Where the motions of a clip are."""
+        return self.folder / row.name / f"{clip.name}.npz"
+
+    def sample(self, row: Row, clips: Sequence[Clip]) -> None:
+        """Sample what is missing of a row."""
+        chosen = clips[: row.clips]
+        (self.folder / row.name).mkdir(parents=True, exist_ok=True)
+        for clip in tqdm(chosen, desc=row.name, unit="clip", mininterval=2.0):
+            file = self.file(row, clip)
+            if not file.is_file():
+                weights, seconds = self._motion(row, clip)
+                with atomic_path(file) as temporary:
+                    np.savez(temporary, weights=weights, cpu_s=seconds)
+
+    def load(self, row: Row, clip: Clip) -> tuple[NDArray[np.float32], float]:
+        """(S, T, E) weights of the seeds, and the processor's seconds for one of them."""
+        with np.load(self.file(row, clip), allow_pickle=False) as archive:
+            return archive["weights"], float(archive["cpu_s"])
+
+    def _motion(self, row: Row, clip: Clip) -> tuple[NDArray[np.float32], float]:
+        heard = self._heard(clip)
+        kind, student = SAMPLERS[row.sampler]
+        motions, spent = [], []
+        for seed in range(row.seeds or self.seeds):
+            begun = time.process_time()
+            motions.append(
+                self.model.motion_model.sample(
+                    heard, steps=row.steps, guidance=self.guidance, seed=seed, kind=kind, student=student
+                )
+            )
+            spent.append(time.process_time() - begun)
+        return np.stack(motions), float(np.median(spent))
+
+    def _heard(self, clip: Clip) -> NDArray[np.float32]:
+        if clip.name not in self._features:
+            encoder = self.model.audio_encoder
+            heard = encoder.features(load_audio(clip.audio), fps=self.model.config.fps)
+            self._features[clip.name] = heard.float().cpu().numpy()
+        return self._features[clip.name]

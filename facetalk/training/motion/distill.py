@@ -1,0 +1,293 @@
+"""``facetalk distill``: few-step students from the teacher's trajectories.
+
+The recipe is explained, with its figures, in docs/distillation.md. In short: the teacher samples recordings
+under guidance; a student learns to go from one state of such a trajectory to another in one step; what it has
+seen is replaced continuously, or it would learn the noise by heart.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facetalk.diffusion.model import MotionModel
+from facetalk.diffusion.sampler import guide
+from facetalk.diffusion.schedule import CLEAN
+from facetalk.diffusion.student import Student, StudentRange
+from facetalk.nphm.head.head import HeadModel
+from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
+from facetalk.training.motion.distill_energy import EnergyScore
+from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Opening, Steps
+from facetalk.units import HEAD_UNIT_MM
+
+SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}
+"""How much of the training each number of steps gets."""
+_ON_POLICY = 0.5
+"""How often a later step starts from where the student itself got to, not from the teacher's state."""
+_ON_POLICY_COUNTS = (2, 4)
+_LOOK_EVERY, _MEASURE_EVERY = 25, 250
+_FIRST_SHARDS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillOptions:
+    """Settings of a distillation.
+
+    Attributes:
+        steps: updates in all.
+        batch, crop: crops per update and their frames.
+        warm_up: frames of a crop without loss, the history that they need.
+        rate: peak learning rate.
+        guidance: range of the weight.
+        uses: how often a frame of a trajectory is used, on average.
+        energy: weight of the energy score of one step, 0 = none; it costs two more passes.
+        anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
+        settle: updates with the plain square and the teacher's states alone, before the robust loss and the
+            student's own states.
+        seed: of everything random.
+    """
+
+    steps: int = 20_000
+    batch: int = 16
+    crop: int = 96
+    warm_up: int = 24
+    rate: float = 5e-4
+    guidance: tuple[float, float] = (1.0, 2.5)
+    uses: float = 10.0
+    energy: float = 0.0
+    anchor: int = 8
+    settle: int = 3000
+    seed: int = 0
+
+
+def lid_openings(head: HeadModel) -> list[Opening]:
+    """The apertures of both eyes of a head's default identity, from its landmarks (Multi-PIE order)."""
+    points = head.landmarks()
+    basis = head.forward_basis(points, None, np.zeros(len(points), np.uint8))
+    neutral = points - np.tensordot(head.rest_expression, basis, axes=1)
+    openings = []
+    for upper, lower in (((37, 38), (41, 40)), ((43, 44), (47, 46))):
+        rest = (neutral[list(upper), 1] - neutral[list(lower), 1]).mean() * HEAD_UNIT_MM
+        moved = (basis[:, list(upper), 1] - basis[:, list(lower), 1]).mean(1) * HEAD_UNIT_MM
+        openings.append(Opening(float(rest), moved.astype(np.float64)))
+    return openings
+
+
+class DistillTraining:
+    """The training step and what it needs.
+
+    Attributes:
+        net: the student that is trained.
+        average: its exponential moving average, which is what gets saved.
+        optimizer: AdamW over ``net``.
+    """
+
+    def __init__(
+        self,
+        model: MotionModel,
+        lids: list[Opening],
+        cache: Cache,
+        teacher: Teacher,
+        held_out: Clips,
+        options: DistillOptions,
+        *,
+        start: Student | None = None,
+        notes: dict[str, Any] | None = None,
+    ) -> None:
+        self.model, self.cache, self.teacher, self.options = model, cache, teacher, options
+        self.net = (copy.deepcopy(start) if start is not None else Student.of(model.denoiser)).train()
+        self.net.requires_grad_(True)
+        self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=0.0
+        )
+        self.counts = tuple(SHARES)
+        self.grid = grid(model.schedule, self.counts)
+        self.notes = dict(notes or {})
+        self._place = {timestep: row for row, timestep in enumerate(self.grid)}
+        self._pairs = {count: model.schedule.transitions(count) for count in self.counts}
+        self._lids, self._held_out = lids, held_out
+        self._tools: tuple[Steps, DistillLoss] | None = None
+        self._held: dict[str, Tensor] = {}
+        self._scale_mm = torch.from_numpy(model.representation.scale_mm).float()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the student is; the training loop places it."""
+        return self.net.motion_in.weight.device
+
+    def step(self, index: int) -> dict[str, Tensor]:
+        """One batch: the loss and its parts. Now and then measures the student on new and on used noise."""
+        if self._tools is None:
+            device = self.device
+            self.model.denoiser.to(device)
+            lossy = DistillLoss(self.model, self._lids, warm_up=self.options.warm_up, device=device)
+            self._tools = Steps(self.model.schedule, device), lossy
+        self._supply(index)
+        self._update_average(index)
+        rng = np.random.default_rng((self.options.seed, index))
+        clips = self.cache.crops(rng, self.options.batch, self.options.crop)
+        every = self.options.anchor
+        if every and index % every == every - 1:
+            losses = self._anchor(clips, rng)
+        else:
+            losses = self._flow(clips, rng, settled=index >= self.options.settle)
+            if self.options.energy:
+                score = self._energy(clips, rng)
+                losses = {**losses, "energy": score, "loss": losses["loss"] + self.options.energy * score}
+        if index % _MEASURE_EVERY == 0 or not self._held:
+            self._measure(np.random.default_rng((self.options.seed, index, 1)))
+        return {**losses, **self._held}
+
+    def save(self, out: Path) -> None:
+        """Write the teacher with the averaged student to ``out/model``."""
+        notes = {**self.notes, "frames_of_trajectories": self.cache.frames_made}
+        notes |= {name: round(float(value), 4) for name, value in self._held.items()}
+        model = copy.copy(self.model)
+        model.student = copy.deepcopy(self.average).cpu()
+        model.student_range = StudentRange(self.counts, self.options.guidance, notes=notes)
+        model.save(out / "model", half=True)
+
+    def _supply(self, index: int) -> None:
+        """Look for new trajectories, and make some if those there have been used enough."""
+        if index % _LOOK_EVERY == 0 or not self.cache.frames_made:
+            self.cache.refresh()
+        drawn = (index + 1) * self.options.batch * self.options.crop
+        while self.cache.shards_made < _FIRST_SHARDS or drawn > self.options.uses * self.cache.frames_made:
+            number = self.cache.next_number(0)
+            rng = np.random.default_rng((self.options.seed, 0, number))
+            self.cache.add(self.teacher.make(rng), 0, number)
+            self.cache.refresh()
+
+    def _update_average(self, index: int) -> None:
+        decay = min(0.999, (1 + index) / (10 + index))
+        with torch.no_grad():
+            for kept, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                kept.lerp_(now, 1.0 - decay)
+
+    def _tensors(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            torch.from_numpy(clips.features).to(self.device, torch.float32),
+            torch.from_numpy(clips.states).to(self.device, torch.float32),
+            torch.from_numpy(clips.guidance).to(self.device),
+        )
+
+    def _flow(self, clips: Clips, rng: np.random.Generator, *, settled: bool) -> dict[str, Tensor]:
+        """Each example of the batch: one step of the way that some number of steps takes."""
+        steps, lossy = self._both()
+        features, states, guidance = self._tensors(clips)
+        counts = rng.choice(self.counts, len(clips), p=list(SHARES.values()))
+        positions = [int(rng.integers(count)) for count in counts]
+        pairs = [self._pairs[int(count)][position] for count, position in zip(counts, positions, strict=True)]
+        timesteps, ends = (torch.tensor(column, device=self.device) for column in zip(*pairs, strict=True))
+        condition = self.net.condition(features)
+        rows = torch.arange(len(clips), device=self.device)
+        places = [torch.tensor([self._place[int(t)] for t in column]) for column in (timesteps, ends)]
+        sample, end = states[rows, places[0]], states[rows, places[1]]
+        if settled:
+            ways = [(count, position) if count in _ON_POLICY_COUNTS else (count, 0)
+                    for count, position in zip(counts.tolist(), positions, strict=True)]  # fmt: skip
+            own = rng.random(len(clips)) < _ON_POLICY
+            for count, position in sorted({way for way in ways if way[1]}):
+                chosen = [row for row, way in enumerate(ways) if own[row] and way == (count, position)]
+                if chosen:
+                    way = self._pairs[count][:position]
+                    sample[chosen] = self._walk(features[chosen], states[chosen, 0], guidance[chosen], way)
+        target = steps.target(sample, end, timesteps, ends)
+        answer, _ = self.net(sample, torch.stack([timesteps, ends, guidance], -1), condition)
+        width = NARROW if settled else WIDE
+        return lossy(answer, target, steps.importance(timesteps, ends), ends == CLEAN, width=width)
+
+    @torch.no_grad()
+    def _walk(self, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]) -> Tensor:
+        """The student's own states at the end of a way, (B, L, K), from x_T (B, L, K)."""
+        steps, _ = self._both()
+        sample, condition, size = noise, self.net.condition(features), len(noise)
+        weights = guidance.expand(size)
+        for timestep, previous in way:
+            at = [torch.full((size,), value, device=self.device) for value in (timestep, previous)]
+            answer, _ = self.net(sample, torch.stack([*at, weights], -1), condition)
+            sample = steps.move(sample, answer, *at)
+        return sample
+
+    def _energy(self, clips: Clips, rng: np.random.Generator) -> Tensor:
+        """The energy score of one step from two fresh noises, against the teacher's motion of another."""
+        _, lossy = self._both()
+        features, states, guidance = self._tensors(clips)
+        shape = (2 * len(clips), *states[:, -1].shape[1:])
+        noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(self.device)
+        at = [torch.full((len(noise),), float(value), device=self.device) for value in self._pairs[1][0]]
+        condition = self.net.condition(features.repeat(2, 1, 1))
+        answers, _ = self.net(noise, torch.stack([*at, guidance.repeat(2)], -1), condition)
+        first, second = answers.chunk(2)
+        return EnergyScore(lossy)(first, second, states[:, -1])
+
+    def _anchor(self, clips: Clips, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The teacher's own answer, at any timestep and for a step to the next of all its timesteps."""
+        _, lossy = self._both()
+        features, states, guidance = self._tensors(clips)
+        schedule = self.model.schedule
+        timesteps = torch.from_numpy(rng.integers(0, schedule.train_steps, len(clips))).to(self.device)
+        noise = torch.from_numpy(rng.standard_normal(states[:, -1].shape, dtype=np.float32)).to(self.device)
+        noisy = schedule.add_noise(states[:, -1], noise, timesteps)
+        with torch.no_grad():
+            both = self.model.denoiser.guided_condition(features)
+            clean, _ = self.model.denoiser(torch.cat([noisy, noisy]), timesteps.repeat(2), both)
+            with_audio, without = clean.chunk(2)
+            target = guide(with_audio, without, guidance[:, None, None])
+        answer, _ = self.net(
+            noisy, torch.stack([timesteps, timesteps - 1, guidance], -1), self.net.condition(features)
+        )
+        whole = torch.ones(len(clips), device=self.device)
+        never = torch.zeros(len(clips), dtype=torch.bool, device=self.device)
+        # Under a name of its own in the log; the other parts would jump with it.
+        return {"loss": lossy(answer, target, whole, never, width=WIDE)["error"]}
+
+    def _both(self) -> tuple[Steps, DistillLoss]:
+        assert self._tools is not None
+        return self._tools
+
+    @torch.no_grad()
+    def _measure(self, rng: np.random.Generator) -> None:
+        """Root mean squared error in mm of one and two steps: of held-out voices and noise, of used ones."""
+        count, frames = len(self._held_out), self._held_out.features.shape[1]
+        used = self.cache.crops(rng, count, frames)
+        errors: dict[str, Tensor] = {}
+        trained, self.net = self.net, self.average
+        try:
+            for name, clips in (("new", self._held_out), ("used", used)):
+                features, states, guidance = self._tensors(clips)
+                for steps in (1, 2):
+                    sample = self._walk(features, states[:, 0], guidance, self._pairs[steps])
+                    error = (sample - states[:, -1])[:, self.options.warm_up :] * self._scale_mm.to(
+                        self.device
+                    )
+                    errors[f"{name}_{steps}_mm"] = error.square().sum(-1).mean().sqrt()
+        finally:
+            self.net = trained
+        errors["ratio"] = errors["new_1_mm"] / errors["used_1_mm"]
+        self._held = errors
+
+
+def hold_out(teacher: Teacher, seed: int, file: Path) -> Clips:
+    """The trajectories that errors on new noise are measured on, made once and kept in a file."""
+    if not file.is_file():
+        clips = teacher.make(np.random.default_rng((seed, 1_000_000)))
+        with file.open("wb") as out:
+            np.savez(out, **dataclasses.asdict(clips))
+    with np.load(file, allow_pickle=False) as archive:
+        return Clips(archive["features"], archive["states"], archive["guidance"])
+
+
+def until(minutes: float | None) -> Callable[[int], bool]:
+    """A condition for :func:`~facetalk.training.motion.distill_cache.produce`: for so long, or for ever."""
+    begun = time.monotonic()
+    return lambda _: minutes is None or time.monotonic() - begun < 60.0 * minutes

@@ -1,0 +1,162 @@
+"""The whole of a distillation: hear, make trajectories, train, save."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from facetalk.audio import AudioEncoder
+from facetalk.diffusion.model import MotionModel
+from facetalk.diffusion.student import Student
+from facetalk.errors import InputError
+from facetalk.models import find_model
+from facetalk.nphm.head.head import HeadModel
+from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.motion.distill import (
+    SHARES,
+    DistillOptions,
+    DistillTraining,
+    hold_out,
+    lid_openings,
+    until,
+)
+from facetalk.training.motion.distill_audio import check_audible, features
+from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
+
+
+@dataclasses.dataclass(frozen=True)
+class Production:
+    """How trajectories are made.
+
+    Attributes:
+        clips, frames: size of a batch of them.
+        between, last: the teacher's steps, see :func:`~.distill_cache.teacher_timesteps`.
+        keep: batches kept, the newest.
+        variants: encoded copies of the recordings.
+    """
+
+    clips: int = 24
+    frames: int = 192
+    between: int = 2
+    last: int = 12
+    keep: int = 250
+    variants: int = 2
+
+
+def distil(
+    model: str | Path,
+    audio: Path,
+    out: Path,
+    options: DistillOptions,
+    production: Production,
+    *,
+    init: Path | None = None,
+    minutes: float | None = None,
+    producer: int | None = None,
+    resume: bool = False,
+    command: str = "",
+    show: bool = False,
+) -> dict[str, Any] | None:
+    """Train a student, or only make trajectories.
+
+    Args:
+        model: model name or folder: encoder, teacher, and head (for the lids).
+        audio: recordings or a corpus.
+        out: folder for everything; ``out/model`` is the motion model with its student.
+        options: of the training.
+        production: of the trajectories.
+        init: motion model whose student is the start.
+        minutes: limit on the time.
+        producer: number of this process if it only makes trajectories, from 1.
+        resume: continue what is in ``out``.
+        command: for the model's notes.
+        show: progress of a producer on stderr.
+
+    Returns:
+        Steps, minutes and the last metrics (:meth:`facetalk.training.loop.TrainingLoop.run`), among them
+        ``new_1_mm``, ``new_2_mm`` and ``ratio``; None of a producer.
+
+    Raises:
+        InputError: no such model or recordings, or ``out`` holds something else.
+    """
+    config = find_model(model)
+    check_audible(audio)
+    if not resume and producer is None and (out / "checkpoint").exists():
+        raise InputError(f"{out} holds a training; add --resume to continue it or use another --out")
+    encoder = AudioEncoder.from_pretrained(config.folder / "audio")
+    motion = MotionModel.load(config.folder / "motion")
+    start = None if init is None else _student_of(init, motion)
+    out.mkdir(parents=True, exist_ok=True)
+
+    def teacher(split: str, variants: int) -> Teacher:
+        heard = features(
+            audio,
+            encoder,
+            out / "features",
+            fps=config.fps,
+            variants=variants,
+            seed=options.seed,
+            split=split,
+        )
+        return Teacher(
+            motion, heard, states, timesteps=timesteps, guidance=options.guidance,
+            clips=production.clips, frames=production.frames,
+        )  # fmt: skip
+
+    states = grid(motion.schedule, tuple(SHARES))
+    timesteps = teacher_timesteps(states, production.between, production.last)
+    settings = {
+        "teacher": _fingerprint(motion),
+        "timesteps": timesteps,
+        "guidance": list(options.guidance),
+        "clips": production.clips,
+        "frames": production.frames,
+    }
+    cache = Cache(out / "trajectories", settings, keep=production.keep)
+    trained_on = teacher("train", production.variants)
+    if producer is not None:
+        with tqdm(desc=f"producer {producer}", unit="batch", disable=not show) as bar:
+            produce(
+                cache, trained_on, producer=producer, seed=options.seed, go_on=until(minutes),
+                on_shard=lambda _: bar.update() and None,
+            )  # fmt: skip
+        return None
+    held_out = hold_out(teacher("valid", 1), options.seed, out / "held_out.npz")
+    torch.manual_seed(options.seed)
+    notes = {"trained_with": command, "frames_of_features": sum(map(len, trained_on.heard))}
+    training = DistillTraining(
+        motion, lid_openings(HeadModel.load(config.folder / "head")), cache, trained_on, held_out, options,
+        start=start, notes=notes,
+    )  # fmt: skip
+    loop = TrainingLoop(
+        "distill",
+        out,
+        {"student": training.net, "average": training.average},
+        training.optimizer,
+        LoopOptions(
+            steps=options.steps, max_minutes=minutes, warmup=200, clip_norm=1.0, save_every_s=120.0,
+            seed=options.seed, resume=resume,
+        ),
+    )  # fmt: skip
+    return loop.run(training.step, training.save)
+
+
+def _student_of(folder: Path, teacher: MotionModel) -> Student:
+    student = MotionModel.load(folder).student
+    if student is None:
+        raise InputError(f"{folder} has no student to start from")
+    if student.config != teacher.denoiser.config:
+        raise InputError(f"the student in {folder} has other sizes than the model's motion/")
+    return student
+
+
+def _fingerprint(motion: MotionModel) -> str:
+    digest = hashlib.sha256()
+    for value in motion.denoiser.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
