@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis
 
 from experiments.steps import report
 from experiments.steps.rows import SAMPLERS, Motions, Row, find_clips
 from experiments.steps.scores import Scorer, Scores, score, summary
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis
 from facetalk.pipeline import FaceTalk
 
 DEFAULT_ROWS = (

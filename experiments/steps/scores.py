@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from facetalk.metrics.landmarks import MOUTH, UPPER_FACE
-from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
-from facetalk.metrics.pooling import interval, resample
 from numpy.typing import NDArray
 
 from experiments.steps.rows import Clip, Motions, Row
 from facetalk.metrics import compare, diversity, dynamics, frechet_distance, kernel_distance
+from facetalk.metrics.landmarks import MOUTH, UPPER_FACE
 from facetalk.metrics.lips import CLOSED_MM, measure
+from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
+from facetalk.metrics.pooling import interval, resample
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 

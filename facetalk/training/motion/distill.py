@@ -70,8 +70,9 @@ class DistillOptions:
 
 def lid_openings(head: HeadModel) -> list[Opening]:
     """The apertures of both eyes of a head's default identity, from its landmarks (Multi-PIE order)."""
-    points = head.landmarks()
-    basis = head.forward_basis(points, None, np.zeros(len(points), np.uint8))
+    person = head.bind()
+    points = person.landmarks()
+    basis = person.forward_basis(points, np.zeros(len(points), np.uint8))
     neutral = points - np.tensordot(head.rest_expression, basis, axes=1)
     openings = []
     for upper, lower in (((37, 38), (41, 40)), ((43, 44), (47, 46))):
