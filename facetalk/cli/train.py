@@ -1,4 +1,4 @@
-"""``facetalk train nphm | audio | motion``."""
+"""``facetalk train nphm | audio | motion | sync | mouth-features``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ PARTS = {
         "facetalk.cli.train_motion",
         "the motion model, from a speech corpus and an audio encoder",
     ),
+    "sync": ("facetalk.cli.train_sync", "the judge of lips against sound, from a speech corpus with phone times"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare a sub-verb for each part of a model."""
-    parts = parser.add_subparsers(dest="part", required=True, metavar="{nphm,audio,motion}")
+    parts = parser.add_subparsers(dest="part", required=True, metavar="{" + ",".join(PARTS) + "}")
     for name, (module, text) in PARTS.items():
         part = parts.add_parser(
             name,

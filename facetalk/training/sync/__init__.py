@@ -1,0 +1,1 @@
+"""Training and validation of the sync expert, the judge of lips against sound."""

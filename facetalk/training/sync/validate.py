@@ -1,0 +1,268 @@
+"""Is the sync expert right? Five checks on voices and texts that it never heard, as JSON.
+
+(a) offsets found within one frame from 1 s and from 3 s; (b) m(s) smallest at 0 and rising; (c) delays
+recovered; (d) nothing seen in motions that do not belong to the sound; (e) exaggeration not rewarded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from facetalk.audio.load import load_audio
+from facetalk.data.visemes import curves
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.metrics.lips import MOUTH
+from facetalk.metrics.manifest import Spoken, read, with_phones
+from facetalk.metrics.sync import MAX_SHIFT, SyncExpert, mean_distances
+from facetalk.metrics.sync_network import SYNC_FPS, WINDOW
+from facetalk.training.sync.dataset import Head, MouthRig
+from facetalk.units import SAMPLE_RATE, frame_count
+
+Floats = NDArray[np.float32]
+_DELAYS = range(-8, 9)
+_LEAST_S = 4.5
+"""Shorter utterances are joined, so that 3 s can be looked at with all shifts on both sides."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Sound of one voice with a truth.
+
+    Attributes:
+        voice: who speaks.
+        samples: (N,) 16 kHz.
+        weights: (T, 53) expression codes of the truth.
+    """
+
+    voice: str
+    samples: Floats
+    weights: Floats
+
+
+def make_clips(recordings: Sequence[Spoken], count: int, seed: int) -> list[Clip]:
+    """Join recordings of a voice to clips of at least 4.5 s, voices in turn, with one face each."""
+    rng = np.random.default_rng(seed)
+    groups: dict[tuple[str, str], list[Spoken]] = {}
+    for recording in recordings:
+        groups.setdefault((recording.voice, recording.alphabet), []).append(recording)
+    queues = {key: [group[i] for i in rng.permutation(len(group))] for key, group in sorted(groups.items())}
+    clips: list[Clip] = []
+    while queues and len(clips) < count:
+        for key in list(queues):
+            clip = _join(queues[key], rng)
+            if clip is None:
+                del queues[key]
+            elif len(clips) < count:
+                clips.append(clip)
+    return clips
+
+
+def _join(queue: list[Spoken], rng: np.random.Generator) -> Clip | None:
+    parts, phones, clock = [], [], 0
+    while queue and clock < _LEAST_S * SAMPLE_RATE:
+        recording = queue.pop()
+        samples = load_audio(recording.audio)
+        pause = rng.normal(0.0, 3e-4, int(rng.uniform(0.1, 0.4) * SAMPLE_RATE)).astype(np.float32)
+        offset = (clock + len(pause)) / SAMPLE_RATE
+        phones += [(s, a + offset, b + offset) for s, a, b in recording.phones or []]
+        parts += [pause, samples]
+        clock += len(pause) + len(samples)
+    if clock < _LEAST_S * SAMPLE_RATE:
+        return None
+    # A draw of the face, so that its style and its idle motion are not those of the table.
+    frames = frame_count(clock, SYNC_FPS)
+    weights = curves(phones, frames / SYNC_FPS, SYNC_FPS, alphabet=recording.alphabet, rng=rng)
+    return Clip(recording.voice, np.concatenate(parts), weights)
+
+
+def validate(expert: SyncExpert, clips: Sequence[Clip], rig: MouthRig, seed: int = 0) -> dict[str, Any]:
+    """Figures of an expert.
+
+    Args:
+        expert: the judge.
+        clips: at least two, of at least 4.5 s.
+        rig: how codes move the default identity.
+        seed: of shuffles.
+
+    Returns:
+        Figures by check, with the number of trials of each.
+
+    Raises:
+        InputError: fewer than two clips.
+    """
+    if len(clips) < 2:
+        raise InputError("validation needs at least two clips of 4.5 s; make a larger corpus")
+    rng = np.random.default_rng(seed)
+    shuffled = [c.weights[rng.permutation(len(c.weights))] for c in clips]
+    truth, found = [], {"1": [0, 0], "3": [0, 0]}
+    reached: dict[int, list[float]] = {delay: [] for delay in _DELAYS}
+    voices: dict[str, list[int]] = {}
+    controls: dict[str, list[dict[str, float]]] = {}
+    for number, clip in enumerate(tqdm(clips, "validate", unit="clip", disable=not sys.stderr.isatty())):
+        sound = (clip.samples, SAMPLE_RATE)
+
+        def judge(weights: Floats, sound: tuple[Floats, int] = sound) -> dict[str, float]:
+            return expert.score(sound, _face(rig, weights), SYNC_FPS)
+
+        motion, heard = expert.embed(sound, _face(rig, clip.weights), SYNC_FPS)
+        truth.append(mean_distances(motion, heard, MAX_SHIFT)[1])
+        for seconds in (1, 3):
+            right, trials = _offsets(motion, heard, seconds * SYNC_FPS - WINDOW + 1)
+            found[str(seconds)][0] += right
+            found[str(seconds)][1] += trials
+            if seconds == 1:
+                voice = voices.setdefault(clip.voice, [0, 0])
+                voice[0] += right
+                voice[1] += trials
+        for delay in _DELAYS:
+            reached[delay].append(judge(_delayed(clip.weights, delay))["offset_frames"])
+        other = clips[(number + 1) % len(clips)]
+        motions: dict[str, Callable[[], dict[str, float]]] = {
+            "truth": lambda: judge(clip.weights),
+            "half": lambda: judge(0.5 * clip.weights),
+            "doubled": lambda: judge(np.clip(2.0 * clip.weights, 0.0, 1.0)),
+            "doubled landmarks": lambda: expert.score(sound, _scaled(rig, clip.weights, 2.0), SYNC_FPS),
+            "smoothed (3 frames)": lambda: judge(_smoothed(clip.weights, 3.0)),
+            "shuffled": lambda: judge(shuffled[number]),
+            "static": lambda: judge(np.zeros_like(clip.weights)),
+            "sound reversed": lambda: judge(clip.weights, (clip.samples[::-1].copy(), SAMPLE_RATE)),
+            "another clip": lambda: judge(other.weights),
+        }
+        for name, measure in motions.items():
+            controls.setdefault(name, []).append(measure())
+    curve = np.mean(truth, axis=0)
+    return {
+        "clips": len(clips),
+        "seconds": round(sum(len(c.samples) for c in clips) / SAMPLE_RATE, 1),
+        "voices": {name: {"within_1_frame_1s": r / max(t, 1), "trials": t} for name, (r, t) in voices.items()},
+        "offset_accuracy": {
+            f"within_1_frame_{key}s": {"share": right / max(trials, 1), "trials": trials,
+                                       "chance": 3 / (2 * MAX_SHIFT + 1)}
+            for key, (right, trials) in found.items()
+        },
+        "mean_distance_by_shift": {int(s): round(float(v), 4) for s, v in zip(range(-MAX_SHIFT, MAX_SHIFT + 1), curve, strict=True)},
+        "minimum_at_zero": bool(np.argmin(curve) == MAX_SHIFT),
+        "rises_to_shift": _rises(curve),
+        "delays": _delays(reached),
+        "controls": {name: _summary(rows, controls["truth"]) for name, rows in controls.items()},
+    }  # fmt: skip
+
+
+def validate_folder(
+    folder: Path, manifest: Path, model: Head, *, split: str | None, clips: int, seed: int
+) -> dict[str, Any]:
+    """Validate the expert in ``folder`` on a manifest (with phone times, or texts that are then aligned).
+
+    Returns:
+        The figures, with what they were measured on.
+
+    Raises:
+        InputError: no expert there, or a manifest that cannot be used.
+    """
+    expert = SyncExpert.from_pretrained(folder)
+    recordings = list(with_phones(read(manifest, split=split)))
+    figures = validate(expert, make_clips(recordings, clips, seed), MouthRig.of(model, 1), seed)
+    return {"manifest": manifest.name, "split": split, "seed": seed, **figures}
+
+
+def write(figures: dict[str, Any], path: Path) -> None:
+    """Write figures as JSON."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Figures as text."""
+    lines = [f"{figures['clips']} clips, {figures['seconds']:.0f} s, voices {', '.join(figures['voices'])}"]
+    for name, row in figures["offset_accuracy"].items():
+        lines.append(f"{name}: {row['share']:.1%} of {row['trials']} (chance {row['chance']:.1%})")
+    delays = figures["delays"]
+    lines.append(
+        f"m(s) smallest at 0: {figures['minimum_at_zero']}, rises to |s| = {figures['rises_to_shift']}; "
+        f"delays: slope {delays['slope']:.3f}, {delays['within_1_frame']:.1%} within a frame"
+    )
+    lines.append(f"{'':<22}{'D(0)':>8}{'D min':>8}{'offset':>8}{'C':>8}{'better than truth':>20}")
+    for name, row in figures["controls"].items():
+        lines.append(
+            f"{name:<22}{row['distance']:8.3f}{row['best_distance']:8.3f}{row['offset_frames']:8.1f}"
+            f"{row['confidence']:8.3f}{row['better_than_truth']:20.1%}"
+        )
+    return "\n".join(lines)
+
+
+def _face(rig: MouthRig, weights: Floats, factor: float = 1.0) -> Floats:
+    """(T, 68, 3) landmarks whose mouth moves, ``factor`` times as far."""
+    out = np.repeat(rig.template[None], len(weights), axis=0)
+    out[:, list(MOUTH)] = rig.neutral[0] + factor * (rig.mouth(weights) - rig.neutral[0])
+    return out
+
+
+def _scaled(rig: MouthRig, weights: Floats, factor: float) -> Floats:
+    return _face(rig, weights, factor)
+
+
+def _delayed(weights: Floats, frames: int) -> Floats:
+    """The same motion ``frames`` later, held at its ends."""
+    return weights[np.clip(np.arange(len(weights)) - frames, 0, len(weights) - 1)]
+
+
+def _smoothed(weights: Floats, sigma: float) -> Floats:
+    from scipy.ndimage import gaussian_filter1d
+
+    return np.asarray(gaussian_filter1d(weights, sigma, axis=0, mode="nearest"))
+
+
+def _offsets(motion: Floats, sound: Floats, windows: int) -> tuple[int, int]:
+    """How often the best of all shifts is within a frame of 0, over stretches of ``windows`` windows.
+
+    The sound around the stretch is known, so all shifts are compared over the same windows of the motion.
+    """
+    right = trials = 0
+    shifts = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
+    near = np.full((len(motion), len(shifts)), np.nan)
+    inner = np.arange(MAX_SHIFT, len(motion) - MAX_SHIFT)
+    cosines = motion[inner] @ sound.T
+    near[inner] = np.sqrt(np.maximum(2 - 2 * cosines[np.arange(len(inner))[:, None], inner[:, None] + shifts], 0))
+    for start in range(MAX_SHIFT, len(motion) - MAX_SHIFT - windows + 1, windows):
+        best = shifts[near[start : start + windows].mean(0).argmin()]
+        right += int(abs(best) <= 1)
+        trials += 1
+    return right, trials
+
+
+def _rises(curve: NDArray[np.float64]) -> int:
+    """Largest k such that m rises from shift 0 to k and to -k, step by step."""
+    sides = curve[MAX_SHIFT:], curve[MAX_SHIFT::-1]
+    return int(min(int(np.argmax(np.append(np.diff(side) <= 0, True))) for side in sides))
+
+
+def _delays(reached: dict[int, list[float]]) -> dict[str, Any]:
+    wanted = np.repeat(list(reached), [len(v) for v in reached.values()])
+    got = np.concatenate(list(reached.values()))
+    return {
+        "slope": float(np.polyfit(wanted, got, 1)[0]),
+        "median_error": float(np.median(np.abs(got - wanted))),
+        "within_1_frame": float((np.abs(got - wanted) <= 1).mean()),
+        "mean_by_delay": {str(k): round(float(np.mean(v)), 3) for k, v in reached.items()},
+        "trials": len(got),
+    }
+
+
+def _summary(rows: list[dict[str, float]], truth: list[dict[str, float]]) -> dict[str, float]:
+    """Means, and the share of clips whose distance is below their truth's by more than rounding."""
+    out = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "searched_frames"}
+    out["offset_frames"] = float(np.median([row["offset_frames"] for row in rows]))
+    out["offset_within_1"] = float(np.mean([abs(row["offset_frames"]) <= 1 for row in rows]))
+    pairs = zip(rows, truth, strict=True)
+    out["better_than_truth"] = float(np.mean([row["distance"] < t["distance"] - 1e-5 for row, t in pairs]))
+    return out
