@@ -47,7 +47,9 @@ def log_mel(samples: FloatArray) -> FloatArray:
     count = len(samples) // _HOP
     edge = (_WINDOW - _HOP) // 2
     padded = np.pad(np.asarray(samples[: count * _HOP], np.float32), (edge, _WINDOW - _HOP - edge))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP] if count else np.zeros((0, _WINDOW))
+    frames = (
+        np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP] if count else np.zeros((0, _WINDOW))
+    )
     window = np.hanning(_WINDOW).astype(np.float32)
     power = np.empty((count, MEL_BANDS), np.float32)
     for start in range(0, count, _BLOCK):

@@ -17,7 +17,14 @@ PARTS = {
         "facetalk.cli.train_motion",
         "the motion model, from a speech corpus and an audio encoder",
     ),
-    "sync": ("facetalk.cli.train_sync", "the judge of lips against sound, from a speech corpus with phone times"),
+    "mouth-features": (
+        "facetalk.cli.train_mouth",
+        "the features of FID and KID of mouths, from renders of truth",
+    ),
+    "sync": (
+        "facetalk.cli.train_sync",
+        "the judge of lips against sound, from a speech corpus with phone times",
+    ),
 }
 
 

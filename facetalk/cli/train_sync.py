@@ -20,20 +20,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
     parser.add_argument("--minutes", type=_options.positive, default=None,
                         help="stop, annealed, after this time")  # fmt: skip
-    parser.add_argument("--batch", type=_options.positive_int, default=defaults.batch, help="crops of 3.2 s in a step")
+    parser.add_argument(
+        "--batch", type=_options.positive_int, default=defaults.batch, help="crops of 3.2 s in a step"
+    )
     parser.add_argument("--variants", type=_options.positive_int, default=defaults.variants,
                         help="passes over the corpus, each with other sound")  # fmt: skip
     parser.add_argument("--faces", type=_options.positive_int, default=defaults.faces,
                         help="faces drawn for each recording")  # fmt: skip
-    parser.add_argument("--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak")
+    parser.add_argument(
+        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--validate", type=Path, default=None, metavar="MANIFEST",
-                        help="do not train: measure the expert in --out on these recordings (a corpus, or what "
-                        "`facetalk evaluate` takes)")  # fmt: skip
+                        help="do not train: measure the expert in --out on these recordings (a corpus, or "
+                        "what `facetalk evaluate` takes)")  # fmt: skip
     parser.add_argument("--split", default=None, help="with --validate: only lines of this split")
-    parser.add_argument("--clips", type=_options.positive_int, default=60, help="with --validate: at most so many")
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="with --validate: the figures as JSON")
+    parser.add_argument(
+        "--clips", type=_options.positive_int, default=60, help="with --validate: at most so many"
+    )
+    parser.add_argument(
+        "--json", type=Path, default=None, metavar="FILE", help="with --validate: the figures as JSON"
+    )
     _options.add_model_arguments(parser)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -80,7 +81,9 @@ class MouthFeatures(nn.Module):
         except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RuntimeError, AttributeError,
                 OSError) as error:  # fmt: skip
             reason = (str(error) or repr(error)).splitlines()[0]
-            raise InputError(f"the mouth features in {folder} are damaged ({reason}); fetch them again") from error
+            raise InputError(
+                f"the mouth features in {folder} are damaged ({reason}); fetch them again"
+            ) from error
         return module.eval()
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -108,7 +111,7 @@ class Mirror(nn.Module):
         self.first = nn.Linear(FEATURES, _WIDTHS[-1] * self.side**2)
         layers: list[nn.Module] = []
         back = (*reversed(_WIDTHS), 3)
-        for before, after in zip(back[:-1], back[1:], strict=True):
+        for before, after in itertools.pairwise(back):
             layers += [nn.GELU(), nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
         self.layers = nn.Sequential(*layers)
 

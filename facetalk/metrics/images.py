@@ -8,6 +8,7 @@ by :func:`mouth_crops`, and the features' name stands beside them. FID is biased
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,22 +43,21 @@ _KID_SUBSETS, _KID_SUBSET_SIZE = 100, 1000
 
 
 class _Frame:
-    """Camera and lamps of a crop."""
+    """Camera and lamps of a square crop.
 
-    def __init__(self, rest: ArrayLike, size: int) -> None:
-        points = np.asarray(rest, np.float64)
-        if points.shape != (68, 3) or not np.isfinite(points).all():
-            raise InputError(f"rest must be 68 finite landmarks (68, 3) in metres, got shape {points.shape}")
+    Args:
+        centre: middle of the crop, metres.
+        side: its side where the centre lies, metres.
+        size: height and width in pixels.
+    """
+
+    def __init__(self, centre: NDArray[np.float64], side: float, size: int) -> None:
         low, high = _SIZES
         if not low <= size <= high:
             raise InputError(f"the size of a crop must lie in {low} to {high} pixels, got {size}")
-        lips = points[list(_OUTER_LIPS)]
-        self.side = _SIDE * float(np.ptp(lips[:, 0]))
-        self.centre = lips.mean(0) - (0.0, _BELOW * self.side, 0.0)
-        if not 0.01 <= self.side <= 1.0:
-            raise InputError(f"the resting mouth is {self.side / _SIDE:.3g} wide; landmarks must be in metres")
+        self.centre, self.side = centre, side
         look = Look()
-        camera = Camera(tuple(self.centre.tolist()), distance=_DISTANCE, focal=_DISTANCE / self.side)
+        camera = Camera(tuple(centre.tolist()), distance=_DISTANCE, focal=_DISTANCE / side)
         self.settings: dict[str, Any] = {
             "background": look.backdrop(size, size),
             "palette": np.array([[m.roughness, m.specular, m.subsurface, m.coat] for m in MATERIAL_OF_PART]),
@@ -69,10 +69,37 @@ class _Frame:
             "alone": True,
         }
 
+    @staticmethod
+    def of_mouth(rest: ArrayLike, size: int) -> _Frame:
+        """From under the nose to the chin of a resting face."""
+        lips = _checked(rest)[list(_OUTER_LIPS)]
+        side = _SIDE * float(np.ptp(lips[:, 0]))
+        return _Frame(lips.mean(0) - (0.0, _BELOW * side, 0.0), side, size)
+
+    @staticmethod
+    def of_face(rest: ArrayLike, size: int) -> _Frame:
+        """What SyncNet's pipeline cuts out around a detected face: 0.4 more on both sides and below."""
+        points = _checked(rest)
+        low, high = points.min(0), points.max(0)
+        half = float((high - low)[:2].max()) / 2
+        middle = (low + high) / 2 - (0.0, 0.4 * half, 0.0)
+        return _Frame(middle, 2.8 * half, size)
+
     def sees(self, vertices: Float32) -> NDArray[np.bool_]:
         """Whether a vertex may show or cast a shadow in the crop, with room for motion."""
         near = np.abs(vertices[:, :2] - self.centre[:2]) < 0.62 * self.side
         return np.asarray(near.all(axis=1) & (vertices[:, 2] > self.centre[2] - 0.75 * self.side))
+
+
+def _checked(rest: ArrayLike) -> NDArray[np.float64]:
+    """Landmarks of a resting face, (68, 3) metres."""
+    points = np.asarray(rest, np.float64)
+    if points.shape != (68, 3) or not np.isfinite(points).all():
+        raise InputError(f"rest must be 68 finite landmarks (68, 3) in metres, got shape {points.shape}")
+    width = float(np.ptp(points[list(_OUTER_LIPS), 0]))
+    if not 0.01 <= width <= 0.3:
+        raise InputError(f"the resting mouth is {width:.3g} wide; landmarks must be in metres")
+    return points
 
 
 class _Part:
@@ -98,7 +125,9 @@ class _Part:
         return draw(positions, normals, self.colors, self.faces, self.materials, **self.settings)
 
 
-def mouth_crops(meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size: int = CROP_SIZE) -> Pictures:
+def mouth_crops(
+    meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size: int = CROP_SIZE
+) -> Pictures:
     """Draw the mouth of every frame from the front, with the project's own rasteriser.
 
     Args:
@@ -113,14 +142,26 @@ def mouth_crops(meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, siz
     Raises:
         InputError: no frames, landmarks that are not a face in metres, a size out of range.
     """
-    frame = _Frame(rest, size)
-    drawings = list(_drawn(meshes, frame))
+    return _drawn(meshes, _Frame.of_mouth(rest, size))
+
+
+def face_crops(meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size: int = 224) -> Pictures:
+    """Draw the face of every frame from the front, cut out as SyncNet's pipeline does.
+
+    Its detector's box is taken to be that of the landmarks. Arguments, result and errors are those of
+    :func:`mouth_crops`.
+    """
+    return _drawn(meshes, _Frame.of_face(rest, size))
+
+
+def _drawn(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Pictures:
+    drawings = list(_pictures(meshes, frame))
     if not drawings:
         raise InputError("there are no frames to draw")
     return np.stack(drawings)
 
 
-def _drawn(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Iterator[Pictures]:
+def _pictures(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Iterator[Pictures]:
     """Pictures in order, drawn side by side: each by one thread."""
     workers = threads()
     with ThreadPoolExecutor(workers) as pool:
@@ -182,7 +223,9 @@ def image_distances(
     taken = _Taken(codes[0].shape[1])
     fid = FrechetInceptionDistance(feature=taken)
     size = min(_KID_SUBSET_SIZE, len(reference), len(pictures))
-    kid = KernelInceptionDistance(feature=taken, subsets=_KID_SUBSETS, subset_size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it keeps features in memory, which is meant
+        kid = KernelInceptionDistance(feature=taken, subsets=_KID_SUBSETS, subset_size=size)
     for real, values in zip((True, False), codes, strict=True):
         fid.update(values, real=real)
         kid.update(values, real=real)
@@ -218,5 +261,3 @@ def _codes(module: nn.Module, pictures: Pictures) -> Tensor:
         block = np.ascontiguousarray(pictures[start : start + _BLOCK].transpose(0, 3, 1, 2))
         blocks.append(module(torch.from_numpy(block)).float().cpu())
     return torch.cat(blocks)
-
-

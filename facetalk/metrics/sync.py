@@ -79,7 +79,9 @@ class SyncExpert:
             template = tensors.pop("template").numpy()
             networks.load_state_dict(tensors)
         except FileNotFoundError as error:
-            raise InputError(f"{error.filename} is missing; {folder} is not a sync expert's folder") from error
+            raise InputError(
+                f"{error.filename} is missing; {folder} is not a sync expert's folder"
+            ) from error
         except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RuntimeError, KeyError,
                 TypeError, AttributeError, OSError) as error:  # fmt: skip
             reason = (str(error) or repr(error)).splitlines()[0]
@@ -95,7 +97,10 @@ class SyncExpert:
         folder = Path(folder)
         if folder.is_dir() and any(folder.iterdir()) and not (folder / _SETTINGS).is_file():
             raise InputError(f"{folder} holds other files; choose an empty or a new folder")
-        tensors = {name: value.detach().cpu().half().contiguous() for name, value in self.networks.state_dict().items()}
+        tensors = {
+            name: value.detach().cpu().half().contiguous()
+            for name, value in self.networks.state_dict().items()
+        }
         tensors["template"] = torch.from_numpy(self.template)
         settings = {
             "format": _FORMAT,

@@ -38,7 +38,7 @@ Floats = NDArray[np.float32]
 CROP = 80
 """Frames of a training crop, 3.2 s."""
 _CONTEXT = (40, 250)
-"""Frames whose mean and amplitude are taken off: clips of 1.6 to 10 s are judged."""
+"""Frames whose mean and amplitude are taken off, at least those of the crop: a clip of up to 10 s."""
 _AMPLITUDE = (0.5, 2.0)
 _JITTER_MM = 0.08
 
@@ -46,7 +46,9 @@ _JITTER_MM = 0.08
 class Head(Protocol):
     """What of :class:`facetalk.FaceTalk` is needed here."""
 
-    head: Any
+    @property
+    def head(self) -> Any:
+        """Its neural parametric head."""
 
     def landmarks(self, motion: Motion) -> Floats:
         """Motion -> (T, 68, 3) metres."""
@@ -126,9 +128,7 @@ def _plain(text: str) -> str:
     return " ".join("".join(c.lower() if c.isalnum() else " " for c in text).split())
 
 
-def build(
-    utterances: Sequence[Utterance], cache: Path, *, variants: int, faces: int, seed: int
-) -> SyncData:
+def build(utterances: Sequence[Utterance], cache: Path, *, variants: int, faces: int, seed: int) -> SyncData:
     """Read what an earlier run prepared, or prepare it.
 
     Args:
@@ -200,14 +200,12 @@ def make_batch(data: SyncData, rig: MouthRig, rng: np.random.Generator, count: i
     motion, audio = [], []
     for recording in rng.choice(len(room), count, p=room / room.sum()):
         start = int(rng.integers(room[recording]))
-        span = int(rng.integers(*_CONTEXT))
+        span = max(CROP, int(rng.integers(*_CONTEXT)))
         low = max(0, start + CROP // 2 - span // 2)
         around = slice(low, min(low + span, int(lengths[recording])))
-        if span < CROP:
-            around = slice(start, start + CROP)
         face = int(rng.integers(len(data.weights[recording])))
-        mouth = rig.mouth(data.weights[recording][face, around], int(rng.integers(len(rig.basis))))
-        mouth = mouth + rng.normal(0.0, rng.uniform(0.0, _JITTER_MM) / 1000.0, mouth.shape)
+        posed = rig.mouth(data.weights[recording][face, around], int(rng.integers(len(rig.basis))))
+        mouth = posed + rng.normal(0.0, rng.uniform(0.0, _JITTER_MM) / 1000.0, posed.shape)
         heard = data.spectra[recording][around.start * MEL_PER_FRAME : around.stop * MEL_PER_FRAME]
         first = start - around.start
         motion.append(motion_features(mouth)[first : first + CROP])
@@ -236,7 +234,9 @@ def vary(spectra: Floats, rng: np.random.Generator) -> Floats:
         floor = level + rng.uniform(-15.0, 15.0) * (bands / MEL_BANDS - 0.5)
         # Power of noise in a mel band scatters by about 5 dB from spectrum to spectrum.
         noise = floor + rng.normal(0.0, 4.0, spectra.shape)
-        spectra = 10.0 * np.logaddexp(spectra * (np.log(10) / 10), noise * (np.log(10) / 10)) * (1 / np.log(10))
+        spectra = (
+            10.0 * np.logaddexp(spectra * (np.log(10) / 10), noise * (np.log(10) / 10)) * (1 / np.log(10))
+        )
     if rng.random() < 0.25:
         width = int(rng.integers(3, 16))
         first = int(rng.integers(MEL_BANDS - width))
@@ -250,4 +250,14 @@ def duration(data: SyncData) -> float:
     return data.frames / SYNC_FPS / 60.0
 
 
-__all__ = ["CROP", "MEL_RATE", "MouthRig", "SyncData", "build", "draw_style", "make_batch", "vary", "without_texts"]
+__all__ = [
+    "CROP",
+    "MEL_RATE",
+    "MouthRig",
+    "SyncData",
+    "build",
+    "draw_style",
+    "make_batch",
+    "vary",
+    "without_texts",
+]

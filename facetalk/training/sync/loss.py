@@ -16,7 +16,7 @@ _LARGEST_SCALE = 50.0
 
 
 def soft_labels(windows: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(W, W) labels exp(-s^2 / (2 SIGMA^2)) for |s| <= 1, and the mask of what takes part (|s| <= 1 or >= 3)."""
+    """(W, W) labels exp(-s^2 / (2 SIGMA^2)) for |s| <= 1, and what takes part: |s| <= 1 and |s| >= 3."""
     index = torch.arange(windows, device=device)
     shift = (index[None] - index[:, None]).abs()
     labels = torch.where(shift <= 1, torch.exp(-(shift.float() ** 2) / (2 * SIGMA**2)), 0.0)

@@ -104,7 +104,11 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
     (config.out / "training.json").write_text(
         json.dumps(
             {
-                **{k: v for k, v in dataclasses.asdict(config).items() if k not in ("corpus", "out", "resume")},
+                **{
+                    k: v
+                    for k, v in dataclasses.asdict(config).items()
+                    if k not in ("corpus", "out", "resume")
+                },
                 "utterances": len(utterances),
                 "voices": len({u.voice for u in utterances}),
                 "minutes_of_speech": round(sum(u.seconds for u in utterances) / 60.0, 1),

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
 from facetalk.audio.load import load_audio
@@ -47,6 +48,11 @@ class Clip:
     voice: str
     samples: Floats
     weights: Floats
+
+    @property
+    def sound(self) -> tuple[Floats, int]:
+        """Samples and rate."""
+        return self.samples, SAMPLE_RATE
 
 
 def make_clips(recordings: Sequence[Spoken], count: int, seed: int) -> list[Clip]:
@@ -103,59 +109,59 @@ def validate(expert: SyncExpert, clips: Sequence[Clip], rig: MouthRig, seed: int
     if len(clips) < 2:
         raise InputError("validation needs at least two clips of 4.5 s; make a larger corpus")
     rng = np.random.default_rng(seed)
-    shuffled = [c.weights[rng.permutation(len(c.weights))] for c in clips]
-    truth, found = [], {"1": [0, 0], "3": [0, 0]}
+    truth, found = [], {1: [0, 0], 3: [0, 0]}
     reached: dict[int, list[float]] = {delay: [] for delay in _DELAYS}
     voices: dict[str, list[int]] = {}
     controls: dict[str, list[dict[str, float]]] = {}
     for number, clip in enumerate(tqdm(clips, "validate", unit="clip", disable=not sys.stderr.isatty())):
-        sound = (clip.samples, SAMPLE_RATE)
-
-        def judge(weights: Floats, sound: tuple[Floats, int] = sound) -> dict[str, float]:
-            return expert.score(sound, _face(rig, weights), SYNC_FPS)
-
-        motion, heard = expert.embed(sound, _face(rig, clip.weights), SYNC_FPS)
+        motion, heard = expert.embed(clip.sound, _face(rig, clip.weights), SYNC_FPS)
         truth.append(mean_distances(motion, heard, MAX_SHIFT)[1])
-        for seconds in (1, 3):
-            right, trials = _offsets(motion, heard, seconds * SYNC_FPS - WINDOW + 1)
-            found[str(seconds)][0] += right
-            found[str(seconds)][1] += trials
-            if seconds == 1:
-                voice = voices.setdefault(clip.voice, [0, 0])
-                voice[0] += right
-                voice[1] += trials
+        for seconds, counts in found.items():
+            rights = _offsets(motion, heard, seconds * SYNC_FPS - WINDOW + 1)
+            for total in (counts, voices.setdefault(clip.voice, [0, 0]) if seconds == 1 else [0, 0]):
+                total[0] += sum(rights)
+                total[1] += len(rights)
         for delay in _DELAYS:
-            reached[delay].append(judge(_delayed(clip.weights, delay))["offset_frames"])
-        other = clips[(number + 1) % len(clips)]
-        motions: dict[str, Callable[[], dict[str, float]]] = {
-            "truth": lambda: judge(clip.weights),
-            "half": lambda: judge(0.5 * clip.weights),
-            "doubled": lambda: judge(np.clip(2.0 * clip.weights, 0.0, 1.0)),
-            "doubled landmarks": lambda: expert.score(sound, _scaled(rig, clip.weights, 2.0), SYNC_FPS),
-            "smoothed (3 frames)": lambda: judge(_smoothed(clip.weights, 3.0)),
-            "shuffled": lambda: judge(shuffled[number]),
-            "static": lambda: judge(np.zeros_like(clip.weights)),
-            "sound reversed": lambda: judge(clip.weights, (clip.samples[::-1].copy(), SAMPLE_RATE)),
-            "another clip": lambda: judge(other.weights),
-        }
-        for name, measure in motions.items():
-            controls.setdefault(name, []).append(measure())
+            late = _face(rig, _delayed(clip.weights, delay))
+            reached[delay].append(expert.score(clip.sound, late, SYNC_FPS)["offset_frames"])
+        for name, sound, face in _controls(clip, clips[(number + 1) % len(clips)], rig, rng):
+            controls.setdefault(name, []).append(expert.score(sound, face, SYNC_FPS))
     curve = np.mean(truth, axis=0)
+    shifts = range(-MAX_SHIFT, MAX_SHIFT + 1)
     return {
         "clips": len(clips),
         "seconds": round(sum(len(c.samples) for c in clips) / SAMPLE_RATE, 1),
-        "voices": {name: {"within_1_frame_1s": r / max(t, 1), "trials": t} for name, (r, t) in voices.items()},
-        "offset_accuracy": {
-            f"within_1_frame_{key}s": {"share": right / max(trials, 1), "trials": trials,
-                                       "chance": 3 / (2 * MAX_SHIFT + 1)}
-            for key, (right, trials) in found.items()
+        "voices": {
+            name: {"within_1_frame_1s": r / max(t, 1), "trials": t} for name, (r, t) in voices.items()
         },
-        "mean_distance_by_shift": {int(s): round(float(v), 4) for s, v in zip(range(-MAX_SHIFT, MAX_SHIFT + 1), curve, strict=True)},
+        "offset_accuracy": {
+            f"within_1_frame_{seconds}s": {"share": right / max(trials, 1), "trials": trials}
+            for seconds, (right, trials) in found.items()
+        },
+        "chance_within_1_frame": 3 / len(shifts),
+        "mean_distance_by_shift": {str(s): round(float(v), 4) for s, v in zip(shifts, curve, strict=True)},
         "minimum_at_zero": bool(np.argmin(curve) == MAX_SHIFT),
         "rises_to_shift": _rises(curve),
         "delays": _delays(reached),
         "controls": {name: _summary(rows, controls["truth"]) for name, rows in controls.items()},
-    }  # fmt: skip
+    }
+
+
+def _controls(
+    clip: Clip, other: Clip, rig: MouthRig, rng: np.random.Generator
+) -> Iterator[tuple[str, tuple[Floats, int], Floats]]:
+    """Truth and motions that are worse or none: name, sound, landmarks."""
+    sound, weights = clip.sound, clip.weights
+    yield "truth", sound, _face(rig, weights)
+    yield "half", sound, _face(rig, weights, 0.5)
+    yield "doubled", sound, _face(rig, weights, 2.0)
+    yield "doubled curves", sound, _face(rig, np.clip(2.0 * weights, 0.0, 1.0))
+    smoothed = gaussian_filter1d(weights, 3.0, axis=0, mode="nearest")
+    yield "smoothed (3 frames)", sound, _face(rig, np.asarray(smoothed))
+    yield "shuffled", sound, _face(rig, weights[rng.permutation(len(weights))])
+    yield "static", sound, _face(rig, np.zeros_like(weights))
+    yield "sound reversed", (clip.samples[::-1].copy(), SAMPLE_RATE), _face(rig, weights)
+    yield "another clip", sound, _face(rig, other.weights)
 
 
 def validate_folder(
@@ -185,7 +191,8 @@ def table(figures: dict[str, Any]) -> str:
     """Figures as text."""
     lines = [f"{figures['clips']} clips, {figures['seconds']:.0f} s, voices {', '.join(figures['voices'])}"]
     for name, row in figures["offset_accuracy"].items():
-        lines.append(f"{name}: {row['share']:.1%} of {row['trials']} (chance {row['chance']:.1%})")
+        chance = figures["chance_within_1_frame"]
+        lines.append(f"{name}: {row['share']:.1%} of {row['trials']} (chance {chance:.1%})")
     delays = figures["delays"]
     lines.append(
         f"m(s) smallest at 0: {figures['minimum_at_zero']}, rises to |s| = {figures['rises_to_shift']}; "
@@ -207,37 +214,22 @@ def _face(rig: MouthRig, weights: Floats, factor: float = 1.0) -> Floats:
     return out
 
 
-def _scaled(rig: MouthRig, weights: Floats, factor: float) -> Floats:
-    return _face(rig, weights, factor)
-
-
 def _delayed(weights: Floats, frames: int) -> Floats:
     """The same motion ``frames`` later, held at its ends."""
     return weights[np.clip(np.arange(len(weights)) - frames, 0, len(weights) - 1)]
 
 
-def _smoothed(weights: Floats, sigma: float) -> Floats:
-    from scipy.ndimage import gaussian_filter1d
-
-    return np.asarray(gaussian_filter1d(weights, sigma, axis=0, mode="nearest"))
-
-
-def _offsets(motion: Floats, sound: Floats, windows: int) -> tuple[int, int]:
-    """How often the best of all shifts is within a frame of 0, over stretches of ``windows`` windows.
+def _offsets(motion: Floats, sound: Floats, windows: int) -> list[bool]:
+    """Whether the best of all shifts is within a frame of 0, for stretches of ``windows`` windows.
 
     The sound around the stretch is known, so all shifts are compared over the same windows of the motion.
     """
-    right = trials = 0
-    shifts = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
-    near = np.full((len(motion), len(shifts)), np.nan)
-    inner = np.arange(MAX_SHIFT, len(motion) - MAX_SHIFT)
-    cosines = motion[inner] @ sound.T
-    near[inner] = np.sqrt(np.maximum(2 - 2 * cosines[np.arange(len(inner))[:, None], inner[:, None] + shifts], 0))
+    out = []
     for start in range(MAX_SHIFT, len(motion) - MAX_SHIFT - windows + 1, windows):
-        best = shifts[near[start : start + windows].mean(0).argmin()]
-        right += int(abs(best) <= 1)
-        trials += 1
-    return right, trials
+        around = slice(start - MAX_SHIFT, start + windows + MAX_SHIFT)
+        shifts, means = mean_distances(motion[around], sound[around], MAX_SHIFT)
+        out.append(bool(abs(shifts[means.argmin()]) <= 1))
+    return out
 
 
 def _rises(curve: NDArray[np.float64]) -> int:

@@ -1,0 +1,53 @@
+"""``facetalk train mouth-features``: what FID and KID of rendered mouths look at."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from facetalk.cli import _options
+from facetalk.errors import InputError
+from facetalk.training.mouth.train import MouthTraining
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the verb."""
+    defaults = MouthTraining(Path(), Path())
+    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="made by `facetalk data`")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR",
+                        help="checkpoint, log and features/ go here")  # fmt: skip
+    parser.add_argument(
+        "--crops", type=_options.positive_int, default=defaults.crops, help="pictures to train on"
+    )
+    parser.add_argument("--identities", type=_options.positive_int, default=defaults.identities,
+                        help="heads drawn, the default one first")  # fmt: skip
+    parser.add_argument("--held-out", type=_options.positive_int, default=defaults.held_out,
+                        help="pictures of each row of figures.json")  # fmt: skip
+    parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
+    parser.add_argument("--minutes", type=_options.positive, default=None,
+                        help="stop, annealed, after this time")  # fmt: skip
+    parser.add_argument(
+        "--batch", type=_options.positive_int, default=defaults.batch, help="pictures in a step"
+    )
+    parser.add_argument(
+        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
+    )
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    _options.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train and measure."""
+    from facetalk.pipeline import FaceTalk
+    from facetalk.training.mouth.train import train
+
+    if args.seed < 0:
+        raise InputError(f"--seed must be at least 0, got {args.seed}")
+    _options.set_threads(args.threads)
+    given = {
+        name: getattr(args, name)
+        for name in ("corpus", "out", "crops", "identities", "held_out", "steps", "minutes", "batch",
+                     "learning_rate", "seed", "resume")
+    }  # fmt: skip
+    train(MouthTraining(**given), FaceTalk.from_pretrained(args.model, args.device))

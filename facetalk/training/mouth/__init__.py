@@ -1,0 +1,1 @@
+"""Training of the picture features that FID and KID of rendered mouths compare."""
