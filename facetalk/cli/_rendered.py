@@ -1,0 +1,59 @@
+"""Options of ``facetalk evaluate`` that draw motions and judge the pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facetalk.cli import _options
+from facetalk.errors import InputError
+
+if TYPE_CHECKING:
+    from facetalk.metrics.rendered import Rendered
+    from facetalk.pipeline import FaceTalk
+
+_CROPS = 2000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    group = parser.add_argument_group("pictures (slow: every frame is drawn)")
+    group.add_argument("--rendered", action="store_true",
+                       help="FID and KID of rendered mouths, beside truth again, smoothed, doubled, frozen")  # fmt: skip
+    group.add_argument("--crops", type=_options.positive_int, default=None, metavar="N",
+                       help=f"with --rendered: pictures a side (default {_CROPS})")  # fmt: skip
+    group.add_argument("--inception", type=Path, default=None, metavar="FILE",
+                       help="with --rendered: Inception's features instead of the built-in ones, from pytorch-fid's "
+                       "pt_inception-2015-12-05-6726825d.pth")  # fmt: skip
+    group.add_argument("--syncnet", type=Path, default=None, metavar="FILE",
+                       help="with --rendered: LSE-D and LSE-C as well, from SyncNet's syncnet_v2.model")  # fmt: skip
+
+
+def judge(args: argparse.Namespace, model: FaceTalk) -> Rendered | None:
+    """What the options ask for: None without ``--rendered``.
+
+    Raises:
+        InputError: an option that needs ``--rendered`` without it, or a file that holds other weights.
+    """
+    if not args.rendered:
+        for option in ("crops", "inception", "syncnet"):
+            if getattr(args, option) is not None:
+                raise InputError(f"--{option} goes with --rendered")
+        return None
+    from facetalk.metrics.inception import InceptionFeatures
+    from facetalk.metrics.rendered import evaluate_rendered
+    from facetalk.metrics.syncnet import SyncNet
+
+    return evaluate_rendered(
+        model,
+        args.manifest,
+        split=args.split,
+        limit=args.limit,
+        seed=args.seed,
+        steps=args.steps,
+        guidance=args.guidance,
+        crops=_CROPS if args.crops is None else args.crops,
+        features=None if args.inception is None else InceptionFeatures.load(args.inception),
+        syncnet=None if args.syncnet is None else SyncNet.load(args.syncnet),
+    )
