@@ -19,15 +19,30 @@ _CROPS = 2000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     group = parser.add_argument_group("pictures (slow: every frame is drawn)")
-    group.add_argument("--rendered", action="store_true",
-                       help="FID and KID of rendered mouths, beside truth again, smoothed, doubled, frozen")  # fmt: skip
-    group.add_argument("--crops", type=_options.positive_int, default=None, metavar="N",
-                       help=f"with --rendered: pictures a side (default {_CROPS})")  # fmt: skip
-    group.add_argument("--inception", type=Path, default=None, metavar="FILE",
-                       help="with --rendered: Inception's features instead of the built-in ones, from pytorch-fid's "
-                       "pt_inception-2015-12-05-6726825d.pth")  # fmt: skip
-    group.add_argument("--syncnet", type=Path, default=None, metavar="FILE",
-                       help="with --rendered: LSE-D and LSE-C as well, from SyncNet's syncnet_v2.model")  # fmt: skip
+    group.add_argument(
+        "--rendered", action="store_true", help="FID and KID of rendered mouths, beside rows of controls"
+    )
+    group.add_argument(
+        "--crops",
+        type=_options.positive_int,
+        default=None,
+        metavar="N",
+        help=f"with --rendered: pictures a side (default {_CROPS})",
+    )
+    group.add_argument(
+        "--inception",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="with --rendered: Inception's features, from pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
+    )
+    group.add_argument(
+        "--syncnet",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="with --rendered: LSE-D and LSE-C as well, from SyncNet's syncnet_v2.model",
+    )
 
 
 def judge(args: argparse.Namespace, model: FaceTalk) -> Rendered | None:

@@ -50,4 +50,9 @@ def run(args: argparse.Namespace) -> None:
         for name in ("corpus", "out", "crops", "identities", "held_out", "steps", "minutes", "batch",
                      "learning_rate", "seed", "resume")
     }  # fmt: skip
-    train(MouthTraining(**given), FaceTalk.from_pretrained(args.model, args.device))
+    figures = train(MouthTraining(**given), FaceTalk.from_pretrained(args.model, args.device))
+    folder = args.out / "features"
+    print(f"{figures['steps']} steps in {figures['minutes']:.1f} min; the features are in {folder}")
+    print(f"{'to renders of truth':<24}{'FID':>10}{'KID':>10}")
+    for name, row in figures["distances"].items():
+        print(f"{name:<24}{row['fid']:10.3f}{row['kid']:10.4f}")

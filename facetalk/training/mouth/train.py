@@ -24,7 +24,7 @@ from facetalk.files import atomic_path
 from facetalk.metrics.image_features import FEATURES, Mirror, MouthFeatures
 from facetalk.metrics.images import image_distances, mouth_crops
 from facetalk.motion import Motion
-from facetalk.training.loop import train_loop
+from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.units import DEFAULT_FPS
 
 Pictures = NDArray[np.uint8]
@@ -89,12 +89,15 @@ def truth_frames(utterances: Sequence[Utterance], count: int, rng: np.random.Gen
     return np.concatenate(frames)[:count]
 
 
-def train(config: MouthTraining, model: Head) -> MouthFeatures:
+def train(config: MouthTraining, model: Head) -> dict[str, Any]:
     """Train the features and save them to ``out/features``, with figures.json on what was held out.
 
     Args:
         config: settings.
         model: whose head is drawn.
+
+    Returns:
+        The figures.
 
     Raises:
         InputError: a setting out of range, no corpus, or nothing in it to train on.
@@ -129,20 +132,17 @@ def train(config: MouthTraining, model: Head) -> MouthFeatures:
         error = functional.mse_loss(mirror(noisy), batch / 127.5 - 1.0)
         return {"loss": error + 1e-4 * codes.square().mean(), "mse": error}
 
-    result = train_loop(
-        name="mouth-features",
-        out=config.out,
-        modules={"features": features, "mirror": mirror},
-        optimizer=optimizer,
-        step=step,
+    options = LoopOptions(
         steps=config.steps,
-        warmup=min(100, config.steps // 20 + 1),
-        seed=config.seed,
-        resume=config.resume,
         max_minutes=config.minutes,
+        warmup=min(100, config.steps // 20 + 1),
         clip_norm=1.0,
         save_every_s=120.0,
+        seed=config.seed,
+        resume=config.resume,
     )
+    modules: dict[str, nn.Module] = {"features": features, "mirror": mirror}
+    result = TrainingLoop("mouth-features", config.out, modules, optimizer, options).run(step)
     _standardise(features, pictures[used])
     features.save(config.out / "features")
     # What ships has 16-bit weights, so that is what is measured.
@@ -158,8 +158,7 @@ def train(config: MouthTraining, model: Head) -> MouthFeatures:
     }
     with atomic_path(config.out / "features" / "figures.json") as temporary:
         temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print(f"mouth features in {config.out / 'features'}: {json.dumps(figures)}")
-    return shipped
+    return figures
 
 
 def measure(

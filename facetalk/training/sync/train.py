@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from facetalk.data.speech.corpus import read_manifest
 from facetalk.errors import InputError
 from facetalk.metrics.sync import SyncExpert
 from facetalk.metrics.sync_network import SyncConfig, SyncNetworks
-from facetalk.training.loop import train_loop
+from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.sync.dataset import Head, MouthRig, build, duration, make_batch, without_texts
 from facetalk.training.sync.loss import contrastive_terms
 
@@ -53,13 +54,16 @@ class SyncTraining:
     save_every_s: float = 300.0
 
 
-def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None) -> SyncExpert:
+def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None) -> dict[str, Any]:
     """Train an expert and save it to ``out/expert``.
 
     Args:
         config: settings.
         model: whose rig moves the mouths.
         networks: sizes.
+
+    Returns:
+        Steps, minutes and the last means, as :class:`facetalk.training.loop.TrainingLoop` gives them.
 
     Raises:
         InputError: a setting out of range, no corpus, or nothing in it to train on.
@@ -121,25 +125,19 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
         + "\n",
         encoding="utf-8",
     )
-    result = train_loop(
-        name="sync",
-        out=config.out,
-        modules={"networks": nets},
-        optimizer=optimizer,
-        step=step,
+    options = LoopOptions(
         steps=config.steps,
+        max_minutes=config.minutes,
         warmup=min(200, config.steps // 20 + 1),
+        clip_norm=1.0,
+        save_every_s=config.save_every_s,
         seed=config.seed,
         resume=config.resume,
-        max_minutes=config.minutes,
-        clip_norm=1.0,
-        on_save=lambda out: expert().save(out / "expert"),
-        save_every_s=config.save_every_s,
     )
-    finished = expert()
-    finished.save(config.out / "expert")
-    print(f"sync expert in {config.out / 'expert'}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items()))
-    return finished
+    loop = TrainingLoop("sync", config.out, {"networks": nets}, optimizer, options)
+    result = loop.run(step, on_save=lambda out: expert().save(out / "expert"))
+    expert().save(config.out / "expert")
+    return result
 
 
 def data_speed(batch: dict[str, Tensor]) -> Tensor:
