@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from facetalk.cli import _options
@@ -13,7 +14,7 @@ from facetalk.training.mouth.train import MouthTraining
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     defaults = MouthTraining(Path(), Path())
-    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="made by `facetalk data`")
+    parser.add_argument("--corpus", type=Path, default=None, metavar="DIR", help="made by `facetalk data`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR",
                         help="checkpoint, log and features/ go here")  # fmt: skip
     parser.add_argument(
@@ -21,8 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--identities", type=_options.positive_int, default=defaults.identities,
                         help="heads drawn, the default one first")  # fmt: skip
-    parser.add_argument("--held-out", type=_options.positive_int, default=defaults.held_out,
-                        help="pictures of each row of figures.json")  # fmt: skip
     parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
     parser.add_argument("--minutes", type=_options.positive, default=None,
                         help="stop, annealed, after this time")  # fmt: skip
@@ -34,25 +33,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    _options.add_validation_arguments(parser, "the features in --out")
+    parser.add_argument(
+        "--pictures", type=_options.positive_int, default=600, help="with --validate: pictures of each row"
+    )
     _options.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train and measure."""
     from facetalk.pipeline import FaceTalk
-    from facetalk.training.mouth.train import train
+    from facetalk.training.mouth.train import train, validate_folder
 
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
+    _options.check_validation(args)
     _options.set_threads(args.threads)
-    given = {
-        name: getattr(args, name)
-        for name in ("corpus", "out", "crops", "identities", "held_out", "steps", "minutes", "batch",
-                     "learning_rate", "seed", "resume")
-    }  # fmt: skip
-    figures = train(MouthTraining(**given), FaceTalk.from_pretrained(args.model, args.device))
+    model = FaceTalk.from_pretrained(args.model, args.device)
     folder = args.out / "features"
-    print(f"{figures['steps']} steps in {figures['minutes']:.1f} min; the features are in {folder}")
-    print(f"{'to renders of truth':<24}{'FID':>10}{'KID':>10}")
-    for name, row in figures["distances"].items():
-        print(f"{name:<24}{row['fid']:10.3f}{row['kid']:10.4f}")
+    if args.validate is not None:
+        figures = validate_folder(
+            folder, args.validate, model, split=args.split, count=args.pictures, seed=args.seed
+        )
+        print(f"{'to renders of truth':<24}{'FID':>10}{'KID':>10}")
+        for name, row in figures["distances"].items():
+            print(f"{name:<24}{row['fid']:10.3f}{row['kid']:10.4f}")
+        _options.write_figures(args.json, figures)
+        return
+    names = [field.name for field in dataclasses.fields(MouthTraining)]
+    told = train(MouthTraining(**{name: getattr(args, name) for name in names}), model)
+    print(
+        f"{told['steps']} steps in {told['minutes']:.1f} min, pictures left out seen at "
+        f"{told['psnr_held_out_db']:.1f} dB; the features are in {folder}"
+    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from facetalk.cli import _options
 from facetalk.errors import InputError
-from facetalk.files import check_output_folder
 from facetalk.training.sync.train import SyncTraining
 
 
@@ -32,15 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    parser.add_argument("--validate", type=Path, default=None, metavar="MANIFEST",
-                        help="do not train: measure the expert in --out on these recordings (a corpus, or "
-                        "what `facetalk evaluate` takes)")  # fmt: skip
-    parser.add_argument("--split", default=None, help="with --validate: only lines of this split")
+    _options.add_validation_arguments(parser, "the expert in --out")
     parser.add_argument(
-        "--clips", type=_options.positive_int, default=60, help="with --validate: at most so many"
-    )
-    parser.add_argument(
-        "--json", type=Path, default=None, metavar="FILE", help="with --validate: the figures as JSON"
+        "--clips", type=_options.positive_int, default=60, help="with --validate: clips at most"
     )
     _options.add_model_arguments(parser)
 
@@ -49,43 +43,25 @@ def run(args: argparse.Namespace) -> None:
     """Train, or measure."""
     from facetalk.pipeline import FaceTalk
     from facetalk.training.sync.train import train
-    from facetalk.training.sync.validate import table, validate_folder, write
+    from facetalk.training.sync.validate import table, validate_folder
 
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
+    _options.check_validation(args)
     _options.set_threads(args.threads)
     model = FaceTalk.from_pretrained(args.model, args.device)
+    folder = args.out / "expert"
     if args.validate is not None:
-        if args.json is not None:
-            check_output_folder(args.json)
         figures = validate_folder(
-            args.out / "expert", args.validate, model, split=args.split, clips=args.clips, seed=args.seed
+            folder, args.validate, model, split=args.split, clips=args.clips, seed=args.seed
         )
         print(table(figures))
-        if args.json is not None:
-            write(figures, args.json)
+        _options.write_figures(args.json, figures)
         return
-    for option in ("split", "json"):
-        if getattr(args, option) is not None:
-            raise InputError(f"--{option} goes with --validate")
-    if args.corpus is None:
-        raise InputError("training needs --corpus, a folder made by `facetalk data`")
-    result = train(
-        SyncTraining(
-            corpus=args.corpus,
-            out=args.out,
-            steps=args.steps,
-            minutes=args.minutes,
-            batch=args.batch,
-            variants=args.variants,
-            faces=args.faces,
-            learning_rate=args.learning_rate,
-            seed=args.seed,
-            resume=args.resume,
-        ),
-        model,
-    )
+    names = [field.name for field in dataclasses.fields(SyncTraining)]
+    given = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    result = train(SyncTraining(**given), model)
     print(
         f"{result['step']} steps in {result['minutes']:.1f} min, {result['within_1']:.1%} of windows matched "
-        f"within a frame; the expert is in {args.out / 'expert'}"
+        f"within a frame; the expert is in {folder}"
     )

@@ -23,6 +23,7 @@ from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.metrics.image_features import FEATURES, Mirror, MouthFeatures
 from facetalk.metrics.images import image_distances, mouth_crops
+from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.motion import Motion
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.units import DEFAULT_FPS
@@ -50,11 +51,10 @@ class MouthTraining:
     """Settings of a run.
 
     Attributes:
-        corpus: folder with a manifest whose utterances have phone times; split "valid" is held out.
+        corpus: folder with a manifest whose utterances have phone times; its split "train" is taken.
         out: checkpoint, log and features go here.
         crops: pictures to train on.
         identities: heads drawn; the first is the default one, and half of the pictures are of it.
-        held_out: pictures of each row of the figures.
         steps: optimizer steps.
         minutes: stop, annealed, after this time.
         batch: pictures in a step.
@@ -67,7 +67,6 @@ class MouthTraining:
     out: Path
     crops: int = 4000
     identities: int = 3
-    held_out: int = 600
     steps: int = 2500
     minutes: float | None = None
     batch: int = 48
@@ -90,29 +89,28 @@ def truth_frames(utterances: Sequence[Utterance], count: int, rng: np.random.Gen
 
 
 def train(config: MouthTraining, model: Head) -> dict[str, Any]:
-    """Train the features and save them to ``out/features``, with figures.json on what was held out.
+    """Train the features and save them to ``out/features``.
 
     Args:
         config: settings.
         model: whose head is drawn.
 
     Returns:
-        The figures.
+        What training.json says: sizes, steps, minutes, and how well pictures that were left out are seen.
 
     Raises:
         InputError: a setting out of range, no corpus, or nothing in it to train on.
     """
-    for name, least in (("crops", 2), ("identities", 1), ("held_out", 2), ("batch", 1)):
+    for name, least in (("crops", 20), ("identities", 1), ("batch", 1)):
         if getattr(config, name) < least:
             raise InputError(f"{name} must be at least {least}, got {getattr(config, name)}")
     if not config.learning_rate > 0:
         raise InputError(f"the learning rate must be positive, got {config.learning_rate:g}")
-    groups = {split: read_manifest(config.corpus, split=split) for split in ("train", "valid")}
-    for split, utterances in groups.items():
-        if not utterances:
-            raise InputError(f"{config.corpus}: no utterance of split {split!r} there")
+    utterances = read_manifest(config.corpus, split="train")
+    if not utterances:
+        raise InputError(f"{config.corpus}: no utterance of split 'train' there")
     config.out.mkdir(parents=True, exist_ok=True)
-    pictures = _pictures(config, model, groups["train"])
+    pictures = _pictures(config, model, utterances)
     held_out = np.sort(
         np.random.default_rng((config.seed, 1)).permutation(len(pictures))[: len(pictures) // 20]
     )
@@ -145,30 +143,27 @@ def train(config: MouthTraining, model: Head) -> dict[str, Any]:
     result = TrainingLoop("mouth-features", config.out, modules, optimizer, options).run(step)
     _standardise(features, pictures[used])
     features.save(config.out / "features")
-    # What ships has 16-bit weights, so that is what is measured.
-    shipped = MouthFeatures.from_pretrained(config.out / "features")
-    figures = {
-        "parameters": sum(p.numel() for p in shipped.parameters()),
+    told = {
+        "parameters": sum(p.numel() for p in features.parameters()),
         "crops": len(pictures),
         "identities": config.identities,
         "steps": result["step"],
         "minutes": round(result["minutes"], 1),
-        "psnr_held_out_db": round(_psnr(shipped, mirror, pictures[held_out]), 2),
-        "distances": measure(shipped, groups["valid"], model, config.held_out, config.seed),
+        "psnr_held_out_db": round(_psnr(features, mirror, pictures[held_out]), 2),
     }
-    with atomic_path(config.out / "features" / "figures.json") as temporary:
-        temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    return figures
+    with atomic_path(config.out / "training.json") as temporary:
+        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return told
 
 
 def measure(
-    features: nn.Module, utterances: Sequence[Utterance], model: Head, count: int, seed: int
+    features: nn.Module, recordings: Sequence[Spoken], model: Head, count: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """FID and KID of control motions to truth, on the default identity.
 
     Args:
         features: what is compared.
-        utterances: where truth comes from.
+        recordings: what truth is made of; they are gone through again until there are enough frames.
         model: whose head is drawn.
         count: pictures a side.
         seed: of the draws.
@@ -177,16 +172,16 @@ def measure(
         Row -> :func:`facetalk.metrics.images.image_distances`. "truth again" has other draws of the same
         recordings; the rest change these.
     """
+    if count < 2:
+        raise InputError(f"a distance needs at least 2 pictures a side, got {count}")
     clips: list[list[Floats]] = [[], []]
     for draw, clip in enumerate(clips):
         rng = np.random.default_rng((seed, draw))
         while sum(map(len, clip)) < count:
-            for utterance in utterances:
-                clip.append(
-                    curves(
-                        utterance.phones, utterance.seconds, DEFAULT_FPS, alphabet=utterance.alphabet, rng=rng
-                    )
-                )
+            for spoken in recordings:
+                phones = spoken.phones or []
+                seconds = phones[-1][2] if phones else 1.0
+                clip.append(curves(phones, seconds, DEFAULT_FPS, alphabet=spoken.alphabet, rng=rng))
     reference, again = (np.concatenate(clip) for clip in clips)
     smoothed = np.concatenate([gaussian_filter1d(clip, 3.0, axis=0) for clip in clips[1]])
     rows = {
@@ -208,6 +203,22 @@ def measure(
     return {
         name: image_distances(truth, drawn(weights), features=features, seed=seed) for name, weights in bar
     }
+
+
+def validate_folder(
+    folder: Path, manifest: Path, model: Head, *, split: str | None, count: int, seed: int
+) -> dict[str, Any]:
+    """:func:`measure` the features in ``folder`` on a manifest (with phone times, or texts to be aligned).
+
+    Returns:
+        The rows, with what they were measured on.
+
+    Raises:
+        InputError: no features there, a manifest that cannot be used, or fewer than 2 pictures asked for.
+    """
+    features = MouthFeatures.from_pretrained(folder)
+    rows = measure(features, list(with_phones(read(manifest, split=split))), model, count, seed)
+    return {"manifest": manifest.name, "split": split, "seed": seed, "pictures": count, "distances": rows}
 
 
 def _pictures(config: MouthTraining, model: Head, utterances: Sequence[Utterance]) -> Pictures:

@@ -7,7 +7,6 @@ recovered; (d) nothing seen in motions that do not belong to the sound; (e) exag
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from tqdm import tqdm
 from facetalk.audio.load import load_audio
 from facetalk.data.visemes import curves
 from facetalk.errors import InputError
-from facetalk.files import atomic_path
 from facetalk.metrics.lips import MOUTH
 from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.metrics.sync import MAX_SHIFT, SyncExpert, mean_distances
@@ -179,12 +177,6 @@ def validate_folder(
     recordings = list(with_phones(read(manifest, split=split)))
     figures = validate(expert, make_clips(recordings, clips, seed), MouthRig.of(model, 1), seed)
     return {"manifest": manifest.name, "split": split, "seed": seed, **figures}
-
-
-def write(figures: dict[str, Any], path: Path) -> None:
-    """Write figures as JSON."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -22,37 +22,49 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def test_a_short_run(corpus: Path, tmp_path: Path) -> None:
-    words = ["--corpus", str(corpus), "--out", str(tmp_path), "--crops", "24", "--identities", "1"]
-    words += ["--steps", "30", "--batch", "8", "--held-out", "12", "--device", "cpu"]
+def test_a_short_run(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--corpus", str(corpus), "--out", str(tmp_path), "--crops", "20", "--identities", "1"]
+    words += ["--steps", "30", "--batch", "8", "--device", "cpu"]
     assert main(["train", "mouth-features", *words]) == 0
-    figures = json.loads((tmp_path / "features" / "figures.json").read_text())
-    rows = figures["distances"]
-    assert rows["truth again"]["fid"] < rows["frozen"]["fid"]
-    assert figures["psnr_held_out_db"] > 10 and figures["crops"] == 24
+    told = json.loads((tmp_path / "training.json").read_text())
+    assert told["psnr_held_out_db"] > 10 and told["crops"] == 20 and told["steps"] == 30
     features = MouthFeatures.from_pretrained(tmp_path / "features")
     (cached,) = tmp_path.glob("crops-*.npy")
     crops = np.load(cached)
-    assert crops.shape == (24, 64, 64, 3) and crops.std() > 10
+    assert crops.shape == (20, 64, 64, 3) and crops.std() > 10
     with torch.inference_mode():
         codes = features(torch.from_numpy(crops.transpose(0, 3, 1, 2).copy()))
     # Mean 0 and variance 1 over what it was trained on.
     assert codes.mean(0).abs().max() < 0.5 and 0.5 < codes.std(0).mean() < 1.5
+    report = tmp_path / "distances.json"
+    words = ["--out", str(tmp_path), "--validate", str(corpus), "--split", "valid", "--pictures", "8"]
+    assert main(["train", "mouth-features", *words, "--json", str(report), "--device", "cpu"]) == 0
+    rows = json.loads(report.read_text())["distances"]
+    assert rows["truth again"]["fid"] < rows["frozen"]["fid"] and rows["doubled"]["pictures"] == 8
+    assert "frozen" in capsys.readouterr().out
 
 
 def test_bad_settings(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = FaceTalk.from_pretrained(device="cpu")
     for change, message in (
         ({"crops": 1}, "crops"),
-        ({"held_out": 1}, "held_out"),
         ({"learning_rate": 0.0}, "learning rate"),
         ({"corpus": tmp_path}, "make a corpus"),
     ):
         settings = {"corpus": corpus, "out": tmp_path / "out", **change}
         with pytest.raises(InputError, match=message):
             train(MouthTraining(**settings), model)  # type: ignore[arg-type]
-    assert main(["train", "mouth-features", "--corpus", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    out = ["train", "mouth-features", "--out", str(tmp_path / "x")]
+    for words, message in (
+        (["--corpus", str(tmp_path)], "make a corpus"),
+        ([], "--corpus"),
+        (["--corpus", str(corpus), "--json", "a.json"], "--validate"),
+        (["--validate", str(corpus)], "holds no mouth features"),
+        (["--validate", str(corpus), "--json", str(tmp_path / "none" / "a.json")], "does not exist"),
+    ):
+        assert main([*out, *words]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1 and "Traceback" not in error
 
 
 def test_frames_of_truth_are_many_and_a_matter_of_seed(corpus: Path) -> None:
