@@ -13,6 +13,7 @@ from torch import Tensor
 
 from facetalk.data.speech.corpus import read_manifest
 from facetalk.errors import InputError
+from facetalk.files import atomic_path
 from facetalk.metrics.sync import SyncExpert
 from facetalk.metrics.sync_network import SyncConfig, SyncNetworks
 from facetalk.training.loop import LoopOptions, TrainingLoop
@@ -63,7 +64,7 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
         networks: sizes.
 
     Returns:
-        Steps, minutes and the last means, as :class:`facetalk.training.loop.TrainingLoop` gives them.
+        What training.json says: settings, sizes of corpus and networks, steps, minutes, the last means.
 
     Raises:
         InputError: a setting out of range, no corpus, or nothing in it to train on.
@@ -84,7 +85,7 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
     other = [p for p in nets.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": other, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-    reference = _typical_speed(data_speed(make_batch(data, rig, np.random.default_rng(config.seed), 32)))
+    reference = _typical_speed(_speed(make_batch(data, rig, np.random.default_rng(config.seed), 32)))
 
     def step(index: int) -> dict[str, Tensor]:
         nets.train()
@@ -92,7 +93,7 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
         batch = make_batch(data, rig, rng, config.batch)
         device = nets.log_scale.device
         # A resting mouth fits any silence, so windows count by how much moves in them.
-        weight = (data_speed(batch) / reference).clamp(0.02, 1.0).to(device)
+        weight = (_speed(batch) / reference).clamp(0.02, 1.0).to(device)
         return contrastive_terms(
             nets.embed_motion(batch["motion"].to(device)),
             nets.embed_audio(batch["audio"].to(device)),
@@ -104,27 +105,6 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
     def expert() -> SyncExpert:
         return SyncExpert(nets, rig.template)
 
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "training.json").write_text(
-        json.dumps(
-            {
-                **{
-                    k: v
-                    for k, v in dataclasses.asdict(config).items()
-                    if k not in ("corpus", "out", "resume")
-                },
-                "utterances": len(utterances),
-                "voices": len({u.voice for u in utterances}),
-                "minutes_of_speech": round(sum(u.seconds for u in utterances) / 60.0, 1),
-                "minutes_with_variants": round(duration(data), 1),
-                "held_out_voices": sorted({u.voice for u in held_out}),
-                "parameters": sum(p.numel() for p in nets.parameters()),
-            },
-            indent=1,
-        )
-        + "\n",
-        encoding="utf-8",
-    )
     options = LoopOptions(
         steps=config.steps,
         max_minutes=config.minutes,
@@ -137,10 +117,23 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
     loop = TrainingLoop("sync", config.out, {"networks": nets}, optimizer, options)
     result = loop.run(step, on_save=lambda out: expert().save(out / "expert"))
     expert().save(config.out / "expert")
-    return result
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("corpus", "out", "resume")}
+    told = {
+        "settings": settings,
+        "parameters": sum(p.numel() for p in nets.parameters()),
+        "utterances": len(utterances),
+        "voices": len({u.voice for u in utterances}),
+        "minutes_of_speech": round(sum(u.seconds for u in utterances) / 60.0, 1),
+        "minutes_with_variants": round(duration(data), 1),
+        "held_out_voices": sorted({u.voice for u in held_out}),
+        **result,
+    }
+    with atomic_path(config.out / "training.json") as temporary:
+        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return told
 
 
-def data_speed(batch: dict[str, Tensor]) -> Tensor:
+def _speed(batch: dict[str, Tensor]) -> Tensor:
     """(B, W) mean absolute speed of the mouth within each window."""
     speed = batch["motion"][..., batch["motion"].shape[-1] // 2 :].abs().mean(-1)
     return torch.nn.functional.avg_pool1d(speed[:, None], 16, stride=1)[:, 0]
