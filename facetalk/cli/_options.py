@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -102,50 +101,6 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
             )
         if args.tolerance_mm == 0.0:
             raise InputError("--tolerance must be above 0 mm: morph targets have a finite number of bits")
-
-
-def add_validation_arguments(parser: argparse.ArgumentParser, what: str) -> None:
-    """``--validate``, ``--split`` and ``--json``: measure instead of training.
-
-    Args:
-        parser: of a training that reads ``--corpus``.
-        what: what is measured.
-    """
-    parser.add_argument("--validate", type=Path, default=None, metavar="MANIFEST",
-                        help=f"do not train: measure {what} on these recordings (a corpus, or what "
-                        "`facetalk evaluate` takes)")  # fmt: skip
-    parser.add_argument("--split", default=None, help="with --validate: only lines of this split")
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE",
-                        help="with --validate: write the figures as JSON as well")  # fmt: skip
-
-
-def check_validation(args: argparse.Namespace) -> None:
-    """Refuse options that would do nothing, and files that could not be written after the work.
-
-    Raises:
-        InputError: ``--split`` or ``--json`` without ``--validate``, neither that nor ``--corpus``, or no
-            place for the JSON.
-    """
-    from facetalk.files import check_output_folder
-
-    if args.validate is not None:
-        if args.json is not None:
-            check_output_folder(args.json)
-        return
-    for option in ("split", "json"):
-        if getattr(args, option) is not None:
-            raise InputError(f"--{option} goes with --validate")
-    if args.corpus is None:
-        raise InputError("training needs --corpus, a folder made by `facetalk data`")
-
-
-def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
-    """Write figures as JSON where a path is given."""
-    from facetalk.files import atomic_path
-
-    if path is not None:
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def set_threads(threads: int | None) -> None:

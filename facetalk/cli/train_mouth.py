@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from facetalk.cli import _options
+from facetalk.cli import _options, _validation
 from facetalk.errors import InputError
 from facetalk.training.mouth.train import MouthTraining
 
@@ -23,17 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--identities", type=_options.positive_int, default=defaults.identities,
                         help="heads drawn, the default one first")  # fmt: skip
     parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
-    parser.add_argument("--minutes", type=_options.positive, default=None,
+    parser.add_argument("--minutes", type=float, default=None,
                         help="stop, annealed, after this time")  # fmt: skip
     parser.add_argument(
         "--batch", type=_options.positive_int, default=defaults.batch, help="pictures in a step"
     )
-    parser.add_argument(
-        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
-    )
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="peak")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    _options.add_validation_arguments(parser, "the features in --out")
+    _validation.add_arguments(parser, "the features in --out")
     parser.add_argument(
         "--pictures", type=_options.positive_int, default=600, help="with --validate: pictures of each row"
     )
@@ -47,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
-    _options.check_validation(args)
+    _validation.check(args)
     _options.set_threads(args.threads)
     model = FaceTalk.from_pretrained(args.model, args.device)
     folder = args.out / "features"
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"{'to renders of truth':<24}{'FID':>10}{'KID':>10}")
         for name, row in figures["distances"].items():
             print(f"{name:<24}{row['fid']:10.3f}{row['kid']:10.4f}")
-        _options.write_figures(args.json, figures)
+        _validation.write_figures(args.json, figures)
         return
     names = [field.name for field in dataclasses.fields(MouthTraining)]
     told = train(MouthTraining(**{name: getattr(args, name) for name in names}), model)

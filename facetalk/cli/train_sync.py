@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from facetalk.cli import _options
+from facetalk.cli import _options, _validation
 from facetalk.errors import InputError
 from facetalk.training.sync.train import SyncTraining
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR",
                         help="checkpoints, log and expert/ go here")  # fmt: skip
     parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
-    parser.add_argument("--minutes", type=_options.positive, default=None,
+    parser.add_argument("--minutes", type=float, default=None,
                         help="stop, annealed, after this time")  # fmt: skip
     parser.add_argument(
         "--batch", type=_options.positive_int, default=defaults.batch, help="crops of 3.2 s in a step"
@@ -27,12 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="passes over the corpus, each with other sound")  # fmt: skip
     parser.add_argument("--faces", type=_options.positive_int, default=defaults.faces,
                         help="faces drawn for each recording")  # fmt: skip
-    parser.add_argument(
-        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
-    )
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="peak")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    _options.add_validation_arguments(parser, "the expert in --out")
+    _validation.add_arguments(parser, "the expert in --out")
     parser.add_argument(
         "--clips", type=_options.positive_int, default=60, help="with --validate: clips at most"
     )
@@ -47,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
-    _options.check_validation(args)
+    _validation.check(args)
     _options.set_threads(args.threads)
     model = FaceTalk.from_pretrained(args.model, args.device)
     folder = args.out / "expert"
@@ -56,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
             folder, args.validate, model, split=args.split, clips=args.clips, seed=args.seed
         )
         print(table(figures))
-        _options.write_figures(args.json, figures)
+        _validation.write_figures(args.json, figures)
         return
     names = [field.name for field in dataclasses.fields(SyncTraining)]
     given = {name: getattr(args, name) for name in names if hasattr(args, name)}

@@ -2,9 +2,14 @@
 
 Lips against phones (:mod:`.lips`), against a reference (:mod:`.compare`, :mod:`.timing`), life
 (:mod:`.dynamics`), differences between seeds (:mod:`.diversity`), distances of distributions
-(:mod:`.distribution` on :mod:`.motion_features`). ``docs/metrics.md`` tells what each one means and what
-deceives it.
+(:mod:`.distribution` on :mod:`.motion_features`), lips against sound (:mod:`.sync`), pictures
+(:mod:`.images`). ``docs/metrics.md`` and ``docs/metrics-sync.md`` tell what each one means and what deceives
+it.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from facetalk.metrics.compare import compare
 from facetalk.metrics.distribution import frechet_distance, kernel_distance
@@ -13,8 +18,12 @@ from facetalk.metrics.dynamics import dynamics
 from facetalk.metrics.lips import LipFigures, lip_gap, measure
 from facetalk.metrics.motion_features import WindowBasis, motion_windows
 
+if TYPE_CHECKING:
+    from facetalk.metrics.sync import SyncExpert
+
 __all__ = [
     "LipFigures",
+    "SyncExpert",
     "WindowBasis",
     "compare",
     "diversity",
@@ -25,3 +34,12 @@ __all__ = [
     "measure",
     "motion_windows",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The expert needs torch, whose import takes longer than all other figures.
+    if name == "SyncExpert":
+        from facetalk.metrics.sync import SyncExpert
+
+        return SyncExpert
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
+from facetalk.mesh.materials import MATERIAL_OF_PART, srgb_to_linear
 from facetalk.metrics.image_features import CROP_SIZE, MouthFeatures
 from facetalk.ops import threads
 from facetalk.ops.normals import vertex_normals
 from facetalk.ops.raster import draw
-from facetalk.render.studio import MATERIAL_OF_PART, Camera, Look, srgb_to_linear
+from facetalk.render.studio import Camera, Look
 
 Pictures = NDArray[np.uint8]
 Float32 = NDArray[np.float32]

@@ -18,7 +18,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import nn
 from tqdm import tqdm
 
-from facetalk.data.visemes import EXPRESSION_NAMES, curves
+from facetalk.data.expressions import EXPRESSION_NAMES
+from facetalk.data.visemes import curves
 from facetalk.errors import InputError
 from facetalk.metrics.images import face_crops, image_distances, mouth_crops
 from facetalk.metrics.manifest import Spoken, read, with_phones

@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter1d
 from truth import TEXTS, speech
 
 from facetalk import ops
-from facetalk.data.visemes import INDEX, curves
+from facetalk.data.expressions import INDEX
+from facetalk.data.visemes import curves
 from facetalk.errors import InputError
 from facetalk.metrics.image_features import FEATURES, MouthFeatures
 from facetalk.metrics.images import face_crops, image_distances, mouth_crops

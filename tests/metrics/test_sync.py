@@ -12,7 +12,8 @@ from truth import TEXTS, Truth, speech
 
 from facetalk.audio.mel import MEL_BANDS, log_mel, mel_filters
 from facetalk.errors import InputError
-from facetalk.metrics.sync import MAX_SHIFT, SyncExpert, mean_distances
+from facetalk.metrics import SyncExpert
+from facetalk.metrics.sync import MAX_SHIFT, mean_distances
 from facetalk.metrics.sync_network import (
     SyncConfig,
     SyncNetworks,

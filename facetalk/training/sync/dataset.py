@@ -23,8 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facetalk.audio.mel import MEL_BANDS, MEL_RATE, log_mel
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.speech.corpus import Utterance
-from facetalk.data.visemes import EXPRESSION_NAMES, Style, curves
+from facetalk.data.visemes import Style, curves
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.metrics.lips import MOUTH
