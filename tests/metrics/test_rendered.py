@@ -48,7 +48,7 @@ def test_rows(tmp_path: Path) -> None:
     soundfile.write(file, _SAID.samples, 16000)
     item = Spoken(file, "f2", _SAID.phones, _SAID.alphabet, _TEXT, "en")
     pipeline, judge = Reader(FaceTalk.from_pretrained(device="cpu")), Judge()
-    report = evaluate_rendered(pipeline, [item], crops=20, syncnet=judge)
+    report = evaluate_rendered(pipeline, [item], crops=12, syncnet=judge)
     assert tuple(report.rows) == ROWS and report.settings["features"] == "mouth-ae"
     fid = {name: row["fid"] for name, row in report.rows.items()}
     assert max(fid["model"], fid["truth again"]) < min(fid["smoothed"], fid["frozen"])
