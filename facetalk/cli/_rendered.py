@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,24 +47,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def judge(args: argparse.Namespace, model: FaceTalk) -> Rendered | None:
-    """What the options ask for: None without ``--rendered``.
+def prepare(args: argparse.Namespace) -> Callable[[FaceTalk], Rendered] | None:
+    """What the options ask for, with all files read before the work: None without ``--rendered``.
 
     Raises:
-        InputError: an option that needs ``--rendered`` without it, or a file that holds other weights.
+        InputError: an option that needs ``--rendered`` without it, a file that holds other weights, or
+            torchmetrics is missing.
     """
     if not args.rendered:
         for option in ("crops", "inception", "syncnet"):
             if getattr(args, option) is not None:
                 raise InputError(f"--{option} goes with --rendered")
         return None
+    from facetalk.metrics.images import require_torchmetrics
     from facetalk.metrics.inception import InceptionFeatures
     from facetalk.metrics.rendered import evaluate_rendered
     from facetalk.metrics.syncnet import SyncNet
 
-    return evaluate_rendered(
-        model,
-        args.manifest,
+    require_torchmetrics()
+    return functools.partial(
+        evaluate_rendered,
+        manifest=args.manifest,
         split=args.split,
         limit=args.limit,
         seed=args.seed,

@@ -7,6 +7,7 @@ by :func:`mouth_crops`, and the features' name stands beside them. FID is biased
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import warnings
 from collections import deque
@@ -190,6 +191,16 @@ def _posed(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Iterator[t
             yield part, positions
 
 
+def require_torchmetrics() -> None:
+    """Say how to get torchmetrics where it is missing.
+
+    Raises:
+        InputError: it is.
+    """
+    if importlib.util.find_spec("torchmetrics") is None:
+        raise InputError("image distances need torchmetrics; pip install 'facetalk[images]'")
+
+
 def image_distances(
     reference: Pictures, pictures: Pictures, *, features: nn.Module | None = None, seed: int = 0
 ) -> dict[str, Any]:
@@ -209,11 +220,10 @@ def image_distances(
     Raises:
         InputError: torchmetrics is not installed, or a set is not uint8 pictures, at least two.
     """
-    try:
-        from torchmetrics.image.fid import FrechetInceptionDistance
-        from torchmetrics.image.kid import KernelInceptionDistance
-    except ImportError as error:
-        raise InputError("image distances need torchmetrics; pip install 'facetalk[images]'") from error
+    require_torchmetrics()
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     for name, value in (("reference", reference), ("pictures", pictures)):
         if value.ndim != 4 or value.shape[3] != 3 or value.dtype != np.uint8 or len(value) < 2:
             raise InputError(
