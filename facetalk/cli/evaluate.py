@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facetalk.cli import _options
+from facetalk.cli import _options, _rendered
 from facetalk.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plot", type=Path, default=None, metavar="FILE.png",
                         help="draw the report (needs facetalk[plot])")  # fmt: skip
+    _rendered.add_arguments(parser)
     _options.add_model_arguments(parser)
 
 
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
         _options.check_output(args.plot, (".png",))
         require_matplotlib()
+    draw = _rendered.prepare(args)
     from facetalk.files import atomic_path
     from facetalk.metrics.evaluate import evaluate
     from facetalk.pipeline import FaceTalk
@@ -71,9 +73,14 @@ def run(args: argparse.Namespace) -> None:
     )
     report.settings = {"model": model.config.name, **report.settings}
     print(report.table())
+    content = report.as_dict()
+    if draw is not None:
+        rendered = draw(model)
+        print(rendered.table())
+        content["rendered"] = rendered.as_dict()
     if args.json is not None:
         with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if args.plot is not None:
         from facetalk.metrics.plot import plot
 

@@ -22,7 +22,7 @@ from facetalk.audio.load import Source, load_audio
 from facetalk.audio.mel import log_mel
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
-from facetalk.metrics.lips import MOUTH
+from facetalk.metrics.landmarks import MOUTH
 from facetalk.metrics.sync_network import (
     MEL_PER_FRAME,
     SYNC_FPS,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facetalk.audio.mel import MEL_BANDS, MEL_RATE
-from facetalk.metrics.lips import MOUTH
+from facetalk.metrics.landmarks import MOUTH
 
 SYNC_FPS = 25
 """Frame rate at which motion and sound are compared."""

@@ -28,7 +28,7 @@ from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import Style, curves
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
-from facetalk.metrics.lips import MOUTH
+from facetalk.metrics.landmarks import MOUTH
 from facetalk.metrics.sync_network import MEL_PER_FRAME, SYNC_FPS, audio_features, motion_features
 from facetalk.motion import Motion
 from facetalk.training.motion.dataset import sessions

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from facetalk.audio.load import load_audio
 from facetalk.data.visemes import curves
 from facetalk.errors import InputError
-from facetalk.metrics.lips import MOUTH
+from facetalk.metrics.landmarks import MOUTH
 from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.metrics.sync import MAX_SHIFT, SyncExpert, mean_distances
 from facetalk.metrics.sync_network import SYNC_FPS, WINDOW
