@@ -35,12 +35,18 @@ LONG = 500
 
 
 def parse(name: str, clips: int) -> Row:
-    """A row by its name, such as "student-2"."""
+    """A row by its name, such as "student-2", or "teacher-3@10" for the first ten clips alone."""
+    name, _, few = name.partition("@")
     sampler, _, steps = name.rpartition("-")
     if sampler not in SAMPLERS or not steps.isdigit():
-        raise InputError(f"no row {name!r}; rows are named SAMPLER-STEPS with one of {', '.join(SAMPLERS)}")
+        raise InputError(
+            f"no row {name!r}; rows are named SAMPLER-STEPS[@CLIPS] with one of {', '.join(SAMPLERS)}"
+        )
+    if few and (not few.isdigit() or int(few) < 2):
+        raise InputError(f"row {name!r}: needs at least two clips, got {few}")
     many = int(steps) > LONG
-    return Row(sampler, int(steps), max(2, clips // 10) if many else None, 1 if many else None)
+    most = min(int(few), clips) if few else max(2, clips // 10) if many else None
+    return Row(sampler, int(steps), most, 1 if many else None)
 
 
 def main() -> int:
@@ -72,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     model = FaceTalk.from_pretrained(args.model, "cpu")
     clips = find_clips(args.audio, args.clips)
     reference = parse(args.reference, args.clips)
-    rows = [parse(name, args.clips) for name in args.rows.split(",") if name != args.reference]
+    rows = [parse(name, args.clips) for name in args.rows.split(",") if name.split("@")[0] != args.reference]
     motions = Motions(args.out / "motions", model, seeds=args.seeds, guidance=args.guidance)
     for row in [*rows, reference]:
         motions.sample(row, clips)

@@ -44,10 +44,17 @@ class Scorer:
     def __init__(self, model: FaceTalk) -> None:
         self.model, self.fps = model, model.config.fps
         self.names = model.motion_model.expression_names
-        self.rest = self._points(np.zeros((1, len(self.names)), np.float32))[0]
+        # Landmarks are linear in the weights, so those of each weight alone say all.
+        self.rest = self._landmarks(np.zeros((1, len(self.names)), np.float32))[0]
+        self._moves = self._landmarks(np.eye(len(self.names), dtype=np.float32)) - self.rest
+        self._reference: dict[str, list[NDArray[np.float32]]] = {}
+
+    def _landmarks(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.model.landmarks(Motion(weights, self.fps))
 
     def _points(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.model.landmarks(Motion(weights, self.fps))
+        """(T, E) weights -> (T, 68, 3) metres."""
+        return np.asarray(np.tensordot(weights, self._moves, axes=1) + self.rest, np.float32)
 
     def clip(
         self, clip: Clip, weights: NDArray[np.float32], reference: NDArray[np.float32], cpu_s: float
@@ -70,13 +77,13 @@ class Scorer:
                 total, before = entry.get(name, (0.0, 0.0))
                 entry[name] = (total + value * weight, before + weight)
 
-        for part, moved, same in zip(weights, points, reference, strict=False):
+        if clip.name not in self._reference:
+            self._reference[clip.name] = [self._points(part) for part in reference]
+        for part, moved, same in zip(weights, points, self._reference[clip.name], strict=False):
             life = dynamics(part, self.names, moved, self.fps)
             for name in LIFE:
                 add(name, life[name], life["blinks"] if name in _PER_BLINK else minutes)
-            apart = compare(
-                moved, self._points(same), lips=MOUTH, upper=UPPER_FACE, neutral=self.rest, fps=self.fps
-            )
+            apart = compare(moved, same, lips=MOUTH, upper=UPPER_FACE, neutral=self.rest, fps=self.fps)
             for name in DISTANCES:
                 add(name, apart[name], minutes)
             if clip.phones:

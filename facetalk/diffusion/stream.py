@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.diffusion.cuda_graph import Past
+from facetalk.diffusion.cuda_graph import Past, Replays
+from facetalk.diffusion.denoiser import Denoiser
+from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.noise import frame_noise
+from facetalk.diffusion.representation import Representation
 from facetalk.diffusion.sampler import Sampler, guide
 from facetalk.errors import InputError
 from facetalk.ops import set_threads, threads
 
-if TYPE_CHECKING:
-    from facetalk.diffusion.denoiser import Denoiser
-    from facetalk.diffusion.model import MotionModel
-
 _ONE_THREAD_WIDTH = 256
 """Up to this width a layer takes less time than threads take to meet at its end."""
+
+
+class Parts(Protocol):
+    """What a stream needs of a motion model beside the network; see :class:`~.model.MotionModel`."""
+
+    representation: Representation
+    contact: LipContact | None
+    feature_mean: Tensor
+    feature_scale: Tensor
+    replays: Replays
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+
+    @property
+    def expression_dim(self) -> int:
+        """Number of weights E."""
 
 
 class MotionStream:
@@ -34,13 +51,13 @@ class MotionStream:
     """
 
     def __init__(
-        self, model: MotionModel, denoiser: Denoiser, sampler: Sampler, guidance: float, seed: int
+        self, model: Parts, denoiser: Denoiser, sampler: Sampler, guidance: float, seed: int
     ) -> None:
         self.model, self.sampler, self.guidance, self.seed = model, sampler, guidance, seed
         self.denoiser = denoiser
         self.frames_done = 0
         self._past: Past | None = None
-        self._heard = torch.zeros(0, model.denoiser.config.audio_dim, device=model.device)
+        self._heard = torch.zeros(0, denoiser.config.audio_dim, device=model.device)
         self._context = 0
 
     def push(self, features: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
@@ -52,7 +69,7 @@ class MotionStream:
             InputError: the features have the wrong size or are not finite.
         """
         self._hear(features)
-        return self._advance(len(self._heard) - self._context - self.model.denoiser.config.window[1])
+        return self._advance(len(self._heard) - self._context - self.denoiser.config.window[1])
 
     def finish(self) -> NDArray[np.float32]:
         """The weights of the frames that were still waiting, possibly none."""
@@ -61,8 +78,8 @@ class MotionStream:
     def _hear(self, features: Tensor | NDArray[np.floating]) -> None:
         model = self.model
         given = torch.as_tensor(features, dtype=torch.float32, device=model.device)
-        if given.ndim != 2 or given.shape[1] != model.denoiser.config.audio_dim:
-            size = model.denoiser.config.audio_dim
+        if given.ndim != 2 or given.shape[1] != self.denoiser.config.audio_dim:
+            size = self.denoiser.config.audio_dim
             raise InputError(
                 f"audio features must have shape (T, {size}) for this motion model, got "
                 f"{tuple(given.shape)}; audio encoder and motion model must belong together"
@@ -76,7 +93,7 @@ class MotionStream:
         model, start = self.model, self.frames_done
         if count <= 0:
             return np.zeros((0, model.expression_dim), np.float32)
-        left, right = model.denoiser.config.window
+        left, right = self.denoiser.config.window
         batch = self._heard[None, : self._context + count + right]
 
         def noise(index: int) -> Tensor:

@@ -22,7 +22,9 @@ VISIBLE_MM = (0.3, 3.0)
 _SOFT_MM = 1.0
 """Errors of an opening count relative to (opening + this): they matter most where it is closed."""
 _SOFT_ACCELERATION = 0.05
-GAP_WEIGHT, LID_WEIGHT, VELOCITY_WEIGHT, ACCELERATION_WEIGHT = 1.0, 1.0, 1.0, 0.1
+GAP_WEIGHT, LID_WEIGHT, VELOCITY_WEIGHT, ACCELERATION_WEIGHT, POWER_WEIGHT = 1.0, 1.0, 1.0, 0.1, 2.0
+_POWER_ORDERS = 4
+"""Position, velocity, acceleration and jerk."""
 WIDE, NARROW = 1.0, 0.17
 """Where the loss turns from a square to a modulus, in units of variance 1: early on and later."""
 
@@ -126,7 +128,7 @@ class DistillLoss:
             width: error beyond which the loss grows like a modulus, see :data:`WIDE`.
 
         Returns:
-            "loss" and its parts "error", "gap", "lid", "velocity", "acceleration", unweighted.
+            "loss" and its parts "error", "gap", "lid", "velocity", "acceleration", "power", unweighted.
         """
         answer, target = answer[:, self.warm_up :], target[:, self.warm_up :]
         error = answer - target
@@ -141,14 +143,30 @@ class DistillLoss:
         parts["velocity"] = (rows * speed).mean()
         bent, bend = (self._norm(x.diff(n=2, dim=1)) for x in (answer, target))
         parts["acceleration"] = (rows * (bent - bend).abs() / (bend + _SOFT_ACCELERATION)).mean()
+        parts["power"] = self._power(answer, target)
         loss = (
             parts["error"]
             + GAP_WEIGHT * parts["gap"]
             + LID_WEIGHT * parts["lid"]
             + VELOCITY_WEIGHT * parts["velocity"]
             + ACCELERATION_WEIGHT * parts["acceleration"]
+            + POWER_WEIGHT * parts["power"]
         )
         return {"loss": loss, **parts}
+
+    def _power(self, answer: Tensor, target: Tensor) -> Tensor:
+        """How far each crop's motion, and its differences in time, are from being as strong as the target's.
+
+        Where a student cannot follow the noise, squares teach it the mean, which moves less and more
+        smoothly than any motion; how much moves is known even where it is not known when.
+        """
+        total = answer.new_zeros(())
+        for order in range(_POWER_ORDERS):
+            mine, theirs = (x.diff(n=order, dim=1) if order else x for x in (answer, target))
+            strong, wanted = ((x.var(dim=1) + 1e-8).sqrt() for x in (mine, theirs))
+            relative = (strong - wanted) / (wanted.mean(0, keepdim=True) + 1e-3)
+            total = total + (relative.square() * self.weight).mean()
+        return total / _POWER_ORDERS
 
     def _norm(self, x: Tensor) -> Tensor:
         # The root of 0 has no slope.

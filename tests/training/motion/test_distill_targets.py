@@ -177,12 +177,33 @@ def test_too_little_and_too_much_jitter_cost_beside_the_error_itself(monkeypatch
     target = along(0.0, 0.0, 0.0, 0.1) * torch.where(frames % 2 == 0, 1.0, -1.0)[None, :, None]
     mirrored, still = -target, torch.zeros_like(target)
     monkeypatch.setattr(distill_loss, "VELOCITY_WEIGHT", 0.0)
+    monkeypatch.setattr(distill_loss, "POWER_WEIGHT", 0.0)
     # The mirrored answer bends as much as the target and is twice as wrong; the still one does not bend.
     wrong = cost(mirrored - target, target, width=1e3)
     dull = cost(still - target, target, width=1e3)
     monkeypatch.setattr(distill_loss, "ACCELERATION_WEIGHT", 0.0)
     assert wrong == pytest.approx(cost(mirrored - target, target, width=1e3), abs=1e-5)
     assert dull > cost(still - target, target, width=1e3) + 0.05
+
+
+def test_motion_that_is_too_weak_or_too_strong_costs_beside_its_error() -> None:
+    """Two answers are as wrong by their squares; one moves as much as the target, the other half as much."""
+    generator = torch.Generator().manual_seed(0)
+    target, other = torch.randn(2, 1, 12, 4, generator=generator).unbind()
+    weak, strong = 0.5 * target, 1.5 * target
+    asleep, awake = (
+        loss()(answer, target, torch.ones(1), torch.tensor([False]), width=1e3) for answer in (weak, strong)
+    )
+    assert (
+        asleep["power"].item()
+        == pytest.approx(awake["power"].item(), rel=0.01)
+        == pytest.approx(0.25, rel=0.01)
+    )
+    assert asleep["loss"].item() > asleep["error"].item() + asleep["velocity"].item() + 0.2
+    # What moves as much at other times is wrong, but not weak.
+    late = loss()(target.flip(1), target, torch.ones(1), torch.tensor([False]), width=1e3)
+    assert late["power"].item() < 1e-6 < late["error"].item()
+    assert loss()(other, target, torch.ones(1), torch.tensor([False]), width=1e3)["power"].item() > 1e-3
 
 
 def test_a_narrow_loss_forgives_outliers() -> None:
