@@ -1,8 +1,8 @@
-"""The paper's ablation and ours: ``python -m experiments.ablations --corpus DIR --audio DIR --head FILE --out DIR``.
+"""The paper's ablation and ours: ``python -m experiments.ablations`` with a corpus, an encoder and a head.
 
-Trains every row with the same number of steps on the same encoded corpus, samples held-out voices with the same
-noise, and writes ``ablations.json``, ``ablations.md`` and ``ablations.png`` after each row. It may be broken off and
-repeated; ``--docs .`` puts the figures into the project's pages.
+Trains every row with the same number of steps on the same encoded corpus, samples held-out voices with the
+same noise, and writes ``ablations.json``, ``ablations.md`` and ``ablations.png`` after each row. It may be
+broken off and repeated; ``--docs .`` puts the figures where the project's pages take them from.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ UNBOUNDED = 100_000
 class PlacedAudioAttention(AudioAttention):
     """Cross-attention to all audio frames, with rotary positions on both sides.
 
-    The alignment mask is what tells a frame which sound is its own. Without it, and without positions, nothing
-    would; EDGE, whose block the paper follows, rotates queries and keys of its cross-attention, so this does.
+    The alignment mask is what tells a frame which sound is its own. Without it, and without positions,
+    nothing would; EDGE, whose block the paper follows, turns queries and keys of its cross-attention, so this
+    does.
     """
 
     def prepare(self, audio: Tensor) -> Tensor | KeyValue:
@@ -49,7 +50,7 @@ class UnalignedDenoiser(Denoiser):
 
 
 class UnmodulatedDenoiser(Denoiser):
-    """No FiLM: the timestep's embedding is added to every frame once, in the first block, and never scales."""
+    """No FiLM: the timestep's embedding is added to every frame once, in the first block; it never scales."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""The command of both experiments: read the corpus once, run what is missing, write results after each row."""
+"""The command of both experiments: read the corpus, run what is missing, write results after each row."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def parser(name: str, text: str) -> argparse.ArgumentParser:
     made.add_argument("--batch", type=int, default=Budget.batch, help="crops per step (%(default)s)")
     made.add_argument("--crop", type=int, default=Budget.crop, help="frames per crop (%(default)s)")
     made.add_argument("--seeds", type=int, default=1, help="trainings per row (%(default)s)")
-    made.add_argument("--clips", type=int, default=48, help="held-out clips with phones at most (%(default)s)")
+    made.add_argument(
+        "--clips", type=int, default=48, help="held-out clips with phones at most (%(default)s)"
+    )
     made.add_argument("--only", help="comma-separated rows; default: all")
     made.add_argument("--docs", type=Path, help="also write the figures into this checkout of the project")
     return made

@@ -83,7 +83,12 @@ class Rows:
 def table(rows: Rows, names: Sequence[str], columns: Sequence[Column], *, paper: bool = False) -> str:
     """Markdown: mean over seeds; under it the 95 % interval over clips of seed 0."""
     shown = [column for column in columns if rows.has(column)]
-    heads = ["", "seeds", *(["paper: LSE-D / diversity"] if paper else []), *(column.head for column in shown)]
+    heads = [
+        "",
+        "seeds",
+        *(["paper: LSE-D / diversity"] if paper else []),
+        *(column.head for column in shown),
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (len(heads) - 1)]
     for name in (*names, *rows.controls):
         title = rows.results["titles"].get(name, f"*{name}*")
@@ -123,7 +128,11 @@ def bars(rows: Rows, names: Sequence[str], columns: Sequence[Column], file: Path
             if not values:
                 continue
             mean = float(np.mean(values))
-            error = None if limits is None else [[max(values[0] - limits[0], 0.0)], [max(limits[1] - values[0], 0.0)]]
+            error = (
+                None
+                if limits is None
+                else [[max(values[0] - limits[0], 0.0)], [max(limits[1] - values[0], 0.0)]]
+            )
             colour = "#1f5fa8" if level == 0 else "#9a9a9a"
             axes.barh(level, mean, xerr=error, color=colour, height=0.7, error_kw={"linewidth": 0.8})
             axes.plot(values, [level] * len(values), "k.", markersize=3)
@@ -144,7 +153,7 @@ def budget(results: Mapping[str, Any]) -> str:
     """The budget in words."""
     told = results["budget"]
     return (
-        f"{told['steps']} steps of {told['batch']} crops of {told['crop']} frames; DDIM {told['sampling_steps']}"
-        f" steps, guidance {told['guidance']:g}, {told['motions']} motions for each of"
-        f" {results['clips']['spoken']} held-out clips"
+        f"{told['steps']} steps of {told['batch']} crops of {told['crop']} frames; DDIM "
+        f"{told['sampling_steps']} steps, guidance {told['guidance']:g}, {told['motions']} motions for each of "
+        f"{results['clips']['spoken']} held-out clips"
     )

@@ -1,7 +1,8 @@
 """One trial: train a variant with one seed, sample held-out clips, measure. Each step is kept on disk.
 
-``OUT/BUDGET/VARIANT/seed0/`` holds the training's checkpoint and log, the figures in ``row.json``. A command that
-was broken off goes on where it stopped; where ``row.json`` alone is missing, a trial is measured anew.
+``OUT/BUDGET/VARIANT/seed0/`` holds the training's checkpoint and log, the motions, and the figures in
+``row.json``. A command that was broken off goes on where it stopped; where ``row.json`` alone is missing, a
+trial is measured anew.
 """
 
 from __future__ import annotations
@@ -149,18 +150,20 @@ class Bench:
             corpus=Path(), audio="", out=folder, head=self.head,
             steps=budget.steps, batch=budget.batch, crop=budget.crop, rate=budget.rate, seed=seed,
         )  # fmt: skip
-        training = variant.training(
-            data, self.corpus.held_out, variant.build(data, self.head, seed), options
-        )
+        training = variant.training(data, self.corpus.held_out, variant.build(data, self.head, seed), options)
         loop = TrainingLoop(
             variant.name,
             folder,
             {"denoiser": training.net, "average": training.average},
             training.optimizer,
             LoopOptions(
-                steps=budget.steps, warmup=min(200, budget.steps // 3), clip_norm=1.0, seed=seed, save_every_s=60.0
+                steps=budget.steps,
+                warmup=min(200, budget.steps // 3),
+                clip_norm=1.0,
+                seed=seed,
+                save_every_s=60.0,
             ),
-        )  # fmt: skip
+        )
         result = loop.run(training.step)
         model = training.model
         trained = MotionModel(

@@ -61,9 +61,7 @@ class Variant:
         """
         full = prepare(data, head, "mini")
         representation = self.representation(full.representation, data)
-        config = dataclasses.replace(
-            full.denoiser.config, window=self.window, motion_dim=representation.dim
-        )
+        config = dataclasses.replace(full.denoiser.config, window=self.window, motion_dim=representation.dim)
         torch.manual_seed(seed)
         return MotionModel(
             self.denoiser(config),
@@ -86,6 +84,4 @@ def standardised_weights(full: Representation, data: MotionData) -> Representati
     mean, spread = weights.mean(0), weights.std(0)
     moved = np.flatnonzero(spread > 1e-3)
     select = np.eye(len(mean))[moved]
-    return Representation(
-        mean, select / spread[moved, None], select.T * spread[moved], np.ones(len(moved))
-    )
+    return Representation(mean, select / spread[moved, None], select.T * spread[moved], np.ones(len(moved)))

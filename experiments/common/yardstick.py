@@ -140,10 +140,9 @@ class Yardstick:
         self.loudness = [speech_intensity(load_audio(clip.audio)) for clip in clips]
         self.spoken = all(clip.phones is not None for clip in clips)
         if self.spoken:
-            self._reading = [
-                self.face.landmarks(reading(c.phones or (), len(c.features), self.fps, c.alphabet, seed + _READING + i))
-                for i, c in enumerate(clips)
-            ]  # fmt: skip
+            told = [(c.phones or (), len(c.features), self.fps, c.alphabet) for c in clips]
+            read = (reading(*one, seed + _READING + i) for i, one in enumerate(told))
+            self._reading = [self.face.landmarks(weights) for weights in read]
             bank = [self.face.landmarks(w) for w in self._drawn(_BANK, 0)]
             self._bases = {
                 region: WindowBasis.fit(np.concatenate([self._windows(self.face, p, region) for p in bank]))
@@ -154,9 +153,7 @@ class Yardstick:
                 self._features(self.face, [self.face.landmarks(w) for w in own])
                 for own in zip(*draws, strict=True)
             ]
-            self._truth_intensity = [
-                lip_intensity(self.face.landmarks(w)) for w in self._drawn(_TRUTH, 0)
-            ]
+            self._truth_intensity = [lip_intensity(self.face.landmarks(w)) for w in self._drawn(_TRUTH, 0)]
 
     def truth(self, seeds: int) -> list[list[Weights]]:
         """Other draws of what the corpus's faces are drawn from, clip by clip."""
@@ -213,10 +210,11 @@ class Yardstick:
         row.add_comparison(index, away, len(seen))
 
     def _drawn(self, kind: int, variant: int) -> list[Weights]:
+        first = self.seed + kind + _SEED_STEP * variant
         return [
-            draw(c.phones or (), len(c.features), self.fps, c.alphabet, self.seed + kind + _SEED_STEP * variant + i)
+            draw(c.phones or (), len(c.features), self.fps, c.alphabet, first + i)
             for i, c in enumerate(self.clips)
-        ]  # fmt: skip
+        ]
 
     def _windows(self, face: Face, points: Weights, region: str) -> NDArray[np.float64]:
         return motion_windows(points, face.rest, FEATURE_REGIONS[region], self.fps)

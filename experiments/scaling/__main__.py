@@ -1,7 +1,7 @@
-"""More sound, more voices: ``python -m experiments.scaling --corpus DIR --audio DIR --head FILE --out DIR``.
+"""More sound, more voices: ``python -m experiments.scaling`` with a corpus, an encoder and a head.
 
-As ``experiments.ablations``, with which it shares the folder, the budget and the row of the whole corpus. Writes
-``scaling.json``, ``scaling.md`` and ``scaling.png``.
+As ``experiments.ablations``, with which it shares the folder, the budget and the row of the whole corpus.
+Writes ``scaling.json``, ``scaling.md`` and ``scaling.png``.
 """
 
 from __future__ import annotations

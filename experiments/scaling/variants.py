@@ -24,11 +24,16 @@ def _voices(count: int, corpus: VoiceCorpus) -> MotionData:
 WHOLE = Variant("full", "all of it, all voices", "the ablations' `full`")
 AMOUNTS = (
     *(
-        Variant(f"share-{name.replace('/', '-')}", f"{name}, all voices", f"{name} of every voice", data=partial(_share, part))
+        Variant(
+            f"share-{name.replace('/', '-')}",
+            f"{name}, all voices",
+            f"{name} of every voice",
+            data=partial(_share, part),
+        )
         for name, part in SHARES.items()
     ),
     WHOLE,
-)  # fmt: skip
+)
 FEW_VOICES = tuple(
     Variant(
         f"voices-{count}",
