@@ -154,6 +154,6 @@ def budget(results: Mapping[str, Any]) -> str:
     told = results["budget"]
     return (
         f"{told['steps']} steps of {told['batch']} crops of {told['crop']} frames; DDIM "
-        f"{told['sampling_steps']} steps, guidance {told['guidance']:g}, {told['motions']} motions for each of "
-        f"{results['clips']['spoken']} held-out clips"
+        f"{told['sampling_steps']} steps, guidance {told['guidance']:g}, {told['motions']} motions for each "
+        f"of {results['clips']['spoken']} held-out clips"
     )

@@ -31,6 +31,7 @@ from facetalk.metrics.reference import draw, reading
 from facetalk.metrics.rows import Rows
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
+from facetalk.units import HEAD_UNIT_METRES
 
 Weights = NDArray[np.float32]
 SHORTEST_S = 2.0
@@ -90,8 +91,8 @@ class Face:
         rig = self._model.decode(Motion(np.zeros((1, count), np.float32), self.fps), smooth=self._smoothing)
         assert isinstance(rig, RiggedSequence)
         weigh = FaceTalk(self._model.config, self._model.device).facial_smoothing
-        vertices = self._model.head.canonical(self._model.head.default_identity).vertices
-        still = rig.basis[:, weigh.weight(vertices) < STILL_WEIGHT].astype(np.float64)
+        weight = weigh.weight(rig.base.vertices / HEAD_UNIT_METRES)
+        still = rig.basis[:, weight < STILL_WEIGHT].astype(np.float64)
         return np.asarray(np.tensordot(still, still, axes=((1, 2), (1, 2))) / still.shape[1])
 
     def still_spread_mm(self, weights: Weights) -> float:
