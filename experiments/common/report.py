@@ -50,6 +50,12 @@ LIFE = (
     Column("frechet_upper_mm2", "FD upper"),
     Column("still_spread_mm", "still part mm", ".3f"),
 )
+OTHER_VOICE = tuple(
+    column._replace(on="unspoken")
+    for column in LIFE
+    if column.key not in ("fdd_mm2", "frechet_upper_mm2", "still_spread_mm")
+)
+"""What can be told of recordings without phones."""
 SYNC = (Column("sync_distance", "sync D", ".3f"), Column("sync_confidence", "sync C", ".3f"))
 
 
@@ -80,8 +86,23 @@ class Rows:
         return any(self.values(name, column) for name in (*self.trials, *self.controls))
 
 
-def table(rows: Rows, names: Sequence[str], columns: Sequence[Column], *, paper: bool = False) -> str:
-    """Markdown: mean over seeds; under it the 95 % interval over clips of seed 0."""
+def table(
+    rows: Rows,
+    names: Sequence[str],
+    columns: Sequence[Column],
+    *,
+    paper: bool = False,
+    controls: bool = True,
+) -> str:
+    """Markdown: mean over seeds, with the 95 % interval over clips of the first seed.
+
+    Args:
+        rows: the results.
+        names: variants, from top to bottom.
+        columns: figures; those that no row has are left out.
+        paper: with a column of what the paper reports.
+        controls: with the rows of known quality underneath.
+    """
     shown = [column for column in columns if rows.has(column)]
     heads = [
         "",
@@ -90,7 +111,7 @@ def table(rows: Rows, names: Sequence[str], columns: Sequence[Column], *, paper:
         *(column.head for column in shown),
     ]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (len(heads) - 1)]
-    for name in (*names, *rows.controls):
+    for name in (*names, *(rows.controls if controls else ())):
         title = rows.results["titles"].get(name, f"*{name}*")
         cells = [title, str(len(rows.trials.get(name, ()))) if name in rows.trials else ""]
         if paper:
