@@ -17,8 +17,9 @@ from experiments.common.corpus import read
 from experiments.common.trial import Bench, Budget
 from experiments.common.variants import Variant
 from experiments.common.yardstick import Weights, Yardstick, spoken_clips, unspoken_clips
+from facetalk import metrics
 from facetalk.audio import AudioEncoder
-from facetalk.data.visemes import EXPRESSION_NAMES
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.metrics.controls import controls
@@ -85,9 +86,12 @@ def _run(
     encoder = AudioEncoder.from_pretrained(args.audio)
     budget = Budget(steps=args.steps, batch=args.batch, crop=args.crop)
     corpus = read(args.corpus, encoder, args.out / "cache")
-    yardsticks = {"spoken": Yardstick(spoken_clips(args.corpus, encoder, args.clips))}
+    expert = getattr(metrics, "SyncExpert", None)  # not in every version
+    scorers = {} if expert is None else {"sync": expert.from_pretrained()}
+    yardsticks = {"spoken": Yardstick(spoken_clips(args.corpus, encoder, args.clips), scorers=scorers)}
     if args.recordings is not None:
-        yardsticks["unspoken"] = Yardstick(unspoken_clips(args.recordings, encoder, args.clips // 4 or 1))
+        recordings = unspoken_clips(args.recordings, encoder, args.clips // 4 or 1)
+        yardsticks["unspoken"] = Yardstick(recordings, scorers=scorers)
     bench = Bench(corpus, args.head, args.out, yardsticks, budget)
     spoken = yardsticks["spoken"]
     results: dict[str, Any] = {

@@ -1,7 +1,8 @@
 """Tables inside a page of the documentation, made from the committed results and from nothing else.
 
 A page says ``<!-- experiment: ablations lips -->`` and ``<!-- /experiment -->``; what lies between is made
-anew from ``benchmarks/results/ablations.json``. ``python -m experiments.common.page`` fills docs/ablations.md.
+anew from ``benchmarks/results/ablations.json``. ``python -m experiments.common.page`` fills
+docs/ablations.md.
 """
 
 from __future__ import annotations

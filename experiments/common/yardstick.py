@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetalk.audio import AudioEncoder, load_audio
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.phones import Phone
 from facetalk.data.speech.corpus import read_manifest
-from facetalk.data.visemes import EXPRESSION_NAMES
 from facetalk.errors import InputError
 from facetalk.mesh import RiggedSequence
 from facetalk.metrics import compare, diversity, dynamics, measure

@@ -11,8 +11,9 @@ import pytest
 import soundfile
 import torch
 
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.speech.corpus import Utterance, write_manifest
-from facetalk.data.visemes import EXPRESSION_NAMES, lip_gap
+from facetalk.data.visemes import lip_gap
 from facetalk.units import HEAD_UNIT_MM, SAMPLE_RATE, frame_count
 
 ROOT = Path(__file__).parents[2]

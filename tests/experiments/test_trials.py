@@ -10,7 +10,7 @@ import pytest
 
 from experiments.ablations.__main__ import write as write_ablations
 from experiments.ablations.variants import FULL, VARIANTS
-from experiments.common import command
+from experiments.common import command, page
 from experiments.common import corpus as corpora
 from experiments.common.trial import Bench
 from experiments.common.yardstick import Face, Yardstick, spoken_clips, unspoken_clips
@@ -167,3 +167,28 @@ def test_what_cannot_run_is_said_in_one_line(corpus, tmp_path, capsys, more, mes
     assert command.run(options(corpus, tmp_path, *more), "ablations", VARIANTS, write_ablations) == 2
     error = capsys.readouterr().err
     assert message in error and error.strip().count("\n") == 0 and error.startswith("error: ")
+
+
+def test_a_page_is_filled_from_the_results_alone(corpus: Path, tmp_path: Path) -> None:
+    args = options(corpus, tmp_path, "--only", "full,no-smoothing")
+    assert command.run(args, "ablations", VARIANTS, write_ablations) == 0
+    blocks = [
+        f"<!-- experiment: ablations {part} -->\n<!-- /experiment -->\n"
+        for part in ("budget", "changes", "lips", "life")
+    ]
+    filled = page.fill("words\n" + "".join(blocks), tmp_path)
+    assert filled.startswith("words\n") and page.fill(filled, tmp_path) == filled
+    assert "2 steps of 2 crops of 16 frames" in filled and "| no smoothing | 1 | 11.35 / 0.34 |" in filled
+    assert page.fill(filled.replace("| no smoothing | 1", "| no smoothing | 9"), tmp_path) == filled
+    for text, message in (
+        (blocks[0].replace("<!-- /experiment -->", ""), "has no"),
+        (blocks[0].replace("budget", "nothing"), "'nothing'"),
+        (blocks[0].replace("ablations", "missing"), "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=message):
+            page.fill(text, tmp_path)
+
+
+def test_the_committed_page_says_what_the_results_say() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.fill(text) == text
