@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.ablations import networks
 from experiments.ablations.networks import (
     UNBOUNDED,
     PlacedAudioAttention,
@@ -74,8 +75,12 @@ def test_without_the_alignment_mask_frames_still_know_when_a_sound_is() -> None:
         out = attention(x, attention.prepare(audio))
         # One query everywhere: without positions all frames would hear the same.
         assert (out[0, 0] - out[0, -1]).abs().max() > 1e-3
-        shifted = attention(x[:, :-1], attention.prepare(audio[:, :-1]))
-        assert shifted.shape == (1, FRAMES - 1, 16)
+        # With one sound everywhere too, how much a frame attends to another depends on their distance alone.
+        level = audio[:, :1].expand(1, FRAMES, 16)
+        query = networks._turned(attention.query(x).unflatten(-1, (2, -1)).transpose(1, 2))
+        score = (query @ attention.prepare(level).key.transpose(2, 3))[0]
+        torch.testing.assert_close(score[:, 1:, 1:], score[:, :-1, :-1])
+        assert score[:, 0].std() > 1e-4
         with pytest.raises(ValueError, match="one piece"):
             attention(x, attention.prepare(audio), 3)
 
