@@ -34,7 +34,6 @@ from facetalk.units import DEFAULT_FPS, HEAD_UNIT_MM
 
 _FACE_FRONT = 6706
 """Vertices of ICT-FaceKit's narrow face, which come first in its part ``face``."""
-_GAP_WEIGHT, _VELOCITY_WEIGHT = 1.0, 1.0
 _VISIBLE_MM = (0.3, 3.0)
 """A coordinate's error counts by its size in mm within these limits; beyond them all count alike."""
 _GAP_SOFT_MM = 1.0
@@ -205,7 +204,14 @@ class MotionTraining:
         net: the denoiser that is trained.
         average: its exponential moving average, which is what gets saved.
         optimizer: AdamW over ``net``.
+        expression_scale: range of the factor r of the paper's expression augmentation, w <- r w; the paper
+            does not give its own.
+        gap_weight, velocity_weight: of the losses beside the squared error.
     """
+
+    expression_scale: tuple[float, float] = (0.85, 1.15)
+    gap_weight: float = 1.0
+    velocity_weight: float = 1.0
 
     def __init__(
         self, data: MotionData, held_out: MotionData, model: MotionModel, options: MotionTrainingOptions
@@ -278,7 +284,7 @@ class MotionTraining:
         features = torch.from_numpy(np.stack([heard for heard, _ in pairs])).to(device)
         weights = np.stack([moved for _, moved in pairs])
         if augment:
-            weights = weights * rng.uniform(0.85, 1.15, (len(weights), 1, 1)).astype(np.float32)
+            weights = weights * rng.uniform(*self.expression_scale, (len(weights), 1, 1)).astype(np.float32)
         clean = torch.from_numpy(self.model.representation.encode(weights)).to(device)
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
         timesteps = torch.from_numpy(rng.integers(0, self.schedule.train_steps, len(pairs))).to(device)
@@ -294,5 +300,5 @@ class MotionTraining:
             error_mm / (true_mm + _GAP_SOFT_MM), torch.zeros_like(error_mm), delta=1.0
         )
         velocity = ((predicted - clean).diff(dim=1).square() * fixed["weight"]).mean()
-        loss = squared + _VELOCITY_WEIGHT * velocity + _GAP_WEIGHT * gap
+        loss = squared + self.velocity_weight * velocity + self.gap_weight * gap
         return {"loss": loss, "mse": squared, "velocity": velocity, "gap": gap}

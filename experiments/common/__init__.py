@@ -1,0 +1,1 @@
+"""What the experiments on trainings share: the corpus by voice, one trial, its figures, tables and plots."""
