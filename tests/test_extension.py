@@ -66,7 +66,17 @@ def test_simd_level_from_the_environment(level):
 
 def test_unknown_simd_level_is_an_error():
     done = run_python("from facetalk.ops._extension import load; load().build_info()", FACETALK_SIMD="sse9")
-    assert "ValueError: FACETALK_SIMD: expected baseline, avx2 or avx512, got 'sse9'" in done.stderr
+    assert "InputError: FACETALK_SIMD: expected baseline, avx2 or avx512, got 'sse9'" in done.stderr
+
+
+def test_unknown_simd_level_is_one_line_on_the_command_line():
+    for verb in (["info"], ["info", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "facetalk", *verb], capture_output=True, text=True,
+            env=os.environ | {"FACETALK_SIMD": "zzz"},
+        )  # fmt: skip
+        assert done.returncode == 2 and not done.stdout
+        assert done.stderr.startswith("error: FACETALK_SIMD: ") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("asked", "given"), [("5,2", 5), ("none", None), (None, None)])

@@ -17,6 +17,9 @@ namespace facetalk {
 constexpr float kSoftplusScale = 144.269504088896340736f;  // 100 log2(e)
 constexpr int kMaxFieldLayers = 32;
 constexpr int kMaxFieldCoords = 16;
+// Largest coordinate that a field is asked for, head units: squares of distances, and those over the blending's
+// variance, stay far inside float32. A head is about 2 wide.
+constexpr float kMostCoordinate = 1e15f;
 
 // One layer of a packed network. Weights of a set are panels of at most `panel` outputs each, in order; a
 // panel of r outputs holds r weights per input (coordinates first, then hidden units), so a kernel reads it

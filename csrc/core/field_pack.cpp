@@ -160,6 +160,9 @@ PackedField::PackedField(const FieldSource& source, int panel) : member_set_(sou
   model_.neighbours = source.neighbours;
   model_.blend_std = source.blend_std;
   model_.cut = source.cut;
+  // A negative number of neighbours would take scratch memory away from others.
+  if (source.neighbours < 0 || source.neighbours > 4096)
+    throw ArgumentError("neighbours", "0 to 4096", std::to_string(source.neighbours));
   if (source.blending == FieldBlending::kMonoNphm && (source.neighbours < 1 || !(source.blend_std > 0.0f))) {
     throw ArgumentError("neighbours, blend_std", "both above 0",
                         std::to_string(source.neighbours) + " and " + std::to_string(source.blend_std));

@@ -117,19 +117,21 @@ struct Array {
   std::shared_ptr<void> memory;
   TensorView view;
 
+  // Throws std::bad_alloc where no memory holds the shape, however large its sides.
   template <typename T, size_t N>
   static Array make(const int64_t (&shape)[N]) {
     static_assert(N <= TensorView::kMaxRank);
     Array array;
     array.view.dtype = dtype_of<T>::value;
     array.view.rank = static_cast<int>(N);
-    int64_t size = 1;
+    int64_t size = 1, bytes = 0;
     for (int i = static_cast<int>(N) - 1; i >= 0; --i) {
       array.view.shape[i] = shape[i];
       array.view.strides[i] = size;
-      size *= shape[i];
+      if (shape[i] < 0 || __builtin_mul_overflow(size, shape[i], &size)) throw std::bad_alloc();
     }
-    array.memory = allocate(size * static_cast<int64_t>(sizeof(T)));
+    if (__builtin_mul_overflow(size, static_cast<int64_t>(sizeof(T)), &bytes)) throw std::bad_alloc();
+    array.memory = allocate(bytes);
     array.view.data = array.memory.get();
     return array;
   }

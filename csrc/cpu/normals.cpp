@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "cpu/parallel.h"
@@ -68,7 +69,9 @@ void vertex_normals(const TensorView& vertices, const TensorView& faces, const T
       }
       const double length = std::sqrt(sum[0] * sum[0] + sum[1] * sum[1] + sum[2] * sum[2]);
       float* to = out.as<float>() + 3 * n;
-      for (int a = 0; a < 3; ++a) to[a] = length > 0 ? static_cast<float>(sum[a] / length) : 0.0f;
+      // Neither for no direction nor for vertices at infinity.
+      const bool known = length > 0 && length <= std::numeric_limits<double>::max();
+      for (int a = 0; a < 3; ++a) to[a] = known ? static_cast<float>(sum[a] / length) : 0.0f;
     }
   });
 }

@@ -51,16 +51,28 @@ struct Job {
 
 class Pool {
  public:
-  void offer(const std::shared_ptr<Job>& job, int helpers) {
-    {
+  // Asks for up to `helpers` helpers. There may be fewer: where the system gives no more threads or memory, the
+  // caller is left with more of the pieces, or all. It must run the job itself whatever happens here, because
+  // helpers may hold it already; so nothing is thrown.
+  void offer(const std::shared_ptr<Job>& job, int helpers) noexcept {
+    try {
       const std::lock_guard<std::mutex> lock(mutex_);
-      for (int n = 0; n < helpers; ++n) jobs_.push_back(job);
-      for (; count_ < helpers; ++count_) std::thread(&Pool::serve, this).detach();
+      start(helpers);
+      for (int n = 0; n < std::min(helpers, count_); ++n) jobs_.push_back(job);
+    } catch (const std::exception&) {  // no memory for the list, which is what it was
     }
     wake_.notify_all();
   }
 
  private:
+  // Raises the number of threads to `count`, or to what the system allows; later calls try again.
+  void start(int count) {
+    try {
+      for (; count_ < count; ++count_) std::thread(&Pool::serve, this).detach();
+    } catch (const std::exception&) {  // std::system_error of pthread_create, or no memory for its arguments
+    }
+  }
+
   void serve() {
     for (;;) {
       std::shared_ptr<Job> job;
@@ -80,23 +92,24 @@ class Pool {
   int count_ = 0;
 };
 
+// A process and its pool.
+struct Owned {
+  const pid_t owner;
+  Pool pool;
+};
+
 // Never destroyed, since its threads may outlive static destructors; one per process, since a fork copies no
-// threads.
+// threads. Without a lock, which a fork could copy while it is held.
 Pool& pool() {
-  static std::atomic<Pool*> current{nullptr};
-  static std::atomic<pid_t> owner{0};
+  static std::atomic<Owned*> current{nullptr};
   const pid_t self = getpid();
-  if (owner.load(std::memory_order_acquire) != self) {
-    static std::atomic_flag making = ATOMIC_FLAG_INIT;
-    if (!making.test_and_set(std::memory_order_acquire)) {
-      current.store(new Pool, std::memory_order_release);
-      owner.store(self, std::memory_order_release);
-      making.clear(std::memory_order_release);
-    } else {
-      while (owner.load(std::memory_order_acquire) != self) std::this_thread::yield();
-    }
+  Owned* found = current.load(std::memory_order_acquire);
+  if (found != nullptr && found->owner == self) return found->pool;
+  auto fresh = std::make_unique<Owned>(self);
+  while (!current.compare_exchange_weak(found, fresh.get(), std::memory_order_acq_rel)) {
+    if (found != nullptr && found->owner == self) return found->pool;  // another thread was faster
   }
-  return *current.load(std::memory_order_acquire);
+  return fresh.release()->pool;
 }
 
 }  // namespace

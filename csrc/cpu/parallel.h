@@ -10,7 +10,7 @@ namespace facetalk::cpu {
 // shorter), on up to threads() threads, and returns when all are done. The caller takes pieces too and waits
 // only for pieces that somebody has begun, never for a thread to wake up: on a busy machine a call costs at
 // most what one thread needs, where a barrier would wait for the scheduler. A process forked from this one
-// works the same. Pieces must not depend on each other. What work throws is thrown again here.
+// works the same, and so does one to which the system gives no more threads: the caller then does all the work. Pieces must not depend on each other. What work throws is thrown again here.
 void parallel_for(int64_t size, int64_t grain, const std::function<void(int64_t, int64_t)>& work);
 
 }  // namespace facetalk::cpu

@@ -42,7 +42,9 @@ __global__ void __launch_bounds__(kNormalsThreads) vertex_normals_gather(const N
         __dadd_rn(__dadd_rn(__dmul_rn(sum[0], sum[0]), __dmul_rn(sum[1], sum[1])), __dmul_rn(sum[2], sum[2]));
     const double length = __dsqrt_rn(square);
     float* to = problem.normals + 3 * n;
-    for (int a = 0; a < 3; ++a) to[a] = length > 0.0 ? static_cast<float>(__ddiv_rn(sum[a], length)) : 0.0f;
+    // Neither for no direction nor for vertices at infinity; the limit is the largest double.
+    const bool known = length > 0.0 && length <= 1.7976931348623157e308;
+    for (int a = 0; a < 3; ++a) to[a] = known ? static_cast<float>(__ddiv_rn(sum[a], length)) : 0.0f;
   }
 }
 

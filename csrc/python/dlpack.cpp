@@ -1,5 +1,6 @@
 #include "python/dlpack.h"
 
+#include <cstring>
 #include <vector>
 
 #include "python/bindings.h"
@@ -65,16 +66,28 @@ DType dtype_from(const py::buffer_info& info) {
 }
 
 void check_rank(int64_t rank, const char* argument) {
-  if (rank > TensorView::kMaxRank) {
+  if (rank < 0 || rank > TensorView::kMaxRank) {
     throw ArgumentError(argument, "at most " + std::to_string(TensorView::kMaxRank) + " dimensions",
                         std::to_string(rank));
   }
 }
 
+// What an exporter writes is not ours: sizes must be sizes, and their product a number.
+void check_sizes(const TensorView& view, const char* argument) {
+  int64_t size = 1;
+  bool fits = true;
+  for (int i = 0; i < view.rank; ++i) {
+    fits = fits && view.shape[i] >= 0 && !__builtin_mul_overflow(size, view.shape[i], &size);
+  }
+  fits = fits && !__builtin_mul_overflow(size, item_size(view.dtype), &size);
+  if (!fits) throw ArgumentError(argument, "a shape that memory can hold", "shape " + view.shape_text());
+  if (size > 0 && view.data == nullptr) throw ArgumentError(argument, "an array with data", "none");
+}
+
 TensorView view_of(const DLTensor& tensor, const char* argument) {
   check_rank(tensor.ndim, argument);
   TensorView view;
-  view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  view.data = tensor.data == nullptr ? nullptr : static_cast<char*>(tensor.data) + tensor.byte_offset;
   view.dtype = dtype_from(tensor.dtype);
   const int32_t type = tensor.device.device_type;
   view.device.kind = type == kDLCPU || type == kDLCUDAHost ? DeviceKind::kCpu
@@ -86,8 +99,9 @@ TensorView view_of(const DLTensor& tensor, const char* argument) {
   for (int i = view.rank - 1; i >= 0; --i) {
     view.shape[i] = tensor.shape[i];
     view.strides[i] = tensor.strides != nullptr ? tensor.strides[i] : dense;
-    dense *= tensor.shape[i];
+    if (__builtin_mul_overflow(dense, tensor.shape[i], &dense)) dense = 0;  // check_sizes refuses it
   }
+  check_sizes(view, argument);
   return view;
 }
 
@@ -117,12 +131,13 @@ TensorView view_of(const py::buffer_info& info, const char* argument) {
   view.rank = static_cast<int>(info.ndim);
   for (int i = 0; i < view.rank; ++i) {
     view.shape[i] = info.shape[i];
-    if (info.strides[i] % info.itemsize != 0) {
+    if (info.itemsize < 1 || info.strides[i] % info.itemsize != 0) {
       throw ArgumentError(argument, "strides of whole elements",
                           "a stride of " + std::to_string(info.strides[i]) + " bytes");
     }
     view.strides[i] = info.strides[i] / info.itemsize;
   }
+  check_sizes(view, argument);
   return view;
 }
 
@@ -148,6 +163,15 @@ py::object call_dlpack(py::handle object) {
     if (!error.matches(PyExc_TypeError)) throw;  // TypeError: a producer older than DLPack 1.0
   }
   return object.attr("__dlpack__")();
+}
+
+// Exporters refuse what they cannot share (tensors that require grad, sparse or on a device without memory)
+// with errors of many kinds; ours are KindErrors that name the argument.
+[[noreturn]] void refuse(const py::error_already_set& error, const char* argument) {
+  // Not the exporter's judgement: Ctrl-C, or no memory.
+  if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw error;
+  const std::string text = py::str(error.value());
+  throw KindError(argument, "an array that can be shared", text.substr(0, text.find('\n')));
 }
 
 std::string shape_pattern(std::initializer_list<int64_t> shape) {
@@ -208,10 +232,18 @@ Input Input::from(py::handle object, const char* argument) {
     input.owner_ = py::reinterpret_borrow<py::object>(object);
     input.view_ = view_of(py::reinterpret_borrow<py::capsule>(object), argument);
   } else if (PyObject_CheckBuffer(object.ptr()) && !PyBytes_Check(object.ptr())) {
-    input.buffer_ = std::make_unique<py::buffer_info>(py::reinterpret_borrow<py::buffer>(object).request());
+    try {
+      input.buffer_ = std::make_unique<py::buffer_info>(py::reinterpret_borrow<py::buffer>(object).request());
+    } catch (const py::error_already_set& error) {
+      refuse(error, argument);
+    }
     input.view_ = view_of(*input.buffer_, argument);
   } else if (py::hasattr(object, "__dlpack__")) {
-    input.owner_ = call_dlpack(object);
+    try {
+      input.owner_ = call_dlpack(object);
+    } catch (const py::error_already_set& error) {
+      refuse(error, argument);
+    }
     input.view_ = view_of(py::capsule(input.owner_), argument);
   } else {
     throw KindError(argument, "an array (NumPy, torch or anything with __dlpack__)",
@@ -251,7 +283,18 @@ Input&& Input::require_layout(DType dtype, std::initializer_list<int64_t> shape)
     throw ArgumentError(argument_, "shape " + shape_pattern(shape), "shape " + view_.shape_text());
   if (!view_.is_contiguous())
     throw ArgumentError(argument_, "a contiguous array", "strides that skip elements");
+  if (reinterpret_cast<uintptr_t>(view_.data) % static_cast<size_t>(item_size(dtype)) != 0) align();
   return std::move(*this);
+}
+
+void Input::align() {
+  if (view_.device.kind != DeviceKind::kCpu) {
+    throw ArgumentError(argument_, "an array aligned to its elements", "one between them");
+  }
+  const int64_t bytes = view_.size() * item_size(view_.dtype);
+  copy_ = allocate(bytes);
+  if (bytes > 0) std::memcpy(copy_.get(), view_.data, static_cast<size_t>(bytes));
+  view_.data = copy_.get();
 }
 
 void bind_dlpack(py::module_& module) {

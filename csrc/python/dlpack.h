@@ -26,11 +26,13 @@ namespace facetalk::python {
 class Input {
  public:
   // Takes an object with __dlpack__ or the buffer protocol (read-only arrays too), or a DLPack capsule.
-  // Throws KindError when it is none of these, ArgumentError when its rank is over TensorView::kMaxRank.
+  // Throws KindError when it is none of these or its owner does not share it, ArgumentError when its rank is
+  // over TensorView::kMaxRank or its sizes mean nothing.
   static Input from(pybind11::handle object, const char* argument);
 
   // Checks that this is a contiguous CPU array of the dtype and shape; -1 stands for any size. Returns
-  // itself. Throws KindError for the dtype or device, ArgumentError for the shape or layout.
+  // itself. Elements that lie across their natural boundaries are copied: reading them in place is undefined.
+  // Throws KindError for the dtype or device, ArgumentError for the shape or layout.
   Input&& require(DType dtype, std::initializer_list<int64_t> shape) &&;
 
   // The same of an array in the memory of a CUDA device: of `device`, or of any when that is negative.
@@ -54,11 +56,13 @@ class Input {
 
  private:
   Input&& require_layout(DType dtype, std::initializer_list<int64_t> shape) &&;
+  void align();
 
   std::string argument_;
   TensorView view_;
   pybind11::object owner_;                         // a capsule that keeps the memory alive
   std::unique_ptr<pybind11::buffer_info> buffer_;  // or a buffer that does
+  std::shared_ptr<void> copy_;                     // or a copy, of what was not aligned
 };
 
 }  // namespace facetalk::python

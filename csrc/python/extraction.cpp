@@ -73,8 +73,9 @@ std::unique_ptr<Bounds> read_bounds(bool raw, float everywhere, float stretch,
 }
 
 int check_spacing(int spacing, int least) {
-  if (spacing < least || (spacing & (spacing - 1)) != 0) {
-    throw ArgumentError("spacing", "a power of two, at least " + std::to_string(least),
+  constexpr int kMost = 1 << 20;  // as many samples as an axis may have
+  if (spacing < least || spacing > kMost || (spacing & (spacing - 1)) != 0) {
+    throw ArgumentError("spacing", "a power of two, " + std::to_string(least) + " to 2^20",
                         std::to_string(spacing));
   }
   return spacing;

@@ -45,6 +45,8 @@ cpu::Lattice read_lattice(const std::array<std::vector<float>, 3>& axes) {
   cpu::Lattice lattice;
   for (int a = 0; a < 3; ++a) {
     if (axes[a].empty()) throw ArgumentError("axes", "at least one sample along every axis", "none");
+    constexpr const char* kNames[] = {"x axis", "y axis", "z axis"};
+    cpu::check_coordinates(kNames[a], axes[a].data(), static_cast<int64_t>(axes[a].size()), 1);
     lattice.axis[a] = axes[a];
   }
   return lattice;
@@ -109,8 +111,12 @@ py::tuple invert(const Field& field, py::handle targets, const py::object& biase
   if (!frames.view.biases) throw ArgumentError("biases", "frames to invert", "None");
   const Input input = Input::from(targets, "targets").require(DType::kFloat32, {-1, 3});
   const int64_t n = input.size(0);
+  if (iterations < 0 || iterations > 1000000)
+    throw ArgumentError("iterations", "0 to 1000000", std::to_string(iterations));
   Borrowed borrowed;
   const float* first = starts.is_none() ? nullptr : borrowed.take(starts, "starts", {n, 3}).as<const float>();
+  cpu::check_coordinates("targets", input.as<float>(), n, 3);
+  if (first != nullptr) cpu::check_coordinates("starts", first, n, 3);
   Array positions = Array::make<float>({frames.view.count, n, 3});
   Array residuals = Array::make<float>({frames.view.count, n});
   {

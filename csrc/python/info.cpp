@@ -94,6 +94,9 @@ void bind_info(py::module_& module) {
       "threads, cuda_archs, cuda_runtime, cuda_driver, devices, backends, missing {backend: reason}.");
   module.def("threads", &cpu::threads, "Threads that the CPU operations use.");
   module.def("set_threads", &cpu::set_threads, py::arg("count"));
+  module.def(
+      "simd_level", [] { return name_of(simd_level()); },
+      "The SIMD level in use; ValueError when FACETALK_SIMD names none.");
   module.def("set_simd_level", &set_simd_level, py::arg("level"), "Lower the SIMD level; for tests.");
 }
 

@@ -46,7 +46,7 @@ Array draw(const py::object& positions_, const py::object& normals_, const py::o
            const py::object& faces_, const py::object& materials_, const py::object& background_,
            const py::object& palette_, const py::object& lights_, const py::object& ambient_,
            const py::object& camera_, float focal, float exposure, float occlusion_radius, int samples,
-           bool alone) {
+           bool alone, const py::object& ask) {
   const Input positions = Input::from(positions_, "positions").require(DType::kFloat32, {-1, 3});
   const int64_t v = positions.size(0);
   const Input normals = Input::from(normals_, "normals").require(DType::kFloat32, {v, 3});
@@ -60,6 +60,12 @@ Array draw(const py::object& positions_, const py::object& normals_, const py::o
   const Input camera = Input::from(camera_, "camera").require(DType::kFloat32, {3, 4});
   for (const Input* input : {&positions, &normals, &colors, &palette, &lights, &ambient, &camera})
     require_finite(*input);
+  for (const Input* input : {&positions, &faces}) {
+    if (input->size(0) > cpu::kMostElements) {
+      throw ArgumentError(input->argument(), "at most " + std::to_string(cpu::kMostElements) + " rows",
+                          std::to_string(input->size(0)));
+    }
+  }
   require_below<int32_t>(faces, v);
   require_below<uint8_t>(materials, palette.size(0));
   const int64_t height = background.size(0), width = background.size(1);
@@ -67,7 +73,11 @@ Array draw(const py::object& positions_, const py::object& normals_, const py::o
   if (width < 1 || height < 1 || width > 8192 || height > 8192) {
     throw ArgumentError("background", "1 to 8192 pixels a side", background.view().shape_text());
   }
-  if (!(focal > 0.0f)) throw ArgumentError("focal", "a positive number of pixels", std::to_string(focal));
+  if (!(focal > 0.0f && std::isfinite(focal)))
+    throw ArgumentError("focal", "a positive number of pixels", std::to_string(focal));
+  if (!std::isfinite(exposure)) throw ArgumentError("exposure", "a finite factor", std::to_string(exposure));
+  if (!(occlusion_radius >= 0.0f && std::isfinite(occlusion_radius)))
+    throw ArgumentError("occlusion_radius", "metres, 0 or more", std::to_string(occlusion_radius));
 
   cpu::Scene scene;
   scene.vertex_count = v, scene.face_count = faces.size(0);
@@ -90,9 +100,26 @@ Array draw(const py::object& positions_, const py::object& normals_, const py::o
   scene.alone = alone;
 
   Array out = Array::make<uint8_t>({height, width, 3});
+  bool whole = false;
   {
     py::gil_scoped_release release;
-    cpu::draw(scene, static_cast<int>(width), static_cast<int>(height), samples, out.view.as<uint8_t>());
+    // Ctrl-C in the main thread, and what the caller asks for in any other, where no signal arrives.
+    cpu::Stop stop([&] {
+      const py::gil_scoped_acquire acquire;
+      if (PyErr_CheckSignals() != 0) return true;
+      if (ask.is_none()) return false;
+      PyObject* answer = PyObject_CallNoArgs(ask.ptr());
+      const int yes = answer == nullptr ? 1 : PyObject_IsTrue(answer);
+      Py_XDECREF(answer);
+      return yes != 0;
+    });
+    whole = cpu::draw(scene, static_cast<int>(width), static_cast<int>(height), samples, stop,
+                      out.view.as<uint8_t>());
+  }
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  if (!whole) {
+    PyErr_SetString(PyExc_InterruptedError, "drawing was stopped by its caller");
+    throw py::error_already_set();
   }
   return out;
 }
@@ -103,7 +130,7 @@ void bind_raster(py::module_& module) {
   module.def("draw", &draw, py::arg("positions"), py::arg("normals"), py::arg("colors"), py::arg("faces"),
              py::arg("materials"), py::arg("background"), py::arg("palette"), py::arg("lights"),
              py::arg("ambient"), py::arg("camera"), py::arg("focal"), py::arg("exposure"),
-             py::arg("occlusion_radius"), py::arg("samples"), py::arg("alone"),
+             py::arg("occlusion_radius"), py::arg("samples"), py::arg("alone"), py::arg("stop") = py::none(),
              "Draws shaded triangles; see facetalk.ops.raster.");
 }
 

@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--audio", type=Path, default=None, help="recording instead of the one beside the .glb"
     )
     parser.add_argument("--mute", action="store_true", help="no sound")
+    parser.add_argument(
+        "--allow-external",
+        action="store_true",
+        help="let a .gltf name buffers (.bin) in its own folder; without it only the file itself is read",
+    )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all cores)")
 
 
@@ -76,5 +81,6 @@ def run(args: argparse.Namespace) -> None:
         frames=args.frames,
         at=args.at,
         mute=args.mute,
+        allow_external=args.allow_external,
     )
     print(f"{args.output}")

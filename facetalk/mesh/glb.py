@@ -1,13 +1,10 @@
-"""The binary glTF container: numpy arrays to accessors and back (glTF 2.0, sections 3.6 and 4)."""
+"""The binary glTF container: numpy arrays to accessors (glTF 2.0, sections 3.6 and 4)."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import shutil
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -16,16 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetalk.errors import InputError
+from facetalk.mesh.gltf_json import Json
 
 _MAGIC, _VERSION, _JSON, _BIN = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 _LIMIT = 2**32 - 1  # lengths in the container have 32 bits
 _COMPONENT = {"int8": 5120, "uint8": 5121, "int16": 5122, "uint16": 5123, "uint32": 5125, "float32": 5126}
-_DTYPE = {code: np.dtype(name) for name, code in _COMPONENT.items()}
 _TYPE = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
-_WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 VERTEX_DATA, INDEX_DATA = 34962, 34963
-
-Json = dict[str, Any]
 
 
 class GlbWriter:
@@ -160,96 +154,3 @@ class GlbWriter:
 
 def _index_dtype(count: int) -> np.dtype:
     return np.dtype(np.uint16 if count <= 0xFFFF else np.uint32)
-
-
-class GlbFile:
-    """A .glb or .gltf file whose accessors can be read as arrays.
-
-    Raises:
-        InputError: the file is missing, not glTF 2.0, cut short or damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-        try:
-            self.document: Json
-            self.document, binary = (
-                _parse_glb(raw) if raw[:4] == b"glTF" else (json.loads(raw.decode()), None)
-            )
-            if not isinstance(self.document, dict) or self.document["asset"]["version"].split(".")[0] != "2":
-                raise ValueError("it is not glTF 2.0")
-            self._buffers = [self._buffer(b, binary) for b in self.document.get("buffers", [])]
-        except (ValueError, KeyError, TypeError, AttributeError, struct.error, binascii.Error) as error:
-            raise InputError(f"{path} is not a readable glTF file: {error}") from error
-
-    def list(self, kind: str) -> Sequence[Json]:
-        """Entries of a top-level list of the document, empty where it is absent."""
-        return self.document.get(kind, [])
-
-    def array(self, number: int) -> NDArray[Any]:
-        """(N,) or (N, columns) values of an accessor; normalised integers come as float32 fractions."""
-        try:
-            entry = self.document["accessors"][number]
-            dtype, columns, count = _DTYPE[entry["componentType"]], _WIDTH[entry["type"]], int(entry["count"])
-            values = np.zeros((count, columns), dtype)
-            if "bufferView" in entry:
-                values[:] = self._rows(entry["bufferView"], entry.get("byteOffset", 0), dtype, columns, count)
-            if (sparse := entry.get("sparse")) is not None:
-                index, data, n = sparse["indices"], sparse["values"], int(sparse["count"])
-                where = self._rows(
-                    index["bufferView"], index.get("byteOffset", 0), _DTYPE[index["componentType"]], 1, n
-                )
-                values[where[:, 0]] = self._rows(
-                    data["bufferView"], data.get("byteOffset", 0), dtype, columns, n
-                )
-        except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise InputError(f"{self.path} is damaged: accessor {number} cannot be read ({error})") from error
-        if entry.get("normalized"):
-            # glTF 2.0, section 3.11: c / 127, max(c / 127, -1) and so on.
-            values = np.maximum(values.astype(np.float32) / np.float32(np.iinfo(dtype).max), np.float32(-1.0))
-        return values[:, 0] if columns == 1 else values
-
-    def _rows(self, view: int, offset: int, dtype: np.dtype, columns: int, count: int) -> NDArray[Any]:
-        entry = self.document["bufferViews"][view]
-        start = entry.get("byteOffset", 0)
-        data = self._buffers[entry["buffer"]][start : start + entry["byteLength"]]
-        step = columns * dtype.itemsize
-        stride = entry.get("byteStride", step)
-        if offset + (count - 1) * stride + step > len(data):
-            raise ValueError("its data ends early")
-        shape, strides = (count, columns), (stride, dtype.itemsize)
-        return np.ndarray(shape, dtype.newbyteorder("<"), data, offset, strides)
-
-    def _buffer(self, entry: Json, binary: bytes | None) -> bytes:
-        uri = entry.get("uri")
-        if uri is None:
-            data = binary
-        elif uri.startswith("data:"):
-            data = base64.b64decode(uri.partition(",")[2])
-        else:
-            source = self.path.parent / uri
-            if not source.is_file():
-                raise ValueError(f"its buffer {uri} is missing")
-            data = source.read_bytes()
-        if data is None or len(data) < entry["byteLength"]:
-            raise ValueError("its binary data ends early")
-        return data
-
-
-def _parse_glb(raw: bytes) -> tuple[Json, bytes | None]:
-    _, version, total = struct.unpack_from("<III", raw)
-    if version != _VERSION or total > len(raw):
-        raise ValueError("it is cut short" if total > len(raw) else f"it has container version {version}")
-    chunks: dict[int, bytes] = {}
-    at = 12
-    while at + 8 <= total:
-        length, kind = struct.unpack_from("<II", raw, at)
-        chunks.setdefault(kind, raw[at + 8 : at + 8 + length])
-        at += 8 + length
-    if _JSON not in chunks:
-        raise ValueError("it has no JSON chunk")
-    return json.loads(chunks[_JSON].decode()), chunks.get(_BIN)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetalk.arrays import Float32, Int32, UInt8
-from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter, Json
+from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter
+from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets

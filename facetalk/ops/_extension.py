@@ -9,7 +9,7 @@ import importlib.util
 import sys
 from types import ModuleType
 
-from facetalk.errors import ExtensionError
+from facetalk.errors import ExtensionError, InputError
 
 _NAME = "facetalk._C"
 
@@ -20,7 +20,17 @@ def load() -> ModuleType:
 
     Raises:
         ExtensionError: if it was never built or does not load; the message has the loader's own reason.
+        InputError: if FACETALK_SIMD names no instruction set.
     """
+    module = _import()
+    try:
+        module.simd_level()
+    except ValueError as error:
+        raise InputError(f"{error}; it is an environment variable, unset it for the best") from error
+    return module
+
+
+def _import() -> ModuleType:
     try:
         return importlib.import_module(_NAME)
     except ModuleNotFoundError as error:

@@ -121,9 +121,11 @@ def _array(volume: Any, name: str = "volume") -> Array:
 
 
 def _level(level: Any) -> float:
-    if not isinstance(level, (int, float, np.number)) or not math.isfinite(float(level)):
+    real = isinstance(level, (int, float, np.number)) and not isinstance(level, np.complexfloating)
+    # Integers of any size compare with infinity, where a conversion would overflow.
+    if not real or not -math.inf < level < math.inf:
         raise ValueError(f"level: expected a finite number, got {level!r}")
-    if abs(float(level)) > float(np.finfo(np.float32).max):
+    if not abs(level) <= float(np.finfo(np.float32).max):
         raise ValueError(f"level: expected a number that float32 can hold, got {level!r}")
     return float(level)
 
@@ -184,10 +186,16 @@ def _frame(bounds: Bounds | None, shape: tuple[int, ...]) -> tuple[list[float], 
         return [0.0] * 3, [1.0] * 3
     try:
         ends = np.asarray(bounds, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"bounds: expected ((x0, y0, z0), (x1, y1, z1)), got {bounds!r}") from error
     if ends.shape != (2, 3) or not np.isfinite(ends).all() or not (ends[0] < ends[1]).all():
         raise ValueError(
             f"bounds: expected ((x0, y0, z0), (x1, y1, z1)), finite, growing along each axis, got {bounds!r}"
+        )
+    # Vertices are float32. Each end fits float64, but their difference need not.
+    float32 = np.finfo(np.float32)
+    if (np.abs(ends) > float32.max).any() or not (ends[1] - ends[0] >= float32.tiny).all():
+        raise ValueError(
+            f"bounds: expected ends that float32 can hold, at least {float32.tiny:.3g} apart, got {bounds!r}"
         )
     return ends[0].tolist(), ((ends[1] - ends[0]) / (np.asarray(shape) - 1)).tolist()

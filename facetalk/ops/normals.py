@@ -25,8 +25,8 @@ def vertex_normals(vertices: Array, faces: Array) -> Any:
 
     Returns:
         Array of the shape of `vertices`, float32, of the kind of `vertices` (a torch tensor or CuPy array on
-        its device, else a NumPy array). Vertices without a face, or whose faces have no area or cancel, get
-        (0, 0, 0). CUDA devices give the CPU's bits. Not differentiable.
+        its device, else a NumPy array). Vertices without a face, or whose faces have no area, cancel, or
+        reach to infinity, get (0, 0, 0). CUDA devices give the CPU's bits. Not differentiable.
 
     Raises:
         TypeError: for arguments that are not arrays of these dtypes on one device, or on a device that this

@@ -6,8 +6,9 @@ Everything is drawn by the compiled core (:mod:`facetalk.ops.raster`): no window
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,8 +68,8 @@ class Renderer:
         """(height, width, 3) uint8 sRGB picture ``time`` seconds into the animation."""
         return self.draw(self.scene.geometry(time))
 
-    def draw(self, geometry: Geometry) -> UInt8:
-        """(height, width, 3) uint8 sRGB picture of ``geometry``."""
+    def draw(self, geometry: Geometry, *, stop: Callable[[], bool] | None = None) -> UInt8:
+        """(height, width, 3) uint8 sRGB picture of ``geometry``; see :func:`facetalk.ops.raster.draw`."""
         return draw(
             geometry.positions,
             geometry.normals,
@@ -84,19 +85,29 @@ class Renderer:
             exposure=self.look.exposure,
             samples=self.samples,
             alone=True,
+            stop=stop,
         )
 
     def pictures(self, times: Sequence[float]) -> Iterator[UInt8]:
         """Pictures of many times, in order, drawn side by side: faster than sharing the work of each one."""
-        workers = threads()
+        workers, over = threads(), threading.Event()
+
+        def picture(time: float) -> UInt8:
+            return self.draw(self.scene.geometry(time), stop=over.is_set)
+
         with ThreadPoolExecutor(workers) as pool:
             ahead: deque[Future[UInt8]] = deque()
-            for time in tqdm(times, "draw", disable=None, leave=False):
-                ahead.append(pool.submit(self.picture, time))
-                if len(ahead) > workers:
+            try:
+                for time in tqdm(times, "draw", disable=None, leave=False):
+                    ahead.append(pool.submit(picture, time))
+                    if len(ahead) > workers:
+                        yield ahead.popleft().result()
+                while ahead:
                     yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+            finally:
+                # After Ctrl-C or an error nobody wants the pictures that are under way.
+                over.set()
+                pool.shutdown(cancel_futures=True)
 
 
 def render(
@@ -112,6 +123,7 @@ def render(
     frames: int | None = None,
     at: Sequence[float] | None = None,
     mute: bool = False,
+    allow_external: bool = False,
 ) -> Path:
     """Draw an animated glTF file.
 
@@ -129,6 +141,7 @@ def render(
             (default 12).
         at: times in seconds of the pictures of a sheet, instead of ``frames``.
         mute: no sound in the video.
+        allow_external: read buffers of a .gltf from files of its folder, or below it.
 
     Returns:
         The path written.
@@ -152,7 +165,7 @@ def render(
         raise InputError(f"frames must be at least 1, got {frames}")
     if audio is not None and not Path(audio).is_file():
         raise InputError(f"no sound file at {audio}")
-    scene = AnimatedScene(glb)
+    scene = AnimatedScene(glb, allow_external=allow_external)
     renderer = Renderer(scene, size, look=look, camera=camera, azimuth=azimuth)
     with atomic_path(out) as temporary:
         if suffix == ".png":

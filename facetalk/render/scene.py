@@ -11,13 +11,21 @@ from numpy.typing import NDArray
 
 from facetalk.arrays import Float32, Int32, UInt8
 from facetalk.errors import InputError
-from facetalk.mesh.glb import GlbFile, Json
-from facetalk.mesh.materials import MATERIALS, Material
-from facetalk.mesh.mesh import vertex_normals
+from facetalk.mesh.gltf_json import Fields
+from facetalk.mesh.gltf_read import GlbFile
+from facetalk.render.nodes import parents_first, read_nodes, read_tracks, target_count
+from facetalk.render.surfaces import Surface, SurfaceReader
 from facetalk.units import DEFAULT_FPS
 
+MAX_FRAMES = 2_000_000
+"""Frames of an animation: 22 hours at 25 fps."""
+MAX_VISIBLE = 2**23
+"""Vertices at one time; a scanned head of film quality has a hundredth."""
+FARTHEST = 1e6
+"""Coordinates that can be drawn, metres: float32 still tells the wheel of a truck from its cab there."""
+
 _UNDERSTOOD = {"KHR_mesh_quantization", "KHR_materials_specular", "KHR_materials_ior", "KHR_materials_unlit"}
-_TRIANGLES = 4
+_NO_VOLUME = 1e-18  # determinant of a transform that shows nothing, as flip-books use it
 
 
 @dataclasses.dataclass
@@ -39,43 +47,12 @@ class Geometry:
     materials: UInt8
 
 
-@dataclasses.dataclass
-class _Surface:
-    """Vertices that one or more primitives share."""
-
-    positions: Float32
-    normals: Float32
-    colors: Float32
-    moved: NDArray[np.int64]  # rows that any morph target changes
-    shapes: Float32  # (K, 6 * moved) positions, then normals
-    faces: list[Int32]
-    materials: list[int]
-
-
-@dataclasses.dataclass
-class _Track:
-    """One animated property: keys over time."""
-
-    times: NDArray[np.float64]
-    values: Float32  # (keys, width)
-    step: bool
-    rotation: bool
-
-    def at(self, time: float) -> Float32:
-        after = int(np.searchsorted(self.times, time, side="right"))
-        if after == 0 or after == len(self.times) or self.step:
-            return self.values[max(0, min(after, len(self.times)) - 1)]
-        start, end = self.times[after - 1], self.times[after]
-        share = np.float32((time - start) / (end - start))
-        a, b = self.values[after - 1], self.values[after]
-        if self.rotation and float(a @ b) < 0.0:
-            b = -b  # the short way round
-        value = a + (b - a) * share
-        return value / np.linalg.norm(value) if self.rotation else value
-
-
 class AnimatedScene:
     """A glTF file that can be asked for its geometry at any time.
+
+    Args:
+        path: the file.
+        allow_external: read buffers from files of its own folder, or below it.
 
     Attributes:
         materials: materials by number.
@@ -85,177 +62,120 @@ class AnimatedScene:
         duration: seconds, frames / fps.
 
     Raises:
-        InputError: the file cannot be read, or needs features that are not read here (skins, compression).
+        InputError: the file cannot be read, is damaged, or needs features that are not read here (skins,
+            compression, buffers in other files without `allow_external`).
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = file = GlbFile(path)
+    def __init__(self, path: Path, *, allow_external: bool = False) -> None:
+        file = GlbFile(path, allow_external=allow_external)
         self.path = path
-        self._nodes, self._meshes = file.list("nodes"), file.list("meshes")
-        missing = set(file.document.get("extensionsRequired", [])) - _UNDERSTOOD
-        if missing or any("skin" in node for node in self._nodes):
+        missing = set(file.root.texts("extensionsRequired")) - _UNDERSTOOD
+        if missing or any("skin" in node for node in file.root.children("nodes")):
             what = ", ".join(sorted(missing)) or "skins"
             raise InputError(f"{path} needs {what}, which facetalk does not draw")
-        self.materials = [_material(m) for m in file.list("materials")] + [Material("plain")]
-        try:
-            self._tints = [_tint(m) for m in file.list("materials")] + [np.full(3, 0.6, np.float32)]
-            self._tracks = self._read_tracks()
-            scenes = file.list("scenes")
-            roots = (
-                scenes[file.document.get("scene", 0)].get("nodes", []) if scenes else range(len(self._nodes))
-            )
-            self._order = self._flatten(list(roots))
-            self._surfaces: dict[int, list[_Surface]] = {}
-            for number in {self._nodes[n]["mesh"] for n, _ in self._order if "mesh" in self._nodes[n]}:
-                self._surfaces[number] = self._read_mesh(self._meshes[number])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
+        reader = SurfaceReader(file)
+        self.materials = reader.materials
+        meshes = file.root.children("meshes")
+        self._nodes = read_nodes(file, [target_count(mesh) for mesh in meshes])
+        self._order = parents_first(file, self._nodes)
+        self._tracks = read_tracks(file, self._nodes)
+        self._surfaces: dict[int, list[Surface]] = {}
+        for node, _ in self._order:
+            mesh = self._nodes[node].mesh
+            if mesh is not None and mesh not in self._surfaces:
+                self._surfaces[mesh] = reader.mesh(meshes[mesh])
         if not any(self._surfaces.values()):
             raise InputError(f"{path} has no triangles to draw")
-        notes = file.document["asset"].get("extras", {})
-        notes = notes if isinstance(notes, dict) else {}
+        asset = file.root.child("asset")
+        notes = asset.child("extras") if isinstance(asset.get("extras"), dict) else Fields({}, "", path)
         self.fps, self.frames = self._timing(notes)
         self.duration = self.frames / self.fps
         self.audio = self._find_audio(notes)
 
     def geometry(self, time: float) -> Geometry:
-        """What is visible ``time`` seconds into the animation."""
+        """What is visible ``time`` seconds into the animation.
+
+        Raises:
+            InputError: more than MAX_VISIBLE vertices, or some farther than FARTHEST.
+        """
         parts: list[Geometry] = []
         world: dict[int, NDArray[Any]] = {}
-        for node, parent in self._order:
-            matrix = self._matrix(node, time)
-            world[node] = matrix if parent is None else world[parent] @ matrix
-            if "mesh" not in self._nodes[node] or abs(np.linalg.det(world[node][:3, :3])) < 1e-18:
-                continue
-            weights = self._weights(node, time)
-            parts += [_place(s, weights, world[node]) for s in self._surfaces[self._nodes[node]["mesh"]]]
+        count = 0
+        # Numbers that overflow are looked for at the end, once.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            for number, parent in self._order:
+                matrix = self._matrix(number, time)
+                matrix = matrix if parent is None else world[parent] @ matrix
+                world[number] = matrix
+                mesh = self._nodes[number].mesh
+                if mesh is None:
+                    continue
+                if not np.isfinite(matrix).all():
+                    raise self._overflow(time)
+                if abs(np.linalg.det(matrix[:3, :3])) < _NO_VOLUME:
+                    continue
+                count += sum(len(surface.positions) for surface in self._surfaces[mesh])
+                if count > MAX_VISIBLE:
+                    raise InputError(
+                        f"{self.path} shows {count} vertices or more at {time:.3f} s; at most {MAX_VISIBLE} "
+                        "are drawn"
+                    )
+                weights = self._weights(number, time)
+                parts += [_place(surface, weights, matrix) for surface in self._surfaces[mesh]]
+            for part in parts:
+                # False for NaN as well.
+                if not (np.abs(part.positions) <= FARTHEST).all() or not np.isfinite(part.normals).all():
+                    raise self._overflow(time)
         return _join(parts)
+
+    def _overflow(self, time: float) -> InputError:
+        return InputError(
+            f"{self.path} is damaged: at {time:.3f} s a vertex lies more than {FARTHEST / 1000:g} km away"
+        )
 
     def _weights(self, node: int, time: float) -> Float32:
         track = self._tracks.get((node, "weights"))
-        if track is not None:
-            return track.at(time)
-        entry = self._nodes[node]
-        values = entry.get("weights", self._meshes[entry["mesh"]].get("weights", []))
-        return np.asarray(values, dtype=np.float32)
+        return self._nodes[node].weights if track is None else track.at(time)
 
-    def _matrix(self, node: int, time: float) -> NDArray[Any]:
-        entry = self._nodes[node]
-        if "matrix" in entry:
-            return np.asarray(entry["matrix"], dtype=np.float64).reshape(4, 4).T
+    def _matrix(self, number: int, time: float) -> NDArray[Any]:
+        node = self._nodes[number]
+        if node.matrix is not None:
+            return node.matrix
 
-        def value(path: str, rest: list[float]) -> NDArray[Any]:
-            track = self._tracks.get((node, path))
-            return np.asarray(entry.get(path, rest) if track is None else track.at(time), dtype=np.float64)
+        def value(path: str, rest: NDArray[Any]) -> NDArray[Any]:
+            track = self._tracks.get((number, path))
+            return rest if track is None else np.asarray(track.at(time), dtype=np.float64)
 
         matrix = np.eye(4)
-        matrix[:3, :3] = _rotation(value("rotation", [0, 0, 0, 1])) * value("scale", [1, 1, 1])
-        matrix[:3, 3] = value("translation", [0, 0, 0])
+        matrix[:3, :3] = _rotation(value("rotation", node.rotation)) * value("scale", node.scale)
+        matrix[:3, 3] = value("translation", node.translation)
         return matrix
 
-    def _flatten(self, roots: list[int]) -> list[tuple[int, int | None]]:
-        """(node, parent) with parents first."""
-        order: list[tuple[int, int | None]] = []
-        queue: list[tuple[int, int | None]] = [(n, None) for n in roots]
-        while queue:
-            node, parent = queue.pop(0)
-            order.append((node, parent))
-            if len(order) > len(self._nodes):
-                raise ValueError("its nodes form a loop")
-            queue += [(child, node) for child in self._nodes[node].get("children", [])]
-        return order
-
-    def _read_tracks(self) -> dict[tuple[int, str], _Track]:
-        tracks = {}
-        for animation in self._file.list("animations")[:1]:
-            for channel in animation["channels"]:
-                sampler = animation["samplers"][channel["sampler"]]
-                path, node = channel["target"]["path"], channel["target"].get("node")
-                if node is None or path == "pointer":
-                    continue
-                times = self._file.array(sampler["input"]).astype(np.float64)
-                values = self._file.array(sampler["output"]).astype(np.float32).reshape(len(times), -1)
-                kind = sampler.get("interpolation", "LINEAR")
-                if kind == "CUBICSPLINE":
-                    # In-tangent, value, out-tangent: straight lines between the values are close enough to
-                    # draw.
-                    third = values.shape[1] // 3
-                    values = values[:, third : 2 * third]
-                tracks[node, path] = _Track(times, values, kind == "STEP", path == "rotation")
-        return tracks
-
-    def _read_mesh(self, mesh: Json) -> list[_Surface]:
-        shared: dict[str, _Surface] = {}
-        for primitive in mesh["primitives"]:
-            if primitive.get("mode", _TRIANGLES) != _TRIANGLES or "POSITION" not in primitive["attributes"]:
-                continue
-            number = primitive.get("material", len(self.materials) - 1)
-            key = f"{primitive['attributes']} {primitive.get('targets')} {self._tints[number].tolist()}"
-            if key not in shared:
-                shared[key] = self._read_surface(primitive, self._tints[number])
-            surface = shared[key]
-            count = len(surface.positions)
-            indices = self._file.array(primitive["indices"]) if "indices" in primitive else np.arange(count)
-            faces = indices[: len(indices) // 3 * 3].reshape(-1, 3).astype(np.int32)
-            if faces.size and faces.max() >= count:
-                raise ValueError(f"a face names vertex {faces.max()} of {count}")
-            surface.faces.append(faces)
-            surface.materials.append(number)
-        for surface in shared.values():
-            if not surface.normals.size:
-                surface.normals = vertex_normals(surface.positions, np.concatenate(surface.faces))
-        return list(shared.values())
-
-    def _read_surface(self, primitive: Json, tint: Float32) -> _Surface:
-        attributes, read = primitive["attributes"], self._file.array
-        positions = read(attributes["POSITION"]).astype(np.float32)
-        normals = (
-            read(attributes["NORMAL"]).astype(np.float32)
-            if "NORMAL" in attributes
-            else np.zeros(0, np.float32)
-        )
-        colors = np.ones_like(positions)
-        if "COLOR_0" in attributes:
-            colors = read(attributes["COLOR_0"])[:, :3].astype(np.float32)
-        targets = primitive.get("targets", [])
-        moved = np.zeros(len(positions), bool)
-        for target in targets:
-            for name in ("POSITION", "NORMAL"):
-                if name in target:
-                    moved |= read(target[name]).any(axis=1)
-        rows = np.flatnonzero(moved)
-        # Only the rows that move, positions and normals side by side: posing is one small product a frame.
-        shapes = np.zeros((len(targets), 2, len(rows), 3), np.float32)
-        for number, target in enumerate(targets):
-            for place, name in enumerate(("POSITION", "NORMAL")):
-                if name in target:
-                    shapes[number, place] = read(target[name])[rows]
-        return _Surface(
-            positions, normals, colors * tint, rows, shapes.reshape(len(targets), 6 * len(rows)), [], []
-        )
-
-    def _timing(self, notes: Json) -> tuple[float, int]:
-        fps, frames = notes.get("fps"), notes.get("frames")
+    def _timing(self, notes: Fields) -> tuple[float, int]:
         times = [t.times for t in self._tracks.values() if len(t.times) > 1]
         end = max((float(t[-1]) for t in times), default=0.0)
-        if not isinstance(fps, (int, float)) or not 0.0 < fps <= 1000.0:
+        fps, frames = notes.get("fps"), notes.get("frames")
+        if not isinstance(fps, (int, float)) or isinstance(fps, bool) or not 0.0 < fps <= 1000.0:
             steps = np.concatenate([np.diff(t) for t in times]) if times else np.zeros(0)
             steps = steps[steps > 1e-4]
             fps = float(np.clip(1.0 / np.median(steps), 1.0, 120.0)) if len(steps) else DEFAULT_FPS
-        if not isinstance(frames, int) or frames < 1:
-            frames = round(end * fps) + 1
-        return float(fps), frames
+        if isinstance(frames, (int, float)) and not isinstance(frames, bool):
+            return float(fps), notes.integer("frames", low=1, high=MAX_FRAMES)
+        if not 0.0 <= end * fps < MAX_FRAMES:
+            raise InputError(f"{self.path} is damaged: its animation ends at {end:g} s")
+        return float(fps), round(end * fps) + 1
 
-    def _find_audio(self, notes: Json) -> Path | None:
+    def _find_audio(self, notes: Fields) -> Path | None:
         name = notes.get("audio")
-        if isinstance(name, str) and (beside := self.path.parent / Path(name).name).is_file():
-            return beside
+        try:
+            if isinstance(name, str) and (beside := self.path.parent / Path(name).name).is_file():
+                return beside
+        except (OSError, ValueError):  # longer than a name can be, or with a null character in it
+            pass
         return None
 
 
-def _place(surface: _Surface, weights: Float32, matrix: NDArray[Any]) -> Geometry:
+def _place(surface: Surface, weights: Float32, matrix: NDArray[Any]) -> Geometry:
     positions, normals = surface.positions, surface.normals
     active = np.flatnonzero(weights[: len(surface.shapes)])
     if len(active) and len(surface.moved):
@@ -303,16 +223,3 @@ def _rotation(quaternion: NDArray[Any]) -> NDArray[Any]:
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
     )
-
-
-def _material(entry: Json) -> Material:
-    known = MATERIALS.get(entry.get("name", ""))
-    roughness = float(entry.get("pbrMetallicRoughness", {}).get("roughnessFactor", 1.0))
-    if known is not None and abs(known.roughness - roughness) < 1e-3:
-        return known
-    return Material(entry.get("name", "plain"), roughness=roughness)
-
-
-def _tint(entry: Json) -> Float32:
-    factor = entry.get("pbrMetallicRoughness", {}).get("baseColorFactor", [1.0, 1.0, 1.0, 1.0])
-    return np.asarray(factor[:3], dtype=np.float32)

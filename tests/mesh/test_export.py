@@ -16,7 +16,7 @@ from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh import glb as glb_module
 from facetalk.mesh.export import export
-from facetalk.mesh.glb import GlbFile
+from facetalk.mesh.gltf_read import GlbFile
 from facetalk.mesh.materials import SKIN, srgb_to_linear
 from facetalk.mesh.ply import read_ply
 from facetalk.render.scene import AnimatedScene

@@ -348,8 +348,49 @@ def test_non_finite_samples_are_found_wherever_they_are(value, at, level, simd):
 
 
 @pytest.mark.parametrize(
-    "bounds", [((0, 0, 0), (1, 1, 0)), ((0, 0), (1, 1)), ((0, 0, 0), (1, 1, np.inf)), 3, "ab"]
+    "bounds",
+    [
+        ((0, 0, 0), (1, 1, 0)),
+        ((0, 0), (1, 1)),
+        ((0, 0, 0), (1, 1, np.inf)),
+        3,
+        "ab",
+        ((-1.7e308,) * 3, (1.7e308,) * 3),
+        ((0, 0, 0), (1, 1, 1e39)),
+        ((-1e39, 0, 0), (1, 1, 1)),
+        ((0, 0, 0), (1, 1, 1e-40)),
+        ((0, 0, 0), (1, 1, 10**400)),
+        ((0, 0, np.nan), (1, 1, 1)),
+    ],
+    ids=range(11),
 )
 def test_wrong_bounds(bounds):
     with pytest.raises(ValueError, match="bounds"):
         ops.marching_cubes(with_sample(-1.0), bounds=bounds)
+
+
+@pytest.mark.parametrize("size", [1e-37, 1e-20, 1.0, 1e20, 3e38])
+@pytest.mark.parametrize("value", [1e-45, 1.0, 3e38])
+def test_any_bounds_that_float32_holds_give_numbers(size: float, value: float) -> None:
+    volume = np.random.default_rng(0).choice([-value, value], (5, 5, 5)).astype(np.float32)
+    for low, high in ((0.0, size), (-size, size)):
+        vertices, _, normals = ops.marching_cubes(volume, bounds=((low,) * 3, (high,) * 3), normals=True)
+        assert np.isfinite(vertices).all()
+        np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [([0.0] * 3, [0.0] * 3), ([np.nan] * 3, [1.0] * 3), ([0.0] * 3, [np.inf] * 3), ([1e39] * 3, [1.0] * 3)],
+)
+def test_the_core_checks_frames_itself(frame) -> None:
+    with pytest.raises(ValueError, match="bounds"):
+        load().marching_cubes(with_sample(-1.0), 0.0, *frame, True)
+    with pytest.raises(ValueError, match="level"):
+        load().marching_cubes(with_sample(-1.0), np.nan, [0.0] * 3, [1.0] * 3, True)
+
+
+@pytest.mark.parametrize("level", [10**400, 1e39, np.nan, np.complex64(1), "0", None])
+def test_wrong_levels(level) -> None:
+    with pytest.raises(ValueError, match="level"):
+        ops.marching_cubes(with_sample(-1.0), level)

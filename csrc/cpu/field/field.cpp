@@ -33,14 +33,19 @@ const FieldKernels& field_kernels(SimdLevel level) {
   return kFieldBaseline;
 }
 
+void check_coordinates(const char* argument, const float* values, int64_t n, int columns) {
+  for (int64_t i = 0; i < n * columns; ++i) {
+    const float value = values[i];
+    if (std::fabs(value) <= kMostCoordinate) continue;
+    throw ArgumentError(std::string(argument) + "[" + std::to_string(i / columns) + "]",
+                        std::isfinite(value) ? "coordinates up to 1e15" : "finite coordinates",
+                        std::to_string(value));
+  }
+}
+
 void field_query(const FieldRunner& runner, const FieldFrames& frames, const float* points, int64_t n,
                  int coords, const FieldOutputs& outputs) {
-  for (int64_t i = 0; i < n * coords; ++i) {
-    if (!std::isfinite(points[i])) {
-      throw ArgumentError("points[" + std::to_string(i / coords) + "]", "finite coordinates",
-                          std::to_string(points[i]));
-    }
-  }
+  check_coordinates("points", points, n, coords);
   const int threads = cpu::threads();
   const int64_t step = block_points(n * frames.count, threads);
   const int64_t blocks = (n + step - 1) / step;

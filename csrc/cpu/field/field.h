@@ -39,8 +39,11 @@ struct FieldOutputs {
   float* jacobian = nullptr;  // (frames, n, 3 + m, 3)
 };
 
+// Throws ArgumentError naming the first row of (n, columns) values that is not finite or beyond kMostCoordinate.
+void check_coordinates(const char* argument, const float* values, int64_t n, int columns);
+
 // points: (n, coords), coords 3 or (canonical frames only) all of the identity's. Throws ArgumentError naming
-// the first point that is not finite.
+// the first point that is not finite or too far away.
 void field_query(const FieldRunner& runner, const FieldFrames& frames, const float* points, int64_t n,
                  int coords, const FieldOutputs& outputs);
 

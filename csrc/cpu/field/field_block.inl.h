@@ -14,6 +14,7 @@ namespace {
 using facetalk::FieldBlock;
 using facetalk::FieldSmoothing;
 using facetalk::kMaxFieldCoords;
+using facetalk::kMostCoordinate;
 
 constexpr int kTileColumns = 64;      // points in a tile
 constexpr int kTangentColumns = 256;  // and at most this many columns when each point brings its tangents
@@ -230,7 +231,15 @@ void evaluate_block(const FieldBlock& block, float* scratch) {
       blend_mononphm(model, s.y + v * kLanes, v, s.blend, s.near, s.near_index);
     }
   }
-  for (int i = 0; i < block.n; ++i) s.sum[i] = 0.0f;
+  // Where the deformation overflowed, no member is near, and the empty sum must not pass for a distance.
+  for (int i = 0; i < block.n; ++i) {
+    bool held = true;
+    for (int c = 0; c < coords; ++c) {
+      const float y = s.y[c * kFieldBlock + i];
+      held = held && y <= kMostCoordinate && y >= -kMostCoordinate;
+    }
+    s.sum[i] = held ? 0.0f : __builtin_nanf("");
+  }
   const int gradients = block.gradient ? tangents : 0;
   for (int t = 0; t < gradients; ++t) {
     for (int i = 0; i < block.n; ++i) s.slope[t * kFieldBlock + i] = 0.0f;

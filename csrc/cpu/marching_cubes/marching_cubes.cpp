@@ -48,6 +48,21 @@ const McRowKernels& kernels() {
                           " NaN or infinite, the first at index (" + where + ")");
 }
 
+// Vertices are float32: every position of the frame must fit one, and samples must lie apart.
+void check_frame(const GridFrame& frame, const int64_t shape[3], float level) {
+  constexpr double kMost = std::numeric_limits<float>::max();
+  for (int a = 0; a < 3; ++a) {
+    const double first = frame.origin[a];
+    const double last = first + frame.step[a] * static_cast<double>(shape[a] - 1);
+    if (!(frame.step[a] > 0.0) || !(std::abs(first) <= kMost) || !(std::abs(last) <= kMost)) {
+      throw ArgumentError("bounds", "ends that float32 can hold, growing along each axis",
+                          std::to_string(first) + " to " + std::to_string(last) + " in steps of " +
+                              std::to_string(frame.step[a]) + " along axis " + std::to_string(a));
+    }
+  }
+  if (!std::isfinite(level)) throw ArgumentError("level", "a finite number", std::to_string(level));
+}
+
 // A grid without samples and signs.
 McGrid make_grid(int64_t nx, int64_t ny, int64_t nz, float level) {
   const MarchingCubesTable& table = marching_cubes_table();
@@ -230,6 +245,7 @@ class Tracer {
 }  // namespace
 
 SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFrame& frame, bool with_normals) {
+  check_frame(frame, volume.shape.data(), level);
   McGrid g = make_grid(volume.shape[0], volume.shape[1], volume.shape[2], level);
   g.samples = volume.as<const float>();
   const std::shared_ptr<void> sign_memory = allocate(g.nx * g.ny * g.words * 8);
@@ -241,6 +257,7 @@ SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFram
 }
 
 SurfaceMesh marching_cubes(const BrickVolume& volume, float level, const GridFrame& frame) {
+  check_frame(frame, volume.shape, level);
   McGrid g = make_grid(volume.shape[0], volume.shape[1], volume.shape[2], level);
   g.samples = volume.samples.data();
   g.table = volume.table.data();

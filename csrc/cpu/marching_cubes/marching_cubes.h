@@ -19,7 +19,8 @@ struct SurfaceMesh {
 };
 
 // volume: (nx, ny, nz) float32, contiguous, each size at least 2. Throws ArgumentError for non-finite samples
-// (says how many and where the first is) and for surfaces with more vertices or faces than int32 can number.
+// (says how many and where the first is), for surfaces with more vertices or faces than int32 can number, and
+// for a frame whose positions float32 cannot hold.
 // The result is the same for every number of threads.
 SurfaceMesh marching_cubes(const TensorView& volume, float level, const GridFrame& frame, bool with_normals);
 

@@ -143,12 +143,20 @@ class McVertices {
     gradient(from, start);
     gradient(to, end);
     double normal[3];
-    for (int d = 0; d < 3; ++d) normal[d] = start[d] + t * (end[d] - start[d]);
+    double largest = 0;
+    for (int d = 0; d < 3; ++d) {
+      normal[d] = start[d] + t * (end[d] - start[d]);
+      largest = std::max(largest, std::abs(normal[d]));
+    }
+    // Samples far apart in value and close in space have slopes whose squares a double cannot hold.
+    if (largest > 1e150 && std::isfinite(largest)) {
+      for (double& n : normal) n /= largest;
+    }
     const double length = std::sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2]);
     for (int d = 0; d < 3; ++d) {
       // Where the gradient vanishes the edge itself still points from inside to outside.
       const double fallback = d == axis ? (rising ? 1.0 : -1.0) : 0.0;
-      out[d] = static_cast<float>(length > 0 ? normal[d] / length : fallback);
+      out[d] = static_cast<float>(length > 0 && std::isfinite(length) ? normal[d] / length : fallback);
     }
   }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 
 #include "cpu/raster/raster.h"
@@ -15,6 +16,8 @@ constexpr float kSameSurface = 0.003f;
 constexpr int kMaxSamples = 16;
 // Ambient occlusion: taps of one spiral, and how many turned copies of it a 2 x 2 average merges.
 constexpr int kTaps = 12, kTurns = 4;
+// Farthest tap, pixels: half the largest picture.
+constexpr int kShift = 4096;
 
 // One surface that a pixel sees.
 struct Fragment {
@@ -30,7 +33,7 @@ struct Frame {
   Scene scene;
   int width = 0, height = 0, samples = 1;
   int x0 = 0, y0 = 0, x1 = 0, y1 = 0;    // pixels that the scene may cover, half open; nothing else is filled
-  std::vector<Vec3> positions, normals;  // camera space
+  std::vector<Vec3> positions, normals;  // camera space; positions too far away to draw are NaN
   std::vector<Projected> projected;
   Visibility seen;
   std::vector<Fragment> first;  // (height, width) nearest surface; its face is -1 on the background
@@ -42,6 +45,11 @@ Vec3 rotate(const float* r, Vec3 v) {
           r[6] * v.x + r[7] * v.y + r[8] * v.z};
 }
 
+// False for NaN as well.
+bool is_drawable(float x, float y, float z) {
+  return std::fabs(x) <= kFarthest && std::fabs(y) <= kFarthest && std::fabs(z) <= kFarthest;
+}
+
 // Places all vertices, and finds the rectangle that they cover.
 void project(Frame* f) {
   const Scene& s = f->scene;
@@ -51,11 +59,19 @@ void project(Frame* f) {
               cy = 0.5f * f->height * f->samples;
   each(f->scene.alone, 0, n, 4096, [&](int i) {
     const float *p = s.positions + 3 * i, *q = s.normals + 3 * i;
-    const Vec3 c = rotate(s.rotation, {p[0], p[1], p[2]}) + s.translation;
-    f->positions[i] = c;
+    Vec3 c = rotate(s.rotation, {p[0], p[1], p[2]}) + s.translation;
     f->normals[i] = rotate(s.rotation, {q[0], q[1], q[2]});
-    const float near = c.z < -kNearPlane ? -1.0f / c.z : 0.0f;
-    f->projected[i] = {cx + c.x * near * scale, cy - c.y * near * scale, near};
+    Projected at;
+    if (is_drawable(c.x, c.y, c.z)) {
+      const float near = c.z < -kNearPlane ? -1.0f / c.z : 0.0f;
+      at = {cx + c.x * near * scale, cy - c.y * near * scale, near};
+      if (!is_drawable(at.x, at.y, 0.0f)) at = {};
+    } else {
+      constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+      c = {kNone, kNone, kNone};
+    }
+    f->positions[i] = c;
+    f->projected[i] = at;
   });
   float left = 1e9f, top = 1e9f, right = -1e9f, bottom = -1e9f;
   for (const Projected& at : f->projected) {
@@ -64,7 +80,7 @@ void project(Frame* f) {
     top = std::min(top, at.y), bottom = std::max(bottom, at.y);
   }
   const auto pixel = [&](float sample, int margin, int limit) {
-    const float v = std::clamp(sample / f->samples, -8.0f, static_cast<float>(limit) + 8.0f);
+    const float v = within(sample / f->samples, -8.0f, static_cast<float>(limit) + 8.0f);
     return std::clamp(static_cast<int>(std::floor(v)) + margin, 0, limit);
   };
   f->x0 = pixel(left, -1, f->width), f->x1 = std::max(f->x0, pixel(right, 2, f->width));
@@ -80,8 +96,11 @@ Vec3 corner_weights(const Frame& f, const int32_t* face, float x, float y) {
   const Projected &a = f.projected[face[0]], &b = f.projected[face[1]], &c = f.projected[face[2]];
   const float bx = b.x - a.x, by = b.y - a.y, cx = c.x - a.x, cy = c.y - a.y, px = x - a.x, py = y - a.y;
   const float inverse = 1.0f / (bx * cy - by * cx);
-  // A mean of samples may lie just outside; beyond the edge the values would be extrapolated.
-  float u = std::max(0.0f, (px * cy - py * cx) * inverse), v = std::max(0.0f, (bx * py - by * px) * inverse);
+  // A mean of samples may lie just outside; beyond the edge the values would be extrapolated. A sliver's area
+  // may vanish, so there is an upper limit too, far beyond what any other triangle reaches.
+  constexpr float kMost = 1e6f;
+  float u = within((px * cy - py * cx) * inverse, 0.0f, kMost),
+        v = within((bx * py - by * px) * inverse, 0.0f, kMost);
   float t = std::max(0.0f, 1.0f - u - v);
   t *= a.near, u *= b.near, v *= c.near;
   const float sum = 1.0f / (t + u + v);
@@ -160,12 +179,14 @@ float open_at(const Frame& f, int x, int y, const float* offsets) {
   const int32_t* face = f.scene.faces + 3 * static_cast<int64_t>(at.face);
   const Vec3 here = point(x, y, at.depth);
   const Vec3 n = normal_at(f, face, corner_weights(f, face, at.x, at.y), here);
-  const float reach = radius * focal / at.depth, range = 1.0f / (4.0f * radius * radius);
+  // Pixels; a lens or a radius of any size must not reach beyond what the sums below can hold.
+  const float reach = within(radius * focal / at.depth, 0.0f, kShift),
+              range = 1.0f / (4.0f * radius * radius);
   float blocked = 0.0f;
   for (int t = 0; t < kTaps; ++t) {
     // Shifted to positive numbers, where the cast rounds down.
-    const int qx = x - 4096 + static_cast<int>(offsets[2 * t] * reach + 4096.5f);
-    const int qy = y - 4096 + static_cast<int>(offsets[2 * t + 1] * reach + 4096.5f);
+    const int qx = x - kShift + static_cast<int>(offsets[2 * t] * reach + (kShift + 0.5f));
+    const int qy = y - kShift + static_cast<int>(offsets[2 * t + 1] * reach + (kShift + 0.5f));
     if (qx < f.x0 || qy < f.y0 || qx >= f.x1 || qy >= f.y1) continue;
     const Fragment& there = f.first[static_cast<size_t>(qy) * f.width + qx];
     if (there.face < 0) continue;
@@ -243,7 +264,7 @@ Vec3 color_of(const Frame& f, const ShadowMap* shadow, const Fragment& fragment,
 
 }  // namespace
 
-void draw(const Scene& scene, int width, int height, int samples, uint8_t* out) {
+bool draw(const Scene& scene, int width, int height, int samples, Stop& stop, uint8_t* out) {
   static const Encoder encoder;
   static thread_local Frame memory;
   Frame& f = memory;  // the name itself would mean another object in each thread of the loops below
@@ -254,14 +275,17 @@ void draw(const Scene& scene, int width, int height, int samples, uint8_t* out) 
   f.seen.x0 = f.x0 * samples, f.seen.x1 = f.x1 * samples, f.seen.y0 = f.y0 * samples,
   f.seen.y1 = f.y1 * samples;
   f.seen.near.resize(total), f.seen.face.resize(total);
-  rasterize(f.projected, scene.faces, scene.face_count, scene.alone, &f.seen);
+  rasterize(f.projected, scene.faces, scene.face_count, scene.alone, stop, &f.seen);
+  if (stop.now()) return false;
   resolve(&f);
   find_open(&f);
   std::unique_ptr<ShadowMap> shadow;
   if (!scene.lights.empty() && scene.vertex_count > 0) {
-    shadow = std::make_unique<ShadowMap>(f.positions, scene);
+    shadow = std::make_unique<ShadowMap>(f.positions, scene, stop);
   }
+  if (stop.now()) return false;
   each(scene.alone, 0, height, 8, [&](int y) {
+    if (stop.now()) return;
     for (int x = 0; x < width; ++x) {
       const size_t at = static_cast<size_t>(y) * width + x;
       uint8_t* pixel = out + 3 * at;
@@ -289,6 +313,7 @@ void draw(const Scene& scene, int width, int height, int samples, uint8_t* out) 
       pixel[2] = encoder.encode(sum.z + encoder.decode(behind[2]) * rest);
     }
   });
+  return !stop.now();
 }
 
 }  // namespace facetalk::cpu

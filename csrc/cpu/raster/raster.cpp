@@ -8,6 +8,11 @@ namespace {
 
 // A tile's depths and numbers (32 KiB) stay in the first-level cache while its triangles are drawn.
 constexpr int kTile = 64;
+// Entries of the tiles' lists at a time (64 MiB): enough for all triangles of a head at once, and a bound where
+// a million triangles each cover a large picture.
+constexpr int64_t kMostEntries = int64_t{1} << 24;
+// Triangles of a tile between two looks at whether to stop.
+constexpr int64_t kStride = 256;
 // Edges are widened by this many samples, so that rounding never opens a crack between neighbours.
 constexpr float kSlack = 1.0f / 1024.0f;
 
@@ -20,7 +25,7 @@ Box bounds_of(const Projected& a, const Projected& b, const Projected& c, int wi
   if (!(a.near > 0.0f && b.near > 0.0f && c.near > 0.0f)) return {0, 0, 0, 0};
   // Clamped before the conversion: far outside, a float does not fit an int.
   const auto sample = [](float v, int limit) {
-    return static_cast<int>(std::ceil(std::clamp(v - 0.5f, -1.0f, static_cast<float>(limit))));
+    return static_cast<int>(std::ceil(within(v - 0.5f, -1.0f, static_cast<float>(limit))));
   };
   return {std::max(0, sample(std::min({a.x, b.x, c.x}) - kSlack, width)),
           std::max(0, sample(std::min({a.y, b.y, c.y}) - kSlack, height)),
@@ -28,17 +33,9 @@ Box bounds_of(const Projected& a, const Projected& b, const Projected& c, int wi
           std::max(0, sample(std::max({a.y, b.y, c.y}) + kSlack + 1e-6f, height))};
 }
 
-// Triangles of every tile, in rising order.
-struct Bins {
-  std::vector<int64_t> start;  // (tiles + 1,)
-  std::vector<int32_t> face;
-};
-
-Bins sort_into_tiles(const std::vector<Projected>& v, const int32_t* faces, int64_t count, int width,
-                     int height, bool alone) {
-  const int columns = (width + kTile - 1) / kTile, rows = (height + kTile - 1) / kTile;
-  Bins bins;
-  bins.start.assign(static_cast<size_t>(columns) * rows + 1, 0);
+// The tiles that each triangle may touch.
+std::vector<Box> tiles_of(const std::vector<Projected>& v, const int32_t* faces, int64_t count, int width,
+                          int height, bool alone) {
   std::vector<Box> boxes(static_cast<size_t>(count));
   each(alone, 0, count, 4096, [&](int f) {
     const Box b = bounds_of(v[faces[3 * f]], v[faces[3 * f + 1]], v[faces[3 * f + 2]], width, height);
@@ -46,18 +43,38 @@ Bins sort_into_tiles(const std::vector<Projected>& v, const int32_t* faces, int6
     boxes[f] = empty ? Box{0, 0, 0, 0}
                      : Box{b.x0 / kTile, b.y0 / kTile, (b.x1 - 1) / kTile + 1, (b.y1 - 1) / kTile + 1};
   });
-  for (const Box& b : boxes)
+  return boxes;
+}
+
+// Some triangles of every tile, in rising order.
+struct Bins {
+  std::vector<int64_t> start;  // (tiles + 1,)
+  std::vector<int32_t> face;
+};
+
+// Sorts triangles from `*next` on, as many as kMostEntries allow (at least one), and moves `*next` behind them.
+Bins sort_into_tiles(const std::vector<Box>& boxes, int columns, int rows, size_t* next) {
+  Bins bins;
+  bins.start.assign(static_cast<size_t>(columns) * rows + 1, 0);
+  const size_t first = *next;
+  size_t last = first;
+  for (int64_t entries = 0; last < boxes.size(); ++last) {
+    const Box& b = boxes[last];
+    entries += static_cast<int64_t>(b.x1 - b.x0) * (b.y1 - b.y0);
+    if (entries > kMostEntries && last > first) break;
     for (int y = b.y0; y < b.y1; ++y)
       for (int x = b.x0; x < b.x1; ++x) ++bins.start[static_cast<size_t>(y) * columns + x + 1];
+  }
   for (size_t i = 1; i < bins.start.size(); ++i) bins.start[i] += bins.start[i - 1];
   bins.face.resize(static_cast<size_t>(bins.start.back()));
-  std::vector<int64_t> next(bins.start.begin(), bins.start.end() - 1);
-  for (int64_t f = 0; f < count; ++f) {
-    const Box b = boxes[f];
+  std::vector<int64_t> place(bins.start.begin(), bins.start.end() - 1);
+  for (size_t f = first; f < last; ++f) {
+    const Box& b = boxes[f];
     for (int y = b.y0; y < b.y1; ++y)
       for (int x = b.x0; x < b.x1; ++x)
-        bins.face[next[static_cast<size_t>(y) * columns + x]++] = static_cast<int32_t>(f);
+        bins.face[place[static_cast<size_t>(y) * columns + x]++] = static_cast<int32_t>(f);
   }
+  *next = last;
   return bins;
 }
 
@@ -113,32 +130,45 @@ void draw_triangle(const Projected& a, Projected b, Projected c, int32_t number,
 }  // namespace
 
 void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int64_t face_count, bool alone,
-               Visibility* out) {
+               Stop& stop, Visibility* out) {
   const int width = out->width, height = out->height;
   const int columns = (width + kTile - 1) / kTile, rows = (height + kTile - 1) / kTile;
   const bool wants_face = !out->face.empty();
-  const Bins bins = sort_into_tiles(vertices, faces, face_count, width, height, alone);
-  each(alone, 0, columns * rows, 1, [&](int t) {
-    Box tile{t % columns * kTile, t / columns * kTile, 0, 0};
-    tile.x1 = std::min(tile.x0 + kTile, width);
-    tile.y1 = std::min(tile.y0 + kTile, height);
-    if (tile.x0 >= out->x1 || tile.y0 >= out->y1 || tile.x1 <= out->x0 || tile.y1 <= out->y0) return;
-    float near[kTile * kTile];
-    int32_t face[kTile * kTile];
-    std::fill_n(near, kTile * kTile, 0.0f);
-    std::fill_n(face, kTile * kTile, -1);
-    for (int64_t i = bins.start[t]; i < bins.start[t + 1]; ++i) {
-      const int64_t f = bins.face[i];
-      draw_triangle(vertices[faces[3 * f]], vertices[faces[3 * f + 1]], vertices[faces[3 * f + 2]],
-                    static_cast<int32_t>(f), tile, near, face);
-    }
-    for (int y = tile.y0; y < tile.y1; ++y) {
-      const int64_t from = static_cast<int64_t>(y - tile.y0) * kTile,
-                    to = static_cast<int64_t>(y) * width + tile.x0;
-      std::copy_n(near + from, tile.x1 - tile.x0, out->near.begin() + to);
-      if (wants_face) std::copy_n(face + from, tile.x1 - tile.x0, out->face.begin() + to);
-    }
-  });
+  const std::vector<Box> boxes = tiles_of(vertices, faces, face_count, width, height, alone);
+  size_t next = 0;
+  for (bool fresh = true; fresh || next < boxes.size(); fresh = false) {
+    if (stop.now()) return;
+    const Bins bins = sort_into_tiles(boxes, columns, rows, &next);
+    each(alone, 0, columns * rows, 1, [&](int t) {
+      Box tile{t % columns * kTile, t / columns * kTile, 0, 0};
+      tile.x1 = std::min(tile.x0 + kTile, width);
+      tile.y1 = std::min(tile.y0 + kTile, height);
+      if (tile.x0 >= out->x1 || tile.y0 >= out->y1 || tile.x1 <= out->x0 || tile.y1 <= out->y0) return;
+      if (!fresh && bins.start[t] == bins.start[t + 1]) return;
+      float near[kTile * kTile];
+      int32_t face[kTile * kTile];
+      std::fill_n(near, kTile * kTile, 0.0f);
+      std::fill_n(face, kTile * kTile, -1);
+      const int across = tile.x1 - tile.x0;
+      const auto row = [&](int y) { return static_cast<int64_t>(y) * width + tile.x0; };
+      for (int y = fresh ? tile.y1 : tile.y0; y < tile.y1; ++y) {
+        const int64_t to = static_cast<int64_t>(y - tile.y0) * kTile;
+        std::copy_n(out->near.begin() + row(y), across, near + to);
+        if (wants_face) std::copy_n(out->face.begin() + row(y), across, face + to);
+      }
+      for (int64_t i = bins.start[t]; i < bins.start[t + 1]; ++i) {
+        if ((i - bins.start[t]) % kStride == 0 && stop.now()) break;
+        const int64_t f = bins.face[i];
+        draw_triangle(vertices[faces[3 * f]], vertices[faces[3 * f + 1]], vertices[faces[3 * f + 2]],
+                      static_cast<int32_t>(f), tile, near, face);
+      }
+      for (int y = tile.y0; y < tile.y1; ++y) {
+        const int64_t from = static_cast<int64_t>(y - tile.y0) * kTile;
+        std::copy_n(near + from, across, out->near.begin() + row(y));
+        if (wants_face) std::copy_n(face + from, across, out->face.begin() + row(y));
+      }
+    });
+  }
 }
 
 }  // namespace facetalk::cpu

@@ -4,7 +4,11 @@
 // Camera space has +x right, +y up and looks along -z; all lengths are metres.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <functional>
+#include <thread>
 #include <vector>
 
 #include "cpu/parallel.h"
@@ -27,6 +31,31 @@ void each(bool alone, int64_t begin, int64_t end, int64_t grain, const Work& wor
   }
 }
 
+// Lets a drawing end early: what overlaps itself a million times can take hours, and somebody may want out.
+class Stop {
+ public:
+  // `ask` is called a few times a second, by the thread that made this object only.
+  explicit Stop(std::function<bool()> ask) : ask_(std::move(ask)) {}
+
+  // Whether to give up. Cheap enough for every few hundred triangles.
+  bool now() {
+    if (stopped_.load(std::memory_order_relaxed)) return true;
+    if (std::this_thread::get_id() != caller_) return false;
+    const auto time = std::chrono::steady_clock::now();
+    if (time < next_) return false;
+    next_ = time + std::chrono::milliseconds(50);
+    if (ask_()) stopped_.store(true, std::memory_order_relaxed);
+    return stopped_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  std::function<bool()> ask_;
+  const std::thread::id caller_ = std::this_thread::get_id();
+  std::chrono::steady_clock::time_point next_ =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  std::atomic<bool> stopped_{false};
+};
+
 // A vertex on the screen. `near` grows towards the viewer and is linear over the screen: 1 / depth for a
 // perspective camera, signed distance along the view for a parallel one. Not positive: behind the viewer,
 // never drawn.
@@ -44,10 +73,18 @@ struct Visibility {
   std::vector<int32_t> face;  // (height, width), -1 where nothing is; empty when only `near` is wanted
 };
 
+// Most vertices and faces of a scene: three times as many still count in 32 bits.
+constexpr int64_t kMostElements = int64_t{1} << 29;
+
+// Coordinates beyond this, in camera space (metres) or on the screen (samples), are not drawn, nor are the
+// faces that use them: products of two still fit a float, and no picture shows anything so far away.
+constexpr float kFarthest = 1e9f;
+
 // Draws all triangles, both sides, nearest wins and the lower number wins a tie: the result does not depend
-// on the number of threads. `faces` is (face_count, 3).
+// on the number of threads. `faces` is (face_count, 3); every vertex lies within kFarthest or has `near` 0.
+// Memory beside `out` is bounded, however many triangles cover a tile.
 void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int64_t face_count, bool alone,
-               Visibility* out);
+               Stop& stop, Visibility* out);
 
 // How a part of the surface answers light.
 struct Material {
@@ -81,7 +118,8 @@ struct Scene {
   bool alone = false;               // draw with this thread only
 };
 
-// Draws into `out`, (height, width, 3) sRGB, with `samples` x `samples` samples a pixel (1 to 4).
-void draw(const Scene& scene, int width, int height, int samples, uint8_t* out);
+// Draws into `out`, (height, width, 3) sRGB, with `samples` x `samples` samples a pixel (1 to 4). Takes any
+// finite numbers in the scene. False when it was stopped, and then `out` means nothing.
+bool draw(const Scene& scene, int width, int height, int samples, Stop& stop, uint8_t* out);
 
 }  // namespace facetalk::cpu

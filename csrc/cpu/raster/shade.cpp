@@ -37,13 +37,14 @@ float fresnel(float f0, float cosine) {
 
 }  // namespace
 
-ShadowMap::ShadowMap(const std::vector<Vec3>& points, const Scene& scene) {
+ShadowMap::ShadowMap(const std::vector<Vec3>& points, const Scene& scene, Stop& stop) {
   constexpr float kBlur = 0.0035f;  // metres
   w_ = scene.lights[0].direction;
   u_ = normalized(cross(std::fabs(w_.y) < 0.9f ? Vec3{0, 1, 0} : Vec3{1, 0, 0}, w_));
   v_ = cross(w_, u_);
-  float low[3] = {1e30f, 1e30f, 1e30f}, high[3] = {-1e30f, -1e30f, -1e30f};
+  float low[3] = {kFarthest, kFarthest, kFarthest}, high[3] = {-kFarthest, -kFarthest, -kFarthest};
   for (const Vec3& p : points) {
+    if (std::isnan(p.x)) continue;
     const float c[3] = {dot(p, u_), dot(p, v_), dot(p, w_)};
     for (int a = 0; a < 3; ++a) low[a] = std::min(low[a], c[a]), high[a] = std::max(high[a], c[a]);
   }
@@ -54,16 +55,17 @@ ShadowMap::ShadowMap(const std::vector<Vec3>& points, const Scene& scene) {
   w0_ = low[2] - 0.05f * size;  // keeps every distance positive, as the rasteriser wants
   std::vector<Projected> projected(points.size());
   for (size_t i = 0; i < points.size(); ++i) {
+    if (std::isnan(points[i].x)) continue;  // its `near` stays 0: not drawn
     projected[i] = {(dot(points[i], u_) - u0_) * scale_, (dot(points[i], v_) - v0_) * scale_,
                     dot(points[i], w_) - w0_};
   }
   Visibility seen{kSize, kSize, 0, 0, kSize, kSize, std::vector<float>(static_cast<size_t>(kSize) * kSize),
                   {}};
-  rasterize(projected, scene.faces, scene.face_count, scene.alone, &seen);
+  rasterize(projected, scene.faces, scene.face_count, scene.alone, stop, &seen);
   mean_ = std::move(seen.near);
   square_.resize(mean_.size());
   for (size_t i = 0; i < mean_.size(); ++i) square_[i] = mean_[i] * mean_[i];
-  const int radius = std::max(1, static_cast<int>(std::lround(kBlur * scale_ * 0.5f)));
+  const int radius = static_cast<int>(std::lround(within(kBlur * scale_ * 0.5f, 1.0f, kMostBlur)));
   // Twice along each axis: a triangle filter.
   std::vector<float> other(mean_.size());
   for (std::vector<float>* image : {&mean_, &square_}) {
@@ -76,8 +78,8 @@ ShadowMap::ShadowMap(const std::vector<Vec3>& points, const Scene& scene) {
 
 float ShadowMap::lit(Vec3 point) const {
   constexpr float kBias = 0.0012f, kSpread = 0.0012f;  // metres
-  const float x = std::clamp((dot(point, u_) - u0_) * scale_ - 0.5f, 0.0f, kSize - 1.001f);
-  const float y = std::clamp((dot(point, v_) - v0_) * scale_ - 0.5f, 0.0f, kSize - 1.001f);
+  const float x = within((dot(point, u_) - u0_) * scale_ - 0.5f, 0.0f, kSize - 1.001f);
+  const float y = within((dot(point, v_) - v0_) * scale_ - 0.5f, 0.0f, kSize - 1.001f);
   const int ix = static_cast<int>(x), iy = static_cast<int>(y);
   const float fx = x - ix, fy = y - iy;
   const size_t i = static_cast<size_t>(iy) * kSize + ix;

@@ -12,13 +12,17 @@ namespace facetalk::cpu {
 // "Variance Shadow Maps", I3D 2006), blurred over a few millimetres.
 class ShadowMap {
  public:
-  // `points` are the scene's vertices in camera space; the scene has at least one light.
-  ShadowMap(const std::vector<Vec3>& points, const Scene& scene);
+  // `points` are the scene's vertices in camera space, NaN those that are not drawn; the scene has at least
+  // one light.
+  ShadowMap(const std::vector<Vec3>& points, const Scene& scene, Stop& stop);
   // Share of the light that reaches a camera-space point, 0 to 1.
   float lit(Vec3 point) const;
 
  private:
   static constexpr int kSize = 512;
+  // A scene smaller than the blur (7 mm) is blurred over this much of the map at most: without it the cost
+  // would grow as the scene shrinks.
+  static constexpr int kMostBlur = kSize / 4;
   Vec3 u_, v_, w_;      // axes of the map; w_ towards the light
   float scale_ = 1.0f;  // texels per metre
   float u0_ = 0.0f, v0_ = 0.0f, w0_ = 0.0f;

@@ -11,7 +11,7 @@ whose unnormalised blending weight is below that fraction of the nearest anchor'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,23 @@ def _finite(value: Tensor, name: str) -> Tensor:
         where = torch.nonzero(~torch.isfinite(value))[0].tolist()
         raise ValueError(f"{name}: expected finite numbers, got {value[tuple(where)].item()} at {where}")
     return value
+
+
+def _results(found: dict[str, Tensor], places: str, name_of: Callable[[int], object]) -> dict[str, Tensor]:
+    """The results (T, N, ...) of points, which are numbers unless a network overflowed.
+
+    Raises:
+        ValueError: a result is NaN or infinite; names the point by `name_of` its number.
+    """
+    for name, result in found.items():
+        # The sum is a number where all are, and much faster to look at; it may overflow where none is wrong.
+        if not torch.isfinite(result.sum()) and not torch.isfinite(result).all():
+            frame, point = torch.nonzero(~torch.isfinite(result))[0].tolist()[:2]
+            raise ValueError(
+                f"{places}: expected points at which the field has a value, but {name} is not finite at "
+                f"{name_of(point)} in frame {frame}; the networks overflow float32 there"
+            )
+    return found
 
 
 class PackedField:
@@ -135,8 +152,8 @@ class PackedField:
             the outputs by name, float32.
 
         Raises:
-            TypeError: wrong kind, dtype or device. ValueError: wrong shape, or a point that is not finite
-                (named).
+            TypeError: wrong kind, dtype or device. ValueError: wrong shape, or a point (named) that is not
+                finite, beyond 1e15, or at which the networks overflow.
         """
         known = ("sdf", "raw_sdf", "gradient", "offsets", "jacobian")
         for name in outputs:
@@ -147,7 +164,8 @@ class PackedField:
             raise ValueError(f"points: expected shape (N, 3), got {describe(array)}")
         flags = {name: name in outputs for name in known}
         results = self._core.query(array, self.frame_biases(biases), smoothing=_packed(weight), **flags)
-        return {name: from_dlpack(results[name]) for name in outputs}
+        found = {name: from_dlpack(results[name]) for name in outputs}
+        return _results(found, "points", lambda n: array[n].tolist())
 
     def grid(
         self,
@@ -157,8 +175,14 @@ class PackedField:
         weight: OffsetWeight | None = None,
     ) -> Tensor:
         """Signed distances (T, nx, ny, nz) on the lattice of three axes of sample positions."""
-        frames = self.frame_biases(biases)
-        return from_dlpack(self._core.grid(as_axes(axes), frames, smoothing=_packed(weight)))
+        frames, positions = self.frame_biases(biases), as_axes(axes)
+        volumes = from_dlpack(self._core.grid(positions, frames, smoothing=_packed(weight)))
+
+        def sample(number: int) -> list[float]:
+            at = np.unravel_index(number, volumes.shape[1:])
+            return [axis[i] for axis, i in zip(positions, at, strict=True)]
+
+        return _results({"sdf": volumes.flatten(1)}, "axes", sample)["sdf"].reshape(volumes.shape)
 
     def invert(
         self,
@@ -197,7 +221,9 @@ class PackedField:
             tolerance=tolerance,
             iterations=iterations,
         )
-        return from_dlpack(x), from_dlpack(residual)
+        found = {"the residual": from_dlpack(residual), "the position": from_dlpack(x)}
+        residuals, positions = _results(found, "targets", lambda n: array[n].tolist()).values()
+        return positions, residuals
 
     def frame_biases(self, biases: Sequence[Tensor] | None) -> list[Tensor] | None:
         """What the extension takes for frames; biases per deformation layer (T, out), or None."""

@@ -71,6 +71,9 @@ def as_axes(axes: Sequence[np.ndarray]) -> list[list[float]]:
         raise ValueError(f"axes: expected three arrays of sample positions, got {len(axes)}")
     arrays = [np.asarray(a, dtype=np.float32).reshape(-1) for a in axes]
     for name, array in zip("xyz", arrays, strict=True):
-        if array.size == 0 or not np.isfinite(array).all():
-            raise ValueError(f"axes: expected finite sample positions along {name}, got {array}")
+        if array.size == 0:
+            raise ValueError(f"axes: expected sample positions along {name}, got none")
+        if not np.isfinite(array).all():
+            at = int(np.argmin(np.isfinite(array)))
+            raise ValueError(f"axes: expected finite sample positions along {name}, got {array[at]} at {at}")
     return [array.tolist() for array in arrays]

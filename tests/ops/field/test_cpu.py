@@ -282,3 +282,59 @@ def test_refuses_networks_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="3 coordinates, 3 outputs"):
         last = (source.deformation[-1][0][:, :2], None)
         PackedField(dataclasses.replace(source, deformation=[*source.deformation[:-1], last]))
+
+
+FAR = [1e9, 1e14, 1e16, 1e19, 1e30, 3e38, -3e38]
+
+
+@pytest.mark.parametrize("family", ["nphm", "mononphm"])
+@pytest.mark.parametrize("far", FAR)
+def test_far_away_there_is_the_right_number_or_a_name(family: str, far: float) -> None:
+    """Squares of distances overflow, and a sum without members must not pass for a distance of 0."""
+    source, biases, _ = random_head(1)
+    if family == "mononphm":
+        source = dataclasses.replace(source, blending="mononphm", neighbours=5, blend_std=2.0)
+    field = PackedField(source)
+    points = torch.zeros(70, 3)
+    points[67, 1] = far
+    axis = np.float32(sorted([0.0, far]))
+    calls = {
+        r"points\[67\]": [
+            lambda: field.query(points, outputs=("sdf", "raw_sdf", "gradient")),
+            lambda: field.query(points, biases, outputs=("sdf", "offsets", "jacobian", "gradient")),
+        ],
+        "x axis": [
+            lambda: {"sdf": field.grid([axis, np.float32([0, 1]), np.float32([0, 1])])},
+            lambda: {"sdf": field.grid([axis, np.float32([0, 1]), np.float32([0, 1])], biases)},
+        ],
+        r"targets\[67\]": [lambda: dict(enumerate(field.invert(points, biases)))],
+    }
+    if abs(far) > 1e15:
+        for message, asked in calls.items():
+            for call in asked:
+                with pytest.raises(ValueError, match=message):
+                    call()
+        return
+    for asked in calls.values():
+        for call in asked:
+            assert all(torch.isfinite(array).all() for array in call().values())
+    if family == "mononphm":  # float32 cannot tell there which anchors are the nearest
+        return
+    expected = reference(doubled(source), points[[67]].double())
+    assert torch.allclose(field.query(points)["sdf"][:, [67]].double(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_weights_that_overflow_are_named(size: float) -> None:
+    source, biases, _ = random_head(1)
+    layers = [list(layer) for layer in source.deformation]
+    layers[-1][0] = layers[-1][0] * size
+    field = PackedField(dataclasses.replace(source, deformation=[tuple(layer) for layer in layers]))
+    points = torch.zeros(3, 3)
+    for call in (
+        lambda: field.query(points, biases),
+        lambda: field.grid([np.float32([0, 1])] * 3, biases),
+        lambda: field.invert(points, biases),
+    ):
+        with pytest.raises(ValueError, match="overflow"):
+            call()

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# The compiled core under the sanitizers of addresses, undefined behaviour and threads.
+#
+#   scripts/sanitize.sh          the pool under TSan; tests/ops and every operation's fuzz target under ASan and UBSan
+#   scripts/sanitize.sh --quick  the same, bounded: fewer examples, two minutes of tests and fuzzing at most
+#
+# PYTHON is the interpreter that has the test tools (default .venv/bin/python). Needs g++ with its sanitizer libraries.
+# Builds in build/sanitize and touches nothing else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python="${PYTHON:-.venv/bin/python}"
+quick="${1:-}"
+out="$PWD/build/sanitize"
+mkdir -p "$out"
+section() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+section "TSan: the thread pool"
+"${CXX:-g++}" -std=c++20 -O1 -g -fsanitize=thread -Icsrc -pthread \
+  tests/sanitize/pool.cpp csrc/cpu/parallel.cpp csrc/cpu/threads.cpp -o "$out/pool"
+# TSan wants its addresses where the kernel's randomisation may put something else.
+setarch -R true 2>/dev/null && fixed="setarch -R" || fixed=""
+TSAN_OPTIONS="halt_on_error=1" $fixed "$out/pool"
+
+section "ASan and UBSan: build"
+flags="-g1 -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"
+# A build type that CMake does not know adds no flags of its own.
+CXXFLAGS="$flags" LDFLAGS="-fsanitize=address,undefined" FACETALK_CUDA=off FACETALK_BUILD_TYPE=Sanitize \
+  FACETALK_BUILD_DIR="$out/cmake" "$python" setup.py --quiet build --build-base "$out/base" --build-lib "$out/lib" \
+  >"$out/build.log" 2>&1 || { tail -30 "$out/build.log"; exit 1; }
+
+# Python itself is not instrumented, so the libraries have to be there first; what it never frees is not ours.
+compiler="${CXX:-g++}"
+export LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libstdc++.so)"
+export ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096"
+export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
+export PYTHONPATH="$out/lib" OMP_NUM_THREADS=2 MKL_NUM_THREADS=1
+
+section "ASan and UBSan: tests/ops"
+tests=(tests/ops)
+if [ "$quick" = --quick ]; then
+  # Memory and arithmetic rather than the many random shapes of the comparisons with the references.
+  tests=(tests/ops/test_raster.py tests/ops/test_arrays.py tests/ops/field/test_cpu.py -k "not parallel and not costs")
+fi
+"$python" -c "import sys, facetalk.ops._extension as e; m = e.load(); print(m.__file__)"
+"$python" -m pytest -p no:cacheprovider -q -x "${tests[@]}"
+
+section "ASan and UBSan: fuzzing"
+operations=(marching_cubes attention normals raster field_query field_grid field_invert field_band canonical_cache glb)
+limit=(--iterations 5000)
+if [ "$quick" = --quick ]; then limit=(--iterations 150); fi
+FACETALK_FUZZ_UNLIMITED=1 FACETALK_FUZZ_PATIENCE=10 "$python" scripts/fuzz.py \
+  --targets "${operations[@]}" "${limit[@]}" --seed 2 --json "$out/fuzz-$(date +%s).json"
+section "clean"
