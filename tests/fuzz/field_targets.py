@@ -244,7 +244,7 @@ def cache(folder: Path) -> Run:
 
     def run(rng: np.random.Generator) -> None:
         table = _cache(rng)
-        table.query(values(rng, (int(rng.integers(0, 50)), 3)))
+        table.look_up(values(rng, (int(rng.integers(0, 50)), 3)))
         field, biases = heads.any(rng)
         if not field.deforms:
             return

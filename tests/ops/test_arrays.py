@@ -44,7 +44,7 @@ def cached(wrap: Callable[[Any], Any]) -> Any:
         data=wrap(DATA), error=wrap(np.zeros(1, np.float32)), far_origin=(-1, -1, -1), far_spacing=1.0,
         far=wrap(np.ones((2, 2, 2), np.float32)),
     )  # fmt: skip
-    return cache.query(wrap(POINTS))
+    return cache.look_up(wrap(POINTS))
 
 
 def packed(wrap: Callable[[Any], Any]) -> Any:

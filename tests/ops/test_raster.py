@@ -77,7 +77,7 @@ def test_any_lens_and_reach(value: float) -> None:
 
 
 def test_a_tiny_scene_costs_no_more_than_another() -> None:
-    """The shadow map's blur is in metres: without a cap a scene of a nanometre took a thousand times longer."""
+    """The shadow map's blur is in metres: without a cap a scene of a nanometre took a thousandfold."""
 
     def cost(scale: float) -> float:
         points = TRIANGLE * np.float32(scale) - np.float32([0, 0, 1])
