@@ -1,4 +1,9 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, and nothing is lost that nobody named.
+
+Whatever is written goes into a scratch folder beside its place and is renamed at the end. The scratch folder
+is called ``.NAME.DIGEST.RANDOM.part``; it is locked as long as its writer lives. A writer that was killed
+(SIGKILL, a power cut) leaves it behind, and the next writer of the same place removes it.
+"""
 
 from __future__ import annotations
 
@@ -6,63 +11,222 @@ import contextlib
 import errno
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from facetalk.errors import InputError
+from facetalk.interrupts import Uninterrupted
+from facetalk.scratch import ATTEMPTS, Scratch, put_files, put_folder, recover
+
+__all__ = [
+    "atomic_path", "check_not_input", "check_output_folder", "check_replaceable", "keep_others",
+    "output_error", "recover",
+]  # fmt: skip
+
+Source = str | os.PathLike[str]
 
 
 def output_error(path: Path, error: OSError) -> InputError:
     """Translate an operating-system error on writing ``path`` into one line for the user."""
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(f"cannot write {path}: no space left on the device; free some or choose another -o")
     return InputError(f"cannot write {path}: {error.strerror or error}; choose another -o")
 
 
-def check_output_folder(path: str | os.PathLike[str]) -> Path:
+def check_output_folder(path: Source) -> Path:
     """Return ``path`` as a ``Path`` after checking that its folder exists and can be written to.
 
     Raises:
         InputError: the folder does not exist, is not a folder, or is read-only.
     """
     out = Path(path)
+    if "\0" in str(out) or out.name in ("", ".."):
+        raise InputError(f"cannot write {str(out)!r}: that names no file; choose another -o")
     folder = out.parent
-    if not folder.exists():
-        raise InputError(f"cannot write {out}: the folder {folder} does not exist; create it first")
-    if not folder.is_dir():
-        raise InputError(f"cannot write {out}: {folder} is not a folder")
+    try:
+        if not folder.exists():
+            raise InputError(f"cannot write {out}: the folder {folder} does not exist; create it first")
+        if not folder.is_dir():
+            raise InputError(f"cannot write {out}: {folder} is not a folder")
+        os.path.lexists(out)
+        out.exists()
+    except OSError as error:  # a name that is too long, links in a circle
+        raise output_error(out, error) from error
     if not os.access(folder, os.W_OK):
         raise InputError(f"cannot write {out}: no permission to write into {folder}")
     return out
 
 
-@contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str], *, directory: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is renamed to ``path``, on failure removed.
-
-    Args:
-        path: the final place. Its folder has to exist.
-        directory: the thing written is a folder; an existing one at ``path`` is replaced.
+def check_not_input(out: Source, *inputs: Source | None) -> None:
+    """Refuse an output that is one of the inputs, or a folder that holds one, whatever their names are.
 
     Raises:
-        InputError: the folder is missing or not writable, or the device is full.
+        InputError: it is; links of both kinds are seen through.
+    """
+    place = Path(out)
+    for given in inputs:
+        if given is None:
+            continue
+        try:
+            source = Path(given)
+            there = place.exists() and source.exists()
+            same = there and place.samefile(source)
+            inside = there and place.is_dir() and place.resolve() in source.resolve().parents
+        except (OSError, ValueError):
+            continue  # whoever reads or writes it has more to say
+        if same:
+            raise InputError(f"cannot write {out}: it is the input {given}; choose another -o")
+        if inside:
+            raise InputError(f"cannot write {out}: the input {given} lies in it; choose another -o")
+
+
+def check_replaceable(
+    path: Source, *, directory: bool = False, ours: Callable[[Path], bool] | None = None
+) -> Path:
+    """Return ``path`` after checking that something may be written there; see :func:`atomic_path`.
+
+    Raises:
+        InputError: what :func:`check_output_folder` refuses; something else than a file or folder is in the
+            way; a folder holds what facetalk did not write.
     """
     out = check_output_folder(path)
-    if out.is_dir() != directory and out.exists():
-        kind = "a file" if directory else "a folder"
-        raise InputError(f"cannot write {out}: {kind} of that name is in the way; choose another -o")
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    # The suffix stays, because writers choose their format by it.
-    temporary = scratch / out.name
+    if not os.path.lexists(out):
+        return out
+    if directory and not out.is_dir():
+        raise InputError(f"cannot write {out}: a file of that name is in the way; choose another -o")
+    if not directory and out.is_dir():
+        raise InputError(f"cannot write {out}: a folder of that name is in the way; choose another -o")
+    if not directory and out.exists() and not out.is_file():
+        raise InputError(f"cannot write {out}: it is not a plain file; choose another -o")
+    if not directory and out.exists() and not os.access(out, os.W_OK):
+        raise InputError(f"cannot write {out}: the file is write-protected; choose another -o")
+    if directory and not _may_go(out, ours):
+        raise _not_ours(out)
+    return out
+
+
+def _not_ours(folder: Path) -> InputError:
+    return InputError(
+        f"cannot write {folder}: it holds other files, which facetalk did not write; choose another -o, "
+        f"or replace it and everything in it with --force (force=True)"
+    )
+
+
+def _may_go(folder: Path, ours: Callable[[Path], bool] | None) -> bool:
+    """Whether a folder may be replaced: nobody asks, it is empty, or facetalk wrote it."""
+    if ours is None:
+        return True
+    for _ in range(ATTEMPTS):
+        try:
+            before = folder.stat().st_ino
+            if not folder.is_dir():
+                return False
+            answer = not any(folder.iterdir()) or ours(folder)
+            if folder.stat().st_ino == before:
+                return answer
+        except FileNotFoundError:
+            if not os.path.lexists(folder):
+                return True
+        except (OSError, ValueError):
+            return False
+        # Another writer put a new folder there while this one was looked at.
+    return False
+
+
+@contextlib.contextmanager
+def atomic_path(
+    path: Source,
+    *,
+    directory: bool = False,
+    ours: Callable[[Path], bool] | None = None,
+    beside: Sequence[Source] = (),
+) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is renamed to ``path``, on failure removed.
+
+    On Linux an old folder and the new one change places in one step, so that there is a whole one at every
+    moment; elsewhere there is none for an instant. Signals that would end the run wait until the renaming is
+    done.
+
+    Args:
+        path: the final place. Its folder has to exist. A file that is there already was named by the user and
+            is replaced.
+        directory: the thing written is a folder.
+        ours: tells whether a folder holds nothing but what facetalk wrote; one that does not, and is not
+            empty, is not replaced. None: every folder is.
+        beside: more files of the same folder that are written together with ``path``: where the scratch
+            folder holds one of such a name in the end, it is renamed as well, or none of them is.
+
+    Raises:
+        InputError: the folder is missing or not writable, something is in the way, or the device is full.
+    """
+    out = check_replaceable(path, directory=directory, ours=ours)
+    place = out.absolute()  # the caller may change the working directory meanwhile
+    scratch: Scratch | None = None
     try:
-        if directory:
-            temporary.mkdir()
-        yield temporary
-        if directory and out.exists():
-            out.rename(scratch / "replaced")
-        temporary.replace(out)
-    except OSError as error:
-        raise output_error(out, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            with Uninterrupted():
+                scratch = Scratch(place)
+            temporary = scratch.folder / _fitting_name(place)
+            if directory:
+                temporary.mkdir()
+            yield temporary
+            with Uninterrupted():
+                if directory:
+                    # Asked again: something may have been put there while the new one was written.
+                    if not put_folder(temporary, place, scratch.folder, lambda folder: _may_go(folder, ours)):
+                        raise _not_ours(out)
+                else:
+                    more = [(temporary.with_suffix(Path(p).suffix), Path(p).absolute()) for p in beside]
+                    pairs = [pair for pair in more if pair[0].exists()]
+                    put_files([*pairs, (temporary, place)], scratch.folder)
+        except OSError as error:
+            raise _explained(out, scratch, error) from error
+        finally:
+            with Uninterrupted():
+                if scratch is not None:
+                    scratch.remove()
+    except BaseException:
+        # A signal may come between the end of the body and the lines that hold signals back.
+        with Uninterrupted():
+            if scratch is not None:
+                scratch.remove()
+        raise
+
+
+def _explained(out: Path, scratch: Scratch | None, error: OSError) -> InputError:
+    """The error in words: of the output, unless it tells of another file."""
+    name = error.filename
+    if isinstance(name, (str, os.PathLike)) and scratch is not None and error.errno not in (errno.ENOSPC,):
+        told = Path(name)
+        if scratch.folder not in told.parents and told.absolute() != out.absolute():
+            return InputError(f"{name}: {error.strerror or error}")
+    return output_error(out, error)
+
+
+def _fitting_name(place: Path) -> str:
+    """The name of the temporary file: with the same suffix, by which writers choose their format, and short
+    enough that a writer may lengthen it.
+    """
+    return place.name if len(os.fsencode(place.name)) <= 200 else "out" + place.suffix[-32:]
+
+
+def keep_others(old: Path, new: Path, names: Collection[str]) -> None:
+    """Give a folder that will take another's place the files of that one, but for those of some names.
+
+    They become further names of the same files; where the file system has no hard links, copies.
+    """
+    for entry in old.iterdir():
+        if entry.name in names:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, new / entry.name, symlinks=True, copy_function=_link)
+        else:
+            _link(entry, new / entry.name)
+
+
+def _link(source: Source, target: Source, **options: Any) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)

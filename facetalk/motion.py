@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.mesh.smoothing import gaussian_smooth
+from facetalk.reading import parse_json, usable
 from facetalk.units import DEFAULT_FPS
 
 _FORMAT = "facetalk-motion"
@@ -80,13 +81,17 @@ class Motion:
         """Write the motion as one safetensors file and return its path.
 
         Raises:
-            InputError: the folder is missing or cannot be written to.
+            InputError: the folder is missing or cannot be written to, or the provenance is no JSON.
         """
         header = {"format": _FORMAT, "version": "1", "fps": repr(self.fps)}
-        header["provenance"] = json.dumps(self.provenance)
+        try:
+            header["provenance"] = json.dumps(self.provenance, default=_plain)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the motion's provenance cannot be written as JSON: {error}") from error
         tensors = {"expressions": self.expressions, "identity": self.identity}
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata=header)
+            # Not by save_file: its files only their owner may read, its error on a full disk is no OSError.
+            temporary.write_bytes(save(tensors, metadata=header))
         return Path(path)
 
     @classmethod
@@ -96,20 +101,26 @@ class Motion:
         Raises:
             InputError: the file is missing, damaged, or not a motion.
         """
-        from safetensors import safe_open
-
         if not Path(path).is_file():
             raise InputError(f"no motion file at {path}")
-        try:
+        with usable(path, "a motion is what facetalk generate writes"):
             with safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
                 if header.get("format") != _FORMAT:
                     raise InputError(f"{path} is not a facetalk motion (no format {_FORMAT!r})")
-                return cls(
-                    expressions=file.get_tensor("expressions"),
-                    fps=float(header["fps"]),
-                    identity=file.get_tensor("identity"),
-                    provenance=json.loads(header.get("provenance", "{}")),
-                )
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise InputError(f"{path} is damaged or not a facetalk motion: {error}") from error
+                provenance = parse_json(header.get("provenance", "{}"), f"{path}: provenance")
+                expressions, identity = file.get_tensor("expressions"), file.get_tensor("identity")
+                fps = float(header["fps"])
+            try:
+                return cls(expressions, fps, identity, provenance)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from error
+
+
+def _plain(value: object) -> object:
+    """NumPy's numbers and arrays, and paths, as JSON has them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")

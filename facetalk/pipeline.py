@@ -14,6 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
+from facetalk.ambient import plainly
+from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import Float32, UInt8
 from facetalk.audio import AudioEncoder, AudioReader, load_audio
 from facetalk.audio.encoder import Level
@@ -34,6 +36,10 @@ Audio = str | os.PathLike[str] | tuple[ArrayLike, int]
 
 RESOLUTION_RANGE = (16, 1024)
 """Grid points per axis that ``decode`` accepts; 1024^3 is what a box of a head can use (0.3 mm)."""
+
+
+_LARGEST_WEIGHT, _LARGEST_CODE = 100.0, 1000.0
+"""Beyond anything that is a face, and far below what overflows."""
 
 
 def pick_device(device: str) -> torch.device:
@@ -99,6 +105,7 @@ class FaceTalk:
         """The paper's spatial weight on deformations, which stills the back of the head and the neck."""
         return FacialSmoothing(self.config.mouth_centre, self.config.mouth_sigma, self.config.bounds)
 
+    @plainly
     def generate(
         self,
         audio: Audio,
@@ -129,8 +136,9 @@ class FaceTalk:
         Raises:
             InputError: the audio cannot be used, or an option is out of range.
         """
-        if seed is None:
-            seed = int.from_bytes(os.urandom(4), "little")
+        seed = int.from_bytes(os.urandom(4), "little") if seed is None else whole_number("seed", seed)
+        steps = None if steps is None else whole_number("steps", steps)
+        guidance = None if guidance is None else real_number("guidance", guidance)
         code = self._identity(identity)
         features = self._features(audio)
         expressions = self.motion_model.sample(
@@ -153,6 +161,7 @@ class FaceTalk:
         level = Level.of(blocks) if self.audio_encoder.normalize else None
         return self.audio_encoder.stream(blocks, self.config.fps, level=level)
 
+    @plainly
     def decode(
         self,
         motion: Motion,
@@ -182,6 +191,7 @@ class FaceTalk:
             InputError: the motion does not fit this head, or an option is out of range or would do nothing.
         """
         low, high = RESOLUTION_RANGE
+        resolution = whole_number("resolution", resolution)
         if not low <= resolution <= high:
             raise InputError(f"resolution must lie in [{low}, {high}] grid points per axis, got {resolution}")
         if topology not in ("fixed", "marching-cubes"):
@@ -200,6 +210,7 @@ class FaceTalk:
             return self._fixed(motion, smoothing)
         return self._marching_cubes(motion, resolution, smoothing, options)
 
+    @plainly
     def landmarks(self, motion: Motion) -> Float32:
         """The 68 Multi-PIE landmarks of every frame: (T, 68, 3) float32, metres; 60-67 are the inner lips.
 
@@ -224,6 +235,10 @@ class FaceTalk:
             raise InputError(f"identity must have shape ({self.head.identity_dim},), got {code.shape}")
         if not np.isfinite(code).all():
             raise InputError("identity has values that are not finite")
+        if np.abs(code).max(initial=0.0) > _LARGEST_CODE:
+            raise InputError(
+                f"identity has values up to {np.abs(code).max():.3g}, no head's are above {_LARGEST_CODE:g}"
+            )
         return code
 
     def _checked(self, motion: Motion, temporal_sigma: float | None) -> Motion:
@@ -231,8 +246,17 @@ class FaceTalk:
         if width != self.head.expression_dim:
             takes = self.head.expression_dim
             raise InputError(f"the motion has {width} values a frame, this head takes {takes}")
+        if np.abs(motion.expressions).max(initial=0.0) > _LARGEST_WEIGHT:
+            raise InputError(
+                f"the motion has weights up to {np.abs(motion.expressions).max():.3g}; they are fractions, "
+                f"and none may be above {_LARGEST_WEIGHT:g}"
+            )
         identity = self._identity(motion.identity if motion.identity.size else None)
-        sigma = self.config.temporal_sigma if temporal_sigma is None else temporal_sigma
+        sigma = self.config.temporal_sigma
+        if temporal_sigma is not None:
+            sigma = real_number("temporal_sigma", temporal_sigma)
+            if not 0.0 <= sigma <= 60.0:
+                raise InputError(f"temporal_sigma must lie in 0..60 seconds, got {sigma:g}")
         motion = Motion(motion.expressions, motion.fps, identity, motion.provenance)
         return motion.smooth(sigma) if sigma else motion
 
@@ -264,6 +288,7 @@ class FaceTalk:
             base, basis * np.float32(HEAD_UNIT_METRES), motion.expressions, names=self.head.expression_names
         )
 
+    @plainly
     def _marching_cubes(
         self,
         motion: Motion,

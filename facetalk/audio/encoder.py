@@ -24,8 +24,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from facetalk.ambient import loading, plainly
 from facetalk.audio.wav2vec2 import load_wav2vec2
 from facetalk.errors import InputError
+from facetalk.reading import usable
 from facetalk.units import SAMPLE_RATE, frame_count
 
 FloatArray = npt.NDArray[np.float32]
@@ -102,6 +104,13 @@ class AudioEncoder(nn.Module):
         self.floor = floor
         self.field, self.stride = receptive_field(model.config)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are built from settings and weights: torch refuses to pickle the model itself,
+        whose positional convolution has a parametrized weight.
+        """
+        made_from = self.model.config.to_dict(), self.model.state_dict(), self.normalize, self.floor
+        return _built_again, (*made_from, self.model.training)
+
     @property
     def feature_dim(self) -> int:
         """A, the number of features per frame."""
@@ -119,9 +128,8 @@ class AudioEncoder(nn.Module):
         """Load any Wav2Vec 2.0 model.
 
         Args:
-            source: folder with ``config.json`` and ``model.safetensors`` (or what transformers reads), or a
-            name on the
-                Hugging Face hub where the network allows.
+            source: folder with ``config.json`` and ``model.safetensors`` (or ``pytorch_model.bin``), or
+                ``hf:owner/name`` for a model of the Hugging Face hub; nothing else asks a network.
             device: where to run.
 
         Raises:
@@ -134,6 +142,11 @@ class AudioEncoder(nn.Module):
                 f"{source}: made for {settings['sampling_rate']} Hz; facetalk needs a {SAMPLE_RATE} Hz model"
             )
         encoder = cls(model, normalize=normalize, floor=float(settings.get("variance_floor", 1e-7)))
+        # Settings that only fail, or give NaN, when sound goes through.
+        with usable(source, "fetch the model again"):
+            probe = np.sin(np.arange(SAMPLE_RATE // 4, dtype=np.float32))
+            if not bool(torch.isfinite(encoder.features(probe, fps=25.0)).all()):
+                raise ValueError("its features are not finite")
         return encoder.to(device)
 
     def features(self, samples: FloatArray | Tensor, *, fps: float) -> Tensor:
@@ -154,6 +167,7 @@ class AudioEncoder(nn.Module):
             raise InputError(f"features need samples of shape (N,) with N >= 1, got {array.shape}")
         return torch.cat(list(self.stream([array], fps, level=Level.of([array]) if self.normalize else None)))
 
+    @plainly
     @torch.inference_mode()
     def stream(
         self, blocks: Iterable[FloatArray], fps: float, *, level: Level | None = None
@@ -240,6 +254,20 @@ class AudioEncoder(nn.Module):
         data = torch.from_numpy(wave)[None].to(weight.device, weight.dtype)
         hidden = hidden_states(self.model, data, positions.to(weight.device), self.span(fps))
         return hidden[0, first - begin : last - begin].float()
+
+
+@loading
+def _built_again(
+    settings: dict[str, Any], state: dict[str, Tensor], normalize: bool, floor: float, training: bool
+) -> AudioEncoder:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    with torch.device("meta"):  # the weights come from the state
+        model = Wav2Vec2Model(Wav2Vec2Config.from_dict(settings))
+    model.load_state_dict(state, assign=True)
+    encoder = AudioEncoder(model, normalize=normalize, floor=floor)
+    encoder.model.train(training)
+    return encoder
 
 
 class Level:

@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from facetalk.audio.containers import MAX_CHANNELS, RATES, check_form, open_container
 from facetalk.errors import InputError
+from facetalk.reading import one_line
 from facetalk.units import SAMPLE_RATE
 
 FloatArray = npt.NDArray[np.float32]
 Source = str | os.PathLike[str] | tuple[Any, float]
 
-_MAX_CHANNELS = 64
 #: Containers whose header gives a trustworthy duration, against which a cut file is noticed.
 _TIMED_CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi")
 #: RIFF sizes that mean "unknown" (written by programs that stream into a pipe).
@@ -53,6 +54,7 @@ class AudioReader:
             self._backend = _SoundFileBackend(self.path)
         except _Unreadable:
             self._backend = _FFmpegBackend(self.path)
+        check_form(self.path, self._backend.rate, self._backend.channels)
 
     @property
     def rate(self) -> int:
@@ -132,10 +134,10 @@ def _from_samples(source: tuple[Any, ...]) -> FloatArray:
     try:
         samples, rate = np.asarray(source[0]), float(source[1])
     except (TypeError, ValueError) as error:
-        raise InputError(f"audio as a tuple must be (samples, rate): {_one_line(error)}") from error
-    if not 1000 <= rate <= 768_000:
-        raise InputError(f"audio rate must be between 1000 and 768000 Hz, got {rate:g}")
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= _MAX_CHANNELS):
+        raise InputError(f"audio as a tuple must be (samples, rate): {one_line(error)}") from error
+    if not RATES[0] <= rate <= RATES[1]:
+        raise InputError(f"audio rate must be between {RATES[0]} and {RATES[1]} Hz, got {rate:g}")
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_CHANNELS):
         raise InputError(f"audio samples must have shape (N,) or (N, channels), got {samples.shape}")
     if samples.shape[0] == 0:
         raise InputError("audio has no samples")
@@ -165,7 +167,7 @@ def _check_file(path: Path) -> None:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be opened ({_one_line(error)})") from error
+        raise InputError(f"{path}: cannot be opened ({one_line(error)})") from error
     if size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes); record it again")
     if not os.access(path, os.R_OK):
@@ -195,11 +197,12 @@ class _SoundFileBackend(_Backend):
         self.path = path
         self._errors = (soundfile.SoundFileError, RuntimeError)
         try:
-            with soundfile.SoundFile(str(path)) as file:
+            # Opened here: libsndfile's wrapper takes no names that are not UTF-8.
+            with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
                 self.rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
                 self.format = file.format
-        except (*self._errors, TypeError) as error:
-            raise _Unreadable(_one_line(error)) from error
+        except (*self._errors, TypeError, ValueError) as error:
+            raise _Unreadable(one_line(error)) from error
         self.duration = self.frames / self.rate if self.frames < 2**62 else None
         promised = _riff_seconds_missing(path)
         if promised is not None:
@@ -213,13 +216,13 @@ class _SoundFileBackend(_Backend):
 
         count = 0
         try:
-            with soundfile.SoundFile(str(self.path)) as file:
+            with self.path.open("rb") as raw, soundfile.SoundFile(raw) as file:
                 while len(block := file.read(frames, dtype="float32", always_2d=True)):
                     count += len(block)
                     yield block
         except self._errors as error:
             raise InputError(
-                f"{self.path}: damaged after {count / self.rate:.2f} s ({_one_line(error)})"
+                f"{self.path}: damaged after {count / self.rate:.2f} s ({one_line(error)})"
             ) from error
         # MP3 headers only estimate the length; lossless formats know it.
         if self.format == "FLAC" and self.duration is not None and count < self.frames:
@@ -231,17 +234,17 @@ class _SoundFileBackend(_Backend):
 
 class _FFmpegBackend(_Backend):
     def __init__(self, path: Path) -> None:
-        import av
-
         self.path = path
         try:
-            with av.open(str(path)) as container:
+            with open_container(path) as container:
                 if not container.streams.audio:
                     raise InputError(
                         f"{path}: no sound in this file; give a recording or a video with a sound track"
                     )
                 stream = container.streams.audio[0]
-                self.rate, self.channels = int(stream.rate or 0), int(stream.channels or 0)
+                # A stream whose codec FFmpeg does not know has neither.
+                self.rate = int(getattr(stream, "rate", None) or 0)
+                self.channels = int(getattr(stream, "channels", None) or 0)
                 seconds = None
                 if stream.duration is not None and stream.time_base is not None:
                     seconds = float(Fraction(stream.duration) * stream.time_base)
@@ -251,9 +254,9 @@ class _FFmpegBackend(_Backend):
                 self._timed = any(name in container.format.name for name in _TIMED_CONTAINERS)
         except InputError:
             raise
-        except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
+        except Exception as error:  # PyAV's errors are of every kind there is
             raise InputError(
-                f"{path}: not a sound file that can be read, or a damaged one ({_one_line(error)})"
+                f"{path}: not a sound file that can be read, or a damaged one ({one_line(error)})"
             ) from error
         if self.rate <= 0 or self.channels <= 0:
             raise InputError(
@@ -265,7 +268,7 @@ class _FFmpegBackend(_Backend):
 
         count, held, parts = 0, 0, []
         try:
-            with av.open(str(self.path)) as container:
+            with open_container(self.path) as container:
                 stream = container.streams.audio[0]
                 converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=self.rate)
                 for frame in container.decode(stream):
@@ -277,11 +280,11 @@ class _FFmpegBackend(_Backend):
                         count += held
                         yield np.concatenate(parts)
                         held, parts = 0, []
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except Exception as error:  # PyAV's errors are of every kind there is
             if count + held == 0:
-                raise InputError(f"{self.path}: no sound could be decoded ({_one_line(error)})") from error
+                raise InputError(f"{self.path}: no sound could be decoded ({one_line(error)})") from error
             raise InputError(
-                f"{self.path}: damaged after {(count + held) / self.rate:.2f} s ({_one_line(error)})"
+                f"{self.path}: damaged after {(count + held) / self.rate:.2f} s ({one_line(error)})"
             ) from error
         if parts:
             count += held
@@ -316,8 +319,3 @@ def _riff_seconds_missing(path: Path) -> float | None:
                 return missing / bytes_per_second
             file.seek(length + (length & 1), os.SEEK_CUR)
     return None
-
-
-def _one_line(error: BaseException) -> str:
-    """An error's text without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from facetalk.cli._help import HelpFormatter
 from facetalk.errors import ExtensionError, InputError
+from facetalk.interrupts import Terminable, Terminated
 from facetalk.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -35,7 +37,12 @@ VERBS: dict[str, tuple[str, str]] = {
 
 
 # What a person can cause and mend; anything else of the operating system is a defect and shows itself.
-_USER_ERRORS = (errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EROFS)
+_USER_ERRORS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT,
+    errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EBUSY, errno.ENXIO, errno.ENODEV,
+    errno.ETXTBSY,
+)  # fmt: skip
 
 
 def _usage() -> str:
@@ -48,7 +55,16 @@ def _usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0 fine, 2 bad input, 130 interrupted."""
+    """Run the command line and return its exit status: 0 fine, 2 bad input, 128 and the signal's number when
+    a signal ended it (130: Ctrl-C, 143: SIGTERM)."""
+    with Terminable():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name of a file need not have characters that the terminal knows, or any.
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage(), file=sys.stdout if words else sys.stderr)
@@ -80,6 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     except MemoryError:
         return _fail("not enough memory for this request; use a lower --resolution or a shorter clip")
+    except Terminated as signal:
+        print(f"ended by {signal}", file=sys.stderr)
+        return 128 + signal.signum
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from facetalk.arrays import Float32
 from facetalk.errors import InputError
+from facetalk.files import check_not_input, check_replaceable
+from facetalk.reading import read_array
 
 if TYPE_CHECKING:
     from facetalk.mesh import Mesh
@@ -103,6 +105,11 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
             raise InputError("--tolerance must be above 0 mm: morph targets have a finite number of bits")
 
 
+def add_force_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--force``."""
+    parser.add_argument("--force", action="store_true", help=f"replace {what} that facetalk did not write")
+
+
 def set_threads(threads: int | None) -> None:
     """Give the compiled core and torch the same number of threads."""
     if threads is None:
@@ -115,18 +122,17 @@ def set_threads(threads: int | None) -> None:
     ops.set_threads(threads)
 
 
-def check_output(path: Path, suffixes: Iterable[str]) -> None:
-    """Fail before the work when ``path`` cannot be written or has a suffix that nobody writes.
+def check_output(path: Path, suffixes: Iterable[str], *inputs: Path | None) -> None:
+    """Fail before the work when the file ``path`` cannot be written or has a suffix that nobody writes.
 
     Raises:
-        InputError: unknown suffix, or the folder is missing or read-only.
+        InputError: unknown suffix, the folder is missing or read-only, or the file is one of the inputs.
     """
-    from facetalk.files import check_output_folder
-
     known = tuple(suffixes)
     if path.suffix.lower() not in known:
         raise InputError(f"cannot write {path}: suffix {path.suffix!r} is not one of {', '.join(known)}")
-    check_output_folder(path)
+    check_not_input(path, *inputs)
+    check_replaceable(path)
 
 
 def read_identity(text: str | None, head: HeadModel) -> Float32 | None:
@@ -150,9 +156,9 @@ def read_identity(text: str | None, head: HeadModel) -> Float32 | None:
         draw = np.random.default_rng(seed).standard_normal(head.coefficient_dim)
         return head.encode_identity(0.8 * np.clip(draw, -2.0, 2.0))
     try:
-        values = np.load(text, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--identity {text}: not a readable .npy file ({error})") from error
+        values = read_array(text)
+    except InputError as error:
+        raise InputError(f"--identity: {error}") from error
     if values.shape == (head.identity_dim,):
         return np.asarray(values, dtype=np.float32)
     if values.shape == (head.coefficient_dim,):

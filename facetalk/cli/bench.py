@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from facetalk.cli import _options
 from facetalk.errors import InputError
-from facetalk.files import atomic_path, check_output_folder
+from facetalk.files import atomic_path, check_not_input, check_replaceable
 
 if TYPE_CHECKING:
     from facetalk.bench import Peaks, StageCost
@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> None:
     if args.frames > 1000:
         raise InputError(f"--frames must be at most 1000, got {args.frames}")
     if args.json is not None:
-        check_output_folder(args.json)
+        check_not_input(args.json, args.checkpoint)
+        check_replaceable(args.json)
     _options.set_threads(args.threads)
     from facetalk.bench import peaks
 

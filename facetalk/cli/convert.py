@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from facetalk.errors import InputError
-from facetalk.files import check_output_folder
+from facetalk.files import check_not_input, check_replaceable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,13 +14,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, nargs="+",
                         help="a folder, or identity.pt deformation.pt anchors.npy")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--force", action="store_true",
+                        help="replace files of such names there that facetalk did not write")  # fmt: skip
     parser.add_argument("--family", choices=("nphm", "mononphm"), default="nphm", help="kind of networks")
 
 
 def run(args: argparse.Namespace) -> None:
     """Load with weights_only and write safetensors + config.json."""
-    check_output_folder(args.output)
+    check_not_input(args.output, *args.source)
     from facetalk.nphm import load_checkpoint
+    from facetalk.nphm.model import is_nphm_folder
+
+    check_replaceable(args.output, directory=True, ours=None if args.force else is_nphm_folder)
 
     if len(args.source) == 1:
         source: Path | dict[str, Path] = args.source[0]
@@ -31,5 +36,5 @@ def run(args: argparse.Namespace) -> None:
             f"give one folder or file, or three files (identity deformation anchors), got {len(args.source)}"
         )
     model = load_checkpoint(source, family=args.family)
-    model.save(args.output)
+    model.save(args.output, force=args.force)
     print(f"{args.output}: {args.family}, written as safetensors + config.json")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from facetalk.cli import _options, _rendered
 from facetalk.errors import InputError
+from facetalk.files import check_not_input
 
 if TYPE_CHECKING:
     from facetalk.metrics.evaluate import Scorer
@@ -54,8 +55,18 @@ def run(args: argparse.Namespace) -> None:
     draw = _rendered.prepare(args)
     from facetalk.files import atomic_path
     from facetalk.metrics.evaluate import evaluate
+    from facetalk.metrics.manifest import read
     from facetalk.pipeline import FaceTalk
 
+    # Before the model is loaded, and before an hour of clips leads to one that is not there.
+    items = read(args.manifest, split=args.split)
+    if args.json is not None:
+        check_not_input(args.json, args.manifest, *(item.audio for item in items))
+    if args.plot is not None:
+        check_not_input(args.plot, args.manifest, *(item.audio for item in items))
+    for item in items:
+        if not item.audio.is_file():
+            raise InputError(f"{args.manifest} names the recording {item.audio}, which is not there")
     _options.set_threads(args.threads)
     model = FaceTalk.from_pretrained(args.model, args.device)
     report = evaluate(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from facetalk.cli import _options
+from facetalk.files import check_not_input
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,22 +14,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("motion", type=Path, help="motion written by facetalk generate")
     parser.add_argument("-o", "--output", type=Path, required=True, help="talk.glb or a folder talk.ply")
     parser.add_argument("--audio", type=Path, default=None, help="recording to put beside the animation")
+    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Decode a stored motion and write it."""
-    from facetalk.mesh.export import SUFFIXES, export
+    from facetalk.mesh.export import check_output, export
 
-    _options.check_output(args.output, SUFFIXES)
+    check_not_input(args.output, args.motion)
+    check_output(args.output, audio=args.audio, force=args.force)
     _options.check_decode_arguments(args)
+    from facetalk.audio.load import AudioReader
     from facetalk.motion import Motion
     from facetalk.pipeline import FaceTalk
 
     _options.set_threads(args.threads)
+    if args.audio is not None:
+        AudioReader(args.audio)
     motion = Motion.load(args.motion)
     model = FaceTalk.from_pretrained(args.model, args.device)
     meshes = _options.decode(model, motion, args)
-    export(args.output, meshes, fps=motion.fps, audio=args.audio, **_options.morph_tolerance(args))
+    export(
+        args.output,
+        meshes,
+        fps=motion.fps,
+        audio=args.audio,
+        force=args.force,
+        **_options.morph_tolerance(args),
+    )
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from facetalk.cli import _options
 from facetalk.errors import InputError
+from facetalk.files import check_not_input
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,21 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="whose head (default: the model's default identity)")  # fmt: skip
     parser.add_argument("--motion", type=Path, default=None, metavar="OUT.safetensors",
                         help="also keep the motion, for facetalk export")  # fmt: skip
+    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Generate, decode and write."""
-    from facetalk.mesh.export import SUFFIXES, export
+    from facetalk.mesh.export import export
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
-    _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX))
-    if args.motion is not None:
-        _options.check_output(args.motion, (MOTION_SUFFIX,))
     _options.check_decode_arguments(args)
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
+    _check_places(args)
     stages = _options.Stages()
     with stages.stage("load"):
         from facetalk.pipeline import FaceTalk
@@ -65,6 +65,32 @@ def run(args: argparse.Namespace) -> None:
         with stages.stage("decode"):
             meshes = _options.decode(model, motion, args)
         with stages.stage("export"):
-            export(args.output, meshes, fps=motion.fps, audio=args.audio, **_options.morph_tolerance(args))
+            export(
+                args.output,
+                meshes,
+                fps=motion.fps,
+                audio=args.audio,
+                force=args.force,
+                **_options.morph_tolerance(args),
+            )
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps, seed {motion.provenance['seed']}")
     print(stages.report(motion.duration))
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Whatever can be told of inputs and outputs before the model is loaded, which takes seconds."""
+    from facetalk.audio.load import AudioReader
+    from facetalk.mesh.export import SUFFIXES, check_output
+    from facetalk.motion import SUFFIX as MOTION_SUFFIX
+
+    identity = None if args.identity is None else Path(args.identity)
+    if args.output.suffix.lower() in SUFFIXES:
+        check_not_input(args.output, identity)
+        check_output(args.output, audio=args.audio, force=args.force)
+    else:
+        _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX), args.audio, identity)
+    if args.motion is not None:
+        _options.check_output(args.motion, (MOTION_SUFFIX,), args.audio, identity)
+        if args.motion.resolve() == args.output.resolve():
+            raise InputError(f"-o and --motion are both {args.output}; give two places")
+    AudioReader(args.audio)

@@ -30,7 +30,7 @@ def collect() -> dict[str, Any]:
         from facetalk.ops import _extension
 
         facts["core"] = _extension.load().build_info()
-    except ExtensionError as error:
+    except (ExtensionError, ValueError, RuntimeError) as error:
         facts["core"] = {"error": str(error)}
     import torch
 

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--corpus", type=Path, required=True, metavar="DIR", help="from `facetalk data speech`"
     )
     parser.add_argument(
-        "--audio", required=True, metavar="MODEL", help="audio encoder: a folder or a hub name"
+        "--audio", required=True, metavar="MODEL", help="audio encoder: a folder, or hf:owner/name"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints, log, and model/")
     parser.add_argument(

@@ -11,7 +11,7 @@ import torch
 
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.errors import InputError
-from facetalk.files import atomic_path
+from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.head.figures import measure
 from facetalk.training.head.train import SHARES, HeadTraining, train_head
@@ -70,6 +70,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _evaluate(head: Path, data: Path, file: Path | None) -> None:
     """Print the figures of a head as JSON, or write them."""
+    if file is not None:
+        check_not_input(file, data)
+        check_replaceable(file)
     text = json.dumps(measure(HeadModel.load(head), MorphableHead.load(data)), indent=1) + "\n"
     if file is None:
         print(text, end="")

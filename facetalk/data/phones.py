@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
@@ -45,6 +46,10 @@ _VISEME_CLASS = {
     "AO": "o", "OH": "o", "UH": "u", "UW": "u", "YY": "y", "OE": "y", "OEH": "er", "ER": "er",
 }  # fmt: skip
 _BACK_NASALS = ("NG", "ŋ", "ɴ", "ɲ")
+
+
+_MARGIN_S, _LONGEST_S = 1.0, 1e6
+"""Aligners may put a first phone a little before the recording; no recording is longer than eleven days."""
 
 
 @functools.cache
@@ -160,3 +165,22 @@ def merge_silence(phones: Sequence[Phone], *, alphabet: str) -> list[Phone]:
         else:
             out.append((symbol, start, end))
     return out
+
+
+def phone_times(told: object) -> list[Phone]:
+    """Phones as (symbol, start, end) from a list of a manifest, in seconds.
+
+    Raises:
+        ValueError: it is no list of such, or a time is not one.
+    """
+    if not isinstance(told, list):
+        raise ValueError("phones must be a list of [symbol, start, end]")
+    phones = []
+    for entry in told:
+        if not isinstance(entry, list) or len(entry) != 3 or not isinstance(entry[0], str):
+            raise ValueError(f"a phone must be [symbol, start, end], got {str(entry)[:60]}")
+        start, end = float(entry[1]), float(entry[2])
+        if not (math.isfinite(start) and math.isfinite(end) and -_MARGIN_S <= start <= end <= _LONGEST_S):
+            raise ValueError(f"phone {entry[0]!r} lasts from {start} to {end} s")
+        phones.append((entry[0], start, end))
+    return phones

@@ -167,6 +167,10 @@ class Replays:
         self._kept: collections.OrderedDict[tuple[Any, ...], Replay | None] = collections.OrderedDict()
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles start without recordings, which belong to a process and its device."""
+        return Replays, (self.mode, self._capacity)
+
     def find(
         self,
         denoiser: Denoiser,

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from facetalk.ambient import loading
+from facetalk.arguments import real_number, whole_number
 from facetalk.diffusion.cuda_graph import Replays
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
 from facetalk.diffusion.lip_contact import LipContact
@@ -29,6 +29,8 @@ from facetalk.diffusion.stream import MotionStream
 from facetalk.diffusion.student import Student, StudentRange
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.reading import one_line, read_json
+from facetalk.weights import build_for, check_sizes, check_tensors, read_tensors, write_tensors
 
 _FORMAT = "facetalk-motion-model"
 _VERSION = 1
@@ -121,7 +123,9 @@ class MotionModel:
         Raises:
             InputError: a setting is out of range.
         """
-        weight = self.default_guidance if guidance is None else float(guidance)
+        steps = None if steps is None else whole_number("steps", steps)
+        seed = whole_number("seed", seed)
+        weight = self.default_guidance if guidance is None else real_number("guidance", guidance)
         if not 0.0 <= weight <= 20.0:
             raise InputError(f"guidance must lie in 0..20, got {guidance}")
         steps, denoiser = self._network(steps, weight, student, plain=kind == "ddim" and eta == 0.0)
@@ -201,6 +205,7 @@ class MotionModel:
         if seed is None:
             seed = int.from_bytes(os.urandom(4), "little")
         stream = self.stream(steps=steps, guidance=guidance, seed=seed, kind=kind, eta=eta, student=student)
+        chunk = whole_number("chunk", chunk)
         if chunk < 1:
             raise InputError(f"chunk must be at least 1 frame, got {chunk}")
         total = len(features) if isinstance(features, Tensor | np.ndarray) else None
@@ -217,7 +222,7 @@ class MotionModel:
             out.append(stream.finish())
         return np.concatenate(out)
 
-    def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:
+    def save(self, folder: str | os.PathLike[str], *, half: bool = False, force: bool = False) -> Path:
         """Write ``config.json``, ``model.safetensors`` and, where there is one, ``student.safetensors``.
 
         The folder is replaced as a whole.
@@ -225,9 +230,10 @@ class MotionModel:
         Args:
             folder: the place; its parent has to exist.
             half: store the network as float16, half the size; weights change by 1 in 2000 at most.
+            force: replace the folder even if it holds other files than a motion model.
 
         Raises:
-            InputError: the place cannot be written to.
+            InputError: the place cannot be written to, or holds what :meth:`save` did not write.
         """
         kind = torch.float16 if half else torch.float32
         tensors = {
@@ -254,20 +260,18 @@ class MotionModel:
                 "close": self.expression_names[self.contact.close],
                 "lowest_mm": self.contact.lowest_mm,
             }
-        with atomic_path(folder, directory=True) as temporary:
-            files = {_WEIGHTS: tensors}
+        with atomic_path(folder, directory=True, ours=None if force else is_model_folder) as temporary:
+            write_tensors(temporary / _WEIGHTS, tensors)
             if self.student is not None:
-                files[_STUDENT] = {k: v.to(kind).contiguous() for k, v in self.student.state_dict().items()}
+                write_tensors(
+                    temporary / _STUDENT, {k: v.to(kind) for k, v in self.student.state_dict().items()}
+                )
                 content["student"] = dataclasses.asdict(self.student_range)
-            for name, part in files.items():
-                save_file({key: value.cpu() for key, value in part.items()}, temporary / name)
             (temporary / _CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            # safetensors writes files that only their owner may read.
-            for name in files:
-                (temporary / name).chmod((temporary / _CONFIG).stat().st_mode)
         return Path(folder)
 
     @classmethod
+    @loading
     def load(
         cls,
         folder: str | os.PathLike[str],
@@ -290,17 +294,14 @@ class MotionModel:
         for name in (_CONFIG, _WEIGHTS):
             if not (folder / name).is_file():
                 raise InputError(f"{folder} is not a motion model folder: it has no {name}")
-        try:
-            content = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-            read = _WEIGHTS
-            tensors = load_file(folder / read)
-            read = _STUDENT
-            student = load_file(folder / read) if (folder / read).is_file() else None
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{folder / _CONFIG} is damaged: {error}") from error
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{folder / read} is damaged: {error}") from error
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        content = read_json(folder / _CONFIG)
+        tensors = read_tensors(folder / _WEIGHTS)
+        check_tensors(tensors, folder / _WEIGHTS)
+        student = None
+        if (folder / _STUDENT).is_file():
+            student = read_tensors(folder / _STUDENT)
+            check_tensors(student, folder / _STUDENT)
+        if content.get("format") != _FORMAT:
             raise InputError(
                 f"{folder / _CONFIG} does not describe a motion model (format is not {_FORMAT!r})"
             )
@@ -310,8 +311,8 @@ class MotionModel:
             )
         try:
             return cls._assemble(content, tensors, student, device, dtype)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:300]
+        except Exception as error:
+            reason = one_line(error, 300)
             raise InputError(
                 f"the motion model in {folder} is incomplete or does not fit together: {reason}"
             ) from error
@@ -325,7 +326,9 @@ class MotionModel:
         device: str | torch.device,
         dtype: torch.dtype,
     ) -> MotionModel:
-        denoiser = Denoiser(DenoiserConfig(**content["denoiser"]))
+        check_sizes(content["denoiser"], "denoiser")
+        config = DenoiserConfig(**content["denoiser"])
+        denoiser = build_for(lambda: Denoiser(config), tensors, "denoiser")
         prefix = "denoiser."
         denoiser.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -361,13 +364,21 @@ class MotionModel:
             feature_mean=_tensor(tensors, "features.mean", audio),
             feature_scale=_tensor(tensors, "features.scale", audio),
             schedule=NoiseSchedule(int(content["schedule"]["train_steps"])),
-            default_steps=int(content["sampling"]["steps"]),
+            default_steps=whole_number("sampling.steps", content["sampling"]["steps"]),
             default_guidance=float(content["sampling"]["guidance"]),
             contact=contact,
             notes=content.get("notes"),
             student=student,
             student_range=StudentRange(**content["student"]) if student is not None else None,
         )
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds nothing but what :meth:`MotionModel.save` writes."""
+    names = {entry.name for entry in folder.iterdir()}
+    if not names <= {_CONFIG, _WEIGHTS, "student.safetensors"} or _CONFIG not in names:
+        return False
+    return bool(read_json(folder / _CONFIG).get("format") == _FORMAT)
 
 
 def _pieces(features: Features, chunk: int) -> Iterator[Tensor | NDArray[np.floating]]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.ambient import plainly
 from facetalk.diffusion.cuda_graph import Past, Replays
 from facetalk.diffusion.denoiser import Denoiser
 from facetalk.diffusion.lip_contact import LipContact
@@ -50,6 +51,7 @@ class MotionStream:
     at once, to rounding.
     """
 
+    @plainly
     def __init__(
         self, model: Parts, denoiser: Denoiser, sampler: Sampler, guidance: float, seed: int
     ) -> None:
@@ -57,9 +59,10 @@ class MotionStream:
         self.denoiser = denoiser
         self.frames_done = 0
         self._past: Past | None = None
-        self._heard = torch.zeros(0, denoiser.config.audio_dim, device=model.device)
+        self._heard = torch.zeros(0, denoiser.config.audio_dim, device=model.device, dtype=torch.float32)
         self._context = 0
 
+    @plainly
     def push(self, features: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
         """Take the next (n, A) features, give the weights (m, E) of the frames that can be finished.
 
@@ -71,6 +74,7 @@ class MotionStream:
         self._hear(features)
         return self._advance(len(self._heard) - self._context - self.denoiser.config.window[1])
 
+    @plainly
     def finish(self) -> NDArray[np.float32]:
         """The weights of the frames that were still waiting, possibly none."""
         return self._advance(len(self._heard) - self._context)
@@ -120,7 +124,13 @@ class MotionStream:
         self._heard = self._heard[self._context + count - keep :].clone()
         self._context = keep
         self.frames_done += count
-        weights = model.representation.decode(coordinates).clip(0.0, 1.0)
+        decoded = model.representation.decode(coordinates)
+        if not np.isfinite(decoded).all():
+            raise InputError(
+                "the motion model gives numbers that are not finite: its weights are damaged, or the audio "
+                "encoder is not the one that it was trained with"
+            )
+        weights = decoded.clip(0.0, 1.0)
         return model.contact.apply(weights) if model.contact is not None else weights
 
     def _loop(self, batch: Tensor, noise: Callable[[int], Tensor]) -> Tensor:

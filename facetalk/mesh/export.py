@@ -9,14 +9,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from facetalk.arguments import real_number
 from facetalk.errors import InputError
-from facetalk.files import atomic_path, check_output_folder
+from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.mesh import gltf, morphs
 from facetalk.mesh.mesh import Mesh
-from facetalk.mesh.ply import write_sequence
+from facetalk.mesh.ply import is_sequence, write_sequence
 from facetalk.mesh.rig_fit import as_rig
 from facetalk.mesh.sequence import RiggedSequence
-from facetalk.mesh.sound import Source, write_wav
+from facetalk.mesh.sound import Source, is_ours, write_wav
 
 SUFFIXES = (".glb", ".ply")
 
@@ -29,6 +30,7 @@ def export(
     audio: Source | None = None,
     tolerance_mm: float = 0.1,
     quantize: bool = True,
+    force: bool = False,
 ) -> Path:
     """Write an animation.
 
@@ -38,11 +40,12 @@ def export(
     frame, shown in turn; such a file is as large as its frames are.
 
     ``.ply``: a folder ``talk.ply/`` with ``frame_00000.ply`` and so on, binary, with normals and colours. A
-    folder that is there already is replaced.
+    folder that is there already is replaced if it is empty or holds only what was written like this.
 
-    The recording goes beside it as 16-bit ``talk.wav`` (inside the folder for ``.ply``). Everything is
-    written under another name and renamed at the end: a failure leaves nothing behind, an older file of that
-    name stays as it was.
+    The recording goes beside it as 16-bit ``talk.wav`` (inside the folder for ``.ply``). A ``talk.wav`` that
+    facetalk did not write, or that was changed since, is not replaced; one that is the recording itself stays
+    as it is. Everything is written under another name and renamed at the end: a failure leaves nothing
+    behind, an older file of that name stays as it was.
 
     Args:
         path: output; its folder has to exist.
@@ -52,41 +55,67 @@ def export(
         tolerance_mm: largest distance of any vertex of any frame from where it should be, for ``.glb``.
         quantize: 16-bit morph targets (KHR_mesh_quantization); False for readers that know only the core
             format.
+        force: replace the folder, or the sound file beside, whatever they hold.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: unknown suffix, missing or full folder, no frames, unreadable recording, or a bad number.
+        InputError: unknown suffix, missing or full folder, no frames, unreadable recording, a bad number, or
+            something would be replaced that facetalk did not write.
     """
-    out = Path(path)
+    out = check_output(path, audio=audio, force=force)
     suffix = out.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
-    if not (math.isfinite(fps) and 0.0 < fps <= 1000.0):
+    fps, tolerance_mm = real_number("fps", fps), real_number("tolerance_mm", tolerance_mm)
+    if not 0.0 < fps <= 1000.0:
         raise InputError(f"fps must lie in (0, 1000], got {fps:g}")
-    if not (math.isfinite(tolerance_mm) and tolerance_mm > 0.0):
+    if tolerance_mm <= 0.0:
         raise InputError(f"the tolerance must be a positive number of millimetres, got {tolerance_mm:g}")
     if isinstance(meshes, RiggedSequence) and not len(meshes):
         raise InputError("there are no frames to write")
-    check_output_folder(out)
     if suffix == ".ply":
-        with atomic_path(out, directory=True) as folder:
+        with atomic_path(out, directory=True, ours=None if force else is_sequence) as folder:
             if audio is not None:
                 write_wav(folder / out.with_suffix(".wav").name, audio)
             if not write_sequence(folder, tqdm(meshes, "write", disable=None, leave=False)):
                 raise InputError("there are no frames to write")
         return out
-    with atomic_path(out) as temporary:
-        sound, beside = temporary.with_suffix(".wav"), out.with_suffix(".wav")
+    beside = out.with_suffix(".wav")
+    with atomic_path(out, beside=[beside]) as temporary:
+        sound = temporary.with_suffix(".wav")
         # A recording that already lies in the right place is the user's own: it is named, never rewritten.
         copies = audio is not None and not _same_file(audio, beside)
         if audio is not None and copies:
             # Before the meshes: a bad recording should not cost the time of writing them.
             write_wav(sound, audio)
         _write_glb(temporary, meshes, fps, tolerance_mm, quantize, None if audio is None else beside.name)
-        if copies:
-            sound.replace(beside)
+    return out
+
+
+def check_output(path: str | os.PathLike[str], *, audio: Source | None = None, force: bool = False) -> Path:
+    """Return ``path`` after checking that :func:`export` could write there, before the work is done.
+
+    Raises:
+        InputError: as :func:`export`, as far as it can be told without the meshes.
+    """
+    out = Path(path)
+    suffix = out.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
+    if audio is not None and not isinstance(audio, tuple):
+        check_not_input(out, audio)
+    if suffix == ".ply":
+        return check_replaceable(out, directory=True, ours=None if force else is_sequence)
+    check_replaceable(out)
+    if audio is None:
+        return out
+    beside = out.with_suffix(".wav")
+    check_replaceable(beside)
+    if os.path.lexists(beside) and not force and not is_ours(beside) and not _same_file(audio, beside):
+        raise InputError(
+            f"cannot write {beside}, the sound of {out.name}: facetalk did not write the file that is there, "
+            f"or it was changed since; choose another -o, or replace it with --force (force=True)"
+        )
     return out
 
 

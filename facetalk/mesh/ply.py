@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import numpy as np
 
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import Mesh
+from facetalk.mesh.sound import is_ours
 
 _FLOATS = ("x", "y", "z", "nx", "ny", "nz")
 _COLORS = ("red", "green", "blue")
+_MADE_BY = "comment facetalk, metres"
+_FRAME = re.compile(r"frame_\d{5,}\.ply")
 _FACE = np.dtype([("count", "u1"), ("vertices", "<i4", (3,))])
 
 
@@ -36,7 +40,7 @@ def write_ply(path: str | os.PathLike[str], mesh: Mesh) -> None:
     lines = [
         "ply",
         "format binary_little_endian 1.0",
-        "comment facetalk, metres",
+        _MADE_BY,
         f"element vertex {len(vertices)}",
     ]
     lines += [f"property {'uchar' if name in _COLORS else 'float'} {name}" for name in kind.names or ()]
@@ -87,3 +91,21 @@ def write_sequence(folder: Path, meshes: Iterable[Mesh]) -> int:
     for count, mesh in enumerate(meshes, 1):
         write_ply(folder / f"frame_{count - 1:05d}.ply", mesh)
     return count
+
+
+def is_sequence(folder: Path) -> bool:
+    """Whether a folder holds nothing but what :func:`write_sequence` wrote, and one sound file of ours."""
+    sounds = 0
+    for entry in folder.iterdir():
+        if entry.suffix == ".wav":
+            sounds += 1
+            if sounds > 1 or not is_ours(entry):
+                return False
+        elif not _FRAME.fullmatch(entry.name) or not _is_frame(entry):
+            return False
+    return True
+
+
+def _is_frame(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return f"\n{_MADE_BY}\n".encode("ascii") in file.read(128)

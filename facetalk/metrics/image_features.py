@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from facetalk.ambient import loading
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.reading import read_json, usable, written_by
+from facetalk.weights import check_tensors, read_tensors, write_tensors
 
 CROP_SIZE = 64
 """Height and width in pixels of the pictures that the autoencoder reads."""
@@ -60,6 +61,7 @@ class MouthFeatures(nn.Module):
         return (self.encode(pictures) - self.mean) / self.scale
 
     @classmethod
+    @loading
     def from_pretrained(cls, folder: str | os.PathLike[str] | None = None) -> MouthFeatures:
         """Load the features that travel with the package, or those ``facetalk train mouth-features`` wrote.
 
@@ -70,20 +72,16 @@ class MouthFeatures(nn.Module):
             InputError: the folder holds no such features, or a file of it is missing or damaged.
         """
         folder = _BUILT_IN if folder is None else Path(folder)
-        try:
-            settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        if not (folder / _SETTINGS).is_file():
+            raise InputError(f"{folder / _SETTINGS} is missing; {folder} holds no mouth features")
+        with usable(f"the mouth features in {folder}", "fetch them again"):
+            settings = read_json(folder / _SETTINGS)
             if settings.get("format") != _FORMAT or settings.get("version") != _VERSION:
                 raise InputError(f"{folder} is not {_FORMAT} of version {_VERSION}; see its {_SETTINGS}")
+            tensors = read_tensors(folder / _WEIGHTS)
+            check_tensors(tensors, folder / _WEIGHTS)
             module = cls()
-            module.load_state_dict({k: v.float() for k, v in load_file(folder / _WEIGHTS).items()})
-        except FileNotFoundError as error:
-            raise InputError(f"{error.filename} is missing; {folder} holds no mouth features") from error
-        except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RuntimeError, AttributeError,
-                OSError) as error:  # fmt: skip
-            reason = (str(error) or repr(error)).splitlines()[0]
-            raise InputError(
-                f"the mouth features in {folder} are damaged ({reason}); fetch them again"
-            ) from error
+            module.load_state_dict({name: value.float() for name, value in tensors.items()})
         return module.eval()
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -92,13 +90,11 @@ class MouthFeatures(nn.Module):
         Raises:
             InputError: the place cannot be written, or holds something else.
         """
-        folder = Path(folder)
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / _SETTINGS).is_file():
-            raise InputError(f"{folder} holds other files; choose an empty or a new folder")
         tensors = {k: v.detach().cpu().half().contiguous() for k, v in self.state_dict().items()}
         settings = {"format": _FORMAT, "version": _VERSION, "name": self.name, "size": CROP_SIZE}
-        with atomic_path(folder, directory=True) as temporary:
-            save_file(tensors, temporary / _WEIGHTS)
+        ours = written_by(_SETTINGS, _FORMAT, (_SETTINGS, _WEIGHTS))
+        with atomic_path(folder, directory=True, ours=ours) as temporary:
+            write_tensors(temporary / _WEIGHTS, tensors)
             (temporary / _SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 

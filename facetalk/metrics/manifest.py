@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from facetalk.data.phones import ALPHABETS, Phone
+from facetalk.data.phones import ALPHABETS, Phone, phone_times
 from facetalk.errors import InputError
+from facetalk.reading import one_line, read_json_lines
 
 _FORMAT = (
     'lines like {"audio": "a.wav", "phones": [["AA1", 0.10, 0.22], ...]} or {"audio": "a.wav", "text": "..."}'
@@ -53,34 +52,28 @@ def read(path: Path, *, split: str | None = None) -> list[Spoken]:
     file = path / "manifest.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"no manifest at {file}; give a .jsonl file with {_FORMAT}")
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not a text file; give {_FORMAT}") from error
     out = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, fields in read_json_lines(file):
         try:
-            fields = json.loads(line)
             if split is None or fields.get("split") == split:
                 out.append(_spoken(fields, file.parent))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{file}, line {number}: {error!r}; give {_FORMAT}") from error
+        except KeyError as error:
+            raise InputError(f"{file}, line {number}: no {error}; give {_FORMAT}") from error
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(f"{file}, line {number}: {one_line(error)}; give {_FORMAT}") from error
     if not out:
         raise InputError(f"{file} has no usable line" + (f" with split {split!r}" if split else ""))
     return out
 
 
 def _spoken(fields: dict[str, object], folder: Path) -> Spoken:
-    audio = folder / str(fields["audio"])
+    if not isinstance(fields["audio"], str) or not fields["audio"] or "\0" in fields["audio"]:
+        raise ValueError(f"audio is no path: {str(fields['audio'])[:40]!r}")
+    audio = folder / fields["audio"]
     text = None if fields.get("text") is None else str(fields["text"])
     phones: list[Phone] | None = None
     if fields.get("phones") is not None:
-        phones = [(str(s), float(a), float(b)) for s, a, b in fields["phones"]]  # type: ignore[attr-defined]
-        for symbol, start, end in phones:
-            if not (math.isfinite(start) and math.isfinite(end) and start <= end):
-                raise ValueError(f"phone {symbol!r} lasts from {start} to {end} s")
+        phones = phone_times(fields["phones"])
     elif text is None:
         raise ValueError("neither phones nor text")
     alphabet = str(fields.get("alphabet", "arpabet"))

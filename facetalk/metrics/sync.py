@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from facetalk.ambient import loading
 from facetalk.audio.load import Source, load_audio
 from facetalk.audio.mel import log_mel
 from facetalk.errors import InputError
@@ -33,6 +32,8 @@ from facetalk.metrics.sync_network import (
     motion_features,
     stabilise,
 )
+from facetalk.reading import read_json, usable, written_by
+from facetalk.weights import build_for, check_sizes, check_tensors, read_tensors, write_tensors
 
 Array = NDArray[np.float32]
 
@@ -60,6 +61,7 @@ class SyncExpert:
             raise ValueError(f"template must have shape (68, 3), got {self.template.shape}")
 
     @classmethod
+    @loading
     def from_pretrained(cls, folder: str | os.PathLike[str] | None = None) -> SyncExpert:
         """Load the expert that travels with the package, or one that ``facetalk train sync`` wrote.
 
@@ -70,22 +72,19 @@ class SyncExpert:
             InputError: the folder is no sync expert, or a file of it is missing or damaged.
         """
         folder = _BUILT_IN if folder is None else Path(folder)
-        try:
-            settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        if not (folder / _SETTINGS).is_file():
+            raise InputError(f"{folder / _SETTINGS} is missing; {folder} is not a sync expert's folder")
+        with usable(f"the sync expert in {folder}", "fetch it again"):
+            settings = read_json(folder / _SETTINGS)
             if settings.get("format") != _FORMAT or settings.get("version") != _VERSION:
                 raise InputError(f"{folder} is not a {_FORMAT} of version {_VERSION}; see its {_SETTINGS}")
-            networks = SyncNetworks(SyncConfig(**settings["networks"]))
-            tensors = {name: value.float() for name, value in load_file(folder / _WEIGHTS).items()}
-            template = tensors.pop("template").numpy()
-            networks.load_state_dict(tensors)
-        except FileNotFoundError as error:
-            raise InputError(
-                f"{error.filename} is missing; {folder} is not a sync expert's folder"
-            ) from error
-        except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RuntimeError, KeyError,
-                TypeError, AttributeError, OSError) as error:  # fmt: skip
-            reason = (str(error) or repr(error)).splitlines()[0]
-            raise InputError(f"the sync expert in {folder} is damaged ({reason}); fetch it again") from error
+            tensors = read_tensors(folder / _WEIGHTS)
+            check_tensors(tensors, folder / _WEIGHTS)
+            check_sizes(settings["networks"], folder / _SETTINGS)
+            config = SyncConfig(**settings["networks"])
+            networks = build_for(lambda: SyncNetworks(config), tensors, folder)
+            template = tensors.pop("template").float().numpy()
+            networks.load_state_dict({name: value.float() for name, value in tensors.items()})
         return cls(networks.eval(), template)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -94,9 +93,6 @@ class SyncExpert:
         Raises:
             InputError: the place cannot be written, or holds something else.
         """
-        folder = Path(folder)
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / _SETTINGS).is_file():
-            raise InputError(f"{folder} holds other files; choose an empty or a new folder")
         tensors = {
             name: value.detach().cpu().half().contiguous()
             for name, value in self.networks.state_dict().items()
@@ -109,8 +105,9 @@ class SyncExpert:
             "fps": SYNC_FPS,
             "window_frames": WINDOW,
         }
-        with atomic_path(folder, directory=True) as temporary:
-            save_file(tensors, temporary / _WEIGHTS)
+        ours = written_by(_SETTINGS, _FORMAT, (_SETTINGS, _WEIGHTS))
+        with atomic_path(folder, directory=True, ours=ours) as temporary:
+            write_tensors(temporary / _WEIGHTS, tensors)
             (temporary / _SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
     def score(self, audio: Source, landmarks: ArrayLike, fps: float) -> dict[str, float]:

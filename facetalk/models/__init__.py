@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from facetalk.errors import InputError
+from facetalk.mesh.smoothing import FacialSmoothing
+from facetalk.reading import one_line, read_json
 
 _FORMAT = "facetalk-model"
 _VERSION = 1
@@ -56,11 +58,8 @@ def find_model(name_or_path: str | os.PathLike[str]) -> ModelConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} is not a model folder: it has no config.json")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    content = read_json(path)
+    if content.get("format") != _FORMAT:
         raise InputError(f"{path} does not describe a facetalk model (format is not {_FORMAT!r})")
     if content.get("version") != _VERSION:
         raise InputError(f"{path} has version {content.get('version')!r}; this facetalk reads {_VERSION}")
@@ -75,7 +74,7 @@ def _parse(folder: Path, path: Path, content: dict[str, Any]) -> ModelConfig:
     try:
         geometry = content["geometry"]
         low, high = geometry["bounds"]
-        return ModelConfig(
+        config = ModelConfig(
             folder=folder,
             name=str(content["name"]),
             fps=float(content["fps"]),
@@ -84,5 +83,15 @@ def _parse(folder: Path, path: Path, content: dict[str, Any]) -> ModelConfig:
             mouth_sigma=triple(geometry["mouth_sigma"]),
             temporal_sigma=float(geometry["temporal_sigma"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} lacks or misstates an entry: {error!r}") from error
+        if not 1.0 <= config.fps <= 1000.0:
+            raise ValueError(f"fps must lie in 1..1000, got {config.fps:g}")
+        if not 0.0 <= config.temporal_sigma <= 60.0:
+            raise ValueError(f"temporal_sigma must lie in 0..60 s, got {config.temporal_sigma:g}")
+        if not all(math.isfinite(x) and abs(x) <= 100.0 for corner in config.bounds for x in corner):
+            raise ValueError(f"bounds must lie within 100 head units, got {config.bounds}")
+        FacialSmoothing(config.mouth_centre, config.mouth_sigma, config.bounds)  # checks the rest
+        return config
+    except KeyError as error:
+        raise InputError(f"{path} lacks the entry {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} misstates an entry: {one_line(error)}") from error

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facetalk.ambient import plainly
 from facetalk.errors import InputError
 from facetalk.nphm.networks import DeformationNetwork
 from facetalk.ops._device import why_not
@@ -66,6 +67,7 @@ class ExpressionBiases:
             self._network = copy.deepcopy(deformation).to(device)  # type: ignore[union-attr]
             self._compressed = compressed.to(device)
 
+    @plainly
     def __call__(self, expressions: Any) -> list[Tensor] | None:
         """Per deformation layer (T, out) float32 on the device; None for the canonical field.
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from facetalk.ambient import plainly
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm.binding import ExpressionBiases, Precision, bind_kernels
 from facetalk.nphm.networks import DeformationNetwork, FoldedNetwork, IdentityNetwork
@@ -81,6 +82,7 @@ class Bound:
             return self.kernels
         return PackedField(self.source, cull=self._cull)
 
+    @plainly
     def evaluate(self, points: Any, expressions: Any, output: str) -> Tensor:
         """An output of the kernels' `query` by name, as a tensor on the device."""
         points, biases = self.kernels.put(points, "points"), self.biases(expressions)

@@ -7,7 +7,6 @@ deformation its number of hyper-coordinates) comes from the configuration. Nothi
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import re
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from facetalk.ambient import loading
 from facetalk.errors import InputError
 from facetalk.nphm.model import NPHM
 from facetalk.nphm.networks import (
@@ -30,6 +28,8 @@ from facetalk.nphm.networks import (
     IdentityConfig,
     IdentityNetwork,
 )
+from facetalk.reading import one_line, read_array, read_json, usable
+from facetalk.weights import check_tensors, read_tensors
 
 # Values of the released MonoNPHM configuration.
 DEFAULT_NEIGHBOURS = 12
@@ -43,6 +43,7 @@ _DEFORMATION_KEYS = ("deformation", "ex_decoder")
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
+@loading
 def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
     """Load a neural parametric head model.
 
@@ -72,6 +73,12 @@ def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
         where, parts = str(path), _read_folder(path) if path.is_dir() else _read_official(path)
     else:
         raise InputError(f"a model is a folder, a file or a dictionary, got {type(source).__name__}")
+    # Whatever else a hostile file holds (sparse or meta tensors, names that are no text) fails in here.
+    with usable(where):
+        return _assemble(parts, family, where)
+
+
+def _assemble(parts: dict[str, Any], family: Family, where: str) -> NPHM:
     identity = _state(parts.get("identity"), "identity", where)
     deformation = None
     if parts.get("deformation") is not None:
@@ -86,11 +93,24 @@ def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
     identity_config, deformation_config = _configs(identity, deformation, anchors, config, family, where)
     network = IdentityNetwork(identity_config, anchors)
     _fill(network, identity, f"{where}: identity")
-    if deformation_config is None or deformation is None:
-        return NPHM(network, None)
-    mover = DeformationNetwork(deformation_config)
-    _fill(mover, deformation, f"{where}: deformation")
-    return NPHM(network, mover)
+    mover = None
+    if deformation_config is not None and deformation is not None:
+        mover = DeformationNetwork(deformation_config)
+        _fill(mover, deformation, f"{where}: deformation")
+    model = NPHM(network, mover)
+    _prove(model, where)
+    return model
+
+
+def _prove(model: NPHM, where: str) -> None:
+    """Refuse weights of which each is a number and the field is none."""
+    points = 0.3 * torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [-1.0, 1.0, -1.0]], dtype=torch.float32)
+    code = torch.full((model.identity_dim,), 0.01, dtype=torch.float32)
+    values = [model.anchors(code), model.sdf(points, code)]
+    if model.deformation is not None:
+        values.append(model.sdf(points, code, torch.full((model.expression_dim,), 0.01, dtype=torch.float32)))
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise InputError(f"{where}: the field is not finite at points of the head; the file is damaged")
 
 
 def _read_folder(path: Path) -> dict[str, Any]:
@@ -103,19 +123,14 @@ def _read_folder(path: Path) -> dict[str, Any]:
     if (path / "deformation.safetensors").exists():
         parts["deformation"] = _read_tensors(path / "deformation.safetensors")
     if (path / "config.json").exists():
-        try:
-            parts["config"] = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path / 'config.json'}: not readable as JSON ({_line(error)})") from error
-        if not isinstance(parts["config"], dict):
-            raise InputError(f"{path / 'config.json'}: expected a JSON object of settings")
+        parts["config"] = read_json(path / "config.json")
     for name in ("anchors.safetensors", "golden.safetensors"):
         if (path / name).exists() and "anchors" not in parts:
             tensors = _read_tensors(path / name)
             if "anchors_mean" in tensors:
                 parts["anchors"] = tensors["anchors_mean"]
     if "anchors" not in parts and (path / "anchors.npy").exists():
-        parts["anchors"] = _read_npy(path / "anchors.npy")
+        parts["anchors"] = read_array(path / "anchors.npy")
     return parts
 
 
@@ -140,7 +155,7 @@ def _read_official(path: Path) -> dict[str, Any]:
     else:
         beside = sorted(path.parent.glob("anchors*.npy"))
         if len(beside) == 1:
-            parts["anchors"] = _read_npy(beside[0])
+            parts["anchors"] = read_array(beside[0])
         elif beside:
             names = ", ".join(p.name for p in beside)
             raise InputError(
@@ -152,29 +167,19 @@ def _read_official(path: Path) -> dict[str, Any]:
 def _read_tensors(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(str(path)))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError,
-            KeyError, AttributeError, IndexError, TypeError) as error:  # fmt: skip
-        raise InputError(
-            f"{path}: not a readable checkpoint, perhaps cut off or corrupt ({_line(error)})"
-        ) from error
+    if path.suffix == ".safetensors":
+        return dict(read_tensors(path))
+    with usable(path, "not a readable checkpoint, perhaps cut off or corrupt"):
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{path}: not a readable checkpoint, perhaps corrupt, or it holds more than tensors, "
+                f"which is not unpickled ({one_line(error, 160)})"
+            ) from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
-    return dict(content)
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npy file ({_line(error)})") from error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return {str(name): value for name, value in content.items()}
 
 
 def _strip(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,6 +197,8 @@ def _state(value: Any, name: str, where: str) -> dict[str, Tensor]:
     for key, tensor in _strip(value).items():
         if isinstance(tensor, np.ndarray):
             tensor = torch.from_numpy(np.array(tensor))
+        if isinstance(tensor, Tensor) and (tensor.layout != torch.strided or tensor.is_meta):
+            raise InputError(f"{where}: {name} tensor {key} holds no plain numbers")
         if isinstance(tensor, Tensor) and tensor.is_floating_point():
             state[key] = tensor.detach().to("cpu", torch.float32)
     return state
@@ -206,7 +213,9 @@ def _anchors(value: Any, where: str) -> Tensor:
             .cpu()
         )
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{where}: the mean anchors are not an array of numbers ({_line(error)})") from error
+        raise InputError(
+            f"{where}: the mean anchors are not an array of numbers ({one_line(error, 160)})"
+        ) from error
     while anchors.ndim > 2 and anchors.shape[0] == 1:  # official arrays may be (1, 1, K, 3)
         anchors = anchors[0]
     if anchors.ndim != 2 or anchors.shape[1] != 3 or len(anchors) == 0:
@@ -324,7 +333,6 @@ def _fill(network: torch.nn.Module, state: dict[str, Tensor], where: str) -> Non
                 f"{where}: tensor {key} has shape {tuple(state[key].shape)}, expected "
                 f"{tuple(parameter.shape)}"
             )
-        if not torch.isfinite(state[key]).all():
-            raise InputError(f"{where}: tensor {key} holds numbers that are not finite")
+        check_tensors({key: state[key]}, where)
     network.load_state_dict({key: state[key] for key in wanted})
     network.requires_grad_(False)

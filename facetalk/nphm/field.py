@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.ambient import plainly
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.smoothing import FacialSmoothing
@@ -73,6 +74,7 @@ class Field:
         source: the folded networks, in the form that `facetalk.ops.reference.field` takes too (float32).
     """
 
+    @plainly
     def __init__(
         self,
         model: Networks,
@@ -85,6 +87,9 @@ class Field:
     ) -> None:
         self.model = model
         self.identity = identity.detach().clone()
+        self._settings = {
+            "facial_smoothing": facial_smoothing, "cull": cull, "device": device, "precision": precision
+        }  # fmt: skip
         self.bound = Bound(
             model, self.identity, facial_smoothing=facial_smoothing, cull=cull, device=device,
             precision=precision,
@@ -94,6 +99,10 @@ class Field:
         self.knowledge = CanonicalKnowledge(self.bound.kernels)
         self._name = register(self.bound)
         self._canonical_mesh: dict[Any, tuple[Float32, NDArray[np.int32]]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are bound anew: packed weights belong to the process and its device."""
+        return _bound_again, (self.model, self.identity, self._settings)
 
     # Points ---------------------------------------------------------------------------------------------
 
@@ -155,6 +164,7 @@ class Field:
     def grid(
         self, expressions: Array | Sequence[Any], resolution: Resolution = ..., bounds: Bounds = ...
     ) -> Float32: ...
+    @plainly
     def grid(
         self,
         expressions: Codes = None,
@@ -249,10 +259,11 @@ class Field:
         biases = self.bound.biases(expressions)
         axes = lattice_axes(resolution, bounds, least=2)
         check_memory(axes, 2 if options.exact else 1 / 16, self.device)
-        return find.surfaces(self.bound, self.knowledge, biases, axes, bounds, options)
+        return _plain_steps(find.surfaces(self.bound, self.knowledge, biases, axes, bounds, options))
 
     # Fixed topology -------------------------------------------------------------------------------------
 
+    @plainly
     def track(
         self,
         expressions: Codes,
@@ -317,6 +328,15 @@ class Field:
                 self._canonical_mesh[key] = mesh.vertices, mesh.faces
             vertices, faces = self._canonical_mesh[key]
         return track(self.bound, biases, _on_host(vertices), _on_host(faces), tolerance, normals=normals)
+
+
+def _bound_again(model: Any, identity: Tensor, settings: dict[str, Any]) -> Field:
+    return Field(model, identity, **settings)
+
+
+@plainly
+def _plain_steps(steps: Iterator[Surface]) -> Iterator[Surface]:
+    yield from steps
 
 
 def _like(result: Tensor, given: object) -> Tensor | Float32:

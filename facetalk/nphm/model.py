@@ -11,17 +11,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from facetalk.ambient import plainly
 from facetalk.errors import InputError
-from facetalk.files import atomic_path
+from facetalk.files import atomic_path, keep_others
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm.binding import Precision
 from facetalk.nphm.field import Field
 from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
 from facetalk.ops._device import with_kernels
+from facetalk.reading import read_json
+from facetalk.weights import write_tensors
 
+_FORMAT = "facetalk-nphm"
+_NAMES = ("config.json", "identity.safetensors", "deformation.safetensors", "anchors.safetensors")
 _CHUNK = 4096  # points that the torch networks see at a time; bounds their memory
 
 
@@ -65,10 +69,12 @@ class NPHM:
 
     # Evaluation -----------------------------------------------------------------------------------------
 
+    @plainly
     def anchors(self, identity: Any) -> Any:
         """Anchor positions (K, 3) of an identity code (L,)."""
         return _like(self.identity.anchors(self._code(identity)[None])[0], identity)
 
+    @plainly
     def sdf(self, points: Any, identity: Any, expression: Any = None) -> Any:
         """Signed distance, negative inside.
 
@@ -98,6 +104,7 @@ class NPHM:
             frames.append(torch.cat(parts))
         return _like(frames[0] if single else torch.stack(frames), points)
 
+    @plainly
     def offsets(self, points: Any, identity: Any, expression: Any, *, hyper: bool = False) -> Any:
         """Offsets F(x) by the deformation network.
 
@@ -128,6 +135,7 @@ class NPHM:
 
     # Binding and saving ---------------------------------------------------------------------------------
 
+    @plainly
     def bind(
         self,
         identity: Any,
@@ -162,19 +170,24 @@ class NPHM:
             precision=precision,
         )
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
         """Writes config.json, identity.safetensors, deformation.safetensors and anchors.safetensors.
 
         Args:
             folder: made if missing; other files in it are left alone.
+            force: replace files of these four names even if this did not write them.
+
+        Raises:
+            InputError: the place cannot be written to, or holds files of these names that this did not write.
         """
         out = Path(folder)
         try:
-            out.mkdir(parents=True, exist_ok=True)
+            out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"cannot make the folder {out}: {error.strerror or error}") from error
+            raise InputError(f"cannot make the folder {out.parent}: {error.strerror or error}") from error
         c = self.identity.config
         config: dict[str, Any] = {
+            "format": _FORMAT,
             "family": c.family, "lat_glob": c.global_dim, "lat_loc": c.local_dim, "n_loc": c.anchors,
             "n_symm": c.pairs, "id_hidden": c.hidden, "id_layers": c.layers, "pos_mlp": c.anchor_hidden,
         }  # fmt: skip
@@ -194,11 +207,12 @@ class NPHM:
         }
         if self.deformation is not None:
             files["deformation"] = self.deformation.state_dict()
-        for name, tensors in files.items():
-            with atomic_path(out / f"{name}.safetensors") as path:
-                save_file({k: v.detach().float().cpu().contiguous() for k, v in tensors.items()}, str(path))
-        with atomic_path(out / "config.json") as path:
-            path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        with atomic_path(out, directory=True, ours=None if force else is_nphm_folder) as temporary:
+            for name, tensors in files.items():
+                write_tensors(temporary / f"{name}.safetensors", {k: v.float() for k, v in tensors.items()})
+            (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+            if out.is_dir():
+                keep_others(out, temporary, _NAMES)
 
     # Arguments ------------------------------------------------------------------------------------------
 
@@ -246,6 +260,13 @@ class NPHM:
                 f"{tuple(tensor.shape)}"
             )
         return (tensor[None] if single else tensor), single
+
+
+def is_nphm_folder(folder: Path) -> bool:
+    """Whether :meth:`NPHM.save` may write there: no file of its names, or its own."""
+    if not any((folder / name).exists() for name in _NAMES):
+        return True
+    return bool(read_json(folder / "config.json").get("format") == _FORMAT)
 
 
 def _like(result: Tensor, given: Any) -> Any:

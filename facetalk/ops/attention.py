@@ -57,6 +57,10 @@ def masked_cross_attention(
         wanted = torch.get_autocast_dtype("cuda")
         query, key, value = (_cast(array, wanted) for array in named.values())
         named = {"query": query, "key": key, "value": value}
+    elif isinstance(query, Tensor) and not query.is_cuda and torch.is_autocast_enabled("cpu"):
+        # Its linear layers give bfloat16, which there is no kernel for.
+        query, key, value = (_cast(array, torch.float32) for array in named.values())
+        named = {"query": query, "key": key, "value": value}
     kinds = [torch.Tensor if isinstance(array, torch.Tensor) else type(array) for array in named.values()]
     if len(set(kinds)) != 1 or kinds[0] not in (torch.Tensor, np.ndarray):
         got = ", ".join(kind.__name__ for kind in kinds)

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import UInt8
 from facetalk.errors import InputError
-from facetalk.files import atomic_path, check_output_folder
+from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.ops import threads
 from facetalk.ops.raster import draw
 from facetalk.render.scene import AnimatedScene, Geometry
@@ -153,7 +154,12 @@ def render(
     suffix = out.suffix.lower()
     if suffix not in (".mp4", ".png"):
         raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of .mp4, .png")
-    check_output_folder(out)
+    check_not_input(out, glb, audio)
+    check_replaceable(out)
+    if size is not None:
+        size = whole_number("width", size[0]), whole_number("height", size[1])
+    fps = None if fps is None else real_number("fps", fps)
+    frames = None if frames is None else whole_number("frames", frames)
     size = size or (_VIDEO_SIZE if suffix == ".mp4" else _CELL_SIZE)
     if not all(SIZES[0] <= side <= SIZES[1] for side in size):
         raise InputError(f"size must lie in {SIZES[0]} to {SIZES[1]} pixels a side, got {size[0]}x{size[1]}")
@@ -166,6 +172,7 @@ def render(
     if audio is not None and not Path(audio).is_file():
         raise InputError(f"no sound file at {audio}")
     scene = AnimatedScene(glb, allow_external=allow_external)
+    check_not_input(out, scene.audio)
     renderer = Renderer(scene, size, look=look, camera=camera, azimuth=azimuth)
     with atomic_path(out) as temporary:
         if suffix == ".png":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +13,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from facetalk.audio.containers import check_form, open_container
 from facetalk.errors import InputError
+from facetalk.reading import one_line
 
 _CODECS = ("libx264", "libopenh264", "h264", "mpeg4")
 _BT709 = 1  # in FFmpeg's lists of primaries, transfer curves and matrices alike
@@ -43,9 +47,11 @@ def write_video(
     if size[0] % 2 or size[1] % 2:
         raise InputError(f"a video needs an even width and height, got {size[0]}x{size[1]}")
     rate = Fraction(fps).limit_denominator(1001)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(_url(path))
+        out = stack.enter_context(av.open(url, "w", format="mp4", options={"movflags": "+faststart"}))
         video = _video_stream(out, size, rate)
-        sound = None if audio is None else _Sound(out, audio, duration)
+        sound = None if audio is None else _Sound(out, audio, duration, stack)
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
                 format="yuv420p", dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG"
@@ -57,6 +63,26 @@ def write_video(
         out.mux(video.encode(None))
         if sound is not None:
             sound.finish()
+
+
+@contextlib.contextmanager
+def _url(path: Path) -> Iterator[str]:
+    """A file to write, as FFmpeg takes it whatever its name is.
+
+    A plain name with a colon would be one of its protocols. A Python file object will not do, because FFmpeg
+    opens the file a second time to move its index to the front.
+    """
+    place = str(path.absolute())
+    try:
+        place.encode("utf-8")
+    except UnicodeEncodeError:  # only Linux has such names
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            yield f"file:/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        yield f"file:{place}"
 
 
 def _video_stream(out: Any, size: tuple[int, int], rate: Fraction) -> Any:
@@ -82,26 +108,38 @@ def _video_stream(out: Any, size: tuple[int, int], rate: Fraction) -> Any:
 class _Sound:
     """The sound track, written as far as the pictures have come, so that little of either waits in memory."""
 
-    def __init__(self, out: Any, path: Path, duration: float) -> None:
+    def __init__(self, out: Any, path: Path, duration: float, stack: contextlib.ExitStack) -> None:
+        self._path, self._out = path, out
         try:
-            self._source = av.open(str(path))
+            self._source = stack.enter_context(open_container(path))
             track = self._source.streams.audio[0]
-        except (av.FFmpegError, OSError, IndexError) as error:
-            raise InputError(f"cannot read the sound {path}: {error or 'it has no audio track'}") from error
-        rate = min(track.rate, 48_000)
-        layout = "mono" if track.channels == 1 else "stereo"
-        self._out = out
-        self._stream = out.add_stream("aac", rate=rate, layout=layout)
-        self._stream.bit_rate = 96_000 * (1 if layout == "mono" else 2)
-        self._left = round(duration * rate)
-        self._rate, self._written = rate, 0
+            rate, channels = int(track.rate or 0), int(track.channels or 0)
+        except IndexError as error:
+            raise InputError(f"cannot read the sound {path}: it has no audio track") from error
+        except Exception as error:  # PyAV's errors are of every kind there is
+            raise InputError(f"cannot read the sound {path}: {one_line(error)}") from error
+        check_form(path, rate, channels)
+        self._rate = min(rate, 48_000)
+        layout = "mono" if channels == 1 else "stereo"
+        try:
+            self._stream = out.add_stream("aac", rate=self._rate, layout=layout)
+            self._stream.bit_rate = 96_000 * (1 if layout == "mono" else 2)
+            self._stream.codec_context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"the sound {path} has {rate} Hz, which no video here can hold; convert it to 48000 Hz"
+            ) from error
+        self._left, self._written = round(duration * self._rate), 0
         self._frames = self._resampled(track, layout)
 
     def _resampled(self, track: Any, layout: str) -> Iterator[Any]:
-        resampler = av.AudioResampler(format="fltp", layout=layout, rate=self._rate, frame_size=1024)
-        for frame in self._source.decode(track):
-            yield from resampler.resample(frame)
-        yield from resampler.resample(None)
+        try:
+            resampler = av.AudioResampler(format="fltp", layout=layout, rate=self._rate, frame_size=1024)
+            for frame in self._source.decode(track):
+                yield from resampler.resample(frame)
+            yield from resampler.resample(None)
+        except Exception as error:
+            raise InputError(f"cannot read the sound {self._path}: {one_line(error)}") from error
 
     def write_until(self, seconds: float) -> None:
         """Encode sound up to ``seconds``, or to its end."""
@@ -120,7 +158,6 @@ class _Sound:
             self._out.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
-        """Encode what is left and close."""
+        """Encode what is left."""
         self.write_until(float("inf"))
         self._out.mux(self._stream.encode(None))
-        self._source.close()

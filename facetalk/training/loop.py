@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from facetalk.errors import InputError
+from facetalk.interrupts import Uninterrupted
+from facetalk.training.checkpoint import LOG, check_out, older, restore, save
 
 __all__ = ["LoopOptions", "TrainingLoop", "cosine_factor"]
-
-_STATE_FILE = "loop.json"
 
 
 def cosine_factor(progress: float, floor: float = 0.01) -> float:
@@ -109,6 +109,7 @@ class TrainingLoop:
         options.check(name)
         self.name, self.out, self.options, self.optimizer = name, Path(out), options, optimizer
         self.out.mkdir(parents=True, exist_ok=True)
+        check_out(self.out)
         self._accelerator = Accelerator()
         set_seed(options.seed + self._accelerator.process_index)
         for module in modules.values():
@@ -124,9 +125,9 @@ class TrainingLoop:
         self._factor = _schedule(options.lr_schedule)
         state = {"step": 0, "seconds": 0.0}
         if options.resume:
-            state = _restore(self._accelerator, self._checkpoint, state, name)
+            state = restore(self._accelerator, self._checkpoint, state, name)
         elif self._accelerator.is_main_process:
-            for stale in (self._checkpoint, _sibling(self._checkpoint, "old"), self.out / "log.jsonl"):
+            for stale in (self._checkpoint, older(self._checkpoint), self.out / LOG):
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
         self.index = self.resumed_at = int(state["step"])
         self._seconds_before = float(state["seconds"])
@@ -170,7 +171,9 @@ class TrainingLoop:
         )
         try:
             while self.index < steps and self._elapsed() < self._limit:
-                self._descend(step(self.index))
+                # A signal waits for the end of the step: a checkpoint in the middle of one would be of none.
+                with Uninterrupted():
+                    self._descend(step(self.index))
                 bar.update(1)
                 if self._counted >= self.options.log_every:
                     metrics = self._flush()
@@ -227,7 +230,7 @@ class TrainingLoop:
                 "lr": self.optimizer.param_groups[0]["lr"],
                 **means,
             }
-            with (self.out / "log.jsonl").open("a") as log:
+            with (self.out / LOG).open("a") as log:
                 log.write(json.dumps(line) + "\n")
         if not all(math.isfinite(value) for value in means.values()):
             raise FloatingPointError(f"{self.name}: a metric is not finite at step {self.index}: {means}")
@@ -236,7 +239,7 @@ class TrainingLoop:
     def _save(self, on_save: Callable[[Path], None] | None) -> None:
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
-            _save(self._accelerator, self._checkpoint, {"step": self.index, "seconds": self._elapsed()})
+            save(self._accelerator, self._checkpoint, {"step": self.index, "seconds": self._elapsed()})
             if on_save is not None:
                 on_save(self.out)
         self._accelerator.wait_for_everyone()
@@ -249,35 +252,3 @@ def _schedule(lr_schedule: str | Callable[[float], float]) -> Callable[[float], 
     if lr_schedule not in known:
         raise InputError(f"unknown learning-rate schedule {lr_schedule!r}; known are {', '.join(known)}")
     return known[lr_schedule]
-
-
-def _sibling(folder: Path, suffix: str) -> Path:
-    return folder.with_name(f"{folder.name}.{suffix}")
-
-
-def _save(accelerator: Accelerator, folder: Path, state: dict[str, float]) -> None:
-    """Write a checkpoint beside the old one and swap them: at every moment one of the two is whole."""
-    fresh, old = _sibling(folder, "new"), _sibling(folder, "old")
-    shutil.rmtree(fresh, ignore_errors=True)
-    accelerator.save_state(str(fresh))
-    (fresh / _STATE_FILE).write_text(json.dumps(state))
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _restore(accelerator: Accelerator, folder: Path, state: dict[str, float], name: str) -> dict[str, float]:
-    for candidate in (folder, _sibling(folder, "old")):
-        if (candidate / _STATE_FILE).is_file():
-            try:
-                accelerator.load_state(str(candidate))
-                return {**state, **json.loads((candidate / _STATE_FILE).read_text())}
-            except (RuntimeError, ValueError, KeyError, OSError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(
-                    f"{name}: the checkpoint in {candidate} does not fit this training ({reason}); "
-                    "use another output folder or start afresh"
-                ) from error
-    return state

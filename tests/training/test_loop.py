@@ -1,12 +1,14 @@
 """The training loop: it learns, resumes exactly, stops on time, and says what is wrong."""
 
 import json
+import signal
 
 import pytest
 import torch
 from torch import nn
 
 from facetalk.errors import InputError
+from facetalk.interrupts import Terminable, Terminated
 from facetalk.training.loop import LoopOptions, TrainingLoop, cosine_factor
 
 
@@ -72,3 +74,45 @@ def test_errors(tmp_path):
     with pytest.raises(FloatingPointError, match="not finite"):
         loop = TrainingLoop("nan", tmp_path / "nan", {"line": other}, optimizer, LoopOptions(3))
         loop.run(lambda index: {"loss": other.weight.sum() * float("nan")})
+
+
+@pytest.mark.parametrize("name", ["optimizer.bin", "model.safetensors", "random_states_0.pkl", "loop.json"])
+@pytest.mark.parametrize("harm", ["cut", "noise", "gone"])
+def test_damaged_checkpoints_are_refused(tmp_path, name, harm):
+    _run(tmp_path, 5)
+    file = tmp_path / "checkpoint" / name
+    data = file.read_bytes()
+    if harm == "gone" and name == "loop.json":
+        pytest.skip("no checkpoint then")
+    file.unlink() if harm == "gone" else file.write_bytes(
+        data[: len(data) // 2] if harm == "cut" else b"\xff" * 99
+    )
+    with pytest.raises(InputError, match="checkpoint") as caught:
+        _run(tmp_path, 10)
+    assert "\n" not in str(caught.value)
+
+
+def test_sigterm_saves(tmp_path):
+    whole, _ = _run(tmp_path / "whole", 40)
+
+    def end(out):
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Terminated), Terminable():
+        _run(tmp_path / "ended", 40, save_every_s=0.0, on_save=end)
+    resumed, result = _run(tmp_path / "ended", 40)
+    assert result["resumed_at"] == 1
+    assert torch.equal(whole.weight, resumed.weight)
+
+
+def test_what_is_of_others_stays(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "weights.bin").touch()
+    for resume in (True, False):
+        with pytest.raises(InputError, match="no checkpoint of a facetalk training"):
+            _run(tmp_path, 5, resume=resume)
+    (tmp_path / "checkpoint").rename(tmp_path / "elsewhere")
+    (tmp_path / "log.jsonl").write_text("my notes\n")
+    with pytest.raises(InputError, match="no log"):
+        _run(tmp_path, 5)
+    assert (tmp_path / "log.jsonl").read_text() == "my notes\n"

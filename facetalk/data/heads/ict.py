@@ -13,7 +13,6 @@ Clouds", SIGGRAPH 2018), so hidden interior surfaces and small self-intersection
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from facetalk.arrays import Float32, Int64, UInt8
 from facetalk.errors import InputError
 from facetalk.nphm.head.parts import Part
+from facetalk.reading import read_arrays, usable
 
 __all__ = ["NO_PART", "MorphableHead", "Solid"]
 
@@ -114,15 +114,12 @@ class MorphableHead:
         path = Path(path)
         if not path.is_file():
             raise InputError(f"no head data at {path}; give the path of ict_facekit_light.npz")
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                data = {name: archive[name] for name in archive.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is not a readable .npz of plain arrays; fetch it again") from error
+        data = read_arrays(path)
         missing = [name for name in _REQUIRED if name not in data]
         if missing:
             raise InputError(f"{path} lacks {', '.join(missing)}; give the packed ICT-FaceKit Light file")
-        return cls(data)
+        with usable(path, "give the packed ICT-FaceKit Light file"):
+            return cls(data)
 
     # Shapes ---------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from facetalk.arrays import Float32, Int64, UInt8
 from facetalk.data.heads.ict import NO_PART, MorphableHead
 from facetalk.files import atomic_path
 from facetalk.nphm.head.parts import Part
+from facetalk.reading import read_arrays, usable
 
 __all__ = ["DistancePool", "SurfaceSampler", "random_identities", "speech_expressions"]
 
@@ -214,8 +215,13 @@ class DistancePool:
 
     @classmethod
     def load(cls, path: Path) -> DistancePool:
-        """Read what ``save`` wrote."""
-        with np.load(path, allow_pickle=False) as archive:
+        """Read what ``save`` wrote.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        with usable(path, "remove it, and it is made again"):
+            archive = read_arrays(path)
             ends = np.cumsum(archive["counts"])[:-1]
             points = np.split(archive["points"], ends)
             return cls(archive["coefficients"], points, np.split(archive["distances"], ends))

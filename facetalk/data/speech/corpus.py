@@ -11,19 +11,22 @@ training source.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from facetalk.audio.load import load_audio
-from facetalk.data.phones import ALPHABETS, Phone
+from facetalk.data.phones import ALPHABETS, Phone, phone_times
 from facetalk.data.speech.synth import Speech
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.reading import one_line, read_json_lines
 from facetalk.units import SAMPLE_RATE
 
 MANIFEST = "manifest.jsonl"
@@ -84,21 +87,28 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Utteran
     if not file.is_file():
         raise InputError(f"{path}: no {MANIFEST} there; make a corpus with `facetalk data --out {path}`")
     out = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, fields in read_json_lines(file):
         try:
-            fields = json.loads(line)
-            phones = [(str(s), float(a), float(b)) for s, a, b in fields["phones"]]
-            audio = file.parent / fields["audio"]
-            utterance = Utterance(**{**fields, "phones": phones, "audio": audio})
-            if utterance.alphabet not in ALPHABETS:
-                raise ValueError(f"alphabet {utterance.alphabet!r}")
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file}, line {number}: damaged ({error}); make the corpus again") from error
+            utterance = _utterance(fields, file.parent)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+            raise InputError(f"{file}, line {number}: damaged ({reason}); make the corpus again") from error
         if split is None or utterance.split == split:
             out.append(utterance)
     return out
+
+
+def _utterance(fields: dict[str, Any], folder: Path) -> Utterance:
+    told = {**fields, "phones": phone_times(fields["phones"])}
+    for name, value in told.items():
+        if name != "phones" and not isinstance(value, str):
+            raise ValueError(f"{name} is no text")
+    if not told["audio"] or "\0" in told["audio"]:
+        raise ValueError("audio is no path")
+    utterance = Utterance(**{**told, "audio": folder / told["audio"]})
+    if utterance.alphabet not in ALPHABETS:
+        raise ValueError(f"alphabet {utterance.alphabet!r}")
+    return utterance
 
 
 def write_manifest(folder: Path, utterances: Iterable[Utterance]) -> None:
@@ -133,7 +143,11 @@ class CorpusWriter:
         """Write one recording; its split follows from the voice."""
         path = self.folder / "audio" / (name.replace("/", "__") + ".flac")
         peak = float(np.abs(speech.samples).max(initial=1e-9))
-        soundfile.write(path, speech.samples / max(1.0, peak * 1.01), SAMPLE_RATE, subtype="PCM_16")
+        # By way of memory: libsndfile's error on a full disk does not tell what it is.
+        sound = io.BytesIO()
+        samples = speech.samples / max(1.0, peak * 1.01)
+        soundfile.write(sound, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        path.write_bytes(sound.getbuffer())
         split = "valid" if voice in VALID_VOICES or voice.startswith("tuxpaint") else "train"
         self.utterances[name] = Utterance(
             name, path, text, voice, language, licence, source, split, speech.phones, speech.alphabet

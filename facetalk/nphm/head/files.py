@@ -13,21 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.mesh.mesh import CanonicalMesh
+from facetalk.nphm.head.checks import (
+    FILES,
+    FORMAT,
+    check_linear,
+    check_settings,
+    checked_mesh,
+    is_head_folder,
+)
 from facetalk.nphm.head.parts import PART_NAMES
 from facetalk.nphm.head.rig import BlendshapeField, ForwardConfig, PartField, TemplateMap
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
+from facetalk.reading import read_json, usable
+from facetalk.weights import build_for, check_sizes, check_tensors, read_tensors, write_tensors
 
 __all__ = ["HeadContent", "read_head", "write_head"]
 
-_FORMAT, _VERSION = "facetalk-head", 1
-_FILES = ("identity", "deformation", "anchors", "forward", "parts", "encoder", "landmarks")
+_VERSION = 1
 
 
 @dataclass
@@ -74,51 +81,58 @@ def read_head(folder: str | Path) -> HeadContent:
         InputError: the folder is not a head, or a file is missing, damaged or does not fit.
     """
     folder = Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        if config.get("format") != _FORMAT or config.get("version") != _VERSION:
-            raise InputError(f"{folder} is not a {_FORMAT} of version {_VERSION}; see its config.json")
-        files = {name: load_file(folder / f"{name}.safetensors") for name in _FILES}
-        cached = folder / "canonical.safetensors"
-        mesh = load_file(cached) if cached.is_file() else None
+    with usable(f"the head in {folder}", "fetch it again"):
+        config = read_json(folder / "config.json")
+        if config.get("format") != FORMAT or config.get("version") != _VERSION:
+            raise InputError(f"{folder} is not a {FORMAT} of version {_VERSION}; see its config.json")
+        check_settings(config)
+        files = {}
+        for name in FILES:
+            path = folder / f"{name}.safetensors"
+            if name != "canonical" or path.is_file():
+                files[name] = read_tensors(path)
+                check_tensors(files[name], path)
+        for name in ("identity", "deformation", "forward"):
+            check_sizes(config[name], f"{folder / 'config.json'}: {name}")
         anchors = files["anchors"]["anchors_mean"].float()
         sizes = ForwardConfig(**config["forward"])
+        identity, deformation = (
+            IdentityConfig(**config["identity"]),
+            DeformationConfig(**config["deformation"]),
+        )
         content = HeadContent(
             config=config,
-            identity=IdentityNetwork(IdentityConfig(**config["identity"]), anchors),
-            deformation=DeformationNetwork(DeformationConfig(**config["deformation"])),
-            template=TemplateMap(sizes),
-            blendshapes=BlendshapeField(sizes),
-            parts=PartField(sizes),
+            identity=build_for(lambda: IdentityNetwork(identity, anchors), files["identity"], folder),
+            deformation=build_for(lambda: DeformationNetwork(deformation), files["deformation"], folder),
+            template=build_for(lambda: TemplateMap(sizes), files["forward"], folder),
+            blendshapes=build_for(lambda: BlendshapeField(sizes), files["forward"], folder),
+            parts=build_for(lambda: PartField(sizes), files["parts"], folder),
             linear={**files["encoder"], **files["landmarks"]},
-            canonical=None if mesh is None else CanonicalMesh(
-                *(mesh[key].numpy() for key in ("vertices", "faces", "part", "colors"))
-            ),
-        )  # fmt: skip
+            canonical=checked_mesh(files["canonical"], sizes.parts) if "canonical" in files else None,
+        )
+        check_linear(content.linear, identity.code_dim)
         content.identity.load_state_dict(_float(files["identity"]))
         content.deformation.load_state_dict(_float(files["deformation"]))
         content.template.load_state_dict(_float(files["forward"], "template."))
         content.blendshapes.load_state_dict(_float(files["forward"], "blendshapes."))
         content.parts.load_state_dict(_float(files["parts"], "parts."))
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename} is missing; {folder} is not a whole head folder") from error
-    except (SafetensorError, json.JSONDecodeError, RuntimeError, KeyError, TypeError, OSError) as error:
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise InputError(
-            f"the head in {folder} is damaged or does not fit ({reason}); fetch it again"
-        ) from error
     return content
 
 
-def write_head(folder: str | Path, content: HeadContent) -> None:
+def write_head(folder: str | Path, content: HeadContent, *, force: bool = False) -> None:
     """Write a head folder, replacing one that is there.
 
+    Args:
+        folder: the place; its parent has to exist.
+        content: the head.
+        force: replace the folder even if it holds other files than a head.
+
     Raises:
-        InputError: the folder's place cannot be written to.
+        InputError: the folder's place cannot be written to, or holds what this did not write.
     """
-    with atomic_path(folder, directory=True) as out:
+    with atomic_path(folder, directory=True, ours=None if force else is_head_folder) as out:
         config = {
-            **content.config, "format": _FORMAT, "version": _VERSION, "family": "nphm",
+            **content.config, "format": FORMAT, "version": _VERSION, "family": "nphm",
             "identity": asdict(content.identity.config), "deformation": asdict(content.deformation.config),
             "forward": asdict(content.blendshapes.config), "part_names": list(PART_NAMES),
         }  # fmt: skip
@@ -137,9 +151,7 @@ def write_head(folder: str | Path, content: HeadContent) -> None:
         if content.canonical is not None:
             files["canonical"] = {k: torch.from_numpy(v) for k, v in asdict(content.canonical).items()}
         for name, tensors in files.items():
-            path = out / f"{name}.safetensors"
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
-            path.chmod(0o644)  # safetensors writes for the owner alone
+            write_tensors(out / f"{name}.safetensors", tensors)
 
 
 def _float(tensors: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from facetalk.ambient import loading, plainly
 from facetalk.arrays import Float32
 from facetalk.errors import InputError
+from facetalk.nphm.head.checks import prove
 from facetalk.nphm.head.files import HeadContent, read_head, write_head
 from facetalk.nphm.head.person import Person
 from facetalk.nphm.model import NPHM
+from facetalk.reading import usable
 
 __all__ = ["HeadModel"]
 
@@ -36,22 +40,36 @@ class HeadModel:
         self._persons: dict[bytes, Person] = {}
 
     @classmethod
+    @loading
     def load(cls, folder: str | Path) -> HeadModel:
         """Read a head folder.
 
         Raises:
             InputError: the folder is not a head, or a file is missing, damaged or does not fit.
         """
-        return cls(read_head(folder))
+        head = cls(read_head(folder))
+        with usable(f"the head in {folder}", "fetch it again"):
+            prove(head)
+        head._persons.clear()
+        return head
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the head folder, replacing one that is there.
 
-        Raises:
-            InputError: the folder's place cannot be written to.
-        """
-        write_head(folder, self.content)
+        Args:
+            folder: the place; its parent has to exist.
+            force: replace the folder even if it holds other files than a head.
 
+        Raises:
+            InputError: the folder's place cannot be written to, or holds what this did not write.
+        """
+        write_head(folder, self.content, force=force)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the persons that are bound, which are made anew when they are needed."""
+        return {**self.__dict__, "_persons": {}}
+
+    @plainly
     def bind(self, identity: ArrayLike | None = None) -> Person:
         """The head of one identity; the last few are kept, so asking again costs nothing.
 
@@ -103,6 +121,7 @@ class HeadModel:
         """(L,) code of the mean head: zeros."""
         return np.zeros(self.identity_dim, np.float32)
 
+    @plainly
     def encode_identity(self, coefficients: ArrayLike) -> Float32:
         """Identity code (L,) of morphable-head coefficients (I,), which are standard normal.
 
@@ -115,6 +134,7 @@ class HeadModel:
             raise InputError(f"an identity has {expected} finite coefficients, got shape {values.shape}")
         return self.content.linear["encoder"].numpy() @ values
 
+    @plainly
     def coefficients(self, identity: ArrayLike | None = None) -> Float32:
         """Coefficients (I,) whose code is nearest to ``identity``; exact for encoded ones."""
         return self._decoder @ self._code(identity)

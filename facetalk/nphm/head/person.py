@@ -8,13 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facetalk.ambient import plainly
 from facetalk.arrays import AnyInt, Float32
+from facetalk.errors import InputError
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.field import Field
 from facetalk.nphm.head.canonical import build_canonical
 from facetalk.nphm.head.files import HeadContent
 from facetalk.nphm.head.parts import Part
 from facetalk.nphm.model import NPHM
+from facetalk.reading import one_line
 
 __all__ = ["Person"]
 
@@ -59,10 +62,12 @@ class Person:
 
     # Surface --------------------------------------------------------------------------------------------
 
+    @plainly
     def distance(self, points: Float32) -> Float32:
         """Signed distance (N,) of canonical points (N, 3)."""
         return np.asarray(self.field.query(np.ascontiguousarray(points, np.float32))[0])
 
+    @plainly
     def project(self, points: Float32, *, steps: int = 3, limit: float = 0.004) -> Float32:
         """Move points onto the zero set by Newton steps along the gradient, at most ``limit`` in all."""
         start = x = np.ascontiguousarray(points, np.float32)
@@ -76,11 +81,13 @@ class Person:
             x = (start + offset * np.minimum(limit / length, 1.0)).astype(np.float32)
         return x
 
+    @plainly
     def eyeballs(self) -> tuple[Float32, Float32]:
         """Centres (2, 3) and radii (2,) of the eyeballs, left first."""
         eyes = self._linear("eyes")
         return eyes[:, :3], eyes[:, 3]
 
+    @plainly
     def landmarks(self) -> Float32:
         """(68, 3) Multi-PIE landmarks on the canonical surface."""
         return self.project(self._linear("landmarks"))
@@ -90,6 +97,7 @@ class Person:
         moved = torch.tensordot(self._coefficients, linear[f"{name}_basis"], 1)
         return (linear[f"{name}_mean"] + moved).numpy()
 
+    @plainly
     def canonical(self) -> CanonicalMesh:
         """The canonical mesh; the default identity's comes with the model.
 
@@ -97,11 +105,18 @@ class Person:
         """
         if self._mesh is None:
             shipped = None if self.identity.any() else self.content.canonical
-            self._mesh = build_canonical(self) if shipped is None else shipped
+            try:
+                self._mesh = build_canonical(self) if shipped is None else shipped
+            except (ValueError, IndexError) as error:
+                raise InputError(
+                    f"this identity code gives no head that a mesh could be made of ({one_line(error)}); "
+                    f"codes of heads have values of about 1 and less"
+                ) from error
         return self._mesh
 
     # Rig ------------------------------------------------------------------------------------------------
 
+    @plainly
     @torch.inference_mode()
     def template_points(self, points: Float32, part: AnyInt) -> Float32:
         """Template coordinates (N, 3) of canonical points: where they would lie on the mean head.
@@ -117,6 +132,7 @@ class Person:
         anchors = network.anchors(code)
         return self.content.template(x[None], index[None], code, anchors, network.anchors_mean)[0].numpy()
 
+    @plainly
     @torch.inference_mode()
     def surface_logits(self, points: Float32, part: AnyInt) -> Float32:
         """Logits (N, classes) of each :class:`facetalk.nphm.head.parts.SurfaceClass`.
@@ -128,6 +144,7 @@ class Person:
         template = torch.from_numpy(self.template_points(points, part))
         return torch.cat([self.content.parts(block) for block in template.split(_CHUNK)]).numpy()
 
+    @plainly
     @torch.inference_mode()
     def forward_basis(self, points: Float32, part: AnyInt) -> Float32:
         """The rig at canonical points: ``posed = points + sum_j (e_j - rest_j) basis_j``.

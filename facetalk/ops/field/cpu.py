@@ -100,6 +100,7 @@ class PackedField:
                 for i, pair in enumerate(weights)
             ]
 
+        self._made_from = source, cull
         biases = [_finite(_float32(b, f"identity bias {i}"), f"identity bias {i}")
                   for i, b in enumerate(source.identity_bias)]  # fmt: skip
         self.deforms = source.deformation is not None
@@ -129,6 +130,10 @@ class PackedField:
     def simd(self) -> str:
         """Instruction set that the weights were packed for."""
         return str(self._core.simd)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are packed anew from the same weights."""
+        return _packed_again, self._made_from
 
     def query(
         self,
@@ -337,3 +342,7 @@ def _frames(biases: Sequence[Tensor] | None) -> list[list[Tensor] | None]:
 
 def _packed(weight: OffsetWeight | None) -> tuple[list[float], list[float], float, float] | None:
     return None if weight is None else weight.packed()
+
+
+def _packed_again(source: FieldSource, cull: float) -> PackedField:
+    return PackedField(source, cull=cull)

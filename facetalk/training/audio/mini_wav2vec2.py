@@ -17,13 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
+from facetalk.files import atomic_path
+from facetalk.reading import read_json
 from facetalk.units import SAMPLE_RATE
+from facetalk.weights import write_tensors
 
 #: RMS of -50 dBFS: fainter recordings are treated as silence, not brought to speech level.
 VARIANCE_FLOOR = 1e-5
 
+_MADE_BY = "facetalk_encoder"  # entry of config.json that tells our folders
 _CONSTANTS = 8  # channels of the first layer without filter: a fixed level that loudness is measured against
 
 
@@ -126,19 +129,29 @@ def whiten_filters(model: Any, waves: torch.Tensor) -> None:
     conv.weight[: 4 * bands] /= spread.repeat_interleave(4)[:, None, None]
 
 
-def save_encoder(model: Any, folder: Path, *, half: bool = True) -> None:
+def is_encoder_folder(folder: Path) -> bool:
+    """Whether a folder holds nothing but what :func:`save_encoder` writes."""
+    names = {entry.name for entry in folder.iterdir()}
+    if not names <= {"config.json", "preprocessor_config.json", "model.safetensors"}:
+        return False
+    return bool(read_json(folder / "config.json").get(_MADE_BY) == 1)
+
+
+def save_encoder(model: Any, folder: Path, *, half: bool = True, force: bool = False) -> None:
     """Write ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` as transformers reads
     them.
 
     Args:
         model: ``Wav2Vec2Model``.
-        folder: existing folder.
+        folder: the place, replaced as a whole; its parent has to exist.
         half: store weights as float16 (half the size; the features move by less than 1e-2 of their scale).
+        force: replace the folder even if it holds other files than an encoder of ours.
+
+    Raises:
+        InputError: the place cannot be written to, or holds what this did not write.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {**model.config.to_dict(), "architectures": ["Wav2Vec2Model"]}
+    config = {**model.config.to_dict(), "architectures": ["Wav2Vec2Model"], _MADE_BY: 1}
     config.pop("_name_or_path", None)
-    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "sampling_rate": SAMPLE_RATE,
@@ -148,8 +161,9 @@ def save_encoder(model: Any, folder: Path, *, half: bool = True) -> None:
         "return_attention_mask": False,
         "variance_floor": VARIANCE_FLOOR,
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=1) + "\n")
     dtype = torch.float16 if half else torch.float32
-    state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private
+    state = {k: v.detach().to("cpu", dtype) for k, v in model.state_dict().items()}
+    with atomic_path(folder, directory=True, ours=None if force else is_encoder_folder) as out:
+        (out / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+        (out / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=1) + "\n")
+        write_tensors(out / "model.safetensors", state, {"format": "pt"})

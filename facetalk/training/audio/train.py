@@ -10,6 +10,7 @@ more, because that is where viewers look. The heads are dropped from the saved m
 from __future__ import annotations
 
 import dataclasses
+import io
 import sys
 from pathlib import Path
 
@@ -24,12 +25,21 @@ from facetalk.audio.encoder import AudioEncoder, hidden_states, receptive_field
 from facetalk.data.phones import CLASSES, is_bilabial
 from facetalk.data.speech.corpus import Utterance, read_manifest
 from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.reading import one_line
 from facetalk.training.audio.augment import change_speed, spoil
-from facetalk.training.audio.mini_wav2vec2 import save_encoder, small_model, whiten_filters
+from facetalk.training.audio.mini_wav2vec2 import (
+    is_encoder_folder,
+    save_encoder,
+    small_model,
+    whiten_filters,
+)  # fmt: skip
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
+from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
+_HEADS = "heads.pt"
 #: Lips count as closed below this gap, mm.
 CLOSED_MM = 0.5
 
@@ -174,6 +184,9 @@ def train(config: AudioTraining) -> Path:
         raise InputError(
             f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}"
         )
+    make_out(config.out, "encoder", is_encoder_folder)
+    if (config.out / _HEADS).exists() and not (config.out / "encoder").exists():
+        raise InputError(f"{config.out / _HEADS} is of no training of an encoder; use another --out")
     utterances = read_manifest(config.corpus, split="train")
     if not utterances:
         raise InputError(f"{config.corpus}: no utterance of split 'train' there")
@@ -201,7 +214,10 @@ def train(config: AudioTraining) -> Path:
 
     def save(out: Path) -> None:
         save_encoder(model, out / "encoder")
-        torch.save(heads.state_dict(), out / "heads.pt")
+        content = io.BytesIO()  # torch's own error on a full disk does not tell what it is
+        torch.save(heads.state_dict(), content)
+        with atomic_path(out / _HEADS) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
     options = LoopOptions(
         steps=config.steps,
@@ -279,10 +295,8 @@ def load_heads(path: Path, width: int) -> Heads:
     heads = Heads(width)
     try:
         heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path}: no heads of an audio training there ({' '.join(str(error).split())[:80]})"
-        ) from error
+    except Exception as error:  # of whatever kind torch has for a damaged file
+        raise InputError(f"{path}: no heads of an audio training there ({one_line(error, 80)})") from error
     return heads
 
 
@@ -303,5 +317,5 @@ def report(out: Path, corpus: Path) -> dict[str, dict[str, float]]:
     voices: dict[str, list[Utterance]] = {}
     for utterance in utterances:
         voices.setdefault(utterance.voice, []).append(utterance)
-    heads = load_heads(out / "heads.pt", encoder.feature_dim)
+    heads = load_heads(out / _HEADS, encoder.feature_dim)
     return {voice: evaluate(encoder, heads, chosen) for voice, chosen in sorted(voices.items())}

@@ -20,10 +20,12 @@ from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import DistancePool, SurfaceSampler
 from facetalk.errors import InputError
 from facetalk.nphm.head.canonical import build_canonical
+from facetalk.nphm.head.checks import is_head_folder
 from facetalk.nphm.head.files import HeadContent
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.rig import BlendshapeField, ForwardConfig, PartField, TemplateMap
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
+from facetalk.training.checkpoint import make_out
 from facetalk.training.head.backward import Budget, initialise_backward, train_backward, train_identity
 from facetalk.training.head.forward import surface_pool, train_blendshapes, train_parts, train_template
 from facetalk.training.head.identity_codes import HeadCodes, build_codes, initialise
@@ -131,11 +133,7 @@ def train_head(config: HeadTraining) -> HeadModel:
         raise InputError(f"unknown stage {', '.join(sorted(unknown))}; known are {', '.join(SHARES)}")
     head = MorphableHead.load(config.data)
     out = Path(config.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from error
-
+    make_out(out, "head", is_head_folder)
     torch.manual_seed(config.seed)
     codes = build_codes(head, global_dim=config.global_dim, local_dim=config.local_dim)
     sampler = SurfaceSampler(head)

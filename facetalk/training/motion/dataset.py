@@ -26,6 +26,7 @@ from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import Style, curves
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.reading import read_arrays, usable
 from facetalk.training.audio.augment import change_speed, spoil
 from facetalk.units import SAMPLE_RATE, frame_count
 
@@ -162,7 +163,8 @@ def build(
             chosen = rng.permutation(len(utterances))[: max(1, round(share * len(utterances)))]
             part = [utterances[i] for i in chosen]
             _encode(part, encoder, file, fps=fps, draws=draws, rng=rng, augment=noisy)
-        with np.load(file, allow_pickle=False) as archive:
+        with usable(file, "remove it, and it is made again"):
+            archive = read_arrays(file)
             cuts = np.cumsum(archive["lengths"])[:-1]
             data.features += np.split(archive["features"], cuts)
             data.weights += np.split(archive["weights"], cuts, axis=1)

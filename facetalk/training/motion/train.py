@@ -24,10 +24,11 @@ from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.speech.corpus import read_manifest
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
 from facetalk.diffusion.lip_contact import LipContact
-from facetalk.diffusion.model import MotionModel
+from facetalk.diffusion.model import MotionModel, is_model_folder
 from facetalk.diffusion.representation import Representation, face_metric, lip_gap_matrix
 from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.errors import InputError
+from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.dataset import MotionData, build
 from facetalk.units import DEFAULT_FPS, HEAD_UNIT_MM
@@ -110,6 +111,7 @@ def train(options: MotionTrainingOptions) -> dict[str, Any]:
         InputError: an option is out of range, or corpus, encoder or head cannot be used.
     """
     options.check()
+    make_out(options.out, "model", is_model_folder)
     encoder = AudioEncoder.from_pretrained(options.audio)
     begun = time.monotonic()
 

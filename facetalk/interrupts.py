@@ -1,0 +1,85 @@
+"""Signals that end a run: when they may, and when they have to wait for a moment."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+_ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)  # Windows knows no SIGHUP
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came: raised like Ctrl-C, so that whatever cleans up after one does after the other.
+
+    Attributes:
+        signum: the signal's number.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+def _raise_terminated(signum: int, frame: FrameType | None) -> None:
+    raise Terminated(signum)
+
+
+class Terminable:
+    """While it is open, SIGTERM and SIGHUP raise :class:`Terminated` instead of ending the process.
+
+    Handlers that somebody else installed, and signals that are ignored (``nohup``), are left alone. Outside
+    the main thread, where Python runs no handlers, it does nothing.
+    """
+
+    def __enter__(self) -> None:
+        """Install the handlers."""
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                self._before[number] = signal.signal(number, _raise_terminated)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Bring the old ones back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class Uninterrupted:
+    """While it is open, signals that end a run wait; they are raised again when it closes.
+
+    For the few system calls between which a file would be lost. Python runs handlers in the main thread
+    alone, so in other threads there is nothing to hold back.
+    """
+
+    def __enter__(self) -> None:
+        """Hold signals back."""
+        self._waiting: list[int] = []
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _ENDING:
+            handler = signal.getsignal(number)
+            # None: installed by something other than Python, which could not be brought back.
+            if handler is not None and handler is not signal.SIG_IGN:
+                self._before[number] = handler
+                signal.signal(number, self._wait)
+
+    def _wait(self, signum: int, frame: FrameType | None) -> None:
+        self._waiting.append(signum)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let them go."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(self._waiting):
+            signal.raise_signal(number)
