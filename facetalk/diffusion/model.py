@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +17,9 @@ from tqdm import tqdm
 
 from facetalk.ambient import loading
 from facetalk.arguments import real_number, whole_number
+from facetalk.diffusion import checkpoint
 from facetalk.diffusion.cuda_graph import Replays
-from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
+from facetalk.diffusion.denoiser import Denoiser
 from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.noise import frame_noise
 from facetalk.diffusion.representation import Representation
@@ -28,13 +28,6 @@ from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.diffusion.stream import MotionStream
 from facetalk.diffusion.student import Student, StudentRange
 from facetalk.errors import InputError
-from facetalk.files import atomic_path
-from facetalk.reading import one_line, read_json
-from facetalk.weights import build_for, check_sizes, check_tensors, read_tensors, write_tensors
-
-_FORMAT = "facetalk-motion-model"
-_VERSION = 1
-_CONFIG, _WEIGHTS, _STUDENT = "config.json", "model.safetensors", "student.safetensors"
 
 Features = Tensor | NDArray[np.floating] | Iterable[Tensor]
 """(T, A) audio features, or an iterable of consecutive (n, A) pieces of them."""
@@ -235,39 +228,10 @@ class MotionModel:
         Raises:
             InputError: the place cannot be written to, or holds what :meth:`save` did not write.
         """
-        kind = torch.float16 if half else torch.float32
-        tensors = {
-            f"denoiser.{name}": value.to(kind).contiguous()
-            for name, value in self.denoiser.state_dict().items()
+        parts = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(checkpoint.MotionContent)
         }
-        for field in dataclasses.fields(self.representation):
-            array = getattr(self.representation, field.name)
-            tensors[f"representation.{field.name}"] = torch.from_numpy(np.ascontiguousarray(array)).float()
-        tensors |= {"features.mean": self.feature_mean, "features.scale": self.feature_scale}
-        content: dict[str, Any] = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "denoiser": dataclasses.asdict(self.denoiser.config),
-            "schedule": {"kind": "cosine", "train_steps": self.schedule.train_steps},
-            "sampling": {"steps": self.default_steps, "guidance": self.default_guidance},
-            "expression_names": self.expression_names,
-            "notes": self.notes,
-        }
-        if self.contact is not None:
-            tensors["contact.per_unit_mm"] = torch.from_numpy(self.contact.per_unit_mm).float()
-            content["contact"] = {
-                "bias_mm": self.contact.bias_mm,
-                "close": self.expression_names[self.contact.close],
-                "lowest_mm": self.contact.lowest_mm,
-            }
-        with atomic_path(folder, directory=True, ours=None if force else is_model_folder) as temporary:
-            write_tensors(temporary / _WEIGHTS, tensors)
-            if self.student is not None:
-                write_tensors(
-                    temporary / _STUDENT, {k: v.to(kind) for k, v in self.student.state_dict().items()}
-                )
-                content["student"] = dataclasses.asdict(self.student_range)
-            (temporary / _CONFIG).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        checkpoint.write(folder, checkpoint.MotionContent(**parts), half=half, force=force)
         return Path(folder)
 
     @classmethod
@@ -290,95 +254,7 @@ class MotionModel:
             InputError: a file is missing, damaged, of another kind, or a tensor is missing or has the wrong
                 shape.
         """
-        folder = Path(folder)
-        for name in (_CONFIG, _WEIGHTS):
-            if not (folder / name).is_file():
-                raise InputError(f"{folder} is not a motion model folder: it has no {name}")
-        content = read_json(folder / _CONFIG)
-        tensors = read_tensors(folder / _WEIGHTS)
-        check_tensors(tensors, folder / _WEIGHTS)
-        student = None
-        if (folder / _STUDENT).is_file():
-            student = read_tensors(folder / _STUDENT)
-            check_tensors(student, folder / _STUDENT)
-        if content.get("format") != _FORMAT:
-            raise InputError(
-                f"{folder / _CONFIG} does not describe a motion model (format is not {_FORMAT!r})"
-            )
-        if content.get("version") != _VERSION:
-            raise InputError(
-                f"{folder / _CONFIG} has version {content.get('version')!r}; this is for {_VERSION}"
-            )
-        try:
-            return cls._assemble(content, tensors, student, device, dtype)
-        except Exception as error:
-            reason = one_line(error, 300)
-            raise InputError(
-                f"the motion model in {folder} is incomplete or does not fit together: {reason}"
-            ) from error
-
-    @classmethod
-    def _assemble(
-        cls,
-        content: dict[str, Any],
-        tensors: dict[str, Tensor],
-        student_tensors: dict[str, Tensor] | None,
-        device: str | torch.device,
-        dtype: torch.dtype,
-    ) -> MotionModel:
-        check_sizes(content["denoiser"], "denoiser")
-        config = DenoiserConfig(**content["denoiser"])
-        denoiser = build_for(lambda: Denoiser(config), tensors, "denoiser")
-        prefix = "denoiser."
-        denoiser.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
-        names = [str(name) for name in content["expression_names"]]
-        size, dim = len(names), denoiser.config.motion_dim
-        shapes = {
-            "mean": (size,),
-            "encode_matrix": (dim, size),
-            "decode_matrix": (size, dim),
-            "scale_mm": (dim,),
-        }
-        parts: dict[str, NDArray[np.float64]] = {}
-        for name, shape in shapes.items():
-            parts[name] = _tensor(tensors, f"representation.{name}", shape).double().numpy()
-        contact = None
-        if "contact" in content:
-            told = content["contact"]
-            per_unit = _tensor(tensors, "contact.per_unit_mm", (size,)).double().numpy()
-            contact = LipContact(
-                float(told["bias_mm"]), per_unit, names.index(told["close"]), float(told["lowest_mm"])
-            )
-        student = None
-        if student_tensors is not None and "student" in content:
-            student = Student(denoiser.config)
-            student.load_state_dict(student_tensors)
-            student = student.to(device, dtype)
-        audio = (denoiser.config.audio_dim,)
-        return cls(
-            denoiser.to(device, dtype),
-            Representation(**parts),
-            expression_names=names,
-            feature_mean=_tensor(tensors, "features.mean", audio),
-            feature_scale=_tensor(tensors, "features.scale", audio),
-            schedule=NoiseSchedule(int(content["schedule"]["train_steps"])),
-            default_steps=whole_number("sampling.steps", content["sampling"]["steps"]),
-            default_guidance=float(content["sampling"]["guidance"]),
-            contact=contact,
-            notes=content.get("notes"),
-            student=student,
-            student_range=StudentRange(**content["student"]) if student is not None else None,
-        )
-
-
-def is_model_folder(folder: Path) -> bool:
-    """Whether a folder holds nothing but what :meth:`MotionModel.save` writes."""
-    names = {entry.name for entry in folder.iterdir()}
-    if not names <= {_CONFIG, _WEIGHTS, "student.safetensors"} or _CONFIG not in names:
-        return False
-    return bool(read_json(folder / _CONFIG).get("format") == _FORMAT)
+        return cls(**vars(checkpoint.read(Path(folder), device, dtype)))
 
 
 def _pieces(features: Features, chunk: int) -> Iterator[Tensor | NDArray[np.floating]]:
@@ -389,11 +265,3 @@ def _pieces(features: Features, chunk: int) -> Iterator[Tensor | NDArray[np.floa
             return
         for start in range(0, len(block), chunk):
             yield block[start : start + chunk]
-
-
-def _tensor(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
-    if name not in tensors:
-        raise ValueError(f"tensor {name} is missing")
-    if tuple(tensors[name].shape) != shape:
-        raise ValueError(f"tensor {name} should have shape {shape}, has {tuple(tensors[name].shape)}")
-    return tensors[name]

@@ -22,9 +22,10 @@ from facetalk.audio import AudioEncoder
 from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.speech.corpus import read_manifest
+from facetalk.diffusion.checkpoint import is_model_folder
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
 from facetalk.diffusion.lip_contact import LipContact
-from facetalk.diffusion.model import MotionModel, is_model_folder
+from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.representation import Representation, face_metric, lip_gap_matrix
 from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.errors import InputError
