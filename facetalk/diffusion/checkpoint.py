@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from facetalk.arguments import whole_number
+from facetalk.arrays import Float64
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
 from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.representation import Representation
