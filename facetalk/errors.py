@@ -13,3 +13,10 @@ class InputError(ValueError):
 
 class ExtensionError(ImportError):
     """The compiled core ``facetalk._C`` is missing or cannot be loaded; the message says why."""
+
+
+class HearingWarning(UserWarning):
+    """A recording was read, but not all is well with its sound: silence, clipping, parts that are missing.
+
+    ``warnings.warn`` gives it to library users; the command line prints it as ``warning: ...`` and goes on.
+    """

@@ -17,8 +17,9 @@ from scipy.spatial import cKDTree
 from facetalk.ambient import plainly
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import Float32, UInt8
-from facetalk.audio import AudioEncoder, AudioReader, load_audio
+from facetalk.audio import AudioEncoder
 from facetalk.audio.encoder import Level
+from facetalk.audio.load import Source, open_audio
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
@@ -32,7 +33,7 @@ from facetalk.ops._device import with_kernels
 from facetalk.units import HEAD_UNIT_METRES
 
 Topology = Literal["fixed", "marching-cubes"]
-Audio = str | os.PathLike[str] | tuple[ArrayLike, int]
+Audio = Source
 
 RESOLUTION_RANGE = (16, 1024)
 """Grid points per axis that ``decode`` accepts; 1024^3 is what a box of a head can use (0.3 mm)."""
@@ -114,12 +115,14 @@ class FaceTalk:
         guidance: float | None = None,
         seed: int | None = None,
         identity: ArrayLike | None = None,
+        track: int | None = None,
         progress: bool = False,
     ) -> Motion:
         """Sample a motion for a recording.
 
         Args:
-            audio: path of any file that libsndfile or FFmpeg reads, or ``(samples (N,) or (N, C), rate)``.
+            audio: path of any file that libsndfile or FFmpeg reads, a pipe, an open file, or ``(samples, rate)``;
+                see :func:`facetalk.audio.load_audio`.
             steps: denoising steps. 1, 2, 4 and 8 are taken by the few-step student where the model has one,
                 others by the full model. None: the model's default, the fewest of the student's steps that
                 keep its figures within 5 % of the full model's (``motion/config.json`` says which).
@@ -128,19 +131,26 @@ class FaceTalk:
             seed: noise seed; the same seed, audio and steps give the same motion. None = a fresh one,
                 which is kept in ``Motion.provenance["seed"]``.
             identity: (I,) identity code of the head; the default identity when None.
+            track: number, from 1, of the sound track of a file; None takes the one that is marked as default,
+                or the first that is not silent.
             progress: show a progress bar on stderr.
 
         Returns:
-            Motion of ``frame_count(samples, fps)`` frames.
+            Motion of ``frame_count(samples, fps)`` frames; its ``provenance["hearing"]`` lists what was not
+            well with the sound.
 
         Raises:
             InputError: the audio cannot be used, or an option is out of range.
+
+        Warns:
+            HearingWarning: silence, near-silence, clipping, missing sound, channels that cancel.
         """
         seed = int.from_bytes(os.urandom(4), "little") if seed is None else whole_number("seed", seed)
         steps = None if steps is None else whole_number("steps", steps)
         guidance = None if guidance is None else real_number("guidance", guidance)
         code = self._identity(identity)
-        features = self._features(audio)
+        sound = open_audio(audio, track=track)
+        features = self._features(sound)
         expressions = self.motion_model.sample(
             features, steps=steps, guidance=guidance, seed=seed, progress=progress
         )
@@ -152,14 +162,13 @@ class FaceTalk:
         }
         if isinstance(audio, str | os.PathLike):
             provenance["audio"] = Path(audio).name
+        provenance["hearing"] = sound.notes
         return Motion(np.asarray(expressions), self.config.fps, code, provenance)
 
-    def _features(self, audio: Audio) -> Iterator[torch.Tensor]:
+    def _features(self, sound: Iterable[Float32]) -> Iterator[torch.Tensor]:
         """Audio features piece by piece, so that memory does not grow with the recording."""
-        blocks: Iterable[Float32]
-        blocks = AudioReader(audio) if isinstance(audio, str | os.PathLike) else [load_audio(audio)]
-        level = Level.of(blocks) if self.audio_encoder.normalize else None
-        return self.audio_encoder.stream(blocks, self.config.fps, level=level)
+        level = Level.of(sound) if self.audio_encoder.normalize else None
+        return self.audio_encoder.stream(sound, self.config.fps, level=level)
 
     @plainly
     def decode(

@@ -1,37 +1,42 @@
 """Reading sound: any file libsndfile or FFmpeg decodes, as 16 kHz mono float32.
 
 libsndfile (through ``soundfile``) comes first because it is exact and light; FFmpeg (through PyAV) takes the
-rest: MP4, G.722,
-AAC, the sound track of a video. Both are read block by block, mixed to mono and resampled by a streaming soxr
-resampler, so
-that a recording of many hours needs no more memory than a short one.
+rest: MP4, G.722, AAC, the sound track of a video, and whatever libsndfile cannot read to its end. Both are read
+block by block, mixed to mono and resampled by a streaming soxr resampler, so that a recording of many hours
+needs no more memory than a short one.
+
+Sizes in headers are hints. Files are read to their end; a recording is refused only where nothing can be
+decoded, and what is missing is said by :class:`facetalk.errors.HearingWarning`.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
-from facetalk.audio.containers import MAX_CHANNELS, RATES, check_form, open_container
+from facetalk.arguments import whole_number
+from facetalk.audio.containers import check_form
+from facetalk.audio.decoders import Decoder, SoundFileDecoder, Unreadable
+from facetalk.audio.ffmpeg import FFmpegDecoder, check_track
+from facetalk.audio.hearing import Loudness, Notes
+from facetalk.audio.mix import Mixer
+from facetalk.audio.samples import samples_and_rate
+from facetalk.audio.spool import Spool, needs_spooling
 from facetalk.errors import InputError
 from facetalk.reading import one_line
 from facetalk.units import SAMPLE_RATE
 
 FloatArray = npt.NDArray[np.float32]
-Source = str | os.PathLike[str] | tuple[Any, float]
+Source = str | os.PathLike[str] | IO[bytes] | tuple[Any, Any] | dict[str, Any]
 
-#: Containers whose header gives a trustworthy duration, against which a cut file is noticed.
-_TIMED_CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi")
-#: RIFF sizes that mean "unknown" (written by programs that stream into a pipe).
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF)
+_BLOCK_S = 10.0
+"""Seconds that are decoded at once, unless told."""
 
 
 class AudioReader:
@@ -40,282 +45,257 @@ class AudioReader:
     Iterate over it (again and again, each time from the start), or call :meth:`blocks`.
 
     Args:
-        path: sound or video file.
+        path: sound or video file, a pipe, ``-`` for standard input, or a file open for reading bytes. What can
+            be read only once is kept in a temporary file.
+        track: number, from 1, of the sound track to read; None takes the one that is marked as default, or the
+            first that is not silent.
+
+    Attributes:
+        path: the file.
+        name: how it is called in messages.
 
     Raises:
-        InputError: the file is missing, a folder, empty, not audio, or has no samples.
+        InputError: the file is missing, a folder, empty, not audio, or has no such track.
+
+    Warns:
+        HearingWarning: while it is read, whatever is not well with it; see also :attr:`notes`.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        _check_file(self.path)
-        self._backend: _Backend
-        try:
-            self._backend = _SoundFileBackend(self.path)
-        except _Unreadable:
-            self._backend = _FFmpegBackend(self.path)
-        check_form(self.path, self._backend.rate, self._backend.channels)
+    def __init__(self, path: str | os.PathLike[str] | IO[bytes], track: int | None = None) -> None:
+        self._spool = Spool(path) if needs_spooling(path) else None
+        self.path = self._spool.path if self._spool is not None else Path(path)  # type: ignore[arg-type]
+        self.name = self._spool.name if self._spool is not None else os.fspath(path)  # type: ignore[arg-type]
+        self.track = None if track is None else whole_number("track", track)
+        self._notes = Notes(self.name)
+        self._weights: FloatArray | None = None
+        _check_file(self.path, self.name)
+        with self._named():
+            self._decoder: Decoder
+            try:
+                self._decoder = SoundFileDecoder(self.path)
+                check_track(self.path, self.track, 1)
+            except Unreadable:
+                self._decoder = FFmpegDecoder(self.path, self.track)
+            check_form(self.path, self.rate, self.channels)
 
     @property
     def rate(self) -> int:
         """Sampling rate of the file in Hz."""
-        return self._backend.rate
+        return self._decoder.sound.rate
 
     @property
     def channels(self) -> int:
         """Number of channels in the file."""
-        return self._backend.channels
+        return self._decoder.sound.channels
 
     @property
     def duration(self) -> float | None:
         """Length in seconds by the file's header; None where the format does not tell."""
-        return self._backend.duration
+        return self._decoder.sound.duration
 
-    def blocks(self, seconds: float = 10.0) -> Iterator[FloatArray]:
+    @property
+    def notes(self) -> list[str]:
+        """What was found not to be well, so far: silence, clipping, missing or moved sound, channels left out."""
+        return list(self._notes.said)
+
+    def blocks(self, seconds: float = _BLOCK_S) -> Iterator[FloatArray]:
         """Yield mono float32 blocks at 16 kHz of about ``seconds`` each.
 
         Raises:
-            InputError: samples that are NaN or infinite, a damaged or cut file, no samples at all.
+            InputError: samples that are NaN or infinite, nothing that can be decoded, no samples at all.
         """
+        weights = self._mix()
         resampler = None
         if self.rate != SAMPLE_RATE:
             resampler = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32")
-        count = 0
-        for block in self._backend.read(max(1, round(seconds * self.rate))):
-            bad = ~np.isfinite(block)
-            if bad.any():
-                where = (count + int(np.argmax(bad.any(axis=1)))) / self.rate
-                raise InputError(
-                    f"{self.path}: NaN or infinite sample at {where:.3f} s; repair the recording or export "
-                    f"it as 16-bit WAV"
-                )
-            count += len(block)
-            mono = np.ascontiguousarray(block.mean(axis=1, dtype=np.float32))
+        loudness = Loudness(self.rate)
+        for block in self.channel_blocks(seconds):
+            loudness.update(block)
+            mono = np.ascontiguousarray(block @ weights if len(weights) > 1 else block[:, 0])
             yield mono if resampler is None else resampler.resample_chunk(mono)
-        if count == 0:
-            raise InputError(f"{self.path}: the file has no samples; record it again")
         if resampler is not None:
             tail = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
             if len(tail):
                 yield tail
+        for note in loudness.notes():
+            self._notes.say(note)
+
+    def channel_blocks(self, seconds: float = _BLOCK_S) -> Iterator[FloatArray]:
+        """Yield (n, channels) float32 blocks at the file's own rate.
+
+        Raises:
+            InputError: as :meth:`blocks`.
+        """
+        count = 0
+        with self._named():
+            for block in self._decoded(max(1, round(seconds * self.rate))):
+                bad = ~np.isfinite(block)
+                if bad.any():
+                    where = (count + int(np.argmax(bad.any(axis=1)))) / self.rate
+                    raise InputError(
+                        f"{self.path}: NaN or infinite sample at {where:.3f} s; repair the recording or export "
+                        f"it as 16-bit WAV"
+                    )
+                count += len(block)
+                yield block
+            if count == 0:
+                raise InputError(f"{self.path}: the file has no samples; record it again")
+
+    def _decoded(self, frames: int) -> Iterator[FloatArray]:
+        """Blocks of the decoder, or from where it fails on, of FFmpeg."""
+        count = 0
+        try:
+            for block in self._decoder.read(frames, self._notes.say):
+                count += len(block)
+                yield block
+            return
+        except Unreadable as error:
+            reason = one_line(error)
+        if isinstance(self._decoder, FFmpegDecoder):
+            raise InputError(f"{self.path}: no sound could be decoded ({reason})")
+        try:
+            other = FFmpegDecoder(self.path)
+            if (other.sound.rate, other.sound.channels) != (self.rate, self.channels):
+                raise Unreadable(reason)
+            behind = count
+            for block in other.read(frames, self._notes.say):
+                fresh = block[behind:] if behind < len(block) else block[:0]
+                behind = max(0, behind - len(block))
+                count += len(fresh)
+                if len(fresh):
+                    yield fresh
+        except (Unreadable, InputError) as error:
+            if count == 0:
+                raise InputError(f"{self.path}: no sound could be decoded ({reason})") from error
+        promised = self.duration
+        if promised is None or count / self.rate < promised - 0.05:
+            self._notes.say(f"damaged ({reason}); {count / self.rate:.2f} s could be read, the rest is missing")
+
+    def _mix(self) -> FloatArray:
+        """Weights of the channels, which take a pass over the file to find."""
+        if self._weights is None:
+            if self.channels == 1:
+                return np.ones(1, np.float32)
+            mixer = Mixer(self.channels)
+            for block in self.channel_blocks():
+                mixer.update(block)
+            self._weights, notes = mixer.weights()
+            for note in notes:
+                self._notes.say(note)
+        return self._weights
+
+    def _named(self) -> _Named:
+        return _Named(str(self.path), self.name)
 
     def __iter__(self) -> Iterator[FloatArray]:
         """Blocks of ten seconds."""
         return self.blocks()
 
 
-def load_audio(source: Source) -> FloatArray:
+class _Named:
+    """Puts the name that the user gave in the place of the temporary file's in errors."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path, self.name = path, name
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError) and self.path != self.name and self.path in str(error):
+            raise InputError(str(error).replace(self.path, self.name)) from error
+
+
+class SampleReader:
+    """Samples in memory, with the face of an :class:`AudioReader`.
+
+    Raises:
+        InputError: as :func:`load_audio`.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._notes = Notes("audio")
+        data, self.rate = samples_and_rate(source, self._notes)
+        loudness = Loudness(round(self.rate))
+        loudness.update(data)
+        if data.shape[1] > 1:
+            mixer = Mixer(data.shape[1])
+            mixer.update(data)
+            weights, notes = mixer.weights()
+            mono = data @ weights
+            for note in notes:
+                self._notes.say(note)
+        else:
+            mono = data[:, 0]
+        if self.rate != SAMPLE_RATE:
+            mono = soxr.resample(mono, self.rate, SAMPLE_RATE)
+        self.samples: FloatArray = np.ascontiguousarray(mono if len(mono) else np.zeros(1), dtype=np.float32)
+        for note in loudness.notes():
+            self._notes.say(note)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found not to be well."""
+        return list(self._notes.said)
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        """All of it at once."""
+        return iter([self.samples])
+
+
+def open_audio(source: Source, *, track: int | None = None) -> AudioReader | SampleReader:
+    """Whatever :func:`load_audio` takes, as something to iterate over for 16 kHz mono blocks, with ``notes``.
+
+    Raises:
+        InputError: as :func:`load_audio`.
+    """
+    if isinstance(source, tuple | dict):
+        if track is not None:
+            raise InputError("track is for files; samples have none")
+        return SampleReader(source)
+    if not isinstance(source, str | os.PathLike) and not hasattr(source, "read"):
+        raise InputError(
+            f"audio must be a path, an open file or (samples, rate), got {type(source).__name__}"
+        )
+    return AudioReader(source, track)
+
+
+def load_audio(source: Source, *, track: int | None = None) -> FloatArray:
     """Load a whole recording.
 
     Args:
-        source: path of a sound or video file, or ``(samples, rate)`` with samples of shape (N,) or (N,
-        channels), floating
-            in [-1, 1] or integer at full scale, and rate in Hz.
+        source: path of a sound or video file, a pipe, ``-`` for standard input, a file open for reading bytes
+            (``io.BytesIO`` too), ``(samples, rate)`` or ``{"array": samples, "sampling_rate": rate}``. Samples are
+            arrays or tensors of shape (N,), (N, channels) or (channels, N): floating in [-1, 1], or integers at
+            full scale of their type (unsigned ones around its middle); integers of 32 and 64 bits whose values
+            fit 16 or 24 bits count as such. Rate in Hz.
+        track: number, from 1, of the sound track of a file; None takes the one that is marked as default, or
+            the first that is not silent.
 
     Returns:
         (N,) float32, 16 kHz mono.
 
     Raises:
         InputError: whatever is wrong with the file or the samples, in one line.
+
+    Warns:
+        HearingWarning: silence, near-silence, clipping, missing sound, channels that cancel.
     """
-    if isinstance(source, tuple):
-        return _from_samples(source)
-    if not isinstance(source, (str, os.PathLike)):
-        raise InputError(f"audio must be a path or (samples, rate), got {type(source).__name__}")
-    reader = AudioReader(source)
-    blocks = [block for block in reader if len(block)]
+    blocks = [block for block in open_audio(source, track=track) if len(block)]
     return np.concatenate(blocks) if blocks else np.zeros(1, np.float32)
 
 
-def _from_samples(source: tuple[Any, ...]) -> FloatArray:
-    """``(samples, rate)`` to 16 kHz mono float32."""
-    if len(source) != 2:
-        raise InputError(f"audio as a tuple must be (samples, rate), got {len(source)} entries")
-    try:
-        samples, rate = np.asarray(source[0]), float(source[1])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"audio as a tuple must be (samples, rate): {one_line(error)}") from error
-    if not RATES[0] <= rate <= RATES[1]:
-        raise InputError(f"audio rate must be between {RATES[0]} and {RATES[1]} Hz, got {rate:g}")
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_CHANNELS):
-        raise InputError(f"audio samples must have shape (N,) or (N, channels), got {samples.shape}")
-    if samples.shape[0] == 0:
-        raise InputError("audio has no samples")
-    if samples.dtype == np.uint8:
-        data = (samples.astype(np.float32) - 128.0) / 128.0
-    elif samples.dtype.kind == "i":
-        data = samples.astype(np.float32) / float(-np.iinfo(samples.dtype).min)
-    elif samples.dtype.kind == "f":
-        data = samples.astype(np.float32)
-    else:
-        raise InputError(f"audio samples must be numbers, got dtype {samples.dtype}")
-    if not np.isfinite(data).all():
-        flat = np.isfinite(data) if data.ndim == 1 else np.isfinite(data).all(axis=1)
-        raise InputError(f"audio has a NaN or infinite sample at {int(np.argmin(flat)) / rate:.3f} s")
-    mono = data if data.ndim == 1 else data.mean(axis=1, dtype=np.float32)
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE)
-    return np.ascontiguousarray(mono if len(mono) else np.zeros(1), dtype=np.float32)
-
-
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, name: str) -> None:
     """Refuse what no decoder could give a good message for."""
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the path of a sound file")
+        raise InputError(f"{name} is a folder; give the path of a sound file")
     try:
         size = path.stat().st_size
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path") from error
+        raise InputError(f"{name}: no such file; check the path") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be opened ({one_line(error)})") from error
+        raise InputError(f"{name}: cannot be opened ({one_line(error)})") from error
     if size == 0:
-        raise InputError(f"{path}: the file is empty (0 bytes); record it again")
+        raise InputError(f"{name}: the file is empty (0 bytes); record it again")
     if not os.access(path, os.R_OK):
-        raise InputError(f"{path}: no permission to read it")
-
-
-class _Unreadable(Exception):
-    """This backend cannot read the file; another one may."""
-
-
-class _Backend:
-    """What both decoders offer."""
-
-    rate: int
-    channels: int
-    duration: float | None
-
-    def read(self, frames: int) -> Iterator[FloatArray]:
-        """Yield (n, channels) float32 blocks of at most about ``frames`` samples at the file's rate."""
-        raise NotImplementedError
-
-
-class _SoundFileBackend(_Backend):
-    def __init__(self, path: Path) -> None:
-        import soundfile
-
-        self.path = path
-        self._errors = (soundfile.SoundFileError, RuntimeError)
-        try:
-            # Opened here: libsndfile's wrapper takes no names that are not UTF-8.
-            with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
-                self.rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
-                self.format = file.format
-        except (*self._errors, TypeError, ValueError) as error:
-            raise _Unreadable(one_line(error)) from error
-        self.duration = self.frames / self.rate if self.frames < 2**62 else None
-        promised = _riff_seconds_missing(path)
-        if promised is not None:
-            raise InputError(
-                f"{path}: the file is cut short, {promised:.2f} s of the sound its header promises are "
-                f"missing; copy it again"
-            )
-
-    def read(self, frames: int) -> Iterator[FloatArray]:
-        import soundfile
-
-        count = 0
-        try:
-            with self.path.open("rb") as raw, soundfile.SoundFile(raw) as file:
-                while len(block := file.read(frames, dtype="float32", always_2d=True)):
-                    count += len(block)
-                    yield block
-        except self._errors as error:
-            raise InputError(
-                f"{self.path}: damaged after {count / self.rate:.2f} s ({one_line(error)})"
-            ) from error
-        # MP3 headers only estimate the length; lossless formats know it.
-        if self.format == "FLAC" and self.duration is not None and count < self.frames:
-            raise InputError(
-                f"{self.path}: the file is cut short, {count / self.rate:.2f} s of {self.duration:.2f} s "
-                f"are there; copy it again"
-            )
-
-
-class _FFmpegBackend(_Backend):
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with open_container(path) as container:
-                if not container.streams.audio:
-                    raise InputError(
-                        f"{path}: no sound in this file; give a recording or a video with a sound track"
-                    )
-                stream = container.streams.audio[0]
-                # A stream whose codec FFmpeg does not know has neither.
-                self.rate = int(getattr(stream, "rate", None) or 0)
-                self.channels = int(getattr(stream, "channels", None) or 0)
-                seconds = None
-                if stream.duration is not None and stream.time_base is not None:
-                    seconds = float(Fraction(stream.duration) * stream.time_base)
-                elif container.duration is not None:
-                    seconds = container.duration / 1e6
-                self.duration = seconds
-                self._timed = any(name in container.format.name for name in _TIMED_CONTAINERS)
-        except InputError:
-            raise
-        except Exception as error:  # PyAV's errors are of every kind there is
-            raise InputError(
-                f"{path}: not a sound file that can be read, or a damaged one ({one_line(error)})"
-            ) from error
-        if self.rate <= 0 or self.channels <= 0:
-            raise InputError(
-                f"{path}: not a sound file that can be read, or a damaged one (no sampling rate)"
-            )
-
-    def read(self, frames: int) -> Iterator[FloatArray]:
-        import av
-
-        count, held, parts = 0, 0, []
-        try:
-            with open_container(self.path) as container:
-                stream = container.streams.audio[0]
-                converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=self.rate)
-                for frame in container.decode(stream):
-                    for piece in converter.resample(frame):
-                        block = piece.to_ndarray().T
-                        parts.append(np.asarray(block, np.float32))
-                        held += len(block)
-                    if held >= frames:
-                        count += held
-                        yield np.concatenate(parts)
-                        held, parts = 0, []
-        except Exception as error:  # PyAV's errors are of every kind there is
-            if count + held == 0:
-                raise InputError(f"{self.path}: no sound could be decoded ({one_line(error)})") from error
-            raise InputError(
-                f"{self.path}: damaged after {(count + held) / self.rate:.2f} s ({one_line(error)})"
-            ) from error
-        if parts:
-            count += held
-            yield np.concatenate(parts)
-        if self._timed and self.duration is not None:
-            seconds = count / self.rate
-            if count and seconds < self.duration - max(1.0, 0.05 * self.duration):
-                raise InputError(
-                    f"{self.path}: the file is cut short, {seconds:.2f} s of {self.duration:.2f} s are "
-                    f"there; copy it again"
-                )
-
-
-def _riff_seconds_missing(path: Path) -> float | None:
-    """Seconds that a WAV file's ``data`` chunk promises and the file does not hold; None for whole or other
-    files."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return None
-        size, bytes_per_second = path.stat().st_size, 0
-        while len(chunk := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", chunk)
-            if name == b"fmt " and length >= 16:
-                data = file.read(length)
-                bytes_per_second = int(struct.unpack("<I", data[8:12])[0]) if len(data) >= 12 else 0
-                continue
-            if name == b"data":
-                missing = file.tell() + length - size
-                if length in _UNKNOWN_SIZES or bytes_per_second == 0 or missing <= 1:
-                    return None
-                return missing / bytes_per_second
-            file.seek(length + (length & 1), os.SEEK_CUR)
-    return None
+        raise InputError(f"{name}: no permission to read it")
