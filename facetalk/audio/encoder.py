@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from facetalk.ambient import loading, plainly
+from facetalk.audio.level import HighPass, Level
 from facetalk.audio.wav2vec2 import load_wav2vec2
 from facetalk.errors import InputError
 from facetalk.reading import usable
@@ -195,23 +196,26 @@ class AudioEncoder(nn.Module):
         # Windows start on the extractor's grid, so that a frame sees the same samples in every window.
         hop = round((WINDOW_S - 2 * CONTEXT_S) * SAMPLE_RATE / self.stride) * self.stride
         context = round(CONTEXT_S * SAMPLE_RATE / self.stride) * self.stride
-        buffer, origin = np.zeros(0, np.float32), 0  # samples from `origin` on
+        # Samples from `origin` on, as they are and high-passed.
+        buffer, origin = np.zeros((2, 0), np.float32), 0
+        filtered = HighPass() if self.normalize else None
         start, done = 0, 0
         known, level = level is not None, level or Level()
         for block in blocks:
             piece = np.asarray(block, np.float32)
             if not np.isfinite(piece).all():
                 raise InputError("audio has a NaN or infinite sample; repair the recording")
-            buffer = np.concatenate([buffer, piece])
+            both = np.stack([piece, piece if filtered is None else filtered(piece).astype(np.float32)])
+            buffer = np.concatenate([buffer, both], axis=1)
             # One sample more than the window needs proves that this is not the end.
-            while origin + len(buffer) > start + hop + context + self.field:
+            while origin + buffer.shape[1] > start + hop + context + self.field:
                 end = start + hop
                 last = _frames_before(end, fps)
                 yield self._window(buffer, origin, end + context, done, last, fps, level, known)
                 done, start = last, end
                 keep = max(0, start - context - self.field)
-                buffer, origin = buffer[keep - origin :], keep
-        total = origin + len(buffer)
+                buffer, origin = buffer[:, keep - origin :], keep
+        total = origin + buffer.shape[1]
         if total == 0:
             raise InputError("audio has no samples")
         frames = frame_count(total, fps)
@@ -237,15 +241,15 @@ class AudioEncoder(nn.Module):
         length = -(-max(end - at, 1) // self.stride) * self.stride
         low, high = at - margin, at + length + self.field - self.stride - margin
         wave = np.zeros(high - low, np.float32)
-        a, b = max(low, origin), min(high, origin + len(buffer))
-        wave[a - low : b - low] = buffer[a - origin : b - origin]
+        a, b = max(low, origin), min(high, origin + buffer.shape[1])
+        part = buffer[:, a - origin : b - origin]
         if self.normalize:
             if not known:
-                level.update(buffer[: max(0, end - origin)], origin)
-            scale = 1.0 / np.sqrt(
-                max(level.variance, self.floor) + 1e-7
-            )  # 1e-7 as in Wav2Vec2FeatureExtractor
-            wave[a - low : b - low] = (wave[a - low : b - low] - level.mean) * scale
+                level.update(buffer[0, : max(0, end - origin)], origin)
+            sound = part[1] if level.rumbles else part[0] - level.mean
+            wave[a - low : b - low] = sound * level.scale(a, b, self.floor)
+        else:
+            wave[a - low : b - low] = part[0]
         begin = min(first, _frames_before(at, fps))
         stop = max(last, _frames_before(end, fps))
         times = (torch.arange(begin, stop, dtype=torch.float64) + 0.5) / fps
@@ -268,40 +272,6 @@ def _built_again(
     encoder = AudioEncoder(model, normalize=normalize, floor=floor)
     encoder.model.train(training)
     return encoder
-
-
-class Level:
-    """Mean and variance of a recording, by sums over the samples seen so far, each counted once."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.total = 0.0
-        self.squares = 0.0
-
-    @classmethod
-    def of(cls, blocks: Iterable[FloatArray]) -> Level:
-        """Measure a recording that comes in blocks."""
-        level = cls()
-        for block in blocks:
-            level.update(np.asarray(block, np.float32), level.count)
-        return level
-
-    def update(self, samples: FloatArray, origin: int) -> None:
-        """Take in what lies beyond the samples counted before; ``origin`` is the index of ``samples[0]``."""
-        fresh = samples[max(0, self.count - origin) :].astype(np.float64)
-        self.count += len(fresh)
-        self.total += float(fresh.sum())
-        self.squares += float((fresh**2).sum())
-
-    @property
-    def mean(self) -> float:
-        """Mean of the samples."""
-        return self.total / max(self.count, 1)
-
-    @property
-    def variance(self) -> float:
-        """Variance of the samples."""
-        return max(0.0, self.squares / max(self.count, 1) - self.mean**2)
 
 
 def _frames_before(sample: int, fps: float) -> int:

@@ -1,0 +1,225 @@
+"""How loud the speech is, at each moment of a recording.
+
+Wav2Vec 2.0's preprocessor divides a recording by its standard deviation. One number for a whole recording is
+set by whatever is loudest: a knock on the microphone, rumble, the nearer of two speakers; speech 15 dB under it
+is lost to the encoder. Here the level follows voiced sound near the moment in question. Where that level lies
+within a few decibels of the whole recording's, as in any clean clip, the whole recording's is used, so that such
+a clip is heard as it always was.
+
+Rumble and offsets are below speech: a recording with much of its power under 60 Hz is high-passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import butter, sosfilt, sosfilt_zi
+
+from facetalk.units import SAMPLE_RATE
+
+FloatArray = npt.NDArray[np.float32]
+
+HIGH_PASS_HZ = 60.0
+"""Corner of the filter through which a recording with rumble goes."""
+HOP = 320
+"""Samples from one measurement to the next, 20 ms."""
+FRAME = 640
+"""Samples of a measurement, 40 ms: two periods of the deepest voice."""
+
+_RUMBLE_HZ = 200.0
+"""Corner of the filter for measuring alone: voices have their first formant above, engines and hum little."""
+_RUMBLES = 1.25
+"""Power of all sound over that above the corner from which on a recording is high-passed (rumble 6 dB under
+speech). Others stay as they are."""
+_LAGS = SAMPLE_RATE // 400, SAMPLE_RATE // 60
+"""Periods of voices, in samples."""
+_VOICED = 0.5
+"""Normalised autocorrelation at its best period above which a frame is voiced; noise has 0.3."""
+_BATCH = 64
+"""Frames measured at once, always the same ones, so that results do not depend on how sound comes in blocks."""
+_STEP = 5
+"""Frames from one point of the level curve to the next, 0.1 s."""
+_REACH = 50
+"""Frames to each side that a point of the curve looks at, 1 s."""
+_ENOUGH = 6
+"""Voiced frames, of those, that make a level; with fewer, neighbouring points stand in."""
+_OFFSET_DB = 0.0
+"""Median level of voiced frames above the level of the whole, in clean speech."""
+_KEEP_DB, _FOLLOW_DB = 6.0, 10.0
+"""Deviations from the level of the whole below which it is kept, and above which the local one is taken."""
+_RANGE_DB = 32.0
+"""What is fainter than the loudest voiced sound by more is background and is not raised."""
+_MODULATION_DB = 6.0
+"""Spread of voiced frames (10th to 90th percentile) that speech has and hum has not."""
+
+
+class HighPass:
+    """Sound without what lies below speech: a filter that carries its state from call to call.
+
+    It starts as if the first sample had lasted for ever, so that an offset makes no step.
+    """
+
+    def __init__(self, hertz: float = HIGH_PASS_HZ) -> None:
+        self._sections = butter(4, hertz, "highpass", fs=SAMPLE_RATE, output="sos")
+        self._state: npt.NDArray[np.float64] | None = None
+
+    def __call__(self, samples: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The next (n,) samples, filtered."""
+        data = np.asarray(samples, np.float64)
+        if not len(data):
+            return data
+        if self._state is None:
+            self._state = sosfilt_zi(self._sections) * data[0]
+        out, self._state = sosfilt(self._sections, data, zi=self._state)
+        return np.asarray(out)
+
+
+class Level:
+    """Level of a recording, over all and over time, from the samples seen so far, each counted once.
+
+    It keeps five bytes for every 20 ms.
+
+    Attributes:
+        count: samples taken in.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._total = 0.0
+        self._squares = 0.0
+        self._squares_above = 0.0
+        self._high_pass, self._measured_band = HighPass(), HighPass(_RUMBLE_HZ)
+        self._waiting = np.zeros(0, np.float64)
+        self._decibels: list[FloatArray] = []
+        self._voiced: list[npt.NDArray[np.bool_]] = []
+        self._curve: tuple[int, npt.NDArray[np.float64] | None] = (-1, None)
+
+    @classmethod
+    def of(cls, blocks: Iterable[FloatArray]) -> Level:
+        """Measure a recording that comes in blocks, as it is read."""
+        level = cls()
+        for block in blocks:
+            level.update(np.asarray(block, np.float32), level.count)
+        return level
+
+    def update(self, samples: FloatArray, origin: int) -> None:
+        """Take in what lies beyond the samples counted before.
+
+        Args:
+            samples: (n,) sound as it was read.
+            origin: index of ``samples[0]`` in the recording.
+        """
+        fresh = samples[max(0, self.count - origin) :].astype(np.float64)
+        if not len(fresh):
+            return
+        self.count += len(fresh)
+        self._total += float(fresh.sum())
+        self._squares += float((fresh**2).sum())
+        self._squares_above += float((self._high_pass(fresh) ** 2).sum())
+        waiting = np.concatenate([self._waiting, self._measured_band(fresh)])
+        batch = (_BATCH - 1) * HOP + FRAME
+        while len(waiting) >= batch:
+            self._measure(waiting[:batch])
+            waiting = waiting[_BATCH * HOP :]
+        self._waiting = waiting
+
+    def _measure(self, sound: npt.NDArray[np.float64]) -> None:
+        decibels, voiced = measure(sound)
+        self._decibels.append(decibels)
+        self._voiced.append(voiced)
+
+    @property
+    def mean(self) -> float:
+        """Mean of all samples."""
+        return self._total / max(self.count, 1)
+
+    @property
+    def variance(self) -> float:
+        """Variance of all samples."""
+        return max(0.0, self._squares / max(self.count, 1) - self.mean**2)
+
+    @property
+    def rumbles(self) -> bool:
+        """Whether a good part of the recording's power lies below speech, and must be taken out of it."""
+        above = self._squares_above / max(self.count, 1)
+        return self.variance > _RUMBLES * above
+
+    def scale(self, first: int, last: int, floor: float) -> npt.NDArray[np.float64]:
+        """What samples ``first`` to ``last`` are multiplied with to have speech at unit variance.
+
+        Args:
+            first: index of a sample.
+            last: index after the last one.
+            floor: variance below which sound is not raised, unless there is speech in it.
+        """
+        curve = self._points(floor)
+        at = (np.arange(first, last) - FRAME / 2) / (HOP * _STEP)
+        decibels = np.interp(at, np.arange(len(curve)), curve)
+        # 1e-7 as in Wav2Vec2FeatureExtractor
+        return np.asarray(1.0 / np.sqrt(10.0 ** (decibels / 10.0) + 1e-7))
+
+    def _points(self, floor: float) -> npt.NDArray[np.float64]:
+        """Level in dB at every tenth of a second."""
+        if self._curve[0] != self.count or self._curve[1] is None:
+            self._curve = self.count, self._measure_curve(floor)
+        return self._curve[1]  # type: ignore[return-value]
+
+    def _measure_curve(self, floor: float) -> npt.NDArray[np.float64]:
+        power = self._squares_above / max(self.count, 1) if self.rumbles else self.variance
+        whole = 10.0 * np.log10(max(power, 1e-12))
+        lowest = 10.0 * np.log10(max(floor, 1e-12))
+        decibels, voiced = list(self._decibels), list(self._voiced)
+        if len(self._waiting) >= FRAME:
+            rest = measure(self._waiting)
+            decibels.append(rest[0])
+            voiced.append(rest[1])
+        if not decibels:
+            return np.array([max(whole, lowest)])
+        return level_curve(np.concatenate(decibels), np.concatenate(voiced), whole, lowest)
+
+
+def measure(sound: npt.NDArray[np.float64]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Power in dB and voicing of every frame of (n,) sound, n at least ``FRAME``."""
+    frames = np.lib.stride_tricks.sliding_window_view(sound, FRAME)[::HOP]
+    power = (frames**2).mean(axis=1)
+    spectrum = np.fft.rfft(frames, 2 * FRAME, axis=1)
+    correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : _LAGS[1] + 1]
+    # Fewer products at longer lags are made up for, or deep voices would lose.
+    correlation *= FRAME / (FRAME - np.arange(_LAGS[1] + 1))
+    best = correlation[:, _LAGS[0] :].max(axis=1)
+    voiced = (best > _VOICED * correlation[:, 0]) & (power > 1e-11)
+    return (10.0 * np.log10(power + 1e-12)).astype(np.float32), voiced
+
+
+def level_curve(
+    decibels: FloatArray, voiced: npt.NDArray[np.bool_], whole: float, lowest: float
+) -> npt.NDArray[np.float64]:
+    """Level of speech in dB at every ``_STEP``-th frame.
+
+    Args:
+        decibels: (F,) power of every frame.
+        voiced: (F,) whether it is voiced.
+        whole: level of the whole recording, dB.
+        lowest: level below which a recording is taken for silence unless it has speech.
+    """
+    points = np.arange(0, len(decibels), _STEP)
+    local = np.full(len(points), np.nan)
+    loudest = float(np.percentile(decibels[voiced], 90)) if voiced.sum() >= _ENOUGH else -np.inf
+    speech = voiced & (decibels > loudest - _RANGE_DB)
+    ends = np.concatenate([[0], np.cumsum(speech)])
+    values = decibels[speech]
+    for index, point in enumerate(points):
+        first, last = ends[max(0, point - _REACH)], ends[min(len(decibels), point + _REACH + 1)]
+        if last - first >= _ENOUGH:
+            local[index] = np.median(values[first:last])
+    known = np.isfinite(local)
+    spread = np.subtract(*np.percentile(values, [90, 10])) if len(values) else 0.0
+    if not known.any() or spread < _MODULATION_DB:
+        return np.full(len(points), max(whole, lowest))
+    local = np.interp(points, points[known], local[known]) - _OFFSET_DB
+    away = local - whole
+    part = np.clip((np.abs(away) - _KEEP_DB) / (_FOLLOW_DB - _KEEP_DB), 0.0, 1.0)
+    return np.asarray(whole + away * part * part * (3.0 - 2.0 * part))
