@@ -18,8 +18,8 @@ from facetalk.ambient import plainly
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import Float32, UInt8
 from facetalk.audio import AudioEncoder
-from facetalk.audio.encoder import Level
-from facetalk.audio.load import Source, open_audio
+from facetalk.audio.level import Level
+from facetalk.audio.load import AudioReader, Source, open_audio
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
@@ -33,7 +33,7 @@ from facetalk.ops._device import with_kernels
 from facetalk.units import HEAD_UNIT_METRES
 
 Topology = Literal["fixed", "marching-cubes"]
-Audio = Source
+Audio = Source | AudioReader
 
 RESOLUTION_RANGE = (16, 1024)
 """Grid points per axis that ``decode`` accepts; 1024^3 is what a box of a head can use (0.3 mm)."""
@@ -121,8 +121,8 @@ class FaceTalk:
         """Sample a motion for a recording.
 
         Args:
-            audio: path of any file that libsndfile or FFmpeg reads, a pipe, an open file, or ``(samples, rate)``;
-                see :func:`facetalk.audio.load_audio`.
+            audio: path of any file that libsndfile or FFmpeg reads, a pipe, an open file, or
+                ``(samples, rate)``; see :func:`facetalk.audio.load_audio`.
             steps: denoising steps. 1, 2, 4 and 8 are taken by the few-step student where the model has one,
                 others by the full model. None: the model's default, the fewest of the student's steps that
                 keep its figures within 5 % of the full model's (``motion/config.json`` says which).
@@ -160,8 +160,8 @@ class FaceTalk:
             "guidance": guidance if guidance is not None else self.motion_model.default_guidance,
             "seed": seed,
         }
-        if isinstance(audio, str | os.PathLike):
-            provenance["audio"] = Path(audio).name
+        if isinstance(sound, AudioReader):
+            provenance["audio"] = Path(sound.name).name
         provenance["hearing"] = sound.notes
         return Motion(np.asarray(expressions), self.config.fps, code, provenance)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,7 +71,7 @@ class SoundFileDecoder(Decoder):
         self._segments, self._notes = segments(path)
         frames = 0
         try:
-            for segment in self._segments or [None]:
+            for segment in self._pieces():
                 with self._open(segment) as file:
                     rate, channels, self._format = file.samplerate, file.channels, file.format
                     frames += file.frames
@@ -83,6 +83,9 @@ class SoundFileDecoder(Decoder):
         self.sound = Sound(rate, channels, frames / rate if rate else None)
         if packets is not None and rate and packets > frames / rate + _SLACK_S:
             raise Unreadable("its header announces less than there is")
+
+    def _pieces(self) -> Sequence[Segment | None]:
+        return self._segments or [None]
 
     def _open(self, segment: Segment | None) -> Any:
         import soundfile
@@ -102,7 +105,7 @@ class SoundFileDecoder(Decoder):
             say(note)
         count = 0
         try:
-            for segment in self._segments or [None]:
+            for segment in self._pieces():
                 with self._open(segment) as file:
                     while len(block := file.read(frames, dtype="float32", always_2d=True)):
                         count += len(block)
@@ -111,8 +114,8 @@ class SoundFileDecoder(Decoder):
             raise Unreadable(one_line(error)) from error
         if count < self.frames - _SLACK_S * self.sound.rate:
             say(
-                f"cut short: {(self.frames - count) / self.sound.rate:.2f} s of the sound its header promises are "
-                f"missing, {count / self.sound.rate:.2f} s are there"
+                f"cut short: {(self.frames - count) / self.sound.rate:.2f} s of the sound its header "
+                f"promises are missing, {count / self.sound.rate:.2f} s are there"
             )
 
 
@@ -131,7 +134,7 @@ class _Closing:
 
 
 def _seconds_of_packets(path: Path) -> float | None:
-    """How long an MP3, Ogg or FLAC file's packets last together, which no header can hide; None for others."""
+    """How long an MP3, Ogg or FLAC file's packets last, which no header can hide; None for others."""
     with path.open("rb") as file:
         head = file.read(4)
     mp3 = head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)

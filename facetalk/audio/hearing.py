@@ -76,8 +76,8 @@ class Loudness:
         elif self.loudest < FAINT:
             decibels = 10 * np.log10(max(self.loudest, 1e-20))
             said.append(
-                f"the sound is almost silent ({decibels:.0f} dB of full scale at its loudest, speech is above "
-                f"-50 dB); the face may hardly move. Record it louder, or give samples at their true scale"
+                f"the sound is almost silent ({decibels:.0f} dB of full scale at its loudest, speech is "
+                f"above -50 dB); the face may hardly move. Record it louder, or give samples at their true scale"
             )
         clipped = max(self.at_end, self.at_peak) / max(self.count, 1)
         if clipped >= _CLIPPED:

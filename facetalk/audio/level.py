@@ -1,10 +1,10 @@
 """How loud the speech is, at each moment of a recording.
 
 Wav2Vec 2.0's preprocessor divides a recording by its standard deviation. One number for a whole recording is
-set by whatever is loudest: a knock on the microphone, rumble, the nearer of two speakers; speech 15 dB under it
-is lost to the encoder. Here the level follows voiced sound near the moment in question. Where that level lies
-within a few decibels of the whole recording's, as in any clean clip, the whole recording's is used, so that such
-a clip is heard as it always was.
+set by whatever is loudest: a knock on the microphone, rumble, the nearer of two speakers; speech 15 dB under
+it is lost to the encoder. Here the level follows voiced sound near the moment in question. Where that level
+lies within a few decibels of the whole recording's, as in any clean clip, the whole recording's is used, so
+that such a clip is heard as it always was.
 
 Rumble and offsets are below speech: a recording with much of its power under 60 Hz is high-passed.
 """
@@ -39,15 +39,13 @@ _LAGS = SAMPLE_RATE // 400, SAMPLE_RATE // 60
 _VOICED = 0.5
 """Normalised autocorrelation at its best period above which a frame is voiced; noise has 0.3."""
 _BATCH = 64
-"""Frames measured at once, always the same ones, so that results do not depend on how sound comes in blocks."""
+"""Frames measured at once, always the same ones, however the sound is cut into blocks."""
 _STEP = 5
 """Frames from one point of the level curve to the next, 0.1 s."""
 _REACH = 50
 """Frames to each side that a point of the curve looks at, 1 s."""
 _ENOUGH = 6
 """Voiced frames, of those, that make a level; with fewer, neighbouring points stand in."""
-_OFFSET_DB = 0.0
-"""Median level of voiced frames above the level of the whole, in clean speech."""
 _KEEP_DB, _FOLLOW_DB = 6.0, 10.0
 """Deviations from the level of the whole below which it is kept, and above which the local one is taken."""
 _RANGE_DB = 32.0
@@ -212,14 +210,14 @@ def level_curve(
     ends = np.concatenate([[0], np.cumsum(speech)])
     values = decibels[speech]
     for index, point in enumerate(points):
-        first, last = ends[max(0, point - _REACH)], ends[min(len(decibels), point + _REACH + 1)]
+        first, last = int(ends[max(0, point - _REACH)]), int(ends[min(len(decibels), point + _REACH + 1)])
         if last - first >= _ENOUGH:
             local[index] = np.median(values[first:last])
     known = np.isfinite(local)
-    spread = np.subtract(*np.percentile(values, [90, 10])) if len(values) else 0.0
+    spread = float(np.ptp(np.percentile(values, [10, 90]))) if len(values) else 0.0
     if not known.any() or spread < _MODULATION_DB:
         return np.full(len(points), max(whole, lowest))
-    local = np.interp(points, points[known], local[known]) - _OFFSET_DB
+    local = np.interp(points, points[known], local[known])
     away = local - whole
     part = np.clip((np.abs(away) - _KEEP_DB) / (_FOLLOW_DB - _KEEP_DB), 0.0, 1.0)
     return np.asarray(whole + away * part * part * (3.0 - 2.0 * part))

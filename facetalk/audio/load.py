@@ -1,9 +1,9 @@
 """Reading sound: any file libsndfile or FFmpeg decodes, as 16 kHz mono float32.
 
 libsndfile (through ``soundfile``) comes first because it is exact and light; FFmpeg (through PyAV) takes the
-rest: MP4, G.722, AAC, the sound track of a video, and whatever libsndfile cannot read to its end. Both are read
-block by block, mixed to mono and resampled by a streaming soxr resampler, so that a recording of many hours
-needs no more memory than a short one.
+rest: MP4, G.722, AAC, the sound track of a video, and whatever libsndfile cannot read to its end. Both are
+read block by block, mixed to mono and resampled by a streaming soxr resampler, so that a recording of many
+hours needs no more memory than a short one.
 
 Sizes in headers are hints. Files are read to their end; a recording is refused only where nothing can be
 decoded, and what is missing is said by :class:`facetalk.errors.HearingWarning`.
@@ -45,10 +45,10 @@ class AudioReader:
     Iterate over it (again and again, each time from the start), or call :meth:`blocks`.
 
     Args:
-        path: sound or video file, a pipe, ``-`` for standard input, or a file open for reading bytes. What can
-            be read only once is kept in a temporary file.
-        track: number, from 1, of the sound track to read; None takes the one that is marked as default, or the
-            first that is not silent.
+        path: sound or video file, a pipe, ``-`` for standard input, or a file open for reading bytes. What
+            can be read only once is kept in a temporary file.
+        track: number, from 1, of the sound track to read; None takes the one that is marked as default, or
+            the first that is not silent.
 
     Attributes:
         path: the file.
@@ -94,8 +94,13 @@ class AudioReader:
         return self._decoder.sound.duration
 
     @property
+    def spooled(self) -> bool:
+        """Whether it is read from a temporary file, since its source can be read only once."""
+        return self._spool is not None
+
+    @property
     def notes(self) -> list[str]:
-        """What was found not to be well, so far: silence, clipping, missing or moved sound, channels left out."""
+        """What was found not to be well, so far: silence, clipping, missing sound, channels left out."""
         return list(self._notes.said)
 
     def blocks(self, seconds: float = _BLOCK_S) -> Iterator[FloatArray]:
@@ -133,8 +138,8 @@ class AudioReader:
                 if bad.any():
                     where = (count + int(np.argmax(bad.any(axis=1)))) / self.rate
                     raise InputError(
-                        f"{self.path}: NaN or infinite sample at {where:.3f} s; repair the recording or export "
-                        f"it as 16-bit WAV"
+                        f"{self.path}: NaN or infinite sample at {where:.3f} s; repair the recording or "
+                        f"export it as 16-bit WAV"
                     )
                 count += len(block)
                 yield block
@@ -169,7 +174,9 @@ class AudioReader:
                 raise InputError(f"{self.path}: no sound could be decoded ({reason})") from error
         promised = self.duration
         if promised is None or count / self.rate < promised - 0.05:
-            self._notes.say(f"damaged ({reason}); {count / self.rate:.2f} s could be read, the rest is missing")
+            self._notes.say(
+                f"damaged ({reason}); {count / self.rate:.2f} s could be read, the rest is missing"
+            )
 
     def _mix(self) -> FloatArray:
         """Weights of the channels, which take a pass over the file to find."""
@@ -243,8 +250,8 @@ class SampleReader:
         return iter([self.samples])
 
 
-def open_audio(source: Source, *, track: int | None = None) -> AudioReader | SampleReader:
-    """Whatever :func:`load_audio` takes, as something to iterate over for 16 kHz mono blocks, with ``notes``.
+def open_audio(source: Source | AudioReader, *, track: int | None = None) -> AudioReader | SampleReader:
+    """Whatever :func:`load_audio` takes, or a reader of it, to iterate over for 16 kHz mono blocks; has ``notes``.
 
     Raises:
         InputError: as :func:`load_audio`.
@@ -253,6 +260,8 @@ def open_audio(source: Source, *, track: int | None = None) -> AudioReader | Sam
         if track is not None:
             raise InputError("track is for files; samples have none")
         return SampleReader(source)
+    if isinstance(source, AudioReader):
+        return source
     if not isinstance(source, str | os.PathLike) and not hasattr(source, "read"):
         raise InputError(
             f"audio must be a path, an open file or (samples, rate), got {type(source).__name__}"
@@ -260,15 +269,15 @@ def open_audio(source: Source, *, track: int | None = None) -> AudioReader | Sam
     return AudioReader(source, track)
 
 
-def load_audio(source: Source, *, track: int | None = None) -> FloatArray:
+def load_audio(source: Source | AudioReader, *, track: int | None = None) -> FloatArray:
     """Load a whole recording.
 
     Args:
         source: path of a sound or video file, a pipe, ``-`` for standard input, a file open for reading bytes
-            (``io.BytesIO`` too), ``(samples, rate)`` or ``{"array": samples, "sampling_rate": rate}``. Samples are
-            arrays or tensors of shape (N,), (N, channels) or (channels, N): floating in [-1, 1], or integers at
-            full scale of their type (unsigned ones around its middle); integers of 32 and 64 bits whose values
-            fit 16 or 24 bits count as such. Rate in Hz.
+            (``io.BytesIO`` too), ``(samples, rate)`` or ``{"array": samples, "sampling_rate": rate}``. Samples
+            are arrays or tensors of shape (N,), (N, channels) or (channels, N): floating in [-1, 1], or
+            integers at full scale of their type (unsigned ones around its middle); integers of 32 and 64 bits
+            whose values fit 16 or 24 bits count as such. Rate in Hz.
         track: number, from 1, of the sound track of a file; None takes the one that is marked as default, or
             the first that is not silent.
 

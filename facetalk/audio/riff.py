@@ -18,7 +18,7 @@ from typing import BinaryIO
 _NAMES = (b"RIFF", b"RF64", b"BW64")
 _EMBEDDED = re.compile(rb"(?:RIFF|RF64|BW64)....WAVE", re.DOTALL)
 _PLACEHOLDER = 0x7FF00000
-"""Data sizes from here on are what streaming programs write for "unknown": no recording is 2 GiB by chance."""
+"""Data sizes from here on are what streaming programs write for "unknown"; none is 2 GiB by chance."""
 _FAR = 8
 """A promise of so many times what is there, and of more than an hour, is made up rather than cut short."""
 _SLACK_S = 0.05
@@ -53,7 +53,7 @@ def segments(path: Path) -> tuple[list[Segment], list[str]]:
     notes: list[str] = []
     with path.open("rb") as file:
         size, at = os.fstat(file.fileno()).st_size, 0
-        while at is not None and at < size:
+        while at < size:
             segment, following = _segment(file, at, size, notes)
             if segment is None:
                 if found:
@@ -97,7 +97,10 @@ def _segment(file: BinaryIO, start: int, size: int, notes: list[str]) -> tuple[S
     promised = long_size if length == 0xFFFFFFFF and long_size is not None else length
     there = size - data
     if promised == 0 or promised > there:
-        end = following = _next_file(file, data, size) if _open_ended(file, data, promised, size) else data
+        if _open_ended(file, data, promised, size):
+            end = following = _next_file(file, data, size)
+        else:
+            end, following = data, size
         missing = (promised - (end - data)) / per_second
         made_up = promised >= _PLACEHOLDER or (missing > 3600.0 and promised > _FAR * (end - data))
         if promised and not made_up and missing >= _SLACK_S:
@@ -106,15 +109,13 @@ def _segment(file: BinaryIO, start: int, size: int, notes: list[str]) -> tuple[S
                 f"{(end - data) / per_second:.2f} s are there"
             )
     else:
-        end, following = data + promised, _after(file, data + promised, size)
-        left = (size if following is None else following) - end
-        if following is None and left / per_second < _SLACK_S:
-            following = size
-        elif following is None:
+        end, after = data + promised, _after(file, data + promised, size)
+        following = size if after is None else after
+        if after is None and (size - end) / per_second >= _SLACK_S:
             following = _next_file(file, end, size)
             notes.append(
-                f"{(following - end) / per_second:.2f} s of sound follow the end that its header announces at "
-                f"{promised / per_second:.2f} s; they are read as well"
+                f"{(following - end) / per_second:.2f} s of sound follow the end that its header announces "
+                f"at {promised / per_second:.2f} s; they are read as well"
             )
             end = following
     length = (end - data) // align * align

@@ -45,9 +45,8 @@ def samples_and_rate(source: Any, notes: Notes) -> tuple[FloatArray, float]:
         raise InputError("audio has no samples")
     data = _scaled(array, notes).reshape(len(array), -1)
     if not np.isfinite(data).all():
-        raise InputError(
-            f"audio has a NaN or infinite sample at {int(np.argmin(np.isfinite(data).all(axis=1))) / rate:.3f} s"
-        )
+        bad = int(np.argmin(np.isfinite(data).all(axis=1)))
+        raise InputError(f"audio has a NaN or infinite sample at {bad / rate:.3f} s")
     return data, rate
 
 

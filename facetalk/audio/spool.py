@@ -30,7 +30,7 @@ def needs_spooling(source: Any) -> bool:
     if os.fspath(source) == "-":
         return True
     try:
-        mode = os.stat(source).st_mode
+        mode = Path(source).stat().st_mode
     except (OSError, ValueError):
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
@@ -63,17 +63,6 @@ class Spool:
             raise InputError(f"{self.name}: a file of sound must be open for bytes, not text") from error
         except (OSError, ValueError, io.UnsupportedOperation) as error:
             raise InputError(f"{self.name}: cannot be read ({one_line(error)})") from error
-
-
-@contextlib.contextmanager
-def regular(source: Any) -> Iterator[Any]:
-    """``source`` itself, or the path of a file that holds what it gives where it can be read only once."""
-    if not needs_spooling(source):
-        yield source
-        return
-    spool = Spool(source)
-    yield spool.path
-    spool._file.close()
 
 
 def _name(source: Any) -> str:

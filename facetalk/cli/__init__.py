@@ -12,10 +12,12 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from facetalk.cli._help import HelpFormatter
-from facetalk.errors import ExtensionError, InputError
+from facetalk.errors import ExtensionError, HearingWarning, InputError
 from facetalk.interrupts import Terminable, Terminated
 from facetalk.version import __version__
 
@@ -57,7 +59,8 @@ def _usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 fine, 2 bad input, 128 and the signal's number when
     a signal ended it (130: Ctrl-C, 143: SIGTERM)."""
-    with Terminable():
+    with Terminable(), warnings.catch_warnings():
+        _tell_of_hearing()
         return _main(arguments)
 
 
@@ -102,6 +105,21 @@ def _main(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _tell_of_hearing() -> None:
+    """Print what is not well with a recording as one line, once; leave other warnings as they are."""
+    show, told = warnings.showwarning, set()
+
+    def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, HearingWarning):
+            show(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print("warning: " + " ".join(str(message).split()), file=sys.stderr)
+
+    warnings.simplefilter("always", HearingWarning)
+    warnings.showwarning = tell
 
 
 def _fail(message: str) -> int:

@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from facetalk.pipeline import FaceTalk
 
     _options.set_threads(args.threads)
-    if args.audio is not None:
-        AudioReader(args.audio)
+    sound = None if args.audio is None else AudioReader(args.audio)
     motion = Motion.load(args.motion)
     model = FaceTalk.from_pretrained(args.model, args.device)
     meshes = _options.decode(model, motion, args)
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         args.output,
         meshes,
         fps=motion.fps,
-        audio=args.audio,
+        audio=sound,
         force=args.force,
         **_options.morph_tolerance(args),
     )

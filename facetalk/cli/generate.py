@@ -5,15 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facetalk.cli import _options
 from facetalk.errors import InputError
 from facetalk.files import check_not_input
 
+if TYPE_CHECKING:
+    from facetalk.audio.load import AudioReader
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
-    parser.add_argument("audio", type=Path, help="recording: any file that libsndfile or FFmpeg reads")
+    parser.add_argument(
+        "audio",
+        type=Path,
+        help="recording: any file that libsndfile or FFmpeg reads, a pipe, or - for standard input",
+    )
+    parser.add_argument("--track", type=int, default=None, metavar="N",
+                        help="which sound track of a video, from 1 (default: the one marked as default, or "
+                        "the first that is not silent)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True,
                         help="talk.glb, a folder talk.ply, or talk.safetensors (motion alone)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=None,
@@ -39,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     _options.check_decode_arguments(args)
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
-    _check_places(args)
+    sound = _check_places(args)
     stages = _options.Stages()
     with stages.stage("load"):
         from facetalk.pipeline import FaceTalk
@@ -50,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         _ = model.audio_encoder, model.motion_model
     with stages.stage("generate"):
         motion = model.generate(
-            args.audio,
+            sound,
             steps=args.steps,
             guidance=args.guidance,
             seed=args.seed,
@@ -69,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
                 args.output,
                 meshes,
                 fps=motion.fps,
-                audio=args.audio,
+                audio=sound,
                 force=args.force,
                 **_options.morph_tolerance(args),
             )
@@ -77,8 +88,8 @@ def run(args: argparse.Namespace) -> None:
     print(stages.report(motion.duration))
 
 
-def _check_places(args: argparse.Namespace) -> None:
-    """Whatever can be told of inputs and outputs before the model is loaded, which takes seconds."""
+def _check_places(args: argparse.Namespace) -> AudioReader:
+    """Check what can be told of inputs and outputs before the model is loaded; return the recording."""
     from facetalk.audio.load import AudioReader
     from facetalk.mesh.export import SUFFIXES, check_output
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
@@ -93,4 +104,4 @@ def _check_places(args: argparse.Namespace) -> None:
         _options.check_output(args.motion, (MOTION_SUFFIX,), args.audio, identity)
         if args.motion.resolve() == args.output.resolve():
             raise InputError(f"-o and --motion are both {args.output}; give two places")
-    AudioReader(args.audio)
+    return AudioReader(args.audio, args.track)

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from facetalk.arguments import real_number
+from facetalk.audio.load import AudioReader
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.mesh import gltf, morphs
@@ -102,8 +103,9 @@ def check_output(path: str | os.PathLike[str], *, audio: Source | None = None, f
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
-    if audio is not None and not isinstance(audio, tuple):
-        check_not_input(out, audio)
+    file = _file_of(audio)
+    if file is not None:
+        check_not_input(out, file)
     if suffix == ".ply":
         return check_replaceable(out, directory=True, ours=None if force else is_sequence)
     check_replaceable(out)
@@ -119,10 +121,16 @@ def check_output(path: str | os.PathLike[str], *, audio: Source | None = None, f
     return out
 
 
+def _file_of(audio: Source | None) -> Path | None:
+    """The file that a recording is read from; None for samples, pipes and open files."""
+    if isinstance(audio, AudioReader):
+        return None if audio.spooled else audio.path
+    return Path(audio) if isinstance(audio, str | os.PathLike) else None
+
+
 def _same_file(audio: Source, path: Path) -> bool:
-    return (
-        not isinstance(audio, tuple) and path.exists() and Path(audio).exists() and Path(audio).samefile(path)
-    )
+    file = _file_of(audio)
+    return file is not None and path.exists() and file.exists() and file.samefile(path)
 
 
 def _write_glb(

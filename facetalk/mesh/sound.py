@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from facetalk.errors import InputError
-from facetalk.reading import one_line
+from facetalk.audio.load import AudioReader, open_audio
+from facetalk.audio.load import Source as Audio
 from facetalk.units import SAMPLE_RATE
 
-Source = str | os.PathLike[str] | tuple[Any, float]
+Source = Audio | AudioReader
 
-_BLOCK = 1 << 16
+_BLOCK_S = 1.0
 _MAX_RATE = 48_000
 _MAX_BYTES = 2**32 - 2**16  # what the header of a WAV can count
 _MARK = b"facetalk "  # entry "software" of the file's INFO list, followed by a digest of the samples
@@ -29,8 +26,8 @@ _MARK = b"facetalk "  # entry "software" of the file's INFO list, followed by a 
 def write_wav(path: Path, source: Source) -> None:
     """Write ``source`` as 16-bit PCM WAV.
 
-    A file that libsndfile reads keeps its rate (up to 48 kHz) and one or two channels; everything else, and
-    any ``(samples, rate)``, goes through the audio loader and becomes 16 kHz mono.
+    A file keeps its rate (up to 48 kHz) and one or two channels; everything else, and any ``(samples,
+    rate)``, becomes 16 kHz mono. Sound lies where the audio loader puts it: holes are silence.
 
     Raises:
         InputError: the recording cannot be read.
@@ -83,26 +80,10 @@ def is_ours(path: Path) -> bool:
 
 
 def _open(source: Source) -> tuple[int, int, Iterator[NDArray[np.float32]]]:
-    from facetalk.audio.load import AudioReader, load_audio
-
-    if isinstance(source, tuple):
-        return SAMPLE_RATE, 1, iter([load_audio(source)])
-    reader = AudioReader(source)  # complains in one line about what is missing, empty or not sound
-    try:
-        with open(source, "rb") as file:
-            info = soundfile.info(file)
-    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError):
-        return SAMPLE_RATE, 1, reader.blocks()
-    size = 2 * info.frames * info.channels
-    if not 1000 <= info.samplerate <= _MAX_RATE or info.channels > 2 or size > _MAX_BYTES:
-        return SAMPLE_RATE, 1, reader.blocks()
-    return info.samplerate, info.channels, _file_blocks(source)
-
-
-def _file_blocks(source: str | os.PathLike[str]) -> Iterator[NDArray[np.float32]]:
-    try:
-        with open(source, "rb") as raw, soundfile.SoundFile(raw) as file:
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-                yield block
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise InputError(f"cannot read {source}: {one_line(error)}") from error
+    sound = open_audio(source)  # complains in one line about what is missing, empty or not sound
+    if not isinstance(sound, AudioReader):
+        return SAMPLE_RATE, 1, iter(sound)
+    size = 2 * (sound.duration or 0.0) * sound.rate * sound.channels
+    if sound.rate > _MAX_RATE or sound.channels > 2 or size > _MAX_BYTES:
+        return SAMPLE_RATE, 1, sound.blocks()
+    return sound.rate, sound.channels, sound.channel_blocks(_BLOCK_S)

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facetalk.audio import AudioEncoder
-from facetalk.audio.encoder import Level, hidden_states, receptive_field
+from facetalk.audio.encoder import hidden_states, receptive_field
+from facetalk.audio.level import Level
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE, frame_count
 
