@@ -20,6 +20,8 @@ _SILENT_PEAK = 1e-4
 """Amplitude (-80 dB) that dither and the noise of a converter do not reach."""
 _FULL = 0.9999
 """Amplitude from which on a sample of 16 bits is at the end of its scale."""
+_NEAR = 0.9
+"""Share of the peak from which on a sample is on its way to it."""
 _CLIPPED = 1e-3
 """Share of samples at the end of the scale from which on one hears it."""
 _BLOCK_S = 0.4
@@ -49,18 +51,23 @@ class Loudness:
     peak: float = 0.0
     loudest: float = 0.0
     at_end: int = 0
+    near_end: int = 0
     at_peak: int = 0
+    near_peak: int = 0
 
     def update(self, block: FloatArray) -> None:
         """Take in the next block."""
         size = np.abs(block)
         peak = float(size.max(initial=0.0))
         if peak > self.peak * 1.000001:
-            self.peak, self.at_peak = peak, 0
+            self.peak, self.at_peak, self.near_peak = peak, 0, 0
         self.count += block.shape[0]
         self.at_end += _runs(size >= _FULL, 2)
+        self.near_end += _most((size >= _NEAR) & (size < _FULL))
         if self.peak > 0.05:
-            self.at_peak += _runs(size >= self.peak * 0.999999, 3)
+            top = size >= self.peak * 0.999999
+            self.at_peak += _runs(top, 3)
+            self.near_peak += _most((size >= self.peak * _NEAR) & ~top)
         step = max(1, round(_BLOCK_S * self.rate))
         # The mean is the microphone's, not sound; a piece shorter than half a step tells too little.
         for start in range(0, len(block), step):
@@ -77,12 +84,19 @@ class Loudness:
             decibels = 10 * np.log10(max(self.loudest, 1e-20))
             said.append(
                 f"the sound is almost silent ({decibels:.0f} dB of full scale at its loudest, speech is "
-                f"above -50 dB); the face may hardly move. Record it louder, or give samples at their true scale"
+                "above -50 dB); the face may hardly move. Record it louder, or give samples at their scale"
             )
-        clipped = max(self.at_end, self.at_peak) / max(self.count, 1)
+        # Waves that were not cut off spend more time on the way to their peaks than there.
+        end = self.at_end if self.at_end >= self.near_end else 0
+        top = self.at_peak if self.at_peak >= self.near_peak else 0
+        clipped = max(end, top) / max(self.count, 1)
         if clipped >= _CLIPPED:
             said.append(f"the sound is clipped ({clipped:.1%} of its samples are at the end of the scale)")
         return said
+
+
+def _most(flags: npt.NDArray[np.bool_]) -> int:
+    return int(flags.sum(axis=0).max(initial=0))
 
 
 def _runs(flags: npt.NDArray[np.bool_], length: int) -> int:

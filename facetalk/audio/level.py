@@ -209,8 +209,8 @@ def level_curve(
     speech = voiced & (decibels > loudest - _RANGE_DB)
     ends = np.concatenate([[0], np.cumsum(speech)])
     values = decibels[speech]
-    for index, point in enumerate(points):
-        first, last = int(ends[max(0, point - _REACH)]), int(ends[min(len(decibels), point + _REACH + 1)])
+    for index, point in enumerate(points.tolist()):
+        first, last = ends[max(0, point - _REACH)], ends[min(len(decibels), point + _REACH + 1)]
         if last - first >= _ENOUGH:
             local[index] = np.median(values[first:last])
     known = np.isfinite(local)

@@ -251,7 +251,7 @@ class SampleReader:
 
 
 def open_audio(source: Source | AudioReader, *, track: int | None = None) -> AudioReader | SampleReader:
-    """Whatever :func:`load_audio` takes, or a reader of it, to iterate over for 16 kHz mono blocks; has ``notes``.
+    """Whatever :func:`load_audio` takes, or a reader, to iterate over for 16 kHz mono blocks.
 
     Raises:
         InputError: as :func:`load_audio`.
@@ -273,11 +273,11 @@ def load_audio(source: Source | AudioReader, *, track: int | None = None) -> Flo
     """Load a whole recording.
 
     Args:
-        source: path of a sound or video file, a pipe, ``-`` for standard input, a file open for reading bytes
-            (``io.BytesIO`` too), ``(samples, rate)`` or ``{"array": samples, "sampling_rate": rate}``. Samples
-            are arrays or tensors of shape (N,), (N, channels) or (channels, N): floating in [-1, 1], or
-            integers at full scale of their type (unsigned ones around its middle); integers of 32 and 64 bits
-            whose values fit 16 or 24 bits count as such. Rate in Hz.
+        source: path of a sound or video file, a pipe, ``-`` for standard input, a file open for reading
+            bytes (``io.BytesIO`` too), ``(samples, rate)`` or ``{"array": samples, "sampling_rate": rate}``.
+            Samples are arrays or tensors of shape (N,), (N, channels) or (channels, N): floating in [-1, 1],
+            or integers at full scale of their type (unsigned ones around its middle); integers of 32 and 64
+            bits whose values fit 16 or 24 bits count as such. Rate in Hz.
         track: number, from 1, of the sound track of a file; None takes the one that is marked as default, or
             the first that is not silent.
 

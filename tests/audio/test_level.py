@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
+from facetalk.audio import load_audio
 from facetalk.audio.level import Level
 from facetalk.pipeline import FaceTalk
 from facetalk.units import SAMPLE_RATE
@@ -41,14 +43,14 @@ def rumble(sound: np.ndarray) -> np.ndarray:
     return np.asarray(sound + noise / noise.std() * 10 * sound.std(), np.float32)
 
 
-@pytest.mark.parametrize("spoil", [pop, rumble, lambda sound: sound * 0.1 + 0.9])
+@pytest.mark.parametrize("spoil", [pop, rumble, lambda sound: sound * 0.3 + 0.7])
 @pytest.mark.parametrize("gain", [0.01, 0.1])
 def test_what_is_no_speech_does_not_set_the_level(
     spoil: Callable[[np.ndarray], np.ndarray], gain: float
 ) -> None:
     clean = voice(6.0) * gain
     spoiled = spoil(clean)
-    drop = 20.0 if spoil not in (pop, rumble) else 0.0
+    drop = 10.46 if spoil not in (pop, rumble) else 0.0
     assert abs(decibels(Level.of([spoiled]), 3.0) + drop - decibels(Level.of([clean]), 3.0)) < 6.5
 
 
@@ -98,14 +100,15 @@ def test_blocks_do_not_change_the_level(cut: int) -> None:
 def test_an_hour_is_measured_in_bounded_memory() -> None:
     """Five bytes for 20 ms: an hour of recording, 230 MB of samples, leaves 0.9 MB."""
     level = Level.of(voice(10.0) for _ in range(12))
-    kept = sum(part.nbytes for part in (*level._decibels, *level._voiced, level._waiting))
-    assert kept / 120.0 * 3600 < 2e6
+    kept = sum(part.nbytes for part in (*level._decibels, *level._voiced))
+    assert kept / 120.0 * 3600 < 1e6 and len(level._waiting) < 64 * 320 + 640
 
 
 def test_a_knock_does_not_shut_the_mouth() -> None:
-    """With the built-in model: the same motion, but for the frames around the knock."""
+    """With the built-in model: quiet speech after a knock moves the face as without."""
     model = FaceTalk.from_pretrained("default", device="cpu")
-    sound = voice(4.0) * 0.02
+    demo = Path(__file__).parents[2] / "examples" / "demo.flac"
+    sound = load_audio(demo)[: 4 * SAMPLE_RATE] * np.float32(0.1)
 
     def weights(samples: np.ndarray) -> np.ndarray:
         return model.generate((samples, SAMPLE_RATE), seed=0).expressions[55:]

@@ -145,8 +145,8 @@ def bad_files(folder: Path, write_media: Writer) -> dict[str, Path]:
     [
         ("missing.wav", "no such file"), ("empty.wav", "empty"), ("text.wav", "not a sound file"),
         ("zero.wav", "no samples"),
-        ("nan.wav", "0.772 s"), ("header.wav", "not a sound file|no sound"), ("cut.mp4", "not a sound file|cut short|damaged"), ("folder",
-        "is a folder"),
+        ("nan.wav", "0.772 s"), ("header.wav", "not a sound file|no sound"), 
+        ("cut.mp4", "not a sound file|cut short|damaged"), ("folder", "is a folder"),
     ],
 )  # fmt: skip
 def test_bad_files_are_one_line_errors(tmp_path: Path, name: str, says: str, write_media: Writer) -> None:
