@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-import numpy.typing as npt
-
+from facetalk.arrays import Float32
 from facetalk.audio.containers import open_container
 from facetalk.audio.riff import Segment, SegmentFile, segments
 from facetalk.reading import one_line
 
-FloatArray = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
 _SLACK_S = 0.25
@@ -45,7 +42,7 @@ class Decoder:
 
     sound: Sound
 
-    def read(self, frames: int, say: Say) -> Iterator[FloatArray]:
+    def read(self, frames: int, say: Say) -> Iterator[Float32]:
         """Yield (n, channels) float32 blocks of about ``frames`` samples; ``say`` is told what is not well.
 
         Raises:
@@ -99,7 +96,7 @@ class SoundFileDecoder(Decoder):
             raw.close()
             raise
 
-    def read(self, frames: int, say: Say) -> Iterator[FloatArray]:
+    def read(self, frames: int, say: Say) -> Iterator[Float32]:
         """See :class:`Decoder`."""
         for note in self._notes:
             say(note)

@@ -20,18 +20,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from facetalk.ambient import loading, plainly
+from facetalk.arrays import Float32
 from facetalk.audio.level import HighPass, Level
 from facetalk.audio.wav2vec2 import load_wav2vec2
 from facetalk.errors import InputError
 from facetalk.reading import usable
 from facetalk.units import SAMPLE_RATE, frame_count
-
-FloatArray = npt.NDArray[np.float32]
 
 WINDOW_S = 20.0
 """Longest piece encoded at once, seconds."""
@@ -150,7 +148,7 @@ class AudioEncoder(nn.Module):
                 raise ValueError("its features are not finite")
         return encoder.to(device)
 
-    def features(self, samples: FloatArray | Tensor, *, fps: float) -> Tensor:
+    def features(self, samples: Float32 | Tensor, *, fps: float) -> Tensor:
         """Features of a whole recording.
 
         Args:
@@ -171,7 +169,7 @@ class AudioEncoder(nn.Module):
     @plainly
     @torch.inference_mode()
     def stream(
-        self, blocks: Iterable[FloatArray], fps: float, *, level: Level | None = None
+        self, blocks: Iterable[Float32], fps: float, *, level: Level | None = None
     ) -> Iterator[Tensor]:
         """Features of a recording that comes in blocks, in bounded memory.
 
@@ -224,7 +222,7 @@ class AudioEncoder(nn.Module):
 
     def _window(
         self,
-        buffer: FloatArray,
+        buffer: Float32,
         origin: int,
         end: int,
         first: int,

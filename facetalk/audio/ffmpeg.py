@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from facetalk.arrays import Float32
 from facetalk.audio.containers import open_container
-from facetalk.audio.decoders import Decoder, FloatArray, Say, Sound, Unreadable
+from facetalk.audio.decoders import Decoder, Say, Sound, Unreadable
 from facetalk.errors import InputError
 from facetalk.reading import one_line
 
@@ -120,7 +121,7 @@ class FFmpegDecoder(Decoder):
             return float(container.duration) / 1e6
         return None
 
-    def read(self, frames: int, say: Say) -> Iterator[FloatArray]:
+    def read(self, frames: int, say: Say) -> Iterator[Float32]:
         """See :class:`Decoder`."""
         for note in self._notes:
             say(note)
@@ -177,7 +178,7 @@ class _Places:
         self.filled = 0.0
         self.first = True
 
-    def put(self, at: float | None, block: FloatArray, count: int) -> Iterator[FloatArray]:
+    def put(self, at: float | None, block: Float32, count: int) -> Iterator[Float32]:
         """Yield ``block``, which belongs at ``at`` seconds, with silence before it where there is a hole.
 
         Args:
@@ -207,7 +208,7 @@ class _Places:
 
 def _decode(
     container: Any, stream: Any, converter: Any, damage: list[str]
-) -> Iterator[tuple[float | None, FloatArray]]:
+) -> Iterator[tuple[float | None, Float32]]:
     """Time and samples of every frame; packets that cannot be decoded are noted and left out."""
     for packet in container.demux(stream):
         try:

@@ -8,11 +8,9 @@ import dataclasses
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 
+from facetalk.arrays import Bool, Float32
 from facetalk.errors import HearingWarning
-
-FloatArray = npt.NDArray[np.float32]
 
 FAINT = 1e-5
 """Mean square (-50 dB of full scale) below which a recording is fainter than speech at any usual gain."""
@@ -55,7 +53,7 @@ class Loudness:
     at_peak: int = 0
     near_peak: int = 0
 
-    def update(self, block: FloatArray) -> None:
+    def update(self, block: Float32) -> None:
         """Take in the next block."""
         size = np.abs(block)
         peak = float(size.max(initial=0.0))
@@ -95,11 +93,11 @@ class Loudness:
         return said
 
 
-def _most(flags: npt.NDArray[np.bool_]) -> int:
+def _most(flags: Bool) -> int:
     return int(flags.sum(axis=0).max(initial=0))
 
 
-def _runs(flags: npt.NDArray[np.bool_], length: int) -> int:
+def _runs(flags: Bool, length: int) -> int:
     """Samples in runs of at least ``length`` flags, along time, in the worst channel."""
     if not flags.any() or len(flags) < length:
         return 0

@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import butter, sosfilt, sosfilt_zi
 
+from facetalk.arrays import Bool, Float32, Float64
 from facetalk.units import SAMPLE_RATE
-
-FloatArray = npt.NDArray[np.float32]
 
 HIGH_PASS_HZ = 60.0
 """Corner of the filter through which a recording with rumble goes."""
@@ -62,9 +61,9 @@ class HighPass:
 
     def __init__(self, hertz: float = HIGH_PASS_HZ) -> None:
         self._sections = butter(4, hertz, "highpass", fs=SAMPLE_RATE, output="sos")
-        self._state: npt.NDArray[np.float64] | None = None
+        self._state: Float64 | None = None
 
-    def __call__(self, samples: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def __call__(self, samples: npt.NDArray[Any]) -> Float64:
         """The next (n,) samples, filtered."""
         data = np.asarray(samples, np.float64)
         if not len(data):
@@ -91,19 +90,19 @@ class Level:
         self._squares_above = 0.0
         self._high_pass, self._measured_band = HighPass(), HighPass(_RUMBLE_HZ)
         self._waiting = np.zeros(0, np.float64)
-        self._decibels: list[FloatArray] = []
-        self._voiced: list[npt.NDArray[np.bool_]] = []
-        self._curve: tuple[int, npt.NDArray[np.float64] | None] = (-1, None)
+        self._decibels: list[Float32] = []
+        self._voiced: list[Bool] = []
+        self._curve: tuple[int, Float64 | None] = (-1, None)
 
     @classmethod
-    def of(cls, blocks: Iterable[FloatArray]) -> Level:
+    def of(cls, blocks: Iterable[Float32]) -> Level:
         """Measure a recording that comes in blocks, as it is read."""
         level = cls()
         for block in blocks:
             level.update(np.asarray(block, np.float32), level.count)
         return level
 
-    def update(self, samples: FloatArray, origin: int) -> None:
+    def update(self, samples: Float32, origin: int) -> None:
         """Take in what lies beyond the samples counted before.
 
         Args:
@@ -124,7 +123,7 @@ class Level:
             waiting = waiting[_BATCH * HOP :]
         self._waiting = waiting
 
-    def _measure(self, sound: npt.NDArray[np.float64]) -> None:
+    def _measure(self, sound: Float64) -> None:
         decibels, voiced = measure(sound)
         self._decibels.append(decibels)
         self._voiced.append(voiced)
@@ -145,7 +144,7 @@ class Level:
         above = self._squares_above / max(self.count, 1)
         return self.variance > _RUMBLES * above
 
-    def scale(self, first: int, last: int, floor: float) -> npt.NDArray[np.float64]:
+    def scale(self, first: int, last: int, floor: float) -> Float64:
         """What samples ``first`` to ``last`` are multiplied with to have speech at unit variance.
 
         Args:
@@ -159,13 +158,13 @@ class Level:
         # 1e-7 as in Wav2Vec2FeatureExtractor
         return np.asarray(1.0 / np.sqrt(10.0 ** (decibels / 10.0) + 1e-7))
 
-    def _points(self, floor: float) -> npt.NDArray[np.float64]:
+    def _points(self, floor: float) -> Float64:
         """Level in dB at every tenth of a second."""
         if self._curve[0] != self.count or self._curve[1] is None:
             self._curve = self.count, self._measure_curve(floor)
         return self._curve[1]  # type: ignore[return-value]
 
-    def _measure_curve(self, floor: float) -> npt.NDArray[np.float64]:
+    def _measure_curve(self, floor: float) -> Float64:
         power = self._squares_above / max(self.count, 1) if self.rumbles else self.variance
         whole = 10.0 * np.log10(max(power, 1e-12))
         lowest = 10.0 * np.log10(max(floor, 1e-12))
@@ -179,7 +178,7 @@ class Level:
         return level_curve(np.concatenate(decibels), np.concatenate(voiced), whole, lowest)
 
 
-def measure(sound: npt.NDArray[np.float64]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+def measure(sound: Float64) -> tuple[Float32, Bool]:
     """Power in dB and voicing of every frame of (n,) sound, n at least ``FRAME``."""
     frames = np.lib.stride_tricks.sliding_window_view(sound, FRAME)[::HOP]
     power = (frames**2).mean(axis=1)
@@ -192,9 +191,7 @@ def measure(sound: npt.NDArray[np.float64]) -> tuple[FloatArray, npt.NDArray[np.
     return (10.0 * np.log10(power + 1e-12)).astype(np.float32), voiced
 
 
-def level_curve(
-    decibels: FloatArray, voiced: npt.NDArray[np.bool_], whole: float, lowest: float
-) -> npt.NDArray[np.float64]:
+def level_curve(decibels: Float32, voiced: Bool, whole: float, lowest: float) -> Float64:
     """Level of speech in dB at every ``_STEP``-th frame.
 
     Args:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 
 from facetalk.arguments import whole_number
+from facetalk.arrays import Float32
 from facetalk.audio.containers import check_form
 from facetalk.audio.decoders import Decoder, SoundFileDecoder, Unreadable
 from facetalk.audio.ffmpeg import FFmpegDecoder, check_track
@@ -32,7 +32,6 @@ from facetalk.errors import InputError
 from facetalk.reading import one_line
 from facetalk.units import SAMPLE_RATE
 
-FloatArray = npt.NDArray[np.float32]
 Source = str | os.PathLike[str] | IO[bytes] | tuple[Any, Any] | dict[str, Any]
 
 _BLOCK_S = 10.0
@@ -67,7 +66,7 @@ class AudioReader:
         self.name = self._spool.name if self._spool is not None else os.fspath(path)  # type: ignore[arg-type]
         self.track = None if track is None else whole_number("track", track)
         self._notes = Notes(self.name)
-        self._weights: FloatArray | None = None
+        self._weights: Float32 | None = None
         _check_file(self.path, self.name)
         with self._named():
             self._decoder: Decoder
@@ -103,7 +102,7 @@ class AudioReader:
         """What was found not to be well, so far: silence, clipping, missing sound, channels left out."""
         return list(self._notes.said)
 
-    def blocks(self, seconds: float = _BLOCK_S) -> Iterator[FloatArray]:
+    def blocks(self, seconds: float = _BLOCK_S) -> Iterator[Float32]:
         """Yield mono float32 blocks at 16 kHz of about ``seconds`` each.
 
         Raises:
@@ -125,7 +124,7 @@ class AudioReader:
         for note in loudness.notes():
             self._notes.say(note)
 
-    def channel_blocks(self, seconds: float = _BLOCK_S) -> Iterator[FloatArray]:
+    def channel_blocks(self, seconds: float = _BLOCK_S) -> Iterator[Float32]:
         """Yield (n, channels) float32 blocks at the file's own rate.
 
         Raises:
@@ -146,7 +145,7 @@ class AudioReader:
             if count == 0:
                 raise InputError(f"{self.path}: the file has no samples; record it again")
 
-    def _decoded(self, frames: int) -> Iterator[FloatArray]:
+    def _decoded(self, frames: int) -> Iterator[Float32]:
         """Blocks of the decoder, or from where it fails on, of FFmpeg."""
         count = 0
         try:
@@ -178,7 +177,7 @@ class AudioReader:
                 f"damaged ({reason}); {count / self.rate:.2f} s could be read, the rest is missing"
             )
 
-    def _mix(self) -> FloatArray:
+    def _mix(self) -> Float32:
         """Weights of the channels, which take a pass over the file to find."""
         if self._weights is None:
             if self.channels == 1:
@@ -194,7 +193,7 @@ class AudioReader:
     def _named(self) -> _Named:
         return _Named(str(self.path), self.name)
 
-    def __iter__(self) -> Iterator[FloatArray]:
+    def __iter__(self) -> Iterator[Float32]:
         """Blocks of ten seconds."""
         return self.blocks()
 
@@ -236,7 +235,7 @@ class SampleReader:
             mono = data[:, 0]
         if self.rate != SAMPLE_RATE:
             mono = soxr.resample(mono, self.rate, SAMPLE_RATE)
-        self.samples: FloatArray = np.ascontiguousarray(mono if len(mono) else np.zeros(1), dtype=np.float32)
+        self.samples: Float32 = np.ascontiguousarray(mono if len(mono) else np.zeros(1), dtype=np.float32)
         for note in loudness.notes():
             self._notes.say(note)
 
@@ -245,7 +244,7 @@ class SampleReader:
         """What was found not to be well."""
         return list(self._notes.said)
 
-    def __iter__(self) -> Iterator[FloatArray]:
+    def __iter__(self) -> Iterator[Float32]:
         """All of it at once."""
         return iter([self.samples])
 
@@ -269,7 +268,7 @@ def open_audio(source: Source | AudioReader, *, track: int | None = None) -> Aud
     return AudioReader(source, track)
 
 
-def load_audio(source: Source | AudioReader, *, track: int | None = None) -> FloatArray:
+def load_audio(source: Source | AudioReader, *, track: int | None = None) -> Float32:
     """Load a whole recording.
 
     Args:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from facetalk.arrays import Float32
 
 _SILENT = 1e-6
 """Share of the loudest channel's power (-60 dB) below which another is silent beside it."""
@@ -27,14 +26,14 @@ class Mixer:
         self.total = np.zeros(channels)
         self.products = np.zeros((channels, channels))
 
-    def update(self, block: FloatArray) -> None:
+    def update(self, block: Float32) -> None:
         """Take in (n, channels) samples."""
         data = np.nan_to_num(block.astype(np.float64), posinf=0.0, neginf=0.0)
         self.count += len(data)
         self.total += data.sum(axis=0)
         self.products += data.T @ data
 
-    def weights(self) -> tuple[FloatArray, list[str]]:
+    def weights(self) -> tuple[Float32, list[str]]:
         """(channels,) weights that sum the channels up to one, and what there is to say of it.
 
         The mean of the channels that are not silent; where these cancel (opposite signs), the mean with the

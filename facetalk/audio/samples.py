@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facetalk.arrays import Float32
 from facetalk.audio.containers import MAX_CHANNELS, RATES
 from facetalk.audio.hearing import Notes
 from facetalk.errors import InputError
 from facetalk.reading import one_line
 
-FloatArray = npt.NDArray[np.float32]
-
 _FLOAT_PEAK = 8.0
 """Floating samples beyond this are integers in disguise; mixes overshoot 1, but not eightfold."""
 
 
-def samples_and_rate(source: Any, notes: Notes) -> tuple[FloatArray, float]:
+def samples_and_rate(source: Any, notes: Notes) -> tuple[Float32, float]:
     """``(samples, rate)``, ``(rate, samples)`` or ``{"array": ..., "sampling_rate": ...}`` as (N, channels).
 
     Floating samples lie in [-1, 1]. Integers are divided by their type's full scale, unsigned ones after
@@ -82,7 +81,7 @@ def _array(given: Any) -> npt.NDArray[Any]:
     return array
 
 
-def _scaled(array: npt.NDArray[Any], notes: Notes) -> FloatArray:
+def _scaled(array: npt.NDArray[Any], notes: Notes) -> Float32:
     if array.dtype.kind == "f":
         peak = float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
         if peak <= _FLOAT_PEAK:
