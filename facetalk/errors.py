@@ -13,3 +13,7 @@ class InputError(ValueError):
 
 class ExtensionError(ImportError):
     """The compiled core ``facetalk._C`` is missing or cannot be loaded; the message says why."""
+
+
+class NotInstalledError(InputError):
+    """A program, library or package of data that is optional is not there; the message says how to get it."""
