@@ -134,6 +134,7 @@ class TrainingLoop:
         self.index = self.resumed_at = int(state["step"])
         self._seconds_before = float(state["seconds"])
         self._begun = time.monotonic()
+        self._at = self._seconds_before
         self._sums: dict[str, Tensor] = {}
         self._counted = 0
 
@@ -162,7 +163,8 @@ class TrainingLoop:
             FloatingPointError: the loss stopped being finite; the checkpoint before it is kept.
         """
         steps, metrics = self.options.steps, dict[str, float]()
-        self._begun = last_save = time.monotonic()
+        self._begun = time.monotonic()
+        last_save = self._look_at_clock()
         bar = tqdm(
             total=1.0,
             initial=self._progress(),
@@ -172,7 +174,7 @@ class TrainingLoop:
             bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
         )
         try:
-            while self.index < steps and self._elapsed() < self._limit:
+            while self.index < steps and self._look_at_clock() < self._limit:
                 # A signal waits for the end of the step: a checkpoint in the middle of one would be of none.
                 with Uninterrupted():
                     self._descend(step(self.index))
@@ -180,9 +182,9 @@ class TrainingLoop:
                     metrics = self._flush()
                 bar.set_postfix_str(self._told(metrics), refresh=False)
                 bar.update(self._progress() - bar.n)
-                if time.monotonic() - last_save > self.options.save_every_s:
+                if self._at - last_save > self.options.save_every_s:
                     self._save(on_save)
-                    last_save = time.monotonic()
+                    last_save = self._at
             if self._counted:
                 metrics = self._flush()
             if self.index > self.resumed_at or not self._checkpoint.exists():
@@ -220,15 +222,23 @@ class TrainingLoop:
 
     def _progress(self) -> float:
         """Share of the limit that is used up, by whichever of steps and time is nearer to its end."""
-        return min(1.0, max(self.index / self.options.steps, self._elapsed() / self._limit))
+        return min(1.0, max(self.index / self.options.steps, self._at / self._limit))
 
     def _told(self, metrics: dict[str, float]) -> str:
         """How far it is, in the unit of the limit that rules, and the last metrics."""
-        by_time = self._elapsed() / self._limit > self.index / self.options.steps
+        by_time = self._at / self._limit > self.index / self.options.steps
         limits = f"step {self.index}" + ("" if by_time else f" of {self.options.steps}")
         if by_time:
-            limits += f", {self._elapsed() / 60:.1f} of {self._limit / 60:.3g} min"
+            limits += f", {self._at / 60:.1f} of {self._limit / 60:.3g} min"
         return ", ".join([limits, *(f"{key}={value:.4g}" for key, value in metrics.items())])
+
+    def _look_at_clock(self) -> float:
+        """Seconds of training by the main process's clock: all have to take the same steps and stops."""
+        self._at = self._elapsed()
+        if self._accelerator.num_processes > 1:
+            seconds = torch.tensor([self._at], dtype=torch.float32, device=self._accelerator.device)
+            self._at = float(broadcast(seconds))
+        return self._at
 
     def _elapsed(self) -> float:
         return self._seconds_before + time.monotonic() - self._begun

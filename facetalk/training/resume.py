@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from facetalk.errors import InputError
+from facetalk.training.processes import is_main_process
 
 __all__ = ["check_resume"]
 
@@ -30,5 +30,5 @@ def check_resume(
             f"{out} holds a training ({found[0]}); add --resume to continue it, or use another --out"
         )
     # One line, not one for every process of a launch.
-    if resume and not found and os.environ.get("RANK", "0") == "0":
+    if resume and not found and is_main_process():
         print(f"nothing to resume in {out}: starting a new training", file=sys.stderr)

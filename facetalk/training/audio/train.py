@@ -37,6 +37,7 @@ from facetalk.training.audio.mini_wav2vec2 import (
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.processes import is_main_process, step_generator
 from facetalk.training.resume import check_resume
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
@@ -121,7 +122,7 @@ def make_batch(
     Returns:
         waves (B, N), classes (B, T, C), curves (B, T, 9).
     """
-    rng = np.random.default_rng((config.seed, step))
+    rng = step_generator(config.seed, step)
     field, stride = geometry
     margin = (field - stride) // 2
     frames = int(config.crop_s * DEFAULT_FPS)
@@ -250,6 +251,8 @@ def train(config: AudioTraining) -> Path:
         resume=config.resume,
     )
     result = TrainingLoop("audio", config.out, modules, optimizer, options).run(step, on_save=save)
+    if not is_main_process():
+        return config.out / "encoder"
     save(config.out)
     print(
         f"audio encoder in {config.out / 'encoder'}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items())

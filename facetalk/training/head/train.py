@@ -32,6 +32,7 @@ from facetalk.training.checkpoint import make_out
 from facetalk.training.head.backward import Budget, initialise_backward, train_backward, train_identity
 from facetalk.training.head.forward import surface_pool, train_blendshapes, train_parts, train_template
 from facetalk.training.head.identity_codes import HeadCodes, build_codes, initialise
+from facetalk.training.processes import is_main_process
 from facetalk.training.resume import check_resume
 
 __all__ = ["DEFAULT_MINUTES", "SHARES", "HeadTraining", "train_head"]
@@ -201,7 +202,8 @@ def train_head(config: HeadTraining) -> HeadModel:
     linear = linear_part(head, codes)
     model = HeadModel(HeadContent(settings, identity, backward, template, blendshapes, parts, linear))
     model.content.canonical = build_canonical(model.bind(), cell=config.cell)
-    model.save(out / "head")
+    if is_main_process():
+        model.save(out / "head")
     return model
 
 

@@ -31,6 +31,7 @@ from facetalk.errors import InputError
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.dataset import MotionData, build
+from facetalk.training.processes import is_main_process, step_generator
 from facetalk.training.resume import check_resume
 from facetalk.units import DEFAULT_FPS, HEAD_UNIT_MM
 
@@ -148,7 +149,8 @@ def train(options: MotionTrainingOptions) -> dict[str, Any]:
         ),
     )
     result = loop.run(training.step, on_save=training.save)
-    training.save(options.out)
+    if is_main_process():
+        training.save(options.out)
     return result
 
 
@@ -241,9 +243,7 @@ class MotionTraining:
     def step(self, index: int) -> dict[str, Tensor]:
         """One batch: the loss and its parts. Every 50th step also measures the held-out voices."""
         self._update_average(index)
-        losses = self._loss(
-            self.net, self.data, np.random.default_rng((self.options.seed, index)), augment=True
-        )
+        losses = self._loss(self.net, self.data, step_generator(self.options.seed, index), augment=True)
         if index % 50 == 0:
             with torch.no_grad():
                 held = self._loss(self.average, self.held_out, np.random.default_rng(1), augment=False)
