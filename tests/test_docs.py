@@ -6,6 +6,7 @@ is in neither runs exactly as it is written, so a new line in the docs is tested
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -17,10 +18,11 @@ import pytest
 import soundfile
 from morphable import fields
 
-from facetalk.cli import main
+from facetalk.cli import main, train_nphm
 from facetalk.data.speech.synth import Flite
 from facetalk.errors import InputError
 from facetalk.models import find_model
+from facetalk.training.head.train import HeadTraining
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
@@ -53,10 +55,17 @@ ELSEWHERE = {
     "cp ": "would change the package",
     "python -m experiments": "experiments have tests and results of their own",
     "tensorboard ": "a server",
-    "accelerate launch": "test_launch.py starts two processes",
+    "accelerate launch": "needs two GPUs; torchrun is what it calls",
+    "torchrun ": "test_launch.py starts two processes",
     "facetalk data head --ict ICT-FaceKit": "test_ict_pack.py packs a made-up download",
     "facetalk generate speech.wav --model mymodel": "test_a_newcomer_trains_a_model_that_speaks",
 }
+SMALL_HEAD = {
+    "global_dim": 3, "local_dim": 2, "hidden": 16, "layers": 2, "deformation_hidden": 64,
+    "deformation_layers": 2, "identities": 1, "mean_points": 2000, "points": 500, "surface_points": 2000,
+    "forward": {"hidden": 24, "layers": 2, "template_hidden": 16, "part_hidden": 24},
+    "identity_batch": (1, 1, 200), "cell": 0.03,
+}  # fmt: skip
 SNIPPETS = [("resolution=128", "resolution=24"), ("expressions, 128,", "expressions, 24,"),
             ("expressions, 256", "expressions, 24"), ("np.zeros((25,", "np.zeros((2,")]  # fmt: skip
 
@@ -68,7 +77,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
     for match in re.finditer(r"^```python\n(.*?)^```", text, re.S | re.M):
         found.append((match.start(), "python", match[1]))
     outside = re.sub(r"^```.*?^```", lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S | re.M)
-    verbs = r"(?:facetalk|python|pip|make|accelerate|tensorboard|pytest|cp) [^/\n].*|facetalk"
+    verbs = r"(?:facetalk|python|pip|make|accelerate|torchrun|tensorboard|pytest|cp) [^/\n].*|facetalk"
     for match in re.finditer(rf"^ {{4}}({verbs})$", outside, re.M):
         found.append((match.start(), "command", re.sub(r"\s{2,}#.*", "", match[1]).strip()))
     return [(kind, content) for _, kind, content in sorted(found)]
@@ -94,6 +103,12 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     clips = [{**line, "id": name, "audio": "clip.wav", "phones": phones} for name in ("a", "b")]
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in clips))
     np.savez(tmp_path / "tiny.npz", **fields())
+    corpus = [{**clip, "id": str(i), "split": "train" if i else "valid", "audio": "../clip.wav"}
+              for i, clip in enumerate(clips * 2)]  # fmt: skip
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech/manifest.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in corpus))
+    # The networks of a head as small as its data.
+    monkeypatch.setattr(train_nphm, "HeadTraining", functools.partial(HeadTraining, **SMALL_HEAD))
     shutil.copytree(ROOT / "tests/golden/nphm_tiny", tmp_path / "nphm_folder")
     (tmp_path / "builtin").symlink_to(DEFAULT)
     for name in ("audio", "PREVIOUS"):
@@ -105,6 +120,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
 def test_a_page_says_what_works(page: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = blocks(page)
+    if any(command.startswith("facetalk data --out speech") for _, command in content):
+        shutil.rmtree(desk / "speech")
     text = " ".join(command for kind, command in content if kind == "command")
     if "facetalk data" in text or "facetalk train" in text:
         pytest.importorskip("igl", reason="pip install 'facetalk[train]'")
@@ -143,9 +160,13 @@ def test_the_pages_are_read() -> None:
 
 
 @pytest.mark.slow
-def test_a_newcomer_trains_a_model_that_speaks(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_newcomer_trains_a_model_that_speaks(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """README's own commands with short limits, the whole head data, and a voice at the end."""
     pytest.importorskip("igl", reason="pip install 'facetalk[train]'")
+    monkeypatch.setattr(train_nphm, "HeadTraining", HeadTraining)
+    shutil.rmtree(desk / "speech")
     commands = [command for kind, command in blocks("README.md") if kind == "command"]
     start = next(i for i, command in enumerate(commands) if command.startswith("facetalk data"))
     short = {

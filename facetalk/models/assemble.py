@@ -11,7 +11,7 @@ from typing import Any
 from facetalk.audio import AudioEncoder
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
-from facetalk.files import atomic_path, check_output_folder
+from facetalk.files import atomic_path, check_replaceable
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.units import DEFAULT_FPS
@@ -48,15 +48,14 @@ def assemble(audio: Place, motion: Place, head: Place, out: Place, *, name: str 
         InputError: a part is missing or damaged, the parts do not fit together, or ``out`` holds something
             else.
     """
-    out = check_output_folder(Path(out).resolve() if Path(out).name in ("", "..") else Path(out))
-    _check_replaceable(out)
+    out = check_replaceable(out, directory=True, ours=is_assembled)
     places = {"audio": audio, "motion": motion, "head": head}
     parts = {kind: _find(kind, Path(place)) for kind, place in places.items()}
     for part in parts.values():
         if out.exists() and part.resolve().is_relative_to(out.resolve()):
             raise InputError(f"{part} lies inside the output {out}; choose another -o")
     _check_fit(parts)
-    with atomic_path(out, directory=True) as scratch:
+    with atomic_path(out, directory=True, ours=is_assembled) as scratch:
         for kind, part in parts.items():
             shutil.copytree(part, scratch / kind)
         content = {**_base(), "name": name or out.name, "assembled": True}
@@ -106,21 +105,11 @@ def _base() -> dict[str, Any]:
     return {**{key: content[key] for key in ("format", "version", "geometry")}, "fps": DEFAULT_FPS}
 
 
-def _check_replaceable(out: Path) -> None:
-    """Refuse to replace what no earlier assembly wrote.
-
-    Raises:
-        InputError: ``out`` is a file or a folder with other things in it.
-    """
-    if not out.exists():
-        return
-    if out.is_dir():
-        if not any(out.iterdir()):
-            return
-        try:
-            content = json.loads((out / "config.json").read_text(encoding="utf-8"))
-            if content.get("assembled") is True and {entry.name for entry in out.iterdir()} <= _OURS:
-                return
-        except (OSError, ValueError, AttributeError):
-            pass
-    raise InputError(f"cannot write {out}: it is there and no work of `facetalk assemble`; choose another -o")
+def is_assembled(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an earlier assembly wrote."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    made = isinstance(content, dict) and content.get("assembled") is True
+    return made and {entry.name for entry in folder.iterdir()} <= _OURS

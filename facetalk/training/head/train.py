@@ -155,6 +155,8 @@ def train_head(config: HeadTraining) -> HeadModel:
     check_resume(out, config.resume, marks=("distances.npz", *(f"{stage}/checkpoint" for stage in SHARES)))
     head = MorphableHead.load(config.data)
     make_out(out, "head", is_head_folder)
+    # A head of few shapes needs no longer code than it has coefficients.
+    config = dataclasses.replace(config, global_dim=min(config.global_dim, head.identity_dim))
     torch.manual_seed(config.seed)
     codes = build_codes(head, global_dim=config.global_dim, local_dim=config.local_dim)
     sampler = SurfaceSampler(head)

@@ -44,7 +44,9 @@ def bakes(monkeypatch):
 def mesh_of(model, code=0.0):
     """The first mesh of a process that never saw the model: nothing but the disk is remembered."""
     field = model.bind(torch.full((model.identity_dim,), code))
-    return field.extract(np.zeros((1, 4), np.float32), 24, BOUNDS, units="head", cache=True, tolerance_mm=2.0)[0]
+    return field.extract(
+        np.zeros((1, 4), np.float32), 24, BOUNDS, units="head", cache=True, tolerance_mm=2.0
+    )[0]
 
 
 def test_the_next_process_finds_the_bake(make_model, folder, bakes):
