@@ -58,6 +58,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet -c constraints.txt "$$(ls build/dist/*.whl)[bench]"
 	$(BIN)/pytest benchmarks --benchmark-json=benchmarks/results/latest.json
 
 clean:

@@ -59,6 +59,10 @@ class Peaks:
     gflops: float
     gbytes: float
 
+    def best(self, other: Peaks) -> Peaks:
+        """The better of two measurements: whatever else ran can only have made one slower."""
+        return Peaks(max(self.gflops, other.gflops), max(self.gbytes, other.gbytes))
+
 
 @dataclasses.dataclass(frozen=True)
 class StageCost:
@@ -86,6 +90,11 @@ class StageCost:
     def above(self) -> float:
         """How many times the floor the stage takes."""
         return self.seconds / self.floor if self.floor > 0 else float("nan")
+
+    def at(self, rates: Peaks) -> StageCost:
+        """The same stage with its floor at other rates."""
+        floor = max(self.gflop / rates.gflops, self.gbyte / rates.gbytes)
+        return dataclasses.replace(self, floor=floor)
 
 
 def peaks() -> Peaks:

@@ -20,3 +20,7 @@ class HearingWarning(UserWarning):
 
     ``warnings.warn`` gives it to library users; the command line prints it as ``warning: ...`` and goes on.
     """
+
+
+class NotInstalledError(InputError):
+    """A program, library or package of data that is optional is not there; the message says how to get it."""

@@ -24,7 +24,7 @@ SUFFIX = ".safetensors"
 """Suffix of a stored motion."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Motion:
     """Expression codes over time and where they came from.
 
@@ -55,6 +55,14 @@ class Motion:
             if not np.isfinite(value).all():
                 bad = np.count_nonzero(~np.isfinite(value))
                 raise InputError(f"{name} has {bad} values that are not finite")
+
+    def __repr__(self) -> str:
+        """Sizes and origin, not the arrays."""
+        origin = "".join(f", {key}={value!r}" for key, value in self.provenance.items())
+        return (
+            f"Motion({len(self)} frames, {self.expressions.shape[1]} expressions, {self.fps:g} fps, "
+            f"{self.duration:.2f} s{origin})"
+        )
 
     def __len__(self) -> int:
         """Number of frames."""

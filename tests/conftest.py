@@ -39,6 +39,12 @@ def tiny(request: pytest.FixtureRequest) -> Golden:
     return Golden(GOLDEN / request.param)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Baked identities of tests go nowhere near the user's cache."""
+    os.environ["FACETALK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 ModelFactory = Callable[..., NPHM]
 
 

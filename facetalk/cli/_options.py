@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -111,15 +111,18 @@ def add_force_argument(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Give the compiled core and torch the same number of threads."""
+    """Give the compiled core, torch and the BLAS of NumPy and SciPy the same number of threads."""
     if threads is None:
         return
+    import scipy.linalg  # noqa: F401  # loads its BLAS: what is not loaded yet cannot be limited
+    import threadpoolctl
     import torch
 
     from facetalk import ops
 
     torch.set_num_threads(threads)
     ops.set_threads(threads)
+    threadpoolctl.threadpool_limits(threads)
 
 
 def check_output(path: Path, suffixes: Iterable[str], *inputs: Path | None) -> None:
@@ -194,18 +197,48 @@ def morph_tolerance(args: argparse.Namespace) -> dict[str, Any]:
     return {"tolerance_mm": args.tolerance_mm}
 
 
+class Timed(Generic[T]):
+    """An iterable whose items are timed apart from what is done with them.
+
+    Args:
+        items: what is iterated once.
+        stages: where the time goes.
+        name: of the stage.
+    """
+
+    def __init__(self, items: Iterable[T], stages: Stages, name: str) -> None:
+        self._items, self._stages, self._name = items, stages, name
+
+    def __iter__(self) -> Iterator[T]:
+        """The items; making each one counts to the stage, and not to the one around it."""
+        items = iter(self._items)
+        while True:
+            with self._stages.stage(self._name):
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
+
+
 class Stages:
     """Wall time of the stages of a run, for the closing table."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._inner = [0.0]
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a block under ``name``."""
+        """Time a block under ``name``, without the stages inside it."""
         start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self._inner.append(0.0)
+        try:
+            yield
+        finally:
+            spent, inner = time.perf_counter() - start, self._inner.pop()
+            self._inner[-1] += spent
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent - inner
 
     def report(self, clip_seconds: float) -> str:
         """Table of the stages with the real-time factor: work / clip length, below 1 = faster than it plays.

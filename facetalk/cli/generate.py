@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         with stages.stage("decode"):
             meshes = _options.decode(model, motion, args)
+            if args.topology == "marching-cubes":  # extracted while they are written
+                meshes = _options.Timed(meshes, stages, "decode")
         with stages.stage("export"):
             export(
                 args.output,

@@ -64,8 +64,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all cores)")
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what would do nothing.
+
+    Raises:
+        InputError: an option of the sheet for a video, or of the video for a sheet.
+    """
+    video = args.output.suffix.lower() == ".mp4"
+    if video and args.at is not None:
+        raise InputError(
+            "--at is for the pictures of a .png; a video shows every frame, or the first --frames"
+        )
+    if not video and (args.mute or args.audio is not None):
+        option = "--mute" if args.mute else "--audio"
+        raise InputError(f"{option} is for a video; {args.output} has no sound")
+    if args.mute and args.audio is not None:
+        raise InputError("give --audio or --mute, not both")
+    if args.at is not None and args.frames is not None:
+        raise InputError("give --at or --frames, not both: --at says how many pictures there are")
+    if not video and args.fps is not None:
+        raise InputError("--fps is for a video; a sheet takes --frames or --at")
+
+
 def run(args: argparse.Namespace) -> None:
     """Draw what ``facetalk render`` was asked for."""
+    _check(args)
     if args.threads is not None:
         if not 1 <= args.threads <= 1024:
             raise InputError(f"--threads must lie in 1 to 1024, got {args.threads}")

@@ -11,16 +11,15 @@ from facetalk.training.motion.train import MotionTrainingOptions, train
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--corpus", type=Path, required=True, metavar="DIR", help="from `facetalk data speech`"
-    )
+    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="made by `facetalk data`")
     parser.add_argument(
         "--audio", required=True, metavar="MODEL", help="audio encoder: a folder, or hf:owner/name"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints, log, and model/")
     parser.add_argument(
-        "--head", type=Path, required=True, metavar="NPZ", help="ict_facekit_light.npz, for the metric"
-    )
+        "--head", type=Path, default=None, metavar="NPZ",
+        help="packed head, for the metric (default: the copy in the package)",
+    )  # fmt: skip
     parser.add_argument("--preset", choices=("mini", "paper"), default="mini", help="size of the denoiser")
     parser.add_argument(
         "--init", type=Path, default=None, metavar="MODEL", help="start from this motion model"

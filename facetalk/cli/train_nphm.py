@@ -9,28 +9,29 @@ from pathlib import Path
 
 import torch
 
-from facetalk.data.heads.ict import MorphableHead
+from facetalk.data.heads.ict import BUILT_IN, MorphableHead
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.head.figures import measure
-from facetalk.training.head.train import SHARES, HeadTraining, train_head
+from facetalk.training.head.train import DEFAULT_MINUTES, SHARES, HeadTraining, train_head
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--data", required=True, type=Path, help="packed morphable head, ict_facekit_light.npz"
-    )
+        "--data", type=Path, default=BUILT_IN, metavar="NPZ",
+        help="packed morphable head, see `facetalk data head` (default: the copy in the package)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=None, help="output folder; the model will be OUT/head")
     parser.add_argument(
-        "--minutes", type=float, default=None, help="total training time (a good head takes 60 to 120)"
-    )
+        "--minutes", type=float, default=None,
+        help=f"limit on the time, signed distances included; without --steps, {DEFAULT_MINUTES:g} when left "
+        "out (a good head takes 60 to 120)",
+    )  # fmt: skip
     parser.add_argument("--steps", type=int, default=None, help="total number of steps over all stages")
     parser.add_argument("--seed", type=int, default=0, help="seed of sampling and initialisation")
-    parser.add_argument(
-        "--resume", action=argparse.BooleanOptionalAction, default=True, help="continue what is in OUT"
-    )
+    parser.add_argument("--resume", action="store_true", help="continue the training that is in OUT")
     parser.add_argument(
         "--stages", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="STAGE",
         help=f"train only these of {', '.join(SHARES)}; the others are taken from OUT",
@@ -60,6 +61,9 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--json is for the figures of --evaluate; a training writes none")
     if args.out is None:
         raise InputError("--out is missing: name the folder of the training, or a head with --evaluate")
+    if args.minutes is None and args.steps is None:
+        args.minutes = DEFAULT_MINUTES
+        print(f"training for {DEFAULT_MINUTES:g} minutes; --minutes or --steps sets another limit")
     train_head(
         HeadTraining(
             args.data, args.out, args.minutes, args.steps, args.seed, args.resume, stages=tuple(args.stages)

@@ -148,8 +148,9 @@ def evaluate(
         "seconds": round(run.seconds, 1),
         "seed": seed,
         "seeds": seeds,
-        "steps": steps,
-        "guidance": guidance,
+        # What the model resolved a missing option to, where it says so.
+        "steps": run.provenance.get("steps", steps),
+        "guidance": run.provenance.get("guidance", guidance),
         "pad": pad,
     }
     return Report(settings, *run.summary(), *run.rows.voice_summary(seed), run.example)
@@ -195,7 +196,7 @@ class _Run:
         self.rows = Rows(ROWS)
         self.seconds = 0.0
         self.example: dict[str, list[float]] = {}
-        self._fps, self._identity = first.fps, first.identity
+        self._fps, self._identity, self.provenance = first.fps, first.identity, first.provenance
         self._rest = self._landmarks(np.zeros((1, len(EXPRESSION_NAMES)), np.float32))[0]
         texts: dict[tuple[str, ...], int] = {}
         self._texts = [texts.setdefault(tuple(p[0] for p in c.phones), len(texts)) for c in clips]

@@ -68,9 +68,9 @@ class Bound:
     ) -> None:
         self.weight = None if facial_smoothing is None else _offset_weight(facial_smoothing)
         self.source, compressed = _fold(model, identity)
-        self._cull = DEFAULT_CULL if cull is None else cull
+        self.cull = DEFAULT_CULL if cull is None else cull
         self.kernels: FieldKernels = bind_kernels(
-            self.source, cull=self._cull, device=torch.device(device), precision=precision
+            self.source, cull=self.cull, device=torch.device(device), precision=precision
         )
         self.device, self.coords = self.kernels.device, self.kernels.coords
         self.biases = ExpressionBiases(model.deformation, compressed, self.device)
@@ -80,7 +80,7 @@ class Bound:
         """The field on the CPU, made when it is first asked for where another device evaluates."""
         if isinstance(self.kernels, PackedField):
             return self.kernels
-        return PackedField(self.source, cull=self._cull)
+        return PackedField(self.source, cull=self.cull)
 
     @plainly
     def evaluate(self, points: Any, expressions: Any, output: str) -> Tensor:

@@ -96,7 +96,7 @@ class Field:
         )  # fmt: skip
         self.device, self.source = self.bound.device, self.bound.source
         self.anchors = self.source.anchors
-        self.knowledge = CanonicalKnowledge(self.bound.kernels)
+        self.knowledge = CanonicalKnowledge(self.bound.kernels, self.bound.source, self.bound.cull)
         self._name = register(self.bound)
         self._canonical_mesh: dict[Any, tuple[Float32, NDArray[np.int32]]] = {}
 

@@ -7,6 +7,7 @@ What a batch is and what the loss is stays with the caller, in one function ``st
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import shutil
@@ -110,7 +111,8 @@ class TrainingLoop:
         self.name, self.out, self.options, self.optimizer = name, Path(out), options, optimizer
         self.out.mkdir(parents=True, exist_ok=True)
         check_out(self.out)
-        self._accelerator = Accelerator()
+        self._accelerator = Accelerator(log_with=_trackers(), project_dir=self.out)
+        self._accelerator.init_trackers(name)
         set_seed(options.seed + self._accelerator.process_index)
         for module in modules.values():
             # evaluation_mode places the module on the device but does not wrap it for distribution.
@@ -132,6 +134,7 @@ class TrainingLoop:
         self.index = self.resumed_at = int(state["step"])
         self._seconds_before = float(state["seconds"])
         self._begun = time.monotonic()
+        self._at = self._seconds_before
         self._sums: dict[str, Tensor] = {}
         self._counted = 0
 
@@ -160,27 +163,28 @@ class TrainingLoop:
             FloatingPointError: the loss stopped being finite; the checkpoint before it is kept.
         """
         steps, metrics = self.options.steps, dict[str, float]()
-        self._begun = last_save = time.monotonic()
+        self._begun = time.monotonic()
+        last_save = self._look_at_clock()
         bar = tqdm(
-            total=steps,
-            initial=self.index,
+            total=1.0,
+            initial=self._progress(),
             desc=self.name,
-            unit="step",
             disable=not self._accelerator.is_main_process,
             mininterval=2.0,
+            bar_format="{desc}: {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
         )
         try:
-            while self.index < steps and self._elapsed() < self._limit:
+            while self.index < steps and self._look_at_clock() < self._limit:
                 # A signal waits for the end of the step: a checkpoint in the middle of one would be of none.
                 with Uninterrupted():
                     self._descend(step(self.index))
-                bar.update(1)
                 if self._counted >= self.options.log_every:
                     metrics = self._flush()
-                    bar.set_postfix({key: f"{value:.4g}" for key, value in metrics.items()}, refresh=False)
-                if time.monotonic() - last_save > self.options.save_every_s:
+                bar.set_postfix_str(self._told(metrics), refresh=False)
+                bar.update(self._progress() - bar.n)
+                if self._at - last_save > self.options.save_every_s:
                     self._save(on_save)
-                    last_save = time.monotonic()
+                    last_save = self._at
             if self._counted:
                 metrics = self._flush()
             if self.index > self.resumed_at or not self._checkpoint.exists():
@@ -193,13 +197,13 @@ class TrainingLoop:
             for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
                 group["lr"] = peak
             minutes = self._elapsed() / 60.0
+            self._accelerator.end_training()
             self._accelerator.free_memory()
         return {"step": self.index, "minutes": minutes, "resumed_at": self.resumed_at, **metrics}
 
     def _descend(self, result: dict[str, Tensor]) -> None:
         """One step of the optimizer, at the learning rate that progress asks for."""
-        progress = max(self.index / self.options.steps, self._elapsed() / self._limit)
-        rate = self._factor(progress) * min(1.0, (self.index + 1) / max(self.options.warmup, 1))
+        rate = self._factor(self._progress()) * min(1.0, (self.index + 1) / max(self.options.warmup, 1))
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * rate
         self._accelerator.backward(result["loss"])
@@ -215,6 +219,26 @@ class TrainingLoop:
         self._counted += 1
         for key, value in result.items():
             self._sums[key] = self._sums.get(key, torch.zeros((), device=value.device)) + value.detach()
+
+    def _progress(self) -> float:
+        """Share of the limit that is used up, by whichever of steps and time is nearer to its end."""
+        return min(1.0, max(self.index / self.options.steps, self._at / self._limit))
+
+    def _told(self, metrics: dict[str, float]) -> str:
+        """How far it is, in the unit of the limit that rules, and the last metrics."""
+        by_time = self._at / self._limit > self.index / self.options.steps
+        limits = f"step {self.index}" + ("" if by_time else f" of {self.options.steps}")
+        if by_time:
+            limits += f", {self._at / 60:.1f} of {self._limit / 60:.3g} min"
+        return ", ".join([limits, *(f"{key}={value:.4g}" for key, value in metrics.items())])
+
+    def _look_at_clock(self) -> float:
+        """Seconds of training by the main process's clock: all have to take the same steps and stops."""
+        self._at = self._elapsed()
+        if self._accelerator.num_processes > 1:
+            seconds = torch.tensor([self._at], dtype=torch.float32, device=self._accelerator.device)
+            self._at = float(broadcast(seconds))
+        return self._at
 
     def _elapsed(self) -> float:
         return self._seconds_before + time.monotonic() - self._begun
@@ -232,6 +256,7 @@ class TrainingLoop:
             }
             with (self.out / LOG).open("a") as log:
                 log.write(json.dumps(line) + "\n")
+        self._accelerator.log(means, step=self.index)
         if not all(math.isfinite(value) for value in means.values()):
             raise FloatingPointError(f"{self.name}: a metric is not finite at step {self.index}: {means}")
         return means
@@ -243,6 +268,11 @@ class TrainingLoop:
             if on_save is not None:
                 on_save(self.out)
         self._accelerator.wait_for_everyone()
+
+
+def _trackers() -> list[str]:
+    """Accelerate's trackers that can be used here without an account."""
+    return ["tensorboard"] if importlib.util.find_spec("tensorboard") else []
 
 
 def _schedule(lr_schedule: str | Callable[[float], float]) -> Callable[[float], float]:

@@ -49,6 +49,10 @@ def test_every_stage_has_a_figure(capsys, tmp_path, checkpoint) -> None:
 
 
 def test_peaks_are_of_this_machine() -> None:
+    better = stagecost.Peaks(50.0, 1.0).best(stagecost.Peaks(40.0, 2.0))
+    assert better == stagecost.Peaks(50.0, 2.0)
+    cost = stagecost.StageCost("a", "frame", 1.0, 25.0, 1.0, 9.0, "").at(better)
+    assert cost.floor == 0.5 and cost.above == 2.0
     rates = PEAKS()
     assert 0.1 < rates.gflops < 1e6 and 0.01 < rates.gbytes < 1e5
     assert stagecost._kernel_rate(0.05) > 1e8

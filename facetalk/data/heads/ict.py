@@ -27,7 +27,10 @@ from facetalk.errors import InputError
 from facetalk.nphm.head.parts import Part
 from facetalk.reading import read_arrays, usable
 
-__all__ = ["NO_PART", "MorphableHead", "Solid"]
+__all__ = ["BUILT_IN", "NO_PART", "MorphableHead", "Solid", "read_fields"]
+
+BUILT_IN = Path(__file__).with_name("ict_facekit_light.npz")
+"""The copy that travels with the package (MIT, docs/head-data.md)."""
 
 NO_PART = 255
 """What stands for a part where a vertex or a face belongs to none."""
@@ -41,6 +44,22 @@ _REQUIRED = (
     "face_visibility", "neck_cut_point", "neck_cut_normal", "nphm_scale", "nphm_rotation", "nphm_translation",
     "anchor_vertex_ids_39", "nphm_canonical_jaw_open",
 )  # fmt: skip
+
+
+def read_fields(path: str | Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a packed head; docs/head-data.md says what each is.
+
+    Raises:
+        InputError: no such file, not an ``.npz`` of plain arrays, or fields are missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no head data at {path}; make it with `facetalk data head`")
+    data = read_arrays(path)
+    missing = [name for name in _REQUIRED if name not in data]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}; give the packed ICT-FaceKit Light file")
+    return {name: data[name] for name in _REQUIRED}
 
 
 @dataclass(frozen=True)
@@ -111,15 +130,9 @@ class MorphableHead:
         Raises:
             InputError: no such file, not an ``.npz`` of plain arrays, or fields are missing.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"no head data at {path}; give the path of ict_facekit_light.npz")
-        data = read_arrays(path)
-        missing = [name for name in _REQUIRED if name not in data]
-        if missing:
-            raise InputError(f"{path} lacks {', '.join(missing)}; give the packed ICT-FaceKit Light file")
+        fields = read_fields(path)
         with usable(path, "give the packed ICT-FaceKit Light file"):
-            return cls(data)
+            return cls(fields)
 
     # Shapes ---------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ deformations), which are cheap and drawn while training.
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -163,6 +165,10 @@ class SurfaceSampler:
         return weight.astype(np.float32)
 
 
+_BLOCK, _SHORT_BLOCK = 20_000, 2_000
+"""Points that are measured between two looks at the clock."""
+
+
 @dataclass
 class DistancePool:
     """Signed distances around canonical heads.
@@ -179,9 +185,10 @@ class DistancePool:
 
     @classmethod
     def make(
-        cls, head: MorphableHead, *, mean_points: int, identities: int, points: int, seed: int
-    ) -> DistancePool:
-        """Draw identities and measure distances.
+        cls, head: MorphableHead, *, mean_points: int, identities: int, points: int, seed: int,
+        seconds: float | None = None,
+    ) -> DistancePool:  # fmt: skip
+        """Draw identities and measure distances, block by block under a progress bar.
 
         Args:
             head: the morphable head.
@@ -189,20 +196,38 @@ class DistancePool:
             identities: heads besides the mean one.
             points: points around each of these.
             seed: of identities and points.
+            seconds: stop after so long with what there is, the mean head and one other at least; None: all.
         """
+        begun = time.monotonic()
         coefficients = np.concatenate(
             [np.zeros((1, head.identity_dim), np.float32), random_identities(head, identities, seed)]
         )
         sampler = SurfaceSampler(head)
-        pool = cls(coefficients, [], [])
-        for index, identity in enumerate(
-            tqdm(coefficients, desc="signed distances", unit="head", disable=None)
-        ):
-            rng = np.random.default_rng((seed, index))
-            x, d = sample_distances(head, sampler, identity, mean_points if index == 0 else points, rng)
-            pool.points.append(x)
-            pool.distances.append(d)
-        return pool
+        # Small blocks where time is short: a limit is looked at between two of them.
+        block = _BLOCK if seconds is None or seconds > 60.0 else _SHORT_BLOCK
+        found: dict[int, list[tuple[Float32, Float32]]] = {}
+        with tqdm(
+            total=mean_points + identities * points, desc="signed distances", unit="point", unit_scale=True,
+            mininterval=1.0,
+        ) as bar:  # fmt: skip
+            for index, number, count in _blocks(identities, mean_points, points, block):
+                late = seconds is not None and time.monotonic() - begun > seconds
+                if late and {0, 1} <= set(found):
+                    bar.write(f"signed distances: stopped by the time limit at {bar.n} points", sys.stderr)
+                    break
+                if late and found.get(index):
+                    continue
+                rng = np.random.default_rng((seed, index, number))
+                found.setdefault(index, []).append(
+                    sample_distances(head, sampler, coefficients[index], count, rng)
+                )
+                bar.update(count)
+        kept = sorted(found)
+        return cls(
+            coefficients[kept],
+            [np.concatenate([x for x, _ in found[index]]) for index in kept],
+            [np.concatenate([d for _, d in found[index]]) for index in kept],
+        )
 
     def save(self, path: Path) -> None:
         """Write one uncompressed ``.npz``."""
@@ -225,6 +250,20 @@ class DistancePool:
             ends = np.cumsum(archive["counts"])[:-1]
             points = np.split(archive["points"], ends)
             return cls(archive["coefficients"], points, np.split(archive["distances"], ends))
+
+
+def _blocks(identities: int, mean_points: int, points: int, size: int) -> list[tuple[int, int, int]]:
+    """Work as (head, number of the block, points), so ordered that any beginning of it is a fair pool."""
+    blocks = []
+    for index in range(1 + identities):
+        total = mean_points if index == 0 else points
+        pieces = -(-total // size)
+        for number in range(pieces):
+            count = min(size, total - number * size)
+            # The mean head's blocks spread over the whole; the others' first ones come head by head.
+            when = number / pieces if index == 0 else (number + (index - 1) / identities) / pieces
+            blocks.append((when, index, number, count))
+    return [(index, number, count) for _, index, number, count in sorted(blocks)]
 
 
 def sample_distances(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from facetalk.data.phones import Phone, is_silence, merge_silence
 from facetalk.data.speech.synth import espeak
-from facetalk.errors import InputError
+from facetalk.errors import NotInstalledError
 from facetalk.units import SAMPLE_RATE
 
 FloatArray = npt.NDArray[np.float32]
@@ -85,7 +85,9 @@ class Aligner:
         try:
             from pocketsphinx import Decoder
         except ImportError as error:
-            raise InputError("forced alignment needs PocketSphinx; `pip install pocketsphinx`") from error
+            raise NotInstalledError(
+                "forced alignment needs PocketSphinx; `pip install pocketsphinx`"
+            ) from error
         # The beams stay at their defaults: with 1e-80 half of the second passes die.
         self._make: Callable[[], Any] = lambda: Decoder(lm=None, loglevel="FATAL", cmn="batch")
         self._decoder: Any = None

@@ -16,7 +16,7 @@ from facetalk.data.speech.corpus import CorpusWriter, Utterance
 from facetalk.data.speech.recordings import ASTERISK, DEMO_PROMPTS, Recording, asterisk, librivox, tuxpaint
 from facetalk.data.speech.synth import FESTIVAL_VOICES, Flite, Speech, espeak, festival
 from facetalk.data.speech.text import sentences
-from facetalk.errors import InputError
+from facetalk.errors import InputError, NotInstalledError
 from facetalk.units import SAMPLE_RATE
 
 DEFAULT_SOURCES = ("flite", "espeak", "festival", "asterisk")
@@ -196,23 +196,26 @@ def _join(writer: CorpusWriter, parts: list[tuple[Recording, Speech]], rng: np.r
 
 
 def build(
-    out: str | Path, *, sources: Iterable[str] = DEFAULT_SOURCES, minutes: float = 120.0, seed: int = 0,
+    out: str | Path, *, sources: Iterable[str] | None = None, minutes: float = 120.0, seed: int = 0,
     packages: str | Path = "/", gpl: bool = False,
 ) -> list[Utterance]:  # fmt: skip
     """Build a training corpus.
 
     Args:
         out: corpus folder; a source that an earlier run finished is kept.
-        sources: of ``flite``, ``espeak``, ``festival``, ``asterisk``, ``tuxpaint``.
+        sources: of ``flite``, ``espeak``, ``festival``, ``asterisk``, ``tuxpaint``; None takes those of
+            :data:`DEFAULT_SOURCES` that are installed and says on stderr what was left out.
         minutes: synthetic speech in all, shared out by :data:`SHARES`; recordings are taken whole.
         seed: seed of texts, rates and pitches.
         packages: folder under which Debian packages with recordings are installed or unpacked.
         gpl: allow GPL recordings (weights trained on them are not ours to relicense).
 
     Raises:
-        InputError: an unknown source, one that is not installed, or a GPL source without ``gpl``.
+        NotInstalledError: a source that was named is not installed, or none is.
+        InputError: an unknown source, or a GPL source without ``gpl``.
     """
-    sources = list(sources)
+    named = sources is not None
+    sources = list(DEFAULT_SOURCES if sources is None else sources)
     unknown = sorted(set(sources) - {*SHARES, "asterisk", "tuxpaint"})
     if unknown or not sources:
         raise InputError(
@@ -225,6 +228,8 @@ def build(
         )
     if not minutes > 0:
         raise InputError(f"minutes of synthetic speech must be positive, got {minutes:g}")
+    if not named:
+        sources = [source for source in sources if source not in SHARES or _installed(source)]
     writer = CorpusWriter(out)
     share = sum(SHARES.get(source, 0.0) for source in sources) or 1.0
     makers = {"flite": add_flite, "espeak": add_espeak, "festival": add_festival}
@@ -233,15 +238,46 @@ def build(
             makers[source](writer, minutes * SHARES[source] / share, seed)
         languages = {"asterisk": list(ASTERISK), "tuxpaint": ["es", "fr", "ru"]}.get(source, [])
         for language in languages:
-            found = (
-                asterisk(language, root=Path(packages))
-                if source == "asterisk"
-                else tuxpaint(language, root=Path(packages))
-            )
-            kept = [r for r in found if not (language == "it" and r.name.rsplit("/", 1)[-1] in DEMO_PROMPTS)]
-            counts = add_recordings(writer, kept, name=f"{source}-{language}")
-            print(f"{source}-{language}: {counts[0]} recordings taken, {counts[1]} left out", file=sys.stderr)
+            try:
+                _add_prompts(writer, source, language, Path(packages))
+            except NotInstalledError as error:
+                if named:
+                    raise
+                _skipped(f"{source}-{language}", error)
+    if not writer.utterances:
+        raise NotInstalledError(
+            f"none of the speech sources {', '.join(DEFAULT_SOURCES)} is installed; "
+            "`pip install 'facetalk[speech]'` has one of them"
+        )
     return list(writer.utterances.values())
+
+
+def _installed(source: str) -> bool:
+    """Whether a synthesizer speaks here; if not, say so and how to get it."""
+    probes: dict[str, Callable[[], object]] = {
+        "flite": Flite,
+        "espeak": espeak,
+        "festival": lambda: festival([("a", voice, 1.0) for voice in FESTIVAL_VOICES]),
+    }
+    try:
+        probes[source]()
+    except NotInstalledError as error:
+        _skipped(source, error)
+        return False
+    return True
+
+
+def _skipped(source: str, error: NotInstalledError) -> None:
+    print(f"skipped {source}: {error}", file=sys.stderr)
+
+
+def _add_prompts(writer: CorpusWriter, source: str, language: str, packages: Path) -> None:
+    """Add the recorded prompts of one language."""
+    find = asterisk if source == "asterisk" else tuxpaint
+    found = find(language, root=packages)
+    kept = [r for r in found if not (language == "it" and r.name.rsplit("/", 1)[-1] in DEMO_PROMPTS)]
+    taken, left = add_recordings(writer, kept, name=f"{source}-{language}")
+    print(f"{source}-{language}: {taken} recordings taken, {left} left out", file=sys.stderr)
 
 
 def build_acceptance(out: str | Path, *, packages: str | Path = "/") -> list[Utterance]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from facetalk.errors import InputError
+from facetalk.errors import InputError, NotInstalledError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def asterisk(language: str, *, root: Path = Path("/"), reserved: bool = False) -
     texts = root / "usr/share/doc" / package / f"core-sounds-{language}.txt.gz"
     for path, hint in ((sounds, f"{package}-g722"), (texts, package)):
         if not path.exists():
-            raise InputError(
+            raise NotInstalledError(
                 f"{path} is missing; `apt-get install {hint}`, or unpack it with dpkg-deb and give its folder"
             )
     with gzip.open(texts, "rt", encoding="utf-8", errors="replace") as file:
@@ -104,7 +104,7 @@ def tuxpaint(language: str, *, root: Path = Path("/")) -> Iterator[Recording]:
     """
     stamps = root / "usr/share/tuxpaint/stamps"
     if not stamps.is_dir():
-        raise InputError(
+        raise NotInstalledError(
             f"{stamps} is missing; `apt-get install tuxpaint-stamps-default`, or unpack it and give its "
             f"folder"
         )

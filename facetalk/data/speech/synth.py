@@ -25,7 +25,7 @@ import soundfile
 import soxr
 
 from facetalk.data.phones import Phone, merge_silence
-from facetalk.errors import InputError
+from facetalk.errors import InputError, NotInstalledError
 from facetalk.units import SAMPLE_RATE
 
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
@@ -71,7 +71,7 @@ class Espeak:
         # 2 = AUDIO_OUTPUT_SYNCHRONOUS; 1|2 = phoneme events with IPA names, 0x8000 = do not exit on errors.
         self._rate = int(library.espeak_Initialize(2, 0, data, 1 | 2 | 0x8000))
         if self._rate <= 0:
-            raise InputError(
+            raise NotInstalledError(
                 "espeak-ng was found but cannot start (its data files are missing); pip install "
                 "espeakng-loader"
             )
@@ -152,7 +152,7 @@ def _find_espeak() -> tuple[c.CDLL, bytes | None]:
     try:
         return c.CDLL(name), data
     except OSError as error:
-        raise InputError(
+        raise NotInstalledError(
             "espeak-ng is not installed; `pip install espeakng-loader` (or `apt-get install libespeak-ng1`)"
         ) from error
 
@@ -210,7 +210,7 @@ class Flite:
             for name in ("libflite_usenglish.so.1", "libflite_cmulex.so.1"):
                 c.CDLL(name, c.RTLD_GLOBAL)
         except OSError as error:
-            raise InputError(
+            raise NotInstalledError(
                 "flite is not installed; `apt-get install flite` or leave its voices out"
             ) from error
         pointer = c.c_void_p
@@ -300,9 +300,9 @@ def festival(jobs: Iterable[tuple[str, str, float]]) -> list[Speech]:
         try:
             subprocess.run(["festival", "-b", str(program)], check=True, capture_output=True, timeout=3600)
         except FileNotFoundError as error:
-            raise InputError(f"festival is not installed; {hint}") from error
+            raise NotInstalledError(f"festival is not installed; {hint}") from error
         except subprocess.CalledProcessError as error:
-            raise InputError(
+            raise NotInstalledError(  # festival is there, its voices are not
                 f"festival failed ({error.stderr.decode(errors='replace')[:80]!r}); {hint}"
             ) from error
         return [_read_festival(Path(scratch) / str(i)) for i in range(len(jobs))]

@@ -10,13 +10,16 @@ networks are asked. What is left is measured at points that no decision looked a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.ndimage
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from facetalk.nphm.surface.store import Baking
 from facetalk.nphm.surface.tricubic import Float64, interpolate
 from facetalk.ops.field.bounds import Float32, SlopeBounds
 from facetalk.ops.field.kernels import FieldCache, FieldKernels, constants
@@ -24,6 +27,7 @@ from facetalk.units import HEAD_UNIT_METRES
 
 Places = NDArray[np.int64]
 Slot = tuple[NDArray[np.int32], tuple[int, ...]]
+Bar = Any  # tqdm is no generic class at run time
 
 UNIT_MM = 1000.0 * HEAD_UNIT_METRES
 FIRST_SPACING = 0.01
@@ -41,6 +45,8 @@ PROBE_MARGIN = 1.25
 factor. What is narrower than a brick (the slit of the mouth) may pass beside its own probes alone."""
 FLATTEST = 0.1
 """Slope of the field below which its error is not weighed any more."""
+QUERY = 1 << 16
+"""Points that are asked of the networks between two movements of the bar."""
 HELD_OUT = 4096
 """Points at which the error is measured that no decision looked at."""
 
@@ -78,7 +84,9 @@ class BakedField:
 class _Bricks:
     """Bricks of one spacing: where they are, and their samples."""
 
-    def __init__(self, field: FieldKernels, origin: Float64, spacing: float, at: Places) -> None:
+    def __init__(
+        self, field: FieldKernels, origin: Float64, spacing: float, at: Places, bar: Bar | None = None
+    ) -> None:
         self.origin, self.spacing, self.at = origin, spacing, at
         cells, side = constants().cache_cells, constants().cache_nodes
         # Neighbours share samples: every one is asked once.
@@ -89,7 +97,7 @@ class _Bricks:
         index = np.stack(np.unravel_index(named, extent), axis=1)
         points = origin + (index - 1) * spacing
         self.evaluated = len(points)
-        values = _values(field, points)
+        values = _values(field, points, bar)
         self.data = values[inverse].reshape(len(at), side, side, side)
 
 
@@ -151,6 +159,7 @@ def bake(
     tolerance_mm: float,
     deepest: int = DEEPEST,
     seed: int = 0,
+    keep: Callable[[Baking], None] | None = None,
 ) -> BakedField:
     """Sample the canonical field near its surface.
 
@@ -162,7 +171,35 @@ def bake(
         tolerance_mm: error of the signed distance that is accepted, millimetres.
         deepest: most halvings of the spacing. One more takes longer to bake and leaves less to ask per frame.
         seed: of the points where bricks are compared with the network.
+        keep: called with what :func:`restore` needs to do without the networks.
     """
+    # Shown when it takes longer than a second, and on a file as well: somebody is waiting for a first frame.
+    with tqdm(
+        total=0, desc="bake the identity, once", unit="point", unit_scale=True, delay=1.0, leave=False
+    ) as bar:
+        baking = _bake(
+            field, bounds, low, high, bar, width=width, tolerance_mm=tolerance_mm, deepest=deepest, seed=seed
+        )
+    if keep is not None:
+        keep(baking)
+    return restore(field, baking)
+
+
+def restore(field: FieldKernels, baking: Baking) -> BakedField:
+    """A baked field from what :func:`bake` handed to ``keep``, on the device of these kernels.
+
+    Raises:
+        TypeError, ValueError, KeyError: the arrays are not those of a bake.
+    """
+    figures = dict(baking.figures)
+    places = {name: figures.pop(name) for name in ("origin", "spacing", "far_origin", "far_spacing")}
+    return BakedField(lattice=field.make_cache(**places, **baking.arrays), **figures)
+
+
+def _bake(
+    field: FieldKernels, bounds: SlopeBounds, low: Float64, high: Float64, bar: Bar, *,
+    width: float, tolerance_mm: float, deepest: int, seed: int,
+) -> Baking:  # fmt: skip
     rng = np.random.default_rng(seed)
     tolerance = tolerance_mm / UNIT_MM
     cells = constants().cache_cells
@@ -173,35 +210,42 @@ def bake(
     origin = low.astype(np.float64)
     tree = _Tree(_least(far, cells // 2) <= width)
     for depth in range(deepest + 1):
-        bricks = _Bricks(field, origin, spacing / 2**depth, tree.at)
-        error, asked = _probe(field, bricks, far, origin, 2 * spacing, width, rng)
+        bricks = _Bricks(field, origin, spacing / 2**depth, tree.at, bar)
+        error, asked = _probe(field, bricks, far, origin, 2 * spacing, width, rng, bar)
         evaluated += bricks.evaluated + asked
         error = PROBE_MARGIN * error
         tree.store(bricks, error, (error > tolerance) & (depth < deepest), width)
         if not len(tree.at):
             break
     place = origin.tolist()
-    lattice = field.make_cache(
-        origin=place, spacing=spacing, far_origin=place, far_spacing=2 * spacing, far=far, **tree.arrays()
-    )
+    places = {"origin": place, "spacing": spacing, "far_origin": place, "far_spacing": 2 * spacing}
+    arrays = {"far": far, **tree.arrays()}
+    lattice = field.make_cache(**places, **arrays)
     worst, mean = _held_out(field, lattice, low, high, width, tolerance, rng)
-    return BakedField(
-        lattice=lattice,
-        width=width,
-        tolerance_mm=tolerance_mm,
-        error_mm=worst * UNIT_MM,
-        mean_error_mm=mean * UNIT_MM,
-        rough=float((np.concatenate(tree.errors) > tolerance).mean()) if tree.count else 0.0,
-        bricks=tree.count,
-        evaluated=evaluated + HELD_OUT,
-    )
+    figures = {
+        "width": width,
+        "tolerance_mm": tolerance_mm,
+        "error_mm": worst * UNIT_MM,
+        "mean_error_mm": mean * UNIT_MM,
+        "rough": float((np.concatenate(tree.errors) > tolerance).mean()) if tree.count else 0.0,
+        "bricks": tree.count,
+        "evaluated": evaluated + HELD_OUT,
+    }
+    return Baking(arrays, {**places, **figures})
 
 
-def _values(field: FieldKernels, points: NDArray[Any]) -> Float32:
+def _values(field: FieldKernels, points: NDArray[Any], bar: Bar | None = None) -> Float32:
     """Canonical signed distances (N,) at points (N, 3)."""
-    asked = field.query_float32(torch.from_numpy(points.astype(np.float32)))
-    found: Float32 = asked["sdf"][0].cpu().numpy()
-    return found
+    if bar is not None:  # how many there will be is known level by level
+        bar.total += len(points)
+    found: list[Float32] = []
+    for first in range(0, max(len(points), 1), QUERY):
+        part = points[first : first + QUERY]
+        asked = field.query_float32(torch.from_numpy(part.astype(np.float32)))
+        found.append(asked["sdf"][0].cpu().numpy())
+        if bar is not None:
+            bar.update(len(part))
+    return np.concatenate(found)
 
 
 def _distances(
@@ -240,6 +284,7 @@ def _probe(
     far_spacing: float,
     width: float,
     rng: np.random.Generator,
+    bar: Bar | None = None,
 ) -> tuple[Float64, int]:
     """(bricks,) largest error at random points within the width, of each and its neighbours; points asked."""
     n, cells = len(bricks.at), constants().cache_cells
@@ -248,7 +293,7 @@ def _probe(
     place = np.clip(((points - origin) / far_spacing).astype(int), 0, np.array(far.shape) - 1)
     wanted = np.abs(far[tuple(np.moveaxis(place, -1, 0))]) <= width
     of, which = np.nonzero(wanted)
-    truth = _values(field, points[of, which])
+    truth = _values(field, points[of, which], bar)
     value, gradient = interpolate(bricks.data, of, unit[of, which])
     # Where the field is flat, an error moves the surface farther.
     slope = np.linalg.norm(gradient, axis=1) / bricks.spacing

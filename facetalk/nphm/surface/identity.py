@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facetalk.nphm.surface import slopes
-from facetalk.nphm.surface.bake import DEEPEST, BakedField, bake
+from facetalk.nphm.surface import slopes, store
+from facetalk.nphm.surface.bake import DEEPEST, BakedField, bake, restore
 from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.kernels import FieldKernels
+from facetalk.ops.field.source import FieldSource
 
 MANY_FRAMES = 250
 """Frames from which a finer cache pays."""
+WORTH_KEEPING_S = 1.0
+"""A bake that took less is not kept on disk."""
 SPARE_WIDTH = 1.1
 """How much wider than asked a cache is made, so that the next expression does not ask for another one."""
 
@@ -22,10 +27,16 @@ class CanonicalKnowledge:
 
     What takes the networks is asked of these kernels, in float32; sorting the answers is the CPU's work, on
     whichever device. Both are done once per identity and box, and no frame waits for it again.
+
+    Args:
+        kernels: of the bound head.
+        source: what they were bound to, by which bakes of earlier processes are found; None: they are not
+            looked for, nor kept for later ones.
+        cull: that they were bound with.
     """
 
-    def __init__(self, kernels: FieldKernels) -> None:
-        self._kernels = kernels
+    def __init__(self, kernels: FieldKernels, source: FieldSource | None = None, cull: float = 0.0) -> None:
+        self._kernels, self._source, self._cull = kernels, source, cull
         self._slopes: dict[bytes, tuple[SlopeBounds, Tensor]] = {}
         self._baked: dict[bytes, BakedField] = {}
 
@@ -44,9 +55,34 @@ class CanonicalKnowledge:
         """A cache of values up to `width` from the surface, baked if need be, the finer the more frames."""
         found = self.found(box)
         if found is None or not found.fits(width, tolerance_mm):
-            bounds, _ = self.slopes(box)
-            found = self._baked[box.tobytes()] = bake(
-                self._kernels, bounds, box[0], box[1], width=SPARE_WIDTH * width, tolerance_mm=tolerance_mm,
-                deepest=DEEPEST + (frames > MANY_FRAMES),
-            )  # fmt: skip
+            deepest = DEEPEST + (frames > MANY_FRAMES)
+            found = self._baked[box.tobytes()] = self._bake(box, SPARE_WIDTH * width, tolerance_mm, deepest)
         return found
+
+    def _bake(self, box: NDArray[np.float64], width: float, tolerance_mm: float, deepest: int) -> BakedField:
+        """A cache from an earlier process, or made and kept for later ones."""
+        # The width depends on the frames that ask; rounded up, so that other motions find it too.
+        width = 2.0 ** (np.ceil(4.0 * np.log2(width)) / 4.0)
+        key = None
+        if self._source is not None and store.cache_folder() is not None:
+            kind = self._kernels.device.type
+            key = store.fingerprint(
+                self._source, self._cull, box.tolist(), float(width), float(tolerance_mm), deepest, kind
+            )
+            kept = store.read(key)
+            if kept is not None:
+                try:
+                    return restore(self._kernels, kept)
+                except (TypeError, ValueError, KeyError):
+                    pass  # whole, but no bake: made anew and replaced
+        bounds, _ = self.slopes(box)
+        begun = time.monotonic()
+
+        def keep(baking: store.Baking) -> None:
+            if key is not None and time.monotonic() - begun > WORTH_KEEPING_S:
+                store.write(key, baking)
+
+        return bake(
+            self._kernels, bounds, box[0], box[1], width=float(width), tolerance_mm=tolerance_mm,
+            deepest=deepest, keep=keep,
+        )  # fmt: skip

@@ -37,9 +37,17 @@ from facetalk.training.audio.mini_wav2vec2 import (
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.processes import is_main_process, step_generator
+from facetalk.training.resume import check_resume
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
 _HEADS = "heads.pt"
+_HELD_OUT = 64
+"""About so many recordings of voices that are not trained on are measured on the way."""
+_HELD_OUT_EVERY = 50
+"""Steps between these measurements."""
+_HELD_OUT_STEP = 2**31
+"""Number of their batch, which no training comes to."""
 #: Lips count as closed below this gap, mm.
 CLOSED_MM = 0.5
 
@@ -114,7 +122,7 @@ def make_batch(
     Returns:
         waves (B, N), classes (B, T, C), curves (B, T, 9).
     """
-    rng = np.random.default_rng((config.seed, step))
+    rng = step_generator(config.seed, step)
     field, stride = geometry
     margin = (field - stride) // 2
     frames = int(config.crop_s * DEFAULT_FPS)
@@ -184,6 +192,8 @@ def train(config: AudioTraining) -> Path:
         raise InputError(
             f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}"
         )
+    LoopOptions(steps=config.steps, max_minutes=config.minutes).check("audio")
+    check_resume(config.out, config.resume)
     make_out(config.out, "encoder", is_encoder_folder)
     if (config.out / _HEADS).exists() and not (config.out / "encoder").exists():
         raise InputError(f"{config.out / _HEADS} is of no training of an encoder; use another --out")
@@ -191,6 +201,8 @@ def train(config: AudioTraining) -> Path:
     if not utterances:
         raise InputError(f"{config.corpus}: no utterance of split 'train' there")
     speech = Speech(utterances)
+    unheard = read_manifest(config.corpus, split="valid")
+    held_out = Speech(unheard[:: max(1, len(unheard) // _HELD_OUT)]) if unheard else None
     model = small_model(config.seed)
     heads = Heads(model.config.hidden_size)
     modules: dict[str, nn.Module] = {"encoder": model, "heads": heads}
@@ -204,13 +216,23 @@ def train(config: AudioTraining) -> Path:
     )
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
-    def step(index: int) -> dict[str, Tensor]:
-        model.train()
-        heads.train()
-        batch = make_batch(speech, config, index, geometry)
+    def losses(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         device = next(model.parameters()).device
         hidden = hidden_states(model, batch["waves"].to(device), positions.to(device), span)
         return loss_terms(heads(hidden), batch["classes"].to(device), batch["curves"].to(device))
+
+    figures: dict[str, Tensor] = {}
+
+    def step(index: int) -> dict[str, Tensor]:
+        if held_out is not None and (index % _HELD_OUT_EVERY == 0 or not figures):
+            model.eval()
+            heads.eval()
+            with torch.no_grad():  # the same crops each time, so that the figures can be compared
+                terms = losses(make_batch(held_out, config, _HELD_OUT_STEP, geometry))
+            figures.update({f"held_out_{name}": value for name, value in terms.items()})
+        model.train()
+        heads.train()
+        return {**losses(make_batch(speech, config, index, geometry)), **figures}
 
     def save(out: Path) -> None:
         save_encoder(model, out / "encoder")
@@ -229,6 +251,8 @@ def train(config: AudioTraining) -> Path:
         resume=config.resume,
     )
     result = TrainingLoop("audio", config.out, modules, optimizer, options).run(step, on_save=save)
+    if not is_main_process():
+        return config.out / "encoder"
     save(config.out)
     print(
         f"audio encoder in {config.out / 'encoder'}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items())

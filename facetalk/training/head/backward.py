@@ -23,6 +23,7 @@ from facetalk.nphm.head.parts import Part
 from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
 from facetalk.training.head.identity_codes import HeadCodes
 from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.processes import step_generator
 from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["Budget", "initialise_backward", "train_backward", "train_identity"]
@@ -95,7 +96,7 @@ def train_identity(
         parameter.requires_grad_(False)
 
     def step(index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((budget.seed, index))
+        rng = step_generator(budget.seed, index)
         rows = np.concatenate([np.zeros(of_mean, int), rng.integers(1, max(len(table), 2), of_others)])
         rows = np.minimum(rows, len(table) - 1)
         picks = [rng.integers(0, len(pool.points[row]), count) for row in rows]
@@ -249,7 +250,7 @@ def train_backward(
         return ends[0], ends[1], close, np.abs(off[:, 0]) < 0.004, seen
 
     def step(index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((budget.seed, index))
+        rng = step_generator(budget.seed, index)
         drawn = random_identities(head, rows, int(rng.integers(2**31)))
         drawn[: rows // 2] = 0.0
         weights = speech_expressions(head, rows, rng)

@@ -23,6 +23,7 @@ from facetalk.nphm.networks import IdentityNetwork
 from facetalk.training.head.backward import Budget
 from facetalk.training.head.identity_codes import HeadCodes
 from facetalk.training.loop import TrainingLoop
+from facetalk.training.processes import step_generator
 from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["surface_pool", "train_blendshapes", "train_parts", "train_template"]
@@ -76,7 +77,7 @@ def train_blendshapes(
     device = next(field.parameters()).device
 
     def step(index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((budget.seed, index))
+        rng = step_generator(budget.seed, index)
         points = _subset(pool, chosen_parts[rng.integers(0, len(chosen_parts), batch)])
         x = points.of(shape) + _JITTER * rng.standard_normal((batch, 3)).astype(np.float32)
         target = torch.from_numpy(points.of(basis)).to(device)
@@ -113,7 +114,7 @@ def train_template(
     device = next(template.parameters()).device
 
     def step(index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((budget.seed, index))
+        rng = step_generator(budget.seed, index)
         drawn = random_identities(head, heads, int(rng.integers(2**31)))
         picks = [_subset(pool, rng.integers(0, len(pool.corners), count)) for _ in range(heads)]
         jitter = _JITTER * rng.standard_normal((heads, count, 3)).astype(np.float32)
@@ -147,7 +148,7 @@ def train_parts(
     device = next(parts.parameters()).device
 
     def step(index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((budget.seed, index))
+        rng = step_generator(budget.seed, index)
         chosen = rng.integers(0, len(classes), batch)
         x = _subset(pool, chosen).of(shape) + _JITTER * rng.standard_normal((batch, 3)).astype(np.float32)
         target = torch.from_numpy(classes[chosen]).to(device)

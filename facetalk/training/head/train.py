@@ -7,6 +7,9 @@ written.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +32,16 @@ from facetalk.training.checkpoint import make_out
 from facetalk.training.head.backward import Budget, initialise_backward, train_backward, train_identity
 from facetalk.training.head.forward import surface_pool, train_blendshapes, train_parts, train_template
 from facetalk.training.head.identity_codes import HeadCodes, build_codes, initialise
+from facetalk.training.processes import is_main_process
+from facetalk.training.resume import check_resume
 
-__all__ = ["SHARES", "HeadTraining", "train_head"]
+__all__ = ["DEFAULT_MINUTES", "SHARES", "HeadTraining", "train_head"]
+
+DEFAULT_MINUTES = 90.0
+"""Limit of a training for which nobody named one: enough for a good head on two cores."""
+_DISTANCE_SHARE = 0.25
+"""Largest share of the time for signed distances; what they leave goes to the stages."""
+_LEAST_POINTS = 2000
 
 # Share of the time or steps that each stage gets: the identity network is the slow one.
 SHARES = {"identity": 0.62, "blendshapes": 0.12, "template": 0.07, "parts": 0.04, "backward": 0.15}
@@ -45,7 +56,7 @@ class HeadTraining:
     Attributes:
         data: packed morphable head (``.npz``).
         out: output folder; the model is ``out/head``.
-        minutes: total training time, None for no limit.
+        minutes: total training time, signed distances included; None for no limit.
         steps: total steps over all stages, None for no limit but ``minutes``.
         seed: of everything drawn.
         resume: continue what is in ``out``.
@@ -66,7 +77,7 @@ class HeadTraining:
     minutes: float | None = None
     steps: int | None = None
     seed: int = 0
-    resume: bool = True
+    resume: bool = False
     global_dim: int = 16
     local_dim: int = 8
     hidden: int = 48
@@ -87,7 +98,16 @@ class HeadTraining:
         share = SHARES[stage]
         steps = 10**9 if self.steps is None else max(1, round(self.steps * share))
         minutes = None if self.minutes is None else self.minutes * share
-        return Budget(steps, minutes, self.seed, self.resume)
+        return Budget(steps, minutes, self.seed, True)  # whether there may be a checkpoint is decided before
+
+    def pool_sizes(self) -> tuple[int, int, int]:
+        """Points of the mean head, other heads and points of each: no more than so many steps look at."""
+        steps, (of_mean, of_others, count) = self.budget("identity").steps, self.identity_batch
+        return (
+            min(self.mean_points, max(_LEAST_POINTS, steps * of_mean * count)),
+            min(self.identities, max(1, steps * of_others)),
+            min(self.points, max(_LEAST_POINTS, steps * of_others * count)),
+        )
 
 
 def linear_part(head: MorphableHead, codes: HeadCodes) -> dict[str, torch.Tensor]:
@@ -131,9 +151,12 @@ def train_head(config: HeadTraining) -> HeadModel:
     unknown = set(config.stages) - set(SHARES)
     if unknown:
         raise InputError(f"unknown stage {', '.join(sorted(unknown))}; known are {', '.join(SHARES)}")
-    head = MorphableHead.load(config.data)
     out = Path(config.out)
+    check_resume(out, config.resume, marks=("distances.npz", *(f"{stage}/checkpoint" for stage in SHARES)))
+    head = MorphableHead.load(config.data)
     make_out(out, "head", is_head_folder)
+    # A head of few shapes needs no longer code than it has coefficients.
+    config = dataclasses.replace(config, global_dim=min(config.global_dim, head.identity_dim))
     torch.manual_seed(config.seed)
     codes = build_codes(head, global_dim=config.global_dim, local_dim=config.local_dim)
     sampler = SurfaceSampler(head)
@@ -162,7 +185,9 @@ def train_head(config: HeadTraining) -> HeadModel:
             budget = Budget(1, None, config.seed, True)
         return {"out": out / stage, "budget": budget}
 
-    pool = _distances(config, head, out / "distances.npz")
+    pool, spent = _distances(config, head, out / "distances.npz")
+    if config.minutes is not None:  # the stages share what is left, the same when they are resumed
+        config = dataclasses.replace(config, minutes=max(config.minutes - spent, 0.5 * config.minutes))
     surface, classes = surface_pool(head, sampler, config.surface_points, np.random.default_rng(config.seed))
     train_identity(identity, pool, codes, **place("identity"), batch=config.identity_batch)
     train_blendshapes(blendshapes, head, sampler, surface, **place("blendshapes"))
@@ -179,19 +204,28 @@ def train_head(config: HeadTraining) -> HeadModel:
     linear = linear_part(head, codes)
     model = HeadModel(HeadContent(settings, identity, backward, template, blendshapes, parts, linear))
     model.content.canonical = build_canonical(model.bind(), cell=config.cell)
-    model.save(out / "head")
+    if is_main_process():
+        model.save(out / "head")
     return model
 
 
-def _distances(config: HeadTraining, head: MorphableHead, path: Path) -> DistancePool:
+def _distances(config: HeadTraining, head: MorphableHead, path: Path) -> tuple[DistancePool, float]:
+    """The pool, made or read again, and the minutes that it took to make."""
+    note = path.with_suffix(".json")
     if config.resume and path.is_file():
-        return DistancePool.load(path)
+        spent = float(json.loads(note.read_text())["minutes"]) if note.is_file() else 0.0
+        return DistancePool.load(path), spent
+    begun = time.monotonic()
+    mean_points, identities, points = config.pool_sizes()
     pool = DistancePool.make(
         head,
-        mean_points=config.mean_points,
-        identities=config.identities,
-        points=config.points,
+        mean_points=mean_points,
+        identities=identities,
+        points=points,
         seed=config.seed,
+        seconds=None if config.minutes is None else 60.0 * _DISTANCE_SHARE * config.minutes,
     )
+    spent = (time.monotonic() - begun) / 60.0
+    note.write_text(json.dumps({"minutes": round(spent, 3)}) + "\n")
     pool.save(path)
-    return pool
+    return pool, spent

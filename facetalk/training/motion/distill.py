@@ -26,6 +26,7 @@ from facetalk.nphm.head.head import HeadModel
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
 from facetalk.training.motion.distill_energy import EnergyScore
 from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Opening, Steps
+from facetalk.training.processes import step_generator
 from facetalk.units import HEAD_UNIT_MM
 
 SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}
@@ -134,7 +135,7 @@ class DistillTraining:
             self._tools = Steps(self.model.schedule, device), lossy
         self._supply(index)
         self._update_average(index)
-        rng = np.random.default_rng((self.options.seed, index))
+        rng = step_generator(self.options.seed, index)
         clips = self.cache.crops(rng, self.options.batch, self.options.crop)
         every = self.options.anchor
         if every and index % every == every - 1:

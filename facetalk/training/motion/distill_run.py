@@ -27,6 +27,7 @@ from facetalk.training.motion.distill import (
 )
 from facetalk.training.motion.distill_audio import check_audible, features
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
+from facetalk.training.resume import check_resume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +87,8 @@ def distil(
     """
     config = find_model(model)
     check_audible(audio)
-    if not resume and producer is None and (out / "checkpoint").exists():
-        raise InputError(f"{out} holds a training; add --resume to continue it or use another --out")
+    if producer is None:
+        check_resume(out, resume)
     encoder = AudioEncoder.from_pretrained(config.folder / "audio")
     motion = MotionModel.load(config.folder / "motion")
     start = None if init is None else _student_of(init, motion)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from facetalk.audio import AudioEncoder
 from facetalk.data.expressions import EXPRESSION_NAMES
-from facetalk.data.heads.ict import MorphableHead
+from facetalk.data.heads.ict import BUILT_IN, MorphableHead
 from facetalk.data.speech.corpus import read_manifest
 from facetalk.diffusion.checkpoint import is_model_folder
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
@@ -32,6 +32,8 @@ from facetalk.errors import InputError
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.dataset import MotionData, build
+from facetalk.training.processes import is_main_process, step_generator
+from facetalk.training.resume import check_resume
 from facetalk.units import DEFAULT_FPS, HEAD_UNIT_MM
 
 _FACE_FRONT = 6706
@@ -50,7 +52,7 @@ class MotionTrainingOptions:
         corpus: folder of a speech corpus.
         audio: audio encoder, a folder or a hub name.
         out: folder for checkpoints, log, and ``model/``.
-        head: ``ict_facekit_light.npz``, for the metric.
+        head: packed morphable head, for the metric; None takes the copy in the package.
         preset: size of the denoiser, "mini" or "paper".
         init: motion model to start from.
         steps, minutes: limits; the first that is reached ends the training.
@@ -66,7 +68,7 @@ class MotionTrainingOptions:
     corpus: Path
     audio: str
     out: Path
-    head: Path
+    head: Path | None = None
     preset: str = "mini"
     init: Path | None = None
     steps: int = 20_000
@@ -112,6 +114,7 @@ def train(options: MotionTrainingOptions) -> dict[str, Any]:
         InputError: an option is out of range, or corpus, encoder or head cannot be used.
     """
     options.check()
+    check_resume(options.out, options.resume)
     make_out(options.out, "model", is_model_folder)
     encoder = AudioEncoder.from_pretrained(options.audio)
     begun = time.monotonic()
@@ -147,16 +150,17 @@ def train(options: MotionTrainingOptions) -> dict[str, Any]:
         ),
     )
     result = loop.run(training.step, on_save=training.save)
-    training.save(options.out)
+    if is_main_process():
+        training.save(options.out)
     return result
 
 
-def prepare(data: MotionData, head: Path, preset: str, init: Path | None = None) -> MotionModel:
+def prepare(data: MotionData, head: Path | None, preset: str, init: Path | None = None) -> MotionModel:
     """A model to train, with everything that follows from the data: coordinates, feature scale, contact.
 
     Args:
         data: training data.
-        head: the packed ICT-FaceKit head.
+        head: the packed ICT-FaceKit head; None takes the copy in the package.
         preset: "mini" or "paper" (its sizes; motion and audio sizes follow the data).
         init: a motion model to start from, for another corpus or a newer audio encoder; it keeps its sizes
             and coordinates and takes the feature scale of the new data.
@@ -177,7 +181,7 @@ def prepare(data: MotionData, head: Path, preset: str, init: Path | None = None)
             )
         model.feature_mean, model.feature_scale = feature_mean, feature_scale
         return model
-    morphable = MorphableHead.load(head)
+    morphable = MorphableHead.load(head or BUILT_IN)
     names = list(morphable.expression_names)
     if tuple(names) != tuple(EXPRESSION_NAMES):
         raise InputError(f"{head} has other expressions than the built-in head; give ict_facekit_light.npz")
@@ -240,9 +244,7 @@ class MotionTraining:
     def step(self, index: int) -> dict[str, Tensor]:
         """One batch: the loss and its parts. Every 50th step also measures the held-out voices."""
         self._update_average(index)
-        losses = self._loss(
-            self.net, self.data, np.random.default_rng((self.options.seed, index)), augment=True
-        )
+        losses = self._loss(self.net, self.data, step_generator(self.options.seed, index), augment=True)
         if index % 50 == 0:
             with torch.no_grad():
                 held = self._loss(self.average, self.held_out, np.random.default_rng(1), augment=False)

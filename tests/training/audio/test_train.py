@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,16 @@ def test_training_learns_and_saves_a_loadable_encoder(
 ) -> None:
     assert train_audio.run(settings(beeps, tmp_path, steps=20)) == 0
     encoder = AudioEncoder.from_pretrained(tmp_path / "encoder")
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {"loss", "held_out_loss", "held_out_phones"} <= set(log[-1])
     assert encoder.feature_dim == 192 and encoder.span(25.0) == 10
     assert train_audio.run(settings(beeps, tmp_path, evaluate=str(beeps))) == 0
     report = capsys.readouterr().out.splitlines()[-1]
     assert report.startswith("v5:")
     figures = dict(item.split() for item in report.removeprefix("v5: ").split(", "))
     assert float(figures["phone_accuracy"]) > 0.5  # chance is a third
+    with pytest.raises(InputError, match="add --resume"):
+        train_audio.run(settings(beeps, tmp_path, steps=21))
     train_audio.run(settings(beeps, tmp_path, steps=21, resume=True))
     assert "resumed_at 20" in capsys.readouterr().out
 

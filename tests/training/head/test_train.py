@@ -1,5 +1,6 @@
 """Training of a head on a synthetic morphable head: every stage learns, resumes, and the folder loads."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from facetalk.data.heads.ict import MorphableHead
+from facetalk.data.heads.samples import DistancePool
 from facetalk.errors import InputError
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.networks import IdentityConfig, IdentityNetwork
@@ -33,7 +35,9 @@ def trained(synthetic_data, tmp_path_factory):
         with pytest.raises(KeyboardInterrupt):
             training.train_head(config)
     before = json.loads((out / "identity" / "checkpoint" / "loop.json").read_text())
-    model = training.train_head(config)
+    with pytest.raises(InputError, match="add --resume"):
+        training.train_head(config)
+    model = training.train_head(dataclasses.replace(config, resume=True))
     after = json.loads((out / "identity" / "checkpoint" / "loop.json").read_text())
     assert before == after, "a finished stage must not be trained again"
     return config, model
@@ -85,6 +89,22 @@ def test_codes_give_the_true_anchors(synthetic_data):
     got = network.anchors(torch.from_numpy(codes.encoder @ weights)[None])[0].detach().numpy()
     assert np.abs(got - expected).max() < 1e-4
     assert np.allclose(np.linalg.pinv(codes.encoder) @ codes.encoder @ weights, weights, atol=1e-4)
+
+
+def test_distances_stop_with_the_time(synthetic_data):
+    """A pool that was cut short still has the mean head and another."""
+    head = MorphableHead.load(synthetic_data)
+    sizes = {"mean_points": 30_000, "identities": 3, "points": 4000, "seed": 1}
+    short = DistancePool.make(head, **sizes, seconds=1e-9)
+    assert len(short.points) == 2 and not short.coefficients[0].any() and short.coefficients[1].any()
+    assert [len(x) for x in short.points] == [2000, 2000]
+    assert [len(d) for d in short.distances] == [2000, 2000]
+
+
+def test_few_steps_measure_few_points(synthetic_data, tmp_path):
+    config = training.HeadTraining(synthetic_data, tmp_path, steps=10)
+    assert config.pool_sizes() == (7200, 24, 14400)
+    assert dataclasses.replace(config, steps=None, minutes=5.0).pool_sizes() == (800_000, 80, 20_000)
 
 
 def test_limits_are_asked_for(synthetic_data, tmp_path):

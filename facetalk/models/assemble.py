@@ -1,0 +1,115 @@
+"""A model folder from three parts that were trained or converted apart: ``facetalk assemble``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from facetalk.audio import AudioEncoder
+from facetalk.diffusion import MotionModel
+from facetalk.errors import InputError
+from facetalk.files import atomic_path, check_replaceable
+from facetalk.models import find_model
+from facetalk.nphm.head.head import HeadModel
+from facetalk.units import DEFAULT_FPS
+
+__all__ = ["assemble"]
+
+Place = str | os.PathLike[str]
+
+# Where a training puts its model inside its own folder, and where a model folder has it.
+_INNER = {"audio": ("encoder", "audio"), "motion": ("model", "motion"), "head": ("head",)}
+# What tells the part itself: files that are there, besides config.json.
+_MARKS = {
+    "audio": ("preprocessor_config.json",),
+    "motion": ("model.safetensors",),
+    "head": ("identity.safetensors", "deformation.safetensors"),
+}
+_OURS = {"audio", "motion", "head", "config.json"}
+
+
+def assemble(audio: Place, motion: Place, head: Place, out: Place, *, name: str | None = None) -> Path:
+    """Copy three parts that fit into a model folder, which ``FaceTalk.from_pretrained`` reads.
+
+    Args:
+        audio: audio encoder: its folder, the folder of its training, or a model folder (its ``audio/``).
+        motion: motion model, likewise.
+        head: head, likewise.
+        out: folder to write. One that an earlier call wrote is replaced, nothing else is.
+        name: of the model; the folder's name when None.
+
+    Returns:
+        the folder.
+
+    Raises:
+        InputError: a part is missing or damaged, the parts do not fit together, or ``out`` holds something
+            else.
+    """
+    out = check_replaceable(out, directory=True, ours=is_assembled)
+    places = {"audio": audio, "motion": motion, "head": head}
+    parts = {kind: _find(kind, Path(place)) for kind, place in places.items()}
+    for part in parts.values():
+        if out.exists() and part.resolve().is_relative_to(out.resolve()):
+            raise InputError(f"{part} lies inside the output {out}; choose another -o")
+    _check_fit(parts)
+    with atomic_path(out, directory=True, ours=is_assembled) as scratch:
+        for kind, part in parts.items():
+            shutil.copytree(part, scratch / kind)
+        content = {**_base(), "name": name or out.name, "assembled": True}
+        (scratch / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    find_model(out)
+    return out
+
+
+def _find(kind: str, place: Path) -> Path:
+    """The folder of a part: the place itself, or where a training or a model folder has it."""
+    candidates = [place, *(place / inner for inner in _INNER[kind])]
+    for folder in candidates:
+        if (folder / "config.json").is_file() and all((folder / mark).is_file() for mark in _MARKS[kind]):
+            return folder
+    if not place.is_dir():
+        raise InputError(f"--{kind} {place}: no such folder")
+    tried = ", ".join(str(folder) for folder in candidates)
+    needed = ", ".join(("config.json", *_MARKS[kind]))
+    hint = " (a training writes it with its first checkpoint)" if (place / "checkpoint").exists() else ""
+    raise InputError(f"--{kind} {place}: no {kind} there{hint}; looked for {needed} in {tried}")
+
+
+def _check_fit(parts: dict[str, Path]) -> None:
+    encoder = AudioEncoder.from_pretrained(parts["audio"])
+    motion = MotionModel.load(parts["motion"])
+    head = HeadModel.load(parts["head"])
+    heard = motion.denoiser.config.audio_dim
+    if encoder.feature_dim != heard:
+        raise InputError(
+            f"{parts['motion']} was trained on {heard} audio features a frame, {parts['audio']} gives "
+            f"{encoder.feature_dim}; give the encoder that it was trained with"
+        )
+    ours, theirs = list(motion.expression_names), list(head.expression_names)
+    if ours != theirs:
+        odd = sorted(set(ours) ^ set(theirs))
+        told = f"{', '.join(odd[:3])} are not in both" if odd else "their order differs"
+        raise InputError(
+            f"{parts['motion']} moves {len(ours)} expressions, {parts['head']} has {len(theirs)}, "
+            f"and {told}; "
+            "give a head that was trained on the same expressions"
+        )
+
+
+def _base() -> dict[str, Any]:
+    """Geometry of smoothing and extraction, as the built-in model has it: heads share their space."""
+    content = json.loads((find_model("default").folder / "config.json").read_text(encoding="utf-8"))
+    return {**{key: content[key] for key in ("format", "version", "geometry")}, "fps": DEFAULT_FPS}
+
+
+def is_assembled(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an earlier assembly wrote."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    made = isinstance(content, dict) and content.get("assembled") is True
+    return made and {entry.name for entry in folder.iterdir()} <= _OURS

@@ -1,0 +1,78 @@
+"""Assembling a model folder: parts as trainings leave them, parts that do not fit, places that are taken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import facetalk
+from facetalk.cli import main
+from facetalk.errors import InputError
+from facetalk.models import find_model
+from facetalk.models.assemble import assemble
+
+DEFAULT = find_model("default").folder
+
+
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders as trainings leave them: audio/encoder, motion/model, head/head."""
+    run = tmp_path_factory.mktemp("run")
+    for part, inner in (("audio", "encoder"), ("motion", "model"), ("head", "head")):
+        (run / part / "checkpoint").mkdir(parents=True)
+        shutil.copytree(DEFAULT / part, run / part / inner)
+    return run
+
+
+def test_folders_of_trainings_become_a_model(trainings: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "mymodel"
+    command = ["assemble", *(f"--{p}={trainings / p}" for p in ("audio", "motion", "head")), "-o", str(out)]
+    assert main(command) == 0
+    assert f"--model {out}" in capsys.readouterr().out
+    assert sorted(entry.name for entry in out.iterdir()) == ["audio", "config.json", "head", "motion"]
+    model = facetalk.FaceTalk.from_pretrained(out)
+    assert model.config.name == "mymodel"
+    model.generate(([0.0] * 16000, 16000), seed=0, steps=1)
+    assert main([*command, "--name", "again"]) == 0  # its own work is replaced
+    assert find_model(out).name == "again"
+
+
+def test_inner_folders_and_model_folders_are_parts(trainings: Path, tmp_path: Path) -> None:
+    out = assemble(DEFAULT, trainings / "motion" / "model", DEFAULT / "head", tmp_path / "mixed")
+    assert find_model(out).fps == 25.0
+
+
+def test_what_is_in_the_way_stays(trainings: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "mymodel"
+    precious.mkdir()
+    (precious / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="choose another -o"):
+        assemble(DEFAULT, DEFAULT, DEFAULT, precious)
+    assert (precious / "notes.txt").read_text() == "mine"
+    out = assemble(DEFAULT, DEFAULT, DEFAULT, tmp_path / "made")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="choose another -o"):
+        assemble(DEFAULT, DEFAULT, DEFAULT, out)
+    (out / "notes.txt").unlink()
+    with pytest.raises(InputError, match="inside the output"):
+        assemble(out, DEFAULT, DEFAULT, out)
+
+
+def test_parts_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    for part in ("motion", "head"):
+        shutil.copytree(DEFAULT / part, tmp_path / part)
+    config = json.loads((tmp_path / "head" / "config.json").read_text())
+    names = config["expression_names"]
+    names[0] = "browDance_L"
+    (tmp_path / "head" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="browDance_L, browDown_L are not in both"):
+        assemble(DEFAULT, DEFAULT, tmp_path / "head", tmp_path / "out")
+    with pytest.raises(InputError, match="no such folder"):
+        assemble(tmp_path / "nothing", DEFAULT, DEFAULT, tmp_path / "out")
+    (tmp_path / "begun" / "checkpoint").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"no motion there .a training writes it"):
+        assemble(DEFAULT, tmp_path / "begun", DEFAULT, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

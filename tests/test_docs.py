@@ -1,0 +1,181 @@
+"""Every command and Python snippet of README and docs runs, on small inputs in a folder of its own.
+
+A command is looked up in ``SCALED`` (how it is made small) or ``ELSEWHERE`` (what runs it instead); one that
+is in neither runs exactly as it is written, so a new line in the docs is tested without a thought of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from morphable import fields
+
+from facetalk.cli import main, train_nphm
+from facetalk.data.speech.synth import Flite
+from facetalk.errors import InputError
+from facetalk.models import find_model
+from facetalk.training.head.train import HeadTraining
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+         "facetalk/models/default/README.md"]  # fmt: skip
+DEFAULT = find_model("default").folder
+
+pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the source tree")
+
+# Beginning of a command -> (text that is replaced, by what)*, and what is put behind it.
+SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
+    ("facetalk data --acceptance", [("--acceptance", "")], "--sources espeak --minutes 0.05"),
+    ("facetalk data --out", [], "--sources flite,espeak --minutes 0.1"),
+    ("facetalk data head", [], ""),
+    ("facetalk train nphm", [("--data ict_facekit_light.npz", "")], "--data tiny.npz --steps 6"),
+    ("facetalk train audio", [("--steps 9000", "")], "--steps 2 --batch 2"),
+    ("facetalk train motion", [], "--steps 2 --batch 2 --crop 12 --variants 1"),
+    # The tiny head has other expressions than speech: the built-in head stands in for it.
+    ("facetalk assemble", [("--head run/head", "--head builtin")], ""),
+    ("facetalk evaluate", [("--seeds 4", "--seeds 2")], "--limit 2"),
+    ("facetalk generate", [("--steps 25", "--steps 3")], ""),
+    ("facetalk render", [], "--size 48 --frames 2"),
+    ("facetalk distill", [("--minutes 60", "--steps 2"), ("--minutes 90", "--steps 3"),
+                          ("--produce 1", "--produce 1 --minutes 0.001")],
+     "--clips 2 --clip 24 --crop 16 --batch 2 --uses 100 --variants 1"),
+]  # fmt: skip
+ELSEWHERE = {
+    "pip install": "test_packaging.py installs the wheel",
+    "make ": "the Makefile runs this suite",
+    "pytest ": "rehearsed by the tests of the benchmarks",
+    "cp ": "would change the package",
+    "python -m experiments": "experiments have tests and results of their own",
+    "tensorboard ": "a server",
+    "accelerate launch": "needs two GPUs; torchrun is what it calls",
+    "torchrun ": "test_launch.py starts two processes",
+    "facetalk data head --ict ICT-FaceKit": "test_ict_pack.py packs a made-up download",
+    "facetalk generate speech.wav --model mymodel": "test_a_newcomer_trains_a_model_that_speaks",
+}
+SMALL_HEAD = {
+    "global_dim": 3, "local_dim": 2, "hidden": 16, "layers": 2, "deformation_hidden": 64,
+    "deformation_layers": 2, "identities": 1, "mean_points": 2000, "points": 500, "surface_points": 2000,
+    "forward": {"hidden": 24, "layers": 2, "template_hidden": 16, "part_hidden": 24},
+    "identity_batch": (1, 1, 200), "cell": 0.03,
+}  # fmt: skip
+SNIPPETS = [("resolution=128", "resolution=24"), ("expressions, 128,", "expressions, 24,"),
+            ("expressions, 256", "expressions, 24"), ("np.zeros((25,", "np.zeros((2,")]  # fmt: skip
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """("command", line) and ("python", code) of a page, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found: list[tuple[int, str, str]] = []
+    for match in re.finditer(r"^```python\n(.*?)^```", text, re.S | re.M):
+        found.append((match.start(), "python", match[1]))
+    outside = re.sub(r"^```.*?^```", lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S | re.M)
+    verbs = r"(?:facetalk|python|pip|make|accelerate|torchrun|tensorboard|pytest|cp) [^/\n].*|facetalk"
+    for match in re.finditer(rf"^ {{4}}({verbs})$", outside, re.M):
+        found.append((match.start(), "command", re.sub(r"\s{2,}#.*", "", match[1]).strip()))
+    return [(kind, content) for _, kind, content in sorted(found)]
+
+
+def scaled(command: str) -> str:
+    for beginning, changes, more in SCALED:
+        if command.startswith(beginning):
+            for old, new in changes:
+                command = command.replace(old, new)
+            return f"{command} {more}"
+    return command
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what a reader has: recordings, a manifest, an official checkpoint; and a tiny head."""
+    sound, rate = soundfile.read(ROOT / "examples/demo.flac", dtype="float32")
+    soundfile.write(tmp_path / "speech.wav", sound[: rate // 5], rate)
+    soundfile.write(tmp_path / "clip.wav", sound[: 2 * rate], rate)
+    line = json.loads((ROOT / "examples/demo.jsonl").read_text())
+    phones = [phone for phone in line["phones"] if phone[2] < 2.0]
+    clips = [{**line, "id": name, "audio": "clip.wav", "phones": phones} for name in ("a", "b")]
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in clips))
+    np.savez(tmp_path / "tiny.npz", **fields())
+    corpus = [{**clip, "id": str(i), "split": "train" if i else "valid", "audio": "../clip.wav"}
+              for i, clip in enumerate(clips * 2)]  # fmt: skip
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech/manifest.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in corpus))
+    # The networks of a head as small as its data.
+    monkeypatch.setattr(train_nphm, "HeadTraining", functools.partial(HeadTraining, **SMALL_HEAD))
+    shutil.copytree(ROOT / "tests/golden/nphm_tiny", tmp_path / "nphm_folder")
+    (tmp_path / "builtin").symlink_to(DEFAULT)
+    for name in ("audio", "PREVIOUS"):
+        (tmp_path / name).symlink_to(DEFAULT / ("audio" if name == "audio" else "motion"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_a_page_says_what_works(page: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = blocks(page)
+    if any(command.startswith("facetalk data --out speech") for _, command in content):
+        shutil.rmtree(desk / "speech")
+    text = " ".join(command for kind, command in content if kind == "command")
+    if "facetalk data" in text or "facetalk train" in text:
+        pytest.importorskip("igl", reason="pip install 'facetalk[train]'")
+        try:
+            Flite()
+        except InputError as error:
+            pytest.skip(str(error))
+    if "--plot" in text:
+        pytest.importorskip("matplotlib")
+    for kind, code in content:
+        if kind == "python":
+            for old, new in SNIPPETS:
+                code = code.replace(old, new)
+            exec(compile(code, page, "exec"), {"__name__": "__main__"})
+            continue
+        if any(code.startswith(beginning) for beginning in ELSEWHERE):
+            continue
+        words = shlex.split(scaled(code))
+        assert words[0] == "facetalk", f"{page}: {code}: say in ELSEWHERE what tests it, or in SCALED how"
+        status = main(words[1:])
+        assert status == 0, f"{page}: {code}\nran as {shlex.join(words)}\n{capsys.readouterr().err[-2000:]}"
+
+
+def test_the_pages_are_read() -> None:
+    """The parser finds what is there: a page that it cannot read would be a page that nobody tests."""
+    readme = blocks("README.md")
+    assert [kind for kind, _ in readme].count("python") == 2
+    commands = [command for kind, command in readme if kind == "command"]
+    assert "facetalk generate speech.wav -o talk.glb" in commands
+    assert sum(command.startswith("facetalk train") for command in commands) == 3
+    everything = [command for page in PAGES for kind, command in blocks(page) if kind == "command"]
+    for beginning, _, _ in SCALED:
+        assert any(c.startswith(beginning) for c in everything), f"{beginning}: in SCALED, in no page"
+    for beginning in ELSEWHERE:
+        assert any(c.startswith(beginning) for c in everything), f"{beginning}: in ELSEWHERE, in no page"
+
+
+@pytest.mark.slow
+def test_a_newcomer_trains_a_model_that_speaks(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """README's own commands with short limits, the whole head data, and a voice at the end."""
+    pytest.importorskip("igl", reason="pip install 'facetalk[train]'")
+    monkeypatch.setattr(train_nphm, "HeadTraining", HeadTraining)
+    shutil.rmtree(desk / "speech")
+    commands = [command for kind, command in blocks("README.md") if kind == "command"]
+    start = next(i for i, command in enumerate(commands) if command.startswith("facetalk data"))
+    short = {
+        "facetalk data": "--sources flite,espeak --minutes 0.2",
+        "facetalk train nphm": "--steps 20",
+        "facetalk train audio": "--minutes 0.05 --batch 2",
+        "facetalk train motion": "--minutes 0.05 --batch 2 --crop 24 --variants 1",
+    }
+    for command in commands[start:]:
+        more = next((text for begin, text in short.items() if command.startswith(begin)), "")
+        assert main(shlex.split(f"{command} {more}")[1:]) == 0, capsys.readouterr().err[-2000:]
+    assert (desk / "mine.glb").stat().st_size > 10_000

@@ -1,0 +1,66 @@
+"""Two processes of a launch share a training: other batches, the same weights, one checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import facetalk
+from facetalk.training.processes import step_generator
+
+PROGRAM = """
+import sys, torch
+from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.processes import process_index, step_generator
+
+torch.manual_seed(process_index())  # the main process's start is everybody's
+line = torch.nn.Linear(2, 1, bias=False)
+loop = TrainingLoop("line", sys.argv[1], {"line": line}, torch.optim.SGD(line.parameters(), lr=0.1),
+                    LoopOptions(steps=5, max_minutes=10, lr_schedule="constant", clip_norm=None))
+def step(index):
+    x = torch.from_numpy(step_generator(3, index).standard_normal((4, 2), dtype="float32"))
+    return {"loss": (line(x) - x.sum(1, keepdim=True)).square().mean()}
+loop.run(step)
+torch.save(line.weight.detach(), f"{sys.argv[1]}/weight{process_index()}.pt")
+"""
+
+
+def test_two_processes_are_one_training_of_twice_the_batch(tmp_path: Path) -> None:
+    program = tmp_path / "train.py"
+    program.write_text(PROGRAM)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    root = str(Path(facetalk.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port),
+         str(program), str(tmp_path)],
+        capture_output=True, text=True, timeout=240, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"weight{i}.pt") for i in (0, 1))
+    assert torch.equal(first, second)
+
+    # The same training in one process, on the batches of both.
+    torch.manual_seed(0)
+    line = torch.nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(line.parameters(), lr=0.1)
+    for index in range(5):
+        for rank in ("0", "1"):
+            os.environ["RANK"] = rank
+            try:
+                x = torch.from_numpy(step_generator(3, index).standard_normal((4, 2), dtype="float32"))
+            finally:
+                del os.environ["RANK"]
+            (0.5 * (line(x) - x.sum(1, keepdim=True)).square().mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.allclose(first, line.weight, atol=1e-5)
+    assert json.loads((tmp_path / "checkpoint" / "loop.json").read_text())["step"] == 5
