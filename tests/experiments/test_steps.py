@@ -10,7 +10,7 @@ import pytest
 
 from experiments.steps import report
 from experiments.steps.__main__ import adopt, parse
-from experiments.steps.rows import Row, find_clips
+from experiments.steps.rows import Motions, Row, find_clips
 from experiments.steps.scores import RATIOS, Entry, Scorer, Scores, summary
 from facetalk.errors import InputError
 from facetalk.pipeline import FaceTalk
@@ -21,7 +21,7 @@ def test_rows_have_names() -> None:
     assert parse("dpm++-25", 50).passes == 50
     assert parse("teacher-3@10", 50) == Row("teacher", 3, 10)
     assert parse("teacher-1000", 50) == Row("teacher", 1000, 5, 1)  # a tenth of the clips, one seed
-    for wrong in ("student", "nobody-3", "teacher-x", "teacher-3@1", "teacher-3@x"):
+    for wrong in ("student", "nobody-3", "teacher-x", "teacher-3@1", "teacher-3@x", "converged-25"):
         with pytest.raises(InputError, match="row"):
             parse(wrong, 50)
 
@@ -93,6 +93,17 @@ def test_landmarks_are_those_of_the_pipeline() -> None:
     scorer = Scorer(model)
     weights = np.random.default_rng(0).uniform(0, 1, (5, len(scorer.names))).astype(np.float32)
     np.testing.assert_allclose(scorer._points(weights), scorer._landmarks(weights), atol=1e-6)
+
+
+def test_a_converged_row_is_near_very_many_steps_of_the_sampler(tmp_path: Path) -> None:
+    model = FaceTalk.from_pretrained("default", "cpu")
+    motions = Motions(tmp_path, model, seeds=1, guidance=1.5)
+    heard = np.random.default_rng(0).normal(size=(30, 192)).astype(np.float32)
+    ours, many, few = (
+        motions._sampled(row, heard, 3)
+        for row in (Row("converged", 52), Row("teacher", 200), Row("teacher", 50))
+    )
+    assert np.abs(ours - many).mean() < 0.8 * np.abs(few - many).mean()
 
 
 def test_a_folder_without_recordings_is_one_line(tmp_path: Path) -> None:
