@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from experiments.steps import report
-from experiments.steps.rows import SAMPLERS, Motions, Row, find_clips
+from experiments.steps.rows import CONVERGED_STEPS, SAMPLERS, Motions, Row, find_clips
 from experiments.steps.scores import Scorer, Scores, score, summary
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
@@ -26,8 +26,9 @@ from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis
 from facetalk.pipeline import FaceTalk
 
 DEFAULT_ROWS = (
-    "student-1,student-2,student-4,student-8,teacher-1,teacher-2,teacher-3,teacher-4,teacher-8,teacher-10,teacher-25,"
-    "teacher-50,dpm++-4,dpm++-8,dpm++-10,dpm++-25,dpm++-50,teacher-1000"
+    "student-1,student-2,student-4,student-8,teacher-10,teacher-50,"
+    "teacher-1@12,teacher-2@12,teacher-3@12,teacher-4@12,teacher-8@12,teacher-25@12,teacher-100@12,teacher-1000,"
+    "dpm++-4@12,dpm++-8@12,dpm++-10@12,dpm++-25@12,dpm++-50@12"
 )
 TOLERANCE = 0.05
 LONG = 500
@@ -44,6 +45,8 @@ def parse(name: str, clips: int) -> Row:
         )
     if few and (not few.isdigit() or int(few) < 2):
         raise InputError(f"row {name!r}: needs at least two clips, got {few}")
+    if sampler == "converged" and (int(steps) == 0 or int(steps) % CONVERGED_STEPS):
+        raise InputError(f"row {name!r}: steps must be a multiple of {CONVERGED_STEPS}")
     many = int(steps) > LONG
     most = min(int(few), clips) if few else max(2, clips // 10) if many else None
     return Row(sampler, int(steps), most, 1 if many else None)
@@ -61,7 +64,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--rows", default=DEFAULT_ROWS, help="comma-separated; default: %(default)s")
-    parser.add_argument("--reference", default="teacher-100")
+    parser.add_argument("--reference", default="converged-52")
     parser.add_argument("--sample-only", action="store_true", help="no figures yet")
     parser.add_argument("--adopt", action="store_true", help="write the default number of steps to the model")
     args = parser.parse_args()

@@ -12,18 +12,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facetalk.audio import load_audio
 from facetalk.data.phones import Phone
 from facetalk.data.speech.corpus import MANIFEST
+from facetalk.diffusion.noise import INITIAL, frame_noise
+from facetalk.diffusion.schedule import CLEAN
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.pipeline import FaceTalk
 from facetalk.training.motion.distill_audio import SUFFIXES, recordings
+from facetalk.training.motion.distill_cache import grid, teacher_timesteps, trajectory
 
-SAMPLERS = {"teacher": ("ddim", False), "student": ("ddim", True), "dpm++": ("dpm++", False)}
+SAMPLERS = {
+    "teacher": ("ddim", False),
+    "student": ("ddim", True),
+    "dpm++": ("dpm++", False),
+    "converged": None,
+}
+CONVERGED_STEPS = 26
+"""Steps of the finest trajectories of distillation; a "converged" row takes a multiple of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +42,8 @@ class Row:
     """A sampler and its steps.
 
     Attributes:
-        sampler: "teacher" (DDIM, two passes a step), "student" (DDIM, one pass) or "dpm++" (two passes).
+        sampler: "teacher" (DDIM, two passes a step), "student" (DDIM, one pass), "dpm++" (two passes), or
+            "converged" (two passes; DPM-Solver++ with its steps where the path bends, as in distillation).
         steps: number of steps.
         clips: only this many clips, for what takes very long; None = all.
         seeds: only this many seeds; None = all.
@@ -122,17 +134,30 @@ class Motions:
 
     def _motion(self, row: Row, clip: Clip) -> tuple[NDArray[np.float32], float]:
         heard = self._heard(clip)
-        kind, student = SAMPLERS[row.sampler]
         motions, spent = [], []
         for seed in range(row.seeds or self.seeds):
             begun = time.process_time()
-            motions.append(
-                self.model.motion_model.sample(
-                    heard, steps=row.steps, guidance=self.guidance, seed=seed, kind=kind, student=student
-                )
-            )
+            motions.append(self._sampled(row, heard, seed))
             spent.append(time.process_time() - begun)
         return np.stack(motions), float(np.median(spent))
+
+    def _sampled(self, row: Row, heard: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+        model, how = self.model.motion_model, SAMPLERS[row.sampler]
+        if how is not None:
+            kind, student = how
+            return model.sample(
+                heard, steps=row.steps, guidance=self.guidance, seed=seed, kind=kind, student=student
+            )
+        fine, states = row.steps // CONVERGED_STEPS, grid(model.schedule, model.student_range.steps)
+        features = (torch.from_numpy(heard) - model.feature_mean) / model.feature_scale
+        noise = frame_noise(seed, INITIAL, 0, len(heard), model.representation.dim)
+        with torch.inference_mode():
+            motion = trajectory(
+                model.denoiser, model.schedule, teacher_timesteps(states, 2 * fine, 12 * fine),
+                features[None], torch.from_numpy(noise)[None], torch.tensor([self.guidance]), [CLEAN],
+            )  # fmt: skip
+        weights = model.representation.decode(motion[0, 0].numpy()).clip(0.0, 1.0)
+        return model.contact.apply(weights) if model.contact is not None else weights
 
     def _heard(self, clip: Clip) -> NDArray[np.float32]:
         if clip.name not in self._features:

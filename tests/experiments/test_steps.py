@@ -1,0 +1,111 @@
+"""The experiment on steps: rows by name, ratios whose answer is known, the choice, and the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.steps import report
+from experiments.steps.__main__ import adopt, parse
+from experiments.steps.rows import Motions, Row, find_clips
+from experiments.steps.scores import RATIOS, Entry, Scorer, Scores, summary
+from facetalk.errors import InputError
+from facetalk.pipeline import FaceTalk
+
+
+def test_rows_have_names() -> None:
+    assert parse("student-2", 50) == Row("student", 2) and parse("student-2", 50).passes == 2
+    assert parse("dpm++-25", 50).passes == 50
+    assert parse("teacher-3@10", 50) == Row("teacher", 3, 10)
+    assert parse("teacher-1000", 50) == Row("teacher", 1000, 5, 1)  # a tenth of the clips, one seed
+    for wrong in ("student", "nobody-3", "teacher-x", "teacher-3@1", "teacher-3@x", "converged-25"):
+        with pytest.raises(InputError, match="row"):
+            parse(wrong, 50)
+
+
+def entries(factor: float) -> dict[str, Entry]:
+    """Four clips of different lengths."""
+    rng = np.random.default_rng(0)
+    out: dict[str, Entry] = {}
+    for index in range(4):
+        weight = float(index + 1)
+        out[f"c{index}"] = {key: (factor * weight * rng.uniform(1.0, 2.0), weight) for key in RATIOS}
+    return out
+
+
+def test_ratios_are_paired_by_clip() -> None:
+    base = Scores(entries(1.0), {})
+    same = summary(Row("teacher", 50), base, base, {})
+    more = summary(Row("student", 2), Scores(entries(1.2), {}), base, {})
+    for key in RATIOS:
+        assert same["ratios"][key]["ratio"] == pytest.approx(1.0)
+        assert more["ratios"][key]["ratio"] == pytest.approx(1.2)
+        # Clips differ by a factor of two, but each by the same from its own reference.
+        assert more["ratios"][key]["interval"] == pytest.approx((1.2, 1.2))
+
+
+def results(ratios: dict[int, dict[str, float]]) -> dict[str, object]:
+    rows = [
+        {
+            "row": f"student-{steps}", "sampler": "student", "steps": steps, "passes": steps, "figures": {},
+            "ratios": {k: {"ratio": v, "interval": [v - 0.01, v + 0.01]} for k, v in own.items()},
+        }
+        for steps, own in ratios.items()
+    ]  # fmt: skip
+    return {"rows": rows, "command": "c", "reference": "teacher-100", "clips": 4, "seeds": 2, "minutes": 1.0,
+            "guidance": 1.5}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ratios", "chosen"),
+    [
+        ({1: {"a": 0.97, "b": 1.01}, 2: {"a": 1.0, "b": 1.0}}, 1),
+        ({1: {"a": 0.94, "b": 1.01}, 2: {"a": 0.96, "b": 1.04}}, 2),
+        ({1: {"a": 0.90, "b": 0.90}, 2: {"a": 0.90, "b": 1.0}, 4: {"a": 0.9, "b": 1.0}}, 2),  # none fits
+    ],
+)
+def test_the_fewest_steps_that_keep_every_figure_are_adopted(
+    tmp_path: Path, ratios: dict[int, dict[str, float]], chosen: int
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"student": {"default_steps": 8, "notes": {"x": 1}}}))
+    adopt(tmp_path, results(ratios))
+    student = json.loads((tmp_path / "config.json").read_text())["student"]
+    assert student["default_steps"] == chosen and student["notes"]["x"] == 1
+    told = student["notes"]["decided_by"]
+    assert told["ratios"] == ratios[chosen]
+    assert told["beyond_tolerance"]["1"] == {k: v for k, v in ratios[1].items() if abs(v - 1) > 0.05}
+
+
+def test_a_page_is_filled_between_its_marks() -> None:
+    found = results({1: {"blinks_per_minute": 0.9}, 2: {"blinks_per_minute": 0.98}})
+    page = "a\n<!-- steps: ratios -->\nold\n<!-- /steps -->\nb <!-- steps: set -->\n<!-- /steps -->"
+    once = report.fill(page, found)
+    assert "old" not in once and "| blinks_per_minute | 90 [89, 91] | 98 [97, 99] |" in once
+    assert "4 recordings" in once and once.startswith("a\n") and report.fill(once, found) == once
+    assert "| student | 1 | 1 |" in report.table(found) and "blinks_per_minute 90" in report.table(found)
+
+
+def test_landmarks_are_those_of_the_pipeline() -> None:
+    model = FaceTalk.from_pretrained("default", "cpu")
+    scorer = Scorer(model)
+    weights = np.random.default_rng(0).uniform(0, 1, (5, len(scorer.names))).astype(np.float32)
+    np.testing.assert_allclose(scorer._points(weights), scorer._landmarks(weights), atol=1e-6)
+
+
+def test_a_converged_row_is_near_very_many_steps_of_the_sampler(tmp_path: Path) -> None:
+    model = FaceTalk.from_pretrained("default", "cpu")
+    motions = Motions(tmp_path, model, seeds=1, guidance=1.5)
+    heard = np.random.default_rng(0).normal(size=(30, 192)).astype(np.float32)
+    ours, many, few = (
+        motions._sampled(row, heard, 3)
+        for row in (Row("converged", 52), Row("teacher", 200), Row("teacher", 50))
+    )
+    assert np.abs(ours - many).mean() < 0.8 * np.abs(few - many).mean()
+
+
+def test_a_folder_without_recordings_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no recordings"):
+        find_clips([tmp_path], 5)
