@@ -19,11 +19,14 @@ from experiments.scaling.variants import VARIANTS as SCALING
 from facetalk.audio import AudioEncoder
 from facetalk.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
 ENCODER = "stand-in"
 
 
 @pytest.fixture
-def voices(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> corpora.VoiceCorpus:
+def voices(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_ins: None
+) -> corpora.VoiceCorpus:
     monkeypatch.setattr(corpora, "SMALL_S", 1.0)
     return corpora.read(corpus, AudioEncoder.from_pretrained(ENCODER), tmp_path / "cache")
 
