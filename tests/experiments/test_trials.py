@@ -183,10 +183,12 @@ def test_a_page_is_filled_from_the_results_alone(corpus: Path, tmp_path: Path) -
     assert filled.startswith("words\n") and page.fill(filled, tmp_path) == filled
     assert "2 steps of 2 crops of 16 frames" in filled and "| no smoothing | 1 | 11.35 / 0.34 |" in filled
     assert page.fill(filled.replace("| no smoothing | 1", "| no smoothing | 9"), tmp_path) == filled
+    assert "*Not run yet" in page.fill(blocks[0].replace("ablations", "missing"), tmp_path)
+    (tmp_path / "damaged.json").write_text("{")
     for text, message in (
         (blocks[0].replace("<!-- /experiment -->", ""), "has no"),
         (blocks[0].replace("budget", "nothing"), "'nothing'"),
-        (blocks[0].replace("ablations", "missing"), "cannot be read"),
+        (blocks[0].replace("ablations", "damaged"), "cannot be read"),
     ):
         with pytest.raises(InputError, match=message):
             page.fill(text, tmp_path)
