@@ -38,10 +38,10 @@ PARTS: dict[str, Callable[[report.Rows, list[str]], str]] = {
 
 
 def fill(page: str, results: Path = RESULTS) -> str:
-    """The page with everything between markers made anew.
+    """The page with everything between markers made anew; where there are no results, it says so.
 
     Raises:
-        InputError: a marker without an end, an unknown part, or results that are missing or damaged.
+        InputError: a marker without an end, an unknown part, or results that are damaged.
     """
     if page.count("<!-- experiment:") != len(_BLOCK.findall(page)):
         raise InputError("an <!-- experiment: name part --> of the page has no <!-- /experiment --> after it")
@@ -49,7 +49,11 @@ def fill(page: str, results: Path = RESULTS) -> str:
     def made(match: re.Match[str]) -> str:
         if match["part"] not in PARTS:
             raise InputError(f"the page asks for {match['part']!r}; there are {', '.join(PARTS)}")
-        rows = report.Rows(_read(results / f"{match['name']}.json"))
+        file = results / f"{match['name']}.json"
+        if not file.exists():
+            missing = f"*Not run yet: there is no `benchmarks/results/{file.name}`.*"
+            return f"{match['begin']}{missing}\n{match['end']}"
+        rows = report.Rows(_read(file))
         names = [name for name in rows.results["titles"] if name in rows.trials]
         return f"{match['begin']}{PARTS[match['part']](rows, names)}\n{match['end']}"
 

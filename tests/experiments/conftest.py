@@ -57,7 +57,7 @@ def head_of_lips(path: Path) -> SimpleNamespace:
     )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file of a head, no real encoder."""
     monkeypatch.setattr("facetalk.training.motion.train.MorphableHead.load", head_of_lips)

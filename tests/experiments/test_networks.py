@@ -28,6 +28,7 @@ from facetalk.diffusion.representation import Representation
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.train import MotionTraining, MotionTrainingOptions, prepare
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
 FRAMES, MOTION, AUDIO = 12, 6, 5
 
 

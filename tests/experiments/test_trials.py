@@ -19,11 +19,14 @@ from experiments.scaling.variants import VARIANTS as SCALING
 from facetalk.audio import AudioEncoder
 from facetalk.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
 ENCODER = "stand-in"
 
 
 @pytest.fixture
-def voices(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> corpora.VoiceCorpus:
+def voices(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_ins: None
+) -> corpora.VoiceCorpus:
     monkeypatch.setattr(corpora, "SMALL_S", 1.0)
     return corpora.read(corpus, AudioEncoder.from_pretrained(ENCODER), tmp_path / "cache")
 
@@ -180,10 +183,12 @@ def test_a_page_is_filled_from_the_results_alone(corpus: Path, tmp_path: Path) -
     assert filled.startswith("words\n") and page.fill(filled, tmp_path) == filled
     assert "2 steps of 2 crops of 16 frames" in filled and "| no smoothing | 1 | 11.35 / 0.34 |" in filled
     assert page.fill(filled.replace("| no smoothing | 1", "| no smoothing | 9"), tmp_path) == filled
+    assert "*Not run yet" in page.fill(blocks[0].replace("ablations", "missing"), tmp_path)
+    (tmp_path / "damaged.json").write_text("{")
     for text, message in (
         (blocks[0].replace("<!-- /experiment -->", ""), "has no"),
         (blocks[0].replace("budget", "nothing"), "'nothing'"),
-        (blocks[0].replace("ablations", "missing"), "cannot be read"),
+        (blocks[0].replace("ablations", "damaged"), "cannot be read"),
     ):
         with pytest.raises(InputError, match=message):
             page.fill(text, tmp_path)
