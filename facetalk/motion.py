@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.mesh.smoothing import gaussian_smooth
@@ -35,9 +35,9 @@ class Motion:
         provenance: how the motion was made (model, seed, steps ...), JSON values only.
     """
 
-    expressions: NDArray[np.float32]
+    expressions: Float32
     fps: float = DEFAULT_FPS
-    identity: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    identity: Float32 = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

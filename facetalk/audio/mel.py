@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import numpy.typing as npt
 from scipy import fft
 
+from facetalk.arrays import Float32
 from facetalk.units import SAMPLE_RATE
-
-FloatArray = npt.NDArray[np.float32]
 
 MEL_BANDS = 80
 MEL_RATE = 100
@@ -24,7 +22,7 @@ _BLOCK = 4096
 
 
 @functools.cache
-def mel_filters() -> FloatArray:
+def mel_filters() -> Float32:
     """(MEL_BANDS, 257) triangles of equal height on O'Shaughnessy's mel scale, 2595 log10(1 + f / 700)."""
     low, high = (2595.0 * np.log10(1.0 + hz / 700.0) for hz in (_LOW_HZ, _HIGH_HZ))
     edges = 700.0 * (10.0 ** (np.linspace(low, high, MEL_BANDS + 2) / 2595.0) - 1.0)
@@ -34,7 +32,7 @@ def mel_filters() -> FloatArray:
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def log_mel(samples: FloatArray) -> FloatArray:
+def log_mel(samples: Float32) -> Float32:
     """Log-mel spectra of a clip.
 
     Args:

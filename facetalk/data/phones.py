@@ -17,8 +17,8 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from facetalk.arrays import Int64
 from facetalk.errors import InputError
 
 Phone = tuple[str, float, float]
@@ -132,9 +132,7 @@ def units_with_classes(symbol: str, alphabet: str) -> list[tuple[int, float, flo
     return out
 
 
-def class_track(
-    phones: Iterable[Phone], duration: float, rate: float, *, alphabet: str
-) -> npt.NDArray[np.int64]:
+def class_track(phones: Iterable[Phone], duration: float, rate: float, *, alphabet: str) -> Int64:
     """Class index at ``rate`` samples a second, sampled at ``(i + 0.5) / rate``; what no phone covers is
     silence.
 

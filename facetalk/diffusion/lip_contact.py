@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
+
+from facetalk.arrays import AnyFloat, Float32, Float64
 
 
 @dataclasses.dataclass
@@ -24,15 +25,15 @@ class LipContact:
     """
 
     bias_mm: float
-    per_unit_mm: NDArray[np.float64]
+    per_unit_mm: Float64
     close: int
     lowest_mm: float = -0.6
 
-    def gap(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
+    def gap(self, weights: AnyFloat) -> Float64:
         """(..., E) weights -> (...) gap in mm."""
         return self.bias_mm + np.asarray(weights, np.float64) @ self.per_unit_mm
 
-    def apply(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, weights: Float32) -> Float32:
         """Weights with as little less mouth closing as contact asks for, (..., E)."""
         excess = np.maximum(self.lowest_mm - self.gap(weights), 0.0) / -self.per_unit_mm[self.close]
         out = weights.copy()

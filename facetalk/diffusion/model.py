@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from facetalk.ambient import loading
 from facetalk.arguments import real_number, whole_number
+from facetalk.arrays import AnyFloat, Float32
 from facetalk.diffusion import checkpoint
 from facetalk.diffusion.cuda_graph import Replays
 from facetalk.diffusion.denoiser import Denoiser
@@ -29,7 +29,7 @@ from facetalk.diffusion.stream import MotionStream
 from facetalk.diffusion.student import Student, StudentRange
 from facetalk.errors import InputError
 
-Features = Tensor | NDArray[np.floating] | Iterable[Tensor]
+Features = Tensor | AnyFloat | Iterable[Tensor]
 """(T, A) audio features, or an iterable of consecutive (n, A) pieces of them."""
 
 
@@ -171,7 +171,7 @@ class MotionModel:
         student: bool | None = None,
         progress: bool | Callable[[int], None] | None = None,
         chunk: int = 250,
-    ) -> NDArray[np.float32]:
+    ) -> Float32:
         """Sample the motion of a clip.
 
         Args:
@@ -205,7 +205,7 @@ class MotionModel:
         bar = tqdm(
             total=total, desc="motion", unit="frame", disable=progress is not True or not sys.stderr.isatty()
         )
-        out: list[NDArray[np.float32]] = []
+        out: list[Float32] = []
         with bar:
             for piece in _pieces(features, chunk):
                 out.append(stream.push(piece))
@@ -257,7 +257,7 @@ class MotionModel:
         return cls(**vars(checkpoint.read(Path(folder), device, dtype)))
 
 
-def _pieces(features: Features, chunk: int) -> Iterator[Tensor | NDArray[np.floating]]:
+def _pieces(features: Features, chunk: int) -> Iterator[Tensor | AnyFloat]:
     blocks = [features] if isinstance(features, Tensor | np.ndarray) else features
     for block in blocks:
         if block.ndim != 2:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from facetalk.arrays import Float32
 from facetalk.errors import InputError
 
 # Multipliers and Weyl increments of Philox4x32 (Salmon et al., SC 2011, and the authors' Random123 library).
@@ -45,7 +46,7 @@ def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.
     return np.stack([a, b, c, d], axis=-1).astype(np.uint32)
 
 
-def frame_noise(seed: int, step: int, start: int, stop: int, channels: int) -> NDArray[np.float32]:
+def frame_noise(seed: int, step: int, start: int, stop: int, channels: int) -> Float32:
     """Standard normal noise of the frames ``start`` to ``stop`` at one sampling step.
 
     Args:

@@ -14,9 +14,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from facetalk.arrays import AnyFloat, AnyInt, Float32, Float64
 
 LIP_GAP_WEIGHT = 10.0
 GAZE_MM = 8.0
@@ -36,21 +35,21 @@ class Representation:
             in it matters.
     """
 
-    mean: Floats
-    encode_matrix: Floats
-    decode_matrix: Floats
-    scale_mm: Floats
+    mean: Float64
+    encode_matrix: Float64
+    decode_matrix: Float64
+    scale_mm: Float64
 
     @property
     def dim(self) -> int:
         """Number of coordinates K."""
         return len(self.encode_matrix)
 
-    def encode(self, weights: NDArray[np.floating]) -> NDArray[np.float32]:
+    def encode(self, weights: AnyFloat) -> Float32:
         """(..., E) weights -> (..., K) coordinates."""
         return ((weights - self.mean) @ self.encode_matrix.T).astype(np.float32)
 
-    def decode(self, coordinates: NDArray[np.floating]) -> NDArray[np.float32]:
+    def decode(self, coordinates: AnyFloat) -> Float32:
         """(..., K) coordinates -> (..., E) weights, not clipped."""
         return (self.mean + coordinates @ self.decode_matrix.T).astype(np.float32)
 
@@ -60,7 +59,7 @@ class Representation:
         return cls(np.zeros(dim), np.eye(dim), np.eye(dim), np.ones(dim))
 
     @classmethod
-    def fit(cls, weights: NDArray[np.floating], metric: Floats, *, floor: float = 0.01) -> Representation:
+    def fit(cls, weights: AnyFloat, metric: Float64, *, floor: float = 0.01) -> Representation:
         """Principal components of motion under a metric, each scaled to unit variance.
 
         Args:
@@ -92,12 +91,12 @@ class Representation:
 
 
 def face_metric(
-    displacements: NDArray[np.floating],
-    neutral: NDArray[np.floating],
-    landmarks: NDArray[np.integer],
+    displacements: AnyFloat,
+    neutral: AnyFloat,
+    landmarks: AnyInt,
     skin: int,
     names: list[str],
-) -> Floats:
+) -> Float64:
     """Metric on blendshape weights from the vertex displacements of a head.
 
     The mean squared displacement of the skin near the mouth, lids and brows, plus each landmark, plus the
@@ -116,7 +115,7 @@ def face_metric(
     shapes = len(displacements)
     metric = np.zeros((shapes, shapes))
 
-    def add(rows: Floats, weight: float) -> None:
+    def add(rows: Float64, weight: float) -> None:
         flat = rows.reshape(shapes, -1)
         metric[...] += weight * flat @ flat.T
 
@@ -145,7 +144,7 @@ def face_metric(
     return metric
 
 
-def lip_gap_matrix(displacements: NDArray[np.floating], landmarks: NDArray[np.integer]) -> Floats:
+def lip_gap_matrix(displacements: AnyFloat, landmarks: AnyInt) -> Float64:
     """Change of the three inner-lip gaps (61-67, 62-66, 63-65; upper minus lower, vertical) at weight 1.
 
     Args:

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from facetalk.arrays import Float64
 from facetalk.errors import InputError
 
 Spacing = Literal["leading", "linspace", "trailing"]
@@ -39,8 +39,8 @@ class NoiseSchedule:
         betas = np.array(
             [1.0 - _signal((i + 1) / train_steps) / _signal(i / train_steps) for i in range(train_steps)]
         )
-        self.betas: NDArray[np.float64] = np.minimum(betas, 0.999)
-        self.alphas_cumprod: NDArray[np.float64] = np.cumprod(1.0 - self.betas)
+        self.betas: Float64 = np.minimum(betas, 0.999)
+        self.alphas_cumprod: Float64 = np.cumprod(1.0 - self.betas)
 
     def signal_power(self, timestep: int) -> float:
         """Signal power at a timestep; 1 at ``CLEAN``."""

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.ambient import plainly
+from facetalk.arrays import AnyFloat, Float32
 from facetalk.diffusion.cuda_graph import Past, Replays
 from facetalk.diffusion.denoiser import Denoiser
 from facetalk.diffusion.lip_contact import LipContact
@@ -63,7 +63,7 @@ class MotionStream:
         self._context = 0
 
     @plainly
-    def push(self, features: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
+    def push(self, features: Tensor | AnyFloat) -> Float32:
         """Take the next (n, A) features, give the weights (m, E) of the frames that can be finished.
 
         With an alignment window that looks ahead by r frames, the last r frames wait for the next call.
@@ -75,11 +75,11 @@ class MotionStream:
         return self._advance(len(self._heard) - self._context - self.denoiser.config.window[1])
 
     @plainly
-    def finish(self) -> NDArray[np.float32]:
+    def finish(self) -> Float32:
         """The weights of the frames that were still waiting, possibly none."""
         return self._advance(len(self._heard) - self._context)
 
-    def _hear(self, features: Tensor | NDArray[np.floating]) -> None:
+    def _hear(self, features: Tensor | AnyFloat) -> None:
         model = self.model
         given = torch.as_tensor(features, dtype=torch.float32, device=model.device)
         if given.ndim != 2 or given.shape[1] != self.denoiser.config.audio_dim:
@@ -93,7 +93,7 @@ class MotionStream:
         self._heard = torch.cat([self._heard, (given - model.feature_mean) / model.feature_scale])
 
     @torch.inference_mode()
-    def _advance(self, count: int) -> NDArray[np.float32]:
+    def _advance(self, count: int) -> Float32:
         model, start = self.model, self.frames_done
         if count <= 0:
             return np.zeros((0, model.expression_dim), np.float32)

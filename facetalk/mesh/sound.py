@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facetalk.arrays import Float32
 from facetalk.audio.load import AudioReader, open_audio
 from facetalk.audio.load import Source as Audio
 from facetalk.units import SAMPLE_RATE
@@ -79,7 +79,7 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def _open(source: Source) -> tuple[int, int, Iterator[NDArray[np.float32]]]:
+def _open(source: Source) -> tuple[int, int, Iterator[Float32]]:
     sound = open_audio(source)  # complains in one line about what is missing, empty or not sound
     if not isinstance(sound, AudioReader):
         return SAMPLE_RATE, 1, iter(sound)

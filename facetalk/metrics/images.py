@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from facetalk.arrays import Bool, Float32, Float64, UInt8
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.materials import MATERIAL_OF_PART, srgb_to_linear
@@ -28,9 +29,6 @@ from facetalk.ops import threads
 from facetalk.ops.normals import vertex_normals
 from facetalk.ops.raster import draw
 from facetalk.render.studio import Camera, Look
-
-Pictures = NDArray[np.uint8]
-Float32 = NDArray[np.float32]
 
 _OUTER_LIPS = tuple(range(48, 60))
 _SIDE = 1.6
@@ -53,7 +51,7 @@ class _Frame:
         size: height and width in pixels.
     """
 
-    def __init__(self, centre: NDArray[np.float64], side: float, size: int) -> None:
+    def __init__(self, centre: Float64, side: float, size: int) -> None:
         low, high = _SIZES
         if not low <= size <= high:
             raise InputError(f"the size of a crop must lie in {low} to {high} pixels, got {size}")
@@ -87,13 +85,13 @@ class _Frame:
         middle = (low + high) / 2 - (0.0, 0.4 * half, 0.0)
         return _Frame(middle, 2.8 * half, size)
 
-    def sees(self, vertices: Float32) -> NDArray[np.bool_]:
+    def sees(self, vertices: Float32) -> Bool:
         """Whether a vertex may show or cast a shadow in the crop, with room for motion."""
         near = np.abs(vertices[:, :2] - self.centre[:2]) < 0.62 * self.side
         return np.asarray(near.all(axis=1) & (vertices[:, 2] > self.centre[2] - 0.75 * self.side))
 
 
-def _checked(rest: ArrayLike) -> NDArray[np.float64]:
+def _checked(rest: ArrayLike) -> Float64:
     """Landmarks of a resting face, (68, 3) metres."""
     points = np.asarray(rest, np.float64)
     if points.shape != (68, 3) or not np.isfinite(points).all():
@@ -121,15 +119,13 @@ class _Part:
             self.colors = srgb_to_linear(mesh.colors[self.rows])
         self.settings = frame.settings
 
-    def draw(self, positions: Float32) -> Pictures:
+    def draw(self, positions: Float32) -> UInt8:
         """(V', 3) positions of the part's vertices -> (size, size, 3)."""
         normals = vertex_normals(positions, self.faces)
         return draw(positions, normals, self.colors, self.faces, self.materials, **self.settings)
 
 
-def mouth_crops(
-    meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size: int = CROP_SIZE
-) -> Pictures:
+def mouth_crops(meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size: int = CROP_SIZE) -> UInt8:
     """Draw the mouth of every frame from the front, with the project's own rasteriser.
 
     Args:
@@ -147,7 +143,7 @@ def mouth_crops(
     return _drawn(meshes, _Frame.of_mouth(rest, size))
 
 
-def face_crops(meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size: int = 224) -> Pictures:
+def face_crops(meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size: int = 224) -> UInt8:
     """Draw the face of every frame from the front, cut out as SyncNet's pipeline does.
 
     Its detector's box is taken to be that of the landmarks. Arguments, result and errors are those of
@@ -156,18 +152,18 @@ def face_crops(meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size
     return _drawn(meshes, _Frame.of_face(rest, size))
 
 
-def _drawn(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Pictures:
+def _drawn(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> UInt8:
     drawings = list(_pictures(meshes, frame))
     if not drawings:
         raise InputError("there are no frames to draw")
     return np.stack(drawings)
 
 
-def _pictures(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Iterator[Pictures]:
-    """Pictures in order, drawn side by side: each by one thread."""
+def _pictures(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Iterator[UInt8]:
+    """UInt8 in order, drawn side by side: each by one thread."""
     workers = threads()
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[Pictures]] = deque()
+        ahead: deque[Future[UInt8]] = deque()
         for part, positions in _posed(meshes, frame):
             ahead.append(pool.submit(part.draw, positions))
             if len(ahead) > 2 * workers:
@@ -202,7 +198,7 @@ def require_torchmetrics() -> None:
 
 
 def image_distances(
-    reference: Pictures, pictures: Pictures, *, features: nn.Module | None = None, seed: int = 0
+    reference: UInt8, pictures: UInt8, *, features: nn.Module | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """FID and KID of two sets of pictures, by torchmetrics.
 
@@ -266,7 +262,7 @@ class _Taken(nn.Module):
 
 
 @torch.inference_mode()
-def _codes(module: nn.Module, pictures: Pictures) -> Tensor:
+def _codes(module: nn.Module, pictures: UInt8) -> Tensor:
     blocks = []
     for start in itertools.takewhile(lambda n: n < len(pictures), itertools.count(0, _BLOCK)):
         block = np.ascontiguousarray(pictures[start : start + _BLOCK].transpose(0, 3, 1, 2))

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 from tqdm import tqdm
 
+from facetalk.arrays import Float32, UInt8
 from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.visemes import curves
 from facetalk.errors import InputError
@@ -26,9 +26,6 @@ from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.metrics.syncnet import SyncNet
 from facetalk.motion import Motion
 from facetalk.units import DEFAULT_FPS
-
-Floats = NDArray[np.float32]
-Pictures = NDArray[np.uint8]
 
 ROWS = ("model", "truth again", "smoothed", "doubled", "frozen")
 _SMOOTHING_S = 0.12
@@ -50,7 +47,7 @@ class Pipeline(Protocol):
     def decode(self, motion: Motion) -> Any:
         """Motion -> meshes."""
 
-    def landmarks(self, motion: Motion) -> Floats:
+    def landmarks(self, motion: Motion) -> Float32:
         """Motion -> (T, 68, 3) metres."""
 
 
@@ -122,7 +119,7 @@ def evaluate_rendered(
     items = read(Path(manifest), split=split) if isinstance(manifest, Path | str) else list(manifest)
     if limit is not None:
         items = [items[i] for i in np.linspace(0, len(items) - 1, min(limit, len(items))).round().astype(int)]
-    clips: dict[str, list[Floats]] = {name: [] for name in ("reference", *ROWS)}
+    clips: dict[str, list[Float32]] = {name: [] for name in ("reference", *ROWS)}
     lse: dict[str, list[dict[str, float]]] = {}
     fps = float(DEFAULT_FPS)
     bar = tqdm(with_phones(items), "generate", len(items), disable=not sys.stderr.isatty())
@@ -154,7 +151,7 @@ def evaluate_rendered(
     return Rendered(settings, rows)
 
 
-def _rows(item: Spoken, motion: Motion, seed: int) -> Iterator[tuple[str, Floats]]:
+def _rows(item: Spoken, motion: Motion, seed: int) -> Iterator[tuple[str, Float32]]:
     """Expression codes of the reference and of every row."""
     count, fps = len(motion), motion.fps
     for draw, name in enumerate(("reference", "truth again")):
@@ -168,7 +165,7 @@ def _rows(item: Spoken, motion: Motion, seed: int) -> Iterator[tuple[str, Floats
     yield "frozen", np.repeat(weights.mean(0, keepdims=True), count, axis=0)
 
 
-def _some(clips: Sequence[Floats], count: int) -> Floats:
+def _some(clips: Sequence[Float32], count: int) -> Float32:
     """About ``count`` frames, evenly."""
     frames = np.concatenate(clips)
     return frames[np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))]
@@ -182,17 +179,17 @@ class _Studio:
         still = np.zeros((1, len(EXPRESSION_NAMES)), np.float32)
         self.rest = pipeline.landmarks(self._motion(still))[0]
 
-    def _motion(self, weights: Floats) -> Motion:
+    def _motion(self, weights: Float32) -> Motion:
         identity = self.pipeline.head.default_identity
         return Motion(np.asarray(weights, np.float32), float(DEFAULT_FPS), identity)
 
-    def mouths(self, weights: Floats, name: str) -> Pictures:
+    def mouths(self, weights: Float32, name: str) -> UInt8:
         """(T, 53) -> (T, 64, 64, 3)."""
         meshes = self.pipeline.decode(self._motion(weights))
         starts = range(0, len(weights), _BLOCK)
         bar = tqdm(starts, f"draw {name}", leave=False, disable=not sys.stderr.isatty())
         return np.concatenate([mouth_crops(meshes[start : start + _BLOCK], self.rest) for start in bar])
 
-    def faces(self, weights: Floats) -> Pictures:
+    def faces(self, weights: Float32) -> UInt8:
         """(T, 53) -> (T, 224, 224, 3)."""
         return face_crops(self.pipeline.decode(self._motion(weights)), self.rest)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.spatial
-from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
+from facetalk.arrays import AnyFloat, AnyInt, Float64
 
 
 def surface_distance(
-    points: NDArray[np.floating],
-    vertices: NDArray[np.floating],
-    faces: NDArray[np.integer],
+    points: AnyFloat,
+    vertices: AnyFloat,
+    faces: AnyInt,
     *,
     nearest: int = 16,
 ) -> Float64:
@@ -39,9 +38,7 @@ def surface_distance(
     return best
 
 
-def two_sided(
-    a: tuple[NDArray[np.floating], NDArray[np.integer]], b: tuple[NDArray[np.floating], NDArray[np.integer]]
-) -> Float64:
+def two_sided(a: tuple[AnyFloat, AnyInt], b: tuple[AnyFloat, AnyInt]) -> Float64:
     """Distances of the vertices of each of two meshes (vertices, faces) from the other mesh."""
     return np.concatenate([surface_distance(a[0], *b), surface_distance(b[0], *a)])
 

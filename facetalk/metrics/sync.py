@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from facetalk.ambient import loading
+from facetalk.arrays import Float32, Float64, Int64
 from facetalk.audio.load import Source, load_audio
 from facetalk.audio.mel import log_mel
 from facetalk.errors import InputError
@@ -34,8 +35,6 @@ from facetalk.metrics.sync_network import (
 )
 from facetalk.reading import read_json, usable, written_by
 from facetalk.weights import build_for, check_sizes, check_tensors, read_tensors, write_tensors
-
-Array = NDArray[np.float32]
 
 MAX_SHIFT = 15
 """Largest offset that is searched, frames of 25 a second: 0.6 s, SyncNet's ``vshift``."""
@@ -138,9 +137,7 @@ class SyncExpert:
             "searched_frames": float(shifts[-1] * (fps / SYNC_FPS)),
         }
 
-    def curve(
-        self, audio: Source, landmarks: ArrayLike, fps: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def curve(self, audio: Source, landmarks: ArrayLike, fps: float) -> tuple[Int64, Float64]:
         """Mean distance over shifts of the sound: (S,) shifts in frames of 25 a second, (S,) m(s).
 
         All m(s) are means over the same windows of the motion. Arguments and errors as in :meth:`score`.
@@ -149,7 +146,7 @@ class SyncExpert:
         return mean_distances(motion, sound, min(MAX_SHIFT, len(motion) // 3))
 
     @torch.inference_mode()
-    def embed(self, audio: Source, landmarks: ArrayLike, fps: float) -> tuple[Array, Array]:
+    def embed(self, audio: Source, landmarks: ArrayLike, fps: float) -> tuple[Float32, Float32]:
         """Embeddings of all windows of a clip: motion (W, 128) and sound (W, 128), unit vectors.
 
         Arguments and errors as in :meth:`score`.
@@ -173,9 +170,7 @@ class SyncExpert:
         return motion, sound
 
 
-def mean_distances(
-    motion: Array, sound: Array, max_shift: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def mean_distances(motion: Float32, sound: Float32, max_shift: int) -> tuple[Int64, Float64]:
     """m(s) for s = -max_shift .. max_shift.
 
     Args:
@@ -193,7 +188,7 @@ def mean_distances(
     return shifts, np.sqrt(np.maximum(2.0 - 2.0 * near, 0.0)).mean(0)
 
 
-def _mouth(landmarks: ArrayLike, fps: float, template: Array) -> NDArray[np.float64]:
+def _mouth(landmarks: ArrayLike, fps: float, template: Float32) -> Float64:
     """Landmarks 48 to 67 of a still head at 25 frames a second: (T', 20, 3) metres."""
     points = np.asarray(landmarks, np.float64)
     if points.ndim != 3 or points.shape[1:] != (68, 3) or not len(points):

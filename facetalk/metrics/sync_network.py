@@ -11,10 +11,10 @@ import dataclasses
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facetalk.arrays import AnyFloat, Float32, Float64
 from facetalk.audio.mel import MEL_BANDS, MEL_RATE
 from facetalk.metrics.landmarks import MOUTH
 
@@ -29,8 +29,6 @@ LEAST_MM = 0.25
 """A mouth that moves less than this (rms) is not scaled up: stillness stays stillness."""
 _VELOCITY_SCALE = 2.0
 _MEL_SCALE = 1.0 / 15.0
-
-Array = NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +96,7 @@ class SyncNetworks(nn.Module):
         return functional.normalize(self.audio(features.transpose(1, 2)).transpose(1, 2), dim=-1)
 
 
-def stabilise(landmarks: NDArray[np.floating], template: NDArray[np.floating]) -> NDArray[np.float64]:
+def stabilise(landmarks: AnyFloat, template: AnyFloat) -> Float64:
     """Take the motion of the head out of landmarks.
 
     Args:
@@ -120,7 +118,7 @@ def stabilise(landmarks: NDArray[np.floating], template: NDArray[np.floating]) -
     return np.asarray((points - middle) @ rotation + target)
 
 
-def motion_features(mouth: NDArray[np.floating]) -> Array:
+def motion_features(mouth: AnyFloat) -> Float32:
     """Features of a clip's mouth.
 
     Args:
@@ -137,6 +135,6 @@ def motion_features(mouth: NDArray[np.floating]) -> Array:
     return np.concatenate([flat, _VELOCITY_SCALE * speed], axis=1).astype(np.float32)
 
 
-def audio_features(spectra: NDArray[np.floating]) -> Array:
+def audio_features(spectra: AnyFloat) -> Float32:
     """(N, 80) dB of a clip -> (N, 80) float32 without the clip's mean spectrum: blind to gain and colour."""
     return ((spectra - spectra.mean(0)) * _MEL_SCALE).astype(np.float32)

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import fft
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facetalk.arrays import Float32, UInt8
 from facetalk.audio.load import Source, load_audio
 from facetalk.errors import InputError
 from facetalk.metrics.inception import fit, read_tensors
@@ -113,7 +113,7 @@ class SyncNet(nn.Module):
         return module.eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def score(self, audio: Source, faces: NDArray[np.uint8]) -> dict[str, float]:
+    def score(self, audio: Source, faces: UInt8) -> dict[str, float]:
         """LSE-D and LSE-C of a clip.
 
         Args:
@@ -164,7 +164,7 @@ class SyncNet(nn.Module):
         }
 
 
-def mfcc(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def mfcc(samples: Float32) -> Float32:
     """Mel cepstra as SyncNet was trained on: those of python_speech_features with its defaults.
 
     Args:

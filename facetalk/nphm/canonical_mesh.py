@@ -13,11 +13,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from facetalk.arrays import Bool, Float32, Int32, Int64, UInt8
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.mesh.surgery import compact, drop_small_pieces, relax, simplify_zones
@@ -26,8 +27,6 @@ from facetalk.nphm.lattice import DEFAULT_BOUNDS, Bounds
 
 __all__ = ["BudgetMesh", "MeshCheck", "canonical_mesh", "check_mesh", "crowded_anchors"]
 
-Array = NDArray[np.float32]
-Faces = NDArray[np.int32]
 
 _LEAST = 200  # triangles below which a head is no head
 _RADIUS = 0.06  # head units around a point of the focus that stay dense, 15 mm
@@ -70,12 +69,12 @@ class BudgetMesh:
         check: its edges.
     """
 
-    vertices: Array
-    faces: Faces
-    dense: NDArray[np.bool_]
-    distance: Array
-    part: NDArray[np.uint8] | None
-    colors: NDArray[np.uint8] | None
+    vertices: Float32
+    faces: Int32
+    dense: Bool
+    distance: Float32
+    part: UInt8 | None
+    colors: UInt8 | None
     check: MeshCheck
 
 
@@ -154,7 +153,7 @@ def canonical_mesh(
     return BudgetMesh(vertices, faces, dense, distance, part, colors, check_mesh(vertices, faces))
 
 
-def crowded_anchors(anchors: Array) -> Array:
+def crowded_anchors(anchors: Float32) -> Float32:
     """The half (at least one) of the anchors (K, 3) that has its third neighbour nearest: eyes and mouth."""
     neighbour = min(3, len(anchors) - 1)
     if neighbour < 1:
@@ -163,7 +162,7 @@ def crowded_anchors(anchors: Array) -> Array:
     return np.asarray(anchors[np.argsort(distance, kind="stable")[: (len(anchors) + 1) // 2]], np.float32)
 
 
-def check_mesh(vertices: Array, faces: Faces) -> MeshCheck:
+def check_mesh(vertices: Float32, faces: Int32) -> MeshCheck:
     """Count what is wrong with the edges and faces of a mesh."""
     edges, count, wrong, _ = _edges(faces)
     corner = vertices[faces].astype(np.float64)
@@ -179,8 +178,8 @@ def check_mesh(vertices: Array, faces: Faces) -> MeshCheck:
 
 
 def _edges(
-    faces: Faces,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    faces: Int32,
+) -> tuple[Int64, Int64, Bool, Int64]:
     """Half edges (3 F, 2); per edge its faces and whether they misfit; the edge of each half edge."""
     half = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
     ordered = np.sort(half, axis=1)
@@ -191,7 +190,7 @@ def _edges(
     return half, count, (count > 2) | ((count == 2) & (balance != 0)), inverse
 
 
-def _only_manifold(vertices: Array, faces: Faces) -> tuple[Array, Faces]:
+def _only_manifold(vertices: Float32, faces: Int32) -> tuple[Float32, Int32]:
     """Take out the smallest faces at edges whose faces do not fit together, until there are none."""
     for _ in range(8):
         _, _, wrong, edge = _edges(faces)
@@ -206,14 +205,14 @@ def _only_manifold(vertices: Array, faces: Faces) -> tuple[Array, Faces]:
     return vertices, faces
 
 
-def _on_the_box(vertices: Array, bounds: Bounds) -> NDArray[np.bool_]:
+def _on_the_box(vertices: Float32, bounds: Bounds) -> Bool:
     """(V,) vertices on the faces of the box, where the surface was cut off."""
     low, high = np.asarray(bounds, np.float32)
     close = 1e-4 * (high - low)
     return np.asarray(((vertices < low + close) | (vertices > high - close)).any(axis=1))
 
 
-def _onto_the_surface(field: Field, vertices: Array, fixed: NDArray[np.bool_]) -> tuple[Array, Array]:
+def _onto_the_surface(field: Field, vertices: Float32, fixed: Bool) -> tuple[Float32, Float32]:
     """Newton steps along the gradient, none longer than a hundredth of the head; and |field| at the end."""
     points = np.ascontiguousarray(vertices, np.float32)
     for _ in range(_NEWTON):

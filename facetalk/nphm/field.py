@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.ambient import plainly
+from facetalk.arrays import Float32, Int32
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.smoothing import FacialSmoothing
@@ -35,7 +36,6 @@ from facetalk.nphm.surface.options import (
     mesh_of,
 )
 from facetalk.nphm.tracking import Track, track
-from facetalk.ops.field.bounds import Float32
 from facetalk.units import HEAD_UNIT_METRES
 
 Array = NDArray[Any]
@@ -98,7 +98,7 @@ class Field:
         self.anchors = self.source.anchors
         self.knowledge = CanonicalKnowledge(self.bound.kernels, self.bound.source, self.bound.cull)
         self._name = register(self.bound)
-        self._canonical_mesh: dict[Any, tuple[Float32, NDArray[np.int32]]] = {}
+        self._canonical_mesh: dict[Any, tuple[Float32, Int32]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are bound anew: packed weights belong to the process and its device."""

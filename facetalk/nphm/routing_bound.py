@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Float64
 from facetalk.nphm.field import Field
 from facetalk.nphm.lattice import DEFAULT_BOUNDS, Bounds
 from facetalk.nphm.networks import (
@@ -44,7 +44,6 @@ from facetalk.ops.field.source import DEFAULT_CULL, FieldSource, cull_to_cut
 
 __all__ = ["MemberRanges", "box_bound", "field_routing_bound", "left_out", "member_ranges", "routing_bound"]
 
-Float64 = NDArray[np.float64]
 
 # The kernel compares exponents in float32; a member this near the limit may fall on either side.
 _ROUNDING = 4e-6

@@ -10,12 +10,11 @@ import scipy.sparse
 import scipy.sparse.csgraph
 import scipy.sparse.linalg
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Bool, Float32, Int32
 from facetalk.errors import InputError
 from facetalk.nphm.bound import Bound
-from facetalk.ops.field.bounds import Float32
 
 # The search aims at this share of the tolerance: a point that stops a little short of it has still converged.
 _AIM = 0.1
@@ -52,7 +51,7 @@ def track(
     bound: Bound,
     biases: list[Tensor],
     vertices: Float32,
-    faces: NDArray[np.int32],
+    faces: Int32,
     tolerance: float,
     *,
     normals: bool = False,
@@ -174,7 +173,7 @@ def _rescue(
 class _Net:
     """The edges of a mesh, along which displacements are filled in."""
 
-    def __init__(self, count: int, faces: NDArray[np.int32]) -> None:
+    def __init__(self, count: int, faces: Int32) -> None:
         edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
         ones = np.ones(len(edges))
         matrix = scipy.sparse.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(count, count)).tocsr()
@@ -183,7 +182,7 @@ class _Net:
         self.degree = np.asarray(self.adjacency.sum(axis=1)).ravel()
         self.pieces, self.piece = scipy.sparse.csgraph.connected_components(self.adjacency, directed=False)
 
-    def harmonic(self, values: Float32, known: NDArray[np.bool_]) -> Float32:
+    def harmonic(self, values: Float32, known: Bool) -> Float32:
         """Fills rows that are not known with the mean of their neighbours, all of them at once.
 
         Pieces of the mesh without any known vertex keep a zero displacement.

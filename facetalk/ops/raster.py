@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from facetalk.arrays import Float32, UInt8
 from facetalk.ops import _extension
 from facetalk.ops._arrays import as_array
 
@@ -23,7 +24,7 @@ def draw(
     faces: ArrayLike,
     materials: ArrayLike,
     *,
-    background: NDArray[np.uint8],
+    background: UInt8,
     palette: ArrayLike,
     lights: ArrayLike,
     ambient: ArrayLike,
@@ -34,7 +35,7 @@ def draw(
     samples: int = 2,
     alone: bool = False,
     stop: Callable[[], bool] | None = None,
-) -> NDArray[np.uint8]:
+) -> UInt8:
     """Draw triangles from both sides with soft shadows and ambient occlusion.
 
     The result does not depend on the number of threads. Camera space has +x right, +y up and looks along -z.
@@ -107,7 +108,7 @@ def _array(value: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def _floats(value: Any, name: str) -> NDArray[np.float32]:
+def _floats(value: Any, name: str) -> Float32:
     return np.ascontiguousarray(_array(value, name), np.float32)
 
 

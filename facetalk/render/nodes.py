@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facetalk.arrays import Float32
+from facetalk.arrays import Float32, Float64
 from facetalk.mesh.gltf_json import Fields
 from facetalk.mesh.gltf_read import GlbFile
 
@@ -36,10 +35,10 @@ class Node:
 
     mesh: int | None
     children: list[int]
-    matrix: NDArray[np.float64] | None
-    translation: NDArray[np.float64]
-    rotation: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    matrix: Float64 | None
+    translation: Float64
+    rotation: Float64
+    scale: Float64
     weights: Float32
 
 
@@ -47,7 +46,7 @@ class Node:
 class Track:
     """One animated property: keys over time."""
 
-    times: NDArray[np.float64]
+    times: Float64
     values: Float32  # (keys, width)
     step: bool
     rotation: bool

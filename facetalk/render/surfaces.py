@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facetalk.arrays import Float32, Int32
+from facetalk.arrays import Float32, Int32, Int64
 from facetalk.mesh.gltf_json import Fields
 from facetalk.mesh.gltf_read import GlbFile
 from facetalk.mesh.materials import MATERIALS, Material
@@ -52,7 +51,7 @@ class Surface:
     positions: Float32
     normals: Float32
     colors: Float32
-    moved: NDArray[np.int64]
+    moved: Int64
     shapes: Float32
     faces: list[Int32]
     materials: list[int]
@@ -160,7 +159,7 @@ class SurfaceReader:
         moved, shapes = self._shapes(primitive, count)
         return Surface(positions, normals, colors, moved, shapes, [], [])
 
-    def _shapes(self, primitive: Fields, count: int) -> tuple[NDArray[np.int64], Float32]:
+    def _shapes(self, primitive: Fields, count: int) -> tuple[Int64, Float32]:
         """Rows that move, and (K, 6 * rows) changes: posing is one small product a frame."""
         targets = primitive.children("targets")
         if len(targets) > MAX_TARGETS:

@@ -11,8 +11,8 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
+from facetalk.arrays import UInt8
 from facetalk.audio.containers import check_form, open_container
 from facetalk.errors import InputError
 from facetalk.reading import one_line
@@ -24,7 +24,7 @@ _NARROW = 1  # FFmpeg's "tv" range
 
 def write_video(
     path: Path,
-    pictures: Iterable[NDArray[np.uint8]],
+    pictures: Iterable[UInt8],
     *,
     size: tuple[int, int],
     fps: float,

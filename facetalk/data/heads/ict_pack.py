@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facetalk.arrays import Float32, Int64
+from facetalk.arrays import Float32, Float64, Int64
 from facetalk.data.heads.ict import BUILT_IN, read_fields
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
@@ -104,7 +104,7 @@ def _shapes(folder: Path, layout: Fields) -> Fields:
     }
 
 
-def read_obj(path: Path, *, polygons: bool = True) -> tuple[NDArray[np.float64], list[Int64]]:
+def read_obj(path: Path, *, polygons: bool = True) -> tuple[Float64, list[Int64]]:
     """Vertices (V, 3) of a Wavefront OBJ file and its polygons as vertex numbers from 0.
 
     Raises:

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facetalk.arrays import Float32
 from facetalk.data.phones import Phone, is_silence, merge_silence
 from facetalk.data.speech.synth import espeak
 from facetalk.errors import NotInstalledError
 from facetalk.units import SAMPLE_RATE
-
-FloatArray = npt.NDArray[np.float32]
 
 # Without some silence before it the first phone swallows the leading silence; about one try in ten finds no
 # path, and
@@ -93,7 +92,7 @@ class Aligner:
         self._decoder: Any = None
         self._entries = 0
 
-    def align(self, samples: FloatArray, text: str, language: str) -> tuple[list[Phone], str]:
+    def align(self, samples: Float32, text: str, language: str) -> tuple[list[Phone], str]:
         """Find the phones of ``text`` in a recording.
 
         Args:
@@ -209,7 +208,7 @@ def _collect(
     return [phone for phone in out if phone[2] > phone[1]]
 
 
-def uncovered_share(samples: FloatArray, phones: list[Phone], alphabet: str) -> float:
+def uncovered_share(samples: Float32, phones: list[Phone], alphabet: str) -> float:
     """Share of a recording's loud 10 ms frames (within 20 dB of the 95 % level) that no sounding phone
     covers.
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from facetalk.arrays import Float32
 from facetalk.audio.load import load_audio
 from facetalk.data.phones import ALPHABETS, Phone, phone_times
 from facetalk.data.speech.synth import Speech
@@ -67,7 +67,7 @@ class Utterance:
         """Length of the audio file."""
         return float(soundfile.info(str(self.audio)).duration)
 
-    def samples(self) -> npt.NDArray[np.float32]:
+    def samples(self) -> Float32:
         """(N,) float32, 16 kHz mono."""
         return load_audio(self.audio)
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from facetalk.arrays import Float32
 from facetalk.data.phones import Phone, merge_silence
 from facetalk.errors import InputError, NotInstalledError
 from facetalk.units import SAMPLE_RATE
@@ -39,7 +40,7 @@ class Speech:
     """Synthesised speech: (N,) float32 samples at 16 kHz, phones with times in seconds, and their
     alphabet."""
 
-    samples: npt.NDArray[np.float32]
+    samples: Float32
     phones: list[Phone]
     alphabet: str
 
@@ -157,7 +158,7 @@ def _find_espeak() -> tuple[c.CDLL, bytes | None]:
         ) from error
 
 
-def _add_closures(phones: Sequence[Phone], wave: npt.NDArray[np.float32], rate: int) -> list[Phone]:
+def _add_closures(phones: Sequence[Phone], wave: Float32, rate: int) -> list[Phone]:
     """Move the start of stops back over their closure.
 
     espeak-ng's event of a stop is its burst; the closure before it, in which the lips of p and b are shut, is

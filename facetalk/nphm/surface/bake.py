@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from facetalk.arrays import Bool, Float32, Float64, Int32, Int64
 from facetalk.nphm.surface.store import Baking
-from facetalk.nphm.surface.tricubic import Float64, interpolate
-from facetalk.ops.field.bounds import Float32, SlopeBounds
+from facetalk.nphm.surface.tricubic import interpolate
+from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.kernels import FieldCache, FieldKernels, constants
 from facetalk.units import HEAD_UNIT_METRES
 
-Places = NDArray[np.int64]
-Slot = tuple[NDArray[np.int32], tuple[int, ...]]
+Slot = tuple[Int32, tuple[int, ...]]
 Bar = Any  # tqdm is no generic class at run time
 
 UNIT_MM = 1000.0 * HEAD_UNIT_METRES
@@ -85,7 +85,7 @@ class _Bricks:
     """Bricks of one spacing: where they are, and their samples."""
 
     def __init__(
-        self, field: FieldKernels, origin: Float64, spacing: float, at: Places, bar: Bar | None = None
+        self, field: FieldKernels, origin: Float64, spacing: float, at: Int64, bar: Bar | None = None
     ) -> None:
         self.origin, self.spacing, self.at = origin, spacing, at
         cells, side = constants().cache_cells, constants().cache_nodes
@@ -108,19 +108,19 @@ class _Tree:
         near: (nx, ny, nz) where there are bricks of the first spacing.
     """
 
-    def __init__(self, near: NDArray[np.bool_]) -> None:
+    def __init__(self, near: Bool) -> None:
         self.table = np.full(near.shape, -1, dtype=np.int32)
-        self.children: list[NDArray[np.int32]] = []
+        self.children: list[Int32] = []
         self.data: list[Float32] = []
         self.errors: list[Float64] = []
         self.count = 0
-        self.at: Places = np.argwhere(near)
+        self.at: Int64 = np.argwhere(near)
         # Where the number of each of these bricks is written.
         self._slots: list[Slot] = [(self.table, tuple(b)) for b in self.at]
 
-    def store(self, bricks: _Bricks, error: Float64, rough: NDArray[np.bool_], width: float) -> None:
+    def store(self, bricks: _Bricks, error: Float64, rough: Bool, width: float) -> None:
         """Keeps the bricks at `at` that are good enough; `at` are then those that replace the others."""
-        finer: list[NDArray[np.int64]] = []
+        finer: list[Int64] = []
         slots: list[Slot] = []
         for n, (array, place) in enumerate(self._slots):
             if not rough[n]:
@@ -249,7 +249,7 @@ def _values(field: FieldKernels, points: NDArray[Any], bar: Bar | None = None) -
 
 
 def _distances(
-    field: FieldKernels, bounds: SlopeBounds, low: Float64, spacing: float, shape: Places
+    field: FieldKernels, bounds: SlopeBounds, low: Float64, spacing: float, shape: Int64
 ) -> tuple[Float32, int]:
     """Signed lower bounds of the distance to the surface over cells of twice the spacing."""
     counts = shape * constants().cache_cells
@@ -303,7 +303,7 @@ def _probe(
     return _with_neighbours(bricks.at, worst), len(of)
 
 
-def _with_neighbours(at: Places, values: Float64) -> Float64:
+def _with_neighbours(at: Int64, values: Float64) -> Float64:
     """(n,) the greatest of each brick's value (n,) and those of its six neighbours; places (n, 3)."""
     if len(at) == 0:
         return values

@@ -29,12 +29,12 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from facetalk.arrays import Float32
 from facetalk.nphm.bound import Bound
 from facetalk.nphm.lattice import Bounds
 from facetalk.nphm.surface.identity import CanonicalKnowledge
 from facetalk.nphm.surface.options import ExtractionOptions, Surface
 from facetalk.nphm.surface.plan import Plan
-from facetalk.ops.field.bounds import Float32
 
 
 def surfaces(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Float64
 from facetalk.nphm.surface import slopes, store
 from facetalk.nphm.surface.bake import DEEPEST, BakedField, bake, restore
 from facetalk.ops.field.bounds import SlopeBounds
@@ -40,18 +40,18 @@ class CanonicalKnowledge:
         self._slopes: dict[bytes, tuple[SlopeBounds, Tensor]] = {}
         self._baked: dict[bytes, BakedField] = {}
 
-    def slopes(self, box: NDArray[np.float64]) -> tuple[SlopeBounds, Tensor]:
+    def slopes(self, box: Float64) -> tuple[SlopeBounds, Tensor]:
         """Bounds in a box (2, 3), and points near the surface, in the CPU's memory."""
         key = box.tobytes()
         if key not in self._slopes:
             self._slopes[key] = slopes.estimate_slopes(self._kernels, box[0], box[1])
         return self._slopes[key]
 
-    def found(self, box: NDArray[np.float64]) -> BakedField | None:
+    def found(self, box: Float64) -> BakedField | None:
         """The cache of a box, if there is one already."""
         return self._baked.get(box.tobytes())
 
-    def baked(self, box: NDArray[np.float64], width: float, tolerance_mm: float, frames: int) -> BakedField:
+    def baked(self, box: Float64, width: float, tolerance_mm: float, frames: int) -> BakedField:
         """A cache of values up to `width` from the surface, baked if need be, the finer the more frames."""
         found = self.found(box)
         if found is None or not found.fits(width, tolerance_mm):
@@ -59,7 +59,7 @@ class CanonicalKnowledge:
             found = self._baked[box.tobytes()] = self._bake(box, SPARE_WIDTH * width, tolerance_mm, deepest)
         return found
 
-    def _bake(self, box: NDArray[np.float64], width: float, tolerance_mm: float, deepest: int) -> BakedField:
+    def _bake(self, box: Float64, width: float, tolerance_mm: float, deepest: int) -> BakedField:
         """A cache from an earlier process, or made and kept for later ones."""
         # The width depends on the frames that ask; rounded up, so that other motions find it too.
         width = 2.0 ** (np.ceil(4.0 * np.log2(width)) / 4.0)

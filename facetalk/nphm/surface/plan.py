@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Float32
 from facetalk.nphm.bound import Bound
 from facetalk.nphm.lattice import Bounds
 from facetalk.nphm.surface import slopes
@@ -81,7 +81,7 @@ class Plan:
         bound: Bound,
         knowledge: CanonicalKnowledge,
         biases: Sequence[Tensor] | None,
-        axes: Sequence[NDArray[np.float32]],
+        axes: Sequence[Float32],
         bounds: Bounds,
         options: ExtractionOptions,
     ) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.ndimage
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Float32, Float64
 from facetalk.ops.field.bounds import LocalBounds, SlopeBounds
 from facetalk.ops.field.kernels import FieldKernels
 from facetalk.ops.field.source import OffsetWeight
@@ -34,8 +34,6 @@ REACHES = (1, 2, 4, 8)
 """How far the levels of local bounds reach, in steps."""
 LEAST = 0.5
 """Smallest local bound; a flat spot of the samples is not a flat field."""
-
-Float64 = NDArray[np.float64]
 
 
 def estimate_slopes(field: FieldKernels, low: Float64, high: Float64) -> tuple[SlopeBounds, Tensor]:
@@ -88,7 +86,7 @@ def _reaches(step: Sequence[float]) -> tuple[float, ...]:
     return tuple(n * min(step) for n in REACHES)
 
 
-def _levels(slopes: Float64) -> NDArray[np.float32]:
+def _levels(slopes: Float64) -> Float32:
     """Greatest slope within each reach of a cell: (levels, nx, ny, nz)."""
     wide = [scipy.ndimage.maximum_filter(slopes, size=2 * n + 1, mode="nearest") for n in REACHES]
     return np.stack(wide).astype(np.float32)
@@ -116,7 +114,7 @@ def with_stretch(
     return dataclasses.replace(bounds, stretch=float(norms.max()), stretches=local)
 
 
-def _by_place(points: NDArray[np.float32], values: Float64, elsewhere: float) -> LocalBounds:
+def _by_place(points: Float32, values: Float64, elsewhere: float) -> LocalBounds:
     """The greatest of the values that fall into a cell or, by its reach, around it."""
     low = points.min(axis=0).astype(np.float64)
     cells = np.floor((points - low) / CELL).astype(int)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facetalk.ops.field.bounds import Float32
-
-Float64 = NDArray[np.float64]
+from facetalk.arrays import Float32, Float64, Int64
 
 
-def interpolate(data: Float32, brick: NDArray[np.int64], unit: Float64) -> tuple[Float64, Float64]:
+def interpolate(data: Float32, brick: Int64, unit: Float64) -> tuple[Float64, Float64]:
     """Values (N,), and their gradients (N, 3) per cell.
 
     Args:

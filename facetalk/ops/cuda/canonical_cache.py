@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Bool, Float32, Int32
 from facetalk.ops._extension import load
-from facetalk.ops.field.bounds import Float32
 from facetalk.ops.field.kernels import constants
 
 
@@ -35,13 +35,13 @@ class CudaCanonicalCache:
         *,
         origin: Sequence[float],
         spacing: float,
-        table: NDArray[np.int32],
-        children: NDArray[np.int32],
-        data: NDArray[np.float32],
-        error: NDArray[np.float32],
+        table: Int32,
+        children: Int32,
+        data: Float32,
+        error: Float32,
         far_origin: Sequence[float],
         far_spacing: float,
-        far: NDArray[np.float32],
+        far: Float32,
         device: torch.device | str = "cuda",
         _core: Any = None,
     ) -> None:
@@ -92,7 +92,7 @@ class CudaCanonicalCache:
             )  # fmt: skip
         return values, covered.bool(), far, error
 
-    def look_up(self, points: Float32) -> tuple[Float32, NDArray[np.bool_], Float32, Float32]:
+    def look_up(self, points: Float32) -> tuple[Float32, Bool, Float32, Float32]:
         """The same at points (N, 3) in the CPU's memory, and the answers there."""
         found = self.query(torch.from_numpy(points).to(self.device))
         values, covered, far, error = (answer.cpu().numpy() for answer in found)
@@ -109,7 +109,7 @@ def _check(name: str, array: NDArray[Any], dtype: type, shape: tuple[int | None,
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
 
 
-def _check_entries(table: NDArray[np.int32], children: NDArray[np.int32], bricks: int) -> None:
+def _check_entries(table: Int32, children: Int32, bricks: int) -> None:
     """A group may only name later groups, so that no lookup runs in circles."""
     before = np.concatenate([np.full(table.size, -1), np.repeat(np.arange(len(children)), children.shape[1])])
     entries = np.concatenate([table.reshape(-1), children.reshape(-1)]).astype(np.int64)

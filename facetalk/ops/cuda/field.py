@@ -14,17 +14,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Bool, Float32
 from facetalk.ops._device import floats_on
 from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
 from facetalk.ops.cuda.field_query import FieldQueries
 from facetalk.ops.cuda.surface_band import FieldBricks, find_bricks
 from facetalk.ops.cuda.surface_guided import GuidedSearch
 from facetalk.ops.cuda.surface_mesh import brick_meshes, dense_meshes
-from facetalk.ops.field.bounds import Float32, SlopeBounds
+from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.kernels import Box, ExtractionCounts, FieldCache, FrameMesh
 from facetalk.ops.field.source import OffsetWeight
 
@@ -134,7 +133,7 @@ class CudaField(FieldQueries):
         """The same as `query` in float32, at points in the CPU's memory; answers stay on the device."""
         return self.in_float32().query(points.to(self.device), biases, weight=weight, outputs=outputs)
 
-    def inside(self, axes: Sequence[Float32], bounds: SlopeBounds) -> tuple[NDArray[np.bool_], int]:
+    def inside(self, axes: Sequence[Float32], bounds: SlopeBounds) -> tuple[Bool, int]:
         """Where samples are inside the canonical surface; `bricks` needs no bounds."""
         found = self.in_float32().bricks(axes)
         return (found.dense()[0] < 0).cpu().numpy(), found.evaluated

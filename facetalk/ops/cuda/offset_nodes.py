@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Float64
 from facetalk.ops.field.kernels import constants
 
 
@@ -47,8 +47,8 @@ def make_nodes(
     core: Any,
     device: torch.device,
     samples: Sequence[int],
-    front: NDArray[np.float64],
-    steps: NDArray[np.float64],
+    front: Float64,
+    steps: Float64,
     frames: int,
     spacing: int,
 ) -> OffsetNodes:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from facetalk.arrays import Float32
 from facetalk.ops._extension import load
-
-Float32 = NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)

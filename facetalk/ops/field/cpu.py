@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from facetalk.arrays import Bool, Float32
 from facetalk.ops._arrays import as_array, contiguous, describe
 from facetalk.ops._extension import load
-from facetalk.ops.field.bounds import Float32, SlopeBounds
+from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.kernels import Box, FieldCache, FrameMesh, constants, place, power_of_two
 from facetalk.ops.field.source import (
     DEFAULT_CULL,
@@ -260,7 +261,7 @@ class PackedField:
         """The same as `query`, which has no other precision."""
         return self.query(points, biases, weight=weight, outputs=outputs)
 
-    def inside(self, axes: Sequence[Float32], bounds: SlopeBounds) -> tuple[NDArray[np.bool_], int]:
+    def inside(self, axes: Sequence[Float32], bounds: SlopeBounds) -> tuple[Bool, int]:
         """Where samples are inside the canonical surface, by a band."""
         volume, counts = band(self, axes, None, bounds)
         return volume.dense().numpy() < 0, counts.evaluated

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Bool, Float32
 from facetalk.ops._extension import load
-from facetalk.ops.field.bounds import Float32, SlopeBounds
+from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.source import OffsetWeight
 
 Box = Sequence[Sequence[float]]
@@ -100,7 +100,7 @@ class FieldCache(Protocol):
     def bytes(self) -> int:
         """Memory held."""
 
-    def look_up(self, points: Float32) -> tuple[Float32, NDArray[np.bool_], Float32, Float32]:
+    def look_up(self, points: Float32) -> tuple[Float32, Bool, Float32, Float32]:
         """At points (N, 3), each (N,): values, whether cached, signed least distances, error bounds."""
 
 
@@ -188,7 +188,7 @@ class FieldKernels(Protocol):
 
     # Learning an identity -------------------------------------------------------------------------------
 
-    def inside(self, axes: Sequence[Float32], bounds: SlopeBounds) -> tuple[NDArray[np.bool_], int]:
+    def inside(self, axes: Sequence[Float32], bounds: SlopeBounds) -> tuple[Bool, int]:
         """Where a lattice's samples (nx, ny, nz) are inside the canonical surface; how many were asked."""
 
     def make_cache(self, **arrays: Any) -> FieldCache:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from facetalk.arrays import Bool, Float32, Int32
 from facetalk.ops._extension import load
-from facetalk.ops.field.bounds import Float32, SlopeBounds
+from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.kernels import Box, ExtractionCounts, place
 from facetalk.ops.field.source import OffsetWeight, as_axes
 
@@ -59,7 +60,7 @@ class BrickVolume:
         """(nx, ny, nz) float32; +-1 where no brick is stored."""
         return from_dlpack(self._core.dense())
 
-    def mesh(self, bounds: Box | None = None) -> tuple[Float32, NDArray[np.int32]]:
+    def mesh(self, bounds: Box | None = None) -> tuple[Float32, Int32]:
         """Marching cubes at level 0: vertices (V, 3) float32, head space, and faces (F, 3) int32.
 
         Bit by bit what `marching_cubes` gives for the dense volume with the same samples and bounds. Without
@@ -98,8 +99,8 @@ class CanonicalCache:
         *,
         origin: Sequence[float],
         spacing: float,
-        table: NDArray[np.int32],
-        children: NDArray[np.int32],
+        table: Int32,
+        children: Int32,
         data: Float32,
         error: Float32,
         far_origin: Sequence[float],
@@ -123,14 +124,14 @@ class CanonicalCache:
         """Memory held."""
         return int(self._core.bytes)
 
-    def look_up(self, points: Float32) -> tuple[Float32, NDArray[np.bool_], Float32, Float32]:
+    def look_up(self, points: Float32) -> tuple[Float32, Bool, Float32, Float32]:
         """At points (N, 3), each (N,): values, whether cached, signed least distances, error bounds."""
         answers = self._core.query(np.ascontiguousarray(points, dtype=np.float32))
         values, covered, far, error = (_array(answer) for answer in answers)
         return np.asarray(values), np.asarray(covered).astype(np.bool_), np.asarray(far), np.asarray(error)
 
 
-def dense_mesh(volume: Tensor, box: Box) -> tuple[Float32, NDArray[np.int32]]:
+def dense_mesh(volume: Tensor, box: Box) -> tuple[Float32, Int32]:
     """The mesh of :meth:`BrickVolume.mesh` from all samples (nx, ny, nz) between the ends of a box."""
     origin, step = place(box, volume.shape)
     vertices, faces, _ = load().marching_cubes(volume, 0.0, origin, step, False)

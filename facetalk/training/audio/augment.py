@@ -9,23 +9,19 @@ noise and babble.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 
+from facetalk.arrays import Float32
 from facetalk.units import SAMPLE_RATE
 
-FloatArray = npt.NDArray[np.float32]
 
-
-def change_speed(samples: FloatArray, factor: float) -> FloatArray:
+def change_speed(samples: Float32, factor: float) -> Float32:
     """Play ``factor`` times faster: duration / factor, pitch and formants * factor."""
-    out: FloatArray = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE, quality="LQ").astype(
-        np.float32
-    )
+    out: Float32 = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE, quality="LQ").astype(np.float32)
     return out
 
 
-def colour(samples: FloatArray, rng: np.random.Generator) -> FloatArray:
+def colour(samples: Float32, rng: np.random.Generator) -> Float32:
     """A random microphone, line and room, by one multiplication in the frequency domain."""
     size = 1 << int(np.ceil(np.log2(len(samples) + SAMPLE_RATE // 2)))
     spectrum = np.fft.rfft(samples, size)
@@ -50,7 +46,7 @@ def colour(samples: FloatArray, rng: np.random.Generator) -> FloatArray:
     return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
 
 
-def noise(count: int, rng: np.random.Generator) -> FloatArray:
+def noise(count: int, rng: np.random.Generator) -> Float32:
     """Noise of a random slope from white to brown, unit variance; sometimes with hum."""
     spectrum = rng.normal(size=count // 2 + 1) + 1j * rng.normal(size=count // 2 + 1)
     hertz = np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 20.0)
@@ -66,7 +62,7 @@ def noise(count: int, rng: np.random.Generator) -> FloatArray:
     return (out / (out.std() + 1e-9)).astype(np.float32)
 
 
-def spoil(samples: FloatArray, rng: np.random.Generator, babble: FloatArray | None = None) -> FloatArray:
+def spoil(samples: Float32, rng: np.random.Generator, babble: Float32 | None = None) -> Float32:
     """Colour, add noise or other voices, clip, and bring to about unit variance with a random gain.
 
     Args:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facetalk.arrays import Float32
 from facetalk.data.expressions import INDEX
 from facetalk.data.phones import BILABIAL_CLASSES, CLASSES, LABIODENTAL_CLASSES, Phone, class_track
 from facetalk.data.visemes import curves, lip_gap
@@ -40,9 +41,7 @@ class Targets:
     classes: npt.NDArray[np.int8]
     curves: npt.NDArray[np.float16]
 
-    def at(
-        self, times: npt.NDArray[Any], frame_s: float
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def at(self, times: npt.NDArray[Any], frame_s: float) -> tuple[Float32, Float32]:
         """Read frames of ``frame_s`` seconds centred at ``times`` (outside the utterance is silence).
 
         Returns:

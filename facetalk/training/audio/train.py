@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from facetalk.arrays import Float32
 from facetalk.audio.encoder import AudioEncoder, hidden_states, receptive_field
 from facetalk.data.phones import CLASSES, is_bilabial
 from facetalk.data.speech.corpus import Utterance, read_manifest
@@ -104,7 +105,7 @@ class Speech:
         human = np.array([2.0 if u.source.startswith("Debian") else 1.0 for u in utterances])
         self.weights = lengths * human / (lengths * human).sum()
 
-    def crop(self, index: int, start: int, count: int) -> npt.NDArray[np.float32]:
+    def crop(self, index: int, start: int, count: int) -> Float32:
         """``count`` samples from ``start``, zeros outside the recording."""
         sound = self.sound[index]
         out = np.zeros(count, np.float32)

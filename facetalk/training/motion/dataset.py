@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from facetalk.arrays import Float32
 from facetalk.data.phones import Phone
 from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import Style, curves
@@ -30,7 +31,6 @@ from facetalk.reading import read_arrays, usable
 from facetalk.training.audio.augment import change_speed, spoil
 from facetalk.units import SAMPLE_RATE, frame_count
 
-Floats = NDArray[np.float32]
 _SESSION_S = 30.0
 _STYLE_RANGE = (0.9, 1.2)
 """Jaw and lip factors: from relaxed to clear. Below this, open vowels hardly part the lips."""
@@ -39,7 +39,7 @@ _STYLE_RANGE = (0.9, 1.2)
 class Encoder(Protocol):
     """What of :class:`facetalk.audio.AudioEncoder` is needed here."""
 
-    def features(self, samples: Floats, *, fps: float) -> object:
+    def features(self, samples: Float32, *, fps: float) -> object:
         """(N,) 16 kHz -> (T, A) tensor."""
 
 
@@ -53,7 +53,7 @@ class Session:
         alphabet: of the phones.
     """
 
-    samples: Floats
+    samples: Float32
     phones: list[Phone]
     alphabet: str
 
@@ -75,7 +75,7 @@ class MotionData:
         """Frames of audio features."""
         return sum(len(part) for part in self.features)
 
-    def crop(self, rng: np.random.Generator, length: int) -> tuple[Floats, Floats]:
+    def crop(self, rng: np.random.Generator, length: int) -> tuple[Float32, Float32]:
         """A random stretch: features (length, A) and weights (length, E)."""
         lengths = np.array([len(part) for part in self.features])
         room = np.maximum(lengths - length + 1, 0)
@@ -101,7 +101,7 @@ def sessions(
     """
     for alphabet in sorted({u.alphabet for u in utterances}):
         group = [u for u in utterances if u.alphabet == alphabet]
-        parts: list[Floats] = []
+        parts: list[Float32] = []
         phones: list[Phone] = []
         clock = 0
         for position in rng.permutation(len(group)):
@@ -216,11 +216,11 @@ def _key(utterances: Sequence[Utterance], encoder: Encoder, *settings: object) -
     return digest.hexdigest()[:12]
 
 
-def _plain(utterance: Utterance) -> tuple[Floats, list[Phone]]:
+def _plain(utterance: Utterance) -> tuple[Float32, list[Phone]]:
     return utterance.samples(), utterance.phones
 
 
-def _varied(utterance: Utterance, rng: np.random.Generator) -> tuple[Floats, list[Phone]]:
+def _varied(utterance: Utterance, rng: np.random.Generator) -> tuple[Float32, list[Phone]]:
     """Another rate and pitch (by resampling, so the phone times scale) and level."""
     rate = float(rng.uniform(0.87, 1.15))
     samples = change_speed(utterance.samples(), rate)
@@ -229,10 +229,10 @@ def _varied(utterance: Utterance, rng: np.random.Generator) -> tuple[Floats, lis
 
 
 def _finish(
-    parts: list[Floats], phones: list[Phone], alphabet: str, rng: np.random.Generator, augment: bool
+    parts: list[Float32], phones: list[Phone], alphabet: str, rng: np.random.Generator, augment: bool
 ) -> Session:
     """Join the parts; another microphone, room and noise, or the faint noise that all recordings have."""
-    samples: Floats = np.concatenate(parts)
+    samples: Float32 = np.concatenate(parts)
     if augment:
         samples = spoil(samples, rng) * np.float32(0.1)
     else:

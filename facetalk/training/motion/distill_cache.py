@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from facetalk.arrays import Float32
 from facetalk.diffusion.denoiser import Denoiser
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.sampler import dpm_step, guide
@@ -70,7 +71,7 @@ class Clips:
 
     features: NDArray[np.float16]
     states: NDArray[np.float16]
-    guidance: NDArray[np.float32]
+    guidance: Float32
 
     def __len__(self) -> int:
         """Number of clips."""

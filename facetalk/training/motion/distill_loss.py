@@ -10,10 +10,10 @@ import dataclasses
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
+from facetalk.arrays import Float64
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.schedule import NoiseSchedule
 
@@ -39,7 +39,7 @@ class Opening:
     """
 
     rest_mm: float
-    per_unit_mm: NDArray[np.float64]
+    per_unit_mm: Float64
 
 
 class Steps:

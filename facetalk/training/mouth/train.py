@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from facetalk.arrays import Float32, UInt8
 from facetalk.data.speech.corpus import Utterance, read_manifest
 from facetalk.data.visemes import curves
 from facetalk.errors import InputError
@@ -27,9 +27,6 @@ from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.motion import Motion
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.units import DEFAULT_FPS
-
-Pictures = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 class Head(Protocol):
@@ -42,7 +39,7 @@ class Head(Protocol):
     def decode(self, motion: Motion) -> Any:
         """Motion -> meshes."""
 
-    def landmarks(self, motion: Motion) -> Floats:
+    def landmarks(self, motion: Motion) -> Float32:
         """Motion -> (T, 68, 3) metres."""
 
 
@@ -75,9 +72,9 @@ class MouthTraining:
     resume: bool = False
 
 
-def truth_frames(utterances: Sequence[Utterance], count: int, rng: np.random.Generator) -> Floats:
+def truth_frames(utterances: Sequence[Utterance], count: int, rng: np.random.Generator) -> Float32:
     """(count, 53) expression codes of frames of truth, a few of each utterance, each with another face."""
-    frames: list[Floats] = []
+    frames: list[Float32] = []
     while sum(map(len, frames)) < count:
         utterance = utterances[int(rng.integers(len(utterances)))]
         weights = curves(
@@ -174,7 +171,7 @@ def measure(
     """
     if count < 2:
         raise InputError(f"a distance needs at least 2 pictures a side, got {count}")
-    clips: list[list[Floats]] = [[], []]
+    clips: list[list[Float32]] = [[], []]
     for draw, clip in enumerate(clips):
         rng = np.random.default_rng((seed, draw))
         while sum(map(len, clip)) < count:
@@ -193,7 +190,7 @@ def measure(
     }
     rest = _rest(model, model.head.default_identity)
 
-    def drawn(weights: Floats) -> Pictures:
+    def drawn(weights: Float32) -> UInt8:
         chosen = np.linspace(0, len(weights) - 1, count).round().astype(int)
         motion = Motion(weights[chosen].astype(np.float32), DEFAULT_FPS, model.head.default_identity)
         return mouth_crops(model.decode(motion), rest)
@@ -221,7 +218,7 @@ def validate_folder(
     return {"manifest": manifest.name, "split": split, "seed": seed, "pictures": count, "distances": rows}
 
 
-def _pictures(config: MouthTraining, model: Head, utterances: Sequence[Utterance]) -> Pictures:
+def _pictures(config: MouthTraining, model: Head, utterances: Sequence[Utterance]) -> UInt8:
     """Crops of truth, cached beside the checkpoint."""
     file = config.out / f"crops-{config.crops}-{config.identities}-{config.seed}.npy"
     if file.is_file():
@@ -249,18 +246,18 @@ def _pictures(config: MouthTraining, model: Head, utterances: Sequence[Utterance
     return pictures
 
 
-def _rest(model: Head, identity: Floats) -> Floats:
+def _rest(model: Head, identity: Float32) -> Float32:
     """(68, 3) metres."""
     still = np.zeros((1, len(model.head.expression_names)), np.float32)
     return np.asarray(model.landmarks(Motion(still, DEFAULT_FPS, identity))[0])
 
 
-def _tensor(pictures: Pictures) -> Tensor:
+def _tensor(pictures: UInt8) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float()
 
 
 @torch.inference_mode()
-def _standardise(features: MouthFeatures, pictures: Pictures) -> None:
+def _standardise(features: MouthFeatures, pictures: UInt8) -> None:
     """Give the features mean 0 and variance 1 over ``pictures``."""
     features.eval()
     device = features.mean.device
@@ -272,7 +269,7 @@ def _standardise(features: MouthFeatures, pictures: Pictures) -> None:
 
 
 @torch.inference_mode()
-def _psnr(features: MouthFeatures, mirror: Mirror, pictures: Pictures) -> float:
+def _psnr(features: MouthFeatures, mirror: Mirror, pictures: UInt8) -> float:
     """Peak signal to noise ratio of reconstructions, dB."""
     batch = _tensor(pictures)
     seen = (mirror.cpu()(features.encode(batch)) + 1.0) * 127.5

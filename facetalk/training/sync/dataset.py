@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from facetalk.arrays import AnyFloat, Float32
 from facetalk.audio.mel import MEL_BANDS, MEL_RATE, log_mel
 from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.speech.corpus import Utterance
@@ -33,8 +34,6 @@ from facetalk.metrics.sync_network import MEL_PER_FRAME, SYNC_FPS, audio_feature
 from facetalk.motion import Motion
 from facetalk.training.motion.dataset import sessions
 from facetalk.units import SAMPLE_RATE
-
-Floats = NDArray[np.float32]
 
 CROP = 80
 """Frames of a training crop, 3.2 s."""
@@ -51,7 +50,7 @@ class Head(Protocol):
     def head(self) -> Any:
         """Its neural parametric head."""
 
-    def landmarks(self, motion: Motion) -> Floats:
+    def landmarks(self, motion: Motion) -> Float32:
         """Motion -> (T, 68, 3) metres."""
 
 
@@ -65,9 +64,9 @@ class MouthRig:
         basis: (K, 53, 20, 3) metres per unit of expression code.
     """
 
-    template: Floats
-    neutral: Floats
-    basis: Floats
+    template: Float32
+    neutral: Float32
+    basis: Float32
 
     @staticmethod
     def of(model: Head, identities: int, seed: int = 0) -> MouthRig:
@@ -88,7 +87,7 @@ class MouthRig:
         assert template is not None
         return MouthRig(template, np.stack(neutral), np.stack(basis))
 
-    def mouth(self, weights: NDArray[np.floating], identity: int = 0) -> Floats:
+    def mouth(self, weights: AnyFloat, identity: int = 0) -> Float32:
         """(T, 53) expression codes -> (T, 20, 3) landmarks 48 to 67, metres."""
         offsets = np.tensordot(np.asarray(weights, np.float32), self.basis[identity], axes=1)
         return np.asarray(self.neutral[identity] + offsets, np.float32)
@@ -215,7 +214,7 @@ def make_batch(data: SyncData, rig: MouthRig, rng: np.random.Generator, count: i
     return {"motion": torch.from_numpy(np.stack(motion)), "audio": torch.from_numpy(np.stack(audio))}
 
 
-def vary(spectra: Floats, rng: np.random.Generator) -> Floats:
+def vary(spectra: Float32, rng: np.random.Generator) -> Float32:
     """Another voice in another room: (N, 80) dB -> (N, 80) dB.
 
     Formants move by up to 15 % along the mel axis, a smooth colour and a noise floor of a random slope are

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
+from facetalk.arrays import Float32, Float64
 from facetalk.audio.load import load_audio
 from facetalk.data.visemes import curves
 from facetalk.errors import InputError
@@ -27,7 +27,6 @@ from facetalk.metrics.sync_network import SYNC_FPS, WINDOW
 from facetalk.training.sync.dataset import Head, MouthRig
 from facetalk.units import SAMPLE_RATE, frame_count
 
-Floats = NDArray[np.float32]
 _DELAYS = range(-8, 9)
 _LEAST_S = 4.5
 """Shorter utterances are joined, so that 3 s can be looked at with all shifts on both sides."""
@@ -44,11 +43,11 @@ class Clip:
     """
 
     voice: str
-    samples: Floats
-    weights: Floats
+    samples: Float32
+    weights: Float32
 
     @property
-    def sound(self) -> tuple[Floats, int]:
+    def sound(self) -> tuple[Float32, int]:
         """Samples and rate."""
         return self.samples, SAMPLE_RATE
 
@@ -147,7 +146,7 @@ def validate(expert: SyncExpert, clips: Sequence[Clip], rig: MouthRig, seed: int
 
 def _controls(
     clip: Clip, other: Clip, rig: MouthRig, rng: np.random.Generator
-) -> Iterator[tuple[str, tuple[Floats, int], Floats]]:
+) -> Iterator[tuple[str, tuple[Float32, int], Float32]]:
     """Truth and motions that are worse or none: name, sound, landmarks."""
     sound, weights = clip.sound, clip.weights
     yield "truth", sound, _face(rig, weights)
@@ -199,19 +198,19 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _face(rig: MouthRig, weights: Floats, factor: float = 1.0) -> Floats:
+def _face(rig: MouthRig, weights: Float32, factor: float = 1.0) -> Float32:
     """(T, 68, 3) landmarks whose mouth moves, ``factor`` times as far."""
     out = np.repeat(rig.template[None], len(weights), axis=0)
     out[:, list(MOUTH)] = rig.neutral[0] + factor * (rig.mouth(weights) - rig.neutral[0])
     return out
 
 
-def _delayed(weights: Floats, frames: int) -> Floats:
+def _delayed(weights: Float32, frames: int) -> Float32:
     """The same motion ``frames`` later, held at its ends."""
     return weights[np.clip(np.arange(len(weights)) - frames, 0, len(weights) - 1)]
 
 
-def _offsets(motion: Floats, sound: Floats, windows: int) -> list[bool]:
+def _offsets(motion: Float32, sound: Float32, windows: int) -> list[bool]:
     """Whether the best of all shifts is within a frame of 0, for stretches of ``windows`` windows.
 
     The sound around the stretch is known, so all shifts are compared over the same windows of the motion.
@@ -224,7 +223,7 @@ def _offsets(motion: Floats, sound: Floats, windows: int) -> list[bool]:
     return out
 
 
-def _rises(curve: NDArray[np.float64]) -> int:
+def _rises(curve: Float64) -> int:
     """Largest k such that m rises from shift 0 to k and to -k, step by step."""
     sides = curve[MAX_SHIFT:], curve[MAX_SHIFT::-1]
     return int(min(int(np.argmax(np.append(np.diff(side) <= 0, True))) for side in sides))
