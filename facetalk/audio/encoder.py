@@ -1,16 +1,13 @@
 """Wav2Vec 2.0 features at the motion frame rate.
 
 As in FaceTalk (and FaceFormer before it): the convolutional feature extractor runs on 16 kHz sound, its
-output is interpolated
-linearly along time to the motion frame rate, and the transformer encoder runs on the interpolated frames.
-Frames are placed by
-time, frame i at (i + 0.5) / fps seconds, not by stretching the sequence to fit, so that a clip's end does not
-move its middle.
+output is interpolated linearly along time to the motion frame rate, and the transformer encoder runs on the
+interpolated frames. Frames are placed by time, frame i at (i + 0.5) / fps seconds, not by stretching the
+sequence to fit, so that a clip's end does not move its middle.
 
 Long recordings are encoded in overlapping windows with context on both sides. The built-in encoder limits
-attention to a span of
-time, so its windows give the features of the whole clip to rounding; models with unlimited attention see at
-most a window.
+attention to a span of time, so its windows give the features of the whole clip to rounding; models with
+unlimited attention see at most a window.
 """
 
 from __future__ import annotations
@@ -174,12 +171,10 @@ class AudioEncoder(nn.Module):
         """Features of a recording that comes in blocks, in bounded memory.
 
         The result does not depend on how the sound is cut into blocks. Where the model normalises, every
-        window is normalised
-        by the same ``level``, as the model's own preprocessor does with a whole clip; read a file twice to
-        measure it
-        (``Level.of(reader)``). Without one, a window is normalised by everything up to its end: the only way
-        when the
-        recording is not over yet, and the same for a clip of up to 18 s.
+        window is normalised by the same ``level``, as the model's own preprocessor does with a whole clip;
+        read a file twice to measure it (``Level.of(reader)``). Without one, a window is normalised by
+        everything up to its end: the only way when the recording is not over yet, and the same for a clip of
+        up to 18 s.
 
         Args:
             blocks: 16 kHz mono pieces of the recording.

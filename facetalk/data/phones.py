@@ -1,10 +1,8 @@
 """Phones: ARPAbet and IPA symbols, their segments in time, and the classes an audio encoder learns.
 
 A *phone* is ``(symbol, start_s, end_s)``. Symbols are ARPAbet (with or without stress digits, any case) or
-IPA as
-espeak-ng writes it. Both map onto one small set of articulatory classes, so that recordings in several
-languages train one
-encoder.
+IPA as espeak-ng writes it. Both map onto one small set of articulatory classes, so that recordings in several
+languages train one encoder.
 """
 
 from __future__ import annotations
@@ -76,8 +74,8 @@ def lookup(symbol: str, alphabet: str) -> tuple[str, tuple[Unit, ...], str | Non
 
     Returns:
         The bare symbol, its visemes, and the stress digit (ARPAbet only, else None). An unknown IPA symbol is
-        tried without
-        its diacritics; a phone nobody knows has no visemes and leaves the mouth to its neighbours.
+        tried without its diacritics; a phone nobody knows has no visemes and leaves the mouth to its
+        neighbours.
     """
     data = table()
     if alphabet == "arpabet":

@@ -1,9 +1,8 @@
 """The whole sampling loop over buffers that never move, so that a GPU can replay it as one CUDA graph.
 
-A step of the denoiser is a hundred small kernels, each launched by the host. Everything but
-the numbers is the same from clip to clip of a length, so the loop is recorded once and then replayed by a
-single launch. Without a GPU the same code runs the same loop over the same buffers, with the results of the
-plain loop.
+A step of the denoiser is a hundred small kernels, each launched by the host. Everything but the numbers is
+the same from clip to clip of a length, so the loop is recorded once and then replayed by a single launch.
+Without a GPU the same code runs the same loop over the same buffers, with the results of the plain loop.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _drawn(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> UInt8:
 
 
 def _pictures(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Iterator[UInt8]:
-    """UInt8 in order, drawn side by side: each by one thread."""
+    """Pictures in order, drawn side by side: each by one thread."""
     workers = threads()
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[Future[UInt8]] = deque()

@@ -36,8 +36,8 @@ NPHM_DISTANCE_BIAS = 1e-5
 NPHM_BACKGROUND_EXPONENT = 0.2
 NPHM_BACKGROUND = math.exp(-NPHM_BACKGROUND_EXPONENT / NPHM_VARIANCE)
 NPHM_DENOMINATOR = 1e-6
-# MonoNPHM blending (released code): the scale is the eighth-nearest distance / blend_std; the member
-# without an anchor counts as 0.75 away; 1e-8 in the denominator.
+# MonoNPHM blending (released code): the scale is the eighth-nearest distance / blend_std; the member without
+# an anchor counts as 0.75 away; 1e-8 in the denominator.
 MONO_SCALE_RANK = 8
 MONO_BACKGROUND = 0.75
 MONO_DENOMINATOR = 1e-8

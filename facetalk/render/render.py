@@ -190,7 +190,7 @@ def _video(renderer: Renderer, path: Path, fps: float, frames: int | None, audio
     count = max(1, round(scene.duration * fps))
     count = count if frames is None else min(count, frames)
 
-    # UInt8 n stands for the middle of its time, as frame i of the animation does; at equal rates they
+    # Picture n stands for the middle of its time, as frame i of the animation does; at equal rates they
     # agree.
     times = [(number + 0.5) / fps - 0.5 / scene.fps for number in range(count)]
     write_video(

@@ -1,8 +1,8 @@
 """One training loop for every network of the package, over Hugging Face Accelerate.
 
-The loop owns what all trainings share: device placement, learning-rate schedule, seeds, progress,
-a log, checkpoints that survive a kill at any moment, and averaging of gradients over processes.
-What a batch is and what the loss is stays with the caller, in one function ``step(index)``.
+The loop owns what all trainings share: device placement, learning-rate schedule, seeds, progress, a log,
+checkpoints that survive a kill at any moment, and averaging of gradients over processes. What a batch is and
+what the loss is stays with the caller, in one function ``step(index)``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Forced alignment of recordings with their text, by PocketSphinx' English acoustic model.
 
 English uses the model's own dictionary. Other languages go through espeak-ng's pronunciation of each word,
-every IPA symbol
-taken to its nearest ARPAbet phone or two; the times then come back under the IPA symbols (Italian with known
-times: 10 ms
-median error). A quality gate drops recordings whose text does not fit their sound.
+every IPA symbol taken to its nearest ARPAbet phone or two; the times then come back under the IPA symbols
+(Italian with known times: 10 ms median error). A quality gate drops recordings whose text does not fit their
+sound.
 
 Needs ``pip install pocketsphinx`` (the wheel carries model and dictionary) and, but for English, espeak-ng.
 """
@@ -25,8 +24,7 @@ from facetalk.errors import NotInstalledError
 from facetalk.units import SAMPLE_RATE
 
 # Without some silence before it the first phone swallows the leading silence; about one try in ten finds no
-# path, and
-# another padding does.
+# path, and another padding does.
 _PADDINGS = (0.2, 0.1, 0.3, 0.0, 0.25, 0.15)
 
 _UNITS = str.split(

@@ -1,11 +1,9 @@
 """Speech corpora on disk: recordings, synthetic and real, with phone times.
 
 A corpus is a folder with ``audio/*.flac`` (16 kHz mono) and ``manifest.jsonl``, one :class:`Utterance` a
-line. Splits go by voice:
-a voice is in ``train`` or in ``valid``, never in both. Default sources are free to train redistributable
-weights on
-(permissive, CC-BY, CC-BY-SA); Tux Paint's GPL recordings need an explicit flag; the acceptance set is never a
-training source.
+line. Splits go by voice: a voice is in ``train`` or in ``valid``, never in both. Default sources are free to
+train redistributable weights on (permissive, CC-BY, CC-BY-SA); Tux Paint's GPL recordings need an explicit
+flag; the acceptance set is never a training source.
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 Paint), LibriVox.
 
 Asterisk's prompts are Creative Commons (attribution, two languages share-alike); Tux Paint's are GPL-2, so
-they are never a
-default. The English and Spanish prompts are one speaker, kept for acceptance together with the LibriVox
-sentences: training
-sources do not offer them.
+they are never a default. The English and Spanish prompts are one speaker, kept for acceptance together with
+the LibriVox sentences: training sources do not offer them.
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 batches.
 
 espeak-ng comes from PyPI (``pip install espeakng-loader``) or the system; flite and festival from the
-system's packages. Each
-class raises :class:`~facetalk.errors.InputError` with the command to install what is missing. The sound that
-a synthesizer
-makes is not a derived work of its program: espeak-ng is GPL, its output is free to use.
+system's packages. Each class raises :class:`~facetalk.errors.InputError` with the command to install what is
+missing. The sound that a synthesizer makes is not a derived work of its program: espeak-ng is GPL, its output
+is free to use.
 """
 
 from __future__ import annotations
@@ -162,10 +161,8 @@ def _add_closures(phones: Sequence[Phone], wave: Float32, rate: int) -> list[Pho
     """Move the start of stops back over their closure.
 
     espeak-ng's event of a stop is its burst; the closure before it, in which the lips of p and b are shut, is
-    booked on the
-    phone before. It is the run of 5 ms frames below -50 dBFS (at most 0.12 s), or 35 ms where there is none
-    (measured against
-    forced alignment).
+    booked on the phone before. It is the run of 5 ms frames below -50 dBFS (at most 0.12 s), or 35 ms where
+    there is none (measured against forced alignment).
     """
     hop = int(0.005 * rate)
     frames = len(wave) // hop

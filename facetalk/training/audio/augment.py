@@ -1,9 +1,8 @@
 """Making clean training speech sound like anybody's: other voices, rooms, microphones, noise.
 
 The training voices are few; what makes the encoder hear strangers is variation of pitch and formants (by
-resampling, with the
-targets' time axis following), rooms (decaying noise), microphones (random spectral tilt and band limits),
-noise and babble.
+resampling, with the targets' time axis following), rooms (decaying noise), microphones (random spectral tilt
+and band limits), noise and babble.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The small Wav2Vec 2.0 of the built-in model: its configuration and how its first layer starts.
 
 About 2.3 M parameters. It differs from the published sizes in one place that matters: the first convolution
-spans 25 ms
-instead of 0.6 ms and starts as a bank of Gabor filters on the mel scale. A stack that has to invent a filter
-bank needs
-hundreds of hours of speech; this one hears formants from the first step, trains on a few hours on a CPU, and
-costs a tenth
-of the original extractor. Every filter stays trainable.
+spans 25 ms instead of 0.6 ms and starts as a bank of Gabor filters on the mel scale. A stack that has to
+invent a filter bank needs hundreds of hours of speech; this one hears formants from the first step, trains on
+a few hours on a CPU, and costs a tenth of the original extractor. Every filter stays trainable.
 """
 
 from __future__ import annotations
@@ -84,8 +81,8 @@ def gabor_filters(count: int, kernel: int) -> tuple[np.ndarray, np.ndarray]:
     """A mel-spaced Gabor filter bank in four phases.
 
     Four half-wave rectified phases (0, 90, 180, 270 degrees) add up to a magnitude, which the next layer's
-    pooling turns into
-    an envelope. Bandwidths follow the mel scale, so low bands see 25 ms and high bands a few, as an ear does.
+    pooling turns into an envelope. Bandwidths follow the mel scale, so low bands see 25 ms and high bands a
+    few, as an ear does.
 
     Args:
         count: filters in all; the last eight are constants.

@@ -1,10 +1,9 @@
 """Training of the small audio encoder: ``facetalk train audio --corpus DIR --out DIR``.
 
 From scratch on speech with phone times. Two linear heads read each motion frame: shares of articulatory
-classes (cross
-entropy) and how the lips stand (regression of the viseme curves and a flag for closed lips). Frames of p, b,
-m and f, v weigh
-more, because that is where viewers look. The heads are dropped from the saved model.
+classes (cross entropy) and how the lips stand (regression of the viseme curves and a flag for closed lips).
+Frames of p, b, m and f, v weigh more, because that is where viewers look. The heads are dropped from the
+saved model.
 """
 
 from __future__ import annotations
@@ -267,9 +266,8 @@ def evaluate(encoder: AudioEncoder, heads: Heads, utterances: list[Utterance]) -
 
     Returns:
         Frame accuracy over the classes, recall of p, b, m (their frames told as any of the three), the share
-        of their
-        occurrences whose predicted gap falls under 1.5 mm within 40 ms of the phone, and correlations of the
-        curves.
+        of their occurrences whose predicted gap falls under 1.5 mm within 40 ms of the phone, and
+        correlations of the curves.
     """
     heads.eval()
     right = total = lip_right = lip_total = shut = shut_total = 0

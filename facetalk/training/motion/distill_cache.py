@@ -1,8 +1,8 @@
 """The teacher's trajectories on disk: made by one process or several, used by the trainer, ever renewed.
 
-A student learns the trajectories it sees by heart: trained 24 times on each of 640, it was twice as
-far from the teacher on new noise as on theirs. So each is used some ten times, and the oldest give way to
-new ones. A shard is one file of a batch of clips; producers only add shards, the trainer alone removes them.
+A student learns the trajectories it sees by heart: trained 24 times on each of 640, it was twice as far from
+the teacher on new noise as on theirs. So each is used some ten times, and the oldest give way to new ones. A
+shard is one file of a batch of clips; producers only add shards, the trainer alone removes them.
 """
 
 from __future__ import annotations
