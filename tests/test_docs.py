@@ -54,6 +54,9 @@ ELSEWHERE = {
     "pytest ": "rehearsed by the tests of the benchmarks",
     "cp ": "would change the package",
     "python -m experiments": "experiments have tests and results of their own",
+    "python scripts/fuzz.py": "fuzzing has tests of its own, and takes hours",
+    "facetalk train sync": "the sync expert's own tests",
+    "facetalk evaluate MANIFEST": "a synopsis, not a command",
     "tensorboard ": "a server",
     "accelerate launch": "needs two GPUs; torchrun is what it calls",
     "torchrun ": "test_launch.py starts two processes",
@@ -80,6 +83,9 @@ def blocks(page: str) -> list[tuple[str, str]]:
     verbs = r"(?:facetalk|python|pip|make|accelerate|torchrun|tensorboard|pytest|cp) [^/\n].*|facetalk"
     for match in re.finditer(rf"^ {{4}}({verbs})$", outside, re.M):
         found.append((match.start(), "command", re.sub(r"\s{2,}#.*", "", match[1]).strip()))
+    # Of snippets that go on from other people's variables, what they import.
+    for match in re.finditer(r"^ {4}(from facetalk\S* import .*)$", outside, re.M):
+        found.append((match.start(), "python", match[1].strip()))
     return [(kind, content) for _, kind, content in sorted(found)]
 
 

@@ -10,6 +10,7 @@ networks are asked. What is left is measured at points that no decision looked a
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -173,10 +174,11 @@ def bake(
         seed: of the points where bricks are compared with the network.
         keep: called with what :func:`restore` needs to do without the networks.
     """
-    # Shown when it takes longer than a second, and on a file as well: somebody is waiting for a first frame.
+    # Shown from the start, and in a file as well: somebody is waiting for a first frame.
     with tqdm(
-        total=0, desc="bake the identity, once", unit="point", unit_scale=True, delay=1.0, leave=False
-    ) as bar:
+        total=0, desc="bake the identity, once", unit="point", unit_scale=True, leave=False,
+        mininterval=0.2 if sys.stderr.isatty() else 5.0,
+    ) as bar:  # fmt: skip
         baking = _bake(
             field, bounds, low, high, bar, width=width, tolerance_mm=tolerance_mm, deepest=deepest, seed=seed
         )

@@ -103,10 +103,12 @@ class HeadTraining:
     def pool_sizes(self) -> tuple[int, int, int]:
         """Points of the mean head, other heads and points of each: no more than so many steps look at."""
         steps, (of_mean, of_others, count) = self.budget("identity").steps, self.identity_batch
+        identities = min(self.identities, max(1, steps * of_others))
+        each = -(-steps * of_others * count // identities)
         return (
             min(self.mean_points, max(_LEAST_POINTS, steps * of_mean * count)),
-            min(self.identities, max(1, steps * of_others)),
-            min(self.points, max(_LEAST_POINTS, steps * of_others * count)),
+            identities,
+            min(self.points, max(_LEAST_POINTS // 4, each)),
         )
 
 

@@ -103,7 +103,7 @@ def test_distances_stop_with_the_time(synthetic_data):
 
 def test_few_steps_measure_few_points(synthetic_data, tmp_path):
     config = training.HeadTraining(synthetic_data, tmp_path, steps=10)
-    assert config.pool_sizes() == (7200, 24, 14400)
+    assert config.pool_sizes() == (7200, 24, 600)
     assert dataclasses.replace(config, steps=None, minutes=5.0).pool_sizes() == (800_000, 80, 20_000)
 
 
