@@ -198,7 +198,7 @@ def _explained(out: Path, scratch: Scratch | None, error: OSError) -> InputError
     """The error in words: of the output, unless it tells of another file."""
     name = error.filename
     if isinstance(name, (str, os.PathLike)) and scratch is not None and error.errno not in (errno.ENOSPC,):
-        told = Path(name)
+        told = Path(str(name).removeprefix("file:"))  # as FFmpeg calls it
         if scratch.folder not in told.parents and told.absolute() != out.absolute():
             return InputError(f"{name}: {error.strerror or error}")
     return output_error(out, error)

@@ -79,6 +79,8 @@ def fork(run: Callable[[], int]) -> int:
         status = run()
     except SystemExit as stop:
         status = int(stop.code or 0)
+    except KeyboardInterrupt:  # before the verb began
+        status = 130
     finally:
         os._exit(status)
 
@@ -206,6 +208,7 @@ class Training(Place):
         """Whether the checkpoint is whole."""
         from accelerate import Accelerator
 
+        # "line": what TensorBoard reads, where it is installed.
         entries = {path.name for path in self.folder.iterdir()}
         scratch = {name for name in entries if name.endswith(".part")}
         verdict = "new"
@@ -215,7 +218,7 @@ class Training(Place):
         accelerator.prepare_optimizer(torch.optim.SGD(network.parameters(), lr=0.01))
         try:
             state = restore(accelerator, self.folder / "checkpoint", {"step": -1, "seconds": 0.0}, "line")
-            if state["step"] < 0 or entries - scratch != {"checkpoint", "log.jsonl"}:
+            if state["step"] < 0 or entries - scratch - {"line"} != {"checkpoint", "log.jsonl"}:
                 verdict = "broken"
         except InputError:
             verdict = "broken"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,20 +35,25 @@ def write_wav(path: Path, source: Source) -> None:
     digest = hashlib.sha256()
     # Not by libsndfile, whose error on a full disk does not tell what it is.
     with open(path, "wb") as file:
-        out = wave.open(file)  # noqa: SIM115  # its end writes, which must not hide an error of the middle
-        out.setnchannels(channels)
-        out.setsampwidth(2)
-        out.setframerate(rate)
+        file.write(_header(rate, channels, 0, 0))
+        length = 0
         for block in blocks:
             samples = np.clip(np.rint(np.nan_to_num(block) * 32767.0), -32768, 32767)
             data = samples.astype("<i2").tobytes()
             digest.update(data)
-            out.writeframesraw(data)
-        out.close()
+            length += len(data)
+            file.write(data)
         file.write(_mark(digest.hexdigest()))
         size = file.tell()
-        file.seek(4)
-        file.write(struct.pack("<I", size - 8))
+        file.seek(0)
+        file.write(_header(rate, channels, length, size))
+
+
+def _header(rate: int, channels: int, length: int, size: int) -> bytes:
+    """The 44 bytes before 16-bit samples of ``length`` bytes in a file of ``size`` bytes."""
+    head = struct.pack("<4sI4s", b"RIFF", max(0, size - 8), b"WAVE")
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, 2 * channels * rate, 2 * channels, 16)
+    return head + form + struct.pack("<4sI", b"data", length)
 
 
 def _mark(digest: str) -> bytes:
