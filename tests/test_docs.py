@@ -171,7 +171,8 @@ def test_a_newcomer_trains_a_model_that_speaks(
 ) -> None:
     """README's own commands with short limits, the whole head data, and a voice at the end."""
     pytest.importorskip("igl", reason="pip install 'facetalk[train]'")
-    monkeypatch.setattr(train_nphm, "HeadTraining", HeadTraining)
+    # A field of twenty steps has surface everywhere; a fine mesh of it would take minutes.
+    monkeypatch.setattr(train_nphm, "HeadTraining", functools.partial(HeadTraining, cell=0.03))
     shutil.rmtree(desk / "speech")
     commands = [command for kind, command in blocks("README.md") if kind == "command"]
     start = next(i for i, command in enumerate(commands) if command.startswith("facetalk data"))

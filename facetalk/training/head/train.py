@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -205,6 +206,8 @@ def train_head(config: HeadTraining) -> HeadModel:
     }
     linear = linear_part(head, codes)
     model = HeadModel(HeadContent(settings, identity, backward, template, blendshapes, parts, linear))
+    if is_main_process():
+        print("making the canonical mesh of the trained head", file=sys.stderr)
     model.content.canonical = build_canonical(model.bind(), cell=config.cell)
     if is_main_process():
         model.save(out / "head")
