@@ -151,7 +151,10 @@ class FFmpegDecoder(Decoder):
             yield np.concatenate(parts)
         seconds = count / self.sound.rate
         if damage:
-            say(f"damaged ({damage[0]}); {seconds:.2f} s could be read, parts may be missing")
+            say(
+                f"damaged: {len(damage)} of its packets could not be decoded and are left out "
+                f"({damage[0]}); {seconds:.2f} s are read"
+            )
         promised = self.sound.duration
         if self._timed and promised is not None and seconds < promised - max(1.0, 0.05 * promised):
             say(f"cut short: {seconds:.2f} s of {promised:.2f} s of sound are there")

@@ -108,7 +108,7 @@ def test_a_knock_does_not_shut_the_mouth() -> None:
     """With the built-in model: quiet speech after a knock moves the face as without."""
     model = FaceTalk.from_pretrained("default", device="cpu")
     demo = Path(__file__).parents[2] / "examples" / "demo.flac"
-    sound = load_audio(demo)[: 4 * SAMPLE_RATE] * np.float32(0.1)
+    sound = load_audio(demo)[: 4 * SAMPLE_RATE] * np.float32(0.03)
 
     def weights(samples: np.ndarray) -> np.ndarray:
         return model.generate((samples, SAMPLE_RATE), seed=0).expressions[55:]
