@@ -224,6 +224,7 @@ class MotionTraining:
         self, data: MotionData, held_out: MotionData, model: MotionModel, options: MotionTrainingOptions
     ) -> None:
         self.data, self.held_out, self.model, self.options = data, held_out, model, options
+        self._held: dict[str, Tensor] = {}
         self.net = model.denoiser.train().requires_grad_(True)
         self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
@@ -245,7 +246,8 @@ class MotionTraining:
         """One batch: the loss and its parts. Every 50th step also measures the held-out voices."""
         self._update_average(index)
         losses = self._loss(self.net, self.data, step_generator(self.options.seed, index), augment=True)
-        if index % 50 == 0:
+        # A training that goes on begins between two of these measurements.
+        if index % 50 == 0 or not self._held:
             with torch.no_grad():
                 held = self._loss(self.average, self.held_out, np.random.default_rng(1), augment=False)
             self._held = {f"held_out_{name}": value.detach() for name, value in held.items()}

@@ -124,6 +124,7 @@ def test_training_learns_to_open_on_loud_frames_and_the_model_loads(
     options = MotionTrainingOptions(Path("c"), "a", tmp_path, Path("h"), batch=8, crop=32, rate=3e-3)
     torch.manual_seed(0)
     training = MotionTraining(data, data, prepare(data, Path("h"), "mini"), options)
+    assert "held_out_loss" in training.step(17)  # a training that goes on between two measurements
     losses = []
     for index in range(60):
         result = training.step(index)
