@@ -38,6 +38,8 @@ PLOTTED = (
 
 def worst(row: dict[str, Any]) -> tuple[str, float]:
     """The ratio that is furthest from 1, and its name."""
+    if not row["ratios"]:
+        return "-", float("nan")
     name = max(row["ratios"], key=lambda key: abs(row["ratios"][key]["ratio"] - 1.0))
     return name, float(row["ratios"][name]["ratio"])
 
@@ -53,7 +55,7 @@ def table(results: dict[str, Any]) -> str:
             cells.append("-" if value is None else f"{value:.3f}" if key == "opening_r" else f"{value:.2f}")
         cells += [_percent(row["ratios"].get(key)) for key in SHOWN]
         name, value = worst(row)
-        cells.append(f"{name} {100.0 * value:.0f}")
+        cells.append(f"{name} {100.0 * value:.0f}" if row["ratios"] else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -140,8 +140,8 @@ def summary(row: Row, own: Scores, reference: Scores, bases: dict[str, WindowBas
         if not mine[:, 1].sum():
             continue
         out["figures"][figure] = float(mine[:, 0].sum() / mine[:, 1].sum())
-        if figure not in RATIOS:
-            continue
+        if figure not in RATIOS or row.seeds is not None:
+            continue  # One seed beside several of the reference would compare chance.
         theirs = np.array([reference.entries[name].get(figure, (0.0, 0.0)) for name in names])
         if not theirs[:, 0].sum():
             continue
