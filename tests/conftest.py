@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+# A shell starts background jobs with Ctrl-C ignored, and Python leaves it so; tests of interruptions need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Helpers are plain modules in a folder of their own; pytest's importlib mode leaves sys.path alone.
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))

@@ -30,6 +30,8 @@ def collect() -> dict[str, Any]:
         from facetalk.ops import _extension
 
         facts["core"] = _extension.load().build_info()
+    except InputError:
+        raise  # a person's own setting, and the answer is to change it
     except (ExtensionError, ValueError, RuntimeError) as error:
         facts["core"] = {"error": str(error)}
     import torch
