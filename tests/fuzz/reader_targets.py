@@ -138,7 +138,7 @@ def motion_model(folder: Path) -> Run:
                     spoil_tensors(rng, raw) if path.suffix == ".safetensors" else spoil_bytes(rng, raw)
                 )
             model = MotionModel.load(folder / "m")
-            if rng.random() < 0.05 and model.config.audio_dim == 4:
+            if rng.random() < 0.05 and model.denoiser.config.audio_dim == 4:
                 model.sample(features, steps=1, seed=0)
         finally:
             path.write_bytes(sound[path])
