@@ -24,9 +24,10 @@ TSAN_OPTIONS="halt_on_error=1" $fixed "$out/pool"
 
 section "ASan and UBSan: build"
 flags="-g1 -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"
-# A build type that CMake does not know adds no flags of its own.
+# A build type that CMake does not know adds no flags of its own. The log of a CUDA build that the caller asked for
+# is of another build, and would be overwritten by this one.
 CXXFLAGS="$flags" LDFLAGS="-fsanitize=address,undefined" FACETALK_CUDA=off FACETALK_BUILD_TYPE=Sanitize \
-  FACETALK_BUILD_DIR="$out/cmake" "$python" setup.py --quiet build --build-base "$out/base" --build-lib "$out/lib" \
+  FACETALK_BUILD_DIR="$out/cmake" env -u FACETALK_CUDA_LOG "$python" setup.py --quiet build --build-base "$out/base" --build-lib "$out/lib" \
   >"$out/build.log" 2>&1 || { tail -30 "$out/build.log"; exit 1; }
 
 # Python itself is not instrumented, so the libraries have to be there first; what it never frees is not ours.
