@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.common import report
+from experiments.common import agreement, report
 from facetalk.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,8 @@ PARTS: dict[str, Callable[[report.Rows, list[str]], str]] = {
         rows, names, report.LIPS + report.SYNC, paper=bool(rows.results["paper"])
     ),
     "life": lambda rows, names: report.table(rows, names, report.LIFE),
+    "paper": lambda rows, names: agreement.with_paper(rows),
+    "judges": lambda rows, names: agreement.of_judges(rows, names),
     "other": lambda rows, names: report.table(rows, names, report.OTHER_VOICE, controls=False),
 }
 
