@@ -40,9 +40,10 @@ def with_paper(rows: Rows) -> str:
         spread = float(np.mean(rows.values(name, _DIVERSITY))) / float(np.mean(base))
         lost, lost_there = spread < COLLAPSED, told[1] < COLLAPSED * whole[1]
         change = far - float(np.mean(rows.values("full", _SYNC)))
+        agrees = "open" if ours == "even" else "yes" if ours == theirs else "no"
         lines.append(
-            f"| {rows.results['titles'][name]} | {told[0] - whole[0]:+.2f} ({theirs}) | {change:+.3f} ({ours}) | "
-            f"{'open' if ours == 'even' else 'yes' if ours == theirs else 'no'} | "
+            f"| {rows.results['titles'][name]} | {told[0] - whole[0]:+.2f} ({theirs}) "
+            f"| {change:+.3f} ({ours}) | {agrees} | "
             f"{told[1] / whole[1]:.0%} | {spread:.0%} | {'yes' if lost == lost_there else 'no'} |"
         )
     return "\n".join(lines)
