@@ -3,7 +3,7 @@
 Samples every row for held-out recordings with the same noises, measures life, diversity, lips and time, and
 writes ``results.json``, ``table.md``, ``ratios.md`` and ``steps.png``. What was sampled is kept, so the
 command may be broken off and repeated. ``--adopt`` also writes the smallest number of the student's steps
-that keeps every figure within 5 % into the model's motion/config.json.
+that keeps every figure within 5 % (or comes nearest to it) into the model's motion/config.json.
 """
 
 from __future__ import annotations
@@ -145,8 +145,12 @@ def adopt(folder: Path, results: dict[str, Any]) -> None:
         for steps, row in sorted(students.items())
     }
     fit = [steps for steps, missed in misses.items() if not missed]
-    # Where none fits, the one that misses the fewest figures; of equals the quickest.
-    chosen = fit[0] if fit else min(misses, key=lambda steps: (len(misses[steps]), steps))
+    # Where none fits, the one whose misses add up to the least; of equals the quickest.
+    beyond = {
+        steps: sum(abs(ratio - 1.0) - TOLERANCE for ratio in missed.values())
+        for steps, missed in misses.items()
+    }
+    chosen = fit[0] if fit else min(beyond, key=lambda steps: (beyond[steps], steps))
     content["student"]["default_steps"] = chosen
     content["student"]["notes"]["decided_by"] = {
         "command": results["command"],

@@ -87,10 +87,11 @@ def _percent(found: dict[str, Any] | None) -> str:
 MARK = re.compile(r"(<!-- steps: (?P<what>[\w-]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
 
 
-def fill(page: str, results: dict[str, Any]) -> str:
+def fill(page: str, results: dict[str, Any], before: dict[str, Any] | None = None) -> str:
     """A page with what stands between ``<!-- steps: table -->`` and ``<!-- /steps -->`` made anew.
 
-    Known are ``table``, ``ratios`` and ``set`` (how much was measured).
+    Known are ``table``, ``ratios``, ``set`` (how much was measured) and, given the results of the student
+    before its second stage, ``energy``.
     """
     students = [row["row"] for row in results["rows"] if row["sampler"] == "student"]
     parts = {
@@ -102,15 +103,37 @@ def fill(page: str, results: dict[str, Any]) -> str:
             f"{results['reference']}."
         ),
     }
+    if before is not None:
+        parts["energy"] = before_and_after(before, results)
     return MARK.sub(lambda found: found[1] + parts[found["what"]] + "\n" + found[3], page)
+
+
+def before_and_after(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Markdown: the students' ratios of two results, where either is more than 5 % from the reference."""
+    names = [row["row"] for row in before["rows"] if row["sampler"] == "student"]
+    old, new = ({row["row"]: row["ratios"] for row in found["rows"]} for found in (before, after))
+    keys = [
+        key
+        for key in old[names[0]]
+        if any(abs(told[name][key]["ratio"] - 1.0) > 0.05 for told in (old, new) for name in names)
+    ]
+    lines = ["| figure | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for key in keys:
+        cells = [f"{_percent(old[name][key])} → {_percent(new[name][key])}" for name in names]
+        lines.append(f"| {key} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Fill pages: ``python -m experiments.steps.report PAGE...``."""
-    results = json.loads((Path(__file__).parent / "results" / "results.json").read_text(encoding="utf-8"))
+    folder = Path(__file__).parent / "results"
+    results, before = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("results.json", "before-energy.json")
+    )
     for name in sys.argv[1:]:
         page = Path(name)
-        page.write_text(fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+        page.write_text(fill(page.read_text(encoding="utf-8"), results, before), encoding="utf-8")
 
 
 def plot(results: dict[str, Any], file: Path) -> None:

@@ -65,6 +65,7 @@ def results(ratios: dict[int, dict[str, float]]) -> dict[str, object]:
         ({1: {"a": 0.97, "b": 1.01}, 2: {"a": 1.0, "b": 1.0}}, 1),
         ({1: {"a": 0.94, "b": 1.01}, 2: {"a": 0.96, "b": 1.04}}, 2),
         ({1: {"a": 0.90, "b": 0.90}, 2: {"a": 0.90, "b": 1.0}, 4: {"a": 0.9, "b": 1.0}}, 2),  # none fits
+        ({1: {"a": 0.90, "b": 1.0}, 2: {"a": 0.945, "b": 0.945}}, 2),  # two small misses for a large one
     ],
 )
 def test_the_fewest_steps_that_keep_every_figure_are_adopted(
@@ -86,6 +87,14 @@ def test_a_page_is_filled_between_its_marks() -> None:
     assert "old" not in once and "| blinks_per_minute | 90 [89, 91] | 98 [97, 99] |" in once
     assert "4 recordings" in once and once.startswith("a\n") and report.fill(once, found) == once
     assert "| student | 1 | 1 |" in report.table(found) and "blinks_per_minute 90" in report.table(found)
+
+
+def test_a_page_tells_what_a_second_stage_changed() -> None:
+    before, after = results({1: {"a": 0.9, "b": 1.0}}), results({1: {"a": 0.98, "b": 1.01}})
+    page = "<!-- steps: energy -->\n<!-- /steps -->"
+    assert "| a | 90 → 98 |" in report.fill(page, after, before) and "| b |" not in report.fill(
+        page, after, before
+    )
 
 
 def test_landmarks_are_those_of_the_pipeline() -> None:

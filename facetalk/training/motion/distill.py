@@ -52,7 +52,7 @@ class DistillOptions:
         energy: weight of the energy score of one step, 0 = none; it costs two more passes.
         anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
         settle: updates with the plain square and the teacher's states alone, before the robust loss and the
-            student's own states.
+            student's own states; none where a student is taught further.
         seed: of everything random.
     """
 
@@ -111,6 +111,8 @@ class DistillTraining:
         self.optimizer = torch.optim.AdamW(
             self.net.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=0.0
         )
+        # A student that was taught before has settled.
+        self._settle = options.settle if start is None else 0
         self.counts = tuple(SHARES)
         self.grid = grid(model.schedule, self.counts)
         self.notes = dict(notes or {})
@@ -141,7 +143,7 @@ class DistillTraining:
         if every and index % every == every - 1:
             losses = self._anchor(clips, rng)
         else:
-            losses = self._flow(clips, rng, settled=index >= self.options.settle)
+            losses = self._flow(clips, rng, settled=index >= self._settle)
             if self.options.energy:
                 score = self._energy(clips, rng)
                 losses = {**losses, "energy": score, "loss": losses["loss"] + self.options.energy * score}

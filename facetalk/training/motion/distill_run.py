@@ -91,7 +91,7 @@ def distil(
         check_resume(out, resume)
     encoder = AudioEncoder.from_pretrained(config.folder / "audio")
     motion = MotionModel.load(config.folder / "motion")
-    start = None if init is None else _student_of(init, motion)
+    start, before = (None, "") if init is None else _student_of(init, motion)
     out.mkdir(parents=True, exist_ok=True)
 
     def teacher(split: str, variants: int) -> Teacher:
@@ -129,7 +129,11 @@ def distil(
         return None
     held_out = hold_out(teacher("valid", 1), options.seed, out / "held_out.npz")
     torch.manual_seed(options.seed)
-    notes = {"trained_with": command, "frames_of_features": sum(map(len, trained_on.heard))}
+    # A student that was taught before tells that as well.
+    notes = {
+        "trained_with": f"{before}; {command}" if before else command,
+        "frames_of_features": sum(map(len, trained_on.heard)),
+    }
     training = DistillTraining(
         motion, lid_openings(HeadModel.load(config.folder / "head")), cache, trained_on, held_out, options,
         start=start, notes=notes,
@@ -147,13 +151,15 @@ def distil(
     return loop.run(training.step, training.save)
 
 
-def _student_of(folder: Path, teacher: MotionModel) -> Student:
-    student = MotionModel.load(folder).student
+def _student_of(folder: Path, teacher: MotionModel) -> tuple[Student, str]:
+    """The student of a motion model, and the command that trained it, "" if nobody said."""
+    model = MotionModel.load(folder)
+    student = model.student
     if student is None:
         raise InputError(f"{folder} has no student to start from")
     if student.config != teacher.denoiser.config:
         raise InputError(f"the student in {folder} has other sizes than the model's motion/")
-    return student
+    return student, str(model.student_range.notes.get("trained_with", ""))
 
 
 def _fingerprint(motion: MotionModel) -> str:
