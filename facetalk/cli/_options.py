@@ -62,8 +62,8 @@ def add_direction(parser: argparse.ArgumentParser) -> None:
     """``--direction`` of official checkpoints, whose weights do not tell it."""
     parser.add_argument("--direction", choices=("forward", "backward"), default=None,
                         help="what the expression network moves: the neutral head (forward: NPHM as "
-                        "released), or queries (backward: MonoNPHM, FaceTalk); default: what config.json says, else as "
-                        "the family was released")  # fmt: skip
+                        "released), or queries (backward: MonoNPHM, FaceTalk); default: what config.json "
+                        "says, else as the family was released")  # fmt: skip
 
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:

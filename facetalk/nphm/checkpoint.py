@@ -102,13 +102,15 @@ def _assemble(parts: dict[str, Any], family: Family, direction: Direction | None
             f"give them as anchors.npy (K, 3) beside the model"
         )
     anchors = _anchors(parts["anchors"], where)
-    identity_config, deformation_config = _configs(identity, deformation, anchors, config, family, where)
+    here, there = (f"{_file(parts, name, where)}: {name}" for name in ("identity", "deformation"))
+    sizes = _configs(identity, deformation, anchors, config, family, (where, here, there))
+    identity_config, deformation_config = sizes
     network = IdentityNetwork(identity_config, anchors)
-    _fill(network, identity, f"{where}: identity")
+    _fill(network, identity, here)
     mover = None
     if deformation_config is not None and deformation is not None:
         mover = DeformationNetwork(deformation_config)
-        _fill(mover, deformation, f"{where}: deformation")
+        _fill(mover, deformation, there)
     model = NPHM(network, mover, direction=_direction(config, family, direction, where))
     _prove(model, where)
     return model
@@ -135,6 +137,11 @@ def _prove(model: NPHM, where: str) -> None:
         values += [moves, model.sdf(points + moves, code)]
     if not all(bool(torch.isfinite(value).all()) for value in values):
         raise InputError(f"{where}: the field is not finite at points of the head; the file is damaged")
+
+
+def _file(parts: dict[str, Any], name: str, where: str) -> str:
+    """The file that a part was given as, or where the model as a whole is from."""
+    return str(parts[name]) if isinstance(parts.get(name), (str, os.PathLike)) else where
 
 
 def _state(value: Any, name: str, where: str) -> dict[str, Tensor]:
@@ -203,10 +210,13 @@ def _configs(
     anchors: Tensor,
     config: dict[str, Any],
     family: Family,
-    where: str,
+    places: tuple[str, str, str],
 ) -> tuple[IdentityConfig, DeformationConfig | None]:
-    """Sizes from the shapes of a few tensors; the rest is checked against them by `_fill`."""
-    here = f"{where}: identity"
+    """Sizes from the shapes of a few tensors; the rest is checked against them by `_fill`.
+
+    `places`, of the model and of its two networks, are for messages.
+    """
+    where, here, there = places
     ensemble = _ENSEMBLE[family]
     if not any(key.startswith(ensemble + ".") for key in identity):
         other = "mononphm" if family == "nphm" else "nphm"
@@ -235,7 +245,6 @@ def _configs(
     hyper = 0
     compressed = expression = def_hidden = def_last = 0
     if deformation is not None:
-        there = f"{where}: deformation"
         def_last = _count(deformation, r"defDeepSDF\.lin(\d+)\.") - 1
         compressed = _shape(deformation, "compressor.0.weight", 2, there)[0]
         inputs = _shape(deformation, "defDeepSDF.lin0.weight", 2, there)[1]
