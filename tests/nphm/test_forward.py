@@ -26,6 +26,7 @@ from facetalk.nphm.field_operator import field_query
 from facetalk.nphm.lattice import DEFAULT_BOUNDS, lattice_axes
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
 from facetalk.nphm.root_search import find_roots, official_search
+from facetalk.nphm.surface import forward
 from facetalk.nphm.surface.options import ExtractionOptions
 from facetalk.ops import vertex_normals
 
@@ -249,6 +250,26 @@ class TestSurfaces:
         volume = case.field.grid(codes[:1], resolution)[0]
         inside = (volume < 0).float().mean()
         assert 0.01 < inside < 0.9
+
+
+def test_signs_that_contradict_are_followed(monkeypatch) -> None:
+    """From the cells of one vertex in forty the whole surface is found, by the samples that disagree."""
+    case = of_golden("nphm_tiny")
+    field, shape, whole = case.model.bind(case.code), (22, 20, 24), forward._cells
+    meshes = [field.extract(case.codes[:1], shape, posed=True, exact=exact)[0] for exact in (True, False)]
+    monkeypatch.setattr(forward, "_cells", lambda vertices, *box: whole(vertices[::40], *box))
+    meshes += field.extract(case.codes[:1], shape, posed=True)
+    for mesh in meshes[1:]:
+        assert np.array_equal(mesh.vertices, meshes[0].vertices) and len(mesh.vertices) > 500
+    # A known sample of the other sign is what makes a neighbour fresh; the rest takes the sign of most.
+    known, values = np.zeros((5, 1, 1), bool), np.full((5, 1, 1), 9.0, np.float32)
+    known[[0, 4]], values[0], values[4] = True, 2.0, 3.0
+    assert not forward._contradictions(known, values).any() and values[1:4, 0, 0].tolist() == [1.0] * 3
+    values[0] = values[4] = -2.0
+    assert not forward._contradictions(known, values).any() and values[1:4, 0, 0].tolist() == [-1.0] * 3
+    values[4] = 2.0
+    fresh = forward._contradictions(known, values)
+    assert fresh[:, 0, 0].tolist() == [False, True, False, False, False]  # as many: outside
 
 
 @pytest.fixture(scope="module")
