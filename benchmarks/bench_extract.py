@@ -77,7 +77,9 @@ def official() -> tuple[Field, torch.Tensor]:
     arrays = load_file(folder / "golden.safetensors")
     share = torch.linspace(0, 0.06, FRAMES)[:, None]
     codes = arrays["lat_expr"]
-    return load_checkpoint(folder).bind(arrays["lat_id"]), codes[:1] * (1 - share) + codes[1:2] * share
+    return load_checkpoint(folder, direction="backward").bind(arrays["lat_id"]), codes[:1] * (
+        1 - share
+    ) + codes[1:2] * share
 
 
 class Case:

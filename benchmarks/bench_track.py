@@ -15,7 +15,6 @@ The official-size weights are not part of the repository; without FACETALK_GOLDE
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,8 @@ from facetalk.nphm import load_checkpoint
 from facetalk.nphm.canonical_mesh import canonical_mesh
 from facetalk.nphm.field import Field
 from facetalk.nphm.head.head import HeadModel
+from facetalk.nphm.root_search import official_search
+from facetalk.ops.field.source import FieldSource
 from facetalk.ops.reference.field import field_offsets
 
 VERTICES = {"10k": 10_000, "50k": 50_000}
@@ -64,7 +65,7 @@ class Case:
             if not (folder / "golden.safetensors").exists():
                 pytest.skip("nphm_official: set FACETALK_GOLDEN to the folder that holds it")
             arrays = load_file(folder / "golden.safetensors")
-            self.field = load_checkpoint(folder).bind(arrays["lat_id"])
+            self.field = load_checkpoint(folder, direction="backward").bind(arrays["lat_id"])
             self.codes = motion(FRAMES[model], arrays["lat_expr"].numpy())
         resolution = 208 if vertices > 20_000 else 128
         mesh = canonical_mesh(self.field, 2 * vertices, resolution=resolution)
@@ -83,38 +84,24 @@ def case(request: pytest.FixtureRequest, model: str) -> Case:
     return Case(model, VERTICES[request.param])
 
 
-def broyden(offsets: Callable[[Tensor], Tensor], targets: Tensor, steps: int = 15) -> tuple[Tensor, Tensor]:
-    """The official root finder's steps: x (N, 3) with x + offsets(x) = targets, and |residual| (N,).
+def broyden(source: FieldSource, biases: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The official root finder: x (N, 3) with x + offsets(x) = targets, and |residual| (N,).
 
     The network is evaluated for the points that have not arrived only, as the official code does.
     """
-    x = targets.clone()
-    columns = []
-    with torch.enable_grad():
-        at = x.clone().requires_grad_()
-        moved = offsets(at)
-        for c in range(3):
-            columns.append(torch.autograd.grad(moved[:, c].sum(), at, retain_graph=c < 2)[0])
-    inverse = torch.linalg.inv(torch.stack(columns, dim=1) + torch.eye(3))
-    residual = x + moved.detach() - targets
-    best = residual.norm(dim=1)
-    active = (best > 1e-6).nonzero()[:, 0]
-    for _ in range(steps):
-        if not len(active):
-            break
-        step = -(inverse[active] @ residual[active, :, None])[..., 0]
-        x[active] += step
-        new = x[active] + offsets(x[active]) - targets[active]
-        change = new - residual[active]
-        residual[active] = new
-        best[active] = torch.minimum(best[active], new.norm(dim=1))
-        row = (step[:, None] @ inverse[active])[:, 0]
-        below = (row * change).sum(1, keepdim=True)
-        below = below + torch.where(below < 0, -1e-6, 1e-6)
-        gain = (step - (inverse[active] @ change[..., None])[..., 0]) / below
-        inverse[active] += gain[:, :, None] * row[:, None]
-        active = active[(best[active] > 1e-6) & (new.norm(dim=1) < 0.2)]
-    return x, best
+
+    def offsets(x: Tensor) -> Tensor:
+        return field_offsets(source, x, biases)[0]
+
+    def jacobian(x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            at = x.clone().requires_grad_()
+            moved = offsets(at)
+            rows = [torch.autograd.grad(moved[:, c].sum(), at, retain_graph=c < 2)[0] for c in range(3)]
+        return torch.stack(rows, dim=1)
+
+    with torch.no_grad():
+        return official_search(offsets, jacobian, targets)
 
 
 @pytest.mark.parametrize("how", ["track", "track, 0.05 mm", "evaluation", "torch Broyden"])
@@ -128,8 +115,7 @@ def test_track(benchmark: BenchmarkFixture, model: str, case: Case, how: str) ->
         one = [b[middle : middle + 1] for b in case.biases]
 
         def call() -> object:
-            with torch.no_grad():
-                return broyden(lambda x: field_offsets(source, x, one)[0], case.slab)
+            return broyden(source, one, case.slab)
 
     elif how == "evaluation":
 
@@ -157,8 +143,7 @@ def test_both_find_the_same_roots(case: Case) -> None:
     """The peer solves the same problem: where both converge, they agree."""
     one = [b[3:4] for b in case.biases]
     targets = case.slab[:500]
-    with torch.no_grad():
-        theirs, left = broyden(lambda x: field_offsets(case.field.source, x, one)[0], targets)
+    theirs, left = broyden(case.field.source, one, targets)
     ours, residual = case.field.bound.packed.invert(targets, one)
     both = (left < 2e-6) & (residual[0] < 2e-6)
     assert both.float().mean() > 0.9

@@ -43,6 +43,7 @@ _MODES: dict[str, dict[str, Any]] = {
     "band": {"tolerance_mm": 0.0, "cache": False},
     "within 0.05 mm": {"tolerance_mm": 0.05, "cache": True},
 }
+_FORWARD_MODES: dict[str, dict[str, Any]] = {"posed field": {"posed": True}, "neutral mesh moved": {}}
 _SAMPLED = 4096  # points of a dense frame that are timed; the rest is extrapolated
 
 
@@ -237,6 +238,9 @@ def field_stages(
 ) -> Iterator[StageCost]:
     """A frame of the field by every mode of ``Field.extract``, and ``Field.track``.
 
+    The floors of a forward model count one evaluation of its deformation a sample, which no search for a root
+    can do without, and of a moved mesh one a vertex.
+
     Args:
         field: bound head with a deformation.
         codes: (T, E) expression codes; modes are timed over as many of them as fit into ``budget`` seconds.
@@ -249,36 +253,50 @@ def field_stages(
     moving = _macs(source.deformation) if source.deformation is not None else 0
     member, members = _macs(source.identity), len(source.member_set)
     axes = lattice_axes(resolution, bounds)
-    posed = field.extract(codes[:1], resolution, bounds, units="head")[0]
+    forward = field.direction == "forward"
+    posed = field.extract(codes[:1], resolution, bounds, units="head", posed=True if forward else None)[0]
     if not len(posed.vertices):
         raise InputError("the field has no surface inside the bounds, so there is nothing to time")
     needed = _needed_samples(posed.vertices, axes)
-    moved = needed + np.asarray(field.offsets(needed, codes[:1]))[0, :, :3]
+    if forward:
+        moved = field.roots(needed, codes[:1]).points[0]
+    else:
+        moved = needed + np.asarray(field.offsets(needed, codes[:1]))[0, :, :3]
     kept = members - (left_out(source, moved, DEFAULT_CULL) > 0).sum(axis=1)
     if source.blending == "mononphm":
         kept = np.minimum(kept, source.neighbours + 1)
     work = 2.0 * len(needed) * (moving + float(kept.mean()) * member)
     note = f"{len(needed)} samples at the surface, {kept.mean():.1f} of {members} members each"
 
-    exact = PackedField(source, cull=0.0)
     rng = np.random.default_rng(0)
     some = np.stack([axis[rng.integers(0, len(axis), _SAMPLED)] for axis in axes], axis=1)
+    exact = PackedField(source, cull=0.0)
     biases = [b[:1].contiguous() for b in field.bound.biases(codes[:1]) or []]
-    seconds = fastest(lambda: exact.query(some, biases, weight=field.bound.weight), 0.5 * budget)
+
+    def ask() -> object:
+        if forward:
+            return field.query(some, codes[:1])
+        return exact.query(some, biases, weight=field.bound.weight)
+
+    each = "through roots" if forward else f"{members} members each"
+    seconds = fastest(ask, 0.5 * budget)
     dense = float(resolution) ** 3 / _SAMPLED
     yield _cost(
         f"field {resolution}^3, every sample", "frame", seconds * dense, rates,
-        f"{resolution**3} samples, {members} members each; {_SAMPLED} timed",
+        f"{resolution**3} samples, {each}; {_SAMPLED} timed",
         flop=2.0 * resolution**3 * (moving + members * member),
     )  # fmt: skip
-    for name, options in _MODES.items():
+    for name, options in (_FORWARD_MODES if forward else _MODES).items():
         if source.blending == "mononphm":  # no cache for heads with hyper-coordinates
             options = {**options, "cache": False}
         extract = functools.partial(field.extract, resolution=resolution, bounds=bounds, **options)
         once_only, seconds = _per_frame(extract, codes, budget)
+        if forward and not options:  # the vertices of the neutral mesh, once through the deformation
+            count = len(posed.vertices)
+            note, work = f"about {count} vertices, one evaluation each", 2.0 * count * moving
         yield _cost(f"field {resolution}^3, {name}", "frame", seconds, rates, note, flop=work)
         if once_only > seconds:
-            told = "bounds and caches of the identity, made by the first frame"
+            told = "what is learned of the identity by the first frame"
             yield _cost(f"  its first frame, {name}", "head", once_only, rates, told)
 
     mesh = field.extract(None, min(resolution, 128), bounds, units="head")[0]

@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from morphable import fields
+from safetensors.torch import load_file
 
 from facetalk.cli import main, train_nphm
 from facetalk.data.speech.synth import Flite
@@ -98,6 +100,21 @@ def scaled(command: str) -> str:
     return command
 
 
+def official(folder: Path) -> None:
+    """The golden weights as a folder of facetalk's, as official files, and as a folder of downloads."""
+    golden = ROOT / "tests/golden/nphm_tiny"
+    shutil.copytree(golden, folder / "nphm_folder")
+    for name, home in (("identity", "nphm"), ("deformation", "nphm_def")):
+        place = folder / "downloaded" / home / "checkpoints"
+        place.mkdir(parents=True)
+        state = {"decoder_state_dict": load_file(golden / f"{name}.safetensors"), "epoch": 1}
+        torch.save(state, folder / f"{name}.tar")
+        shutil.copy(folder / f"{name}.tar", place / "checkpoint_epoch_1.tar")
+    anchors = load_file(golden / "golden.safetensors")["anchors_mean"].numpy()
+    for place in (folder, folder / "downloaded"):
+        np.save(place / "anchors_39.npy", anchors[None, None])
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what a reader has: recordings, a manifest, an official checkpoint; and a tiny head."""
@@ -115,7 +132,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "speech/manifest.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in corpus))
     # The networks of a head as small as its data.
     monkeypatch.setattr(train_nphm, "HeadTraining", functools.partial(HeadTraining, **SMALL_HEAD))
-    shutil.copytree(ROOT / "tests/golden/nphm_tiny", tmp_path / "nphm_folder")
+    official(tmp_path)
     (tmp_path / "builtin").symlink_to(DEFAULT)
     for name in ("audio", "PREVIOUS"):
         (tmp_path / name).symlink_to(DEFAULT / ("audio" if name == "audio" else "motion"))

@@ -58,6 +58,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive_int, default=None, help="CPU threads (default: all cores)")
 
 
+def add_direction(parser: argparse.ArgumentParser) -> None:
+    """``--direction`` of official checkpoints, whose weights do not tell it."""
+    parser.add_argument("--direction", choices=("forward", "backward"), default=None,
+                        help="what the expression network moves: the neutral head (forward: NPHM as "
+                        "released), or queries (backward: MonoNPHM, FaceTalk); default: what config.json "
+                        "says, else as the family was released")  # fmt: skip
+
+
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of turning a motion into meshes and writing them."""
     parser.add_argument("--topology", choices=("fixed", "marching-cubes"), default=None,

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="time the field of this checkpoint instead of the model's")  # fmt: skip
     parser.add_argument("--family", choices=("nphm", "mononphm"), default="nphm",
                         help="kind of networks in the checkpoint")  # fmt: skip
+    _options.add_direction(parser)
     parser.add_argument("--resolution", type=int, default=128, help="grid points per axis of the field")
     parser.add_argument("--frames", type=_options.positive_int, default=25, help="frames of the clip")
     parser.add_argument(
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
     if args.json is not None:
         check_not_input(args.json, args.checkpoint)
         check_replaceable(args.json)
+    if args.direction is not None and args.checkpoint is None:
+        raise InputError("--direction belongs to --checkpoint; the model's head goes backward")
     _options.set_threads(args.threads)
     from facetalk.bench import peaks
 
@@ -82,7 +85,7 @@ def _stages(args: argparse.Namespace, rates: Peaks) -> Iterator[StageCost]:
     rng = np.random.default_rng(0)
     checkpoint = None
     if args.checkpoint is not None:  # before anything long, since it may be wrong
-        checkpoint = load_checkpoint(args.checkpoint, family=args.family)
+        checkpoint = load_checkpoint(args.checkpoint, family=args.family, direction=args.direction)
         if checkpoint.deformation is None:
             raise InputError(
                 f"--checkpoint {args.checkpoint}: has no deformation network to pose the head with"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from facetalk.cli import _options
 from facetalk.errors import InputError
 from facetalk.files import check_not_input, check_replaceable
 
@@ -12,11 +13,13 @@ from facetalk.files import check_not_input, check_replaceable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("source", type=Path, nargs="+",
-                        help="a folder, or identity.pt deformation.pt anchors.npy")  # fmt: skip
+                        help="a folder, a file with anchors*.npy beside it, or identity.pt deformation.pt "
+                             "anchors.npy; of a folder of official checkpoints the last epochs")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--force", action="store_true",
                         help="replace files of such names there that facetalk did not write")  # fmt: skip
     parser.add_argument("--family", choices=("nphm", "mononphm"), default="nphm", help="kind of networks")
+    _options.add_direction(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -35,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(
             f"give one folder or file, or three files (identity deformation anchors), got {len(args.source)}"
         )
-    model = load_checkpoint(source, family=args.family)
+    model = load_checkpoint(source, family=args.family, direction=args.direction)
     model.save(args.output, force=args.force)
-    print(f"{args.output}: {args.family}, written as safetensors + config.json")
+    moves = "no deformation" if model.deformation is None else f"deformation {model.direction}"
+    print(f"{args.output}: {args.family}, {moves}, written as safetensors + config.json")

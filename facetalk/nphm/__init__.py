@@ -3,5 +3,6 @@
 from facetalk.nphm.checkpoint import load_checkpoint
 from facetalk.nphm.field import Field
 from facetalk.nphm.model import NPHM
+from facetalk.nphm.root_search import RootWarning
 
-__all__ = ["NPHM", "Field", "load_checkpoint"]
+__all__ = ["NPHM", "Field", "RootWarning", "load_checkpoint"]

@@ -12,9 +12,13 @@ import torch
 from torch import Tensor
 
 from facetalk.ambient import plainly
+from facetalk.errors import InputError
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm.binding import ExpressionBiases, Precision, bind_kernels
-from facetalk.nphm.networks import DeformationNetwork, FoldedNetwork, IdentityNetwork
+from facetalk.nphm.networks import DeformationNetwork, Direction, FoldedNetwork, IdentityNetwork
+from facetalk.nphm.posed import posed_grid, posed_roots, posed_values
+from facetalk.nphm.root_search import Roots, warn_of
+from facetalk.ops._device import floats_on
 from facetalk.ops.field.cpu import PackedField
 from facetalk.ops.field.kernels import FieldKernels
 from facetalk.ops.field.source import DEFAULT_CULL, FieldSource, LayerWeights, OffsetWeight
@@ -31,6 +35,10 @@ class Networks(Protocol):
     def deformation(self) -> DeformationNetwork | None:
         """The deformation network, or None."""
 
+    @property
+    def direction(self) -> Direction:
+        """Which way it goes."""
+
 
 class Bound:
     """Everything of an identity folded into packed weights; a frame costs its expression's biases.
@@ -38,7 +46,7 @@ class Bound:
     Args:
         model: the networks.
         identity: (L,) identity code.
-        facial_smoothing: spatial weight that multiplies the offset before the identity network.
+        facial_smoothing: spatial weight that multiplies the offset, at the points that the deformation moves.
         cull: see :class:`facetalk.ops.field.cpu.PackedField`; None: its default.
         device: the CPU or a CUDA device.
         precision: of hidden units and weights on a CUDA device; None: fp16.
@@ -50,6 +58,7 @@ class Bound:
         source: the folded networks (float32).
         kernels: what evaluates them on the device.
         weight: spatial weight of the offset, or None.
+        direction: which way the deformation goes, see :class:`facetalk.nphm.NPHM`.
         device: where the field is evaluated.
         coords: coordinates of the canonical field: 3, and MonoNPHM's hyper-coordinates.
         biases: folds expression codes (T, E) into biases, see
@@ -73,6 +82,7 @@ class Bound:
             self.source, cull=self.cull, device=torch.device(device), precision=precision
         )
         self.device, self.coords = self.kernels.device, self.kernels.coords
+        self.direction: Direction = model.direction
         self.biases = ExpressionBiases(model.deformation, compressed, self.device)
 
     @cached_property
@@ -84,9 +94,36 @@ class Bound:
 
     @plainly
     def evaluate(self, points: Any, expressions: Any, output: str) -> Tensor:
-        """An output of the kernels' `query` by name, as a tensor on the device."""
-        points, biases = self.kernels.put(points, "points"), self.biases(expressions)
+        """An output of the kernels' `query` by name, as a tensor on the device.
+
+        Distances and gradients are those of the posed field, whichever way the deformation goes; offsets and
+        their derivatives those of the deformation at the points given.
+        """
+        biases = self.biases(expressions)
+        if biases is not None and self.direction == "forward" and output in ("sdf", "gradient"):
+            posed = floats_on(self.device, points, "points")
+            return posed_values(self.kernels, posed, biases, self.weight, output)
+        points = self.kernels.put(points, "points")
         return self.kernels.query(points, biases, weight=self.weight, outputs=(output,))[output]
+
+    @plainly
+    def roots(self, points: Any, expressions: Any) -> Roots:
+        """Neutral points of points (N, 3) in the frames of a forward model; tensors on the device."""
+        biases = self.biases(expressions)
+        if biases is None or self.direction != "forward":
+            raise InputError(
+                "roots: only expressions of a forward model have them; a backward model's neutral points are "
+                "points + offsets(points, expressions)"
+            )
+        return posed_roots(self.kernels, floats_on(self.device, points, "points"), biases, self.weight)
+
+    def grid(self, axes: list[Any], biases: list[Tensor] | None) -> Tensor:
+        """Distances (T, nx, ny, nz) on a lattice, of the posed field where there are frames."""
+        if biases is None or self.direction == "backward":
+            return self.kernels.grid(axes, biases, weight=self.weight)
+        volumes, lost = posed_grid(self.kernels, axes, biases, self.weight)
+        warn_of(lost, volumes.numel())
+        return volumes
 
 
 @torch.no_grad()

@@ -1,14 +1,14 @@
-"""Reading head models: the package's own folders, official checkpoint files, and dictionaries of tensors.
+"""Head models from their weights: sizes, direction, and networks filled with what files hold.
 
 Every dimension comes from the shapes of the tensors; the official YAML files are known to contradict them.
-What shapes cannot tell (MonoNPHM's number of neighbours and blending constant, and for a model without
-deformation its number of hyper-coordinates) comes from the configuration. Nothing but tensors is unpickled.
+What shapes cannot tell (the direction of the deformation, MonoNPHM's number of neighbours and blending
+constant, and for a model without deformation its number of hyper-coordinates) comes from the configuration.
+The files are read by :mod:`facetalk.nphm.checkpoint_files`.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,31 +20,35 @@ from torch import Tensor
 
 from facetalk.ambient import loading
 from facetalk.errors import InputError
+from facetalk.nphm.checkpoint_files import read_checkpoint, read_folder, read_official, strip
 from facetalk.nphm.model import NPHM
 from facetalk.nphm.networks import (
     DeformationConfig,
     DeformationNetwork,
+    Direction,
     Family,
     IdentityConfig,
     IdentityNetwork,
 )
-from facetalk.reading import one_line, read_array, read_json, usable
-from facetalk.weights import check_tensors, read_tensors
+from facetalk.reading import one_line, read_array, usable
+from facetalk.weights import check_tensors
 
 # Values of the released MonoNPHM configuration.
 DEFAULT_NEIGHBOURS = 12
 DEFAULT_BLEND_STD = 3.75
 DEFAULT_HYPER = 2
 
+DEFAULT_DIRECTION: dict[Family, Direction] = {"nphm": "forward", "mononphm": "backward"}
+"""As released: NPHM's expression network moves the neutral head (README of its code, "Stage 2 - Learning
+Forward Deformations"), MonoNPHM's moves queries."""
+
 _ENSEMBLE = {"nphm": "ensembled_deep_sdf", "mononphm": "deepSDFensemble"}
-_IDENTITY_KEYS = ("identity", "id_decoder")
-_DEFORMATION_KEYS = ("deformation", "ex_decoder")
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
 @loading
-def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
+def load_checkpoint(source: Source, *, family: Family = "nphm", direction: Direction | None = None) -> NPHM:
     """Load a neural parametric head model.
 
     Args:
@@ -52,10 +56,18 @@ def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
             a folder with ``identity.safetensors``, ``deformation.safetensors`` (may be missing),
             ``config.json`` (may be missing) and the mean anchors: tensor ``anchors_mean`` of
             ``anchors.safetensors`` or ``golden.safetensors``, or ``anchors.npy``;
-            an official ``.pt``/``.pth``/``.safetensors`` file with the mean anchors in an ``anchors*.npy``
-            beside it; ``{"identity": ..., "deformation": ... or None, "anchors": (K, 3), "config": {...}}``
-            with state dicts or paths of files. ``config`` may hold ``nneigh``, ``blend_std`` and ``n_hyper``.
+            a folder with the official checkpoints and ``anchors*.npy`` up to two levels below it (of a run's
+            epochs the last one is taken);
+            an official ``.pt``/``.pth``/``.tar``/``.safetensors`` file with the mean anchors in an
+            ``anchors*.npy`` beside it;
+            ``{"identity": ..., "deformation": ... or None, "anchors": (K, 3), "config": {...}}`` with state
+            dicts, arrays or paths of files. ``config`` may hold ``direction``, ``nneigh``, ``blend_std`` and
+            ``n_hyper``.
         family: "nphm" or "mononphm".
+        direction: which way the deformation goes, which weights cannot tell: "forward" moves the neutral head
+            (posed = x + F(x)), "backward" moves queries (posed field = f(x + F(x))). None: what the config
+            says, else as the family was released: nphm forward, mononphm backward. FaceTalk's own retrained
+            NPHM is backward.
 
     Returns:
         the model, float32, in evaluation mode, parameters frozen.
@@ -70,15 +82,15 @@ def load_checkpoint(source: Source, *, family: Family = "nphm") -> NPHM:
         where, parts = "the model given", dict(source)
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        where, parts = str(path), _read_folder(path) if path.is_dir() else _read_official(path)
+        where, parts = str(path), read_folder(path) if path.is_dir() else read_official(path)
     else:
         raise InputError(f"a model is a folder, a file or a dictionary, got {type(source).__name__}")
     # Whatever else a hostile file holds (sparse or meta tensors, names that are no text) fails in here.
     with usable(where):
-        return _assemble(parts, family, where)
+        return _assemble(parts, family, direction, where)
 
 
-def _assemble(parts: dict[str, Any], family: Family, where: str) -> NPHM:
+def _assemble(parts: dict[str, Any], family: Family, direction: Direction | None, where: str) -> NPHM:
     identity = _state(parts.get("identity"), "identity", where)
     deformation = None
     if parts.get("deformation") is not None:
@@ -90,16 +102,28 @@ def _assemble(parts: dict[str, Any], family: Family, where: str) -> NPHM:
             f"give them as anchors.npy (K, 3) beside the model"
         )
     anchors = _anchors(parts["anchors"], where)
-    identity_config, deformation_config = _configs(identity, deformation, anchors, config, family, where)
+    here, there = (f"{_file(parts, name, where)}: {name}" for name in ("identity", "deformation"))
+    sizes = _configs(identity, deformation, anchors, config, family, (where, here, there))
+    identity_config, deformation_config = sizes
     network = IdentityNetwork(identity_config, anchors)
-    _fill(network, identity, f"{where}: identity")
+    _fill(network, identity, here)
     mover = None
     if deformation_config is not None and deformation is not None:
         mover = DeformationNetwork(deformation_config)
-        _fill(mover, deformation, f"{where}: deformation")
-    model = NPHM(network, mover)
+        _fill(mover, deformation, there)
+    model = NPHM(network, mover, direction=_direction(config, family, direction, where))
     _prove(model, where)
     return model
+
+
+def _direction(config: dict[str, Any], family: Family, asked: Direction | None, where: str) -> Direction:
+    """The direction of the deformation: that which was asked for, the config's, or the family's."""
+    found = config.get("direction", DEFAULT_DIRECTION[family]) if asked is None else asked
+    if found not in ("forward", "backward"):
+        place = f"{where}: config direction" if asked is None else "direction"
+        raise InputError(f"{place}: expected forward or backward, got {found!r}")
+    direction: Direction = found
+    return direction
 
 
 def _prove(model: NPHM, where: str) -> None:
@@ -108,93 +132,28 @@ def _prove(model: NPHM, where: str) -> None:
     code = torch.full((model.identity_dim,), 0.01, dtype=torch.float32)
     values = [model.anchors(code), model.sdf(points, code)]
     if model.deformation is not None:
-        values.append(model.sdf(points, code, torch.full((model.expression_dim,), 0.01, dtype=torch.float32)))
+        expression = torch.full((model.expression_dim,), 0.01, dtype=torch.float32)
+        moves = model.offsets(points, code, expression)
+        values += [moves, model.sdf(points + moves, code)]
     if not all(bool(torch.isfinite(value).all()) for value in values):
         raise InputError(f"{where}: the field is not finite at points of the head; the file is damaged")
 
 
-def _read_folder(path: Path) -> dict[str, Any]:
-    if not (path / "identity.safetensors").exists():
-        raise InputError(
-            f"{path}: identity.safetensors is missing; a model folder has identity.safetensors, "
-            f"deformation.safetensors, config.json and anchors.npy"
-        )
-    parts: dict[str, Any] = {"identity": _read_tensors(path / "identity.safetensors")}
-    if (path / "deformation.safetensors").exists():
-        parts["deformation"] = _read_tensors(path / "deformation.safetensors")
-    if (path / "config.json").exists():
-        parts["config"] = read_json(path / "config.json")
-    for name in ("anchors.safetensors", "golden.safetensors"):
-        if (path / name).exists() and "anchors" not in parts:
-            tensors = _read_tensors(path / name)
-            if "anchors_mean" in tensors:
-                parts["anchors"] = tensors["anchors_mean"]
-    if "anchors" not in parts and (path / "anchors.npy").exists():
-        parts["anchors"] = read_array(path / "anchors.npy")
-    return parts
-
-
-def _read_official(path: Path) -> dict[str, Any]:
-    """One file: MonoNPHM's (id_decoder, ex_decoder), a merged file, or a single NPHM network."""
-    tensors = _read_tensors(path)
-    parts: dict[str, Any] = {}
-    for name, keys in (("identity", _IDENTITY_KEYS), ("deformation", _DEFORMATION_KEYS)):
-        for key in keys:
-            if isinstance(tensors.get(key), Mapping):
-                parts[name] = tensors[key]
-            inside = {k.removeprefix(key + "."): v for k, v in tensors.items() if k.startswith(key + ".")}
-            if inside:
-                parts[name] = inside
-    if "identity" not in parts:
-        parts["identity"] = tensors.get("decoder_state_dict", tensors)
-        state = _strip(parts["identity"])
-        if any(k.startswith("defDeepSDF.") for k in state) and any(k.startswith("mlp_pos.") for k in state):
-            parts["deformation"] = parts["identity"]
-    if isinstance(tensors.get("anchors_mean"), Tensor):
-        parts["anchors"] = tensors["anchors_mean"]
-    else:
-        beside = sorted(path.parent.glob("anchors*.npy"))
-        if len(beside) == 1:
-            parts["anchors"] = read_array(beside[0])
-        elif beside:
-            names = ", ".join(p.name for p in beside)
-            raise InputError(
-                f"{path.parent}: several anchor files ({names}); keep the one that belongs to {path.name}"
-            )
-    return parts
-
-
-def _read_tensors(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    if path.suffix == ".safetensors":
-        return dict(read_tensors(path))
-    with usable(path, "not a readable checkpoint, perhaps cut off or corrupt"):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise InputError(
-                f"{path}: not a readable checkpoint, perhaps corrupt, or it holds more than tensors, "
-                f"which is not unpickled ({one_line(error, 160)})"
-            ) from error
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
-    return {str(name): value for name, value in content.items()}
-
-
-def _strip(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Names without the prefix that torch's data-parallel wrapper adds."""
-    return {str(k).removeprefix("module."): v for k, v in state.items()}
+def _file(parts: dict[str, Any], name: str, where: str) -> str:
+    """The file that a part was given as, or where the model as a whole is from."""
+    return str(parts[name]) if isinstance(parts.get(name), (str, os.PathLike)) else where
 
 
 def _state(value: Any, name: str, where: str) -> dict[str, Tensor]:
     if isinstance(value, (str, os.PathLike)):
-        value = _read_tensors(Path(value))
+        where, value = str(value), read_checkpoint(Path(value))
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: the {name} network is missing")
     value = value.get("decoder_state_dict", value)
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: the {name} network is no dictionary of tensors")
     state: dict[str, Tensor] = {}
-    for key, tensor in _strip(value).items():
+    for key, tensor in strip(value).items():
         if isinstance(tensor, np.ndarray):
             tensor = torch.from_numpy(np.array(tensor))
         if isinstance(tensor, Tensor) and (tensor.layout != torch.strided or tensor.is_meta):
@@ -205,6 +164,11 @@ def _state(value: Any, name: str, where: str) -> dict[str, Tensor]:
 
 
 def _anchors(value: Any, where: str) -> Tensor:
+    if isinstance(value, (str, os.PathLike)):
+        where, path = str(value), Path(value)
+        value = read_array(path) if path.suffix == ".npy" else read_checkpoint(path).get("anchors_mean")
+        if value is None:
+            raise InputError(f"{where}: holds no anchors_mean; give the mean anchors as a .npy file (K, 3)")
     try:
         anchors = (
             torch.as_tensor(np.array(value) if not isinstance(value, Tensor) else value)
@@ -246,10 +210,13 @@ def _configs(
     anchors: Tensor,
     config: dict[str, Any],
     family: Family,
-    where: str,
+    places: tuple[str, str, str],
 ) -> tuple[IdentityConfig, DeformationConfig | None]:
-    """Sizes from the shapes of a few tensors; the rest is checked against them by `_fill`."""
-    here = f"{where}: identity"
+    """Sizes from the shapes of a few tensors; the rest is checked against them by `_fill`.
+
+    `places`, of the model and of its two networks, are for messages.
+    """
+    where, here, there = places
     ensemble = _ENSEMBLE[family]
     if not any(key.startswith(ensemble + ".") for key in identity):
         other = "mononphm" if family == "nphm" else "nphm"
@@ -278,7 +245,6 @@ def _configs(
     hyper = 0
     compressed = expression = def_hidden = def_last = 0
     if deformation is not None:
-        there = f"{where}: deformation"
         def_last = _count(deformation, r"defDeepSDF\.lin(\d+)\.") - 1
         compressed = _shape(deformation, "compressor.0.weight", 2, there)[0]
         inputs = _shape(deformation, "defDeepSDF.lin0.weight", 2, there)[1]

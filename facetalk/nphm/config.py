@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Family = Literal["nphm", "mononphm"]
+Direction = Literal["forward", "backward"]
+"""What a deformation F moves. Forward: points of the neutral head to where they are in the posed one, posed =
+x + F(x). Backward: points of posed space to the neutral head, posed field = f(x + F(x))."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, overload
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.ambient import plainly
-from facetalk.arrays import Float32, Int32
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm.binding import Precision
 from facetalk.nphm.bound import Bound, Networks
-from facetalk.nphm.field_operator import field_query, is_traced, register
+from facetalk.nphm.field_operator import register
+from facetalk.nphm.field_values import Array, Codes, FieldValues
 from facetalk.nphm.lattice import (
     DEFAULT_BOUNDS,
     DEFAULT_RESOLUTION,
@@ -26,7 +26,8 @@ from facetalk.nphm.lattice import (
     check_memory,
     lattice_axes,
 )
-from facetalk.nphm.surface import find
+from facetalk.nphm.networks import Direction
+from facetalk.nphm.surface import find, forward
 from facetalk.nphm.surface.identity import CanonicalKnowledge
 from facetalk.nphm.surface.options import (
     DEFAULT_TOLERANCE_MM,
@@ -38,23 +39,26 @@ from facetalk.nphm.surface.options import (
 from facetalk.nphm.tracking import Track, track
 from facetalk.units import HEAD_UNIT_METRES
 
-Array = NDArray[Any]
-Codes = Tensor | Array | Sequence[Any] | None
-"""Expressions: (T, E), or (E,) for one frame, or None for the canonical head, which is one frame."""
 Units = Literal["metres", "head"]
 
 
-class Field:
+class Field(FieldValues):
     """A neural head field of one identity, evaluated for any expressions.
 
     Arrays may be NumPy or torch, in the CPU's memory or on the field's device. Results are float32 of the
     kind of the first array given; tensors lie on the device that the field was bound on. Expressions are
     (T, E), or (E,) for one frame, or None for the canonical head (one frame).
 
+    `direction` says which way the model's deformation F goes. Of a backward one the posed field at x is
+    f(x + F(x)); of a forward one, which moves the neutral head, it is f at the root of root + F(root) = x.
+    Roots are searched within the limits of the NPHM project (15 updates to 1e-6; what has none by then is
+    searched longer). Points without a root get the value of the neutral point that comes nearest, a
+    `RootWarning` counts them, and `roots` says which they are.
+
     Args:
         model: the head model.
         identity: (L,) identity code.
-        facial_smoothing: spatial weight that multiplies the offset before the identity network.
+        facial_smoothing: spatial weight that multiplies the offset, at the points that the deformation moves.
         cull: fraction of the nearest anchor's weight below which a member of the ensemble is not evaluated at
             a point; 0 is exact, None the default, which is below float32 rounding.
         device: the CPU or a CUDA device.
@@ -69,6 +73,7 @@ class Field:
         identity: (L,) identity code.
         bound: what surface finding and tracking work with: packed weights and kernels.
         knowledge: what was learned of the identity so far, to find surfaces faster.
+        direction: "forward" or "backward".
         device: where the field is evaluated.
         anchors: (K, 3) anchor positions, head space.
         source: the folded networks, in the form that `facetalk.ops.reference.field` takes too (float32).
@@ -90,101 +95,21 @@ class Field:
         self._settings = {
             "facial_smoothing": facial_smoothing, "cull": cull, "device": device, "precision": precision
         }  # fmt: skip
-        self.bound = Bound(
+        bound = Bound(
             model, self.identity, facial_smoothing=facial_smoothing, cull=cull, device=device,
             precision=precision,
         )  # fmt: skip
-        self.device, self.source = self.bound.device, self.bound.source
+        super().__init__(bound, register(bound))
+        self.source = bound.source
+        self.direction: Direction = self.bound.direction
         self.anchors = self.source.anchors
         self.knowledge = CanonicalKnowledge(self.bound.kernels, self.bound.source, self.bound.cull)
-        self._name = register(self.bound)
-        self._canonical_mesh: dict[Any, tuple[Float32, Int32]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are bound anew: packed weights belong to the process and its device."""
         return _bound_again, (self.model, self.identity, self._settings)
 
-    # Points ---------------------------------------------------------------------------------------------
-
-    @overload
-    def query(self, points: Tensor, expressions: Codes = None) -> Tensor: ...
-    @overload
-    def query(self, points: Array, expressions: Codes = None) -> Float32: ...
-    def query(self, points: Tensor | Array, expressions: Codes = None) -> Tensor | Float32:
-        """Signed distances (T, N) at points (N, 3), negative inside.
-
-        Raises:
-            TypeError: not an array of floating-point numbers on the CPU or the field's device.
-            ValueError: a shape does not fit, or a number is not finite (the message names the point). Points
-                on a CUDA device are not looked at; there such a point gives NaN.
-        """
-        return self._query(points, expressions, "sdf")
-
-    @overload
-    def gradient(self, points: Tensor, expressions: Codes = None) -> Tensor: ...
-    @overload
-    def gradient(self, points: Array, expressions: Codes = None) -> Float32: ...
-    def gradient(self, points: Tensor | Array, expressions: Codes = None) -> Tensor | Float32:
-        """Gradients (T, N, 3) of the signed distance by the point; for the canonical field by all its
-        coordinates.
-        """
-        return self._query(points, expressions, "gradient")
-
-    @overload
-    def offsets(self, points: Tensor, expressions: Codes) -> Tensor: ...
-    @overload
-    def offsets(self, points: Array, expressions: Codes) -> Float32: ...
-    def offsets(self, points: Tensor | Array, expressions: Codes) -> Tensor | Float32:
-        """Offsets (T, N, 3) of the deformation, smoothing included; MonoNPHM (T, N, 3 + m), hyper last."""
-        return self._query(points, expressions, "offsets")
-
-    @overload
-    def jacobian(self, points: Tensor, expressions: Codes) -> Tensor: ...
-    @overload
-    def jacobian(self, points: Array, expressions: Codes) -> Float32: ...
-    def jacobian(self, points: Tensor | Array, expressions: Codes) -> Tensor | Float32:
-        """Derivatives (T, N, 3, 3) of the offsets by the point, [..., output, input]; MonoNPHM (T, N, 3 + m,
-        3).
-        """
-        return self._query(points, expressions, "jacobian")
-
-    def _query(self, points: Any, expressions: Any, output: str) -> Tensor | Float32:
-        if is_traced(points, expressions):
-            traced: Tensor = field_query(points, expressions, self._name, output)
-            return traced
-        return _like(self.bound.evaluate(points, expressions, output), points)
-
-    # Lattices -------------------------------------------------------------------------------------------
-
-    @overload
-    def grid(
-        self, expressions: Tensor | None = None, resolution: Resolution = ..., bounds: Bounds = ...
-    ) -> Tensor: ...
-    @overload
-    def grid(
-        self, expressions: Array | Sequence[Any], resolution: Resolution = ..., bounds: Bounds = ...
-    ) -> Float32: ...
-    @plainly
-    def grid(
-        self,
-        expressions: Codes = None,
-        resolution: Resolution = DEFAULT_RESOLUTION,
-        bounds: Bounds = DEFAULT_BOUNDS,
-    ) -> Tensor | Float32:
-        """Signed distances on a dense lattice.
-
-        Args:
-            expressions: (T, E) codes, or None for the canonical field.
-            resolution: samples along every axis, or (nx, ny, nz); both ends of the bounds are samples.
-            bounds: ((x0, y0, z0), (x1, y1, z1)), head space.
-
-        Returns:
-            (T, nx, ny, nz) float32, x slowest; a torch tensor unless the expressions are a NumPy array.
-        """
-        biases = self.bound.biases(expressions)
-        axes = lattice_axes(resolution, bounds)
-        check_memory(axes, 1 if biases is None else len(biases[0]), self.device)
-        return _like(self.bound.kernels.grid(axes, biases, weight=self.bound.weight), expressions)
+    # Surfaces -------------------------------------------------------------------------------------------
 
     def extract(
         self,
@@ -197,8 +122,13 @@ class Field:
         units: Units = "metres",
         cache: bool | None = None,
         coarse: bool = True,
+        posed: bool | None = None,
     ) -> list[Mesh]:
         """Extract the surface of every frame with marching cubes.
+
+        Of a forward model the neutral field is meshed, once, and its vertices are moved, as its authors do;
+        the bounds are those of the neutral head, and all frames have the same faces. `posed=True` meshes the
+        posed field instead.
 
         On a CUDA device frames go through in chunks, by the same short cuts; meshes are copied to the CPU's
         memory (see `surfaces` for those that stay). The identity is baked by the device's kernels in float32
@@ -220,11 +150,13 @@ class Field:
             cache: bake the identity once and look it up; None: where it pays for this many frames. Not for
                 models with hyper-coordinates, whose canonical field is not one of space alone.
             coarse: with a cache, interpolate the deformation where it is smooth.
+            posed: of a forward model, mesh the posed field through its roots: near the moved neutral mesh and
+                where signs contradict, or everywhere with `exact`.
 
         Returns:
             one mesh a frame; empty where the field has no zero inside the bounds.
         """
-        options = ExtractionOptions(tolerance_mm, exact, cache, coarse)
+        options = ExtractionOptions(tolerance_mm, exact, cache, coarse, posed)
         frames = self.iterate(expressions, resolution, bounds, options=options, units=units)
         return [mesh for mesh, _ in frames]
 
@@ -257,9 +189,14 @@ class Field:
         """The frames of :meth:`iterate`, head space: NumPy arrays, or tensors on the field's CUDA device."""
         options = options or ExtractionOptions()
         biases = self.bound.biases(expressions)
+        options.check(self.direction, frames=biases is not None)
         axes = lattice_axes(resolution, bounds, least=2)
-        check_memory(axes, 2 if options.exact else 1 / 16, self.device)
-        return _plain_steps(find.surfaces(self.bound, self.knowledge, biases, axes, bounds, options))
+        check_memory(axes, 2 if options.exact or options.posed else 1 / 16, self.device)
+        if biases is not None and self.direction == "forward":
+            steps = forward.surfaces(self.bound, self.knowledge, biases, axes, bounds, options)
+        else:
+            steps = find.surfaces(self.bound, self.knowledge, biases, axes, bounds, options)
+        return _plain_steps(steps)
 
     # Fixed topology -------------------------------------------------------------------------------------
 
@@ -276,8 +213,9 @@ class Field:
     ) -> tuple[Any, Any]:
         """Carry one canonical mesh to every frame, so that topology stays fixed.
 
-        The deformation maps posed points to canonical ones, so every vertex is found by inverting it. See
-        :func:`facetalk.nphm.tracking.track`, and :meth:`tracked` for how well each was found.
+        A forward deformation moves its vertices. A backward one maps posed points to canonical ones, so every
+        vertex is found by inverting it. See :func:`facetalk.nphm.tracking.track`, and :meth:`tracked` for how
+        well each was found.
 
         Args:
             expressions: (T, E) codes.
@@ -286,7 +224,8 @@ class Field:
             resolution: of the extraction.
             bounds: of the extraction, head space.
             tolerance: largest |x + offset(x) - canonical| that counts as converged, head units; the
-                search aims at a tenth of it, so 2e-4 (0.05 mm) saves steps that the default makes.
+                search aims at a tenth of it, so 2e-4 (0.05 mm) saves steps that the default makes. A forward
+                model's vertices are exact.
 
         Returns:
             vertices (T, V, 3) float32, head space, and faces (F, 3) int32: NumPy arrays or, where the field
@@ -322,11 +261,10 @@ class Field:
         if (vertices is None) != (faces is None):
             raise InputError("vertices, faces: give both or neither")
         if vertices is None:
-            key = (str(resolution), str(np.asarray(bounds).tolist()))
-            if key not in self._canonical_mesh:
-                (mesh,) = self.extract(None, resolution, bounds, units="head")
-                self._canonical_mesh[key] = mesh.vertices, mesh.faces
-            vertices, faces = self._canonical_mesh[key]
+            axes = lattice_axes(resolution, bounds, least=2)
+            check_memory(axes, 1 / 16, self.device)
+            found = forward.neutral_surface(self.bound, self.knowledge, axes, bounds, ExtractionOptions())
+            vertices, faces = found.vertices, found.faces
         return track(self.bound, biases, _on_host(vertices), _on_host(faces), tolerance, normals=normals)
 
 
@@ -337,11 +275,6 @@ def _bound_again(model: Any, identity: Tensor, settings: dict[str, Any]) -> Fiel
 @plainly
 def _plain_steps(steps: Iterator[Surface]) -> Iterator[Surface]:
     yield from steps
-
-
-def _like(result: Tensor, given: object) -> Tensor | Float32:
-    """The result as the kind of array that was given; a tensor where none was."""
-    return result if given is None or isinstance(given, Tensor) else result.cpu().numpy()
 
 
 def _on_host(array: Any) -> NDArray[Any]:

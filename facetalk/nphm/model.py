@@ -19,7 +19,8 @@ from facetalk.files import atomic_path, keep_others
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.nphm.binding import Precision
 from facetalk.nphm.field import Field
-from facetalk.nphm.networks import DeformationNetwork, IdentityNetwork
+from facetalk.nphm.networks import DeformationNetwork, Direction, IdentityNetwork
+from facetalk.nphm.root_search import find_roots, inverses, offset_jacobian, warn_of
 from facetalk.ops._device import with_kernels
 from facetalk.reading import read_json
 from facetalk.weights import write_tensors
@@ -32,16 +33,43 @@ _CHUNK = 4096  # points that the torch networks see at a time; bounds their memo
 class NPHM:
     """A neural parametric head model (NPHM or MonoNPHM).
 
+    The deformation F goes one of two ways, which its weights do not tell. Forward (the released NPHM): a
+    point x of the neutral head is at x + F(x) in the posed one, and the posed field at a point is the neutral
+    field at the root of that equation. Backward (FaceTalk, MonoNPHM): the posed field is f(x + F(x)).
+
     Points, anchors and offsets are in head space. Methods accept NumPy arrays and torch tensors and give back
     the kind of their first argument. They run the torch networks densely, without short cuts, and are
     differentiable by what they are given; for many points of one identity use :meth:`bind`.
 
-    Attributes:
+    Args:
         identity: the identity network.
-        deformation: the deformation network, or None in a model without expressions.
+        deformation: the deformation network, or None for a model without expressions.
+        direction: which way the deformation goes, "forward" or "backward".
+
+    Attributes:
+        identity, deformation: the networks, in evaluation mode.
+        direction: "forward" or "backward".
+
+    Raises:
+        InputError: a direction that is none, or forward with hyper-coordinates, which have no meaning there.
     """
 
-    def __init__(self, identity: IdentityNetwork, deformation: DeformationNetwork | None) -> None:
+    def __init__(
+        self,
+        identity: IdentityNetwork,
+        deformation: DeformationNetwork | None,
+        *,
+        direction: Direction = "backward",
+    ) -> None:
+        if direction not in ("forward", "backward"):
+            raise InputError(f"direction: expected forward or backward, got {direction!r}")
+        hyper = identity.config.hyper_dim
+        if direction == "forward" and hyper and deformation is not None:
+            raise InputError(
+                f"direction: a deformation that gives {hyper} hyper-coordinates of queries moves queries; "
+                f"use backward"
+            )
+        self.direction: Direction = direction
         self.identity = identity.eval()
         self.deformation = None if deformation is None else deformation.eval()
 
@@ -82,26 +110,36 @@ class NPHM:
             points: (N, 3) head space; without expression also (N, 3 + m) with MonoNPHM's hyper-coordinates
                 (zeros when left out).
             identity: (L,) identity code.
-            expression: (E,) code, or (T, E) several; the field is then f(x + F(x)), with F the deformation.
-                None: the canonical field f(x).
+            expression: (E,) code, or (T, E) several: the posed field, of a backward model f(x + F(x)), with F
+                the deformation, of a forward one f at the root of root + F(root) = x. None: the canonical
+                field f(x).
 
         Returns:
             (N,), or (T, N) for several expressions; float32 (the networks' dtype if they were converted).
+            First derivatives of a forward model go through the root (implicit function theorem).
 
         Raises:
             InputError: a shape does not fit the model, or a number is not finite.
+
+        Warns:
+            RootWarning: points of a forward model without a root, see :mod:`facetalk.nphm.root_search`.
         """
         x, code = self._points(points, hyper=expression is None), self._code(identity)
         if expression is None:
             return _like(torch.cat([self._canonical(part, code) for part in x.split(_CHUNK)]), points)
         codes, single = self._expressions(expression)
-        frames = []
+        frames, lost = [], 0
         for e in codes:
             parts = []
             for part in x.split(_CHUNK):
-                moved = self._offsets(part, code, e)
-                parts.append(self._canonical(torch.cat([part + moved[:, :3], moved[:, 3:]], dim=-1), code))
+                if self.direction == "forward":
+                    query, failed = self._root(part, code, e)
+                    lost += failed
+                else:
+                    query = self._moved(part, code, e)
+                parts.append(self._canonical(query, code))
             frames.append(torch.cat(parts))
+        warn_of(lost, len(codes) * len(x))
         return _like(frames[0] if single else torch.stack(frames), points)
 
     @plainly
@@ -127,6 +165,31 @@ class NPHM:
 
     def _canonical(self, points: Tensor, code: Tensor) -> Tensor:
         return self.identity(points[None], code[None])[0]
+
+    def _moved(self, points: Tensor, code: Tensor, expression: Tensor) -> Tensor:
+        """Queries of the canonical field, hyper-coordinates included, by a backward deformation."""
+        moved = self._offsets(points, code, expression)
+        return torch.cat([points + moved[:, :3], moved[:, 3:]], dim=-1)
+
+    def _root(self, points: Tensor, code: Tensor, expression: Tensor) -> tuple[Tensor, int]:
+        """The same by a forward deformation, differentiable by all arguments; how many have no root."""
+        assert self.deformation is not None
+        anchors = self.identity.anchors(code[None])
+        folded = self.deformation.fold(self.deformation.compress(code[None], anchors), expression[None])
+
+        def offsets(x: Tensor) -> Tensor:
+            return DeformationNetwork.evaluate(x[None], folded)[0]
+
+        found = find_roots(offsets, lambda x: offset_jacobian(x, folded), points)
+        root = found.points
+        # One step of Newton's method from there, the inverse Jacobian held constant, has the root's
+        # derivatives.
+        rest = root + offsets(root) - points
+        if not rest.requires_grad:
+            return root, found.failed
+        with torch.no_grad():
+            inverse = inverses(offset_jacobian(root, folded))
+        return root - (inverse @ rest[..., None])[..., 0], found.failed
 
     def _offsets(self, points: Tensor, code: Tensor, expression: Tensor) -> Tensor:
         assert self.deformation is not None
@@ -196,6 +259,7 @@ class NPHM:
         if self.deformation is not None:
             d = self.deformation.config
             config.update(
+                direction=self.direction,
                 lat_expr=d.expression_dim,
                 lat_dim_id=d.compressed_dim,
                 def_hidden=d.hidden,

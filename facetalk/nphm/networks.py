@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facetalk.nphm.config import DeformationConfig, Family, IdentityConfig
+from facetalk.nphm.config import DeformationConfig, Direction, Family, IdentityConfig
 
 __all__ = [
-    "DeformationConfig", "DeformationNetwork", "Family", "FoldedLayer", "FoldedNetwork", "IdentityConfig",
-    "IdentityNetwork",
+    "DeformationConfig", "DeformationNetwork", "Direction", "Family", "FoldedLayer", "FoldedNetwork",
+    "IdentityConfig", "IdentityNetwork",
 ]  # fmt: skip
 
 SOFTPLUS_BETA = 100.0
@@ -350,7 +350,11 @@ class DeformationNetwork(nn.Module):
         Returns:
             (B, N, 3) offsets in head units; with MonoNPHM (B, N, 3 + m), hyper-coordinates last.
         """
-        folded = self.fold(self.compress(code, anchors), expression)
+        return self.evaluate(points, self.fold(self.compress(code, anchors), expression))
+
+    @staticmethod
+    def evaluate(points: Tensor, folded: FoldedNetwork) -> Tensor:
+        """Offsets (B, N, 3 + m) at points (B, N, 3) with the codes of :meth:`fold`."""
         h = torch.zeros(0)
         for i, layer in enumerate(folded.layers):
             value = layer.bias  # (B, 1, out)

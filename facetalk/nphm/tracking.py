@@ -1,4 +1,4 @@
-"""Carrying a canonical mesh to every frame by inverting the backward deformation."""
+"""Carrying a canonical mesh to every frame: by a forward deformation, or by inverting a backward one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from facetalk.arrays import Bool, Float32, Int32
 from facetalk.errors import InputError
 from facetalk.nphm.bound import Bound
+from facetalk.nphm.posed import carried_slopes, moved_points
 
 # The search aims at this share of the tolerance: a point that stops a little short of it has still converged.
 _AIM = 0.1
@@ -30,7 +31,8 @@ class Track:
     Attributes:
         vertices: (T, V, 3) float32 positions, head space.
         faces: (F, 3) int32.
-        residual: (T, V) |x + offset(x) - canonical vertex| of the root found, head units.
+        residual: (T, V) |x + offset(x) - canonical vertex| of the root found, head units; 0 where the
+            deformation goes forward, which needs no search.
         converged: (T, V) residual within the tolerance. Where False, the position is interpolated.
         normals: (T, V, 3) unit normals of the posed field's level sets at the positions, when asked for.
     """
@@ -56,12 +58,13 @@ def track(
     *,
     normals: bool = False,
 ) -> Track:
-    """Positions (T, V, 3) at which the deformation maps to the canonical vertices.
+    """Positions (T, V, 3) of the canonical vertices in every frame.
 
-    A backward deformation need not be one-to-one (between closed lips it cannot be), so the search from the
-    frame before may end nowhere. Such a vertex is searched again from where its neighbours went. If that
-    fails too, it gets the displacement that varies most smoothly between its converged neighbours on the mesh
-    (a harmonic function), and is reported; it is never left at a wrong root.
+    A forward deformation gives them, exactly. A backward one maps them to the canonical vertices, and is
+    inverted. It need not be one-to-one (between closed lips it cannot be), so the search from the frame
+    before may end nowhere. Such a vertex is searched again from where its neighbours went. If that fails too,
+    it gets the displacement that varies most smoothly between its converged neighbours on the mesh (a
+    harmonic function), and is reported; it is never left at a wrong root.
 
     Args:
         bound: the bound head.
@@ -89,6 +92,8 @@ def track(
         )
     if not (np.isfinite(tolerance) and tolerance >= _LEAST):
         raise InputError(f"tolerance: expected a length of at least {_LEAST:g} head units, got {tolerance}")
+    if bound.direction == "forward":
+        return _carried(bound, biases, vertices, faces, normals=normals)
     aim = max(_AIM * tolerance, _LEAST)
     targets = bound.kernels.put(vertices, "vertices")
     positions, residual = bound.kernels.invert(
@@ -115,6 +120,32 @@ def track(
     )
 
 
+def _carried(bound: Bound, biases: list[Tensor], vertices: Float32, faces: Int32, *, normals: bool) -> Track:
+    """The track by a forward deformation."""
+    kernels, neutral = bound.kernels, torch.from_numpy(np.array(vertices))
+    positions = moved_points(kernels, neutral, biases, bound.weight)
+    slopes = None
+    if normals:
+        flat = kernels.query_float32(neutral, None, outputs=("gradient",))["gradient"]
+        places = neutral.to(kernels.device).expand_as(positions)
+        slopes = _unit(carried_slopes(kernels, places, flat.expand_as(positions), biases, bound.weight))
+    give = kernels.mesh_array
+    residual = torch.zeros_like(positions[..., 0])
+    return Track(
+        vertices=give(positions),
+        faces=give(torch.from_numpy(faces)),
+        residual=give(residual),
+        converged=give(residual == 0),
+        normals=None if slopes is None else give(slopes),
+    )
+
+
+def _unit(slopes: Tensor) -> Tensor:
+    """Slopes at unit length; zero where there is none."""
+    length = torch.linalg.vector_norm(slopes, dim=-1, keepdim=True)
+    return torch.where(length > 0, slopes / length, 0.0)
+
+
 def field_normals(bound: Bound, biases: list[Tensor], positions: Tensor) -> Tensor:
     """Unit gradients (T, V, 3) of the posed distance at positions (T, V, 3), frame by frame.
 
@@ -128,8 +159,7 @@ def field_normals(bound: Bound, biases: list[Tensor], positions: Tensor) -> Tens
         slope = bound.kernels.query(
             points, [b[t : t + 1] for b in biases], weight=bound.weight, outputs=("gradient",)
         )["gradient"][0]
-        length = torch.linalg.vector_norm(slope, dim=1, keepdim=True)
-        out[t] = torch.where(length > 0, slope / length, 0.0)
+        out[t] = _unit(slope)
     return out
 
 

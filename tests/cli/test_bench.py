@@ -26,17 +26,24 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stagecost, "peaks", lambda: stagecost.Peaks(50.0, 10.0))
 
 
-@pytest.mark.parametrize("checkpoint", [None, "nphm_tiny", "mononphm_tiny"])
-def test_every_stage_has_a_figure(capsys, tmp_path, checkpoint) -> None:
+@pytest.mark.parametrize(
+    ("checkpoint", "direction"),
+    [(None, None), ("nphm_tiny", None), ("nphm_tiny", "forward"), ("mononphm_tiny", None)],
+)
+def test_every_stage_has_a_figure(capsys, tmp_path, checkpoint, direction) -> None:
     words = ["bench", "--resolution", "24", "--frames", "3", "--json", str(tmp_path / "out.json")]
     if checkpoint is not None:
         family = "mononphm" if "mono" in checkpoint else "nphm"
         words += ["--checkpoint", str(GOLDEN / checkpoint), "--family", family]
+    if direction is not None:
+        words += ["--direction", direction]
+    mode = "band" if direction is None else "posed field"
     assert main(words) == 0
     printed = capsys.readouterr().out
     content = json.loads((tmp_path / "out.json").read_text())
     names = [stage["name"] for stage in content["stages"]]
-    for name in ("audio features", "sampler", "field 24^3, band", "track", "normals", "rig", "export .glb"):
+    wanted = ("audio features", "sampler", f"field 24^3, {mode}", "track", "normals", "rig", "export .glb")
+    for name in (*wanted, "field 24^3, neutral mesh moved") if direction else wanted:
         assert name in names and f"\n{name} " in printed
     assert content["machine"]["gflop_per_s"] == 50.0 and content["machine"]["gbyte_per_s"] == 10.0
     for stage in content["stages"]:
@@ -45,7 +52,7 @@ def test_every_stage_has_a_figure(capsys, tmp_path, checkpoint) -> None:
         no_floor = stage["unit"] == "head" or stage["name"] == "export .glb"
         assert (stage["floor"] > 0) == (not no_floor), stage["name"]
     by_name = {stage["name"]: stage for stage in content["stages"]}
-    assert by_name["field 24^3, every sample"]["gflop"] > 2 * by_name["field 24^3, band"]["gflop"]
+    assert by_name["field 24^3, every sample"]["gflop"] > 2 * by_name[f"field 24^3, {mode}"]["gflop"]
 
 
 def test_peaks_are_of_this_machine() -> None:
@@ -65,6 +72,8 @@ def test_refusals(capsys, tmp_path) -> None:
         ["--frames", "100000"],
         ["--json", str(tmp_path / "missing" / "out.json")],
         ["--checkpoint", str(tmp_path / "nothing")],
+        ["--direction", "forward"],
+        ["--checkpoint", str(GOLDEN / "mononphm_tiny"), "--family", "mononphm", "--direction", "forward"],
         ["--model", "nobody"],
     ):
         try:

@@ -87,7 +87,7 @@ def test_meshes_and_tracks(golden, exact: bool) -> None:
     info = field.tracked(codes.cuda(), resolution=COARSE, tolerance=1e-5)
     moved, faces = info.vertices, info.faces
     assert moved.is_cuda and faces.is_cuda and info.residual.is_cuda
-    canonical = field._canonical_mesh[next(iter(field._canonical_mesh))][0]
+    (canonical,) = (surface.vertices.cpu().numpy() for surface in field.knowledge.surfaces.values())
     known = cpu.tracked(codes, vertices=canonical, faces=faces.cpu())
     expected = known.vertices
     both = info.converged.cpu().numpy() & known.converged

@@ -207,7 +207,17 @@ def _spoil_state(rng: np.random.Generator, source: dict[str, Any]) -> dict[str, 
         part[key].view(-1)[0] = real32(rng)
     else:
         found[pick(rng, ["identity", "deformation", "anchors", "config"])] = pick(
-            rng, [None, {}, [], "x", torch.zeros(2, 3), {"nneigh": integer(rng)}, {"blend_std": real(rng)}]
+            rng,
+            [
+                None,
+                {},
+                [],
+                "x",
+                torch.zeros(2, 3),
+                {"nneigh": integer(rng)},
+                {"blend_std": real(rng)},
+                {"direction": pick(rng, ["forward", "backward", "up", integer(rng), None, [], {}])},
+            ],
         )
     return found
 

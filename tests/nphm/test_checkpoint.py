@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from facetalk.cli import main
 from facetalk.errors import InputError
 from facetalk.nphm import load_checkpoint
 
@@ -22,7 +23,11 @@ def state_dicts(model) -> dict:
         "identity": model.identity.state_dict(),
         "deformation": model.deformation.state_dict(),
         "anchors": model.identity.anchors_mean,
-        "config": {"nneigh": model.identity.config.neighbours, "blend_std": model.identity.config.blend_std},
+        "config": {
+            "nneigh": model.identity.config.neighbours,
+            "blend_std": model.identity.config.blend_std,
+            "direction": model.direction,
+        },
     }
 
 
@@ -216,3 +221,123 @@ def test_config_of_a_saved_model_is_readable(model, tmp_path) -> None:
     model.save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["family"] == model.family and config["n_loc"] == 7 and config["lat_expr"] == 4
+
+
+WRAPPERS = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
+
+
+@pytest.mark.parametrize("prefix", WRAPPERS)
+def test_what_wrappers_add_to_names(model, prefix: str, tmp_path) -> None:
+    """DataParallel and DDP put `module.` in front, torch.compile `_orig_mod.`, also around inner modules."""
+    parts = state_dicts(model)
+
+    def wrapped(state: dict) -> dict:
+        inner = {k.replace(".", "._orig_mod.", 1) if "_orig" in prefix else k: v for k, v in state.items()}
+        return {prefix + k: v for k, v in inner.items()}
+
+    networks = {name: wrapped(parts[name]) for name in ("identity", "deformation")}
+    code, points = torch.zeros(model.identity_dim), torch.rand(4, 3) - 0.5
+    expected = model.sdf(points, code)
+    loaded = load_checkpoint({**parts, **networks}, family=model.family)
+    assert torch.equal(loaded.sdf(points, code), expected) and loaded.expression_dim == 4
+    if model.family == "nphm":
+        np.save(tmp_path / "anchors.npy", parts["anchors"].numpy())
+        torch.save({"decoder_state_dict": {**networks["identity"], **networks["deformation"]}},
+                   tmp_path / "both.tar")  # fmt: skip
+        loaded = load_checkpoint(tmp_path / "both.tar")
+        assert torch.equal(loaded.sdf(points, code), expected) and loaded.expression_dim == 4
+
+
+def test_wrapped_by_torch_itself(model) -> None:
+    compiled = torch.compile(torch.nn.DataParallel(model.identity))
+    parts = {**state_dicts(model), "identity": compiled.state_dict()}
+    assert any(key.startswith("_orig_mod.module.") for key in parts["identity"])
+    points, code = torch.rand(4, 3) - 0.5, torch.zeros(model.identity_dim)
+    assert torch.equal(load_checkpoint(parts, family=model.family).sdf(points, code), model.sdf(points, code))
+
+
+def test_numpy_scalars_beside_the_weights(model, tmp_path) -> None:
+    """Trainings keep their losses and epochs as NumPy has them."""
+    parts = state_dicts(model)
+    beside = {"epoch": np.int64(3), "loss": np.float64(0.25), "best": np.float32(0.1), "done": np.bool_(True),
+              "lr": [np.float16(1e-3)], "count": np.uint8(7)}  # fmt: skip
+    names = ("identity", "deformation") if model.family == "nphm" else ("id_decoder", "ex_decoder")
+    content = {names[0]: parts["identity"], names[1]: parts["deformation"], **beside}
+    torch.save(content, tmp_path / "latest.pt")
+    np.save(tmp_path / "anchors.npy", parts["anchors"].numpy())
+    loaded = load_checkpoint(tmp_path / "latest.pt", family=model.family)
+    assert loaded.expression_dim == 4
+
+    class Hostile:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'owned')!r}, 'w')",))
+
+    torch.save({**content, "loss": Hostile()}, tmp_path / "latest.pt")
+    with pytest.raises(InputError, match="more than tensors"):
+        load_checkpoint(tmp_path / "latest.pt", family=model.family)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_three_files(make_model, tmp_path, capsys) -> None:
+    """What `facetalk convert --help` says: two networks and an array of anchors, under any names."""
+    model = make_model(3, layers=3)
+    parts = state_dicts(model)
+    torch.save({"decoder_state_dict": parts["identity"], "epoch": np.int64(1)}, tmp_path / "a.tar")
+    torch.save({"decoder_state_dict": parts["deformation"]}, tmp_path / "b.tar")
+    np.save(tmp_path / "c.npy", parts["anchors"].numpy()[None, None])
+    files = [str(tmp_path / name) for name in ("a.tar", "b.tar", "c.npy")]
+    points, code = torch.rand(6, 3) - 0.5, 0.1 * torch.ones(model.identity_dim)
+    for words, direction in (([], "forward"), (["--direction", "backward"], "backward")):
+        assert main(["convert", *files, "-o", str(tmp_path / direction), *words]) == 0
+        assert f"nphm, deformation {direction}, written" in capsys.readouterr().out
+        loaded = load_checkpoint(tmp_path / direction)
+        assert loaded.direction == direction
+        assert torch.equal(loaded.sdf(points, code), model.sdf(points, code))
+        assert torch.equal(
+            loaded.offsets(points, code, torch.ones(4)), model.offsets(points, code, torch.ones(4))
+        )
+    save_file({"anchors_mean": parts["anchors"]}, tmp_path / "c.safetensors")
+    keys = ("identity", "deformation", "anchors")
+    named = dict(zip(keys, [*files[:2], tmp_path / "c.safetensors"], strict=True))
+    assert torch.equal(load_checkpoint(named).identity.anchors_mean, parts["anchors"])
+    (tmp_path / "d.npy").write_bytes(b"nothing")
+    for files_, message in (
+        ((files[0], files[1], str(tmp_path / "d.npy")), "d.npy"),
+        ((files[0], files[1], str(tmp_path / "e.npy")), "e.npy"),
+        ((files[0], files[1], files[1]), "b.tar: holds no anchors_mean"),
+        ((files[0], files[2], files[1]), "c.npy"),
+        ((files[1], files[0], files[2]), "b.tar: identity: tensor mlp_pos.0.weight is missing"),
+        (files[:2], "three files"),
+    ):
+        assert main(["convert", *files_, "-o", str(tmp_path / "no")]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error
+        assert not (tmp_path / "no").exists()
+
+
+def test_a_downloaded_folder(make_model, tmp_path) -> None:
+    """A folder for each network, with the epochs of its training, and the anchors somewhere."""
+    model, other = make_model(3, layers=3), make_model(4, layers=3)
+    for folder, name in (("nphm", "identity"), ("nphm_def", "deformation")):
+        place = tmp_path / folder / "checkpoints"
+        place.mkdir(parents=True)
+        for epoch, source in ((900, other), (6500, model), (1200, other)):
+            state = {"decoder_state_dict": state_dicts(source)[name], "epoch": epoch}
+            torch.save(state, place / f"checkpoint_epoch_{epoch}.tar")
+    with pytest.raises(InputError, match="mean anchors are missing"):
+        load_checkpoint(tmp_path)
+    np.save(tmp_path / "nphm" / "anchors_39.npy", model.identity.anchors_mean.numpy())
+    loaded = load_checkpoint(tmp_path)
+    code, points = torch.zeros(model.identity_dim), torch.rand(4, 3) - 0.5
+    assert loaded.direction == "forward" and torch.equal(loaded.sdf(points, code), model.sdf(points, code))
+    assert torch.equal(
+        loaded.offsets(points, code, torch.ones(4)), model.offsets(points, code, torch.ones(4))
+    )
+    shutil.copytree(tmp_path / "nphm_def", tmp_path / "another")
+    with pytest.raises(InputError, match=r"both hold a network for the deformation; name the files") as told:
+        load_checkpoint(tmp_path)
+    assert "nphm_def/checkpoints/checkpoint_epoch_6500.tar" in str(told.value)
+    shutil.rmtree(tmp_path / "another")
+    np.save(tmp_path / "anchors.npy", model.identity.anchors_mean.numpy())
+    with pytest.raises(InputError, match="several anchor files"):
+        load_checkpoint(tmp_path)

@@ -36,7 +36,7 @@ class HeadModel:
 
     def __init__(self, content: HeadContent) -> None:
         self.content = content
-        self.nphm = NPHM(content.identity, content.deformation)
+        self.nphm = NPHM(content.identity, content.deformation, direction="backward")
         self._persons: dict[bytes, Person] = {}
 
     @classmethod

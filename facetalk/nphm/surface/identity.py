@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from facetalk.arrays import Float64
 from facetalk.nphm.surface import slopes, store
 from facetalk.nphm.surface.bake import DEEPEST, BakedField, bake, restore
+from facetalk.nphm.surface.options import Surface
 from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.kernels import FieldKernels
 from facetalk.ops.field.source import FieldSource
@@ -35,10 +37,14 @@ class CanonicalKnowledge:
         cull: that they were bound with.
     """
 
+    surfaces: dict[Any, Surface]
+    """Canonical surfaces by lattice, kept by :mod:`facetalk.nphm.surface.forward`."""
+
     def __init__(self, kernels: FieldKernels, source: FieldSource | None = None, cull: float = 0.0) -> None:
         self._kernels, self._source, self._cull = kernels, source, cull
         self._slopes: dict[bytes, tuple[SlopeBounds, Tensor]] = {}
         self._baked: dict[bytes, BakedField] = {}
+        self.surfaces = {}
 
     def slopes(self, box: Float64) -> tuple[SlopeBounds, Tensor]:
         """Bounds in a box (2, 3), and points near the surface, in the CPU's memory."""

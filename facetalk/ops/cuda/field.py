@@ -146,6 +146,10 @@ class CudaField(FieldQueries):
         """As many as memory holds the samples of."""
         return max(1, min(CHUNK_FRAMES, (CHUNK_DENSE if exact else CHUNK_SAMPLES) // points))
 
+    def volume_meshes(self, volumes: Tensor, box: Box) -> list[FrameMesh]:
+        """Surfaces at level 0 of volumes (T, nx, ny, nz) on the device."""
+        return dense_meshes(volumes, box)
+
     def dense_meshes(
         self,
         axes: Sequence[Float32],
@@ -155,7 +159,7 @@ class CudaField(FieldQueries):
         weight: OffsetWeight | None = None,
     ) -> list[FrameMesh]:
         """Surfaces of all frames from every sample of the lattice."""
-        return dense_meshes(self.grid(axes, biases, weight=weight), box)
+        return self.volume_meshes(self.grid(axes, biases, weight=weight), box)
 
     def band_meshes(
         self,

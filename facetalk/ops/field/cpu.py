@@ -274,6 +274,10 @@ class PackedField:
         """One: all cores work on a frame."""
         return 1
 
+    def volume_meshes(self, volumes: Tensor, box: Box) -> list[FrameMesh]:
+        """Surfaces at level 0 of volumes (T, nx, ny, nz)."""
+        return [FrameMesh(*dense_mesh(volume, box)) for volume in volumes]
+
     def dense_meshes(
         self,
         axes: Sequence[Float32],
@@ -283,8 +287,7 @@ class PackedField:
         weight: OffsetWeight | None = None,
     ) -> list[FrameMesh]:
         """Surfaces of all frames from every sample of the lattice."""
-        volumes = self.grid(axes, biases, weight=weight)
-        return [FrameMesh(*dense_mesh(volume, box)) for volume in volumes]
+        return self.volume_meshes(self.grid(axes, biases, weight=weight), box)
 
     def band_meshes(
         self,

@@ -68,6 +68,7 @@ class ExtractionCounts:
         steepest: largest slope seen between evaluated neighbours, as a fraction of its bound (bands only).
         bricks: bricks guessed sample by sample (guided only).
         direct: of these, where no lattice of offsets was good enough (guided only).
+        lost: samples without a root (forward deformations by the posed field only).
     """
 
     deformed: int = 0
@@ -76,6 +77,7 @@ class ExtractionCounts:
     steepest: float = 0.0
     bricks: int = 0
     direct: int = 0
+    lost: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +200,9 @@ class FieldKernels(Protocol):
 
     def frames_together(self, points: int, *, exact: bool) -> int:
         """How many frames of so many samples go through together; `exact`: all samples are stored."""
+
+    def volume_meshes(self, volumes: Tensor, box: Box) -> list[FrameMesh]:
+        """Surfaces at level 0 of volumes (T, nx, ny, nz) on the device."""
 
     def dense_meshes(
         self,
