@@ -20,6 +20,7 @@ from facetalk.arrays import Float32, UInt8
 from facetalk.audio import AudioEncoder
 from facetalk.audio.level import Level
 from facetalk.audio.load import AudioReader, Source, open_audio
+from facetalk.data.expressions import arkit_name
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
@@ -294,7 +295,10 @@ class FaceTalk:
             part=canonical.part,
         )
         return RiggedSequence(
-            base, basis * np.float32(HEAD_UNIT_METRES), motion.expressions, names=self.head.expression_names
+            base,
+            basis * np.float32(HEAD_UNIT_METRES),
+            motion.expressions,
+            names=[arkit_name(name) for name in self.head.expression_names],
         )
 
     @plainly

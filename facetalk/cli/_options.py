@@ -80,6 +80,13 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
                         metavar="MM", help="how far a vertex may be off: with marching cubes, by short cuts "
                         "(default: 0.05; 0 = by none that change the mesh); with fixed topology, by fewer "
                         "morph targets in a .glb (default: 0.1)")  # fmt: skip
+    parser.add_argument("--basis", choices=("shapes", "pca"), default=None,
+                        help="morph targets of a .glb: the rig's own shapes with ARKit names, the same for "
+                        "every clip of a head (default), or the motion's principal components, fewer and "
+                        "smaller")  # fmt: skip
+    parser.add_argument("--no-quantize", action="store_true",
+                        help="morph targets of a .glb as floats, for readers without KHR_mesh_quantization "
+                        "(Unreal up to 5.4, Godot 3)")  # fmt: skip
 
 
 def check_decode_arguments(args: argparse.Namespace) -> None:
@@ -92,16 +99,21 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
 
     suffix = args.output.suffix.lower()
     cubes = args.topology == "marching-cubes"
+    morphs = {"--basis": args.basis is not None, "--no-quantize": args.no_quantize}
     given = {
         "--topology": args.topology is not None,
         "--resolution": args.resolution is not None,
         "--no-smooth": args.no_smooth,
         "--temporal-sigma": args.temporal_sigma is not None,
         "--tolerance": args.tolerance_mm is not None,
+        **morphs,
     }
     if suffix == MOTION_SUFFIX and any(given.values()):
         options = ", ".join(name for name, there in given.items() if there)
         raise InputError(f"{args.output} will hold a motion, no meshes: leave out {options}")
+    for option, there in morphs.items():
+        if there and (cubes or suffix != ".glb"):
+            raise InputError(f"{option} is for the morph targets of a .glb with fixed topology")
     if given["--resolution"] and not cubes:
         raise InputError("--resolution is for --topology marching-cubes; a mesh that moves has its own")
     if given["--tolerance"] and not cubes:
@@ -198,11 +210,12 @@ def decode(model: FaceTalk, motion: Motion, args: argparse.Namespace) -> Iterabl
     return with_progress(meshes, len(motion), "extract")
 
 
-def morph_tolerance(args: argparse.Namespace) -> dict[str, Any]:
-    """The keyword ``tolerance_mm`` of :func:`facetalk.mesh.export.export`, where it was given for that."""
-    if args.topology == "marching-cubes" or args.tolerance_mm is None:
+def morph_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Keywords of :func:`facetalk.mesh.export.export`, where they were given for morph targets."""
+    if args.topology == "marching-cubes":
         return {}
-    return {"tolerance_mm": args.tolerance_mm}
+    options = {} if args.tolerance_mm is None else {"tolerance_mm": args.tolerance_mm}
+    return {**options, "basis": args.basis, "quantize": not args.no_quantize}
 
 
 class Timed(Generic[T]):

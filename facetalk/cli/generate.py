@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
                 fps=motion.fps,
                 audio=sound,
                 force=args.force,
-                **_options.morph_tolerance(args),
+                **_options.morph_options(args),
             )
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps, seed {motion.provenance['seed']}")
     print(stages.report(motion.duration))

@@ -5,7 +5,7 @@ They are Apple ARKit's face blendshapes without tongueOut, and with browInnerUp 
 
 from __future__ import annotations
 
-__all__ = ["EXPRESSION_NAMES", "INDEX"]
+__all__ = ["EXPRESSION_NAMES", "INDEX", "arkit_name"]
 
 EXPRESSION_NAMES: tuple[str, ...] = (
     "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R",
@@ -24,3 +24,19 @@ EXPRESSION_NAMES: tuple[str, ...] = (
 
 INDEX: dict[str, int] = {name: position for position, name in enumerate(EXPRESSION_NAMES)}
 """Column of each expression in a code."""
+
+
+def arkit_name(name: str) -> str:
+    """The name that animation tools know a shape by: ``eyeBlink_L`` is Apple ARKit's ``eyeBlinkLeft``.
+
+    The halves of browInnerUp and cheekPuff, which ARKit does not split, are called in the same way
+    (``browInnerUpLeft``). Names that are not in :data:`EXPRESSION_NAMES` stay what they are.
+
+    Source: developer.apple.com/documentation/arkit/arfaceanchor/blendshapelocation.
+    """
+    if name not in INDEX:
+        return name
+    for suffix, side in (("_L", "Left"), ("_R", "Right")):
+        if name.endswith(suffix):
+            return name.removesuffix(suffix) + side
+    return name

@@ -31,12 +31,14 @@ def export(
     audio: Source | None = None,
     tolerance_mm: float = 0.1,
     quantize: bool = True,
+    basis: morphs.Basis | None = None,
     force: bool = False,
 ) -> Path:
     """Write an animation.
 
     ``.glb``: one binary glTF 2.0. Meshes of constant topology become morph targets with an animation of
-    their weights, and ``asset.extras`` states the frame rate, the number of frames, the recording and the
+    their weights, which lie in [0, 1]; the key of frame ``i`` is at ``(i + 0.5) / fps`` seconds, and
+    ``asset.extras`` states the frame rate, the number of frames, the recording and the
     largest vertex error in millimetres. Meshes whose topology changes (marching cubes) become one node per
     frame, shown in turn; such a file is as large as its frames are.
 
@@ -54,8 +56,11 @@ def export(
         fps: frames per second.
         audio: recording to put beside it, a path or (samples, rate).
         tolerance_mm: largest distance of any vertex of any frame from where it should be, for ``.glb``.
-        quantize: 16-bit morph targets (KHR_mesh_quantization); False for readers that know only the core
-            format.
+        quantize: 16-bit morph targets (KHR_mesh_quantization, which Unreal up to 5.4 and Godot 3 lack); False
+            for readers that know only the core format.
+        basis: morph targets of a ``.glb``: ``"shapes"`` are the rig's own under its own names, the same for
+            every clip of a head; ``"pca"`` the principal components of this motion, fewer and smaller,
+            called ``motion_0`` and so on. None: the shapes of a rig that names them, else the components.
         force: replace the folder, or the sound file beside, whatever they hold.
 
     Returns:
@@ -72,6 +77,10 @@ def export(
         raise InputError(f"fps must lie in (0, 1000], got {fps:g}")
     if tolerance_mm <= 0.0:
         raise InputError(f"the tolerance must be a positive number of millimetres, got {tolerance_mm:g}")
+    if basis not in (None, *morphs.BASES):
+        raise InputError(f"basis must be one of {', '.join(morphs.BASES)}, got {basis!r}")
+    if basis is not None and suffix != ".glb":
+        raise InputError(f"basis is for the morph targets of a .glb; a {suffix} has none")
     if isinstance(meshes, RiggedSequence) and not len(meshes):
         raise InputError("there are no frames to write")
     if suffix == ".ply":
@@ -89,7 +98,8 @@ def export(
         if audio is not None and copies:
             # Before the meshes: a bad recording should not cost the time of writing them.
             write_wav(sound, audio)
-        _write_glb(temporary, meshes, fps, tolerance_mm, quantize, None if audio is None else beside.name)
+        sound_name = None if audio is None else beside.name
+        _write_glb(temporary, meshes, fps, tolerance_mm, quantize, basis, sound_name)
     return out
 
 
@@ -139,6 +149,7 @@ def _write_glb(
     fps: float,
     tolerance_mm: float,
     quantize: bool,
+    basis: morphs.Basis | None,
     sound: str | None,
 ) -> None:
     extras: dict[str, object] = {"fps": fps}
@@ -150,10 +161,14 @@ def _write_glb(
     else:
         result = as_rig(iter(meshes), 0.3 * tolerance)
         if not isinstance(result, tuple):
+            if basis is not None:
+                raise InputError(
+                    "basis is for meshes of one topology; those of marching cubes have no morphs"
+                )
             gltf.write_flipbook(path, result, fps=fps, extras=extras)
             return
         rig, lost = result
-    targets = morphs.reduce(rig, tolerance - lost, quantize=quantize)
+    targets = morphs.reduce(rig, tolerance - lost, basis=basis, quantize=quantize)
     # Rounded up: the error that is stated must not be smaller than the real one.
     extras["frames"] = len(rig)
     extras["vertex_error_mm"] = math.ceil((targets.error + lost) * 1e7) / 1e4

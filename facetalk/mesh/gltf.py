@@ -1,12 +1,17 @@
 """Animated heads as binary glTF 2.0: morph targets for constant topology, a flip-book for a changing one.
 
-Morph targets are 16-bit and sparse (only the vertices that a shape moves), which the ratified extension
-KHR_mesh_quantization allows; three.js, Babylon.js, Blender, Unity (glTFast, UnityGLTF), Godot and Filament
-read it. Lengths in the file are metres after the node's scale, which is the size of the quantisation grid.
+Morph targets are 16-bit (their normals 8-bit) and sparse (only the vertices that a shape moves), which the
+ratified extension KHR_mesh_quantization allows; three.js, Babylon.js, Blender, Unity (glTFast, UnityGLTF),
+Godot 4 and Filament read it. Lengths in the file are metres after the node's scale, which is the size of the
+quantisation grid.
+
+Every primitive has its own vertices: engines make a buffer of each primitive, with all the vertices and morph
+targets that it names, used or not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetalk.arrays import Float32, Int32, UInt8
+from facetalk.arrays import Float32, Int32, Int64, UInt8
 from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter
 from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
@@ -33,7 +38,8 @@ def write_morphs(
     Args:
         path: .glb to write.
         targets: base mesh, shapes and weights.
-        fps: frames per second; frame ``i`` is at ``i / fps`` seconds of the animation.
+        fps: frames per second; frame ``i`` stands for the time from ``i / fps`` to ``(i + 1) / fps``, and its
+            key is in the middle: the sound that begins with the animation is in step with it.
         extras: notes that go into ``asset.extras``.
         quantize: 16-bit morph targets; False writes floats, which need no extension.
     """
@@ -42,18 +48,10 @@ def write_morphs(
         _asset(glb, extras)
         scale = targets.step * 32767.0 if quantize and targets.step > 0.0 else 1.0
         # The scale is a power of two: dividing by it loses nothing.
-        attributes = {
-            "POSITION": glb.accessor((base.vertices / np.float32(scale)), target=VERTEX_DATA, bounds=True),
-            "NORMAL": glb.accessor(_unit(base.normals), target=VERTEX_DATA),
-        }
-        if base.colors is not None:
-            attributes["COLOR_0"] = glb.accessor(
-                _linear_colors(base.colors), target=VERTEX_DATA, normalized=True
-            )
-        morphs = [_target(glb, targets, j, scale) for j in range(len(targets.shapes))]
-        mesh: Json = {"name": "head", "primitives": _primitives(glb, base, attributes, morphs)}
+        mesh: Json = {"name": "head", "primitives": _primitives(glb, base, scale, targets)}
+        morphs = len(targets.shapes)
         if morphs:
-            mesh["weights"] = [0.0] * len(morphs)
+            mesh["weights"] = targets.rest.tolist()
             mesh["extras"] = {"targetNames": list(targets.names)}
         node: Json = {"name": "head", "mesh": glb.add("meshes", mesh)}
         if scale != 1.0:
@@ -62,7 +60,7 @@ def write_morphs(
         if morphs and quantize:
             glb.document["extensionsUsed"] = glb.document["extensionsRequired"] = [_QUANTIZATION]
         if morphs and len(targets.weights):
-            times = (np.arange(len(targets.weights)) / fps).astype(np.float32)
+            times = ((np.arange(len(targets.weights)) + 0.5) / fps).astype(np.float32)
             sampler = {
                 "input": glb.accessor(times, bounds=True),
                 "output": glb.accessor(targets.weights.reshape(-1)),
@@ -91,15 +89,7 @@ def write_flipbook(path: Path, meshes: Iterable[Mesh], *, fps: float, extras: Js
             if not len(mesh) or not len(mesh.faces):
                 continue  # glTF has no empty meshes; such a frame shows nothing
             index, name = count - 1, f"frame_{count - 1:05d}"
-            attributes = {
-                "POSITION": glb.accessor(mesh.vertices, target=VERTEX_DATA, bounds=True),
-                "NORMAL": glb.accessor(_unit(mesh.normals), target=VERTEX_DATA),
-            }
-            if mesh.colors is not None:
-                attributes["COLOR_0"] = glb.accessor(
-                    _linear_colors(mesh.colors), target=VERTEX_DATA, normalized=True
-                )
-            entry: Json = {"name": name, "primitives": _primitives(glb, mesh, attributes, [])}
+            entry: Json = {"name": name, "primitives": _primitives(glb, mesh, 1.0)}
             shown = 1.0 if index == 0 else 0.0
             node = {"name": name, "mesh": glb.add("meshes", entry), "scale": [shown] * 3}
             keys = [(index / fps, 1.0), ((index + 1) / fps, 0.0)]
@@ -136,61 +126,102 @@ def _scene(glb: GlbWriter, nodes: list[int]) -> None:
     glb.document["scene"] = 0
 
 
-def _target(glb: GlbWriter, targets: MorphTargets, number: int, scale: float) -> dict[str, int]:
-    """Accessors of one morph target."""
-    moved = np.flatnonzero(targets.touched[number])
-    if not len(moved):
-        moved = np.zeros(
-            1, np.int64
-        )  # an accessor without any data is legal, but some importers trip over it
-    quantized = targets.step > 0.0
-    shape, normal = targets.shapes[number] / np.float32(scale), targets.normals[number]
-    if quantized:
-        shape, normal = (np.rint(a * np.float32(32767.0)).astype(np.int16) for a in (shape, normal))
-    result = {}
-    # Row numbers cost less than the padding of dense targets, so only (nearly) full ones are stored as such.
-    dense = len(moved) > 0.95 * len(shape)
-    view = None if dense else glb.row_numbers(moved, len(shape))
-    for name, data in (("POSITION", shape), ("NORMAL", normal)):
-        bounds = name == "POSITION"
-        if view is None:
-            result[name] = glb.accessor(data, target=VERTEX_DATA, normalized=quantized, bounds=bounds)
-        else:
-            result[name] = glb.sparse(data, moved, view, normalized=quantized, bounds=bounds)
-    return result
-
-
-def _primitives(
-    glb: GlbWriter, mesh: Mesh, attributes: dict[str, int], morphs: list[dict[str, int]]
-) -> list[Json]:
-    """One primitive per material; they share all vertex data."""
-    dtype = np.uint16 if len(mesh) <= 0xFFFF else np.uint32
+def _primitives(glb: GlbWriter, mesh: Mesh, scale: float, targets: MorphTargets | None = None) -> list[Json]:
+    """One primitive per material, with the vertices that its faces use."""
     primitives = []
-    for material, faces in faces_by_material(mesh):
+    for piece in split_by_material(mesh):
+        rows = piece.rows
+        attributes = {
+            "POSITION": glb.accessor(
+                mesh.vertices[rows] / np.float32(scale), target=VERTEX_DATA, bounds=True
+            ),
+            "NORMAL": glb.accessor(_unit(mesh.normals[rows]), target=VERTEX_DATA),
+        }
+        if mesh.colors is not None:
+            attributes["COLOR_0"] = glb.accessor(
+                _linear_colors(mesh.colors[rows]), target=VERTEX_DATA, normalized=True
+            )
+        dtype = np.uint16 if len(rows) <= 0xFFFF else np.uint32
         primitive: Json = {
             "attributes": attributes,
+            "indices": glb.accessor(piece.faces.reshape(-1).astype(dtype), target=INDEX_DATA),
             "mode": 4,
-            "material": _material(glb, material, mesh.colors is None),
+            "material": _material(glb, piece.material, mesh.colors is None),
         }
-        primitive["indices"] = glb.accessor(faces.reshape(-1).astype(dtype), target=INDEX_DATA)
-        if morphs:
-            primitive["targets"] = morphs
+        if targets is not None and len(targets.shapes):
+            primitive["targets"] = _targets(glb, targets, rows, scale)
         primitives.append(primitive)
     return primitives
 
 
-def faces_by_material(mesh: Mesh) -> list[tuple[Material, Int32]]:
-    """Faces grouped by material; a face on a border belongs to the part with the lower number."""
+def _targets(glb: GlbWriter, targets: MorphTargets, rows: Int64, scale: float) -> list[dict[str, int]]:
+    """Accessors of all morph targets of the vertices ``rows``."""
+    quantized = targets.step > 0.0
+    still: int | None = None  # one accessor of zeros serves every shape that leaves these vertices alone
+    found = []
+    for shape, normal, touched in zip(targets.shapes, targets.normals, targets.touched, strict=True):
+        moved = np.flatnonzero(touched[rows])
+        place, turn = shape[rows] / np.float32(scale), normal[rows]
+        if quantized:
+            place = np.rint(place * np.float32(32767.0)).astype(np.int16)
+            turn = np.rint(turn * np.float32(127.0)).astype(np.int8)  # half a degree, which nobody sees
+        if not len(moved):
+            if still is None:
+                # An accessor without any data is legal, but some importers trip over it.
+                first = np.zeros(1, np.int64)
+                view = glb.row_numbers(first, len(rows))
+                still = glb.sparse(np.zeros_like(place), first, view, normalized=quantized, bounds=True)
+            found.append({"POSITION": still, "NORMAL": still})
+        elif len(moved) > 0.95 * len(rows):
+            # Row numbers cost less than the padding of dense targets, but for (nearly) full ones.
+            found.append(
+                {
+                    "POSITION": glb.accessor(place, target=VERTEX_DATA, normalized=quantized, bounds=True),
+                    "NORMAL": glb.accessor(turn, target=VERTEX_DATA, normalized=quantized),
+                }
+            )
+        else:
+            view = glb.row_numbers(moved, len(rows))
+            found.append(
+                {
+                    "POSITION": glb.sparse(place, moved, view, normalized=quantized, bounds=True),
+                    "NORMAL": glb.sparse(turn, moved, view, normalized=quantized),
+                }
+            )
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """The part of a mesh that is of one material.
+
+    Attributes:
+        material: of its faces.
+        rows: (v,) rising numbers of the vertices of the mesh that its faces use.
+        faces: (f, 3) vertex numbers among ``rows``.
+    """
+
+    material: Material
+    rows: Int64
+    faces: Int32
+
+
+def split_by_material(mesh: Mesh) -> list[Piece]:
+    """A mesh in pieces of one material each; a face on a border belongs to the part with the lower number.
+
+    Vertices on a border are in each of the pieces beside it; vertices of no face are in none.
+    """
     part = np.zeros(len(mesh), np.int64) if mesh.part is None else mesh.part.astype(np.int64)
     part = np.where(part < len(MATERIAL_OF_PART), part, 0)
     of_face = part[mesh.faces].min(axis=1) if len(mesh.faces) else np.zeros(0, np.int64)
     names = np.array([m.name for m in MATERIAL_OF_PART])[of_face]
-    groups = []
+    pieces = []
     for material in dict.fromkeys(MATERIAL_OF_PART):
         faces = mesh.faces[names == material.name]
         if len(faces):
-            groups.append((material, faces))
-    return groups
+            rows, local = np.unique(faces, return_inverse=True)
+            pieces.append(Piece(material, rows.astype(np.int64), local.reshape(-1, 3).astype(np.int32)))
+    return pieces
 
 
 def _material(glb: GlbWriter, material: Material, paint: bool) -> int:

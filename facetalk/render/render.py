@@ -55,7 +55,7 @@ class Renderer:
         self.scene, self.size, self.samples = scene, size, samples
         self.look = look or Look()
         if camera is None:
-            some = np.linspace(0.0, (scene.frames - 1) / scene.fps, min(scene.frames, 8))
+            some = scene.start + np.linspace(0.0, (scene.frames - 1) / scene.fps, min(scene.frames, 8))
             points = np.concatenate([scene.geometry(float(t)).positions for t in some])
             camera = frame_head(points, azimuth=azimuth, aspect=size[0] / size[1])
         self.camera = camera
@@ -190,9 +190,9 @@ def _video(renderer: Renderer, path: Path, fps: float, frames: int | None, audio
     count = max(1, round(scene.duration * fps))
     count = count if frames is None else min(count, frames)
 
-    # Picture n stands for the middle of its time, as frame i of the animation does; at equal rates they
-    # agree.
-    times = [(number + 0.5) / fps - 0.5 / scene.fps for number in range(count)]
+    # Picture n stands for the middle of its time, as frame i of the animation does, whatever the time of its
+    # key: at equal rates they agree.
+    times = [(number + 0.5) / fps - 0.5 / scene.fps + scene.start for number in range(count)]
     write_video(
         path, renderer.pictures(times), size=renderer.size, fps=fps, duration=count / fps, audio=audio
     )
@@ -200,11 +200,12 @@ def _video(renderer: Renderer, path: Path, fps: float, frames: int | None, audio
 
 def _contact_sheet(renderer: Renderer, path: Path, frames: int, at: Sequence[float] | None) -> None:
     scene = renderer.scene
-    end = (scene.frames - 1) / scene.fps
+    end = (scene.frames - 1) / scene.fps + scene.start
     if at is None:
         # Even steps, on whole frames, the first and the last half a step from the ends.
         count = min(frames, scene.frames)
-        times = [round((i + 0.5) * scene.frames / count - 0.5) / scene.fps for i in range(count)]
+        chosen = [round((i + 0.5) * scene.frames / count - 0.5) for i in range(count)]
+        times = [scene.start + frame / scene.fps for frame in chosen]
     else:
         times = [float(t) for t in at]
         if not times or not all(0.0 <= t <= scene.duration for t in times):

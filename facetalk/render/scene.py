@@ -25,6 +25,7 @@ FARTHEST = 1e6
 """Coordinates that can be drawn, metres: float32 still tells the wheel of a truck from its cab there."""
 
 _UNDERSTOOD = {"KHR_mesh_quantization", "KHR_materials_specular", "KHR_materials_ior", "KHR_materials_unlit"}
+_MIDDLE = 0.01  # of a frame: how far from its middle a key may be
 _NO_VOLUME = 1e-18  # determinant of a transform that shows nothing, as flip-books use it
 
 
@@ -58,6 +59,7 @@ class AnimatedScene:
         materials: materials by number.
         fps: frame rate of the animation, from the file's notes or its keys.
         frames: number of frames.
+        start: seconds of frame 0: half a frame where keys are in the middle of their frames, else 0.
         audio: recording beside the file, or None.
         duration: seconds, frames / fps.
 
@@ -88,7 +90,7 @@ class AnimatedScene:
             raise InputError(f"{path} has no triangles to draw")
         asset = file.root.child("asset")
         notes = asset.child("extras") if isinstance(asset.get("extras"), dict) else Fields({}, "", path)
-        self.fps, self.frames = self._timing(notes)
+        self.fps, self.frames, self.start = self._timing(notes)
         self.duration = self.frames / self.fps
         self.audio = self._find_audio(notes)
 
@@ -151,19 +153,27 @@ class AnimatedScene:
         matrix[:3, 3] = value("translation", node.translation)
         return matrix
 
-    def _timing(self, notes: Fields) -> tuple[float, int]:
-        times = [t.times for t in self._tracks.values() if len(t.times) > 1]
+    def _timing(self, notes: Fields) -> tuple[float, int, float]:
+        """(frames per second, number of frames, time of the first)."""
+        tracks = [t for t in self._tracks.values() if len(t.times) > 1]
+        times = [t.times for t in tracks]
         end = max((float(t[-1]) for t in times), default=0.0)
+        first = min((float(t.times[0]) for t in self._tracks.values()), default=0.0)
         fps, frames = notes.get("fps"), notes.get("frames")
         if not isinstance(fps, (int, float)) or isinstance(fps, bool) or not 0.0 < fps <= 1000.0:
             steps = np.concatenate([np.diff(t) for t in times]) if times else np.zeros(0)
             steps = steps[steps > 1e-4]
             fps = float(np.clip(1.0 / np.median(steps), 1.0, 120.0)) if len(steps) else DEFAULT_FPS
+        # Older files of facetalk have their keys at the beginning of frames, as most others do. A frame of a
+        # stepped animation is safely hit in its middle.
+        middle = abs(first * fps - 0.5) < _MIDDLE or (bool(tracks) and all(t.step for t in tracks))
+        start = 0.5 / fps if middle else 0.0
         if isinstance(frames, (int, float)) and not isinstance(frames, bool):
-            return float(fps), notes.integer("frames", low=1, high=MAX_FRAMES)
+            return float(fps), notes.integer("frames", low=1, high=MAX_FRAMES), start
         if not 0.0 <= end * fps < MAX_FRAMES:
             raise InputError(f"{self.path} is damaged: its animation ends at {end:g} s")
-        return float(fps), round(end * fps) + 1
+        # A key in the middle of the last frame, or at its beginning.
+        return float(fps), int(end * fps + (0.5 if start == 0.0 else 0.0)) + 1, start
 
     def _find_audio(self, notes: Fields) -> Path | None:
         name = notes.get("audio")

@@ -58,10 +58,13 @@ def test_every_kind_of_file_is_valid(tmp_path: Path, validator: list[str]) -> No
     plain = Mesh(*sphere())
     still = RiggedSequence(rig.base, rig.basis, np.zeros((2, 6), np.float32))
     dense = np.random.default_rng(0).uniform(-0.01, 0.01, rig.basis.shape)
+    beyond = RiggedSequence(rig.base, rig.basis, rig.weights * 2.0 - 0.5, names=rig.names)
     files = [
         export(tmp_path / "sparse.glb", rig, fps=25, audio=(np.zeros(1600), 16000)),
         export(tmp_path / "dense.glb", RiggedSequence(rig.base, dense, rig.weights), fps=25),
         export(tmp_path / "floats.glb", rig, fps=25, quantize=False),
+        export(tmp_path / "pca.glb", rig, fps=25, basis="pca"),
+        export(tmp_path / "beyond.glb", beyond, fps=25),
         export(tmp_path / "one.glb", rig[:1], fps=25),
         export(tmp_path / "still.glb", still, fps=25),
         export(tmp_path / "plain.glb", RiggedSequence(plain, rig.basis, rig.weights), fps=29.97),

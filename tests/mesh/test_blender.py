@@ -1,0 +1,40 @@
+"""Blender itself (package bpy), where there is one: in this Python, or in that of FACETALK_BLENDER_PYTHON."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facetalk.mesh.export import export
+from facetalk.motion import Motion
+from facetalk.pipeline import FaceTalk
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+PYTHON = os.environ.get("FACETALK_BLENDER_PYTHON") or (
+    sys.executable if importlib.util.find_spec("bpy") else None
+)
+
+pytestmark = pytest.mark.skipif(PYTHON is None, reason="no Python with bpy: set FACETALK_BLENDER_PYTHON")
+
+
+@pytest.mark.parametrize("basis", ["shapes", "pca"])
+def test_the_built_in_head_plays_as_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, basis) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from check_blender import blender, largest_distance
+
+    model = FaceTalk.from_pretrained("default", "cpu")
+    weights = np.random.default_rng(1).random((20, 53)) ** 6
+    weights[0] = 0.0  # the importer widens a slider by its first key
+    rig = model.decode(
+        Motion(weights.astype(np.float32), 25.0, np.zeros(0, np.float32), {}), temporal_sigma=0
+    )
+    positions, seen, names = blender(export(tmp_path / "talk.glb", rig, fps=25, basis=basis), str(PYTHON))
+    assert largest_distance(positions, rig) <= 0.1
+    assert ("jawOpen" in names) == (basis == "shapes")
+    if basis == "shapes":
+        np.testing.assert_allclose(seen, weights, atol=1e-6)
