@@ -12,12 +12,13 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from facetalk.arguments import real_number
 from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.mesh.smoothing import gaussian_smooth
 from facetalk.reading import parse_json, usable
-from facetalk.units import DEFAULT_FPS
+from facetalk.units import DEFAULT_FPS, MAX_PAD
 
 _FORMAT = "facetalk-motion"
 SUFFIX = ".safetensors"
@@ -74,12 +75,33 @@ class Motion:
             raise TypeError(f"index a Motion with a slice of frames, got {type(frames).__name__}")
         if frames.step not in (None, 1):
             raise ValueError("slices of a Motion keep every frame: step must be 1")
-        return dataclasses.replace(self, expressions=self.expressions[frames])
+        origin = {name: value for name, value in self.provenance.items() if name != "pad"}
+        return dataclasses.replace(self, expressions=self.expressions[frames], provenance=origin)
 
     @property
     def duration(self) -> float:
         """Length in seconds."""
         return len(self) / self.fps
+
+    @property
+    def pad(self) -> tuple[float, float]:
+        """Seconds of silence before and after the recording that the motion was made of.
+
+        By ``provenance["pad"]``; a slice of a motion has it no longer, since its frames begin elsewhere.
+
+        Raises:
+            InputError: the provenance says something else.
+        """
+        said = self.provenance.get("pad", (0.0, 0.0))
+        try:
+            before, after = (real_number("pad", value) for value in said)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the motion's pad must be two numbers of seconds, got {said!r}") from error
+        if not (0.0 <= before <= MAX_PAD and 0.0 <= after <= MAX_PAD):
+            raise InputError(
+                f"the motion's pad must lie in 0..{MAX_PAD:g} seconds, got {before:g}, {after:g}"
+            )
+        return before, after
 
     def smooth(self, sigma: float) -> Motion:
         """Motion filtered over time by a Gaussian of standard deviation ``sigma`` seconds (0 = unchanged)."""
@@ -123,6 +145,36 @@ class Motion:
                 return cls(expressions, fps, identity, provenance)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
+
+
+def ease_ends(expressions: Float32, silent: tuple[int, int], eased: tuple[int, int]) -> Float32:
+    """Take the silence off both ends of a motion and have what is left come from rest and go to rest.
+
+    Rest is what the motion itself does at the far ends of the silence, so it is right for any head; a mouth
+    that takes longer to close than there is silence left is led there.
+
+    Args:
+        expressions: (T, E) codes.
+        silent: frames to take off the beginning and the end, 0 for an end that stays as it is.
+        eased: frames of what is left, from its beginning and up to its end, that are led from and to rest.
+
+    Returns:
+        (T - sum(silent), E) float32.
+    """
+    first, last = silent
+    out = expressions[first : len(expressions) - last].astype(np.float32)
+    for away, count, rest, rows in (
+        (first, eased[0], expressions[:first], out),
+        (last, eased[1], expressions[len(expressions) - last :][::-1], out[::-1]),
+    ):
+        if not away or not count:
+            continue
+        # 1 at the very end, 0 where the recording begins; level at both.
+        share = 1.0 - np.arange(min(count, len(out))) / count
+        share = (share * share * (3.0 - 2.0 * share))[:, None].astype(np.float32)
+        still = rest[: max(1, away // 2)].mean(axis=0)
+        rows[: len(share)] += share * (still - rows[: len(share)])
+    return out
 
 
 def _plain(value: object) -> object:

@@ -20,13 +20,14 @@ from facetalk.arrays import Float32, UInt8
 from facetalk.audio import AudioEncoder
 from facetalk.audio.level import Level
 from facetalk.audio.load import AudioReader, Source, open_audio
+from facetalk.audio.padding import DEFAULT_PAD, Padded, padding
 from facetalk.data.expressions import arkit_name
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.models import ModelConfig, find_model
-from facetalk.motion import Motion
+from facetalk.motion import Motion, ease_ends
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.person import Person
 from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
@@ -39,6 +40,9 @@ Audio = Source | AudioReader
 RESOLUTION_RANGE = (16, 1024)
 """Grid points per axis that ``decode`` accepts; 1024^3 is what a box of a head can use (0.3 mm)."""
 
+
+_SETTLING_S = 0.6
+"""Silence that is heard beyond the padding: after as much a mouth is closed."""
 
 _LARGEST_WEIGHT, _LARGEST_CODE = 100.0, 1000.0
 """Beyond anything that is a face, and far below what overflows."""
@@ -117,6 +121,7 @@ class FaceTalk:
         seed: int | None = None,
         identity: ArrayLike | None = None,
         track: int | None = None,
+        pad: float | None = 0.0,
         progress: bool = False,
     ) -> Motion:
         """Sample a motion for a recording.
@@ -134,11 +139,15 @@ class FaceTalk:
             identity: (I,) identity code of the head; the default identity when None.
             track: number, from 1, of the sound track of a file; None takes the one that is marked as default,
                 or the first that is not silent.
+            pad: seconds of near-silence to put before and after the recording, so that the face comes from
+                rest and goes to rest; the motion is longer by both, and ``Motion.pad`` says by how much: give
+                it to :func:`facetalk.export`, which puts as much before the sound. None: 0.2 s on the sides
+                where the recording is cut in a word.
             progress: show a progress bar on stderr.
 
         Returns:
-            Motion of ``frame_count(samples, fps)`` frames; its ``provenance["hearing"]`` lists what was not
-            well with the sound.
+            Motion of ``frame_count(samples, fps)`` frames, padding included; its ``provenance["hearing"]`` lists
+            what was not well with the sound.
 
         Raises:
             InputError: the audio cannot be used, or an option is out of range.
@@ -151,10 +160,17 @@ class FaceTalk:
         guidance = None if guidance is None else real_number("guidance", guidance)
         code = self._identity(identity)
         sound = open_audio(audio, track=track)
-        features = self._features(sound)
+        before, after = padding(sound, pad)
+        # The model hears more silence than there will be, and so comes to rest whatever the padding is.
+        fps = self.config.fps
+        settling = round(_SETTLING_S * fps)
+        silent = (settling if before else 0, settling if after else 0)
+        features = self._features(Padded(sound, before + silent[0] / fps, after + silent[1] / fps))
         expressions = self.motion_model.sample(
             features, steps=steps, guidance=guidance, seed=seed, progress=progress
         )
+        eased = (round(min(before, DEFAULT_PAD) * fps), round(min(after, DEFAULT_PAD) * fps))
+        expressions = ease_ends(np.asarray(expressions), silent, eased)
         provenance: dict[str, Any] = {
             "model": self.config.name,
             "steps": self.motion_model.steps_for(steps, guidance),
@@ -163,8 +179,10 @@ class FaceTalk:
         }
         if isinstance(sound, AudioReader):
             provenance["audio"] = Path(sound.name).name
+        if before or after:
+            provenance["pad"] = [before, after]
         provenance["hearing"] = sound.notes
-        return Motion(np.asarray(expressions), self.config.fps, code, provenance)
+        return Motion(expressions, fps, code, provenance)
 
     def _features(self, sound: Iterable[Float32]) -> Iterator[torch.Tensor]:
         """Audio features piece by piece, so that memory does not grow with the recording."""

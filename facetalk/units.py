@@ -16,6 +16,9 @@ SAMPLE_RATE = 16_000
 DEFAULT_FPS = 25.0
 """Motion frame rate when a model does not say otherwise."""
 
+MAX_PAD = 60.0
+"""Seconds of silence that may be put on a side of a recording."""
+
 
 def frame_count(samples: int, fps: float) -> int:
     """Number of motion frames for ``samples`` audio samples at ``SAMPLE_RATE``.

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
         fps=motion.fps,
         audio=sound,
         force=args.force,
+        pad=(0.0, 0.0) if sound is None else motion.pad,
         **_options.morph_options(args),
     )
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")

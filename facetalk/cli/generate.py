@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="whose head (default: the model's default identity)")  # fmt: skip
     parser.add_argument("--motion", type=Path, default=None, metavar="OUT.safetensors",
                         help="also keep the motion, for facetalk export")  # fmt: skip
+    parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",
+                        help="silence before and after the recording, where the face comes from rest and goes "
+                        "to rest (default: 0.2 on a side where it is cut in a word, else none)")  # fmt: skip
     _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)
@@ -44,13 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Generate, decode and write."""
-    from facetalk.mesh.export import export
+    from facetalk.mesh.export import check_pad, export, is_beside
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
     _options.check_decode_arguments(args)
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
     sound = _check_places(args)
+    # The recording itself lies where the padded one would: it is used as it is, unless asked for otherwise.
+    pad = 0.0 if args.pad is None and is_beside(sound, args.output) else args.pad
+    check_pad(args.output, sound, pad)
     stages = _options.Stages()
     with stages.stage("load"):
         from facetalk.pipeline import FaceTalk
@@ -66,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
             guidance=args.guidance,
             seed=args.seed,
             identity=identity,
+            pad=pad,
             progress=sys.stderr.isatty(),
         )
     if args.motion is not None:
@@ -84,9 +91,14 @@ def run(args: argparse.Namespace) -> None:
                 fps=motion.fps,
                 audio=sound,
                 force=args.force,
+                pad=motion.pad,
                 **_options.morph_options(args),
             )
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps, seed {motion.provenance['seed']}")
+    if any(motion.pad):
+        before, after = motion.pad
+        why = "" if args.pad is not None else ": it is cut in a word (--pad 0 leaves it as it is)"
+        print(f"  {before:g} s of silence before the recording, {after:g} s after it{why}")
     print(stages.report(motion.duration))
 
 

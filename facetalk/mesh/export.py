@@ -19,6 +19,7 @@ from facetalk.mesh.ply import is_sequence, write_sequence
 from facetalk.mesh.rig_fit import as_rig
 from facetalk.mesh.sequence import RiggedSequence
 from facetalk.mesh.sound import Source, is_ours, write_wav
+from facetalk.units import MAX_PAD
 
 SUFFIXES = (".glb", ".ply")
 
@@ -32,6 +33,7 @@ def export(
     tolerance_mm: float = 0.1,
     quantize: bool = True,
     basis: morphs.Basis | None = None,
+    pad: tuple[float, float] = (0.0, 0.0),
     force: bool = False,
 ) -> Path:
     """Write an animation.
@@ -61,6 +63,7 @@ def export(
         basis: morph targets of a ``.glb``: ``"shapes"`` are the rig's own under its own names, the same for
             every clip of a head; ``"pca"`` the principal components of this motion, fewer and smaller,
             called ``motion_0`` and so on. None: the shapes of a rig that names them, else the components.
+        pad: seconds of silence before and after the recording, as ``Motion.pad`` has them.
         force: replace the folder, or the sound file beside, whatever they hold.
 
     Returns:
@@ -71,6 +74,7 @@ def export(
             something would be replaced that facetalk did not write.
     """
     out = check_output(path, audio=audio, force=force)
+    pad = (check_pad(out, audio, pad[0]), check_pad(out, audio, pad[1]))
     suffix = out.suffix.lower()
     fps, tolerance_mm = real_number("fps", fps), real_number("tolerance_mm", tolerance_mm)
     if not 0.0 < fps <= 1000.0:
@@ -86,7 +90,7 @@ def export(
     if suffix == ".ply":
         with atomic_path(out, directory=True, ours=None if force else is_sequence) as folder:
             if audio is not None:
-                write_wav(folder / out.with_suffix(".wav").name, audio)
+                write_wav(folder / out.with_suffix(".wav").name, audio, pad)
             if not write_sequence(folder, tqdm(meshes, "write", disable=None, leave=False)):
                 raise InputError("there are no frames to write")
         return out
@@ -94,10 +98,10 @@ def export(
     with atomic_path(out, beside=[beside]) as temporary:
         sound = temporary.with_suffix(".wav")
         # A recording that already lies in the right place is the user's own: it is named, never rewritten.
-        copies = audio is not None and not _same_file(audio, beside)
+        copies = audio is not None and not is_beside(audio, out)
         if audio is not None and copies:
             # Before the meshes: a bad recording should not cost the time of writing them.
-            write_wav(sound, audio)
+            write_wav(sound, audio, pad)
         sound_name = None if audio is None else beside.name
         _write_glb(temporary, meshes, fps, tolerance_mm, quantize, basis, sound_name)
     return out
@@ -136,6 +140,28 @@ def _file_of(audio: Source | None) -> Path | None:
     if isinstance(audio, AudioReader):
         return None if audio.spooled else audio.path
     return Path(audio) if isinstance(audio, str | os.PathLike) else None
+
+
+def check_pad(out: Path, audio: Source | None, pad: float | None) -> float:
+    """Seconds of silence beside the recording, after checking that it can be put there; None is 0.
+
+    Raises:
+        InputError: it is no number of seconds in [0, 60], or the sound beside is the recording itself.
+    """
+    seconds = 0.0 if pad is None else real_number("pad", pad)
+    if not 0.0 <= seconds <= MAX_PAD:
+        raise InputError(f"pad must lie in 0..{MAX_PAD:g} seconds, got {seconds:g}")
+    if seconds and audio is not None and is_beside(audio, out):
+        raise InputError(
+            f"{out} with silence around its sound needs a sound of its own, but "
+            f"{out.with_suffix('.wav').name} is the recording itself; choose another -o, or a pad of 0"
+        )
+    return seconds
+
+
+def is_beside(audio: Source, out: Path) -> bool:
+    """Whether the recording is the very file that would lie beside ``out``, which is then used as it is."""
+    return out.suffix.lower() == ".glb" and _same_file(audio, out.with_suffix(".wav"))
 
 
 def _same_file(audio: Source, path: Path) -> bool:

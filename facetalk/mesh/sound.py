@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,8 @@ _MAX_BYTES = 2**32 - 2**16  # what the header of a WAV can count
 _MARK = b"facetalk "  # entry "software" of the file's INFO list, followed by a digest of the samples
 
 
-def write_wav(path: Path, source: Source) -> None:
-    """Write ``source`` as 16-bit PCM WAV.
+def write_wav(path: Path, source: Source, pad: tuple[float, float] = (0.0, 0.0)) -> None:
+    """Write ``source`` as 16-bit PCM WAV, with ``pad`` seconds of silence before and after it.
 
     A file keeps its rate (up to 48 kHz) and one or two channels; everything else, and any ``(samples,
     rate)``, becomes 16 kHz mono. Sound lies where the audio loader puts it: holes are silence.
@@ -32,12 +33,13 @@ def write_wav(path: Path, source: Source) -> None:
         InputError: the recording cannot be read.
     """
     rate, channels, blocks = _open(source)
+    before, after = (np.zeros((round(seconds * rate), channels), np.float32) for seconds in pad)
     digest = hashlib.sha256()
     # Not by libsndfile, whose error on a full disk does not tell what it is.
     with open(path, "wb") as file:
         file.write(_header(rate, channels, 0, 0))
         length = 0
-        for block in blocks:
+        for block in itertools.chain([before], blocks, [after]):
             samples = np.clip(np.rint(np.nan_to_num(block) * 32767.0), -32768, 32767)
             data = samples.astype("<i2").tobytes()
             digest.update(data)

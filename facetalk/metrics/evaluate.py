@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from facetalk.arrays import Float32, Float64
 from facetalk.audio.load import load_audio
+from facetalk.audio.padding import Padded, padding
 from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.phones import Phone
 from facetalk.errors import InputError
@@ -122,8 +123,7 @@ def evaluate(
     for name, value in (("limit", limit), ("seeds", seeds)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
-    if not 0.0 <= pad <= 60.0:
-        raise InputError(f"pad must lie in 0..60 seconds, got {pad}")
+    pad, _ = padding((), pad)
     items = read(Path(manifest), split=split) if isinstance(manifest, Path | str) else list(manifest)
     if limit is not None:
         items = [items[i] for i in _spread(len(items), limit)]
@@ -165,12 +165,11 @@ class _Clip:
         self.phones: list[Phone] = [(s, start + pad, end + pad) for s, start, end in item.phones or []]
 
     def sound(self) -> Sound:
-        """The sound, with ``pad`` seconds of faint noise (-78 dB) on both sides."""
+        """The sound, with ``pad`` seconds of near-silence on both sides."""
         if not self.pad:
             return self.item.audio
-        size = (2, round(self.pad * SAMPLE_RATE))
-        noise = np.random.default_rng(0).normal(0.0, 1.2e-4, size).astype(np.float32)
-        return np.concatenate([noise[0], load_audio(self.item.audio), noise[1]]), SAMPLE_RATE
+        blocks = list(Padded([load_audio(self.item.audio)], self.pad, self.pad))
+        return np.concatenate(blocks), SAMPLE_RATE
 
 
 class _Run:

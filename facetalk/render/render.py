@@ -5,6 +5,7 @@ Everything is drawn by the compiled core (:mod:`facetalk.ops.raster`): no window
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import UInt8
+from facetalk.audio.load import AudioReader
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.ops import threads
@@ -27,6 +29,7 @@ from facetalk.render.studio import Camera, Look, frame_head
 
 SIZES = (16, 4096)
 _MAX_SHEET = 16384
+_ROUNDING = 1e-3  # of a picture, which is no reason to draw another one
 _VIDEO_SIZE, _CELL_SIZE = (720, 720), (480, 480)
 
 
@@ -187,7 +190,12 @@ def _video(renderer: Renderer, path: Path, fps: float, frames: int | None, audio
     from facetalk.render.video import write_video
 
     scene = renderer.scene
-    count = max(1, round(scene.duration * fps))
+    length = scene.duration
+    sound = None if audio is None else AudioReader(audio).duration
+    if sound is not None and abs(sound - length) < 1.0 / scene.fps:
+        # Frames are whole and the sound is not: the last picture is that of the sound's end.
+        length = sound
+    count = max(1, math.ceil(length * fps - _ROUNDING))
     count = count if frames is None else min(count, frames)
 
     # Picture n stands for the middle of its time, as frame i of the animation does, whatever the time of its
