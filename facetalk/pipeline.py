@@ -146,8 +146,8 @@ class FaceTalk:
             progress: show a progress bar on stderr.
 
         Returns:
-            Motion of ``frame_count(samples, fps)`` frames, padding included; its ``provenance["hearing"]`` lists
-            what was not well with the sound.
+            Motion of ``frame_count(samples, fps)`` frames, padding included; its
+            ``provenance["hearing"]`` lists what was not well with the sound.
 
         Raises:
             InputError: the audio cannot be used, or an option is out of range.

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--motion", type=Path, default=None, metavar="OUT.safetensors",
                         help="also keep the motion, for facetalk export")  # fmt: skip
     parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",
-                        help="silence before and after the recording, where the face comes from rest and goes "
+                        help="silence before and after the recording: the face comes from rest and goes "
                         "to rest (default: 0.2 on a side where it is cut in a word, else none)")  # fmt: skip
     _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
     _options.add_decode_arguments(parser)

@@ -26,6 +26,7 @@ from facetalk.metrics.images import image_distances, mouth_crops
 from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.motion import Motion
 from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.resume import check_resume
 from facetalk.units import DEFAULT_FPS
 
 
@@ -103,6 +104,7 @@ def train(config: MouthTraining, model: Head) -> dict[str, Any]:
             raise InputError(f"{name} must be at least {least}, got {getattr(config, name)}")
     if not config.learning_rate > 0:
         raise InputError(f"the learning rate must be positive, got {config.learning_rate:g}")
+    check_resume(config.out, config.resume)
     utterances = read_manifest(config.corpus, split="train")
     if not utterances:
         raise InputError(f"{config.corpus}: no utterance of split 'train' there")

@@ -17,6 +17,7 @@ from facetalk.files import atomic_path
 from facetalk.metrics.sync import SyncExpert
 from facetalk.metrics.sync_network import SyncConfig, SyncNetworks
 from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.resume import check_resume
 from facetalk.training.sync.dataset import Head, MouthRig, build, duration, make_batch, without_texts
 from facetalk.training.sync.loss import contrastive_terms
 
@@ -74,6 +75,7 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
             raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
     if not config.learning_rate > 0:
         raise InputError(f"the learning rate must be positive, got {config.learning_rate:g}")
+    check_resume(config.out, config.resume)
     held_out = read_manifest(config.corpus, split="valid")
     utterances = without_texts(read_manifest(config.corpus, split="train"), held_out)
     rig = MouthRig.of(model, config.identities, config.seed)
