@@ -226,10 +226,22 @@ class Denoiser(nn.Module):
         return Condition([block.audio_attention.prepare(audio) for block in self._blocks], offset)
 
     def guided_condition(self, features: Tensor, *, offset: int = 0) -> Condition:
-        """Condition of a batch of 2 B: first the audio of :meth:`condition`, then the null condition."""
-        both = torch.cat([features, features])
-        drop = torch.arange(len(both), device=features.device) >= len(features)
-        return self.condition(both, drop=drop, offset=offset)
+        """Condition of a batch of 2 B: first the audio of :meth:`condition`, then the null condition.
+
+        The null condition is the same in all frames: it is worked out for one and repeated.
+        """
+        heard = self.condition(features, offset=offset)
+        null = self.null_audio.expand(1, 1, -1)
+        layers: list[Tensor | KeyValue] = []
+        for block, layer in zip(self._blocks, heard.layers, strict=True):
+            silent = block.audio_attention.prepare(null)
+            if isinstance(layer, Tensor):
+                layers.append(torch.cat([layer, cast(Tensor, silent).expand_as(layer)]))
+            else:
+                silent = cast(KeyValue, silent)
+                key = torch.cat([layer.key, silent.key.expand_as(layer.key)])
+                layers.append(KeyValue(key, torch.cat([layer.value, silent.value.expand_as(layer.value)])))
+        return Condition(layers, offset)
 
     def guided(self, guidance: float) -> bool:
         """Whether guidance with this weight takes a second pass, with the null condition."""

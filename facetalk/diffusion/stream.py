@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from facetalk.ambient import plainly
 from facetalk.arrays import AnyFloat, Float32
+from facetalk.diffusion.attention import KeyValue
 from facetalk.diffusion.cuda_graph import Past, Replays
-from facetalk.diffusion.denoiser import Denoiser
+from facetalk.diffusion.denoiser import Condition, Denoiser
 from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.noise import frame_noise
 from facetalk.diffusion.representation import Representation
@@ -23,6 +25,13 @@ from facetalk.ops import set_threads, threads
 
 _ONE_THREAD_WIDTH = 256
 """Up to this width a layer takes less time than threads take to meet at its end."""
+
+
+_FRAMES_FOR_TWO = 64
+"""From this many frames on, the two passes of guidance take longer than their threads take to meet."""
+
+Forward = Callable[..., Any]
+"""What a network is called as; see :meth:`Denoiser.forward`."""
 
 
 class Parts(Protocol):
@@ -113,9 +122,9 @@ class MotionStream:
             heard=batch.shape[1],
             offset=self._context,
         )
-        with _threads_that_pay(self.denoiser):
+        with _threads_that_pay(self.denoiser) as spare:
             if replay is None:
-                sample = self._loop(batch, noise)
+                sample = self._loop(batch, noise, side_by_side=spare and count >= _FRAMES_FOR_TWO)
             else:
                 drawn = torch.stack([noise(index) for index in replay.noise_indices])
                 sample, self._past = replay.run(batch, drawn, self._past)
@@ -133,8 +142,14 @@ class MotionStream:
         weights = decoded.clip(0.0, 1.0)
         return model.contact.apply(weights) if model.contact is not None else weights
 
-    def _loop(self, batch: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
-        """The sampling loop, launched step by step: (1, heard, A) features -> (1, frames, E)."""
+    def _loop(self, batch: Tensor, noise: Callable[[int], Tensor], *, side_by_side: bool = False) -> Tensor:
+        """The sampling loop, launched step by step: (1, heard, A) features -> (1, frames, E).
+
+        Args:
+            batch: features.
+            noise: by index.
+            side_by_side: have a thread for each of the two passes of guidance.
+        """
         denoiser, guided = self.denoiser, self.denoiser.guided(self.guidance)
         prepare = denoiser.guided_condition if guided else denoiser.condition
         condition = prepare(batch, offset=self._context)
@@ -143,29 +158,78 @@ class MotionStream:
         def predict(index: int, _timestep: int, sample: Tensor) -> Tensor:
             noisy = sample.expand(2, -1, -1) if guided else sample
             at = denoiser.at(*pairs[index], self.guidance)
-            clean, after = denoiser(noisy, at, condition, past[index] if past else None)
+            clean, after = forward(noisy, at, condition, past[index] if past else None)
             kept.append(after)
             return guide(clean[:1], clean[1:], self.guidance) if guided else clean
 
-        sample = self.sampler.run(predict, lambda index: noise(index).to(self.model.device))
+        with contextlib.ExitStack() as stack:
+            forward: Forward = denoiser
+            if guided and side_by_side:
+                forward = TwoPasses(denoiser, stack.enter_context(ThreadPoolExecutor(1)))
+            sample = self.sampler.run(predict, lambda index: noise(index).to(self.model.device))
         self._past = kept
         return sample
 
 
+class TwoPasses:
+    """The two passes of guidance, each in a thread of its own, with the face of the network.
+
+    They meet once a step, where threads inside the layers would meet thousands of times.
+
+    Args:
+        denoiser: the network.
+        helper: a pool of one thread, which takes the second half of every batch.
+    """
+
+    def __init__(self, denoiser: Denoiser, helper: ThreadPoolExecutor) -> None:
+        self._denoiser, self._helper = denoiser, helper
+
+    def __call__(
+        self, noisy: Tensor, timesteps: Tensor, condition: Condition, past: list[KeyValue] | None
+    ) -> tuple[Tensor, list[KeyValue]]:
+        """As :meth:`Denoiser.forward`, for a batch of two."""
+        before = past[0].key.shape[2] if past else 0
+        steady = self._denoiser.steady(timesteps, before + noisy.shape[1])
+
+        @torch.inference_mode()  # which is a thread's own
+        def half(row: slice) -> tuple[Tensor, list[KeyValue]]:
+            layers = [
+                layer[row] if isinstance(layer, Tensor) else KeyValue(layer.key[row], layer.value[row])
+                for layer in condition.layers
+            ]
+            own = [KeyValue(layer.key[row], layer.value[row]) for layer in past] if past else None
+            result: tuple[Tensor, list[KeyValue]] = self._denoiser(
+                noisy[row], steady, Condition(layers, condition.offset), own
+            )
+            return result
+
+        second = self._helper.submit(half, slice(1, 2))
+        first = half(slice(0, 1))
+        halves = first, second.result()
+        kept = [
+            KeyValue(torch.cat([one.key, other.key]), torch.cat([one.value, other.value]))
+            for one, other in zip(halves[0][1], halves[1][1], strict=True)
+        ]
+        return torch.cat([halves[0][0], halves[1][0]]), kept
+
+
 @contextlib.contextmanager
-def _threads_that_pay(denoiser: Denoiser) -> Iterator[None]:
+def _threads_that_pay(denoiser: Denoiser) -> Iterator[bool]:
     """One thread for narrow networks on the CPU: thousands of tiny layers, and a barrier after each.
 
     On two busy cores a clip of 10 s took 0.14 s with one thread and up to 9 s with two.
+
+    Yields:
+        Whether that leaves a thread for something else.
     """
     if denoiser.config.width > _ONE_THREAD_WIDTH or denoiser.motion_in.weight.device.type != "cpu":
-        yield
+        yield False
         return
     before = torch.get_num_threads(), threads()
     torch.set_num_threads(1)
     set_threads(1)
     try:
-        yield
+        yield before[0] > 1
     finally:
         torch.set_num_threads(before[0])
         set_threads(before[1])
