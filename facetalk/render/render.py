@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import UInt8
 from facetalk.audio.load import AudioReader
-from facetalk.errors import InputError
+from facetalk.errors import HearingWarning, InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.ops import threads
 from facetalk.ops.raster import draw
@@ -152,6 +153,9 @@ def render(
 
     Raises:
         InputError: unreadable input, unknown suffix, or a size, rate or time out of range.
+
+    Warns:
+        HearingWarning: the sound that the file names does not lie beside it.
     """
     glb, out = Path(glb), Path(out)
     suffix = out.suffix.lower()
@@ -182,6 +186,18 @@ def render(
             _contact_sheet(renderer, temporary, 12 if frames is None else frames, at)
         else:
             sound = None if mute else Path(audio) if audio is not None else scene.audio
+            if sound is None and not mute and scene.missing_audio is not None:
+                name = (
+                    scene.missing_audio
+                    if len(scene.missing_audio) <= 60
+                    else scene.missing_audio[:57] + "..."
+                )
+                warnings.warn(
+                    f"{glb}: its sound {name!r} does not lie beside it, so the video has none; give it by "
+                    "--audio (audio=), or say --mute (mute=True)",
+                    HearingWarning,
+                    stacklevel=2,
+                )
             _video(renderer, temporary, fps or scene.fps, frames, sound)
     return out
 

@@ -61,6 +61,7 @@ class AnimatedScene:
         frames: number of frames.
         start: seconds of frame 0: half a frame where keys are in the middle of their frames, else 0.
         audio: recording beside the file, or None.
+        missing_audio: name of the recording that ought to lie there, and does not; None where it does.
         duration: seconds, frames / fps.
 
     Raises:
@@ -93,6 +94,8 @@ class AnimatedScene:
         self.fps, self.frames, self.start = self._timing(notes)
         self.duration = self.frames / self.fps
         self.audio = self._find_audio(notes)
+        name = notes.get("audio")
+        self.missing_audio = name if isinstance(name, str) and self.audio is None else None
 
     def geometry(self, time: float) -> Geometry:
         """What is visible ``time`` seconds into the animation.

@@ -10,6 +10,7 @@ import pytest
 from mesh_scenes import sphere, talking_ball
 from PIL import Image
 
+from facetalk.cli import main
 from facetalk.cli.render import parse_background, parse_size
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
@@ -161,6 +162,20 @@ def test_video_has_every_frame_and_the_sound(tmp_path: Path) -> None:
     render(tmp_path / "talk.glb", tmp_path / "slow.mp4", size=(64, 64), fps=10, mute=True)
     with av.open(str(tmp_path / "slow.mp4")) as video:
         assert not video.streams.audio and sum(1 for _ in video.decode(video=0)) == 8
+
+
+def test_a_sound_that_is_gone_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(tmp_path / "talk.glb", talking_ball(2), fps=25, audio=(0.1 * np.sin(np.arange(1280)), 16000))
+    (tmp_path / "talk.wav").unlink()
+    words = ["render", str(tmp_path / "talk.glb"), "-o", str(tmp_path / "talk.mp4"), "--size", "32"]
+    assert main(words) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(told) == 1 and "'talk.wav' does not lie beside it" in told[0]
+    assert main([*words, "--mute"]) == 0
+    assert main([*words[:3], str(tmp_path / "talk.png"), *words[4:]]) == 0
+    export(tmp_path / "talk.glb", talking_ball(2), fps=25)  # never had one
+    assert main(words) == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_contact_sheet(tmp_path: Path) -> None:
