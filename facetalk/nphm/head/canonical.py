@@ -9,11 +9,13 @@ too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic as clock
 from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from tqdm import tqdm
 
 from facetalk import ops
 from facetalk.arrays import AnyInt, Bool, Float32, Int32, Int64, UInt8
@@ -27,6 +29,9 @@ __all__ = ["Shape", "build_canonical"]
 
 # Face budgets of the zones: lips, lids and brows, front of the face with the inside of the mouth, the rest.
 _BUDGET = (26000, 26000, 8000)
+_LEVELS = 3
+"""How often the first grid is refined."""
+_STAGES = _LEVELS + 5
 
 
 class Shape(Protocol):
@@ -54,7 +59,11 @@ class Shape(Protocol):
 
 
 def build_canonical(
-    shape: Shape, *, cell: float = 0.003, budget: tuple[int, int, int] = _BUDGET
+    shape: Shape,
+    *,
+    cell: float = 0.003,
+    budget: tuple[int, int, int] = _BUDGET,
+    seconds: float | None = None,
 ) -> CanonicalMesh:
     """Extract, simplify, label and paint the canonical mesh of an identity.
 
@@ -62,10 +71,26 @@ def build_canonical(
         shape: the identity.
         cell: of the marching cubes, head units (0.003 = 0.75 mm).
         budget: faces kept at lips and lids, in the front of the face, elsewhere.
+        seconds: time that it should take at most; where that is short, cells are two or four times as large.
     """
+    with tqdm(
+        total=_STAGES, desc="canonical mesh", unit="stage", delay=2.0, leave=False, disable=None
+    ) as bar:
+        return _build(shape, cell, budget, seconds, bar.update)
+
+
+def _build(
+    shape: Shape,
+    cell: float,
+    budget: tuple[int, int, int],
+    seconds: float | None,
+    done: Callable[[], object],
+) -> CanonicalMesh:
     config, linear = shape.content.config, shape.content.linear
     low, high = (np.array(corner, np.float32) for corner in config["bounds"])
-    vertices, faces = _extract_band(shape.distance, (low, high), cell=cell, levels=3)
+    vertices, faces = _extract_band(
+        shape.distance, (low, high), cell=cell, levels=_LEVELS, seconds=seconds, done=done
+    )
     vertices, faces = surgery.drop_small_pieces(vertices, faces)
     landmarks = shape.landmarks()
     # Zone borders stay as fine as they were, so a second pass with other borders thins out the first ones.
@@ -73,8 +98,10 @@ def build_canonical(
         zone = _zones(vertices, landmarks, reach)
         targets = tuple(int(spare * faces_kept) for faces_kept in budget)
         vertices, faces = surgery.simplify_zones(vertices, faces, zone, targets)
+        done()
     for _ in range(3):
         vertices = shape.project(surgery.relax(vertices, faces))
+    done()
     vertices, faces = _cut_neck(vertices, faces, config["neck"])
 
     # The eyeballs are replaced by whole ones: the skin is cut along the lid margins and tucked in behind
@@ -88,6 +115,7 @@ def build_canonical(
     vertices, faces = _tuck(vertices, faces, margin, centres, radii)
     lash = np.concatenate([lash, np.ones(len(vertices) - len(lash), np.float32)])
 
+    done()
     classes = _classes(shape, vertices)
     classes[classes == SurfaceClass.EYEBALL] = SurfaceClass.SKIN
     classes = surgery.drop_islands(faces, classes, CLASS_PART)
@@ -95,6 +123,7 @@ def build_canonical(
     part = CLASS_PART[kind]
     template = shape.template_points(vertices, part)
     colors = paint(template, kind, linear["landmarks_mean"].numpy(), lash[source])
+    done()
     blocks = [(vertices, faces, part, colors)]
     offset = len(vertices)
     for centre, radius, axis in zip(centres, radii, linear["eye_axes"].numpy(), strict=True):
@@ -106,7 +135,13 @@ def build_canonical(
 
 
 def _extract_band(
-    distance: Callable[[Float32], Float32], bounds: tuple[Float32, Float32], *, cell: float, levels: int
+    distance: Callable[[Float32], Float32],
+    bounds: tuple[Float32, Float32],
+    *,
+    cell: float,
+    levels: int,
+    seconds: float | None = None,
+    done: Callable[[], object] = lambda: None,
 ) -> tuple[Float32, Int32]:
     """Marching cubes at cell size ``cell``, evaluating only near the surface.
 
@@ -119,6 +154,8 @@ def _extract_band(
         bounds: low and high corner, head space.
         cell: head units.
         levels: refinements.
+        seconds: there are fewer of them, one at least, where the whole mesh would take longer.
+        done: called after each.
 
     Returns:
         Vertices in head space and faces.
@@ -128,11 +165,18 @@ def _extract_band(
     count = np.maximum(np.ceil((high - low) / step).astype(int), 2)
     axes = [low[i] + step * np.arange(count[i] + 1, dtype=np.float32) for i in range(3)]
     volume = distance(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)).reshape(count + 1)
-    for _ in range(levels):
+    begun = clock()
+    for level in range(levels):
         volume = _double(volume)
         step /= 2
         index = np.argwhere(np.abs(volume) < 2.5 * step)
+        before = clock()
         volume[tuple(index.T)] = distance((low + index * np.float32(step)).astype(np.float32))
+        done()
+        now = clock()
+        # A surface has four times as many cells of half the size, and what follows takes about as long again.
+        if seconds is not None and level + 1 < levels and (now - begun) + 2 * 4 * (now - before) > seconds:
+            break
     top = low + step * (np.array(volume.shape, np.float32) - 1)
     vertices, faces = ops.marching_cubes(
         np.ascontiguousarray(volume, np.float32), 0.0, bounds=(low.tolist(), top.tolist())

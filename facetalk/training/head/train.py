@@ -40,6 +40,8 @@ __all__ = ["DEFAULT_MINUTES", "SHARES", "HeadTraining", "train_head"]
 
 DEFAULT_MINUTES = 90.0
 """Limit of a training for which nobody named one: enough for a good head on two cores."""
+_MESH_SHARE = 0.05
+"""Part of the time that is kept for the canonical mesh; a coarser one is made where that is too short."""
 _DISTANCE_SHARE = 0.25
 """Largest share of the time for signed distances; what they leave goes to the stages."""
 _LEAST_POINTS = 2000
@@ -189,8 +191,11 @@ def train_head(config: HeadTraining) -> HeadModel:
         return {"out": out / stage, "budget": budget}
 
     pool, spent = _distances(config, head, out / "distances.npz")
+    seconds = None
     if config.minutes is not None:  # the stages share what is left, the same when they are resumed
-        config = dataclasses.replace(config, minutes=max(config.minutes - spent, 0.5 * config.minutes))
+        seconds = 60.0 * _MESH_SHARE * config.minutes
+        left = max(config.minutes * (1.0 - _MESH_SHARE) - spent, 0.5 * config.minutes)
+        config = dataclasses.replace(config, minutes=left)
     surface, classes = surface_pool(head, sampler, config.surface_points, np.random.default_rng(config.seed))
     train_identity(identity, pool, codes, **place("identity"), batch=config.identity_batch)
     train_blendshapes(blendshapes, head, sampler, surface, **place("blendshapes"))
@@ -208,7 +213,7 @@ def train_head(config: HeadTraining) -> HeadModel:
     model = HeadModel(HeadContent(settings, identity, backward, template, blendshapes, parts, linear))
     if is_main_process():
         print("making the canonical mesh of the trained head", file=sys.stderr)
-    model.content.canonical = build_canonical(model.bind(), cell=config.cell)
+    model.content.canonical = build_canonical(model.bind(), cell=config.cell, seconds=seconds)
     if is_main_process():
         model.save(out / "head")
     return model

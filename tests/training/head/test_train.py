@@ -114,3 +114,35 @@ def test_limits_are_asked_for(synthetic_data, tmp_path):
         training.train_head(training.HeadTraining(synthetic_data, tmp_path, steps=1, stages=("hair",)))
     with pytest.raises(InputError, match="no head data"):
         training.train_head(training.HeadTraining(tmp_path / "none.npz", tmp_path, steps=1))
+
+
+def test_the_canonical_mesh_has_a_share_of_the_time(synthetic_data, tmp_path, monkeypatch):
+    """The stages, the distances and the mesh stay within the limit together."""
+    given = {}
+    for stage in training.SHARES:
+        monkeypatch.setattr(
+            training,
+            f"train_{stage}",
+            lambda *a, budget, stage=stage, **k: given.update({stage: budget.minutes}),
+        )
+
+    def mesh(shape, *, cell, seconds):
+        given["mesh"] = seconds / 60.0
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "build_canonical", mesh)
+    for minutes, spent in ((10.0, 1.0), (10.0, 2.5), (None, 0.0)):
+        monkeypatch.setattr(training, "_distances", lambda *a, spent=spent: (None, spent))
+        steps = None if minutes else 5
+        config = training.HeadTraining(synthetic_data, tmp_path / str(spent), minutes, steps, **TINY)
+        if minutes is None:
+            monkeypatch.setattr(
+                training, "build_canonical", lambda *a, cell, seconds: given.update(mesh=seconds)
+            )
+            monkeypatch.setattr(HeadModel, "save", lambda *a: None)
+            training.train_head(config)
+            assert given["mesh"] is None and given["identity"] is None
+            return
+        with pytest.raises(KeyboardInterrupt):
+            training.train_head(config)
+        assert sum(given.values()) + spent == pytest.approx(minutes) and given["mesh"] > 0
