@@ -1,24 +1,26 @@
 """Sampling a 10 s clip: ours beside the loop of ``diffusers`` with the same network.
 
-    pytest benchmarks/bench_sampler.py --benchmark-columns=median,iqr --benchmark-group-by=group
-    OMP_NUM_THREADS=1 pytest benchmarks/bench_sampler.py -k built_in --benchmark-columns=min,median
+    pytest benchmarks/bench_sampler.py -k ten_seconds --benchmark-json=benchmarks/results/cpu-sampler.json
+    pytest benchmarks/bench_sampler.py -k built_in --benchmark-columns=min,median
 
 The second command times the built-in model on one thread: the few-step student beside ten guided steps of the
 full model, which a model without a student takes by default.
 
-The peer is what one writes with ``diffusers``: ``DDIMScheduler``, and at every step the network for the audio
-and for the null condition, the audio terms computed anew. Both give the same motion (checked before timing).
+The peer of the first, on one thread and on two, is what one writes with ``diffusers``: ``DDIMScheduler``, and
+at every step the network for the audio and for the null condition, the audio terms computed anew. Both give the
+same motion (checked before timing).
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from facetalk import ops
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation, frame_noise
 from facetalk.models import find_model
 
@@ -30,9 +32,19 @@ PRESETS = {
 }
 
 
+@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+def cores(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Threads of torch and of the compiled core, for either side."""
+    before = torch.get_num_threads(), ops.threads()
+    torch.set_num_threads(request.param)
+    ops.set_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before[0])
+    ops.set_threads(before[1])
+
+
 def make(preset: str) -> tuple[MotionModel, torch.Tensor]:
     torch.manual_seed(0)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     config = PRESETS[preset]
     dim = config.motion_dim
     model = MotionModel(
@@ -66,18 +78,17 @@ def peer(model: MotionModel, features: torch.Tensor, steps: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("who", ["ours", "diffusers"])
-@pytest.mark.parametrize("steps", [1, 8, 25, 100])
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 25, 100])
 @pytest.mark.parametrize("preset", ["mini", "paper"])
-def test_ten_seconds(benchmark: BenchmarkFixture, preset: str, steps: int, who: str) -> None:
-    if preset == "paper" and steps > 25:
-        pytest.skip("extrapolates from 25 steps")
-    benchmark.group = f"{preset}, {steps} steps"
+def test_ten_seconds(benchmark: BenchmarkFixture, preset: str, steps: int, who: str, cores: int) -> None:
+    benchmark.group = f"{preset}, {steps} step{'s' * (steps > 1)}, {cores} thread{'s' * (cores > 1)}"
     model, features = make(preset)
     if steps == 8:
         np.testing.assert_allclose(ours(model, features, 8), peer(model, features, 8), atol=1e-3)
     run = ours if who == "ours" else peer
     benchmark.extra_info["clip_s"] = FRAMES / 25.0
-    benchmark.pedantic(run, args=(model, features, steps), rounds=3 if steps > 8 else 5, warmup_rounds=1)
+    rounds = 2 if preset == "paper" and steps > 25 else 3 if steps > 8 else 9
+    benchmark.pedantic(run, args=(model, features, steps), rounds=rounds, warmup_rounds=1)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
     ("facetalk train motion", [], "--steps 2 --batch 2 --crop 12 --variants 1"),
     # The tiny head has other expressions than speech: the built-in head stands in for it.
     ("facetalk assemble", [("--head run/head", "--head builtin")], ""),
+    ("facetalk evaluate examples/demo.jsonl", [], "--seeds 1 --steps 1"),
     ("facetalk evaluate", [("--seeds 4", "--seeds 2")], "--limit 2"),
     ("facetalk generate", [("--steps 25", "--steps 3")], ""),
     ("facetalk render", [], "--size 48 --frames 2"),
@@ -133,6 +134,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # The networks of a head as small as its data.
     monkeypatch.setattr(train_nphm, "HeadTraining", functools.partial(HeadTraining, **SMALL_HEAD))
     official(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "builtin").symlink_to(DEFAULT)
     for name in ("audio", "PREVIOUS"):
         (tmp_path / name).symlink_to(DEFAULT / ("audio" if name == "audio" else "motion"))
