@@ -7,8 +7,8 @@ The second command times the built-in model on one thread: the few-step student 
 full model, which a model without a student takes by default.
 
 The peer of the first, on one thread and on two, is what one writes with ``diffusers``: ``DDIMScheduler``, and
-at every step the network for the audio and for the null condition, the audio terms computed anew. Both give the
-same motion (checked before timing).
+at every step the network for the audio and for the null condition, the audio terms computed anew. Both give
+the same motion (checked before timing).
 """
 
 from __future__ import annotations
