@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,7 +118,10 @@ def _run(
             write(args.out, name, results, report)
     if args.docs is not None:
         write(args.docs / "benchmarks" / "results", name, results, None)
-        report(args.docs / "docs" / "images", results)
+        # The tables of the page come from the JSON; of what a report writes only the plot belongs there.
+        plot = f"{name}.png"
+        with atomic_path(args.docs / "docs" / "images" / plot) as temporary:
+            shutil.copyfile(args.out / plot, temporary)
     return 0
 
 
