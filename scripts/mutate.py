@@ -4,6 +4,7 @@
     python scripts/mutate.py --again survived            those once more, after tests were added
     python scripts/mutate.py --per-room 100 --seed 1     another sample
     python scripts/mutate.py --room audio --list         its mutants of the sample, and what became of them
+    python scripts/mutate.py --planted                   the faults of planted.py in place of a sample
 
 The sample is drawn for each room by a hash of seed and mutant, so that it stays the same when other code
 changes. Which tests run a line is found once by coverage and kept in build/mutation; a mutant meets the tests
@@ -32,7 +33,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 os.chdir(ROOT)
 
 import mutation_runs as runs  # noqa: E402
-from mutants import Mutant, mutants  # noqa: E402
+from mutants import Mutant, mutants, mutated  # noqa: E402
+from planted import PLANTED  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 ROOMS = {
@@ -125,6 +127,29 @@ def tests_of(
     return out
 
 
+def plant(results: dict[str, Any], covered: dict[str, dict[str, Any]], args: argparse.Namespace) -> int:
+    """Plant the faults one by one; how many nobody saw."""
+    found = {}
+    for what, file, code, fault in tqdm(PLANTED, desc="planted faults", unit="fault"):
+        source = (ROOT / file).read_text(encoding="utf-8")
+        if code not in source:
+            raise SystemExit(f"{what}: {file} has no {code!r} any more; bring planted.py up to date")
+        first = source[: source.index(code)].count("\n") + 1
+        at = Mutant(file, first, what, -1, code, fault, first, first + code.count("\n"), True)
+        change = source.replace(code, fault, 1)
+        how, saw = runs.first_failure(
+            ROOT, file, lambda _: change, tests_of(at, covered, args.budget), args.budget  # noqa: B023
+        )
+        found[what] = {"where": f"{file}:{first}", "result": how, "by": saw}
+        results["planted"] = found
+        store(args.json, results)
+        if how == "survived":
+            tqdm.write(f"nobody saw: {what} ({file}:{first})")
+    missed = sum(entry["result"] == "survived" for entry in found.values())
+    print(f"{len(found) - missed} of {len(found)} planted faults seen")
+    return missed
+
+
 def table(results: dict[str, Any]) -> str:
     """Counts of each room, and of all."""
     lines = [f"{'room':10} {'mutants':>8} {'killed':>8} {'named':>8} {'survived':>9}  share"]
@@ -181,6 +206,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--again", choices=["survived", "all"], help="do these once more")
     parser.add_argument("--json", type=Path, default=RESULTS, help="results, kept between runs")
     parser.add_argument("--list", action="store_true", help="say what became of them, run nothing")
+    parser.add_argument("--planted", action="store_true", help="plant the known faults, not mutants")
     parser.add_argument("--note", nargs=2, metavar=("KEY", "WHY"), help="keep why a survivor is no fault")
     return parser.parse_args(words)
 
@@ -193,6 +219,9 @@ def main(words: Sequence[str] | None = None) -> int:
         results["mutants"][args.note[0]]["note"] = args.note[1]
         store(args.json, results)
         return 0
+    if args.planted:
+        runs.preload()
+        return int(plant(results, coverage_map(), args) > 0)
     chosen = sample(args.room, args.per_room, args.seed)
     if args.list:
         for entry in (results["mutants"].get(m.key) for mutants_of in chosen.values() for m in mutants_of):
@@ -219,7 +248,8 @@ def main(words: Sequence[str] | None = None) -> int:
             break
         asked = tests_of(mutant, covered, args.budget)
         start = time.monotonic()
-        how, saw = runs.first_failure(ROOT, mutant.file, mutant.number, asked, args.budget)
+        number = mutant.number
+        how, saw = runs.first_failure(ROOT, mutant.file, lambda s: mutated(s, number), asked, args.budget)  # noqa: B023
         entry = {
             "room": room,
             "result": how,

@@ -6,6 +6,7 @@ says what failed. So a mutant costs what its tests cost, and not the ten seconds
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import importlib.abc
@@ -26,8 +27,9 @@ from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
-from mutants import mutated
 
+Change = Callable[[str], "str | ast.Module"]
+"""From a module's source to another source or tree."""
 SETUP = "setup"
 """Place of a test's name for what its fixtures run: other tests of the file stand on it too."""
 MEMORY = 8 << 30
@@ -52,22 +54,21 @@ def preload() -> None:
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Compiles a syntax tree in place of the file."""
+    """Compiles what a change makes of the file."""
 
-    def __init__(self, name: str, path: str, number: int) -> None:
+    def __init__(self, name: str, path: str, change: Change) -> None:
         super().__init__(name, path)
-        self.number = number
+        self.change = change
 
     def get_code(self, fullname: str) -> CodeType:
-        source = Path(self.path).read_text(encoding="utf-8")
-        return compile(mutated(source, self.number), self.path, "exec")
+        return compile(self.change(Path(self.path).read_text(encoding="utf-8")), self.path, "exec")
 
 
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds the changed module."""
 
-    def __init__(self, name: str, path: Path, number: int) -> None:
-        self.name, self.path, self.number = name, path, number
+    def __init__(self, name: str, path: Path, change: Change) -> None:
+        self.name, self.path, self.change = name, path, change
 
     def find_spec(
         self, fullname: str, path: Any, target: ModuleType | None = None
@@ -75,13 +76,13 @@ class _Finder(importlib.abc.MetaPathFinder):
         if fullname != self.name:
             return None
         places = [str(self.path.parent)] if self.path.name == "__init__.py" else None
-        loader = _Loader(fullname, str(self.path), self.number)
+        loader = _Loader(fullname, str(self.path), self.change)
         return importlib.util.spec_from_file_location(
             fullname, self.path, loader=loader, submodule_search_locations=places
         )
 
 
-def change_module(root: Path, file: str, number: int) -> None:
+def change_module(root: Path, file: str, change: Change) -> None:
     """Let the module of a file be imported with a change.
 
     Raises:
@@ -90,7 +91,7 @@ def change_module(root: Path, file: str, number: int) -> None:
     name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     if name in sys.modules:
         raise RuntimeError(f"{name} was imported before its change")
-    sys.meta_path.insert(0, _Finder(name, root / file, number))
+    sys.meta_path.insert(0, _Finder(name, root / file, change))
 
 
 class Plugin:
@@ -233,17 +234,16 @@ def covered(root: Path, test_file: str, sources: Sequence[str]) -> dict[str, Any
 
 
 def first_failure(
-    root: Path, file: str, number: int | None, chosen: Sequence[tuple[str, Sequence[str]]], budget_s: float
+    root: Path, file: str, change: Change, chosen: Sequence[tuple[str, Sequence[str]]], budget_s: float
 ) -> tuple[str, str]:
-    """Run tests of some files, in order, until one fails under a change; None changes nothing.
+    """Run tests of some files, in order, until one fails under a change.
 
     Returns:
         "killed", "time" or "survived", and what saw it.
     """
 
     def job(scratch: Path) -> str | None:
-        if number is not None:
-            change_module(root, file, number)
+        change_module(root, file, change)
         for test_file, names in chosen:
             plugin = Plugin(names)
             status = pytest_here(test_file, plugin, scratch, "-x")

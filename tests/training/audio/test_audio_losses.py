@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from chance import Chance
 
 from facetalk.data.phones import CLASSES
 from facetalk.data.speech.corpus import Utterance
@@ -60,27 +61,6 @@ def test_parts_of_the_audio_loss() -> None:
     values = torch.ones(1, 1, 9)
     perfect = audio_train.loss_terms((right_logits, values, torch.tensor([[-20.0]])), shares, values)
     assert perfect["loss"].item() == pytest.approx(0.0, abs=1e-5)
-
-
-class Chance:
-    """A generator whose draws are told by their order of kind, and which tells what was asked."""
-
-    def __init__(self, coins: list[float], uniform: float = 0.5) -> None:
-        self.coins, self.share, self.asked = list(coins), uniform, []  # type: ignore[var-annotated]
-        self.real = np.random.default_rng(0)
-
-    def random(self) -> float:
-        return self.coins.pop(0)
-
-    def uniform(self, low: float, high: float) -> float:
-        self.asked.append((low, high))
-        return low + self.share * (high - low)
-
-    def normal(self, *args: Any, **more: Any) -> Any:
-        return self.real.normal(*args, **more)
-
-    def choice(self, options: Any) -> Any:
-        return options[0]
 
 
 NEVER = [0.99, 0.99, 0.99]
