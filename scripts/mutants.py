@@ -184,7 +184,10 @@ class _Walk:
         if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
             first = getattr(child, "lineno", outer[0])
             body = getattr(child, "body", None)
-            self.lines = first, max(first, body[0].lineno - 1) if body else getattr(child, "end_lineno", first)
+            self.lines = (
+                first,
+                max(first, body[0].lineno - 1) if body else getattr(child, "end_lineno", first),
+            )
         self.found.append((node, child, name, place, scope, inside, self.lines))
         if isinstance(child, ast.FunctionDef | ast.ClassDef):
             scope = f"{scope}.{child.name}" if scope else child.name
@@ -222,7 +225,8 @@ def _shown(node: ast.AST) -> ast.AST:
 
 def mutants(file: Path, root: Path) -> list[Mutant]:
     """All changes of a file, in a fixed order."""
-    walk, seen, found = _Walk(), Counter[str](), []
+    walk, seen = _Walk(), Counter[str]()
+    found: list[Mutant] = []
     walk.visit(ast.parse(file.read_text(encoding="utf-8")), "", False)
     name = file.relative_to(root).as_posix()
     for _, node, _, _, scope, inside, lines in walk.found:

@@ -16,13 +16,14 @@ changed is done again. ``--note`` keeps a word on why a survivor is none.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,15 @@ def sample(rooms: Sequence[str], per_room: int, seed: int) -> dict[str, list[Mut
 
 def coverage_map() -> dict[str, dict[str, Any]]:
     """What each test file runs; made again for a test file when it or what it runs has changed."""
-    sources = [name for places in ROOMS.values() for place in places for name in runs.files_of(ROOT / place, ROOT)]
+    sources = [
+        name for places in ROOMS.values() for place in places for name in runs.files_of(ROOT / place, ROOT)
+    ]
     files = [name for place in TESTS for name in runs.files_of(ROOT / place, ROOT) if "/test_" in name]
     MAP.mkdir(parents=True, exist_ok=True)
     found = {}
-    for name in tqdm([f for f in files if f not in NOT_HERE], desc="which tests run which lines", unit="file"):
+    for name in tqdm(
+        [f for f in files if f not in NOT_HERE], desc="which tests run which lines", unit="file"
+    ):
         kept = MAP / (name.replace("/", "--") + ".json")
         entry = json.loads(kept.read_text()) if kept.is_file() else None
         stands_on = [ROOT / name, *((ROOT / source) for source in (entry or {}).get("lines", ()))]
@@ -111,23 +116,48 @@ def tests_of(
         else:
             chosen = {t: s for t, s in entry["tests"].items() if t in hit or runs.SETUP in hit}
         if chosen:
-            near = subject in Path(name).stem, f"/{room}/" in name or room in Path(name).stem
-            ordered = sorted(chosen, key=chosen.__getitem__)
-            offers.append((not near[0], not near[1], sum(chosen.values()), name, ordered))
-    spent, out = 0.0, []
-    for _, _, _, name, ordered in sorted(offers):
-        taken = []
-        for test in ordered:
-            seconds = covered[name]["tests"][test]
-            if spent + seconds <= budget_s:
-                taken.append(test)
-                spent += seconds
-        if taken:
-            out.append((name, taken))
-    return out
+            folder = (
+                mutant.file.replace("facetalk/", "tests/", 1).rpartition("/")[0] == name.rpartition("/")[0]
+            )
+            far = not folder, subject not in Path(name).stem, f"/{room}/" not in name
+            offers.append((*far, sum(chosen.values()), name, chosen))
+    # The cheapest that fit into the budget, in the order of how near they are.
+    spent, taken = 0.0, set()
+    for seconds, test in sorted((seconds, test) for *_, chosen in offers for test, seconds in chosen.items()):
+        spent += seconds
+        if spent <= budget_s:
+            taken.add(test)
+    offered = (
+        (name, sorted(taken & chosen.keys(), key=chosen.__getitem__)) for *_, name, chosen in sorted(offers)
+    )
+    return [(name, tests) for name, tests in offered if tests]
 
 
-def plant(results: dict[str, Any], covered: dict[str, dict[str, Any]], args: argparse.Namespace) -> int:
+def judge(room: str, mutant: Mutant, asked: list[tuple[str, list[str]]], budget_s: float) -> dict[str, Any]:
+    """What became of a mutant."""
+    start = time.monotonic()
+    how, saw = runs.first_failure(ROOT, mutant.file, _changed(mutant.number), asked, budget_s)
+    return {
+        "room": room,
+        "result": how,
+        "where": f"{mutant.file}:{mutant.line}",
+        "change": f"{mutant.before} -> {mutant.after}",
+        "by": saw,
+        "tests": sum(len(names) for _, names in asked),
+        "seconds": round(time.monotonic() - start, 1),
+        "digest": runs.digest([ROOT / mutant.file]),
+    }
+
+
+def _changed(number: int) -> runs.Change:
+    return lambda source: mutated(source, number)
+
+
+def _told(source: str) -> runs.Change:
+    return lambda _: source
+
+
+def plant(covered: dict[str, dict[str, Any]], args: argparse.Namespace) -> int:
     """Plant the faults one by one; how many nobody saw."""
     found = {}
     for what, file, code, fault in tqdm(PLANTED, desc="planted faults", unit="fault"):
@@ -136,13 +166,11 @@ def plant(results: dict[str, Any], covered: dict[str, dict[str, Any]], args: arg
             raise SystemExit(f"{what}: {file} has no {code!r} any more; bring planted.py up to date")
         first = source[: source.index(code)].count("\n") + 1
         at = Mutant(file, first, what, -1, code, fault, first, first + code.count("\n"), True)
-        change = source.replace(code, fault, 1)
         how, saw = runs.first_failure(
-            ROOT, file, lambda _: change, tests_of(at, covered, args.budget), args.budget  # noqa: B023
+            ROOT, file, _told(source.replace(code, fault, 1)), tests_of(at, covered, args.budget), args.budget
         )
         found[what] = {"where": f"{file}:{first}", "result": how, "by": saw}
-        results["planted"] = found
-        store(args.json, results)
+        store(args.json, args.seed, lambda results: results.update(planted=found))
         if how == "survived":
             tqdm.write(f"nobody saw: {what} ({file}:{first})")
     missed = sum(entry["result"] == "survived" for entry in found.values())
@@ -168,7 +196,13 @@ def summarise(results: dict[str, Any]) -> None:
         for room in (entry["room"], "all"):
             counts = rooms.setdefault(room, {"mutants": 0, "killed": 0, "named": 0, "survived": 0})
             counts["mutants"] += 1
-            how = "killed" if entry["result"] in ("killed", "time") else "named" if entry.get("note") else "survived"
+            how = (
+                "killed"
+                if entry["result"] in ("killed", "time")
+                else "named"
+                if entry.get("note")
+                else "survived"
+            )
             counts[how] += 1
     for counts in rooms.values():
         counts["share"] = round(counts["killed"] / counts["mutants"], 4)
@@ -184,20 +218,35 @@ def load(path: Path, seed: int) -> dict[str, Any]:
     return {"seed": seed, "rooms": {}, "mutants": {}}
 
 
-def store(path: Path, results: dict[str, Any]) -> None:
-    """Write them, whole or not at all."""
-    summarise(results)
-    done = subprocess.run(["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=ROOT, capture_output=True)
-    results["commit"] = done.stdout.decode().strip() or "unknown"
+def store(path: Path, seed: int, change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Change the results in the file, whole or not at all; another run may have added to them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    lock = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        results = load(path, seed)
+        change(results)
+        summarise(results)
+        results["commit"] = commit()
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        fresh.replace(path)
+    finally:
+        os.close(lock)
+    return results
+
+
+def commit() -> str:
+    """Of the checkout, with a + when it has changes."""
+    words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(words, cwd=ROOT, capture_output=True).stdout.decode().strip() or "unknown"
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """Options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--room", nargs="+", choices=sorted(ROOMS), default=list(ROOMS), metavar="ROOM")
     parser.add_argument("--per-room", type=int, default=60, help="mutants of each room")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
@@ -216,12 +265,12 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parse(words)
     results = load(args.json, args.seed)
     if args.note:
-        results["mutants"][args.note[0]]["note"] = args.note[1]
-        store(args.json, results)
+        key, why = args.note
+        store(args.json, args.seed, lambda results: results["mutants"][key].update(note=why))
         return 0
     if args.planted:
         runs.preload()
-        return int(plant(results, coverage_map(), args) > 0)
+        return int(plant(coverage_map(), args) > 0)
     chosen = sample(args.room, args.per_room, args.seed)
     if args.list:
         for entry in (results["mutants"].get(m.key) for mutants_of in chosen.values() for m in mutants_of):
@@ -230,42 +279,30 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     runs.preload()
     covered = coverage_map()
-    todo = []
-    for room in chosen:
-        keys = {m.key for m in chosen[room]}
-        gone = [k for k, e in results["mutants"].items() if e["room"] == room and k not in keys]
-        for key in gone:
-            del results["mutants"][key]
-        for mutant in chosen[room]:
-            before = results["mutants"].get(mutant.key)
-            again = args.again == "all" or (args.again == "survived" and before and before["result"] == "survived")
-            if before is None or again or before["digest"] != runs.digest([ROOT / mutant.file]):
-                todo.append((room, mutant))
+    todo, keys = [], {mutant.key for mutants_of in chosen.values() for mutant in mutants_of}
+    gone = [k for k, e in results["mutants"].items() if e["room"] in chosen and k not in keys]
+    store(args.json, args.seed, lambda kept: [kept["mutants"].pop(key) for key in gone])
+    for room, mutant in [(room, mutant) for room, of_room in chosen.items() for mutant in of_room]:
+        before = results["mutants"].get(mutant.key)
+        again = args.again == "all" or (
+            args.again == "survived" and before and before["result"] == "survived"
+        )
+        if before is None or again or before["digest"] != runs.digest([ROOT / mutant.file]):
+            todo.append((room, mutant))
     begun = time.monotonic()
     todo.sort(key=lambda item: hashlib.sha256(item[1].key.encode()).digest())  # a part is a fair part
     for room, mutant in tqdm(todo, desc="mutants", unit="mutant"):
         if args.minutes is not None and time.monotonic() - begun > 60.0 * args.minutes:
             break
-        asked = tests_of(mutant, covered, args.budget)
-        start = time.monotonic()
-        number = mutant.number
-        how, saw = runs.first_failure(ROOT, mutant.file, lambda s: mutated(s, number), asked, args.budget)  # noqa: B023
-        entry = {
-            "room": room,
-            "result": how,
-            "where": f"{mutant.file}:{mutant.line}",
-            "change": f"{mutant.before} -> {mutant.after}",
-            "by": saw,
-            "tests": sum(len(names) for _, names in asked),
-            "seconds": round(time.monotonic() - start, 1),
-            "digest": runs.digest([ROOT / mutant.file]),
-        }
+        entry = judge(room, mutant, tests_of(mutant, covered, args.budget), args.budget)
         note = results["mutants"].get(mutant.key, {}).get("note")
-        results["mutants"][mutant.key] = entry | ({"note": note} if note and how == "survived" else {})
-        store(args.json, results)
-        if how == "survived":
+        if note and entry["result"] == "survived":
+            entry["note"] = note
+        add = {mutant.key: entry}
+        store(args.json, args.seed, lambda kept, add=add: kept["mutants"].update(add))  # type: ignore[misc]
+        if entry["result"] == "survived":
             tqdm.write(f"survived {entry['tests']} tests: {entry['where']}  {entry['change']}")
-    summarise(results)
+    results = load(args.json, args.seed)
     print(table(results))
     return int(results["rooms"]["all"]["share"] < GOAL)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import json
 import os
 import resource
@@ -33,6 +35,7 @@ Change = Callable[[str], "str | ast.Module"]
 SETUP = "setup"
 """Place of a test's name for what its fixtures run: other tests of the file stand on it too."""
 MEMORY = 8 << 30
+_PLUGINS = ("-p", "_hypothesis_pytestplugin")
 
 
 def preload() -> None:
@@ -40,7 +43,8 @@ def preload() -> None:
     for name in (
         "torch", "torch.nn.functional", "torch.utils.flop_counter", "numpy", "scipy.signal", "scipy.spatial",
         "scipy.linalg", "scipy.ndimage", "scipy.sparse.csgraph", "scipy.sparse.linalg", "scipy.stats",
-        "transformers.models.wav2vec2.modeling_wav2vec2", "accelerate", "soundfile", "soxr", "av", "PIL.Image",
+        "transformers.models.wav2vec2.modeling_wav2vec2", "accelerate", "soundfile", "soxr", "av",
+        "PIL.Image",
         "hypothesis.strategies", "hypothesis.extra.numpy", "safetensors.torch", "safetensors.numpy", "tqdm",
         "torchmetrics.image.fid", "torchmetrics.image.kid", "matplotlib.backends.backend_agg", "pyfqmr",
         "diffusers.schedulers.scheduling_ddim", "diffusers.schedulers.scheduling_dpmsolver_multistep",
@@ -51,6 +55,19 @@ def preload() -> None:
             importlib.import_module(name)
     for name in ("Wav2Vec2Model", "Wav2Vec2Config", "Wav2Vec2FeatureExtractor"):
         getattr(importlib.import_module("transformers"), name)  # imported when first asked for
+    # Pytest's own modules; of the plugins that happen to be installed, tests need one.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    sys.dont_write_bytecode = False
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--version", *_PLUGINS])
+    with contextlib.suppress(ImportError):
+        # Hypothesis would parse every module of the package for constants to try, in each fork anew.
+        from hypothesis.internal.conjecture import providers
+        from hypothesis.internal.constants_ast import Constants
+
+        providers._get_local_constants = Constants
+    gc.collect()
+    gc.freeze()  # what is never looked at again is never copied
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -105,25 +122,30 @@ class Plugin:
         self.failed: list[str] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave the chosen tests, in their order."""
         if self.chosen is not None:
             items[:] = [item for item in items if item.nodeid in self.chosen]
             items.sort(key=lambda item: self.chosen[item.nodeid])  # type: ignore[index]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be imported has noticed something."""
         if report.failed:
             self.failed.append(f"{report.nodeid}: cannot be imported")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """What fixtures run is the file's."""
         if self.switch:
             self.switch(SETUP)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> None:
+        """What the test itself runs is its own."""
         if self.switch:
             self.switch(item.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note how it ended and how long it took."""
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
         if report.failed:
             self.failed.append(report.nodeid)
@@ -133,7 +155,7 @@ class Plugin:
 
 def pytest_here(file: str, plugin: Plugin, scratch: Path, *more: str) -> int:
     """Run tests of a file in this process."""
-    words = [file, "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", *more]
+    words = [file, "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", *_PLUGINS, *more]
     return int(pytest.main([*words, f"--basetemp={scratch / 'pytest'}"], plugins=[plugin]))
 
 

@@ -66,7 +66,9 @@ def test_gradients_are_clipped_to_their_norm(tmp_path, clip, moved):
     before = network.weight.detach().clone()
     pull = torch.tensor([[30.0, -40.0]])
     options = LoopOptions(1, lr_schedule="constant", clip_norm=clip)
-    loop = TrainingLoop("pull", tmp_path, {"n": network}, torch.optim.SGD(network.parameters(), lr=1.0), options)
+    loop = TrainingLoop(
+        "pull", tmp_path, {"n": network}, torch.optim.SGD(network.parameters(), lr=1.0), options
+    )
     loop.run(lambda index: {"loss": (network.weight * pull).sum()})
     torch.testing.assert_close(before - network.weight.detach(), pull / 50.0 * moved)
 

@@ -144,7 +144,9 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     used: list[str] = []
     monkeypatch.setattr(augment, "colour", lambda samples, rng: used.append("colour") or samples)
     monkeypatch.setattr(
-        augment, "noise", lambda n, rng: used.append("noise") or np.tile([1.0, -1.0], n // 2).astype(np.float32)
+        augment,
+        "noise",
+        lambda n, rng: used.append("noise") or np.tile([1.0, -1.0], n // 2).astype(np.float32),
     )
     return used
 
@@ -199,7 +201,9 @@ def test_levels_are_about_one_with_a_gain_of_3_db() -> None:
         20 * np.log10(np.sqrt((spoil(voice(2000), np.random.default_rng(seed)) ** 2).mean()))
         for seed in range(300)
     ]
-    assert np.mean(levels_db) == pytest.approx(0.0, abs=0.5) and np.std(levels_db) == pytest.approx(3.0, abs=0.4)
+    assert np.mean(levels_db) == pytest.approx(0.0, abs=0.5) and np.std(levels_db) == pytest.approx(
+        3.0, abs=0.4
+    )
 
 
 PHONES = [("AA", 0.0, 3.0), ("M", 3.0, 3.5), ("AA", 3.5, 6.0)]
@@ -307,7 +311,9 @@ def test_the_encoders_gradients_are_clipped(tmp_path: Path, monkeypatch: pytest.
         pass
 
     def loop(name: str, out: Path, modules: dict[str, Any], optimizer: Any, options: Any) -> None:
-        assert options.clip_norm == 1.0 and options.steps == 400 and options.warmup == 21 and options.seed == 3
+        assert (
+            options.clip_norm == 1.0 and options.steps == 400 and options.warmup == 21 and options.seed == 3
+        )
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         assert {id(p) for module in modules.values() for p in module.parameters()} == trained
         raise Asked

@@ -141,7 +141,15 @@ def test_the_template_counts_most_at_lips_and_lids(
     head.identity_basis[:] = 0.0
     template = Answers(lambda x: x + torch.tensor([0.0, 0.02, 0.0]))
     step = train_template(
-        template, Anchors(), head, sampler, pool, codes_of(head), Path(), Budget(5), batch=(3, 50)  # type: ignore
+        template,
+        Anchors(),
+        head,
+        sampler,
+        pool,
+        codes_of(head),
+        Path(),
+        Budget(5),
+        batch=(3, 50),  # type: ignore
     )
     found = values(step(0))
     assert found["loss"] == pytest.approx(100 * 0.02 * (1 + 3 * CLOSE), rel=1e-3)
@@ -163,7 +171,9 @@ def test_the_template_maps_other_heads_to_the_mean(
     moved = drawn @ basis
     np.testing.assert_allclose(code.numpy(), drawn[:, :4], atol=1e-6)
     np.testing.assert_allclose(x.mean(1).numpy(), one.of(head.canonical()) + moved, atol=0.3 / HEAD_UNIT_MM)
-    assert found["template_mm"] == pytest.approx(np.linalg.norm(moved, axis=1).mean() * HEAD_UNIT_MM, rel=0.02)
+    assert found["template_mm"] == pytest.approx(
+        np.linalg.norm(moved, axis=1).mean() * HEAD_UNIT_MM, rel=0.02
+    )
 
 
 def test_parts_are_told_by_cross_entropy(head: MorphableHead, pool: SurfacePoints) -> None:
@@ -254,7 +264,9 @@ def test_points_lie_off_the_surface_near_mostly_and_far_only_outside(
     corner = np.array([[0, 1, 2]])
     shape[:3] = [[0, 0, 0], [1, 0, 0], [0, 1, 0]]  # its normal is +z
     monkeypatch.setattr(head, "canonical", lambda *_: shape)
-    one = SurfacePoints(corner.repeat(3000, 0), np.tile([1 / 3] * 3, (3000, 1)).astype(np.float32), np.zeros(3000, np.uint8))
+    one = SurfacePoints(
+        corner.repeat(3000, 0), np.tile([1 / 3] * 3, (3000, 1)).astype(np.float32), np.zeros(3000, np.uint8)
+    )
     monkeypatch.setattr(sampler, "draw", lambda *_: one)
     network = Answers(torch.zeros_like)
     offsets(head, sampler, network, batch=(2, 3000))(0)
@@ -287,4 +299,6 @@ def test_speech_as_heads_are_trained_on_it(head: MorphableHead) -> None:
 def test_identities_are_normal_without_tails(head: MorphableHead) -> None:
     drawn = random_identities(head, 4000, 0)
     assert np.abs(drawn).max() == pytest.approx(1.6) and drawn.std() == pytest.approx(0.8 * 0.963, abs=0.01)
-    np.testing.assert_allclose(random_identities(head, 9, 1, scale=0.4) * 2, random_identities(head, 9, 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        random_identities(head, 9, 1, scale=0.4) * 2, random_identities(head, 9, 1), rtol=1e-6
+    )

@@ -42,7 +42,9 @@ class Told(nn.Module):
 
 def motion_model() -> MotionModel:
     torch.manual_seed(0)
-    config = DenoiserConfig(motion_dim=DIM, audio_dim=AUDIO, layers=1, heads=1, width=8, feedforward=8, dropout=0.0)
+    config = DenoiserConfig(
+        motion_dim=DIM, audio_dim=AUDIO, layers=1, heads=1, width=8, feedforward=8, dropout=0.0
+    )
     return MotionModel(
         Denoiser(config), Representation.identity(DIM), expression_names=["a", "b", "c"],
         contact=LipContact(0.5, np.array([5.0, -5.0, 0.0]), 1),
@@ -63,7 +65,12 @@ def work(tmp_path: Path) -> DistillTraining:
     )  # fmt: skip
     options = DistillOptions(batch=4, crop=FRAMES, warm_up=2, settle=10, anchor=4, energy=0.0)
     training = DistillTraining(
-        model, [Opening(9.0, np.array([0.0, 0.0, -9.0]))], Cache(tmp_path / "cache", {}, keep=9), teacher, held, options
+        model,
+        [Opening(9.0, np.array([0.0, 0.0, -9.0]))],
+        Cache(tmp_path / "cache", {}, keep=9),
+        teacher,
+        held,
+        options,
     )
     training._tools = (
         Steps(model.schedule), DistillLoss(model, [Opening(9.0, np.array([0.0, 0.0, -9.0]))], warm_up=2),
@@ -119,17 +126,24 @@ def test_half_of_the_later_steps_of_two_and_four_start_from_the_students_own_sta
     assert sum(walked.values()) == int(own.sum()) and set(walked) == {1, 2, 3}
 
 
-def test_every_so_many_updates_are_of_the_teacher_itself(work: DistillTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_so_many_updates_are_of_the_teacher_itself(
+    work: DistillTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = []
     loss = {"loss": torch.zeros(())}
     monkeypatch.setattr(work, "_supply", lambda index: None)
     monkeypatch.setattr(work, "_measure", lambda rng: work._held.update(new_1_mm=torch.zeros(())))
     monkeypatch.setattr(work.cache, "crops", lambda rng, count, length: None)
     monkeypatch.setattr(work, "_anchor", lambda c, rng: done.append("anchor") or loss)
-    monkeypatch.setattr(work, "_flow", lambda c, rng, settled: done.append("settled" if settled else "early") or loss)
+    monkeypatch.setattr(
+        work, "_flow", lambda c, rng, settled: done.append("settled" if settled else "early") or loss
+    )
     for index in range(12):
         work.step(index)
-    assert done == ["early"] * 3 + ["anchor"] + ["early"] * 3 + ["anchor"] + ["early"] * 2 + ["settled", "anchor"]
+    assert done == ["early"] * 3 + ["anchor"] + ["early"] * 3 + ["anchor"] + ["early"] * 2 + [
+        "settled",
+        "anchor",
+    ]
 
 
 def test_the_anchor_asks_at_any_timestep_for_the_guided_answer(work: DistillTraining) -> None:
@@ -154,7 +168,11 @@ def test_the_anchor_asks_at_any_timestep_for_the_guided_answer(work: DistillTrai
     expected = 2.0 * (np.sqrt(0.25**2 + 1.0) - 1.0)
     assert found == pytest.approx([expected] * 10, rel=1e-4)
     times = torch.cat(net.at)
-    assert times[:, 0].min() < 30 and times[:, 0].max() > 970 and set((times[:, 0] - times[:, 1]).tolist()) == {1.0}
+    assert (
+        times[:, 0].min() < 30
+        and times[:, 0].max() > 970
+        and set((times[:, 0] - times[:, 1]).tolist()) == {1.0}
+    )
     assert torch.cat(net.samples)[times[:, 0] > 980].std().item() == pytest.approx(1.0, abs=0.1)
 
 

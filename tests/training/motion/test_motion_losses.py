@@ -67,7 +67,9 @@ def losses(work: MotionTraining, error: Tensor, *, augment: bool = False) -> dic
 
 
 def test_no_error_costs_nothing() -> None:
-    assert all(value == pytest.approx(0.0, abs=1e-6) for value in losses(training(), torch.zeros(8, 3)).values())
+    assert all(
+        value == pytest.approx(0.0, abs=1e-6) for value in losses(training(), torch.zeros(8, 3)).values()
+    )
 
 
 def test_errors_count_by_how_much_one_sees_of_them() -> None:
@@ -113,7 +115,9 @@ def test_a_closure_is_stricter_than_an_open_vowel() -> None:
         clean = torch.from_numpy(face.astype(np.float16).astype(np.float32))
         parts = work._loss(Told(clean + error), work.data, np.random.default_rng(0), augment=False)  # type: ignore[arg-type]
         found.append(parts["gap"].item())
-    assert found[0] == pytest.approx(huber(0.5 / 1.0), rel=1e-3)  # lips that pass through each other are closed
+    assert found[0] == pytest.approx(
+        huber(0.5 / 1.0), rel=1e-3
+    )  # lips that pass through each other are closed
     assert found[1] == pytest.approx(huber(0.5 / 11.5), rel=2e-3)
 
 
@@ -190,7 +194,9 @@ def test_the_average_follows_slowly_and_is_what_is_measured(monkeypatch: pytest.
         torch.testing.assert_close(is_now - was, torch.full_like(was, 0.55e-3), atol=1e-5, rtol=0)
     asked: list[tuple[Any, bool]] = []
     monkeypatch.setattr(
-        work, "_loss", lambda net, data, rng, augment: asked.append((net, augment)) or {"loss": torch.zeros(())}
+        work,
+        "_loss",
+        lambda net, data, rng, augment: asked.append((net, augment)) or {"loss": torch.zeros(())},
     )
     work.step(0)
     work.step(1)
@@ -223,7 +229,9 @@ def test_gradients_are_clipped_and_rates_warmed_up(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(motion_train, "read_manifest", lambda corpus, split: split)
     monkeypatch.setattr(motion_train, "prepare", lambda data, head, preset, init: work.model)
     monkeypatch.setattr(motion_train.AudioEncoder, "from_pretrained", lambda name: None)
-    options = MotionTrainingOptions(tmp_path, "a", tmp_path / "o", steps=7, minutes=3.0, seed=5, variants=3, share=0.5)
+    options = MotionTrainingOptions(
+        tmp_path, "a", tmp_path / "o", steps=7, minutes=3.0, seed=5, variants=3, share=0.5
+    )
     with pytest.raises(Asked):
         motion_train.train(options)
     (train, told), (valid, held) = made

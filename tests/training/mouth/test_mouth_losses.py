@@ -55,7 +55,9 @@ def test_the_loss_is_the_pictures_error_and_a_little_of_the_codes(
 
     class Loop:
         def __init__(self, name: str, out: Path, modules: Any, optimizer: Any, options: Any) -> None:
-            assert options.clip_norm == 1.0 and options.seed == 2 and options.steps == 60 and options.warmup == 4
+            assert (
+                options.clip_norm == 1.0 and options.seed == 2 and options.steps == 60 and options.warmup == 4
+            )
             assert set(modules) == {"features", "mirror"}
 
         def run(self, step: Any) -> None:
@@ -80,7 +82,9 @@ def test_the_loss_is_the_pictures_error_and_a_little_of_the_codes(
     assert len(used) == 95, "a twentieth is kept apart to be measured on"
 
 
-def test_half_of_the_pictures_are_of_the_default_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_the_pictures_are_of_the_default_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[tuple[float, int]] = []
 
     class Model:
@@ -95,7 +99,9 @@ def test_half_of_the_pictures_are_of_the_default_identity(tmp_path: Path, monkey
             drawn.append((float(np.abs(motion.identity).max()), len(motion.expressions)))
             return np.zeros(len(motion.expressions))
 
-    monkeypatch.setattr(mouth_train, "mouth_crops", lambda meshes, rest: np.zeros((len(meshes), 4, 4, 3), np.uint8))
+    monkeypatch.setattr(
+        mouth_train, "mouth_crops", lambda meshes, rest: np.zeros((len(meshes), 4, 4, 3), np.uint8)
+    )
     monkeypatch.setattr(
         mouth_train, "truth_frames", lambda utterances, count, rng: np.zeros((count, 53), np.float32)
     )

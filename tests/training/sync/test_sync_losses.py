@@ -26,7 +26,9 @@ def slow_loss(motion: np.ndarray, audio: np.ndarray, log_scale: float, weight: n
         costs = np.zeros((clips, windows))
         for clip in range(clips):
             for w in range(windows):
-                exponents = {v: scale * own[clip, w] @ other[clip, v] for v in range(windows) if abs(v - w) != 2}
+                exponents = {
+                    v: scale * own[clip, w] @ other[clip, v] for v in range(windows) if abs(v - w) != 2
+                }
                 share = sum(np.exp(e) for e in exponents.values())
                 if clips > 1:
                     share += OTHERS * np.exp(scale * own[clip, w] @ other[1 - clip, 0])
@@ -132,7 +134,9 @@ def rig(identities: int = 3) -> MouthRig:
     rng = np.random.default_rng(1)
     neutral = np.repeat(rng.normal(size=(1, 20, 3)) * 0.02, identities, 0)
     neutral += np.arange(identities)[:, None, None]  # a metre apart, to be told from each other
-    return MouthRig(np.zeros((68, 3), np.float32), neutral.astype(np.float32), np.zeros((identities, 53, 20, 3)))
+    return MouthRig(
+        np.zeros((68, 3), np.float32), neutral.astype(np.float32), np.zeros((identities, 53, 20, 3))
+    )
 
 
 def test_batches_draw_identities_faces_and_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +232,9 @@ def test_windows_count_by_how_much_moves_in_them(tmp_path: Path, monkeypatch: py
         sync_train.train(config, None, SyncConfig(24, 24, 16))  # type: ignore[arg-type]
     weight = told["weight"][0]
     assert weight[0] == 1.0 and weight[-1] == pytest.approx(0.02)
-    assert weight[32].item() == pytest.approx(1.0) and weight[39].item() == pytest.approx((0.5 + 15e-4) / 16 / 0.25, rel=1e-3)
+    assert weight[32].item() == pytest.approx(1.0) and weight[39].item() == pytest.approx(
+        (0.5 + 15e-4) / 16 / 0.25, rel=1e-3
+    )
     assert sync_train.MouthRig is MouthRig
 
 
