@@ -145,6 +145,7 @@ def judge(room: str, mutant: Mutant, asked: list[tuple[str, list[str]]], budget_
         "by": saw,
         "tests": sum(len(names) for _, names in asked),
         "seconds": round(time.monotonic() - start, 1),
+        "first": how,
         "digest": runs.digest([ROOT / mutant.file]),
     }
 
@@ -159,9 +160,14 @@ def _told(source: str) -> runs.Change:
 
 def plant(covered: dict[str, dict[str, Any]], args: argparse.Namespace) -> int:
     """Plant the faults one by one; how many nobody saw."""
-    found = {}
+    found: dict[str, dict[str, str]] = {}
+    before = load(args.json, args.seed).get("planted", {})
     for what, file, code, fault in tqdm(PLANTED, desc="planted faults", unit="fault"):
-        source = (ROOT / file).read_text(encoding="utf-8")
+        source, digest = (ROOT / file).read_text(encoding="utf-8"), runs.digest([ROOT / file])
+        known = before.get(what, {})
+        if known.get("digest") == digest and known["result"] != "survived" and args.again != "all":
+            found[what] = known
+            continue
         if code not in source:
             raise SystemExit(f"{what}: {file} has no {code!r} any more; bring planted.py up to date")
         first = source[: source.index(code)].count("\n") + 1
@@ -169,7 +175,7 @@ def plant(covered: dict[str, dict[str, Any]], args: argparse.Namespace) -> int:
         how, saw = runs.first_failure(
             ROOT, file, _told(source.replace(code, fault, 1)), tests_of(at, covered, args.budget), args.budget
         )
-        found[what] = {"where": f"{file}:{first}", "result": how, "by": saw}
+        found[what] = {"where": f"{file}:{first}", "result": how, "by": saw, "digest": digest}
         store(args.json, args.seed, lambda results: results.update(planted=found))
         if how == "survived":
             tqdm.write(f"nobody saw: {what} ({file}:{first})")
@@ -294,10 +300,14 @@ def main(words: Sequence[str] | None = None) -> int:
     for room, mutant in tqdm(todo, desc="mutants", unit="mutant"):
         if args.minutes is not None and time.monotonic() - begun > 60.0 * args.minutes:
             break
+        done = load(args.json, args.seed)["mutants"].get(mutant.key)
+        if done != results["mutants"].get(mutant.key):
+            continue  # another run has come to it
         entry = judge(room, mutant, tests_of(mutant, covered, args.budget), args.budget)
-        note = results["mutants"].get(mutant.key, {}).get("note")
-        if note and entry["result"] == "survived":
-            entry["note"] = note
+        if done and done["digest"] == entry["digest"]:
+            entry["first"] = done.get("first", done["result"])
+        if done and "note" in done and entry["result"] == "survived":
+            entry["note"] = done["note"]
         add = {mutant.key: entry}
         store(args.json, args.seed, lambda kept, add=add: kept["mutants"].update(add))  # type: ignore[misc]
         if entry["result"] == "survived":
