@@ -30,7 +30,8 @@ def terms(classes: list[int], gaps: list[float], wrong: np.ndarray, closed: list
     values = torch.ones(1, frames, len(CURVES))
     values[0, :, 0] = torch.tensor(gaps) / GAP_SCALE
     outputs = (
-        torch.zeros(1, frames, len(CLASSES)), values + torch.from_numpy(wrong).float(), torch.tensor([closed]),
+        torch.zeros(1, frames, len(CLASSES)), values + torch.from_numpy(wrong).float(),
+        torch.tensor([closed]),
     )  # fmt: skip
     return {name: value.item() for name, value in audio_train.loss_terms(outputs, shares, values).items()}
 
