@@ -273,7 +273,7 @@ def first_failure(
                 return plugin.failed[0] if plugin.failed else f"{test_file}: pytest ended with {status}"
         return None
 
-    how, found = forked(job, cpu_s=3.0 * budget_s + 20.0, wall_s=20.0 * budget_s + 200.0)
+    how, found = forked(job, cpu_s=budget_s + 15.0, wall_s=20.0 * budget_s + 200.0)
     if how == "time":
         return "time", "no end"
     if how == "crash":
