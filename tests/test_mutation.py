@@ -118,8 +118,10 @@ def test_a_mutant_meets_the_tests_of_its_line_nearest_first(project: Path) -> No
     ]  # fmt: skip
     # The cheapest are asked where time is short.
     assert tests_of(at, seen, 3.5) == [
-        ("tests/audio/test_level.py", ["v2"]), ("tests/audio/test_load.py", ["l2"]), ("tests/cli/test_a.py", ["a1"]),
-    ]  # fmt: skip
+        ("tests/audio/test_level.py", ["v2"]),
+        ("tests/audio/test_load.py", ["l2"]),
+        ("tests/cli/test_a.py", ["a1"]),
+    ]
     # What runs at import is everybody's who runs anything of the file.
     at = Mutant(where, 2, "k", 0, "a", "b", 2, 2, False)
     assert tests_of(at, seen, 99.0)[0] == ("tests/audio/test_level.py", ["v2", "v1", "v3"])
