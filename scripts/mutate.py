@@ -48,7 +48,8 @@ ROOMS = {
 }
 TESTS = (
     "tests/audio", "tests/data", "tests/diffusion", "tests/metrics", "tests/training", "tests/test_motion.py",
-    "tests/test_pipeline.py", "tests/test_ambient.py", "tests/test_assemble.py", "tests/cli",
+    "tests/test_pipeline.py", "tests/test_pipeline_options.py", "tests/test_ambient.py",
+    "tests/test_assemble.py", "tests/cli",
 )  # fmt: skip
 NOT_HERE = {
     "tests/cli/test_newcomer.py": "trains for minutes, in processes of its own",
@@ -74,12 +75,17 @@ def sample(rooms: Sequence[str], per_room: int, seed: int) -> dict[str, list[Mut
     return chosen
 
 
-def coverage_map() -> dict[str, dict[str, Any]]:
+def coverage_map(only: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """What each test file runs; made again for a test file when it or what it runs has changed."""
     sources = [
         name for places in ROOMS.values() for place in places for name in runs.files_of(ROOT / place, ROOT)
     ]
-    files = [name for place in TESTS for name in runs.files_of(ROOT / place, ROOT) if "/test_" in name]
+    files = [
+        name
+        for place in TESTS
+        for name in runs.files_of(ROOT / place, ROOT)
+        if "/test_" in name and (not only or name in only)
+    ]
     MAP.mkdir(parents=True, exist_ok=True)
     found = {}
     for name in tqdm(
@@ -112,7 +118,8 @@ def tests_of(
         contexts = entry["lines"].get(mutant.file, {})
         hit = {c for c, lines in contexts.items() if any(mutant.first <= n <= mutant.last for n in lines)}
         if not mutant.inside or hit == {"import"}:
-            chosen = entry["tests"] if contexts.keys() - {"import"} else {}
+            runs_it = contexts.keys() - {"import"} or (contexts and f"/{room}/" in name)
+            chosen = entry["tests"] if runs_it else {}
         else:
             chosen = {t: s for t, s in entry["tests"].items() if t in hit or runs.SETUP in hit}
         if chosen:
@@ -121,12 +128,15 @@ def tests_of(
             )
             far = not folder, subject not in Path(name).stem, f"/{room}/" not in name
             offers.append((*far, sum(chosen.values()), name, chosen))
-    # The cheapest that fit into the budget, in the order of how near they are.
-    spent, taken = 0.0, set()
-    for seconds, test in sorted((seconds, test) for *_, chosen in offers for test, seconds in chosen.items()):
-        spent += seconds
-        if spent <= budget_s:
-            taken.add(test)
+    # The cheapest of the same folder that fit into the budget, then of the others into another one.
+    taken = set()
+    for away in (False, True):
+        spent = 0.0
+        pairs = ((t, s) for offer in offers if offer[0] is away for t, s in offer[-1].items())
+        for test, seconds in sorted(pairs, key=lambda pair: pair[1]):
+            spent += seconds
+            if spent <= budget_s:
+                taken.add(test)
     offered = (
         (name, sorted(taken & chosen.keys(), key=chosen.__getitem__)) for *_, name, chosen in sorted(offers)
     )
@@ -261,6 +271,9 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=25.0, help="seconds of tests for a mutant")
     parser.add_argument("--minutes", type=float, help="stop after the mutant that ends later than this")
     parser.add_argument("--again", choices=["survived", "all"], help="do these once more")
+    parser.add_argument(
+        "--tests", nargs="+", metavar="FILE", help="ask these alone, as of survivors after they came"
+    )
     parser.add_argument("--json", type=Path, default=RESULTS, help="results, kept between runs")
     parser.add_argument("--list", action="store_true", help="say what became of them, run nothing")
     parser.add_argument("--planted", action="store_true", help="plant the known faults, not mutants")
@@ -278,7 +291,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     if args.planted:
         runs.preload()
-        return int(plant(coverage_map(), args) > 0)
+        return int(plant(coverage_map(args.tests), args) > 0)
     chosen = sample(args.room, args.per_room, args.seed)
     if args.list:
         for entry in (results["mutants"].get(m.key) for mutants_of in chosen.values() for m in mutants_of):
@@ -286,7 +299,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 print(f"{entry['result']:9} {entry['where']}  {entry['change']}  {entry.get('note', '')}")
         return 0
     runs.preload()
-    covered = coverage_map()
+    covered = coverage_map(args.tests)
     todo, keys = [], {mutant.key for mutants_of in chosen.values() for mutant in mutants_of}
     gone = [k for k, e in results["mutants"].items() if e["room"] in chosen and k not in keys]
     store(args.json, args.seed, lambda kept: [kept["mutants"].pop(key) for key in gone])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from facetalk.errors import InputError
-from facetalk.metrics import motion_features
+from facetalk.metrics import inception, motion_features
 from facetalk.metrics.clip_distances import TruthFeatures
 from facetalk.metrics.dynamics import _columns, _crossing, fast_energy
 from facetalk.metrics.intensity import normalised_by_speaker, speech_lip_correlation
@@ -59,6 +59,9 @@ def test_frame_rates_from_1_to_1000_are_taken() -> None:
     template = points[0].astype(np.float32)
     for fps, count in ((1.0, 1000), (1000.0, 1), (25.0, 40), (50.0, 20)):
         assert _mouth(points, fps, template).shape == (count, 20, 3)
+    np.testing.assert_allclose(
+        _mouth(points + np.array([5.0, 0.0, 0.0]), 25.0, template), _mouth(points, 25.0, template), atol=1e-5
+    )  # wherever the head is
     for wrong in (0.99, 1000.1, math.nan):
         with pytest.raises(InputError, match="frame rate must lie in 1 to 1000"):
             _mouth(points, wrong, template)
@@ -79,6 +82,7 @@ def test_an_expert_begins_with_a_scale_of_ten_and_searches_both_sides() -> None:
 
 
 def test_windows_of_motion_are_reduced_to_32_components() -> None:
+    assert inception._SIZE == 299
     assert (motion_features.COMPONENTS, motion_features.WINDOW_S, motion_features.HOP_S) == (32, 1.0, 0.5)
 
 

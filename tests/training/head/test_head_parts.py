@@ -42,6 +42,8 @@ def test_anchors_come_in_mirrored_pairs_and_lie_where_they_say(ict: MorphableHea
     expected += [mark[list(ids)].mean(0) for ids in ((43, 44), (46, 47), (52, 63), (56, 65))]
     assert np.linalg.norm(ours[0] - expected[0]) * HEAD_UNIT_MM < 8.0
     np.testing.assert_allclose(ours[1:5], expected[1:], atol=1e-6)
+    others = [mark[list(ids)].mean(0) for ids in ((37, 38), (40, 41), (50, 61), (58, 67))]
+    np.testing.assert_allclose(right[17:21], others, atol=1e-6)
     upper, lower = (shape[ict.vertex_part == part] for part in (Part.UPPER_TEETH, Part.LOWER_TEETH))
     for teeth, side, middle in ((upper, ours[5], means[-3]), (lower, ours[6], means[-2])):
         assert 0.4 * teeth[:, 0].max() < side[0] < teeth[:, 0].max() and abs(middle[0]) < 1.0 / HEAD_UNIT_MM

@@ -143,8 +143,8 @@ def ask(work: MotionTraining, times: int, *, augment: bool) -> Told:
 
 def test_a_quarter_of_the_examples_is_trained_without_sound_and_none_is_measured_so() -> None:
     """Classifier-free guidance needs a network that knows both (Ho and Salimans, 2021)."""
-    dropped = torch.cat(ask(training(), 600, augment=True).dropped).float()
-    assert len(dropped) == 2400 and dropped.mean().item() == pytest.approx(0.25, abs=0.03)
+    dropped = torch.cat(ask(training(), 250, augment=True).dropped).float()
+    assert len(dropped) == 1000 and dropped.mean().item() == pytest.approx(0.25, abs=0.045)
     assert not torch.cat(ask(training(), 50, augment=False).dropped).any()
 
 
@@ -167,10 +167,10 @@ def test_faces_are_scaled_by_one_factor_a_clip(monkeypatch: pytest.MonkeyPatch) 
 
 def test_noise_is_of_all_timesteps_and_sound_is_standardised() -> None:
     work = training()
-    net = ask(work, 400, augment=True)
+    net = ask(work, 250, augment=True)
     steps = torch.cat(net.timesteps)
     assert steps.min() < 10 and steps.max() > 990
-    assert steps.float().mean().item() == pytest.approx(499.5, abs=25.0)
+    assert steps.float().mean().item() == pytest.approx(499.5, abs=35.0)
     late = torch.cat(net.noisy)[steps > 990]
     assert late.std().item() == pytest.approx(1.0, abs=0.15)  # next to nothing of the face is left
     heard = torch.cat(net.heard)

@@ -149,7 +149,7 @@ def test_a_student_of_a_frozen_teacher_is_trained(tmp_path: Path) -> None:
     config = DenoiserConfig(motion_dim=3, audio_dim=4, layers=1, heads=1, width=8, feedforward=8)
     frozen = Denoiser(config).eval().requires_grad_(False)
     model = MotionModel(frozen, Representation.identity(3), expression_names=["a", "b", "c"])
-    for start in (None, Student.of(frozen)):
+    for start in (None, Student.of(frozen).requires_grad_(False)):
         work = DistillTraining(model, [], None, None, None, DistillOptions(), start=start)  # type: ignore[arg-type]
         assert all(p.requires_grad for p in work.net.parameters()) and work.net.training
         assert not any(p.requires_grad for p in work.average.parameters()) and not work.average.training

@@ -59,6 +59,7 @@ def test_the_loss_is_the_pictures_error_and_a_little_of_the_codes(
                 options.clip_norm == 1.0 and options.seed == 2 and options.steps == 60 and options.warmup == 4
             )
             assert set(modules) == {"features", "mirror"}
+            assert {(g["lr"], g["weight_decay"]) for g in optimizer.param_groups} == {(2e-3, 1e-4)}
 
         def run(self, step: Any) -> None:
             for index in range(60):
