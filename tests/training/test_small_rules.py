@@ -154,6 +154,15 @@ def test_points_are_drawn_densest_at_lips_and_lids_and_nowhere_below_the_neck(sy
     back = (middle[:, 2] < 0) & (head.face_part == Part.SKIN) & ~below
     assert sampler.importance[lips].min() > 15.0
     assert sampler.importance[back].min() == pytest.approx(1.0, abs=0.6)
+    nose = sampler._closeness(head.landmark_ids[27:36], 0.12)
+    plain = (np.stack([sampler.lips, sampler.lids, nose]).max(0) == 0.0) & (shape[:, 2] > 0.11)
+    ears = shape[head.anchor_ids[[20, 21]]] + np.array([0.0, 0.01, -0.03])
+    arms = (shape[:, None] - ears) * np.array([0.3, 1.0, 1.0])
+    plain &= np.linalg.norm(arms, axis=-1).min(1) > 0.13
+    front = plain[head.faces].all(1) & (head.face_part == Part.SKIN) & ~below
+    front[head.part_faces("mouth_socket")] = False
+    assert front.sum() > 3
+    np.testing.assert_allclose(sampler.importance[front], 4.0, rtol=1e-5)
     np.testing.assert_allclose(sampler.lips[head.landmark_ids[48:68]], 1.0)
     np.testing.assert_allclose(sampler.lids[head.landmark_ids[36:48]], 1.0)
     reach = np.linalg.norm(shape[:, None] - shape[head.landmark_ids[48:68]], axis=-1).min(1)

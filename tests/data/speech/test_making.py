@@ -12,7 +12,9 @@ import soundfile
 
 from facetalk.data.speech import build as making
 from facetalk.data.speech.corpus import CorpusWriter, read_manifest
+from facetalk.data.speech.recordings import librivox
 from facetalk.data.speech.synth import Speech
+from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
 
 PHONES = [("AA", 0.1, 0.4)]
@@ -151,3 +153,8 @@ def test_prompts_come_from_their_own_source_and_the_demo_is_kept_out(
     making._add_prompts(None, "asterisk", "it", tmp_path)  # type: ignore[arg-type]
     making._add_prompts(None, "tuxpaint", "fr", tmp_path)  # type: ignore[arg-type]
     assert taken == [("asterisk-it", ["asterisk/b"]), ("tuxpaint-fr", [f"tuxpaint/{demo}", "tuxpaint/b"])]
+
+
+def test_a_package_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="apt-get install pocketsphinx-testdata"):
+        next(librivox(root=tmp_path))
