@@ -231,6 +231,8 @@ def summarise(results: dict[str, Any]) -> None:
     for counts in rooms.values():
         counts["share"] = round(counts["killed"] / counts["mutants"], 4)
     results["rooms"] = dict(sorted(rooms.items(), key=lambda item: (item[0] == "all", item[0])))
+    firsts = [entry.get("first", entry["result"]) != "survived" for entry in results["mutants"].values()]
+    results["first_share"] = round(sum(firsts) / max(len(firsts), 1), 4)
     planted = results.get("planted", {}).values()
     results |= {"planted_all": len(planted), "planted_seen": sum(e["result"] != "survived" for e in planted)}
 
