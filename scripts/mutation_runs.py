@@ -60,14 +60,18 @@ def preload() -> None:
     sys.dont_write_bytecode = False
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main(["--version", *_PLUGINS])
+    _try_no_constants()
+    gc.collect()
+    gc.freeze()  # what is never looked at again is never copied
+
+
+def _try_no_constants() -> None:
+    """Hypothesis would parse every module of the package for constants to try, in each fork anew."""
     with contextlib.suppress(ImportError):
-        # Hypothesis would parse every module of the package for constants to try, in each fork anew.
         from hypothesis.internal.conjecture import providers
         from hypothesis.internal.constants_ast import Constants
 
         providers._get_local_constants = Constants
-    gc.collect()
-    gc.freeze()  # what is never looked at again is never copied
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -198,11 +202,13 @@ def _in_the_fork(job: Callable[[Path], Any], scratch: Path, answer: Path, cpu_s:
         log = os.open(scratch / "log", os.O_WRONLY | os.O_CREAT)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(scratch / "hypothesis")
         os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
         resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s), int(cpu_s) + 5))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _try_no_constants()
         value = {"value": job(scratch)}
     except BaseException:
         value = {"error": traceback.format_exc()[-2000:]}

@@ -107,7 +107,7 @@ PLANTED: list[tuple[str, str, str, str]] = [
      "len(clips), p=list(SHARES.values()))", "len(clips))"),
     ("distillation: never from the student's own states", _DISTILL, "_ON_POLICY = 0.5", "_ON_POLICY = 0.0"),
     ("distillation: own states from the start", _DISTILL,
-     "settled=index >= self.options.settle", "settled=True"),
+     "settled=index >= self._settle", "settled=True"),
     ("distillation: no anchor", _DISTILL, "if every and index % every == every - 1:", "if False:"),
     ("distillation: anchor without guidance", _DISTILL,
      "target = guide(with_audio, without, guidance[:, None, None])", "target = with_audio"),
