@@ -58,6 +58,7 @@ ELSEWHERE = {
     "cp ": "would change the package",
     "python -m experiments": "experiments have tests and results of their own",
     "python scripts/fuzz.py": "fuzzing has tests of its own, and takes hours",
+    "python scripts/mutate.py": "has tests of its own, and takes an hour",
     "facetalk train sync": "the sync expert's own tests",
     "facetalk evaluate MANIFEST": "a synopsis, not a command",
     "tensorboard ": "a server",

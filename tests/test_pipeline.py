@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import soundfile
+from scipy.spatial import cKDTree
 
 import facetalk
+from facetalk.data.heads.ict import BUILT_IN, MorphableHead
 from facetalk.nphm.field import Field
 from facetalk.nphm.surface.plan import DEFAULT_TOLERANCE_MM
-from facetalk.units import frame_count
+from facetalk.units import HEAD_UNIT_METRES, frame_count
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,6 @@ def test_fixed_topology(model, talk):
 
 def test_topologies_agree(model, talk):
     """The extraction of the backward field and the carried canonical mesh are the same head."""
-    from scipy.spatial import cKDTree
 
     frame = talk[20:21]
     fixed = next(iter(model.decode(frame)))
@@ -82,13 +83,43 @@ def test_tolerance_reaches_the_extraction(model, talk, monkeypatch):
     assert [options.tolerance_mm for options in asked] == [0.0, 0.02, DEFAULT_TOLERANCE_MM]
 
 
-def test_landmarks_lie_on_the_carried_mesh(model, talk):
-    from scipy.spatial import cKDTree
+def lip_gap_mm(points):
+    """(T, 68, 3) metres -> (T,)"""
+    return (points[:, [61, 62, 63], 1] - points[:, [67, 66, 65], 1]).mean(1) * 1000
 
-    points = model.landmarks(talk)
-    assert points.shape == (len(talk), 68, 3) and points.dtype == np.float32
-    mesh = model.decode(talk)[10]
-    assert cKDTree(mesh.vertices).query(points[10])[0].max() * 1000 < 5.0
+
+@pytest.fixture(scope="module")
+def poses(model):
+    """No weight, each weight alone, and a face of several."""
+    count = model.head.expression_dim
+    mixed = np.random.default_rng(0).uniform(0.0, 0.3, (5, count))
+    codes = np.concatenate([np.zeros((1, count)), np.eye(count), mixed])
+    return facetalk.Motion(codes.astype(np.float32), 25.0)
+
+
+def test_landmarks_go_with_the_decoded_mesh(model, poses):
+    """In every pose they keep the place beside the vertices that they have at rest."""
+    points = model.landmarks(poses)
+    assert points.shape == (len(poses), 68, 3) and points.dtype == np.float32
+    meshes = model.decode(poses).positions(slice(0, len(poses)))
+    distance, nearest = cKDTree(meshes[0]).query(points[0])
+    assert distance.max() * 1000 < 3.6
+    beside = meshes[:, nearest]
+    apart = np.linalg.norm((points - points[:1]) - (beside - beside[:1]), axis=-1) * 1000
+    assert apart.mean() < 0.1 and np.percentile(apart, 99) < 0.6
+    np.testing.assert_allclose(lip_gap_mm(points), lip_gap_mm(beside), atol=0.2)
+
+
+def test_landmarks_are_where_ict_facekit_has_them(model, poses):
+    """The head was trained on that morphable head; without its rest expression the gap would be 7 mm off."""
+    head = MorphableHead.load(BUILT_IN)
+    moved = np.tensordot(poses.expressions, head.expression_basis[:, head.landmark_ids], 1)
+    truth = (head.neutral[head.landmark_ids] + moved) * HEAD_UNIT_METRES
+    points = model.landmarks(poses)
+    away = np.linalg.norm(points - truth, axis=-1) * 1000
+    assert away.mean() < 0.4 and away[:, 48:].max() < 1.6
+    single = slice(0, 1 + model.head.expression_dim)
+    np.testing.assert_allclose(lip_gap_mm(points[single]), lip_gap_mm(truth[single]), atol=0.4)
 
 
 def test_identities_differ(model, talk):

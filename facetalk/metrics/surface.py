@@ -47,7 +47,9 @@ def _triangle_distance(p: Float64, triangle: Float64) -> Float64:
     """Of points (N, 3) from one triangle each, (N, 3 corners, 3)."""
     a, b, c = triangle[:, 0], triangle[:, 1], triangle[:, 2]
     normal = np.cross(b - a, c - a)
-    square = np.maximum((normal**2).sum(axis=1), 1e-30)
+    square = (normal**2).sum(axis=1)
+    has_inside = square > 1e-30  # marching cubes makes triangles that are lines or points, too
+    square = np.maximum(square, 1e-30)
     # Barycentric coordinates of the foot of the perpendicular.
     v = (np.cross(p - a, c - a) * normal).sum(axis=1) / square
     w = (np.cross(b - a, p - a) * normal).sum(axis=1) / square
@@ -55,7 +57,7 @@ def _triangle_distance(p: Float64, triangle: Float64) -> Float64:
     edges = np.minimum(
         np.minimum(_segment_distance(p, a, b), _segment_distance(p, b, c)), _segment_distance(p, a, c)
     )
-    return np.asarray(np.where((v >= 0) & (w >= 0) & (v + w <= 1), above, edges))
+    return np.asarray(np.where(has_inside & (v >= 0) & (w >= 0) & (v + w <= 1), above, edges))
 
 
 def _segment_distance(p: Float64, a: Float64, b: Float64) -> Float64:

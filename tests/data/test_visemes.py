@@ -58,6 +58,31 @@ def test_vowels_open_the_lips_by_their_measure(symbol: str, low: float, high: fl
     assert low < gap[60:90].max() < high
 
 
+def steady_jaw(symbol: str, seconds: float) -> float:
+    """How far the jaw opens in the middle of the same vowel said over and over."""
+    count = 2 * round(1.0 / seconds)
+    weights = curves(spoken([symbol] * count, [seconds] * count), count * seconds, 100.0, alphabet="arpabet")
+    return float(weights[len(weights) // 2, INDEX["jawOpen"]])
+
+
+def test_short_vowels_fall_short_of_their_targets() -> None:
+    """Undershoot (Lindblom 1963): by duration to the power 0.35, between 0.55 and 1.15 of the target."""
+    usual = steady_jaw("AA", 0.1)
+    assert steady_jaw("AA", 0.05) / usual == pytest.approx(0.5**0.35, rel=0.01)
+    assert steady_jaw("AA", 0.14) / usual == pytest.approx(1.4**0.35, rel=0.01)
+    assert steady_jaw("AA", 0.4) / usual == pytest.approx(1.15, rel=0.015)
+    assert steady_jaw("AA", 0.01) / usual == pytest.approx(0.55, rel=0.01)
+    assert steady_jaw("S", 0.05) == pytest.approx(steady_jaw("S", 0.1), rel=0.01)  # consonants do not
+
+
+def test_stress_opens_the_jaw() -> None:
+    scales = ph.table()["coarticulation"]["stress_scale"]
+    usual = steady_jaw("AA1", 0.1)
+    for mark in ("0", "2"):
+        assert steady_jaw("AA" + mark, 0.1) / usual == pytest.approx(scales[mark] / scales["1"], rel=0.01)
+    assert scales["0"] < scales["2"] < scales["1"]
+
+
 def test_silence_rests() -> None:
     weights = curves([], 1.0, 25.0, alphabet="ipa")
     assert np.abs(weights).max() < 1e-6

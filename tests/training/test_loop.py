@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes exactly, stops on time, and says what is wrong."""
 
 import json
+import math
 import signal
 
 import pytest
@@ -57,6 +58,45 @@ def test_time_limit_ends_annealed(tmp_path):
     last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
     assert last["lr"] < 0.05 * 0.1
     assert cosine_factor(0.0) == 1.0 and cosine_factor(2.0) == cosine_factor(1.0) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("clip, moved", [(None, 50.0), (1.0, 1.0), (80.0, 50.0)])
+def test_gradients_are_clipped_to_their_norm(tmp_path, clip, moved):
+    network = nn.Linear(2, 1, bias=False)
+    before = network.weight.detach().clone()
+    pull = torch.tensor([[30.0, -40.0]])
+    options = LoopOptions(1, lr_schedule="constant", clip_norm=clip)
+    loop = TrainingLoop(
+        "pull", tmp_path, {"n": network}, torch.optim.SGD(network.parameters(), lr=1.0), options
+    )
+    loop.run(lambda index: {"loss": (network.weight * pull).sum()})
+    torch.testing.assert_close(before - network.weight.detach(), pull / 50.0 * moved)
+
+
+def test_rates_warm_up_and_follow_half_a_cosine(tmp_path):
+    network = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=2.0)
+    rates = []
+    loop = TrainingLoop("rates", tmp_path, {"n": network}, optimizer, LoopOptions(40, warmup=4))
+    descend = loop._descend
+    loop._descend = lambda result: (descend(result), rates.append(optimizer.param_groups[0]["lr"]))
+    loop.run(lambda index: {"loss": 0.0 * network.weight.sum()})
+    cosine = [0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * i / 40)) for i in range(40)]
+    expected = [2.0 * c * min(1.0, (i + 1) / 4) for i, c in enumerate(cosine)]
+    assert rates == pytest.approx(expected, rel=1e-6)
+    assert optimizer.param_groups[0]["lr"] == 2.0  # as it was given, for whoever trains on
+
+
+def test_checkpoints_come_by_the_clock_and_at_the_end(tmp_path):
+    saved = []
+    _run(tmp_path / "often", 5, save_every_s=0.0, on_save=lambda out: saved.append(out))
+    assert len(saved) == 6
+    saved.clear()
+    _run(tmp_path / "never", 5, on_save=lambda out: saved.append(out))
+    assert len(saved) == 1
+    saved.clear()
+    _run(tmp_path / "never", 5, on_save=lambda out: saved.append(out))
+    assert not saved  # nothing was left to do
 
 
 def test_errors(tmp_path):

@@ -211,9 +211,7 @@ def train(config: AudioTraining) -> Path:
     span = round(model.config.attention_span_s * DEFAULT_FPS)
     frames = int(config.crop_s * DEFAULT_FPS)
     positions = (torch.arange(frames) + 0.5) / DEFAULT_FPS * SAMPLE_RATE / geometry[1] - 0.5
-    trained = [p for n, p in model.named_parameters() if "masked_spec_embed" not in n] + list(
-        heads.parameters()
-    )
+    trained = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
     def losses(batch: dict[str, Tensor]) -> dict[str, Tensor]:

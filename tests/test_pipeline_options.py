@@ -1,0 +1,198 @@
+"""What FaceTalk hands on, and what it answers where nothing is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import facetalk
+from facetalk import pipeline
+from facetalk.audio.level import Level
+from facetalk.mesh import Mesh
+from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM
+from facetalk.pipeline import FaceTalk
+
+SOUND = (np.zeros(3200, np.float32), 16000)
+
+
+@pytest.fixture(scope="module")
+def head() -> Any:
+    return FaceTalk.from_pretrained(device="cpu").head
+
+
+@pytest.fixture
+def model(head: Any, monkeypatch: pytest.MonkeyPatch) -> FaceTalk:
+    """The built-in head with an encoder and a motion model that only tell what they were asked."""
+    found = FaceTalk.from_pretrained(device="cpu")
+    found.__dict__["head"] = head
+    asked: dict[str, Any] = {}
+    found.asked = asked  # type: ignore[attr-defined]
+
+    def sample(features: Any, **options: Any) -> np.ndarray:
+        asked.update(options)
+        return np.zeros((sum(len(part) for part in features), head.expression_dim), np.float32)
+
+    def stream(sound: Any, fps: float, *, level: Any) -> Any:
+        asked.update(fps=fps, level=level)
+        return iter([torch.zeros(5, 4)])
+
+    found.__dict__["audio_encoder"] = SimpleNamespace(normalize=True, stream=stream)
+    found.__dict__["motion_model"] = SimpleNamespace(
+        sample=sample, steps_for=lambda steps, guidance: steps or 2, default_guidance=1.7
+    )
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::facetalk.errors.HearingWarning")
+def test_generate_hands_on_what_it_was_told(model: FaceTalk) -> None:
+    motion = model.generate(SOUND, steps=7, guidance=2.5, seed=3, progress=True)
+    asked = model.asked  # type: ignore[attr-defined]
+    assert (asked["steps"], asked["guidance"], asked["seed"], asked["progress"]) == (7, 2.5, 3, True)
+    assert asked["fps"] == model.config.fps and isinstance(asked["level"], Level)
+    told = motion.provenance
+    assert (
+        (told["steps"], told["guidance"], told["seed"]) == (7, 2.5, 3)
+        and told["hearing"]
+        and "audio" not in told
+    )
+    np.testing.assert_array_equal(motion.identity, model.head.default_identity)
+    usual = model.generate(SOUND)
+    assert asked["steps"] is None and asked["guidance"] is None and asked["progress"] is False
+    assert usual.provenance["guidance"] == 1.7 and usual.provenance["steps"] == 2
+    model.audio_encoder.normalize = False  # type: ignore[misc]
+    model.generate(SOUND)
+    assert asked["level"] is None
+    code = model.head.default_identity + 0.1
+    np.testing.assert_array_equal(model.generate(SOUND, identity=code).identity, np.float32(code))
+
+
+@pytest.mark.filterwarnings("ignore::facetalk.errors.HearingWarning")
+def test_a_fresh_seed_is_of_32_bits_and_kept(model: FaceTalk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.os, "urandom", lambda count: bytes(range(1, count + 1)))
+    motion = model.generate(SOUND)
+    assert motion.provenance["seed"] == model.asked["seed"] == 0x04030201  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore::facetalk.errors.HearingWarning")
+def test_a_file_is_named_without_its_folders(model: FaceTalk, tmp_path: Any) -> None:
+    import soundfile
+
+    (tmp_path / "deep").mkdir()
+    soundfile.write(tmp_path / "deep" / "talk.wav", SOUND[0], 16000)
+    assert model.generate(tmp_path / "deep" / "talk.wav").provenance["audio"] == "talk.wav"
+
+
+def test_parts_are_loaded_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    for name in ("AudioEncoder", "MotionModel"):
+        loader = SimpleNamespace(
+            from_pretrained=lambda path, device=None: seen.append((path.name, device)),
+            load=lambda path, device=None: seen.append((path.name, device)),
+        )
+        monkeypatch.setattr(pipeline, name, loader)
+    model = FaceTalk(FaceTalk.from_pretrained(device="cpu").config, torch.device("meta"))
+    _ = model.audio_encoder, model.motion_model
+    assert seen == [("audio", torch.device("meta")), ("motion", torch.device("meta"))]
+    assert pipeline.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def talk(model: FaceTalk, frames: int = 3) -> facetalk.Motion:
+    weights = np.random.default_rng(0).uniform(0.0, 0.4, (frames, model.head.expression_dim))
+    return facetalk.Motion(weights.astype(np.float32), 25.0)
+
+
+def test_a_carried_mesh_is_smoothed_unless_told_otherwise(model: FaceTalk) -> None:
+    motion = talk(model)
+    usual, same, rough = (
+        model.decode(motion, **o).positions(slice(0, 3)) for o in ({}, {"smooth": True}, {"smooth": False})
+    )  # type: ignore
+    np.testing.assert_array_equal(usual, same)
+    assert np.abs(usual - rough).max() > 1e-4
+    weight = model.facial_smoothing.weight(model.head.bind().canonical().vertices)[None, :, None]
+    np.testing.assert_allclose(usual - usual[:1], weight * (rough - rough[:1]), atol=1e-6)
+
+
+def test_motion_is_smoothed_over_time_by_the_models_setting(model: FaceTalk) -> None:
+    motion = talk(model, 9)
+    config = model.config
+    model.config = dataclasses.replace(config, temporal_sigma=0.08)
+    smoothed = model.decode(motion)
+    np.testing.assert_allclose(smoothed.weights, motion.smooth(0.08).expressions, atol=1e-6)  # type: ignore[union-attr]
+    plain, asked = model.decode(motion, temporal_sigma=0.0), model.decode(motion, temporal_sigma=0.04)
+    np.testing.assert_array_equal(plain.weights, motion.expressions)  # type: ignore[union-attr]
+    np.testing.assert_allclose(asked.weights, motion.smooth(0.04).expressions, atol=1e-6)  # type: ignore[union-attr]
+    points = model.landmarks(motion)  # figures are of the motion as it is
+    model.config = dataclasses.replace(config, temporal_sigma=0.0)
+    np.testing.assert_array_equal(points, model.landmarks(motion))
+    assert model.decode(motion, temporal_sigma=60.0)
+    for wrong in (60.1, -0.1):
+        with pytest.raises(facetalk.InputError, match="temporal_sigma must lie in 0"):
+            model.decode(motion, temporal_sigma=wrong)
+
+
+def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
+    model: FaceTalk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    motion, asked = talk(model, 3), []
+
+    class Field:
+        def iterate(self, expressions: Any, resolution: int, bounds: Any, *, options: Any) -> Any:
+            asked.append((resolution, bounds, options))
+            for frame in range(2):
+                vertices = rig.positions(slice(frame, frame + 1))[0][::7].copy()
+                yield Mesh(vertices, np.zeros((0, 3), np.int32)), None
+            yield Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)), None
+
+    def bind(code: Any, *, facial_smoothing: Any = "none", device: Any = "none") -> Field:
+        asked.append((facial_smoothing, device))
+        return Field()
+
+    monkeypatch.setattr(model.head.nphm, "bind", bind)
+    rig = model.decode(motion)
+    frames = list(model.decode(motion, topology="marching-cubes"))
+    assert asked[0] == (model.facial_smoothing, pipeline.with_kernels(model.device))
+    resolution, bounds, options = asked[1]
+    assert resolution == 128 and bounds == model.config.bounds
+    assert options.tolerance_mm == DEFAULT_TOLERANCE_MM and not options.exact
+    for mesh in frames[:2]:
+        np.testing.assert_array_equal(mesh.part, rig.base.part[::7])  # type: ignore[index]
+        np.testing.assert_array_equal(mesh.colors, rig.base.colors[::7])  # type: ignore[index]
+    assert len(frames[2].part) == len(frames[2].colors) == 0  # type: ignore[arg-type]
+    asked.clear()
+    list(model.decode(motion, topology="marching-cubes", smooth=False, exact=True, resolution=16))
+    assert asked[0][0] is None and asked[1][0] == 16 and asked[1][2].exact
+
+
+def test_limits_themselves_are_allowed(model: FaceTalk) -> None:
+    assert inspect.signature(FaceTalk.decode).parameters["resolution"].default == 128
+    motion = talk(model)
+    for resolution in (16, 1024):
+        model.decode(motion, topology="marching-cubes", resolution=resolution)
+    for wrong in (15, 1025):
+        with pytest.raises(facetalk.InputError, match=r"resolution must lie in \[16, 1024\]"):
+            model.decode(motion, resolution=wrong)
+    motion.expressions[0, 0] = 100.0
+    assert model._checked(motion, None).expressions[0, 0] == 100.0
+    motion.expressions[0, 0] = -100.1
+    with pytest.raises(facetalk.InputError, match="weights up to 100"):
+        model.decode(motion)
+    code = np.zeros(model.head.identity_dim, np.float32)
+    code[0] = 1000.0
+    assert model._identity(code)[0] == 1000.0
+    for value, says in (
+        (-1001.0, "no head's are above 1000"),
+        (np.nan, "not finite"),
+        (np.inf, "not finite"),
+    ):
+        code[0] = value
+        with pytest.raises(facetalk.InputError, match=says):
+            model._identity(code)
+    for shape in ((3,), (1, len(code))):
+        with pytest.raises(facetalk.InputError, match="identity must have shape"):
+            model._identity(np.zeros(shape))
