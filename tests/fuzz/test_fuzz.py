@@ -47,6 +47,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     ("body", "kind"),
     [
         ("raise KeyError('mine')", "tracebacks"),
+        ("type('T', (), {'__del__': lambda self: 1 / 0})()", "tracebacks"),
         ("import ctypes; ctypes.string_at(0)", "crashes"),
         ("bytearray(3 << 30)", "out_of_memory"),
         ("import time; exec('while True: pass')", "hangs"),
