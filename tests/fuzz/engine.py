@@ -64,7 +64,7 @@ def place(error: BaseException) -> str:
 
 
 def hear_hidden() -> list[str]:
-    """A list to which errors are added that Python prints instead of raising: in callbacks, ``__del__``, threads."""
+    """A list that gets errors which Python prints and does not raise: of callbacks, ``__del__``, threads."""
     hidden: list[str] = []
 
     def hear(told: Any) -> None:
