@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,9 @@ def fork(run: Callable[[], int], told: Path | None = None) -> int:
         status = int(stop.code or 0)
     except KeyboardInterrupt:  # before the verb began
         status = 130
+    except BaseException:
+        if told is not None:
+            told.write_text(traceback.format_exc())
     finally:
         os._exit(status)
 
@@ -138,7 +142,9 @@ class Place:
         self.told = folder.with_name(f"{folder.name}.hung")
         self.whole: list[dict[str, str]] = []
         for variant in (0, 1):
-            self.span, self.writing = self.measure(lambda variant=variant: fork(lambda: run(variant)))  # type: ignore[misc]
+            self.span, self.writing = self.measure(
+                lambda variant=variant: fork(lambda: run(variant), self.told)
+            )  # type: ignore[misc]
             self.whole.append(tree(folder))
             if variant == 0:
                 self.old = folder.with_name(f"{folder.name}.old")
@@ -153,7 +159,8 @@ class Place:
                 wrote = time.perf_counter()
             time.sleep(0.0005)
         if (end := ending(os.waitpid(child, 0)[1])) != "exit 0":
-            raise SystemExit(f"{self.folder.name}: an undisturbed run ended with {end}")
+            told = self.told.read_text() if self.told.exists() else ""
+            raise SystemExit(f"{self.folder.name}: an undisturbed run ended with {end}\n{told}")
         now = time.perf_counter()
         return now - begun, now - (wrote or begun)
 
