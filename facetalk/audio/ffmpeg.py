@@ -101,7 +101,7 @@ class FFmpegDecoder(Decoder):
                 converter = _converter(stream)
                 for frame in container.decode(stream):
                     for piece in converter.resample(frame):
-                        if np.abs(piece.to_ndarray()).max(initial=0.0) > _AUDIBLE:
+                        if np.abs(_samples(piece)).max(initial=0.0) > _AUDIBLE:
                             return True
         except Exception:  # a track that cannot be decoded has none
             return False
@@ -223,7 +223,7 @@ def _decode(
             at = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
             pieces = converter.resample(frame)
             for piece in pieces:
-                block = np.ascontiguousarray(piece.to_ndarray().T, np.float32)
+                block = _samples(piece)
                 yield at, block
                 if at is not None:
                     at += len(block) / piece.sample_rate
@@ -232,7 +232,13 @@ def _decode(
 def _converter(stream: Any) -> Any:
     import av
 
-    return av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+    # Interleaved: PyAV reads beyond a frame's list of eight planes where there are more channels.
+    return av.AudioResampler(format="flt", layout=stream.layout, rate=stream.rate)
+
+
+def _samples(piece: Any) -> Float32:
+    """(n, channels) samples of a converted frame."""
+    return np.array(piece.to_ndarray(), np.float32).reshape(-1, piece.layout.nb_channels)
 
 
 def _form(stream: Any) -> tuple[int, int]:
