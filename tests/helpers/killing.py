@@ -295,9 +295,9 @@ def cases(work: Path, wanted: list[str]) -> dict[str, Place]:
 
     if "render" in wanted:
         for variant in (0, 1):
-            words = ["export", work / f"motion{variant}.safetensors", "-o", work / f"scene{variant}.glb",
+            export = ["export", work / f"motion{variant}.safetensors", "-o", work / f"scene{variant}.glb",
                      "--audio", work / f"speech{variant}.wav"]  # fmt: skip
-            if os.waitstatus_to_exitcode(os.waitpid(fork(lambda w=words: main(list(map(str, w)))), 0)[1]):  # type: ignore[misc]
+            if os.waitstatus_to_exitcode(os.waitpid(fork(lambda w=export: main(list(map(str, w)))), 0)[1]):  # type: ignore[misc]
                 raise SystemExit("the scene to render could not be made")
     for name in wanted:
         out[name].mkdir()
