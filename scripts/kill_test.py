@@ -37,6 +37,9 @@ sys.path[:0] = [str(ROOT / "tests" / "helpers")]
 
 from killing import SIGNALS, Place, Start, cases, end_once, fork, spawn, train  # noqa: E402
 
+FAULTS = ("exit 1", "exit 2", "exit 70", "SIGALRM", "hung")
+"""Ends that no signal may lead to."""
+
 # Its watching thread could hold a lock at the moment of a fork, for ever in the child.
 tqdm.monitor_interval = 0
 
@@ -57,8 +60,8 @@ def end_many(
         end = end_once(start, number, place.folder, *times, rng)
         for key, what in (("ended", end), ("left", place.judge())):
             entry[key][what] = entry[key].get(what, 0) + 1
-        if end == "SIGALRM":
-            entry["hung"] = place.told.read_text()
+        if end in FAULTS and place.told.exists():
+            entry.setdefault("told", []).append(place.told.read_text()[-2000:])
         entry["runs"] += 1
     entry["next_run_cleared_scratch"] = place.clear()
 
@@ -121,7 +124,7 @@ def faults(results: dict[str, Any]) -> list[str]:
         bad = {what: count for what, count in told["left"].items() if what not in fine}
         if bad or not told["next_run_cleared_scratch"]:
             found.append(f"{run}: {bad or 'scratch folders stayed'}")
-        if any(end in told["ended"] for end in ("exit 1", "exit 2", "exit 70", "SIGALRM", "hung")):
+        if any(end in told["ended"] for end in FAULTS):
             found.append(f"{run}: an error or a run that hung ({told['ended']})")
     return found
 

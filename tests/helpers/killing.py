@@ -55,28 +55,27 @@ def tree(folder: Path) -> dict[str, str]:
 def fork(run: Callable[[], int], told: Path | None = None) -> int:
     """Start ``run`` in a child whose exit status is what it gives; return the child's number.
 
-    Where it hangs is written to the file ``told``.
+    What it prints, and where it hangs, is written to the file ``told``.
     """
     child = os.fork()
     if child:
         return child
     status = 70
     try:
-        if told is not None:
-            faulthandler.register(signal.SIGALRM, told.open("w"), chain=True)
+        null = os.open(os.devnull, os.O_RDWR)
+        said = null if told is None else os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for descriptor, to in enumerate((null, said, said)):
+            os.dup2(to, descriptor)
+        faulthandler.register(signal.SIGALRM, sys.__stderr__, chain=True)
         signal.alarm(PATIENCE)  # a run that hangs is a fault, and not the end of the test
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
         status = run()
     except SystemExit as stop:
         status = int(stop.code or 0)
     except KeyboardInterrupt:  # before the verb began
         status = 130
     except BaseException:
-        if told is not None:
-            told.write_text(traceback.format_exc())
+        os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(status)
 
@@ -139,7 +138,7 @@ class Place:
 
     def __init__(self, folder: Path, run: Run, words: Callable[[int], list[str]]) -> None:
         self.folder, self.run, self.words = folder, run, words
-        self.told = folder.with_name(f"{folder.name}.hung")
+        self.told = folder.with_name(f"{folder.name}.told")
         self.whole: list[dict[str, str]] = []
         for variant in (0, 1):
             self.span, self.writing = self.measure(
