@@ -137,6 +137,13 @@ def store(path: Path, seed: int, name: str, entry: dict[str, Any]) -> None:
         results = load(path, seed)
         results |= {"commit": commit(), "python": platform.python_version(), "machine": platform.machine()}
         results["targets"][name] = entry
+        entries = list(results["targets"].values())
+        results["total"] = {key: sum(one[key] for one in entries) for key in COUNTS} | {
+            "targets": len(entries),
+            "fewest": min(one["iterations"] for one in entries),
+            "faults": sum(one[key] for one in entries for key in BAD),
+            "minutes": round(sum(one["seconds"] for one in entries) / 60),
+        }
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fresh.write_text(json.dumps(results, indent=1) + "\n")
         fresh.replace(path)

@@ -16,6 +16,7 @@ saving, and a real network would only save less often.
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import os
 import platform
@@ -129,6 +130,28 @@ def faults(results: dict[str, Any]) -> list[str]:
     return found
 
 
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    """Of every case: runs by signal, and how many left a whole output alone, or a scratch folder too."""
+    found: dict[str, Any] = {}
+    for case, signals in results["forked"].items():
+        all_of = [*signals.values(), *results["fresh"].get(case, {}).values()]
+        left: collections.Counter[str] = collections.Counter()
+        for told in all_of:
+            left.update(told["left"])
+        found[case] = {
+            **{name: told["runs"] for name, told in signals.items()},
+            "fresh": sum(told["runs"] for told in all_of) - sum(told["runs"] for told in signals.values()),
+            "alone": left["old"] + left["new"],
+            "scratch": sum(count for what, count in left.items() if what.endswith(", scratch")),
+            "other": sum(
+                count
+                for what, count in left.items()
+                if what.removesuffix(", scratch") not in ("old", "new", "mixed")
+            ),
+        }
+    return found
+
+
 def load(path: Path | None) -> dict[str, Any] | None:
     """Results so far."""
     if path is None or not path.is_file():
@@ -145,7 +168,8 @@ def store(path: Path | None, results: dict[str, Any]) -> None:
         ["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=ROOT, capture_output=True
     )
     results["commit"] = described.stdout.decode().strip() or "unknown"
-    results["python"] = platform.python_version()
+    results["python"], results["summary"] = platform.python_version(), summary(results)
+    results["faults"] = faults(results)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(json.dumps(results, indent=1) + "\n")
     fresh.replace(path)

@@ -62,6 +62,8 @@ class FFmpegDecoder(Decoder):
                 names = container.format.name.split(",")
                 self._timed = any(name in names for name in _TIMED)
                 self._from_zero = any(name in names for name in _FROM_ZERO)
+                # The length of other MP3 files is an estimate.
+                self._promises = self._timed or ("mp3" in names and _counts_frames(path))
             self._index = self._audible(usable, len(tracks)) if track is None else usable[0]
             with open_container(path) as container:
                 stream = container.streams.audio[self._index]
@@ -156,7 +158,7 @@ class FFmpegDecoder(Decoder):
                 f"({damage[0]}); {seconds:.2f} s are read"
             )
         promised = self.sound.duration
-        if self._timed and promised is not None and seconds < promised - max(1.0, 0.05 * promised):
+        if self._promises and promised is not None and seconds < promised - max(1.0, 0.05 * promised):
             say(f"cut short: {seconds:.2f} s of {promised:.2f} s of sound are there")
 
     def _origin(self, container: Any, stream: Any) -> float:
@@ -244,6 +246,19 @@ def _samples(piece: Any) -> Float32:
 def _form(stream: Any) -> tuple[int, int]:
     # A stream whose codec FFmpeg does not know has neither.
     return int(getattr(stream, "rate", None) or 0), int(getattr(stream, "channels", None) or 0)
+
+
+def _counts_frames(path: Path) -> bool:
+    """Whether an MP3 file says how many frames it has, in its first one."""
+    with path.open("rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3" and len(head) == 10:
+            size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+            file.seek(10 + size)
+        else:
+            file.seek(0)
+        first = file.read(256)
+    return any(tag in first for tag in (b"Xing", b"Info", b"VBRI"))
 
 
 def _marked(stream: Any) -> bool:

@@ -13,7 +13,7 @@ import soundfile
 
 from facetalk.audio import load_audio
 from facetalk.audio.riff import SegmentFile
-from facetalk.errors import InputError
+from facetalk.errors import HearingWarning, InputError
 
 KINDS = [
     ("wav", "PCM_16"),
@@ -67,3 +67,17 @@ def test_ctrl_c_while_a_decoder_reads_is_not_lost(
     finally:
         signal.signal(signal.SIGINT, before)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x02\x00" + bytes(256)])
+def test_an_mp3_that_is_cut_says_so(tmp_path: Path, tag: bytes) -> None:
+    path = tmp_path / "x.mp3"
+    soundfile.write(path, np.sin(np.arange(16000 * 6) * 0.1) * 0.3, 16000, subtype="MPEG_LAYER_III")
+    raw = path.read_bytes()
+    path.write_bytes(tag + raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_audio(path)) == 16000 * 6
+    path.write_bytes(tag + raw[: len(raw) // 2])
+    with pytest.warns(HearingWarning, match="cut short"):
+        assert 16000 * 2 < len(load_audio(path)) < 16000 * 4
