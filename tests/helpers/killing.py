@@ -198,14 +198,14 @@ def what_is(digest: str) -> bool:
     return digest != "scratch"
 
 
-def train(folder: Path, more: int = 40) -> int:
+def train(folder: Path, more: int = 12) -> int:
     """Train some steps on from where the run before ended."""
     state = folder / "checkpoint" / "loop.json"
     done = json.loads(state.read_text())["step"] if state.exists() else 0
     torch.manual_seed(0)
     network = torch.nn.Linear(2, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-    options = LoopOptions(done + more, save_every_s=0.0, log_every=5)
+    options = LoopOptions(done + more, save_every_s=0.0, log_every=2)
     try:
         with Terminable():
             loop = TrainingLoop("line", folder, {"line": network}, optimizer, options)
