@@ -24,25 +24,33 @@ class Terminated(KeyboardInterrupt):
         self.signum = signum
 
 
-def _raise_terminated(signum: int, frame: FrameType | None) -> None:
-    raise Terminated(signum)
-
-
 class Terminable:
     """While it is open, SIGTERM and SIGHUP raise :class:`Terminated` instead of ending the process.
 
     Handlers that somebody else installed, and signals that are ignored (``nohup``), are left alone. Outside
     the main thread, where Python runs no handlers, it does nothing.
+
+    Attributes:
+        came: what the last signal raised. A compiled library that calls Python may lose it, or turn it into
+            an error of its own; so whoever gets an error can ask whether that was the reason.
     """
 
-    def __enter__(self) -> None:
-        """Install the handlers."""
+    def __init__(self) -> None:
+        self.came: KeyboardInterrupt | None = None
         self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Terminable:
+        """Install the handlers."""
         if threading.current_thread() is not threading.main_thread():
-            return
+            return self
         for number in _ENDING:
-            if signal.getsignal(number) is signal.SIG_DFL:
-                self._before[number] = signal.signal(number, _raise_terminated)
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                self._before[number] = signal.signal(number, self._end)
+        return self
+
+    def _end(self, signum: int, frame: FrameType | None) -> None:
+        self.came = KeyboardInterrupt() if signum == signal.SIGINT else Terminated(signum)
+        raise self.came
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -16,6 +16,7 @@ from facetalk.arguments import real_number
 from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.interrupts import Uninterrupted
 from facetalk.mesh.smoothing import gaussian_smooth
 from facetalk.reading import parse_json, usable
 from facetalk.units import DEFAULT_FPS, MAX_PAD
@@ -134,7 +135,7 @@ class Motion:
         if not Path(path).is_file():
             raise InputError(f"no motion file at {path}")
         with usable(path, "a motion is what facetalk generate writes"):
-            with safe_open(path, framework="numpy") as file:
+            with Uninterrupted(), safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
                 if header.get("format") != _FORMAT:
                     raise InputError(f"{path} is not a facetalk motion (no format {_FORMAT!r})")

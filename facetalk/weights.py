@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from facetalk.errors import InputError
+from facetalk.interrupts import Uninterrupted
 from facetalk.reading import usable
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -30,7 +31,9 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     with usable(path, "fetch it again"):
         if not Path(path).is_file():
             raise InputError(f"{path} is missing")
-        return dict(safetensors.torch.load_file(path, device="cpu"))
+        # In Ctrl-C it sees a damaged tensor.
+        with Uninterrupted():
+            return dict(safetensors.torch.load_file(path, device="cpu"))
 
 
 def write_tensors(

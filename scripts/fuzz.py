@@ -6,8 +6,8 @@
 
 Each target runs in a process of its own, in pieces of some thousand iterations, with 2 GiB of memory beyond
 what it starts with and ten seconds of processor time for each iteration. Counts are kept in a JSON file after
-every piece, so a run that is stopped goes on where it was. An iteration depends on the seed and its number
-alone. Targets are in tests/fuzz.
+every piece and when the run is stopped (Ctrl-C, SIGTERM), so that the next one goes on where it was. An
+iteration depends on the seed and its number alone. Targets are in tests/fuzz.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from engine import FIELDS, KEPT, generator, open_state  # noqa: E402
 HANG = 10.0  # seconds of one iteration, of processor time: the machine may have other work
 DEADLOCK = 120.0  # and in all, where it only waits
 START = 1800.0  # in all until the first one
-PIECE = 10_000
+PIECE = 25_000
+MEMORY = Path("/dev/shm")  # files of an iteration live shorter than a disk takes to write them
 COUNTS = ("iterations", "ok", "refused", "tracebacks", "crashes", "hangs", "out_of_memory")
 BAD = COUNTS[3:]
 
@@ -53,8 +54,11 @@ def processor_time(pid: int) -> float:
 
 def piece(
     name: str, seed: int, first: int, count: int, folder: Path
-) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """Counts and failures of some iterations; after a crash or a hang, of those up to it."""
+) -> tuple[dict[str, int], list[dict[str, Any]], bool]:
+    """Counts and failures of some iterations; after a crash, a hang or a signal, of those up to it.
+
+    The last value tells whether a signal came.
+    """
     state_path, failures_path = folder / f"{name}.state", folder / f"{name}.failures"
     failures_path.write_text("")
     state = open_state(state_path, fresh=True)
@@ -66,27 +70,35 @@ def piece(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "HF_HUB_OFFLINE": "1"}
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     with open(folder / f"{name}.log", "wb") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT)
+        # A session of its own: Ctrl-C is for this process, which ends the other.
+        child = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, cwd=ROOT, start_new_session=True
+        )
         patience = float(os.environ.get("FACETALK_FUZZ_PATIENCE", "1"))
-        seen, since, used, hung = -2, 0.0, 0.0, False
-        while child.poll() is None:
-            time.sleep(0.05)
-            now, spent = time.monotonic(), processor_time(child.pid)
-            if state[0] != seen:
-                seen, since, used = int(state[0]), now, spent
-            long = spent - used > HANG * patience or now - since > DEADLOCK * patience
-            if (long if seen >= 0 else now - since > START) and not state[7]:
-                hung = True
-                child.send_signal(signal.SIGKILL)
-                child.wait()
+        seen, since, used, hung, stopped = -2, 0.0, 0.0, False, False
+        try:
+            while child.poll() is None:
+                time.sleep(0.05)
+                now, spent = time.monotonic(), processor_time(child.pid)
+                if state[0] != seen:
+                    seen, since, used = int(state[0]), now, spent
+                long = spent - used > HANG * patience or now - since > DEADLOCK * patience
+                if (long if seen >= 0 else now - since > START) and not state[7]:
+                    hung = True
+                    child.kill()
+                    child.wait()
+        except KeyboardInterrupt:
+            stopped = True
+            child.kill()
+            child.wait()
     numbers = dict(zip(FIELDS, state.tolist(), strict=True))
     log_text = (folder / f"{name}.log").read_text(errors="replace")
-    if numbers["iteration"] < 0:
+    if numbers["iteration"] < 0 and not stopped:
         raise SystemExit(f"{name} did not start:\n{log_text[-3000:]}")
     counts = {key: numbers[key] for key in ("ok", "refused", "tracebacks", "out_of_memory")}
     counts |= {"iterations": numbers["done"], "crashes": 0, "hangs": 0}
     failures = [json.loads(line) for line in failures_path.read_text().splitlines()]
-    if hung or not numbers["finished"]:
+    if hung or not (numbers["finished"] or stopped):
         kind = "hangs" if hung else "crashes"
         counts[kind] = 1
         counts["iterations"] += 1
@@ -104,7 +116,7 @@ def piece(
         failures.append(
             {"target": name, "iteration": numbers["iteration"], "what": " | ".join([what, *tail[:3]])}
         )
-    return counts, failures
+    return counts, failures, stopped
 
 
 def load(path: Path, seed: int) -> dict[str, Any]:
@@ -125,6 +137,13 @@ def store(path: Path, seed: int, name: str, entry: dict[str, Any]) -> None:
         results = load(path, seed)
         results |= {"commit": commit(), "python": platform.python_version(), "machine": platform.machine()}
         results["targets"][name] = entry
+        entries = list(results["targets"].values())
+        results["total"] = {key: sum(one[key] for one in entries) for key in COUNTS} | {
+            "targets": len(entries),
+            "fewest": min(one["iterations"] for one in entries),
+            "faults": sum(one[key] for one in entries for key in BAD),
+            "minutes": round(sum(one["seconds"] for one in entries) / 60),
+        }
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fresh.write_text(json.dumps(results, indent=1) + "\n")
         fresh.replace(path)
@@ -167,8 +186,10 @@ def main() -> int:
             TARGETS[args.targets[0]].make(Path(folder))(generator(args.targets[0], args.seed, args.only))
         print("no error")
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell starts it with &
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results, begin = load(args.json, args.seed), time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
         for name in args.targets:
             entry = results["targets"].setdefault(
                 name, dict.fromkeys(COUNTS, 0) | {"seconds": 0.0, "failures": []}
@@ -177,7 +198,9 @@ def main() -> int:
                 if args.seconds is not None and time.monotonic() - begin > args.seconds:
                     break
                 start = time.monotonic()
-                counts, failures = piece(name, args.seed, entry["iterations"], min(left, PIECE), Path(folder))
+                counts, failures, stopped = piece(
+                    name, args.seed, entry["iterations"], min(left, PIECE), Path(folder)
+                )
                 for key, number in counts.items():
                     entry[key] += number
                 entry["seconds"] = round(entry["seconds"] + time.monotonic() - start, 1)
@@ -187,6 +210,9 @@ def main() -> int:
                         known.add(failure["what"])
                         entry["failures"].append(failure)
                 store(args.json, args.seed, name, entry)
+                if stopped:
+                    print(f"stopped at {entry['iterations']} of {name}", flush=True)
+                    return 130
             print(
                 f"{name:16} " + ", ".join(f"{entry[key]} {key}" for key in COUNTS),
                 f"in {entry['seconds']} s",

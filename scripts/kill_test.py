@@ -1,27 +1,27 @@
 """End runs of facetalk by a signal at random moments, and look at what is left.
 
-    python scripts/kill_test.py [--runs 200] [--cases generate,export,render,convert,train] [--json FILE]
+    python scripts/kill_test.py --runs 200 --json benchmarks/results/kill.json      # goes on where it stopped
+    python scripts/kill_test.py --cases export,train --runs 5
 
 Every run writes over an older output. Afterwards the output has to be the old one or the new one, to the last
 byte, and nothing else may lie beside it. SIGKILL leaves no time to clear up: there a scratch folder
 ``.NAME.DIGEST.RANDOM.part`` may stay, which the next run of the same output has to remove.
 
 One process imports everything and loads the model; each run is a fork of it, so that it costs a second and
-not ten. "train" is the training loop on a network of three weights that saves all the time: what can break is
-the saving, and a real network would only save less often.
+not ten. A few more (``--fresh``) are processes of their own, ended at any moment from the first import on.
+"train" is the training loop on a network of three weights that saves all the time: what can break is the
+saving, and a real network would only save less often.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-import contextlib
-import hashlib
 import json
 import os
+import platform
 import random
-import shutil
-import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,289 +31,148 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
-import soundfile
-import torch
 from tqdm import tqdm
 
-from facetalk.cli import main
-from facetalk.errors import InputError
-from facetalk.interrupts import Terminable
-from facetalk.pipeline import FaceTalk
-from facetalk.training.checkpoint import restore
-from facetalk.training.loop import LoopOptions, TrainingLoop
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "helpers")]
+
+from killing import SIGNALS, Place, Start, cases, end_once, fork, spawn, train  # noqa: E402
+
+FAULTS = ("exit 1", "exit 2", "exit 70", "SIGALRM", "hung")
+"""Ends that no signal may lead to."""
 
 # Its watching thread could hold a lock at the moment of a fork, for ever in the child.
 tqdm.monitor_interval = 0
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "nphm_tiny"
-Run = Callable[[int], int]
-"""Writes variant 0 or 1 of an output and gives the exit status."""
+
+def end_many(
+    place: Place,
+    number: int,
+    start: Start,
+    times: tuple[float, float],
+    seeds: range,
+    seed: int,
+    entry: dict[str, Any],
+) -> None:
+    """End runs by a signal, one for each of ``seeds``, and count what they left into ``entry``."""
+    for index in tqdm(seeds, f"{place.folder.name} {number}", disable=not sys.stderr.isatty()):
+        rng = random.Random(f"{seed} {place.folder.name} {number} {index}")
+        place.reset()
+        end = end_once(start, number, place.folder, *times, rng)
+        for key, what in (("ended", end), ("left", place.judge())):
+            entry[key][what] = entry[key].get(what, 0) + 1
+        if end in FAULTS and place.told.exists():
+            entry.setdefault("told", []).append(place.told.read_text()[-2000:])
+        entry["runs"] += 1
+    entry["next_run_cleared_scratch"] = place.clear()
 
 
-def tree(folder: Path) -> dict[str, str]:
-    """Digests of all files in a folder; scratch folders appear by their names only."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if name.parts[0].endswith(".part"):
-            found[name.parts[0]] = "scratch"
-        elif path.is_file():
-            found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+def report(
+    wanted: list[str], runs: int, seed: int, fresh: int = 0, results: dict[str, Any] | None = None,
+    store: Callable[[dict[str, Any]], None] = lambda results: None,
+) -> dict[str, Any]:  # fmt: skip
+    """End ``runs`` forks and ``fresh`` processes of every case by every signal.
 
-
-def fork(run: Callable[[], int]) -> int:
-    """Start ``run`` in a child whose exit status is what it gives; return the child's number."""
-    child = os.fork()
-    if child:
-        return child
-    status = 70
-    try:
-        signal.alarm(120)  # a run that hangs is a fault, and not the end of the test
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        status = run()
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    except KeyboardInterrupt:  # before the verb began
-        status = 130
-    finally:
-        os._exit(status)
-
-
-def finished(child: int) -> bool:
-    """Whether a child has ended; it stays to be waited for."""
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def scratch_there(folder: Path) -> bool:
-    """Whether somebody is writing."""
-    with contextlib.suppress(OSError):
-        return any(name.endswith(".part") for name in os.listdir(folder))  # noqa: PTH208  # as fast as can be
-    return False
-
-
-def end_once(
-    run: Callable[[], int], number: int, folder: Path, span: float, writing: float, rng: random.Random
-) -> str:
-    """Start a run, send a signal at a random moment, and tell how it ended.
-
-    Half of the moments lie anywhere in the run, half after it began to write, which is the shorter part.
+    Args:
+        wanted: cases.
+        runs: of every case and signal, those in ``results`` included.
+        seed: of the moments.
+        fresh: runs that are processes of their own, likewise.
+        results: of an earlier call, to be added to.
+        store: gets the results after every case and signal.
     """
-    child = fork(run)
-    begun = time.perf_counter()
-    if rng.random() < 0.5:
-        wait = rng.uniform(0.0, 1.05 * span)
-    else:
-        while not (scratch_there(folder) or finished(child)):
-            time.sleep(0.0005)
-        wait = time.perf_counter() - begun + rng.uniform(0.0, 1.1 * writing)
-    while time.perf_counter() - begun < wait and not finished(child):
-        time.sleep(0.0005)
-    if not finished(child):
-        os.kill(child, number)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return f"exit {code}" if code >= 0 else signal.Signals(-code).name
-
-
-class Place:
-    """A folder for one case, its two whole outputs, and how long a run takes."""
-
-    def __init__(self, folder: Path, run: Run) -> None:
-        self.folder, self.run = folder, run
-        self.whole: list[dict[str, str]] = []
-        for variant in (0, 1):
-            begun, wrote = time.perf_counter(), None
-            child = fork(lambda variant=variant: run(variant))  # type: ignore[misc]
-            while not finished(child):
-                if wrote is None and scratch_there(folder):
-                    wrote = time.perf_counter()
-                time.sleep(0.0005)
-            _, status = os.waitpid(child, 0)
-            if os.waitstatus_to_exitcode(status):
-                raise SystemExit(f"{folder.name}: an undisturbed run ended with {status}")
-            self.span = time.perf_counter() - begun
-            self.writing = time.perf_counter() - (wrote or begun)
-            self.whole.append(tree(folder))
-            if variant == 0:
-                self.old = folder.with_name(f"{folder.name}.old")
-                shutil.copytree(folder, self.old)
-
-    def judge(self) -> str:
-        """What the folder holds: "old", "new", "new, scratch", "mixed" (each file whole), "broken" ..."""
-        found = tree(self.folder)
-        scratch = [name for name, what in found.items() if what == "scratch"]
-        rest = {name: digest for name, digest in found.items() if what_is(digest)}
-        if rest == self.whole[0]:
-            verdict = "old"
-        elif rest == self.whole[1]:
-            verdict = "new"
-        elif all(
-            digest in (self.whole[0].get(name), self.whole[1].get(name)) for name, digest in rest.items()
-        ):
-            verdict = "mixed"
-        else:
-            verdict = "broken"
-        return verdict + (", scratch" if scratch else "")
-
-    def reset(self) -> None:
-        """Put the old output there again; what a killed run left stays for the next one to clear away."""
-        for path in self.folder.iterdir():
-            if not path.name.endswith(".part"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        shutil.copytree(self.old, self.folder, dirs_exist_ok=True)
-
-    def clear(self) -> bool:
-        """Let a run finish, and tell whether it left nothing but its output."""
-        os.waitpid(fork(lambda: self.run(1)), 0)
-        return self.judge() == "new"
-
-
-def what_is(digest: str) -> bool:
-    """Whether an entry of :func:`tree` is a file of the output."""
-    return digest != "scratch"
-
-
-class Training(Place):
-    """The training loop: its output is never the same, so it is judged by whether it can be read."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        super().__init__(folder, lambda variant: self._train(40))
-
-    def reset(self) -> None:
-        """Every run goes on where the one before ended."""
-
-    def _train(self, more: int) -> int:
-        state = self.folder / "checkpoint" / "loop.json"
-        done = json.loads(state.read_text())["step"] if state.exists() else 0
-        torch.manual_seed(0)
-        network = torch.nn.Linear(2, 1)
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-        options = LoopOptions(done + more, save_every_s=0.0, log_every=20)
-        loop = TrainingLoop("line", self.folder, {"line": network}, optimizer, options)
-        try:
-            with Terminable():
-                loop.run(lambda index: {"loss": network(torch.ones(4, 2)).square().mean()})
-        except KeyboardInterrupt:
-            return 130
-        return 0
-
-    def judge(self) -> str:
-        """Whether the checkpoint is whole."""
-        from accelerate import Accelerator
-
-        # "line": what TensorBoard reads, where it is installed.
-        entries = {path.name for path in self.folder.iterdir()}
-        scratch = {name for name in entries if name.endswith(".part")}
-        verdict = "new"
-        network = torch.nn.Linear(2, 1)
-        accelerator = Accelerator()
-        accelerator.prepare_model(network, evaluation_mode=True)
-        accelerator.prepare_optimizer(torch.optim.SGD(network.parameters(), lr=0.01))
-        try:
-            state = restore(accelerator, self.folder / "checkpoint", {"step": -1, "seconds": 0.0}, "line")
-            if state["step"] < 0 or entries - scratch - {"line"} != {"checkpoint", "log.jsonl"}:
-                verdict = "broken"
-        except InputError:
-            verdict = "broken"
-        finally:
-            accelerator.free_memory()
-        return verdict + (", scratch" if scratch else "")
-
-
-def cases(work: Path, wanted: list[str]) -> dict[str, Place]:
-    """The inputs, made once, and the runs that are to be ended."""
-    torch.set_num_threads(1)
-    model = FaceTalk.from_pretrained(device="cpu")
-    for variant, seconds in enumerate((0.4, 0.5)):
-        time_s = np.arange(round(16000 * seconds)) / 16000
-        sound = 0.3 * np.sin(2 * np.pi * 170 * time_s) * np.sin(2 * np.pi * 3 * time_s)
-        soundfile.write(work / f"speech{variant}.wav", sound, 16000)
-        motion = model.generate(work / f"speech{variant}.wav", seed=variant)
-        motion.save(work / f"motion{variant}.safetensors")
-        checkpoint = work / f"checkpoint{variant}"
-        shutil.copytree(GOLDEN, checkpoint)
-    # The same network, but for one weight.
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(work / "checkpoint1" / "identity.safetensors")
-    tensors["mlp_pos.0.bias"] = tensors["mlp_pos.0.bias"] + 0.001
-    save_file(tensors, work / "checkpoint1" / "identity.safetensors")
-    FaceTalk.from_pretrained = classmethod(lambda cls, *args, **options: model)  # type: ignore[method-assign,assignment]
-
-    def verb(*words: Any) -> Run:
-        return lambda variant: main([str(word).replace("{n}", str(variant)) for word in words])
-
-    out = {name: work / name for name in ("generate", "export", "render", "convert", "train")}
-    runs = {
-        "generate": verb("generate", work / "speech{n}.wav", "-o", out["generate"] / "o.glb"),
-        "export": verb(
-            "export", work / "motion{n}.safetensors", "-o", out["export"] / "o.ply",
-            "--audio", work / "speech{n}.wav",
-        ),
-        "render": verb(
-            "render", work / "scene{n}.glb", "-o", out["render"] / "o.mp4", "--size", "64", "--frames", "6",
-            "--threads", "1",
-        ),
-        "convert": verb("convert", work / "checkpoint{n}", "-o", out["convert"] / "o.nphm"),
-    }  # fmt: skip
-    if "render" in wanted:
-        for variant in (0, 1):
-            words = ["export", work / f"motion{variant}.safetensors", "-o", work / f"scene{variant}.glb",
-                     "--audio", work / f"speech{variant}.wav"]  # fmt: skip
-            if os.waitstatus_to_exitcode(os.waitpid(fork(lambda w=words: main(list(map(str, w)))), 0)[1]):  # type: ignore[misc]
-                raise SystemExit("the scene to render could not be made")
-    for name in wanted:
-        out[name].mkdir()
-    return {name: Training(out[name]) if name == "train" else Place(out[name], runs[name]) for name in wanted}
-
-
-def report(wanted: list[str], runs: int, seed: int) -> dict[str, Any]:
-    """End ``runs`` runs of every case by every signal."""
-    rng = random.Random(seed)
-    results: dict[str, Any] = {}
+    results = results or {"seconds": 0.0, "forked": {}, "fresh": {}}
     with tempfile.TemporaryDirectory(prefix="facetalk_kill_") as name:
         for case, place in cases(Path(name), wanted).items():
-            results[case] = {}
-            for number in SIGNALS:
-                ends: collections.Counter[str] = collections.Counter()
-                left: collections.Counter[str] = collections.Counter()
-                for _ in tqdm(range(runs), f"{case} {number.name}", disable=not sys.stderr.isatty()):
-                    place.reset()
-                    ends[
-                        end_once(
-                            lambda p=place: p.run(1), number, place.folder, place.span, place.writing, rng
-                        )
-                    ] += 1  # type: ignore[misc]
-                    left[place.judge()] += 1
-                cleared = place.clear()
-                results[case][number.name] = {
-                    "runs": runs, "ended": dict(ends), "left": dict(left), "next_run_cleared_scratch": cleared
-                }  # fmt: skip
+            for kind, wished in (("forked", runs), ("fresh", fresh)):
+                words, times = place.words(1), (place.span, place.writing)
+                start: Start = lambda p=place: fork(lambda: p.run(1), p.told)  # type: ignore[misc]  # noqa: E731
+                if kind == "fresh":
+                    start = lambda w=words: spawn(w)  # type: ignore[misc]  # noqa: E731
+                    if wished:
+                        times = place.measure(start)
+                for number in SIGNALS:
+                    entry = (
+                        results[kind]
+                        .setdefault(case, {})
+                        .setdefault(number.name, {"runs": 0, "ended": {}, "left": {}})
+                    )
+                    begun, first = time.monotonic(), entry["runs"]
+                    # In pieces, so that a stopped test loses little.
+                    for at in range(first, wished, 25):
+                        end_many(place, number, start, times, range(at, min(at + 25, wished)), seed, entry)
+                        results["seconds"] = round(results["seconds"] + time.monotonic() - begun, 1)
+                        begun = time.monotonic()
+                        store(results)
     return results
 
 
 def faults(results: dict[str, Any]) -> list[str]:
     """What should not have happened, in words."""
     found = []
-    for case, signals in results.items():
-        for name, told in signals.items():
-            # Two files, a .glb and its sound, cannot be renamed in one step: SIGKILL may come between.
-            fine = {"old", "new"} | (
-                {"old, scratch", "new, scratch", "mixed, scratch"} if name == "SIGKILL" else set()
-            )
-            bad = {what: count for what, count in told["left"].items() if what not in fine}
-            if bad or not told["next_run_cleared_scratch"]:
-                found.append(f"{case} {name}: {bad or 'scratch folders stayed'}")
-            if any(end in told["ended"] for end in ("exit 1", "exit 2", "exit 70", "SIGALRM")):
-                found.append(f"{case} {name}: an error or a run that hung ({told['ended']})")
+    told_of = [
+        (f"{case} {name}", name, told)
+        for kind in ("forked", "fresh")
+        for case, signals in results[kind].items()
+        for name, told in signals.items()
+        if told["runs"]
+    ]
+    for run, name, told in told_of:
+        # Two files, a .glb and its sound, cannot be renamed in one step: SIGKILL may come between.
+        fine = {"old", "new"}
+        if name == "SIGKILL":
+            fine |= {"old, scratch", "new, scratch", "mixed, scratch"}
+        bad = {what: count for what, count in told["left"].items() if what not in fine}
+        if bad or not told["next_run_cleared_scratch"]:
+            found.append(f"{run}: {bad or 'scratch folders stayed'}")
+        if any(end in told["ended"] for end in FAULTS):
+            found.append(f"{run}: an error or a run that hung ({told['ended']})")
     return found
+
+
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    """Of every case: runs by signal, and how many left a whole output alone, or a scratch folder too."""
+    found: dict[str, Any] = {}
+    for case, signals in results["forked"].items():
+        all_of = [*signals.values(), *results["fresh"].get(case, {}).values()]
+        left: collections.Counter[str] = collections.Counter()
+        for told in all_of:
+            left.update(told["left"])
+        found[case] = {
+            **{name: told["runs"] for name, told in signals.items()},
+            "fresh": sum(told["runs"] for told in all_of) - sum(told["runs"] for told in signals.values()),
+            "alone": left["old"] + left["new"],
+            "scratch": sum(count for what, count in left.items() if what.endswith(", scratch")),
+            "other": sum(
+                count
+                for what, count in left.items()
+                if what.removesuffix(", scratch") not in ("old", "new", "mixed")
+            ),
+        }
+    return found
+
+
+def load(path: Path | None) -> dict[str, Any] | None:
+    """Results so far."""
+    if path is None or not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found if "forked" in found else None
+
+
+def store(path: Path | None, results: dict[str, Any]) -> None:
+    """Write the results, and of what they are."""
+    if path is None:
+        return
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=ROOT, capture_output=True
+    )
+    results["commit"] = described.stdout.decode().strip() or "unknown"
+    results["python"], results["summary"] = platform.python_version(), summary(results)
+    results["faults"] = faults(results)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(results, indent=1) + "\n")
+    fresh.replace(path)
 
 
 def command_line() -> int:
@@ -322,14 +181,23 @@ def command_line() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=5, help="of each case and signal (default 5)")
+    parser.add_argument("--fresh", type=int, default=0, help="and so many processes of their own")
     parser.add_argument("--cases", default="generate,export,render,convert,train", help="comma-separated")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--json", type=Path, default=None, help="also write the counts there")
+    parser.add_argument("--json", type=Path, default=None, help="counts, kept between runs")
+    parser.add_argument("--train", type=Path, default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    results = report(args.cases.split(","), args.runs, args.seed)
+    if args.train is not None:
+        return train(args.train)
+    results = report(
+        args.cases.split(","),
+        args.runs,
+        args.seed,
+        args.fresh,
+        load(args.json),
+        lambda r: store(args.json, r),
+    )
     print(json.dumps(results, indent=1))
-    if args.json is not None:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
     bad = faults(results)
     print("\n".join(bad) if bad else "every output was the old one or the new one")
     return 1 if bad else 0

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The compiled core under the sanitizers of addresses, undefined behaviour and threads.
 #
-#   scripts/sanitize.sh          the pool under TSan; tests/ops and every operation's fuzz target under ASan and UBSan
+#   scripts/sanitize.sh          the pool under TSan; the rasteriser's guards, tests/ops and every operation's fuzz target
+#                                under ASan and UBSan
 #   scripts/sanitize.sh --quick  the same, bounded: fewer examples, two minutes of tests and fuzzing at most
 #
 # PYTHON is the interpreter that has the test tools (default .venv/bin/python). Needs g++ with its sanitizer libraries.
@@ -21,6 +22,12 @@ section "TSan: the thread pool"
 # TSan wants its addresses where the kernel's randomisation may put something else.
 setarch -R true 2>/dev/null && fixed="setarch -R" || fixed=""
 TSAN_OPTIONS="halt_on_error=1" $fixed "$out/pool"
+
+section "ASan and UBSan: the rasteriser's last guards"
+guard="-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"
+"${CXX:-g++}" -std=c++20 -O1 -g $guard -Icsrc -pthread \
+  tests/sanitize/raster.cpp csrc/cpu/raster/{raster,shade}.cpp csrc/cpu/parallel.cpp csrc/cpu/threads.cpp -o "$out/raster"
+"$out/raster"
 
 section "ASan and UBSan: build"
 flags="-g1 -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"

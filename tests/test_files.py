@@ -160,6 +160,32 @@ def test_sigterm_cleans_up(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("directory", [False, True])
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_signal_just_before_signals_are_held_back(tmp_path, monkeypatch, directory, moment):
+    """Before there is a scratch folder, before the renaming, and before clearing up."""
+    target = tmp_path / "x"
+    if directory:
+        write(target, "old")
+    else:
+        target.write_text("old")
+    count = iter(range(1, 99))
+
+    class Struck(files.Uninterrupted):
+        def __enter__(self):
+            if next(count) == moment:
+                raise KeyboardInterrupt
+            super().__enter__()
+
+    monkeypatch.setattr(files, "Uninterrupted", Struck)
+    with pytest.raises(KeyboardInterrupt):  # noqa: SIM117  # what is inside is what is interrupted
+        with atomic_path(target, directory=directory) as temporary:
+            (temporary / "note" if directory else temporary).write_text("new")
+    text = (target / "note" if directory else target).read_text()
+    assert text == ("new" if moment == 3 else "old")
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_what_a_killed_writer_left_goes(tmp_path):
     target = tmp_path / "frames"
     script = (

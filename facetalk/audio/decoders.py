@@ -10,6 +10,7 @@ from typing import IO, Any
 from facetalk.arrays import Float32
 from facetalk.audio.containers import open_container
 from facetalk.audio.riff import Segment, SegmentFile, segments
+from facetalk.interrupts import Uninterrupted
 from facetalk.reading import one_line
 
 Say = Callable[[str], None]
@@ -63,8 +64,12 @@ class SoundFileDecoder(Decoder):
 
         self.path = path
         self._errors = (soundfile.SoundFileError, RuntimeError)
-        # Compressed formats are asked about first: libsndfile's MP3 decoder prints about glued ones.
-        packets = _seconds_of_packets(path)
+        with path.open("rb") as start:
+            head = start.read(4)
+        if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
+            # Both decoders give the same samples, but libsndfile's prints whatever it finds odd.
+            raise Unreadable("MP3 is left to FFmpeg")
+        packets = _seconds_of_packets(path) if head in (b"OggS", b"fLaC") else None
         self._segments, self._notes = segments(path)
         frames = 0
         try:
@@ -87,11 +92,13 @@ class SoundFileDecoder(Decoder):
     def _open(self, segment: Segment | None) -> Any:
         import soundfile
 
-        # Opened here: libsndfile's wrapper takes no names that are not UTF-8.
+        # Opened here: libsndfile's wrapper takes no names that are not UTF-8. It gets the descriptor where it
+        # can: from a Python file it reads by callbacks, in which errors, and Ctrl-C, are printed and lost.
         raw: IO[bytes] | SegmentFile
-        raw = self.path.open("rb") if segment is None else SegmentFile(self.path, segment)
+        raw = self.path.open("rb", buffering=0) if segment is None else SegmentFile(self.path, segment)
         try:
-            return _Closing(raw, soundfile.SoundFile(raw))
+            with Uninterrupted():
+                return _Closing(raw, soundfile.SoundFile(raw if segment else raw.fileno(), closefd=False))
         except BaseException:
             raw.close()
             raise
@@ -104,7 +111,11 @@ class SoundFileDecoder(Decoder):
         try:
             for segment in self._pieces():
                 with self._open(segment) as file:
-                    while len(block := file.read(frames, dtype="float32", always_2d=True)):
+                    while True:
+                        with Uninterrupted():
+                            block = file.read(frames, dtype="float32", always_2d=True)
+                        if not len(block):
+                            break
                         count += len(block)
                         yield block
         except self._errors as error:
@@ -131,12 +142,7 @@ class _Closing:
 
 
 def _seconds_of_packets(path: Path) -> float | None:
-    """How long an MP3, Ogg or FLAC file's packets last, which no header can hide; None for others."""
-    with path.open("rb") as file:
-        head = file.read(4)
-    mp3 = head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
-    if not (mp3 or head in (b"OggS", b"fLaC")):
-        return None
+    """How long an Ogg or FLAC file's packets last, which no header can hide; None where nothing tells."""
     total = 0.0
     try:
         with open_container(path) as container:

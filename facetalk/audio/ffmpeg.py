@@ -62,6 +62,8 @@ class FFmpegDecoder(Decoder):
                 names = container.format.name.split(",")
                 self._timed = any(name in names for name in _TIMED)
                 self._from_zero = any(name in names for name in _FROM_ZERO)
+                # The length of other MP3 files is an estimate.
+                self._promises = self._timed or ("mp3" in names and _counts_frames(path))
             self._index = self._audible(usable, len(tracks)) if track is None else usable[0]
             with open_container(path) as container:
                 stream = container.streams.audio[self._index]
@@ -101,7 +103,7 @@ class FFmpegDecoder(Decoder):
                 converter = _converter(stream)
                 for frame in container.decode(stream):
                     for piece in converter.resample(frame):
-                        if np.abs(piece.to_ndarray()).max(initial=0.0) > _AUDIBLE:
+                        if np.abs(_samples(piece)).max(initial=0.0) > _AUDIBLE:
                             return True
         except Exception:  # a track that cannot be decoded has none
             return False
@@ -156,7 +158,7 @@ class FFmpegDecoder(Decoder):
                 f"({damage[0]}); {seconds:.2f} s are read"
             )
         promised = self.sound.duration
-        if self._timed and promised is not None and seconds < promised - max(1.0, 0.05 * promised):
+        if self._promises and promised is not None and seconds < promised - max(1.0, 0.05 * promised):
             say(f"cut short: {seconds:.2f} s of {promised:.2f} s of sound are there")
 
     def _origin(self, container: Any, stream: Any) -> float:
@@ -223,7 +225,7 @@ def _decode(
             at = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
             pieces = converter.resample(frame)
             for piece in pieces:
-                block = np.ascontiguousarray(piece.to_ndarray().T, np.float32)
+                block = _samples(piece)
                 yield at, block
                 if at is not None:
                     at += len(block) / piece.sample_rate
@@ -232,12 +234,31 @@ def _decode(
 def _converter(stream: Any) -> Any:
     import av
 
-    return av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+    # Interleaved: PyAV reads beyond a frame's list of eight planes where there are more channels.
+    return av.AudioResampler(format="flt", layout=stream.layout, rate=stream.rate)
+
+
+def _samples(piece: Any) -> Float32:
+    """(n, channels) samples of a converted frame."""
+    return np.array(piece.to_ndarray(), np.float32).reshape(-1, piece.layout.nb_channels)
 
 
 def _form(stream: Any) -> tuple[int, int]:
     # A stream whose codec FFmpeg does not know has neither.
     return int(getattr(stream, "rate", None) or 0), int(getattr(stream, "channels", None) or 0)
+
+
+def _counts_frames(path: Path) -> bool:
+    """Whether an MP3 file says how many frames it has, in its first one."""
+    with path.open("rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3" and len(head) == 10:
+            size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+            file.seek(10 + size)
+        else:
+            file.seek(0)
+        first = file.read(256)
+    return any(tag in first for tag in (b"Xing", b"Info", b"VBRI"))
 
 
 def _marked(stream: Any) -> bool:

@@ -1,9 +1,9 @@
 """Reading sound: any file libsndfile or FFmpeg decodes, as 16 kHz mono float32.
 
 libsndfile (through ``soundfile``) comes first because it is exact and light; FFmpeg (through PyAV) takes the
-rest: MP4, G.722, AAC, the sound track of a video, and whatever libsndfile cannot read to its end. Both are
-read block by block, mixed to mono and resampled by a streaming soxr resampler, so that a recording of many
-hours needs no more memory than a short one.
+rest: MP3, MP4, G.722, AAC, the sound track of a video, and whatever libsndfile cannot read to its end. Both
+are read block by block, mixed to mono and resampled by a streaming soxr resampler, so that a recording of
+many hours needs no more memory than a short one.
 
 Sizes in headers are hints. Files are read to their end; a recording is refused only where nothing can be
 decoded, and what is missing is said by :class:`facetalk.errors.HearingWarning`.

@@ -60,35 +60,15 @@ def _usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 fine, 2 bad input, 128 and the signal's number when
     a signal ended it (130: Ctrl-C, 143: SIGTERM)."""
-    with Terminable(), warnings.catch_warnings():
-        _tell_of_hearing()
-        return _main(arguments)
-
-
-def _main(arguments: Sequence[str] | None) -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name of a file need not have characters that the terminal knows, or any.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(_usage(), file=sys.stdout if words else sys.stderr)
-        return 0 if words else 2
-    if words[0] == "--version":
-        print(f"facetalk {__version__}")
-        return 0
-    if words[0] not in VERBS:
-        print(f"error: no verb {words[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)
-        return 2
-    module, text = VERBS[words[0]]
     try:
-        verb = importlib.import_module(module)
-        parser = argparse.ArgumentParser(
-            prog=f"facetalk {words[0]}",
-            description=text,
-            formatter_class=HelpFormatter,
-        )
-        verb.add_arguments(parser)
-        return int(verb.run(parser.parse_args(words[1:])) or 0)
+        with Terminable() as signals, warnings.catch_warnings():
+            _tell_of_hearing()
+            try:
+                return _run(arguments)
+            except Exception as error:
+                if signals.came is not None and not _follows(error, signals.came):
+                    raise signals.came from error  # a library lost it, or took it for a damaged file
+                raise
     except (InputError, ExtensionError) as error:
         return _fail(str(error))
     except BrokenPipeError:
@@ -106,6 +86,38 @@ def _main(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _follows(error: BaseException | None, earlier: BaseException) -> bool:
+    """Whether an error was raised while ``earlier`` was dealt with."""
+    while error is not None and error is not earlier:
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name of a file need not have characters that the terminal knows, or any.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage(), file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"facetalk {__version__}")
+        return 0
+    if words[0] not in VERBS:
+        print(f"error: no verb {words[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    module, text = VERBS[words[0]]
+    verb = importlib.import_module(module)
+    parser = argparse.ArgumentParser(
+        prog=f"facetalk {words[0]}",
+        description=text,
+        formatter_class=HelpFormatter,
+    )
+    verb.add_arguments(parser)
+    return int(verb.run(parser.parse_args(words[1:])) or 0)
 
 
 def _tell_of_hearing() -> None:

@@ -21,6 +21,7 @@ from facetalk.diffusion.noise import frame_noise
 from facetalk.diffusion.representation import Representation
 from facetalk.diffusion.sampler import Sampler, guide
 from facetalk.errors import InputError
+from facetalk.interrupts import Uninterrupted
 from facetalk.ops import set_threads, threads
 
 _ONE_THREAD_WIDTH = 256
@@ -203,9 +204,11 @@ class TwoPasses:
             )
             return result
 
-        second = self._helper.submit(half, slice(1, 2))
-        first = half(slice(0, 1))
-        halves = first, second.result()
+        # A pool takes its locks in Python, where a signal could come before they are given back.
+        with Uninterrupted():
+            second = self._helper.submit(half, slice(1, 2))
+            first = half(slice(0, 1))
+            halves = first, second.result()
         kept = [
             KeyValue(torch.cat([one.key, other.key]), torch.cat([one.value, other.value]))
             for one, other in zip(halves[0][1], halves[1][1], strict=True)

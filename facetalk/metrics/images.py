@@ -10,9 +10,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import warnings
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,6 +27,7 @@ from facetalk.ops import threads
 from facetalk.ops.normals import vertex_normals
 from facetalk.ops.raster import draw
 from facetalk.render.studio import Camera, Look
+from facetalk.side_by_side import side_by_side
 
 _OUTER_LIPS = tuple(range(48, 60))
 _SIDE = 1.6
@@ -119,10 +118,10 @@ class _Part:
             self.colors = srgb_to_linear(mesh.colors[self.rows])
         self.settings = frame.settings
 
-    def draw(self, positions: Float32) -> UInt8:
+    def draw(self, positions: Float32, *, stop: Callable[[], bool] | None = None) -> UInt8:
         """(V', 3) positions of the part's vertices -> (size, size, 3)."""
         normals = vertex_normals(positions, self.faces)
-        return draw(positions, normals, self.colors, self.faces, self.materials, **self.settings)
+        return draw(positions, normals, self.colors, self.faces, self.materials, **self.settings, stop=stop)
 
 
 def mouth_crops(meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size: int = CROP_SIZE) -> UInt8:
@@ -162,14 +161,11 @@ def _drawn(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> UInt8:
 def _pictures(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Iterator[UInt8]:
     """Pictures in order, drawn side by side: each by one thread."""
     workers = threads()
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[UInt8]] = deque()
-        for part, positions in _posed(meshes, frame):
-            ahead.append(pool.submit(part.draw, positions))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+
+    def picture(posed: tuple[_Part, Float32], over: Callable[[], bool]) -> UInt8:
+        return posed[0].draw(posed[1], stop=over)
+
+    return side_by_side(picture, _posed(meshes, frame), workers, 2 * workers)
 
 
 def _posed(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Iterator[tuple[_Part, Float32]]:

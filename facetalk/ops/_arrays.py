@@ -39,7 +39,8 @@ def as_array(value: Any, name: str) -> Array:
             raise TypeError(
                 f"{name}: expected a dense tensor, got layout {value.layout}; pass {name}.to_dense()"
             )
-        return value.detach()
+        # What is negated lazily (the imaginary part of a conjugate) has the other sign in memory.
+        return value.detach().resolve_neg()
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "__dlpack__"):

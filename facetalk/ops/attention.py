@@ -9,7 +9,7 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor
 
-from facetalk.ops._arrays import Array, contiguous, describe, give_back
+from facetalk.ops._arrays import Array, as_array, contiguous, describe, give_back
 from facetalk.ops._banded_attention import banded_attention, banded_attention_backward
 from facetalk.ops._extension import load
 from facetalk.ops.cuda import attention as cuda_attention
@@ -68,6 +68,8 @@ def masked_cross_attention(
     for name, array in named.items():
         if array.ndim != 4:
             raise ValueError(f"{name}: expected shape (B, H, length, depth), got {describe(array)}")
+        if isinstance(array, Tensor) and array.layout != torch.strided:
+            raise TypeError(f"{name}: expected a dense tensor, got {array.layout}; pass {name}.to_dense()")
         half = isinstance(array, Tensor) and array.device.type != "cpu"
         if str(array.dtype).removeprefix("torch.") not in ("float32", "float64", *half * _HALF):
             also = ", float16 or bfloat16" if half else ""
@@ -128,7 +130,7 @@ def _compiled(query: Array, key: Array, value: Array, left: int, right: int, sca
     batch, heads, length, _ = query.shape
     # Heads are counted out, not inferred by -1, which is ambiguous when a length is 0.
     parts = [
-        contiguous(array, name, "float32").reshape(batch * heads, *array.shape[2:])
+        contiguous(as_array(array, name), name, "float32").reshape(batch * heads, *array.shape[2:])
         for name, array in (("query", query), ("key", key), ("value", value))
     ]
     result = load().masked_cross_attention(*parts, left, right, scale)

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +24,7 @@ from facetalk.ops import threads
 from facetalk.ops.raster import draw
 from facetalk.render.scene import AnimatedScene, Geometry
 from facetalk.render.studio import Camera, Look, frame_head
+from facetalk.side_by_side import side_by_side
 
 SIZES = (16, 4096)
 _MAX_SHEET = 16384
@@ -95,24 +93,12 @@ class Renderer:
 
     def pictures(self, times: Sequence[float]) -> Iterator[UInt8]:
         """Pictures of many times, in order, drawn side by side: faster than sharing the work of each one."""
-        workers, over = threads(), threading.Event()
 
-        def picture(time: float) -> UInt8:
-            return self.draw(self.scene.geometry(time), stop=over.is_set)
+        def picture(time: float, over: Callable[[], bool]) -> UInt8:
+            return self.draw(self.scene.geometry(time), stop=over)
 
-        with ThreadPoolExecutor(workers) as pool:
-            ahead: deque[Future[UInt8]] = deque()
-            try:
-                for time in tqdm(times, "draw", disable=None, leave=False):
-                    ahead.append(pool.submit(picture, time))
-                    if len(ahead) > workers:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                # After Ctrl-C or an error nobody wants the pictures that are under way.
-                over.set()
-                pool.shutdown(cancel_futures=True)
+        workers = threads()
+        return side_by_side(picture, tqdm(times, "draw", disable=None, leave=False), workers, workers)
 
 
 def render(

@@ -112,7 +112,8 @@ class TrainingLoop:
         self.out.mkdir(parents=True, exist_ok=True)
         check_out(self.out)
         self._accelerator = Accelerator(log_with=_trackers(), project_dir=self.out)
-        self._accelerator.init_trackers(name)
+        with Uninterrupted():  # see _flush
+            self._accelerator.init_trackers(name)
         set_seed(options.seed + self._accelerator.process_index)
         for module in modules.values():
             # evaluation_mode places the module on the device but does not wrap it for distribution.
@@ -197,8 +198,9 @@ class TrainingLoop:
             for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
                 group["lr"] = peak
             minutes = self._elapsed() / 60.0
-            self._accelerator.end_training()
-            self._accelerator.free_memory()
+            with Uninterrupted():
+                self._accelerator.end_training()
+                self._accelerator.free_memory()
         return {"step": self.index, "minutes": minutes, "resumed_at": self.resumed_at, **metrics}
 
     def _descend(self, result: dict[str, Tensor]) -> None:
@@ -256,7 +258,10 @@ class TrainingLoop:
             }
             with (self.out / LOG).open("a") as log:
                 log.write(json.dumps(line) + "\n")
-        self._accelerator.log(means, step=self.index)
+        # A signal in the middle of a tracker could leave one of its locks locked, on which the end of the
+        # training would wait for ever.
+        with Uninterrupted():
+            self._accelerator.log(means, step=self.index)
         if not all(math.isfinite(value) for value in means.values()):
             raise FloatingPointError(f"{self.name}: a metric is not finite at step {self.index}: {means}")
         return means

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from facetalk.audio import AudioReader, load_audio
+from facetalk.audio.ffmpeg import FFmpegDecoder
 from facetalk.errors import InputError
 from facetalk.mesh.sound import write_wav
 from facetalk.render.video import write_video
@@ -91,3 +92,13 @@ def test_a_codec_that_is_unknown(tmp_path):
     path.write_bytes(header + b"data\x10\0\0\0" + b"\1\2" * 8)
     with pytest.raises(InputError, match=r"nocodec\.wav"):
         load_audio(path)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8, 9, 24, 64])
+def test_ffmpeg_gives_every_channel(tmp_path, channels):
+    """PyAV keeps eight planes of a frame where it can be read; more crashed."""
+    path = tmp_path / "many.wav"
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, channels)).astype(np.float32)
+    soundfile.write(path, sound, 16000, subtype="FLOAT")
+    found = np.concatenate(list(FFmpegDecoder(path).read(1000, print)))
+    np.testing.assert_array_equal(found, sound)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +52,30 @@ def test_side_by_side_is_the_same(window: tuple[int, int], monkeypatch: pytest.M
         torch.set_num_threads(before)
     for one in (*apart, together[1]):
         np.testing.assert_allclose(one, together[0], atol=1e-5)
+
+
+def test_a_signal_waits_until_the_pool_has_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of taking it, the pool could keep a lock for ever."""
+    halfway = []
+
+    class Struck(ThreadPoolExecutor):
+        def submit(self, *work: Any) -> Any:
+            halfway.append(1)
+            signal.raise_signal(signal.SIGINT)
+            halfway.pop()
+            return super().submit(*work)
+
+    monkeypatch.setattr(stream_module, "ThreadPoolExecutor", Struck)
+    monkeypatch.setattr(stream_module, "_FRAMES_FOR_TWO", 10)
+    threads, handler = torch.get_num_threads(), signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(KeyboardInterrupt):
+            make((0, 0)).sample(torch.randn(150, 7), steps=6, guidance=1.7, seed=2)
+    finally:
+        torch.set_num_threads(threads)
+        signal.signal(signal.SIGINT, handler)
+    assert not halfway
 
 
 @pytest.mark.parametrize("window", [(0, 0), (2, 1)])

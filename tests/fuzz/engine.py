@@ -12,11 +12,13 @@ import mmap
 import os
 import resource
 import sys
+import threading
 import time
 import traceback
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +63,18 @@ def place(error: BaseException) -> str:
     return f"{type(error).__name__} at {where}: {text}"
 
 
+def hear_hidden() -> list[str]:
+    """A list that gets errors which Python prints and does not raise: of callbacks, ``__del__``, threads."""
+    hidden: list[str] = []
+
+    def hear(told: Any) -> None:
+        error = told.exc_value or told.exc_type()
+        hidden.append(f"{place(error)} ({getattr(told, 'err_msg', None) or 'in a thread'})")
+
+    sys.unraisablehook = threading.excepthook = hear
+    return hidden
+
+
 def main(arguments: list[str]) -> None:
     name, seed, first, count = arguments[0], *map(int, arguments[1:4])
     state_path, failures_path, folder = map(Path, arguments[4:7])
@@ -72,27 +86,25 @@ def main(arguments: list[str]) -> None:
     run = target.make(folder)
     if os.environ.get("FACETALK_FUZZ_UNLIMITED") != "1":  # sanitizers reserve terabytes of addresses
         limit_memory()
-    kept = 0
+    kept, hidden = 0, hear_hidden()
     for iteration in range(first, first + count):
         state[0], state[1] = iteration, time.monotonic_ns()
         rng = generator(name, seed, iteration)
-        failure = None
+        hidden.clear()
+        failure, ended = None, "ok"
         try:
             run(rng)
-            state[3] += 1
         except target.allowed as error:
-            text = str(error)
-            if target.one_line and "\n" in text:
-                failure = f"a message of several lines: {place(error)}"
-                state[5] += 1
-            else:
-                state[4] += 1
+            ended = "refused"
+            if target.one_line and "\n" in str(error):
+                failure, ended = f"a message of several lines: {place(error)}", "tracebacks"
         except MemoryError as error:
-            failure = place(error)
-            state[6] += 1
+            failure, ended = place(error), "out_of_memory"
         except Exception as error:  # what this looks for
-            failure = place(error)
-            state[5] += 1
+            failure, ended = place(error), "tracebacks"
+        if hidden:
+            failure, ended = f"printed and ignored: {hidden[0]}", "tracebacks"
+        state[FIELDS.index(ended)] += 1
         if failure is not None and kept < KEPT:
             kept += 1
             with open(failures_path, "a") as file:

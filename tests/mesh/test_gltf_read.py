@@ -155,6 +155,11 @@ def test_large_documents_are_not_parsed(tmp_path: Path, monkeypatch: pytest.Monk
     assert "bytes" in refused(glb(tmp_path / "a.glb", document()))
 
 
+def test_large_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gltf_read, "MAX_FILE", 100)
+    assert "at most 100 are read" in refused(glb(tmp_path / "a.glb", document()))
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     assert "not a file" in refused(Path("/dev/zero"))
     assert "cannot read" in refused(tmp_path)

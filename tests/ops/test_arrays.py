@@ -102,6 +102,21 @@ def test_what_the_core_gets_is_aligned() -> None:
     )
 
 
+def test_tensors_that_are_negated_lazily_keep_their_sign() -> None:
+    turned = torch.randn(1, 1, 6, 3, dtype=torch.complex64).conj().imag
+    lazy = torch._neg_view(turned.resolve_neg().contiguous())
+    plain = lazy.resolve_neg()
+    assert turned.is_neg() and lazy.is_neg() and lazy.is_contiguous()
+    with torch.inference_mode():
+        calls: list[Callable[[torch.Tensor], Any]] = [
+            lambda tensor: ops.masked_cross_attention(tensor, tensor, tensor, scale=1.0),
+            lambda tensor: ops.marching_cubes(tensor[0].expand(2, -1, -1), 0.3)[0],
+            lambda tensor: FIELD.query(tensor[0, 0])["sdf"],
+        ]
+        for call in calls:
+            np.testing.assert_array_equal(call(lazy), call(plain))
+
+
 UNSHAREABLE: dict[str, Callable[[], Any]] = {
     "requires grad": lambda: torch.zeros(1, 4, 3, requires_grad=True),
     "sparse": lambda: torch.zeros(1, 4, 3).to_sparse(),

@@ -297,6 +297,13 @@ def test_wrong_input_is_named(change, error, says):
         )
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_sparse_input_is_named_in_every_mode(mode):
+    query, key, value = inputs(9, 8, 4, 5)
+    with mode(), pytest.raises(TypeError, match=r"key: expected a dense tensor"):
+        ops.masked_cross_attention(query, key.to_sparse(), value)
+
+
 def test_inference_mode_gives_the_same_without_importing_the_compiler():
     """The direct path of inference mode is the operator's, and its first call is quick."""
     code = (

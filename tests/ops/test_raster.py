@@ -49,6 +49,18 @@ def test_what_is_too_far_away_leaves_the_rest_as_it_was() -> None:
     np.testing.assert_array_equal(one, draw(**scene(np.concatenate([TRIANGLE, far]))))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("top", "focal", "drawn"),
+    [(1e8, 0.1, True), (2e9, 0.1, False), (1e8, 20.0, False)],
+    ids=["near enough", "in metres", "in samples"],
+)
+def test_faces_with_a_corner_too_far_away_are_left_out(top: float, focal: float, drawn: bool) -> None:
+    """Beyond 1e9 metres or samples; nearer, the face covers much of the picture."""
+    points = np.array([[-100, -100, -1], [100, -100, -1], [0, top, -1]], np.float32)
+    picture = draw(**scene(points, focal=focal))  # type: ignore[arg-type]
+    assert (picture != 7).any() == drawn
+
+
 EXTREMES = [0.0, 1e-45, 1e-20, 1e19, 1e30, LARGEST, -1.0, -LARGEST]
 
 

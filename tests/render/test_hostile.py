@@ -258,6 +258,10 @@ def test_a_few_bytes_do_not_stand_for_gigabytes(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(nodes, "MAX_NODES", 39)
     with pytest.raises(InputError, match="40 nodes"):
         AnimatedScene(changed(tmp_path / "a.glb", bodies))
+    monkeypatch.undo()
+    monkeypatch.setattr(nodes, "MAX_KEYS", 1)
+    with pytest.raises(InputError, match=r"has \d+ keys"):
+        look(changed(tmp_path / "a.glb", lambda d: None))
 
 
 def test_many_nodes_take_a_moment(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 import json
 import math
 import signal
+import threading
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from facetalk.errors import InputError
@@ -156,3 +158,28 @@ def test_what_is_of_others_stays(tmp_path):
     with pytest.raises(InputError, match="no log"):
         _run(tmp_path, 5)
     assert (tmp_path / "log.jsonl").read_text() == "my notes\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_inside_a_tracker_waits_until_its_locks_are_free(tmp_path, monkeypatch, number):
+    """Queues take their lock in Python, where a signal may come between taking and giving back."""
+    lock, ended = threading.Lock(), []
+
+    def log(self, values, step):
+        assert lock.acquire(timeout=5)
+        signal.raise_signal(number)
+        lock.release()
+
+    def finish(self):
+        ended.append(lock.acquire(timeout=5))
+
+    monkeypatch.setattr(Accelerator, "log", log)
+    monkeypatch.setattr(Accelerator, "end_training", finish)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Terminable(), pytest.raises(KeyboardInterrupt):
+            _run(tmp_path, 100)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended == [True]
+    assert json.loads((tmp_path / "checkpoint" / "loop.json").read_text())["step"] == 10

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.interrupts import Uninterrupted
 from facetalk.ops.field.source import FieldSource
 from facetalk.version import __version__
 
@@ -88,7 +89,7 @@ def read(key: str) -> Baking | None:
         return None
     path = folder / f"{key}.safetensors"
     try:
-        with safe_open(path, framework="numpy") as file:
+        with Uninterrupted(), safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
         if header.get("digest") != _digest(arrays):
