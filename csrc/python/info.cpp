@@ -5,6 +5,7 @@
 #include "python/bindings.h"
 #ifdef FACETALK_WITH_CUDA
 #include "cuda/platform/device.h"
+#include "cuda/platform/device_code.h"
 #endif
 
 namespace py = pybind11;
@@ -23,23 +24,20 @@ std::string compiler() {
 }
 
 #ifdef FACETALK_WITH_CUDA
-std::string cuda_version(int number) {
-  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
-}
-
 void add_cuda(py::dict& info, py::list& backends, py::dict& missing) {
-  const cuda::Report report = cuda::query_devices();
+  const cuda::Report report = cuda::query_devices(FACETALK_CUDA_ARCH_LIST);
   py::list devices;
   for (const cuda::DeviceInfo& device : report.devices) {
     py::dict entry;
     entry["name"] = device.name;
     entry["capability"] = std::to_string(device.major) + "." + std::to_string(device.minor);
     entry["memory_bytes"] = device.memory_bytes;
+    entry["missing"] = device.missing.empty() ? py::object(py::none()) : py::cast(device.missing);
     devices.append(entry);
   }
-  info["cuda_runtime"] = cuda_version(report.runtime_version);
-  info["cuda_driver"] =
-      report.driver_version == 0 ? py::object(py::none()) : py::cast(cuda_version(report.driver_version));
+  info["cuda_runtime"] = cuda::version_text(report.runtime_version);
+  info["cuda_driver"] = report.driver_version == 0 ? py::object(py::none())
+                                                   : py::cast(cuda::version_text(report.driver_version));
   info["devices"] = devices;
   if (report.reason.empty()) {
     backends.append("cuda");
@@ -91,7 +89,9 @@ void bind_info(py::module_& module) {
   module.def(
       "build_info", &build_info,
       "What this build is and what it can use here: version, compiler, simd_compiled, simd_detected, simd, "
-      "threads, cuda_archs, cuda_runtime, cuda_driver, devices, backends, missing {backend: reason}.");
+      "threads, cuda_archs, cuda_runtime, cuda_driver, devices (each with the reason that this build does "
+      "not "
+      "run on it, or None, as `missing`), backends, missing {backend: reason}.");
   module.def("threads", &cpu::threads, "Threads that the CPU operations use.");
   module.def("set_threads", &cpu::set_threads, py::arg("count"));
   module.def(

@@ -24,7 +24,7 @@ def cuda_core(name: str, where: object) -> ModuleType:
     Raises:
         TypeError: if this build or this machine cannot run CUDA kernels; the message says why.
     """
-    reason = _missing()
+    reason = _missing(where.index if isinstance(where, torch.device) else None)
     if reason is not None:
         raise TypeError(
             f"{name}: expected an array on the CPU, got one on {where}, where facetalk cannot work: "
@@ -34,9 +34,16 @@ def cuda_core(name: str, where: object) -> ModuleType:
 
 
 @functools.cache
-def _missing() -> str | None:
-    """Why there is no CUDA; devices do not come and go within a process."""
-    return load().build_info()["missing"].get("cuda")
+def _missing(index: int | None = None) -> str | None:
+    """Why there is no CUDA, or none on a device of that number; devices do not come and go within a process.
+
+    torch and the core count devices alike, since both ask the same driver and read the same environment.
+    """
+    info = load().build_info()
+    reason: str | None = info["missing"].get("cuda")
+    if reason is None and index is not None and index < len(info["devices"]):
+        reason = info["devices"][index]["missing"]
+    return reason
 
 
 def why_not(device: torch.device) -> str | None:
@@ -49,10 +56,10 @@ def why_not(device: torch.device) -> str | None:
     if reason is not None:
         return reason
     try:
-        torch.empty(0, device=device)
+        here = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         return str(error).splitlines()[0]
-    return None
+    return _missing(here.index)
 
 
 def with_kernels(device: torch.device) -> torch.device:

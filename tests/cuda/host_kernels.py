@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from guarded import guarded
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
@@ -23,7 +24,9 @@ class KernelError(RuntimeError):
 
 
 class Emulated:
-    """A compiled entry file. Arrays are passed as pointers to their data, so keep them contiguous."""
+    """A compiled entry file. Arrays are passed as pointers to their data, so keep them contiguous; kernels that
+    touch what lies before or behind them fail.
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
@@ -39,7 +42,16 @@ class Emulated:
         Raises:
             KernelError: if the status is not 0.
         """
-        status = getattr(self.library, name)(*map(_argument, args))
+        assert all(v.flags.c_contiguous for v in args if isinstance(v, np.ndarray))
+        arrays = [value for value in args if isinstance(value, np.ndarray)]
+        with guarded(arrays) as addresses:
+            pointers = iter(addresses)
+            status = getattr(self.library, name)(
+                *(
+                    ctypes.c_void_p(next(pointers)) if isinstance(v, np.ndarray) else _argument(v)
+                    for v in args
+                )
+            )
         if status != 0:
             raise KernelError(f"{name}: status {status}, {self.library.facetalk_emulate_error().decode()}")
 
@@ -51,8 +63,7 @@ class Emulated:
 
 
 def _argument(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        assert value.flags.c_contiguous
+    if isinstance(value, np.ndarray):  # read by the host alone
         return ctypes.c_void_p(value.ctypes.data)
     if value is None:
         return ctypes.c_void_p(None)

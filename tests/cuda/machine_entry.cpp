@@ -1,4 +1,7 @@
 // Kernels that prove the emulation itself: what works must work, what is wrong must be found.
+#include <string>
+
+#include "cuda/platform/device_code.h"
 #include "cuda/platform/matrix.cuh"
 #include "cuda/platform/portable.h"
 #include "cuda/platform/scan.cuh"
@@ -151,6 +154,16 @@ __global__ void two_roles(int* out) {
   }
 }
 
+// Reads or writes one number `past` the end of an array.
+__global__ void touch(int* numbers, int count, int past, int write) {
+  if (threadIdx.x != 0) return;
+  if (write != 0) {
+    numbers[count - 1 + past] = 7;
+  } else {
+    numbers[0] = numbers[count - 1 + past];
+  }
+}
+
 __global__ void block_order(int* next, int* order) {
   if (threadIdx.x == 0) order[atomicAdd(next, 1)] = static_cast<int>(blockIdx.x + gridDim.x * blockIdx.y);
 }
@@ -208,6 +221,28 @@ int test_round_trip(const float* in, uint16_t* halves, uint16_t* brains, float* 
 }
 int test_exclusive_sum(const int64_t* in, int64_t* out, int64_t n, void* workspace) {
   return fc::exclusive_sum<int64_t>(in, out, n, workspace, nullptr);
+}
+int test_touch(int* numbers, int64_t count, int64_t past, int64_t write) {
+  return fc::launch(fc::touch, 1, 32, 0, nullptr, numbers, static_cast<int>(count), static_cast<int>(past),
+                    static_cast<int>(write));
+}
+// Dynamic shared memory that the kernel of test_launch may have now, on a device.
+int64_t test_most_shared(int64_t device) {
+  cudaFuncAttributes attributes;
+  if (cudaSetDevice(static_cast<int>(device)) != cudaSuccess) return -1;
+  cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&fc::block_order));
+  return attributes.maxDynamicSharedSizeBytes;
+}
+int test_set_device(int64_t device) { return cudaSetDevice(static_cast<int>(device)); }
+const char* test_missing_code(const char* archs, int64_t major, int64_t minor) {
+  static std::string text;
+  text = fc::missing_code(archs, static_cast<int>(major), static_cast<int>(minor));
+  return text.c_str();
+}
+const char* test_missing_driver(int64_t driver, int64_t runtime) {
+  static std::string text;
+  text = fc::missing_driver(static_cast<int>(driver), static_cast<int>(runtime));
+  return text.c_str();
 }
 int64_t test_exclusive_sum_bytes(int64_t n) {
   return static_cast<int64_t>(fc::scan_workspace_bytes<int64_t>(n));

@@ -268,12 +268,12 @@ def test_refusals(head, bind) -> None:
 
 
 def test_reasons_why_a_device_has_no_kernels(monkeypatch) -> None:
-    monkeypatch.setattr(_device, "_missing", lambda: "built without CUDA")
+    monkeypatch.setattr(_device, "_missing", lambda *_: "built without CUDA")
     assert _device.why_not(torch.device("cpu")) is None
     assert _device.why_not(torch.device("cuda")) == "built without CUDA"
     assert "CUDA devices alone" in _device.why_not(torch.device("meta"))
     assert _device.with_kernels(torch.device("cuda", 5)) == torch.device("cpu")
-    monkeypatch.setattr(_device, "_missing", lambda: None)
+    monkeypatch.setattr(_device, "_missing", lambda *_: None)
     if not torch.cuda.is_available():  # a build with kernels, a torch without a driver or without CUDA
         assert _device.why_not(torch.device("cuda"))
 

@@ -1,5 +1,7 @@
 """The emulation that tests kernels on the host is tested too: it runs what is right, finds what is wrong."""
 
+import ctypes
+
 import numpy as np
 import pytest
 import torch
@@ -205,6 +207,85 @@ def test_launches_that_no_gpu_takes_are_refused(machine):
     for blocks, threads, size in ((1, 1025, 0), (0, 32, 0), (1, 0, 0), (1, 32, 228 * 1024)):
         with pytest.raises(KernelError, match="launch with"):
             machine.call("test_launch", blocks, threads, size)
+
+
+def test_shared_memory_of_a_kernel_does_not_follow_its_launches(machine):
+    """The limit is the kernel's on a device, whichever thread launches: a small launch must not lower it."""
+    most = 227 * 1024
+    machine.call("test_set_device", 1)
+    assert machine.value("test_most_shared", 1) == 48 * 1024
+    machine.call("test_launch", 1, 32, 200 * 1024)
+    machine.call("test_launch", 1, 32, 64 * 1024)
+    assert machine.value("test_most_shared", 1) == most
+    machine.call("test_launch", 1, 32, 200 * 1024)
+    machine.call("test_set_device", 0)  # which has a limit of its own
+    machine.call("test_launch", 1, 32, 200 * 1024)
+    assert machine.value("test_most_shared", 0) == most
+
+
+def test_touching_what_is_no_memory_is_reported(machine):
+    for count in (5, 1024, 1500):
+        numbers = np.arange(count, dtype=np.int32)
+        machine.call("test_touch", numbers, count, 0, 0)
+        for write in (0, 1):
+            for past in (4, 300, -count - 4096):
+                with pytest.raises(
+                    KernelError, match=r"status 700, block .* illegal memory access.* thread \(0"
+                ):
+                    machine.call("test_touch", numbers, count, past, write)
+    machine.call("test_touch", numbers, count, 0, 1)  # and the next launch is clean again
+    with pytest.raises(AssertionError, match="outside an array"):
+        machine.call("test_touch", np.arange(5, dtype=np.int32), 5, 1, 1)  # between the array and the page
+
+
+def test_touching_what_lies_behind_a_tensor_is_reported(machine):
+    numbers = torch.arange(1000, dtype=torch.int32)
+    pointer = ctypes.c_void_p(numbers.data_ptr())
+    machine.call("test_touch", pointer, 1000, 0, 1)
+    assert numbers[-1] == 7
+    with pytest.raises(KernelError, match="status 700, block .* illegal memory access"):
+        machine.call("test_touch", pointer, 1000, 1, 0)
+
+
+def text_of(machine, name, *args):
+    function = getattr(machine.library, name)
+    function.restype = ctypes.c_char_p
+    values = [a.encode() if isinstance(a, str) else ctypes.c_int64(a) for a in args]
+    return function(*values).decode()
+
+
+@pytest.mark.parametrize(
+    ("archs", "capability", "runs"),
+    [
+        ("80,86,89,90a,100,120", (8, 0), True),
+        ("80,86,89,90a,100,120", (8, 7), True),  # by the code for 8.6
+        ("80,86,89,90a,100,120", (9, 0), True),
+        ("80,86,89,90a,100,120", (10, 3), True),
+        ("80,86,89,90a,100,120", (12, 1), True),
+        ("80,86,89,90a,100,120", (13, 0), True),  # from PTX
+        ("80,86,89,90a,100,120", (7, 5), False),
+        ("80,86,89,90a,100,120", (11, 0), False),  # between code for 10.0 and PTX for 12.0
+        ("86", (8, 0), False),
+        ("90a", (9, 0), True),
+        ("90a", (8, 9), False),
+        ("90a", (12, 0), True),
+        ("100f", (10, 3), True),
+    ],
+)
+def test_devices_that_a_build_has_code_for(machine, archs, capability, runs):
+    said = text_of(machine, "test_missing_code", archs, *capability)
+    major, minor = capability
+    wanted = f"capability {major}.{minor}, and this build has code for {archs} alone"
+    assert said == "" if runs else wanted in said and f"FACETALK_CUDA_ARCHS={major}{minor}" in said
+
+
+def test_drivers_that_a_runtime_runs_on(machine):
+    said = text_of(machine, "test_missing_driver", 12080, 13000)
+    assert said.startswith("the driver is one for CUDA 12.8, and this build needs one for CUDA 13.0")
+    assert "update the driver" in said
+    assert text_of(machine, "test_missing_driver", 13000, 13010) == ""
+    assert text_of(machine, "test_missing_driver", 13020, 12080) == ""
+    assert text_of(machine, "test_missing_driver", 0, 13000) == "no NVIDIA driver on this machine"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 255, 1024, 1025, 5000, 270_000])

@@ -124,7 +124,7 @@ def test_rooms_made_beforehand(core, room):
 
 
 def test_what_is_missing_is_said(monkeypatch):
-    monkeypatch.setattr(_device, "_missing", lambda: "no NVIDIA driver on this machine")
+    monkeypatch.setattr(_device, "_missing", lambda *_: "no NVIDIA driver on this machine")
     with pytest.raises(
         TypeError, match=r"volume: .* on cuda:0, .*no NVIDIA driver on this machine; pass volume.cpu"
     ):

@@ -61,9 +61,9 @@ struct Unit {
     }
     return make_uint4(words[0], words[1], words[2], words[3]);
   }
-  // Items [at, at + kItems) of a row, zeros when not valid.
-  static __device__ __forceinline__ uint4 load(const T* row, int at, bool valid) {
-    return valid ? *reinterpret_cast<const uint4*>(row + at) : make_uint4(0, 0, 0, 0);
+  // Items [at, at + kItems) from `head` on, zeros when not valid: then no address is formed, as `head` may be null.
+  static __device__ __forceinline__ uint4 load(const T* head, int64_t at, bool valid) {
+    return valid ? *reinterpret_cast<const uint4*>(head + at) : make_uint4(0, 0, 0, 0);
   }
 };
 

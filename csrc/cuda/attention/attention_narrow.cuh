@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kCopyThreads)
     const int row = first + n / units;
     const int at = n % units * Unit<T>::kItems;
     *reinterpret_cast<uint4*>(out + row * task.out.row + at) =
-        Unit<T>::load(value + row * task.value.row, at, row < task.keys);
+        Unit<T>::load(value, row * task.value.row + at, row < task.keys);
   }
 }
 
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kNarrowThreads)
   FACETALK_UNROLL()
   for (int q = 0; q < kNarrowQueries; ++q) {
     const bool valid = first + q < task.rows && at < task.depth;
-    Unit<T>::unpack(Unit<T>::load(queries + (first + q) * task.query.row, at, valid), query[q]);
+    Unit<T>::unpack(Unit<T>::load(queries, (first + q) * task.query.row + at, valid), query[q]);
     FACETALK_UNROLL()
     for (int i = 0; i < kItems; ++i) query[q][i] *= task.scale;
   }
@@ -64,8 +64,8 @@ __global__ void __launch_bounds__(kNarrowThreads)
     for (int k = 0; k < kNarrowStep; ++k) {
       const int j = first - task.left + start + k;
       const bool valid = j >= 0 && j < task.keys && start + k < reach + kNarrowQueries;
-      key_raw[k] = Unit<T>::load(keys + j * task.key.row, at, valid && at < task.depth);
-      value_raw[k] = Unit<T>::load(values + j * task.value.row, at, valid && at < task.width);
+      key_raw[k] = Unit<T>::load(keys, j * task.key.row + at, valid && at < task.depth);
+      value_raw[k] = Unit<T>::load(values, j * task.value.row + at, valid && at < task.width);
     }
     float score[kNarrowQueries][kNarrowStep];
     FACETALK_UNROLL()

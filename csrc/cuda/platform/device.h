@@ -12,6 +12,7 @@ struct DeviceInfo {
   int major = 0;  // compute capability
   int minor = 0;
   size_t memory_bytes = 0;
+  std::string missing;  // why this build does not run on it; empty when it does
 };
 
 struct Report {
@@ -21,7 +22,8 @@ struct Report {
   std::string reason;  // why no GPU can be used; empty when one can
 };
 
-Report query_devices();
+// archs: what the build has code for, as in device_code.h.
+Report query_devices(const std::string& archs);
 
 // Makes a device current for the time of a call and the caller's again after it. Throws CudaError.
 class DeviceGuard {

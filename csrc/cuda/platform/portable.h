@@ -15,6 +15,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
+#include <set>
+#include <utility>
 
 #if defined(FACETALK_EMULATE_CUDA)
 
@@ -31,16 +34,6 @@
   type* name = reinterpret_cast<type*>(::facetalk::emulate::machine.shared.dynamic())
 #define FACETALK_UNROLL(...)
 
-namespace facetalk::cuda {
-
-template <typename... Params, typename... Args>
-cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
-                   Args&&... args) {
-  return emulate::launch(kernel, grid, block, shared_bytes, static_cast<Args&&>(args)...);
-}
-
-}  // namespace facetalk::cuda
-
 #else
 
 #include <cuda_bf16.h>
@@ -54,7 +47,31 @@ cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shar
 #define FACETALK_PRAGMA(text) _Pragma(#text)
 #define FACETALK_UNROLL(...) FACETALK_PRAGMA(unroll __VA_ARGS__)
 
+#endif
+
 namespace facetalk::cuda {
+
+// Lets a kernel have as much dynamic shared memory as a block of the current device can. The limit belongs to the
+// kernel on the device and not to a launch, so it is always the same: were it each launch's own bytes, two
+// threads that launch one kernel with different widths would take each other's away.
+inline cudaError_t allow_most_shared(const void* kernel) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int>> allowed;
+  int device = 0, most = 0;
+  cudaFuncAttributes attributes;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status != cudaSuccess) return status;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (allowed.count({kernel, device}) != 0) return cudaSuccess;
+  status = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (status != cudaSuccess) return status;
+  status = cudaFuncGetAttributes(&attributes, kernel);
+  if (status != cudaSuccess) return status;
+  status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                most - static_cast<int>(attributes.sharedSizeBytes));
+  if (status == cudaSuccess) allowed.insert({kernel, device});
+  return status;
+}
 
 // Launches on the stream and returns what the launch itself says; nothing waits. Arguments are converted to
 // the kernel's parameters as in a call. More dynamic shared memory than 48 KiB is asked for here.
@@ -62,29 +79,24 @@ template <typename... Params, typename... Args>
 cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    Args&&... args) {
   static_assert(sizeof...(Params) == sizeof...(Args), "one argument for each parameter of the kernel");
-  if (shared_bytes > 48 * 1024) {
-    const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                    static_cast<int>(shared_bytes));
-    if (status != cudaSuccess) {
-      cudaGetLastError();  // it is returned; it must not surface in somebody's next call
-      return status;
-    }
+  const void* const address = reinterpret_cast<const void*>(kernel);
+  cudaError_t status = shared_bytes > 48 * 1024 ? allow_most_shared(address) : cudaSuccess;
+  if (status == cudaSuccess) {
+    const auto start = [&](Params... values) {
+#if defined(FACETALK_EMULATE_CUDA)
+      (void)stream;
+      return emulate::launch(kernel, grid, block, shared_bytes, values...);
+#else
+      void* pointers[] = {static_cast<void*>(&values)..., nullptr};
+      return cudaLaunchKernel(address, grid, block, pointers, shared_bytes, stream);
+#endif
+    };
+    status = start(static_cast<Args&&>(args)...);
   }
-  const auto start = [&](Params... values) {
-    void* pointers[] = {static_cast<void*>(&values)..., nullptr};
-    return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, pointers, shared_bytes,
-                            stream);
-  };
-  const cudaError_t status = start(static_cast<Args&&>(args)...);
-  if (status != cudaSuccess) cudaGetLastError();
+  if (status != cudaSuccess)
+    cudaGetLastError();  // it is returned; it must not surface in somebody's next call
   return status;
 }
-
-}  // namespace facetalk::cuda
-
-#endif
-
-namespace facetalk::cuda {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 

@@ -2,7 +2,8 @@
 // block is a fiber that runs until it must wait for others.
 //
 // What it catches: threads that wait for others that never come (at a barrier of the block or in a warp-wide
-// operation), barriers reached in different places, writes beyond shared memory, and, because shared memory
+// operation), barriers reached in different places, writes beyond shared memory, touches of memory that is not
+// there, and, because shared memory
 // is filled with NaN before each block and the order of blocks, warps and lanes is shuffled anew, most reads
 // of what nobody wrote and most orders that were only hoped for. It is stricter than CUDA: a thread that has
 // ended counts as missing at a barrier and in a warp-wide operation.
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -21,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "emulate/faults.h"
 #include "emulate/fiber.h"
 #include "emulate/shared_memory.h"
 #include "emulate/types.h"
@@ -105,13 +108,15 @@ class Machine {
     std::vector<uint64_t> order(uint64_t{grid.x} * grid.y * grid.z);
     std::iota(order.begin(), order.end(), uint64_t{0});
     std::shuffle(order.begin(), order.end(), random_);
+    running() = this;
+    const FaultTrap trap(&Machine::fault);
     for (uint64_t number : order) {
       blockIdx = {static_cast<unsigned>(number % grid.x), static_cast<unsigned>(number / grid.x % grid.y),
                   static_cast<unsigned>(number / grid.x / grid.y)};
       if (!run_block()) {
         error = "block (" + std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ", " +
                 std::to_string(blockIdx.z) + "): " + error;
-        return cudaErrorLaunchFailure;
+        return std::exchange(faulted_, false) ? cudaErrorIllegalAddress : cudaErrorLaunchFailure;
       }
     }
     return cudaSuccess;
@@ -220,14 +225,25 @@ class Machine {
     __builtin_unreachable();
   }
 
+  // Called by the signal's handler, on the stack of the thread.
+  static void fault(void* address) {
+    Machine& machine = *running();
+    if (!machine.in_thread_) abort();  // the emulation's own mistake
+    machine.faulted_ = true;
+    char text[32];
+    std::snprintf(text, sizeof text, "%p", address);
+    machine.fail(std::string("an illegal memory access at ") + text);
+  }
+
   void resume(int number) {
     current_ = number;
     threadIdx = threads_[static_cast<size_t>(number)].index;
+    in_thread_ = true;
     Fiber::change(scheduler_, self().fiber);
+    in_thread_ = false;
   }
 
   bool run_block() {
-    running() = this;
     ++block_number_;
     shared.begin_block();
     for (Barrier& barrier : barriers_) barrier.waiting.clear();
@@ -307,6 +323,8 @@ class Machine {
   std::array<Barrier, 16> barriers_;
   Fiber scheduler_;
   int current_ = 0;
+  bool in_thread_ = false;  // a kernel's code runs, not the scheduler's
+  bool faulted_ = false;
   uint64_t block_number_ = 0;
 };
 
@@ -315,12 +333,19 @@ inline Machine machine;
 template <typename T>
 T& static_shared(const void* key) {
   void* memory = machine.shared.variable(key, sizeof(T));
-  if (memory == nullptr) machine.fail("more than 48 KiB of static shared memory");
+  if (memory == nullptr)
+    machine.fail("more than 48 KiB of static shared memory, or more of both kinds than a block has");
   return *static_cast<T*>(memory);
 }
 
 template <typename... Params, typename... Args>
 cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, Args&&... args) {
+  if (const int most = most_dynamic_of(reinterpret_cast<const void*>(kernel));
+      shared_bytes > static_cast<size_t>(most)) {
+    machine.error = "launch with " + std::to_string(shared_bytes) +
+                    " bytes of dynamic shared memory, of which this kernel may have " + std::to_string(most);
+    return cudaErrorInvalidValue;
+  }
   std::tuple<std::remove_cv_t<Params>...> values(std::forward<Args>(args)...);
   return machine.run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
 }

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "emulate/types.h"
+
 namespace facetalk::emulate {
 
 // A NaN as float, half, bfloat16 and double; as an integer far out of any range.
@@ -43,7 +45,7 @@ class SharedMemory {
       if (slot.key == key) return base_ + slot.begin;
     }
     static_bytes_ += bytes;
-    if (static_bytes_ > kMostStatic) return nullptr;
+    if (static_bytes_ > kMostStatic || static_bytes_ + dynamic_bytes_ > kMostShared) return nullptr;
     const size_t begin = (static_end_ + 127) / 128 * 128;
     slots_.push_back({key, begin, bytes});
     fill(base_ + static_end_, base_ + begin + bytes + kSmallGuard);

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
+#include <utility>
 
 // Names that CUDA reserves. Shared memory is declared by the macros of portable.h, not by __shared__.
 #define __global__
@@ -48,6 +50,8 @@ enum cudaError_t {
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorIllegalAddress = 700,
   cudaErrorNotSupported = 801,
   cudaErrorLaunchFailure = 719,
 };
@@ -65,6 +69,10 @@ enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+struct cudaFuncAttributes {
+  size_t sharedSizeBytes = 0;
+  int maxDynamicSharedSizeBytes = 0;
+};
 struct CUstream_st;
 using cudaStream_t = CUstream_st*;
 
@@ -72,6 +80,16 @@ namespace facetalk::emulate {
 constexpr size_t kMostShared =
     227 * 1024;                 // per block, as on sm_90; static shared memory alone at most 48 KiB
 constexpr int kProcessors = 3;  // odd and few, so that persistent kernels loop over tiles
+constexpr int kDevices = 2;     // that differ only in what was asked of them
+constexpr int kUnaskedShared = 48 * 1024;  // dynamic shared memory of a kernel that nobody asked more for
+
+// State of the launches, as a driver keeps it: for each kernel on each device, whoever launches.
+inline int current_device = 0;
+inline std::map<std::pair<const void*, int>, int> most_dynamic;
+inline int most_dynamic_of(const void* kernel) {
+  const auto found = most_dynamic.find({kernel, current_device});
+  return found == most_dynamic.end() ? kUnaskedShared : found->second;
+}
 }  // namespace facetalk::emulate
 
 inline const char* cudaGetErrorString(cudaError_t status) {
@@ -82,6 +100,10 @@ inline const char* cudaGetErrorString(cudaError_t status) {
       return "invalid argument";
     case cudaErrorInvalidConfiguration:
       return "invalid configuration argument";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure:
       return "unspecified launch failure";
     default:
@@ -100,10 +122,14 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = facetalk::emulate::current_device;
   return cudaSuccess;
 }
-inline cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+inline cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= facetalk::emulate::kDevices) return cudaErrorInvalidDevice;
+  facetalk::emulate::current_device = device;
+  return cudaSuccess;
+}
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
@@ -121,10 +147,15 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   }
   return cudaErrorInvalidValue;
 }
-template <typename Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel, cudaFuncAttribute, int bytes) {
-  return bytes >= 0 && static_cast<size_t>(bytes) <= facetalk::emulate::kMostShared ? cudaSuccess
-                                                                                    : cudaErrorInvalidValue;
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  attributes->sharedSizeBytes = 0;  // only a run shows it; shared_memory.h then looks at the sum
+  attributes->maxDynamicSharedSizeBytes = facetalk::emulate::most_dynamic_of(kernel);
+  return cudaSuccess;
+}
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
+  if (bytes < 0 || static_cast<size_t>(bytes) > facetalk::emulate::kMostShared) return cudaErrorInvalidValue;
+  facetalk::emulate::most_dynamic[{kernel, facetalk::emulate::current_device}] = bytes;
+  return cudaSuccess;
 }
 template <typename Kernel>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel, int, size_t) {
