@@ -10,6 +10,10 @@ The budget has, for each kernel, the registers a thread may use on each architec
 spill to local memory (none, unless stated) and its static shared memory. A kernel over its budget, without
 one, or gone from the sources fails. ptxas differs between releases of nvcc, so registers are held to the
 budget only by the release that wrote it; spills always are, within 32 bytes.
+
+It also fails where ptxas could not compile warpgroup kernels as they are written: products one after the
+other (C7510), registers that do not move (C7508). scripts/sass.py looks at their machine code, where nvdisasm
+is.
 """
 
 import argparse
@@ -62,6 +66,13 @@ def parse(report: str) -> Iterator[Usage]:
         )
 
 
+def concessions(report: str) -> list[str]:
+    """What ptxas could not do with warpgroup products (C7510) or setmaxnreg (C7508), a line each."""
+    lines = [line.strip() for line in report.splitlines()]
+    said = re.compile(r"\(C75\d\d\)|wgmma\S* (instructions )?(are|is) serialized|setmaxnreg.* ignored", re.I)
+    return list(dict.fromkeys(line for line in lines if said.search(line)))
+
+
 def demangle(names: list[str]) -> dict[str, str]:
     """Map mangled names to readable ones, without arguments and nvcc's hash of the file's path."""
     tool = shutil.which("cu++filt") or shutil.which("c++filt")
@@ -87,8 +98,8 @@ def _arguments_at(text: str) -> int:
     return len(text)
 
 
-def compile_sources(archs: str, only: str, build: Path, jobs: int) -> tuple[list[Usage], str]:
-    """Configure with CMake, run its own command for every .cu file, and return what ptxas says of each.
+def compile_sources(archs: str, only: str, build: Path, jobs: int) -> tuple[str, str]:
+    """Configure with CMake, run its own command for every .cu file; return what was said, and nvcc's release.
 
     Exits with the compiler's words when one fails.
     """
@@ -112,7 +123,7 @@ def compile_sources(archs: str, only: str, build: Path, jobs: int) -> tuple[list
         if command["file"].endswith(".cu") and only in Path(command["file"]).name
     ]
 
-    def run(command: dict[str, str]) -> list[Usage]:
+    def run(command: dict[str, str]) -> str:
         output = build / "objects" / (Path(command["file"]).name + ".o")
         output.parent.mkdir(exist_ok=True)
         line = re.sub(r" -o \S+", f" -o {output}", command["command"])
@@ -122,27 +133,39 @@ def compile_sources(archs: str, only: str, build: Path, jobs: int) -> tuple[list
             sys.exit(f"error: {command['file']} does not compile\n{result.stdout}{result.stderr}")
         name = Path(command["file"]).name
         print(f"{name}: compiled in {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
-        return list(parse(result.stdout + result.stderr))
+        return result.stdout + result.stderr
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(run, chosen)
-        return [usage for part in found for usage in part], version[1] if version else "unknown"
+        return "\n".join(pool.map(run, chosen)), version[1] if version else "unknown"
 
 
-def read_log(path: Path) -> tuple[list[Usage], str]:
-    """Return what ptxas said of each kernel during a build, and the release of the nvcc on PATH.
+def read_log(path: Path) -> tuple[str, str]:
+    """Return what was said during a build, and the release of the nvcc on PATH.
 
     Exits when the file has no word of ptxas.
     """
     try:
-        usages = list(parse(path.read_text()))
+        said = path.read_text()
     except OSError as error:
         sys.exit(f"error: {path}: {error.strerror}")
-    if not usages:
+    if next(parse(said), None) is None:
         sys.exit(f"error: {path}: no report of ptxas; build with FACETALK_CUDA_LOG={path}")
-    said = subprocess.run([os.environ.get("CUDACXX", "nvcc"), "--version"], capture_output=True, text=True)
-    version = re.search(r"V([\d.]+)", said.stdout)
-    return usages, version[1] if version else "unknown"
+    asked = subprocess.run([os.environ.get("CUDACXX", "nvcc"), "--version"], capture_output=True, text=True)
+    version = re.search(r"V([\d.]+)", asked.stdout)
+    return said, version[1] if version else "unknown"
+
+
+def machine_code() -> list[str]:
+    """What scripts/sass.py finds wrong with the warpgroup kernels; a note where nvdisasm is missing."""
+    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "sass.py")], capture_output=True, text=True)
+    print(
+        (done.stdout + done.stderr).replace("error: no nvdisasm", "machine code not looked at: no nvdisasm"),
+        end="",
+    )
+    lines = [line.removeprefix("error: ") for line in done.stdout.splitlines() if line.startswith("error: ")]
+    return lines or (
+        [] if done.returncode == 0 or "no nvdisasm" in done.stderr else ["scripts/sass.py failed"]
+    )
 
 
 def _compiler_file(build: Path) -> str:
@@ -231,12 +254,13 @@ def main() -> None:
         sys.exit("error: no nvcc: put it on PATH or set CUDACXX")
     before = json.loads(BUDGET.read_text()) if BUDGET.exists() else {"nvcc": "", "kernels": {}}
     if args.log:
-        usages, version = read_log(args.log)
+        said, version = read_log(args.log)
     else:
         with tempfile.TemporaryDirectory() as scratch:
-            build = args.build or Path(scratch)
+            build = (args.build or Path(scratch)).resolve()
             build.mkdir(parents=True, exist_ok=True)
-            usages, version = compile_sources(args.archs, args.only, build, args.jobs)
+            said, version = compile_sources(args.archs, args.only, build, args.jobs)
+    usages = list(parse(said))
     if not usages:
         sys.exit(f"error: no kernel is in a .cu file with '{args.only}' in its name")
     found = budget_of(usages, version, before, partial=bool(args.only))
@@ -247,6 +271,9 @@ def main() -> None:
     compiled = f"{len(found['kernels'])} kernels for sm_{', sm_'.join(archs)} by nvcc {version}"
     print(f"{compiled}, {len(spilling)} spill: {', '.join(spilling) or 'none'}")
     wrong = [] if args.update else list(problems(usages, version, before, partial=bool(args.only)))
+    wrong += [f"ptxas: {line}" for line in concessions(said)]
+    if "90a" in archs and any("wgmma" in usage.kernel for usage in usages):
+        wrong += machine_code()
     for line in wrong:
         print(f"error: {line}")
     sys.exit(1 if wrong else 0)

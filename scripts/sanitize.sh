@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The compiled core under the sanitizers of addresses, undefined behaviour and threads.
 #
-#   scripts/sanitize.sh          the pool under TSan; the rasteriser's guards, tests/ops and every operation's fuzz target
-#                                under ASan and UBSan
-#   scripts/sanitize.sh --quick  the same, bounded: fewer examples, two minutes of tests and fuzzing at most
+#   scripts/sanitize.sh          the pool under TSan; the GPU's kernels, emulated, under UBSan; the rasteriser's guards,
+#                                tests/ops and every operation's fuzz target under ASan and UBSan
+#   scripts/sanitize.sh --quick  the same, bounded: fewer examples, minutes of tests and fuzzing
 #
 # PYTHON is the interpreter that has the test tools (default .venv/bin/python). Needs g++ with its sanitizer libraries.
 # Builds in build/sanitize and touches nothing else.
@@ -28,6 +28,24 @@ guard="-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=al
 "${CXX:-g++}" -std=c++20 -O1 -g $guard -Icsrc -pthread \
   tests/sanitize/raster.cpp csrc/cpu/raster/{raster,shade}.cpp csrc/cpu/parallel.cpp csrc/cpu/threads.cpp -o "$out/raster"
 "$out/raster"
+
+section "UBSan: the GPU's kernels on the host"
+# What is undefined on the host is wrong on a GPU too. Each entry file once, and each kernel of it; all shapes when
+# there is time.
+kernels=(tests/cuda/test_machine.py tests/cuda/test_machine_hopper.py tests/cuda/test_marching_cubes.py
+  tests/cuda/test_normals.py tests/cuda/test_attention.py tests/cuda/test_attention_backward.py
+  tests/cuda/test_field.py tests/cuda/test_field_band.py tests/cuda/test_field_guided.py
+  tests/cuda/test_field_hopper.py tests/cuda/test_field_invert.py)
+if [ "$quick" = --quick ]; then
+  some="test_machine or test_normals or level_bounds or bricks_give_the_mesh or scales_of_any_sign or nothing_to_do"
+  some+=" or queries_that_see_nothing or strides_and_order or numbers_of_points or mononphm_neighbours"
+  some+=" or (errs_at_most_twice_what_torch_errs and not sm_80) or opposite_sign or nothing_inside or lookups_are"
+  some+=" or every_root"
+  kernels+=(-k "$some")
+fi
+CXX="${CXX:-g++} -fsanitize=undefined,float-cast-overflow -fno-sanitize=vptr -fno-sanitize-recover=all -g1" \
+  UBSAN_OPTIONS="print_stacktrace=1" OMP_NUM_THREADS=1 \
+  "$python" -m pytest -p no:cacheprovider -q -x "${kernels[@]}"
 
 section "ASan and UBSan: build"
 flags="-g1 -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"

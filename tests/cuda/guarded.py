@@ -1,7 +1,7 @@
 """Memory that ends where nobody may read or write, so that what lies behind an array is no other array.
 
-A kernel that reads past its operand finds the heap's bytes otherwise, and computes on. Here it stops: the emulation
-says which thread it was, see emulate/faults.h.
+A kernel that reads past its operand finds the heap's bytes otherwise, and computes on. Here it stops: the
+emulation says which thread it was, see emulate/faults.h.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 def pages(size: int) -> tuple[mmap.mmap, int]:
-    """Memory between pages that nobody may touch, for at least `size` bytes, and how much it is: it begins at GUARD."""
+    """Memory between pages that nobody may touch.
+
+    Returns:
+        the map, and how many bytes of it from GUARD on may be touched, which are at least `size`.
+    """
     inside = max(1, -(-size // PAGE)) * PAGE
     memory = mmap.mmap(-1, inside + 2 * GUARD)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -40,7 +44,7 @@ def pages(size: int) -> tuple[mmap.mmap, int]:
 
 @contextmanager
 def guarded(arrays: Sequence[np.ndarray]) -> Iterator[list[int]]:
-    """The addresses of copies that end at such a page, to within `ALIGN` bytes, and are as aligned as the arrays.
+    """The addresses of copies, as aligned as the arrays, that end at such a page to within `ALIGN` bytes.
 
     What is written there is in the arrays at the end. Arrays that share memory do so still.
 

@@ -24,8 +24,9 @@ class KernelError(RuntimeError):
 
 
 class Emulated:
-    """A compiled entry file. Arrays are passed as pointers to their data, so keep them contiguous; kernels that
-    touch what lies before or behind them fail.
+    """A compiled entry file. Arrays are passed as pointers to their data, so keep them contiguous.
+
+    Kernels that touch what lies before or behind an array fail.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:

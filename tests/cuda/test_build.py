@@ -10,6 +10,7 @@ from pathlib import Path
 import check_cuda_build
 import fatbin
 import pytest
+import sass
 
 from facetalk.ops._extension import load
 
@@ -96,12 +97,81 @@ def test_log_of_a_build_is_read(tmp_path, usages, monkeypatch):
     nvcc.write_text("#!/bin/sh\necho Cuda compilation tools, release 13.0, V13.0.88\n")
     nvcc.chmod(0o755)
     monkeypatch.setenv("CUDACXX", str(nvcc))
-    assert check_cuda_build.read_log(log) == (usages, "13.0.88")
+    said, release = check_cuda_build.read_log(log)
+    assert list(check_cuda_build.parse(said)) == usages and release == "13.0.88"
     log.write_text("[1/2] Building CUDA object one.cu.o\n")
     with pytest.raises(SystemExit, match="no report of ptxas"):
         check_cuda_build.read_log(log)
     with pytest.raises(SystemExit, match="No such file"):
         check_cuda_build.read_log(tmp_path / "nothing")
+
+
+LOSS = "ptxas info    : ({}) Potential Performance Loss: {}"
+SERIALISED = (
+    LOSS.format("C7510", "wgmma.mma_async instructions are serialized due to non wgmma instructions"),
+    LOSS.format("C7508", "'setmaxnreg' ignored to maintain minimum register requirements."),
+    "ptxas info    : Used 168 registers, used 8 barriers",
+)
+
+
+def test_concessions_of_ptxas_to_warpgroup_kernels_are_seen():
+    assert check_cuda_build.concessions(REPORT) == []
+    found = check_cuda_build.concessions("\n".join(SERIALISED))
+    assert ["C7510" in found[0], "C7508" in found[1], len(found)] == [True, True, 2]
+
+
+# As nvdisasm writes it. A warp that waits jumps out of its branch and back; the other has fewer registers.
+LISTING = """
+	.section	.text._Z5wgmmav,"ax",@progbits
+.text._Z5wgmmav:
+        /*0000*/                   S2R R24, SR_TID.X ;
+        /*0010*/              @!P0 BRA `(.L_other) ;
+        /*0020*/                   USETMAXREG.TRY_ALLOC.CTAPOOL UP0, 0xf0 ;
+        /*0030*/                   HGMMA.64x256x16.F32 R24, gdesc[UR20], RZ, !UPT ;
+        /*0040*/               @P0 BRA `(.L_wait) ;
+.L_back:
+        /*0050*/                   FADD R200, R24, R151 ;
+        /*0060*/                   EXIT ;
+.L_other:
+        /*0070*/                   USETMAXREG.DEALLOC.CTAPOOL 0x18 ;
+        /*0080*/                   LDS.128 R20, [R8] ;
+        /*0090*/                   EXIT ;
+.L_wait:
+        /*00a0*/                   IADD3 R230, R230, 0x1, RZ ;
+        /*00b0*/                   BRA `(.L_back) ;
+	.section	.nv.shared._Z5wgmmav,"aw",@nobits
+"""
+
+
+def test_machine_code_of_a_warpgroup_kernel_is_read():
+    (kernel,) = sass.functions(LISTING)
+    assert kernel.name == "_Z5wgmmav" and len(kernel.instructions) == 12
+    assert sass.report(kernel) == "12 instructions, 1 HGMMA, 231 of 240 registers, 24 of 24 registers"
+    assert list(sass.problems(kernel)) == []
+
+    def found(before, after):
+        (changed,) = sass.functions(LISTING.replace(before, after))
+        return list(sass.problems(changed))
+
+    assert "has no HGMMA" in found("HGMMA.64x256x16.F32", "HMMA.16816.F32")[0]
+    assert (
+        "local memory: 1 instructions such as 'STL [R1], R3'"
+        in found("FADD R200, R24, R151", "STL [R1], R3")[0]
+    )
+    assert "register R240 behind a setmaxnreg of 240" in found("R230", "R240")[0]
+    assert "register R24 behind a setmaxnreg of 24" in found("LDS.128 R20", "LDS.128 R21")[0]
+    assert "ptxas left it out" in found("USETMAXREG", "NOP")[0]
+
+
+@pytest.mark.skipif(
+    shutil.which("nvcc") is None or sass.find_nvdisasm() is None, reason="no nvcc, or no nvdisasm"
+)
+def test_warpgroup_kernels_keep_what_their_machine_code_promises(tmp_path):
+    cubin = tmp_path / "wgmma.cubin"
+    sass.compile_cubin(sass.SOURCE, cubin, "nvcc")
+    kernels = sass.functions(sass.listing_of(cubin, sass.find_nvdisasm()))
+    assert len(kernels) == 2 and all("wgmma" in kernel.name for kernel in kernels)
+    assert [list(sass.problems(kernel)) for kernel in kernels] == [[], []]
 
 
 def test_report_of_ptxas_is_read(usages):

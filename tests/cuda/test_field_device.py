@@ -93,6 +93,20 @@ def test_runs_on_the_current_stream_and_in_a_graph() -> None:
     assert torch.equal(replayed, expected)
 
 
+def test_a_graph_may_hold_the_first_call() -> None:
+    """Weights are packed when the field is made; where derivatives need others, it says so."""
+    source, biases, rng = random_head(24, **SMALL)
+    points, frames = some_points(rng, POINTS // 3).cuda(), on_gpu(biases)
+    expected = CudaField(source).query(points, frames)["sdf"]
+    field, graph = CudaField(source), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = field.query(points, frames)["sdf"]
+        with pytest.raises(RuntimeError, match=r"deformation's weights in float32 .* call it once before"):
+            field.query(points, frames, outputs=("gradient",))
+    graph.replay()
+    assert torch.equal(captured, expected)
+
+
 def test_bricks_derivatives_and_roots_agree_with_the_cpu() -> None:
     source, biases, rng = random_head(23, **SMALL)
     frames, cpu = on_gpu(biases), PackedField(source)

@@ -243,7 +243,7 @@ def test_touching_what_lies_behind_a_tensor_is_reported(machine):
     pointer = ctypes.c_void_p(numbers.data_ptr())
     machine.call("test_touch", pointer, 1000, 0, 1)
     assert numbers[-1] == 7
-    with pytest.raises(KernelError, match="status 700, block .* illegal memory access"):
+    with pytest.raises(KernelError, match=r"status 700, block .* illegal memory access"):
         machine.call("test_touch", pointer, 1000, 1, 0)
 
 

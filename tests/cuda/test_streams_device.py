@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from facetalk.diffusion import Denoiser, DenoiserConfig
 from facetalk.diffusion.cuda_graph import Replay
 from facetalk.diffusion.sampler import Sampler
 from facetalk.ops.cuda import marching_cubes as cuda_marching_cubes
+from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
 from facetalk.ops.cuda.field import CudaField
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
+TIMES = 200
 CYCLES = 20_000_000  # what is made comes late, so that who does not wait reads what was there before
 
 
@@ -64,6 +67,68 @@ def test_bricks_and_their_surface() -> None:
 
     first, *others = on_other_streams(make)
     assert all(torch.equal(first, other) for other in others)
+
+
+def test_a_field_may_be_dropped_while_another_stream_runs_it() -> None:
+    """Its weights' memory must not become the next tensor's until that stream is done with them."""
+    source, biases, rng = random_head(33)
+    points, frames = some_points(rng, 60).cuda(), [b.cuda() for b in biases]
+    expected = CudaField(source).query(points, frames)["sdf"]
+    field, other = CudaField(source), torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(other):
+        torch.cuda._sleep(CYCLES)
+        result = field.query(points, frames)["sdf"]
+    sizes = [64 << n for n in range(12)]
+    del field
+    held = [
+        torch.full((size,), torch.nan, device="cuda") for size in sizes
+    ]  # where the weights were, if it can
+    torch.cuda.synchronize()
+    assert torch.equal(result, expected) and len(held) == len(sizes)
+
+
+def test_a_cache_may_be_dropped_while_another_stream_reads_it() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "table": np.zeros((1, 1, 1), np.int32), "children": np.zeros((0, 8), np.int32),
+        "data": rng.random((1, 7, 7, 7), np.float32), "error": np.zeros(1, np.float32),
+        "far": np.ones((2, 2, 2), np.float32),
+    }  # fmt: skip
+    places = {"origin": (-1.0,) * 3, "spacing": 0.5, "far_origin": (-1.0,) * 3, "far_spacing": 2.0}
+    cache = CudaCanonicalCache(**arrays, **places)
+    points, other = torch.rand(50, 3, device="cuda"), torch.cuda.Stream()
+    expected = cache.query(points)[0]
+    torch.cuda.synchronize()
+    with torch.cuda.stream(other):
+        torch.cuda._sleep(CYCLES)
+        result = cache.query(points)[0]
+    del cache
+    held = [torch.full((64 << n,), torch.nan, device="cuda") for n in range(5)]
+    torch.cuda.synchronize()
+    assert torch.equal(result, expected) and len(held) == 5
+
+
+def test_two_threads_launch_one_kernel_with_different_widths() -> None:
+    """What shared memory a kernel may have is one number for all threads; each launch asks for its own."""
+    heads = [random_head(34, deformation=(width, width), deformation_skip=1) for width in (64, 512)]
+    fields = [CudaField(source, precision="float32") for source, _, _ in heads]
+    work = [
+        (field, some_points(rng, 40).cuda(), [b.cuda() for b in biases])
+        for field, (_, biases, rng) in zip(fields, heads, strict=True)
+    ]
+    expected = [field.query(points, frames)["sdf"] for field, points, frames in work]
+    torch.cuda.synchronize()
+
+    def repeat(number: int) -> bool:
+        field, points, frames = work[number]
+        with torch.cuda.stream(torch.cuda.Stream()):
+            found = [field.query(points, frames)["sdf"] for _ in range(TIMES)]
+            torch.cuda.current_stream().synchronize()
+        return all(torch.equal(one, expected[number]) for one in found)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(repeat, range(2)))
 
 
 def test_marching_cubes() -> None:

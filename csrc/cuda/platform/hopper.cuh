@@ -208,9 +208,12 @@ namespace facetalk::cuda {
 // Of a matrix in atoms whose first rows lie in `atoms`, of its 16 columns from the step-th 16 of an atom on:
 // address / 16 in bits 0 to 13, the distance of atoms / 16 in bits 32 to 45, and the swizzle of 128-byte rows
 // (1) in bits 62 and 63. Bits 16 to 29, the distance of chunks, mean nothing with this swizzle and are 1.
-__device__ __forceinline__ uint64_t wgmma_descriptor(const void* atoms, int step) {
-  const uint64_t address = (shared_address(atoms) + 32u * static_cast<uint32_t>(step)) & 0x3ffffu;
+__host__ __device__ constexpr uint64_t wgmma_descriptor_at(uint32_t shared, int step) {
+  const uint64_t address = (shared + 32u * static_cast<uint32_t>(step)) & 0x3ffffu;
   return address >> 4 | uint64_t{1} << 16 | uint64_t{kSwizzleBytes / 16} << 32 | uint64_t{1} << 62;
+}
+__device__ __forceinline__ uint64_t wgmma_descriptor(const void* atoms, int step) {
+  return wgmma_descriptor_at(shared_address(atoms), step);
 }
 
 }  // namespace facetalk::cuda

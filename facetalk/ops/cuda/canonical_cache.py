@@ -13,6 +13,7 @@ from torch import Tensor
 
 from facetalk.arrays import Bool, Float32, Int32
 from facetalk.ops._extension import load
+from facetalk.ops.cuda.lifetime import Kept
 from facetalk.ops.field.kernels import constants
 
 
@@ -58,6 +59,8 @@ class CudaCanonicalCache:
         arrays = (table, children, data, error, far)
         self._held = [torch.from_numpy(np.array(a, order="C")).to(device) for a in arrays]
         self.device = self._held[0].device
+        self._kept = Kept()
+        self._kept.add(*self._held)
         held = [a.data_ptr() for a in self._held]
         self.packed = self.core.Cache(
             origin=[float(v) for v in origin], spacing=float(spacing), shape=table.shape, table=held[0],
@@ -69,6 +72,10 @@ class CudaCanonicalCache:
     def bytes(self) -> int:
         """Memory held on the device."""
         return sum(a.numel() * a.element_size() for a in self._held)
+
+    def stream(self) -> int:
+        """The device's current stream, as kernels take it that read the cache on it."""
+        return self._kept.use(self.device)
 
     def query(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """At points (N, 3) float32 on the device, each (N,): values, whether cached, signed lower bounds of
@@ -83,10 +90,9 @@ class CudaCanonicalCache:
         points = points.contiguous()
         values, far, error = (torch.empty_like(points[:, 0]) for _ in range(3))
         covered = torch.empty_like(values, dtype=torch.uint8)
-        cuda = self.device.type == "cuda"
-        with torch.cuda.device(self.device) if cuda else contextlib.nullcontext():
+        with torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext():
             self.core.query(
-                self.packed, int(torch.cuda.current_stream().cuda_stream) if cuda else 0,
+                self.packed, self.stream(),
                 points=points.data_ptr(), n=len(points), values=values.data_ptr(),
                 covered=covered.data_ptr(), far=far.data_ptr(), error=error.data_ptr(),
             )  # fmt: skip

@@ -19,6 +19,7 @@ from facetalk.ops.cuda.field_pack import (
     pack_network,
     pad,
 )
+from facetalk.ops.cuda.lifetime import Kept
 from facetalk.ops.field.source import FieldSource, OffsetWeight
 
 
@@ -53,15 +54,20 @@ class FieldRunner:
         self.source, self.cut, self.precision, self.device = source, cut, precision, device
         self.core, self._shared_limit, self._path = core, shared_limit, path
         self.coords = int(source.identity[0][1].shape[-1])  # type: ignore[union-attr]
+        self.kept = Kept()
+        self._lock = threading.Lock()
+        self._networks: dict[tuple[str, Precision], PackedNetwork] = {}
+        self._plans: dict[tuple[str, Precision, bool], Any] = {}
         with self.guard():
             self.anchors = self.floats(source.anchors, "anchors")
             self.mirror = self.floats(source.mirror, "mirror")
             self.member_set = source.member_set.to(device, torch.int32).contiguous()
             self.member_bias = pack_biases(source.identity_bias, device)
+            self.kept.add(self.anchors, self.mirror, self.member_set, self.member_bias)
+            # Packing waits for the device, so it is done now and not at a first call that may be captured.
+            for name in ("identity", "deformation")[: 1 if source.deformation is None else 2]:
+                self._kernel(name, derive=False)
             self._wait()
-        self._lock = threading.Lock()
-        self._networks: dict[tuple[str, Precision], PackedNetwork] = {}
-        self._plans: dict[tuple[str, Precision, bool], Any] = {}
 
     def pack_frames(self, biases: Sequence[Tensor] | None) -> Tensor | None:
         """Pack frames: per deformation layer (T, out) to rows (T, bias_count) on the device.
@@ -232,12 +238,19 @@ class FieldRunner:
         precision: Precision = "float32" if derive or exact else self.precision
         with self._lock:  # two threads would pack twice, each on its own stream
             if (name, precision) not in self._networks:
+                if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+                    raise RuntimeError(
+                        f"field: the {name}'s weights in {precision} are packed at their first use, which a "
+                        "CUDA graph cannot hold; call it once before"
+                    )
                 layers = self.source.identity if name == "identity" else self.source.deformation
                 assert layers is not None
                 staged = self._path == "hopper" and name == "deformation" and precision != "float32"
                 self._networks[name, precision] = pack_network(
                     self.core, layers, precision, self.device, staged=staged
                 )
+                self.kept.add(self._networks[name, precision].coord_weights)
+                self.kept.add(self._networks[name, precision].weights)
                 self._wait()
         network = self._networks[name, precision]
         key = (name, precision, derive)
@@ -261,7 +274,7 @@ class FieldRunner:
 
     def stream(self) -> int:
         """The current stream of the field's device, as the kernels take it."""
-        return int(torch.cuda.current_stream(self.device).cuda_stream) if self.device.type == "cuda" else 0
+        return self.kept.use(self.device)
 
     def guard(self) -> contextlib.AbstractContextManager[Any]:
         """Makes the field's device the current one for a while."""

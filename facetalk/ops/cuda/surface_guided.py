@@ -69,6 +69,7 @@ class GuidedSearch:
             raise ValueError("axes: expected at least two samples along every axis")
         self.runner, self.frames, self.weight = runner, frames, weight
         self.core, self.stream, self.device = cache.core, runner.stream(), frames.device
+        cache.stream()  # whose memory this stream's work reads, too
         self.groups = max(1, most_points // _SEGMENT)
         self.shape = (len(axes[0]), len(axes[1]), len(axes[2]))
         ends = torch.stack([torch.stack([a[0], a[-1]]) for a in axes]).tolist()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from standin.dispatch import STATE, Recording
-from standin.memory import MEMORY
+from standin.memory import MEMORY, record_stream
 from standin.order import ORDER
 
 _FIRST_HANDLE = 0x5EED0000  # no stream is number 0, so that one that is passed for "none" is found out
@@ -239,3 +239,4 @@ def install(library: Path) -> None:
     for name, value in NAMES.items():
         setattr(torch.cuda, name, value)
     torch._C._cuda_getDevice = lambda: 0  # type: ignore[attr-defined]
+    torch.Tensor.record_stream = record_stream  # type: ignore[method-assign,assignment]

@@ -1,7 +1,7 @@
 """Memory of the stand-in device: blocks of the CPU's memory that torch believes to lie on cuda:0.
 
-Every block has guard zones, which kernels must not touch, and is full of NaN until somebody writes it. The
-addresses of blocks that are freed are known to be nobody's.
+Every block ends, to within 16 bytes, where nobody may read or write, has a guard zone before it, and is full
+of NaN until somebody writes it. The addresses of blocks that are freed are known to be nobody's.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import bisect
 import ctypes
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import guarded
 import torch
 
 from standin.order import ORDER
 
-ALIGN, GUARD, POISON = 512, 512, 0xFF  # torch's caching allocator aligns to 512 bytes
+# torch's caching allocator aligns to 512 bytes; kernels may count on what a widest load needs.
+ALIGN, GUARD, POISON = guarded.ALIGN, 512, 0xFF
 
 
 class _DLTensor(ctypes.Structure):
@@ -53,16 +56,19 @@ class Block:
         self.stream = 0  # whose work may use it without waiting, and takes it when it is given back
         self.writes: dict[int, int] = {}  # by stream: when it last did
         self.reads: dict[int, int] = {}
-        room = max(1, size)
+        self.recorded: set[int] = set()  # streams that Tensor.record_stream named
+        room = -(-max(1, size) // ALIGN) * ALIGN
+        memory, inside = guarded.pages(room + GUARD)
         with torch.inference_mode(False):  # it is written to when it is freed, in whatever mode that is
-            self.whole = torch.full((room + 2 * GUARD + ALIGN,), POISON, dtype=torch.uint8)
-        self.skip = -(self.whole.data_ptr() + GUARD) % ALIGN + GUARD
+            self.whole = torch.frombuffer(memory, dtype=torch.uint8, count=inside, offset=guarded.GUARD)
+            self.whole.fill_(POISON)
+        self.skip = inside - room
         self.start = self.whole.data_ptr() + self.skip
 
     def intact(self) -> bool:
         """Whether nobody wrote into the guards."""
         end = self.skip + max(1, self.size)
-        before, after = self.whole[self.skip - GUARD : self.skip], self.whole[end : end + GUARD]
+        before, after = self.whole[self.skip - GUARD : self.skip], self.whole[end:]
         return bool((before == POISON).all() and (after == POISON).all())
 
 
@@ -145,6 +151,13 @@ def touch(what: str, reads: Sequence[torch.Tensor], writes: Sequence[torch.Tenso
         return [block for block in found if block is not None]
 
     ORDER.work(MEMORY.stream(), blocks(reads), blocks(writes), what)
+
+
+def record_stream(tensor: torch.Tensor, stream: Any) -> None:
+    """torch.Tensor.record_stream"""
+    block = MEMORY.block_of(tensor.untyped_storage().data_ptr())
+    if block is not None:
+        block.recorded.add(stream.cuda_stream)
 
 
 def on_device(tensor: torch.Tensor) -> bool:

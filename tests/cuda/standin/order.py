@@ -67,11 +67,13 @@ class Order:
                 block.writes[stream] = clock[stream]
 
     def given_back(self, block: Any) -> None:
-        """A block's memory is free for the next that its own stream asks for."""
+        """A block's memory is free for the next that its own stream asks for, once the streams that
+        `Tensor.record_stream` named have done what they were asked until now.
+        """
         with self._lock:
             clock = self.clock(block.stream)
             for touched in (block.writes, block.reads):
-                others = {s: t for s, t in touched.items() if s != block.stream}
+                others = {s: t for s, t in touched.items() if s != block.stream and s not in block.recorded}
                 self._after(clock, others, "memory was given back while stream %x still uses it")
 
     def _after(self, clock: Clock, touched: Clock, mistake: str) -> None:

@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "test_field_device": {"POINTS": 90, "SIDES": (9, 12, 10)},
     "test_field_dispatch_device": {"POINTS": 40, "RESOLUTION": 12, "COARSE": 8},
     "test_field_guided_device": {"POINTS": 400},
+    "test_streams_device": {"TIMES": 2},
 }
 
 
