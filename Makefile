@@ -10,7 +10,7 @@ SOURCES := $(shell find facetalk csrc -type f -not -name '*.so' -not -path '*/__
            setup.py CMakeLists.txt pyproject.toml constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test wheel lint bench clean help
+.PHONY: demo test wheel lint bench gpu-bundle clean help
 
 help:
 	@echo "make demo   speech -> talking head: $(OUT)/talk.glb, talk.mp4, talk.png (SPEECH=your.wav)"
@@ -18,6 +18,7 @@ help:
 	@echo "make wheel  build/dist/facetalk-*.whl"
 	@echo "make lint   formatters, linters, type checker, layers of imports"
 	@echo "make bench  benchmarks, JSON under benchmarks/results/"
+	@echo "make gpu-bundle  what scripts/gpu_check.sh needs on a machine with a GPU and no network (needs nvcc)"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +61,9 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet -c constraints.txt "$$(ls build/dist/*.whl)[bench]"
 	$(BIN)/pytest benchmarks --benchmark-json=benchmarks/results/latest.json
+
+gpu-bundle: $(VENV)/.installed-test
+	$(BIN)/python scripts/gpu_bundle.py
 
 clean:
 	rm -rf build $(VENV)

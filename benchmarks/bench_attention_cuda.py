@@ -70,7 +70,11 @@ def peers(
     yield "FlexAttention", lambda: flex(query, key, value, block_mask=block_mask)
 
 
-@pytest.mark.parametrize(("frames", "name", "dtype"), itertools.product(FRAMES, WINDOWS, DTYPES))
+@pytest.mark.parametrize(
+    ("frames", "name", "dtype"),
+    list(itertools.product(FRAMES, WINDOWS, DTYPES)),
+    ids=lambda value: str(value).removeprefix("torch."),
+)
 def test_window(frames: int, name: str, dtype: torch.dtype) -> None:
     gpu = Gpu.or_skip()
     random = torch.Generator().manual_seed(0)
@@ -138,7 +142,7 @@ def test_gradients(frames: int, name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda value: str(value).removeprefix("torch."))
 def test_where_kernels_meet(dtype: torch.dtype) -> None:
     """Time by width at WIDE frames, across the widths at which another kernel takes over."""
     gpu = Gpu.or_skip()

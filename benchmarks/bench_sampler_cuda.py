@@ -62,7 +62,7 @@ def diffusers_loop(model: MotionModel, features: torch.Tensor, steps: int) -> np
     return sample[0].clip(0.0, 1.0).cpu().numpy()
 
 
-@pytest.mark.parametrize("steps", [1, 4, 8, 25])
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 25])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_ten_seconds(preset: str, steps: int) -> None:
     gpu = Gpu.or_skip()

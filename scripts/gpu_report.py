@@ -1,33 +1,46 @@
-"""Keeps what scripts/gpu_check.sh did and writes it as one JSON file.
+"""What gpu_check.py asks of a machine and reads from NVIDIA's tools, and its results gathered into one file.
 
-gpu_report.py environment --work DIR      device, driver and versions; fails when something needed is missing
-gpu_report.py step --work DIR ...         one step: status, seconds, the end of its log
-gpu_report.py write --work DIR --out FILE everything together, added to what FILE has of the same commit
+gpu_report.py environment             device, driver and versions; fails when something needed is missing
+gpu_report.py gather DIR --out FILE   the results in a folder as one JSON file, as benchmarks/results keeps it
 """
+
+from __future__ import annotations
 
 import argparse
 import csv
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-import time
-import xml.etree.ElementTree
 from pathlib import Path
 from typing import Any
 
-NEEDED = ("torch", "numpy", "scipy", "safetensors", "pybind11", "pytest", "hypothesis")
-USED = ("cupy", "warp", "triton", "transformers", "skimage", "diffusers", "soundfile", "soxr", "av", "pyfqmr")
+from gpu_isolate import lines
+
+VERBS = ("right", "fast", "why")
+NEEDED = ("torch", "numpy", "scipy", "safetensors", "pytest", "hypothesis")
+USED = (
+    "cupy",
+    "warp",
+    "triton",
+    "transformers",
+    "skimage",
+    "diffusers",
+    "pybind11",
+    "soundfile",
+    "soxr",
+    "av",
+)
 TOOLS = ("nvcc", "cmake", "ninja", "c++", "ncu", "compute-sanitizer")
 
 
-def _output(*command: str) -> str:
+def output(*command: str) -> str:
+    """What a command says, nothing where it cannot."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
@@ -45,26 +58,27 @@ def _version(module: str) -> str | None:
     return "unknown"
 
 
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    return next((line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), "")
+
+
 def environment() -> dict[str, Any]:
-    """What this machine is, as far as it can be asked without torch, then with it."""
+    """What this machine is, as far as it can be asked without torch, then with it. Nothing is set."""
     query = "name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.memory,power.limit"
-    values = _output("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader").splitlines()[:1]
+    values = output("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader").splitlines()[:1]
     device = (
         dict(zip(query.split(","), (v.strip() for v in values[0].split(",")), strict=False)) if values else {}
     )
     found: dict[str, Any] = {
         "device": device,
-        "nvcc": (re.findall(r"release [\d.]+, (V[\d.]+)", _output("nvcc", "--version")) or [None])[0],
+        "nvcc": (re.findall(r"release [\d.]+, (V[\d.]+)", output("nvcc", "--version")) or [None])[0],
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": next(
-            (
-                line.split(":")[1].strip()
-                for line in _read("/proc/cpuinfo").splitlines()
-                if "model name" in line
-            ),
-            "",
-        ),
+        "processor": _processor(),
         "packages": {module: _version(module) for module in (*NEEDED, *USED)},
         "python_headers": (Path(sysconfig.get_paths()["include"]) / "Python.h").exists(),
         "tools": {tool: shutil.which(tool) is not None for tool in TOOLS},
@@ -77,60 +91,14 @@ def environment() -> dict[str, Any]:
     return found
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
-
-
 def missing(found: dict[str, Any]) -> list[str]:
-    """What has to be there before building and testing make sense."""
+    """What has to be there before testing makes sense."""
     lacks = [f"package {module}" for module in NEEDED if not found["packages"][module]]
-    lacks += [f"program {tool}" for tool in TOOLS if not found["tools"][tool]]
-    if not found["python_headers"]:
-        lacks.append("Python.h, without which no extension compiles")
     if not found["device"]:
         lacks.append("a GPU that nvidia-smi shows")
     elif not found.get("torch_sees_a_gpu"):
         lacks.append("a torch that sees the GPU")
     return lacks
-
-
-def step(args: argparse.Namespace) -> None:
-    """Write down one step."""
-    log = args.log.read_text(errors="replace") if args.log.exists() else ""
-    entry = {
-        "stage": args.stage,
-        "name": args.name,
-        "command": args.command.strip(),
-        "status": args.status,
-        "outcome": "ok" if args.status == 0 else "timed out" if args.status in (124, 137) else "failed",
-        "seconds": args.seconds,
-        "log_end": log[-400:] if args.status == 0 else log[-4000:],
-    }
-    with (args.work / "steps.jsonl").open("a") as file:
-        file.write(json.dumps(entry) + "\n")
-
-
-def _lines(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def tests(path: Path) -> dict[str, Any]:
-    """Counts and failures of a JUnit file of pytest."""
-    counts: dict[str, Any] = {"passed": 0, "failed": [], "skipped": {}}
-    for case in xml.etree.ElementTree.parse(path).iter("testcase"):
-        name = f"{case.get('classname')}.{case.get('name')}"
-        skipped = case.find("skipped")
-        if skipped is not None:
-            why = skipped.get("message") or ""
-            counts["skipped"][why] = counts["skipped"].get(why, 0) + 1
-        elif case.find("failure") is not None or case.find("error") is not None:
-            counts["failed"].append(name)
-        else:
-            counts["passed"] += 1
-    return counts
 
 
 def kernel_name(demangled: str) -> str:
@@ -141,85 +109,98 @@ def kernel_name(demangled: str) -> str:
 
 
 def kernels(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV log of ncu: one per launch, its second line being the units."""
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.startswith('"')]
-    rows = list(csv.DictReader(lines))
-    if not rows:
+    """Rows of a CSV log of ncu: one per launch, its second line being the units; what was cut off is left
+    out.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return []
+    rows = list(csv.DictReader(line for line in text.splitlines() if line.startswith('"')))
+    if not rows or "Kernel Name" not in rows[0]:
         return []
     units = rows[0]
-    keep = [name for name in rows[0] if "__" in name]
+    keep = [name for name in units if name and "__" in name]
     found = []
     for row in rows[1:]:
+        if not row.get("Kernel Name"):
+            continue
         entry: dict[str, Any] = {"kernel": kernel_name(row["Kernel Name"]), "grid": row.get("Grid Size")}
         for name in keep:
-            text = row[name].replace(",", "")
-            number = float(text) if re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", text) else None
-            entry[f"{name} [{units[name]}]" if units[name] else name] = text if number is None else number
+            value = row.get(name)
+            if value is None:
+                continue
+            plain = value.replace(",", "")
+            number = float(plain) if re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", plain) else None
+            entry[f"{name} [{units[name]}]" if units[name] else name] = plain if number is None else number
         found.append(entry)
     return found
 
 
-def write(args: argparse.Namespace) -> None:
-    """Gather everything of the work folder into the result file."""
-    # A copy of the tree on another machine may have no history: the caller then says what it is a copy of.
-    commit = os.environ.get("FACETALK_COMMIT") or _output("git", "rev-parse", "HEAD") or "unknown"
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no")
+def findings(log: str) -> list[dict[str, Any]]:
+    """What compute-sanitizer reports, each kind in each kernel once, with how often; ours are facetalk's."""
+    counts: dict[tuple[str, str], int] = {}
+    heading = ""
+    for line in log.splitlines():
+        if not line.startswith("========="):
+            continue
+        text = line.removeprefix("=========")
+        if re.match(r" \S", text):
+            heading = text.strip()
+        elif at := re.match(r"\s+(?:at|and|by|Write Thread.* at|Read Thread.* at) ?(.*?)\+0x", text):
+            key = re.sub(r"0x[0-9a-f]+|\d+ (?=bytes)", "", heading), kernel_name(at[1])
+            counts[key] = counts.get(key, 0) + 1
+    return [{"finding": what, "kernel": kernel, "count": n} for (what, kernel), n in counts.items()]
+
+
+def gather(folder: Path) -> dict[str, Any]:
+    """The lines of the three commands' results, by command and step; a line that was cut off is left out."""
     result: dict[str, Any] = {}
-    if args.out.exists():
-        before = json.loads(args.out.read_text())
-        if before.get("commit") == commit:
-            result = before
-    result |= {
-        "commit": commit,
-        "uncommitted_changes": bool(changed),
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    if (args.work / "environment.json").exists():
-        result["environment"] = json.loads((args.work / "environment.json").read_text())
-    steps = {(s["stage"], s["name"]): s for s in result.get("steps", [])}
-    steps |= {(s["stage"], s["name"]): s for s in _lines(args.work / "steps.jsonl")}
-    result["steps"] = list(steps.values())
-    for path in sorted(args.work.glob("junit-*.xml")):
-        result.setdefault("tests", {})[path.stem.removeprefix("junit-")] = tests(path)
-    for path in sorted(args.work.glob("ncu-*.csv")):
-        result.setdefault("profiles", {})[path.stem.removeprefix("ncu-")] = kernels(path)
-    for path in sorted(args.work.glob("bench_*.jsonl")):
-        result.setdefault("benchmarks", {})[path.stem] = _lines(path)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = args.out.with_name(f".{args.out.name}")
-    fresh.write_text(json.dumps(result, indent=1) + "\n")
-    fresh.replace(args.out)
-    bad = [f"{s['stage']}/{s['name']} {s['outcome']}" for s in result["steps"] if s["status"] != 0]
-    print(
-        f"{args.out}: {len(result['steps'])} steps, {len(bad)} not ok{': ' + ', '.join(bad) if bad else ''}"
-    )
+    for verb in VERBS:
+        entries = lines(str(folder / f"{verb}.jsonl"))
+        if not entries:
+            continue
+        made: dict[str, Any] = {"steps": {}}
+        for entry in entries:
+            if "step" not in entry:
+                made |= {key: value for key, value in entry.items() if key != "at"}
+                continue
+            step = made["steps"].setdefault(entry["step"], {})
+            if "test" in entry:
+                tests = step.setdefault("tests", {})
+                tests.setdefault(entry["what"], []).append(
+                    entry["test"] if entry["what"] == "passed" else {k: entry.get(k) for k in ("test", "why")}
+                )
+            elif "row" in entry:
+                step.setdefault("rows", []).append(entry["row"])
+            else:
+                step |= {key: value for key, value in entry.items() if key not in ("at", "step")}
+        result[verb] = made
+    return result
 
 
 def main() -> None:
     """See the module's text."""
-    parser = argparse.ArgumentParser(description="Keeps what scripts/gpu_check.sh did.")
+    parser = argparse.ArgumentParser(description="The results of scripts/gpu_check.sh.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("environment", "step", "write"):
-        verbs.add_parser(verb).add_argument("--work", type=Path, required=True)
-    of_step = verbs.choices["step"]
-    for name in ("--stage", "--name", "--command"):
-        of_step.add_argument(name, required=True)
-    for name in ("--status", "--seconds"):
-        of_step.add_argument(name, type=int, required=True)
-    of_step.add_argument("--log", type=Path, required=True)
-    verbs.choices["write"].add_argument("--out", type=Path, required=True)
+    verbs.add_parser("environment", help="what this machine is")
+    gathering = verbs.add_parser("gather", help="one JSON file of a folder of results")
+    gathering.add_argument("folder", type=Path)
+    gathering.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    if args.verb == "step":
-        step(args)
-    elif args.verb == "write":
-        write(args)
-    else:
+    if args.verb == "environment":
         found = environment()
-        (args.work / "environment.json").write_text(json.dumps(found, indent=1))
         print(json.dumps(found, indent=1))
         if lacks := missing(found):
             sys.exit(f"error: this machine lacks {', '.join(lacks)}")
+        return
+    result = gather(args.folder)
+    if not result:
+        sys.exit(f"error: {args.folder}: no result of {', '.join(VERBS)} is there")
+    fresh = args.out.with_name(f".{args.out.name}")
+    fresh.write_text(json.dumps(result, indent=1) + "\n")
+    fresh.replace(args.out)
+    print(f"{args.out}: {', '.join(result)}")
 
 
 if __name__ == "__main__":

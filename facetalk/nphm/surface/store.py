@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -58,6 +57,9 @@ def cache_folder() -> Path | None:
     chosen = os.environ.get(VARIABLE)
     if chosen is not None:
         return Path(chosen) / "baked" if chosen else None
+    # Only here, so that a machine that names a folder, as tests do, needs no package for the place of one.
+    import platformdirs
+
     return Path(platformdirs.user_cache_dir("facetalk", appauthor=False)) / "baked"
 
 

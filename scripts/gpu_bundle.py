@@ -1,0 +1,150 @@
+"""Puts together what a machine with a GPU and no network needs besides the checkout: make gpu-bundle.
+
+    python scripts/gpu_bundle.py                  # into build/gpu-bundle, for compute capability 9.0 python
+    scripts/gpu_bundle.py --archs 80       # for another GPU python scripts/gpu_bundle.py --tar FILE       #
+    the checkout and the bundle in one archive, to be copied there
+
+The bundle has the compiled core without its Python bindings, which are compiled where they are used (see
+gpu_module.py); the golden set of the official networks, from FACETALK_GOLDEN or shared/golden beside the
+checkout; and wheels of packages that such machines tend to lack and that some benchmarks read sound with,
+if pip can have them. It says what travels and its size, and fails where that is more than --most-mib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+from gpu_module import ARCHIVE, BUNDLE, MANIFEST, ROOT, RUNTIME, digest
+
+WHEELS = ("soundfile", "soxr", "cffi", "pycparser", "platformdirs")
+_MIB = 2**20
+
+
+def build_core(archs: str, jobs: int) -> None:
+    """The archive and the static runtime, by CMake; what is there from these sources already is kept."""
+    manifest = BUNDLE / MANIFEST
+    wanted = {"sources": digest(bindings=False), "archs": archs}
+    try:
+        before = json.loads(manifest.read_text())
+    except (OSError, ValueError):
+        before = {}
+    if all(before.get(key) == value for key, value in wanted.items()) and (BUNDLE / ARCHIVE).exists():
+        print(f"{ARCHIVE} is there, of these sources")
+        return
+    manifest.unlink(missing_ok=True)
+    import pybind11
+
+    folder = ROOT / "build" / "gpu-core"
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    environment = os.environ | {"PATH": tools}
+    begin = time.monotonic()
+    configure = [
+        "cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DFACETALK_CUDA=on",
+        f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DFACETALK_CUDA_ARCHS={archs}",
+    ]  # fmt: skip
+    build = ["cmake", "--build", str(folder), "--target", "facetalk_archive", "-j", str(jobs)]
+    for command in (configure, build):
+        if subprocess.run(command, env=environment).returncode != 0:
+            sys.exit(f"error: {' '.join(command[:3])} ... failed")
+    shutil.copy2(folder / ARCHIVE, BUNDLE / ARCHIVE)
+    shutil.copy2(_runtime(folder), BUNDLE / RUNTIME)
+    sizes = {name: (BUNDLE / name).stat().st_size for name in (ARCHIVE, RUNTIME)}
+    manifest.write_text(json.dumps(wanted | {"bytes": sizes}, indent=1) + "\n")
+    print(f"{ARCHIVE}: compiled in {time.monotonic() - begin:.0f} s")
+
+
+def _runtime(folder: Path) -> Path:
+    """The static CUDA runtime beside the nvcc that CMake took."""
+    cache = (folder / "CMakeCache.txt").read_text()
+    nvcc = next(
+        line.split("=", 1)[1] for line in cache.splitlines() if line.startswith("CMAKE_CUDA_COMPILER:")
+    )
+    for place in Path(nvcc).resolve().parents[1].rglob(RUNTIME):
+        return place
+    sys.exit(f"error: no {RUNTIME} beside {nvcc}")
+
+
+def copy_golden() -> None:
+    """The golden set of the official networks."""
+    named = os.environ.get("FACETALK_GOLDEN")
+    source = Path(named) if named else ROOT.parent / "shared" / "golden" / "nphm_public"
+    target = BUNDLE / "golden"
+    shutil.rmtree(target, ignore_errors=True)
+    if not (source / "nphm_official").is_dir():
+        print(f"golden: none at {source}; set FACETALK_GOLDEN, or 'official' rows are skipped")
+        return
+    for file in sorted((source / "nphm_official").iterdir()):
+        (target / "nphm_official").mkdir(parents=True, exist_ok=True)
+        (target / "nphm_official" / file.name).write_bytes(file.read_bytes())
+
+
+def fetch_wheels(python: str) -> None:
+    """Wheels for that Python, as far as pip has them."""
+    target = BUNDLE / "wheels"
+    shutil.rmtree(target, ignore_errors=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+               "--python-version", python, "--implementation", "cp", "-d", str(target)]  # fmt: skip
+    for glibc in (28, 27, 17):
+        command += ["--platform", f"manylinux_2_{glibc}_x86_64"]
+    command += ["--platform", "manylinux2014_x86_64"]
+    if subprocess.run([*command, *WHEELS], capture_output=True).returncode != 0:
+        print("wheels: pip has none here; benchmarks that read sound are skipped there")
+
+
+def _bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def tree() -> list[Path]:
+    """The files of the checkout that git tracks or would."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [file for name in listed.stdout.split("\0") if name and (file := ROOT / name).is_file()]
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--archs", default="90a", help="what the core is compiled for (default 90a)")
+    parser.add_argument("--python", default="3.12", help="of the wheels (default 3.12)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at a time")
+    parser.add_argument("--most-mib", type=float, default=64, help="what may travel (default 64)")
+    parser.add_argument("--tar", type=Path, metavar="FILE", help="also write everything into one .tar.gz")
+    args = parser.parse_args()
+    BUNDLE.mkdir(parents=True, exist_ok=True)
+    build_core(args.archs, args.jobs)
+    copy_golden()
+    fetch_wheels(args.python)
+    files = tree()
+    sizes = {"checkout": sum(file.stat().st_size for file in files)}
+    sizes |= {f"{BUNDLE.relative_to(ROOT)}/{part.name}": _bytes(part) for part in sorted(BUNDLE.iterdir())}
+    for name, size in sizes.items():
+        print(f"{size / _MIB:7.2f} MiB  {name}")
+    total = sum(sizes.values()) / _MIB
+    print(f"{total:7.2f} MiB  travel: the checkout, and {BUNDLE.relative_to(ROOT)}, which git ignores")
+    if total > args.most_mib:
+        sys.exit(f"error: more than {args.most_mib:g} MiB")
+    if args.tar:
+        with tarfile.open(args.tar, "w:gz") as archive:
+            for file in [*files, *(f for f in BUNDLE.rglob("*") if f.is_file())]:
+                archive.add(file, f"facetalk/{file.relative_to(ROOT)}")
+        print(f"{args.tar.stat().st_size / _MIB:7.2f} MiB  {args.tar}")
+
+
+if __name__ == "__main__":
+    main()
