@@ -177,23 +177,13 @@ void bind_band(py::module_& module) {
            py::arg("side"));
   module.def(
       "classify",
-      [](const Bricks& bricks, Address stream, Address node_sdf, Address node_raw, float lipschitz,
+      [](const Bricks& blocks, Address stream, Address nodes, Address parents, float lipschitz,
          Address table) {
-        cuda::field_classify(bricks, at<const float>(node_sdf), at<const float>(node_raw), lipschitz,
+        cuda::field_classify(blocks, at<const float>(nodes), at<const int32_t>(parents), lipschitz,
                              at<int32_t>(table), at<void>(stream));
       },
-      release, py::arg("bricks"), py::arg("stream"), py::kw_only(), py::arg("node_sdf"), py::arg("node_raw"),
+      release, py::arg("blocks"), py::arg("stream"), py::kw_only(), py::arg("nodes"), py::arg("parents") = 0,
       py::arg("lipschitz"), py::arg("table"));
-  module.def(
-      "classify_blocks",
-      [](const Bricks& bricks, const Bricks& blocks, Address stream, Address list, int64_t listed,
-         Address node_sdf, Address node_raw, float lipschitz, Address table) {
-        cuda::field_classify_blocks(bricks, blocks, at<const int64_t>(list), listed,
-                                    at<const float>(node_sdf), at<const float>(node_raw), lipschitz,
-                                    at<int32_t>(table), at<void>(stream));
-      },
-      release, py::arg("bricks"), py::arg("blocks"), py::arg("stream"), py::kw_only(), py::arg("list"),
-      py::arg("listed"), py::arg("node_sdf"), py::arg("node_raw"), py::arg("lipschitz"), py::arg("table"));
   module.def(
       "brick_points",
       [](const Bricks& bricks, Address stream, Address list, int64_t listed, int side, int step,

@@ -177,14 +177,13 @@ struct FieldBricks {
   int64_t count = 0;          // of all frames
 };
 
-// table (count) from the field at the nodes: (frames, bricks + 1 along each axis), at every side-th sample
-// and the last.
-void field_classify(const FieldBricks& bricks, const float* node_sdf, const float* node_raw, float lipschitz,
+// table (count) of the signs of blocks of any even side, kBrickWanted where the surface may be, from the field at
+// nodes: (frames, (shape + 1) / 2 + 1 along each axis), at every second sample and the last, negative inside, of
+// which the corners of the blocks that are looked at count. parents: the table of blocks of twice the side, those
+// with a sign being left out; null: all are looked at. lipschitz: the steepest that the field may be. See
+// field_band.cuh.
+void field_classify(const FieldBricks& blocks, const float* nodes, const int32_t* parents, float lipschitz,
                     int32_t* table, void* stream);
-// The blocks of listed bricks (-1: none) in the table of blocks, from nodes (listed, 3, 3, 3).
-void field_classify_blocks(const FieldBricks& bricks, const FieldBricks& blocks, const int64_t* list,
-                           int64_t listed, const float* node_sdf, const float* node_raw, float lipschitz,
-                           int32_t* table, void* stream);
 // points (listed, side, side, side, 3) of listed bricks (-1: any), every step-th sample from their first.
 void field_brick_points(const FieldBricks& bricks, const int64_t* list, int64_t listed, int side, int step,
                         float* points, void* stream);

@@ -4,17 +4,10 @@
 
 namespace facetalk::cuda {
 
-void field_classify(const FieldBricks& bricks, const float* node_sdf, const float* node_raw, float lipschitz,
+void field_classify(const FieldBricks& blocks, const float* nodes, const int32_t* parents, float lipschitz,
                     int32_t* table, void* stream) {
-  launch_threads<kBandThreads>("field_classify", field_classify_kernel, bricks.count, stream, bricks,
-                               node_sdf, node_raw, lipschitz, table);
-}
-
-void field_classify_blocks(const FieldBricks& bricks, const FieldBricks& blocks, const int64_t* list,
-                           int64_t listed, const float* node_sdf, const float* node_raw, float lipschitz,
-                           int32_t* table, void* stream) {
-  launch_threads<kBandThreads>("field_classify_blocks", field_classify_blocks_kernel, 8 * listed, stream,
-                               bricks, blocks, list, listed, node_sdf, node_raw, lipschitz, table);
+  launch_threads<kBandThreads>("field_classify", field_classify_kernel, 32 * blocks.count, stream, blocks,
+                               nodes, parents, lipschitz, table);
 }
 
 void field_brick_points(const FieldBricks& bricks, const int64_t* list, int64_t listed, int side, int step,

@@ -1,12 +1,16 @@
 // The samples of a lattice near the surface, frame by frame, found on the device.
 //
-// The field is evaluated at every eighth sample (the nodes: corners of bricks). A brick between nodes that
-// agree in sign, and are farther from zero on average than any of its points can be from them, is left out
-// and only its sign kept. The others are looked at again in blocks of half their side, from nodes at every
-// fourth sample, and what is left of those is evaluated at all samples. Then, until nothing contradicts,
-// blocks that were left out are evaluated where a sample next to them differs from their sign. So every cell
-// with a change of sign is made of evaluated samples, and a surface that an evaluated block touches is
-// followed to its end; only a separate piece that no node sees can be missed.
+// The field is evaluated at nodes: every second sample of the lattice has a place for its value, and every eighth
+// is evaluated first, the corners of blocks of 8^3 samples. A block whose corners agree in sign, and which what is
+// known to be free of surface around them covers, is left out and only its sign kept. The others are looked at
+// again in blocks of half their side, from nodes between, down to blocks of 2^3, and what is left of those is
+// evaluated at all samples. Then, until nothing contradicts, blocks that were left out are evaluated where a sample
+// next to them differs from their sign. So every cell with a change of sign is made of evaluated samples, and a
+// surface that an evaluated block touches is followed to its end; only a separate piece that no node sees can be
+// missed.
+//
+// Around a corner with value v, all within |v| / slope is free of surface. The slope is measured: between the
+// corners of the block, with a margin, where it is small enough for that to mean something; at most `lipschitz`.
 #pragma once
 
 #include "cuda/field/field.h"
@@ -17,66 +21,85 @@ namespace facetalk::cuda {
 
 constexpr int kBandThreads = 128;
 
-// The sign of brick `at`, or kBrickWanted where the surface may be. `node(c)` is where the values of corner c
-// lie.
-template <typename Node>
-__device__ __forceinline__ int32_t classify(const FieldBricks& b, const int* at, const float* sdf,
-                                            const float* raw, float lipschitz, Node node) {
-  float edge[3];
-  for (int a = 0; a < 3; ++a) {
-    const int start = at[a] * b.side, last = b.shape[a] - 1;
-    edge[a] = b.axis[a][start + b.side < last ? start + b.side : last] - b.axis[a][start];
-  }
-  float sum = 0.0f, reach = 0.0f;
-  int inside = 0;
-  for (int c = 0; c < 8; ++c) {
-    float square = 0.0f;
-    for (int a = 0; a < 3; ++a) square += (c >> a & 1) * edge[a] * edge[a];
-    const int64_t here = node(c);
-    sum += fabsf(raw[here]);
-    inside += sdf[here] < 0.0f;
-    // A point's mean distance to the corners is convex, so it is largest at a corner.
-    reach += sqrtf(square);
-  }
-  const bool clear = (inside == 0 || inside == 8) && sum > lipschitz * reach;
-  return !clear ? kBrickWanted : inside ? kBrickInside : kBrickOutside;
-}
+constexpr int kCover = 8;  // cells along an edge by which a block is looked at for what is not covered
+constexpr float kSlopeMargin =
+    1.1f;  // on slopes between corners, which are means: as surface/slopes.py has it
+constexpr float kLeastSlope = 1.1f;  // of a signed distance, with that margin; a flat spot is no flat field
+constexpr float kSlopeScale =
+    0.07f;  // head units, over which NPHM's blending weights change: edges of blocks
+            // whose slopes are measured
 
+// Along an axis: places for every second sample from the first, and for the last.
+__host__ __device__ constexpr int band_nodes(int samples) { return (samples + 1) / 2 + 1; }
+
+// table: the sign of each block, or kBrickWanted where the surface may be; from nodes, (frames, band_nodes of each
+// axis), of which a sign bit says inside. parents: the table of blocks of twice the side, whose signs stay; null:
+// all are looked at. A warp for each block.
 __global__ void __launch_bounds__(kBandThreads)
-    field_classify_kernel(FieldBricks b, const float* node_sdf, const float* node_raw, float lipschitz,
+    field_classify_kernel(FieldBricks b, const float* nodes, const int32_t* parents, float lipschitz,
                           int32_t* table) {
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kBandThreads + threadIdx.x;
+  const int64_t index = (static_cast<int64_t>(blockIdx.x) * kBandThreads + threadIdx.x) / 32;
   if (index >= b.count) return;
+  const int lane = threadIdx.x % 32;
   const BrickPlace place = place_of(b, index);
-  table[index] = classify(b, place.at, node_sdf, node_raw, lipschitz, [&](int c) {
-    int64_t at = place.frame;
-    for (int a = 0; a < 3; ++a) at = at * (b.bricks[a] + 1) + place.at[a] + (c >> a & 1);
-    return at;
-  });
-}
-
-// The eight blocks of each listed brick (-1: none), from the brick's 3 x 3 x 3 nodes.
-__global__ void __launch_bounds__(kBandThreads)
-    field_classify_blocks_kernel(FieldBricks bricks, FieldBricks blocks, const int64_t* list, int64_t listed,
-                                 const float* node_sdf, const float* node_raw, float lipschitz,
-                                 int32_t* table) {
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kBandThreads + threadIdx.x;
-  const int64_t entry = thread / 8;
-  if (entry >= listed || list[entry] < 0) return;
-  const BrickPlace place = place_of(bricks, list[entry]);
-  const int block = static_cast<int>(thread % 8);
-  int at[3];
-  int64_t index = place.frame;
-  for (int a = 0; a < 3; ++a) {
-    at[a] = 2 * place.at[a] + (block >> a & 1);
-    if (at[a] >= blocks.bricks[a]) return;  // beyond the lattice
-    index = index * blocks.bricks[a] + at[a];
+  if (parents != nullptr) {
+    int64_t above = place.frame;
+    for (int a = 0; a < 3; ++a) above = above * ((b.bricks[a] + 1) / 2) + place.at[a] / 2;
+    const int32_t sign = parents[above];
+    if (sign != kBrickWanted) {
+      if (lane == 0) table[index] = sign;
+      return;
+    }
   }
-  table[index] = classify(blocks, at, node_sdf, node_raw, lipschitz, [&](int c) {
-    int64_t node = entry;
-    for (int a = 0; a < 3; ++a) node = node * 3 + (block >> a & 1) + (c >> a & 1);
-    return node;
-  });
+  // Each corner has four lanes.
+  float edge[3];
+  int64_t at = place.frame;
+  bool small = true;
+  for (int a = 0; a < 3; ++a) {
+    const int start = place.at[a] * b.side, last = b.shape[a] - 1, count = band_nodes(b.shape[a]);
+    const int node = (place.at[a] + (lane >> a & 1)) * (b.side / 2);
+    edge[a] = b.axis[a][start + b.side < last ? start + b.side : last] - b.axis[a][start];
+    small = small && edge[a] <= kSlopeScale;
+    at = at * count + (node < count ? node : count - 1);
+  }
+  const float value = nodes[at];
+  const unsigned inside = __ballot_sync(kAllLanes, __float_as_uint(value) >> 31 != 0);
+  float square = 0.0f, diagonal = 0.0f;
+  for (int a = 0; a < 3; ++a) {
+    float rise = fabsf(__shfl_xor_sync(kAllLanes, value, 1 << a) - value);
+    rise = fmaxf(rise, __shfl_xor_sync(kAllLanes, rise, 1 << (a + 1) % 3));
+    rise = fmaxf(rise, __shfl_xor_sync(kAllLanes, rise, 1 << (a + 2) % 3));
+    if (edge[a] > 0.0f) rise = rise / edge[a];
+    square += rise * rise;
+    diagonal += edge[a] * edge[a];
+  }
+  const float slope = small ? fminf(lipschitz, fmaxf(kLeastSlope, kSlopeMargin * sqrtf(square))) : lipschitz;
+  // A cell is covered when its middle is nearer to a corner than what is free around that, less half the cell.
+  const float left = fabsf(value) / slope - 0.5f / kCover * sqrtf(diagonal);
+  const float reach = left >= 0.0f ? left * left : -1.0f;
+  float reaches[8];
+  FACETALK_UNROLL()
+  for (int c = 0; c < 8; ++c) reaches[c] = __shfl_sync(kAllLanes, reach, c);
+  bool covered = true;
+  for (int cell = lane; cell < kCover * kCover * kCover; cell += 32) {
+    const int middle[3] = {cell / (kCover * kCover), cell / kCover % kCover, cell % kCover};
+    float near[3], far[3];  // squares of the distances along each axis to the lower and the upper corners
+    for (int a = 0; a < 3; ++a) {
+      const float below = (static_cast<float>(middle[a]) + 0.5f) / kCover * edge[a], above = edge[a] - below;
+      near[a] = below * below;
+      far[a] = above * above;
+    }
+    bool free = false;
+    FACETALK_UNROLL()
+    for (int c = 0; c < 8; ++c) {
+      const float distance =
+          (c & 1 ? far[0] : near[0]) + (c & 2 ? far[1] : near[1]) + (c & 4 ? far[2] : near[2]);
+      free = free || distance <= reaches[c];
+    }
+    covered = covered && free;
+  }
+  const bool clear = __all_sync(kAllLanes, covered) != 0 && (inside == 0 || inside == kAllLanes);
+  if (lane == 0) table[index] = !clear ? kBrickWanted : inside != 0 ? kBrickInside : kBrickOutside;
 }
 
 // points (listed, points^3, 3), z fastest: the samples of listed bricks, `step` apart from their first.

@@ -71,14 +71,15 @@ class CudaField(FieldQueries):
     ) -> FieldBricks:
         """Signed distances near the surface of every frame, in bricks of 8 x 8 x 8 samples.
 
-        Samples are left out, in blocks of 8^3 and then of 4^3, where the field at a block's corners agrees in
-        sign and is, on average, more than `lipschitz` times as far from zero as a point of the block can be
-        from them; what contradicts a sign is evaluated until nothing does. See
+        Samples are left out, in blocks of 8^3, 4^3 and then 2^3, where the field at a block's corners
+        agrees in sign and what is free of surface around them, by the slope measured there or at most
+        `lipschitz`, covers the block; what contradicts a sign is evaluated until nothing does. See
         csrc/cuda/surface/field_band.cuh.
         """
         with self._runner.guard():
             frames = self._runner.pack_frames(biases)
-            return find_bricks(self._runner, self._axes(axes), frames, weight, lipschitz, self._most_points)
+            made = self._axes(axes).tensors
+            return find_bricks(self._runner, made, frames, weight, lipschitz, self._most_points)
 
     def guided(
         self,

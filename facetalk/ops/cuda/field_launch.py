@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from facetalk.ops.cuda.device_axes import AxesCache
 from facetalk.ops.cuda.field_pack import (
     FieldPath,
     PackedNetwork,
@@ -55,6 +56,7 @@ class FieldRunner:
         self.core, self._shared_limit, self._path = core, shared_limit, path
         self.coords = int(source.identity[0][1].shape[-1])  # type: ignore[union-attr]
         self.kept = Kept()
+        self.axes = AxesCache(device, self.kept.add).take
         self._lock = threading.Lock()
         self._networks: dict[tuple[str, Precision], PackedNetwork] = {}
         self._plans: dict[tuple[str, Precision, bool], Any] = {}

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from facetalk.ops._extension import load
+from facetalk.ops.cuda.device_axes import DeviceAxes
 from facetalk.ops.cuda.field_invert import Inversion
 from facetalk.ops.cuda.field_launch import FieldRunner, parts
 from facetalk.ops.cuda.field_pack import PRECISIONS, FieldPath, Precision
@@ -109,7 +110,7 @@ class FieldQueries:
     ) -> Tensor:
         """Signed distances (T, nx, ny, nz) on the lattice of three axes of sample positions."""
         with self._runner.guard():
-            runner, (x, y, z) = self._runner, self._axes(axes)
+            runner, (x, y, z) = self._runner, self._axes(axes).tensors
             frames = self._runner.pack_frames(biases)
             count = 1 if frames is None else len(frames)
             out = runner.empty(count, len(x), len(y), len(z))
@@ -165,13 +166,10 @@ class FieldQueries:
             raise ValueError(f"{name}: expected shape (N, 3), got {tuple(value.shape)}")
         return value.detach().contiguous()
 
-    def _axes(self, axes: Sequence[Any]) -> list[Tensor]:
+    def _axes(self, axes: Sequence[Any]) -> DeviceAxes:
         if len(axes) != 3:
             raise ValueError(f"axes: expected three arrays of sample positions, got {len(axes)}")
-        made = [self._runner.floats(torch.as_tensor(a).reshape(-1), "axes") for a in axes]
-        if min(len(a) for a in made) == 0:
-            raise ValueError("axes: expected at least one sample along every axis")
-        return made
+        return self._runner.axes([torch.as_tensor(a).detach().reshape(-1) for a in axes])
 
 
 def _check_path(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import torch
 from torch import Tensor
@@ -20,15 +21,16 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self._tensors: list[Tensor] = []
+        self._tensors: list[weakref.ref[Tensor]] = []
         self._streams: dict[int, torch.cuda.Stream] = {}
         self._lock = threading.Lock()
 
     def add(self, *tensors: Tensor) -> None:
-        """Tensors that the owner keeps from now on; those in the CPU's memory are left alone."""
+        """Tensors that the owner holds from now on, or for a while; those of the CPU are left alone."""
         there = [tensor for tensor in tensors if tensor.device.type == "cuda"]
         with self._lock:
-            self._tensors += there
+            self._tensors = [held for held in self._tensors if held() is not None]
+            self._tensors += [weakref.ref(tensor) for tensor in there]
             for stream in self._streams.values():
                 for tensor in there:
                     tensor.record_stream(stream)
@@ -42,6 +44,8 @@ class Kept:
         if handle not in self._streams:
             with self._lock:
                 self._streams[handle] = stream
-                for tensor in self._tensors:
-                    tensor.record_stream(stream)
+                for held in self._tensors:
+                    tensor = held()
+                    if tensor is not None:
+                        tensor.record_stream(stream)
         return handle

@@ -6,7 +6,7 @@ device, and the host waits for counts only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
+from facetalk.ops.cuda.device_axes import DeviceAxes
 from facetalk.ops.cuda.field_launch import FieldRunner
 from facetalk.ops.cuda.offset_nodes import OffsetNodes, make_nodes
 from facetalk.ops.cuda.surface_band import INSIDE, FieldBricks, by_frame, per_frame
@@ -31,7 +32,7 @@ class GuidedSearch:
 
     Args:
         runner: the bound field.
-        axes: sample positions along x, y, z, on the device.
+        axes: sample positions along x, y, z.
         frames: packed biases (T, bias_count).
         cache: of the canonical field.
         bounds: of the canonical field and the deformations of all frames.
@@ -43,7 +44,7 @@ class GuidedSearch:
     def __init__(
         self,
         runner: FieldRunner,
-        axes: Sequence[Tensor],
+        axes: DeviceAxes,
         frames: Tensor | None,
         cache: CudaCanonicalCache,
         bounds: SlopeBounds,
@@ -65,20 +66,23 @@ class GuidedSearch:
             raise ValueError(f"cache: expected one on {runner.device}, got one on {cache.device}")
         if frames is None:
             raise ValueError("biases: expected frames to deform by, got None")
-        if min(len(a) for a in axes) < 2:
+        if min(len(a) for a in axes.tensors) < 2:
             raise ValueError("axes: expected at least two samples along every axis")
         self.runner, self.frames, self.weight = runner, frames, weight
         self.core, self.stream, self.device = cache.core, runner.stream(), frames.device
         cache.stream()  # whose memory this stream's work reads, too
         self.groups = max(1, most_points // _SEGMENT)
-        self.shape = (len(axes[0]), len(axes[1]), len(axes[2]))
-        ends = torch.stack([torch.stack([a[0], a[-1]]) for a in axes]).tolist()
-        front, back = (np.array(side) for side in zip(*ends, strict=True))
+        x, y, z = axes.tensors
+        self.shape = (len(x), len(y), len(z))
+        front, back = axes.ends
         steps = (back - front) / (np.array(self.shape) - 1)
         edge = (back - front).astype(np.float32) / (np.array(self.shape) - 1).astype(np.float32)
-        self._held: list[Any] = [*axes, cache]  # what the kernels' descriptions point to
+        self._held: list[Any] = [axes, cache]  # what the kernels' descriptions point to
         self.bricks = self.runner.core.Bricks(
-            axes=[a.data_ptr() for a in axes], shape=list(self.shape), frames=len(frames), side=self.brick
+            axes=[a.data_ptr() for a in axes.tensors],
+            shape=list(self.shape),
+            frames=len(frames),
+            side=self.brick,
         )
         self.guide = self.core.Guide(
             bricks=self.bricks, front=front.tolist(), edge=edge.tolist(),

@@ -12,6 +12,8 @@ from torch import Tensor
 
 DEFAULT_CULL = 1e-7
 """Fraction of the nearest anchor's weight below which a member is left out; below float32 rounding."""
+HALF_CULL = 1e-4
+"""The same where hidden units are rounded to 16 bit: what it leaves out is far below that rounding."""
 
 LayerWeights = tuple[Tensor | None, Tensor | None]
 """(hidden (U, out, in) or None, coords (U, out, C) or None) of a folded layer."""
