@@ -7,7 +7,8 @@ A random head of the official size, anchors over an ellipsoid of a head's size. 
 kernels     points near the surface through the deformation alone and the ensemble alone, in each precision.
             Operations are those of the folded networks at the points and members that are computed (softplus,
             blending and routing are in the time, not in the count), beside torch's product of two matrices.
-            "ours, hopper" is the deformation by warpgroup products, where it can be had.
+            "ours, hopper" is the deformation by warpgroup products, where they can be had; the tables below
+            name this path in their rows.
 formula     the dense formula in torch, float32 and float16, plain and compiled, measured on a slab of
             SLAB points of the lattice; frames per second of the whole lattice are *extrapolated* from it.
 bricks      a lattice of 256 samples along each axis by bricks around the surface, 1 and 32 frames, until the
@@ -31,17 +32,19 @@ from bench_extract import built_in, official
 from bench_field import Case
 from torch import Tensor
 
+from facetalk.errors import InputError
 from facetalk.nphm.field import Field
 from facetalk.nphm.lattice import DEFAULT_BOUNDS, lattice_axes
 from facetalk.nphm.surface.options import ExtractionOptions
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.cuda.marching_cubes import extract_bricks
-from facetalk.ops.field.source import DEFAULT_CULL, FieldSource, LayerWeights, cull_to_cut
+from facetalk.ops.field.source import DEFAULT_CULL, HALF_CULL, FieldSource, LayerWeights, cull_to_cut
 from facetalk.ops.reference.field import field as formula
 
 DEVICE = "cuda"
 POINTS, SLAB, RESOLUTION = 1 << 18, 1 << 16, 256
 PRECISIONS = ("float16", "bfloat16", "float32")
+PATHS = ("hopper", "portable")
 WAYS = {
     "bands": ExtractionOptions(cache=False),
     "certified": ExtractionOptions(tolerance_mm=0.0, cache=True),
@@ -68,11 +71,11 @@ class Head:
     def frames(self, count: int) -> list[Tensor]:
         return [b[:count] for b in self.biases]
 
-    def pairs(self, y: Tensor) -> int:
-        """How many (point, member) pairs the cull rule keeps at canonical points."""
+    def pairs(self, y: Tensor, precision: str) -> int:
+        """How many (point, member) pairs the cull rule of a precision keeps at canonical points."""
         anchors = self.source.anchors.to(y)
         exponent = (torch.cdist(y[:, :3], anchors) + 1e-5) ** 2
-        limit = exponent.amin(1) + cull_to_cut(DEFAULT_CULL) * 0.01
+        limit = exponent.amin(1) + cull_to_cut(DEFAULT_CULL if precision == "float32" else HALF_CULL) * 0.01
         kept = (exponent <= limit[:, None]).sum() + (limit >= 0.2).sum()
         return int(kept)
 
@@ -107,11 +110,7 @@ def time_deformation(gpu: Gpu, head: Head, field: CudaField, peer: str) -> Tenso
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_hopper(head: Head, precision: str) -> None:
     gpu = Gpu.or_skip()
-    try:
-        field = CudaField(head.source, precision=precision, path="hopper", device=DEVICE)
-    except ValueError as error:
-        pytest.skip(str(error))
-    time_deformation(gpu, head, field, "ours, hopper")
+    time_deformation(gpu, head, bound(head.source, precision, "hopper"), "ours, hopper")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -122,7 +121,7 @@ def test_kernels(head: Head, precision: str) -> None:
     runner, rate = field._runner, getattr(torch, precision)
     case = {"points": POINTS, "precision": precision}
     timing = gpu.time(lambda: runner.blend(y, {"sdf": sdf}, None))
-    pairs = head.pairs(y)
+    pairs = head.pairs(y, precision)
     extra = {"points_per_s": POINTS / (1e-3 * timing.median_ms), "members_per_point": pairs / POINTS}
     work = 2.0 * pairs * macs(head.source.identity)
     gpu.report("field ensemble", case, "ours", timing, flops=work, dtype=rate, extra=extra)
@@ -172,11 +171,20 @@ def test_formula(head: Head, dtype: torch.dtype, compiled: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("frames", [1, 32])
+def bound(source: FieldSource, precision: str, path: str) -> CudaField:
+    """The head by a path, or a skip that says why it cannot be had."""
+    try:
+        return CudaField(source, precision=precision, path=path, device=DEVICE)
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("frames", [32, 1])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_bricks(head: Head, precision: str, frames: int) -> None:
+def test_bricks(head: Head, precision: str, path: str, frames: int) -> None:
     gpu = Gpu.or_skip()
-    field = CudaField(head.source, precision=precision, device=DEVICE)
+    field = bound(head.source, precision, path)
     biases = head.frames(frames)
     found = field.bricks(head.axes, biases)
     lattice = ([float(a[0]) for a in head.axes], [float(a[1] - a[0]) for a in head.axes])
@@ -190,7 +198,7 @@ def test_bricks(head: Head, precision: str, frames: int) -> None:
         seconds = 1e-3 * timing.median_ms
         gpu.report(
             f"field {name}",
-            {"resolution": RESOLUTION, "frames": frames, "precision": precision},
+            {"resolution": RESOLUTION, "frames": frames, "precision": precision, "path": path},
             "ours",
             timing,
             extra={
@@ -210,13 +218,19 @@ def speaking(request: pytest.FixtureRequest) -> tuple[str, Field, Tensor]:
     return request.param, field, codes.repeat(-(-32 // len(codes)), 1)[:32]
 
 
-@pytest.mark.parametrize("frames", [1, 32])
+@pytest.mark.parametrize("frames", [32, 1])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
-def test_surfaces(speaking: tuple[str, Field, Tensor], precision: str, way: str, frames: int) -> None:
+def test_surfaces(
+    speaking: tuple[str, Field, Tensor], precision: str, way: str, path: str, frames: int
+) -> None:
     gpu = Gpu.or_skip()
     name, head, codes = speaking
-    field = head.model.bind(head.identity, device=DEVICE, precision=precision)
+    try:
+        field = head.model.bind(head.identity, device=DEVICE, precision=precision, path=path)
+    except InputError as error:
+        pytest.skip(str(error))
     codes = codes[:frames].to(field.device)
 
     def work() -> list[object]:
@@ -230,7 +244,7 @@ def test_surfaces(speaking: tuple[str, Field, Tensor], precision: str, way: str,
     counts = [info.counts for info in infos if info.counts is not None]
     gpu.report(
         f"field surfaces, {name}",
-        {"resolution": RESOLUTION, "frames": frames, "precision": precision, "way": way},
+        {"resolution": RESOLUTION, "frames": frames, "precision": precision, "way": way, "path": path},
         "ours",
         timing,
         extra={

@@ -91,7 +91,7 @@ class Twins:
 
 
 class Runner:
-    """What a search asks of `facetalk.ops.cuda.field_launch.FieldRunner`, by the CPU's field, of one frame."""
+    """What a search asks of `facetalk.ops.cuda.field_launch.FieldRunner`, by the CPU, of one frame."""
 
     device, coords, core = torch.device("cpu"), 3, Twins()
 

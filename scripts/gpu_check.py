@@ -80,7 +80,7 @@ def _watched(tool: str, seconds: float) -> Step:
 STEPS: dict[str, tuple[Step, ...]] = {
     "right": (Step("tests", ("-m", "cuda", *TESTS), 420), _watched("memcheck", 300)),
     "fast": (
-        Step("bricks", bench("bench_field_cuda", "bricks and float16"), 120),
+        Step("bricks", bench("bench_field_cuda", "bricks and float16 and not bfloat16"), 120),
         Step("field", bench("bench_field_cuda", "(kernels and not float32) or hopper"), 60),
         Step("surfaces", bench("bench_field_cuda", "surfaces and fp16 and official"), 120),
         Step("marching-cubes", bench("bench_marching_cubes_cuda"), 90),
@@ -91,7 +91,14 @@ STEPS: dict[str, tuple[Step, ...]] = {
         Step("built-in", bench("bench_field_cuda", "surfaces and fp16 and not official"), 90),
         Step("formula", bench("bench_field_cuda", "formula"), 60),
         # The slowest rows, and those that decide least.
-        Step("float32", bench("bench_field_cuda", "(kernels or bricks) and float32 or (surfaces and fp32)"), 120),
+        Step(
+            "float32",
+            bench(
+                "bench_field_cuda",
+                "(kernels or bricks) and float32 or surfaces and fp32 or bricks and bfloat16",
+            ),
+            120,
+        ),
     ),
     "why": (
         Step(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,36 +17,56 @@ from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.cuda.field_pack import PRECISIONS, PrecisionName
 from facetalk.ops.field.cpu import PackedField
 from facetalk.ops.field.kernels import FieldKernels
-from facetalk.ops.field.source import FieldSource
+from facetalk.ops.field.source import DEFAULT_CULL, FieldSource
 
 Precision = PrecisionName
+ProductPath = Literal["auto", "portable", "hopper"]
+"""How the deformation's products are made on a CUDA device: warps' tensor-core instructions, which every GPU
+has, or those of warpgroups, of compute capability 9.0; "auto": the latter where they can be had."""
 
 
 def bind_kernels(
-    source: FieldSource, *, cull: float, device: torch.device, precision: Precision | None
+    source: FieldSource,
+    *,
+    cull: float | None,
+    device: torch.device,
+    precision: Precision | None,
+    path: ProductPath = "auto",
 ) -> FieldKernels:
     """The head in the form that the kernels of a device take.
 
     Args:
         source: the folded head.
-        cull: see :class:`facetalk.ops.field.cpu.PackedField`.
+        cull: see :class:`facetalk.ops.field.cpu.PackedField` and
+            :class:`facetalk.ops.cuda.field.CudaField`; None: their defaults.
         device: the CPU or a CUDA device.
         precision: of hidden units and weights. None: fp32 on the CPU, which has no other, and fp16 on a CUDA
             device.
+        path: of the deformation's products on a CUDA device, see :class:`facetalk.ops.cuda.field.CudaField`.
 
     Raises:
-        InputError: a precision that is none, or a device without kernels; the message says why.
+        InputError: a precision or a path that is none or cannot be had, or a device without kernels; the
+            message says why.
     """
     if precision is not None and precision not in PRECISIONS:
         raise InputError(f"precision: expected fp32, fp16 or bf16, got {precision!r}")
+    if path not in get_args(ProductPath):
+        raise InputError(f"path: expected {', '.join(get_args(ProductPath))}, got {path!r}")
     reason = why_not(device)
     if reason is not None:
         raise InputError(f"a field cannot be bound on {device}: {reason}; use device='cpu'")
     if device.type == "cpu":
         if precision not in (None, "fp32"):
             raise InputError(f"precision: the CPU computes in fp32 alone, got {precision!r}")
-        return PackedField(source, cull=cull)
-    return CudaField(source, cull=cull, precision=PRECISIONS[precision or "fp16"], device=device)
+        if path != "auto":
+            raise InputError(f"path: expected auto on the CPU, which has one alone, got {path!r}")
+        return PackedField(source, cull=DEFAULT_CULL if cull is None else cull)
+    try:
+        return CudaField(
+            source, cull=cull, precision=PRECISIONS[precision or "fp16"], path=path, device=device
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 class ExpressionBiases:

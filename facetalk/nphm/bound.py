@@ -14,7 +14,7 @@ from torch import Tensor
 from facetalk.ambient import plainly
 from facetalk.errors import InputError
 from facetalk.mesh.smoothing import FacialSmoothing
-from facetalk.nphm.binding import ExpressionBiases, Precision, bind_kernels
+from facetalk.nphm.binding import ExpressionBiases, Precision, ProductPath, bind_kernels
 from facetalk.nphm.networks import DeformationNetwork, Direction, FoldedNetwork, IdentityNetwork
 from facetalk.nphm.posed import posed_grid, posed_roots, posed_values
 from facetalk.nphm.root_search import Roots, warn_of
@@ -50,6 +50,7 @@ class Bound:
         cull: see :class:`facetalk.ops.field.cpu.PackedField`; None: its default.
         device: the CPU or a CUDA device.
         precision: of hidden units and weights on a CUDA device; None: fp16.
+        path: of the deformation's products on a CUDA device.
 
     Raises:
         InputError: kernels cannot run on the device; the message says why.
@@ -74,12 +75,13 @@ class Bound:
         cull: float | None = None,
         device: torch.device | str = "cpu",
         precision: Precision | None = None,
+        path: ProductPath = "auto",
     ) -> None:
         self.weight = None if facial_smoothing is None else _offset_weight(facial_smoothing)
         self.source, compressed = _fold(model, identity)
         self.cull = DEFAULT_CULL if cull is None else cull
         self.kernels: FieldKernels = bind_kernels(
-            self.source, cull=self.cull, device=torch.device(device), precision=precision
+            self.source, cull=cull, device=torch.device(device), precision=precision, path=path
         )
         self.device, self.coords = self.kernels.device, self.kernels.coords
         self.direction: Direction = model.direction

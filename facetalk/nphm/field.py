@@ -14,7 +14,7 @@ from facetalk.ambient import plainly
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.smoothing import FacialSmoothing
-from facetalk.nphm.binding import Precision
+from facetalk.nphm.binding import Precision, ProductPath
 from facetalk.nphm.bound import Bound, Networks
 from facetalk.nphm.field_operator import register
 from facetalk.nphm.field_values import Array, Codes, FieldValues
@@ -64,6 +64,7 @@ class Field(FieldValues):
         device: the CPU or a CUDA device.
         precision: of hidden units and weights on a CUDA device: "fp16" (None), "bf16", or "fp32"; derivatives
             and fixed topology are always in fp32, and so is everything on the CPU.
+        path: on a CUDA device, how the deformation's products are made; see :meth:`facetalk.nphm.NPHM.bind`.
 
     Raises:
         InputError: kernels cannot run on the device; the message says why.
@@ -89,15 +90,17 @@ class Field(FieldValues):
         cull: float | None = None,
         device: torch.device | str = "cpu",
         precision: Precision | None = None,
+        path: ProductPath = "auto",
     ) -> None:
         self.model = model
         self.identity = identity.detach().clone()
         self._settings = {
-            "facial_smoothing": facial_smoothing, "cull": cull, "device": device, "precision": precision
+            "facial_smoothing": facial_smoothing, "cull": cull, "device": device, "precision": precision,
+            "path": path,
         }  # fmt: skip
         bound = Bound(
             model, self.identity, facial_smoothing=facial_smoothing, cull=cull, device=device,
-            precision=precision,
+            precision=precision, path=path,
         )  # fmt: skip
         super().__init__(bound, register(bound))
         self.source = bound.source

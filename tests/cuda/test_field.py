@@ -11,7 +11,7 @@ from field_host import converted, emulated_core, random_head, some_points
 
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.field.cpu import PackedField
-from facetalk.ops.field.source import FieldSource, OffsetWeight
+from facetalk.ops.field.source import DEFAULT_CULL, HALF_CULL, FieldSource, OffsetWeight
 from facetalk.ops.reference.field import field as reference
 from facetalk.ops.reference.field import field_offsets as reference_offsets
 
@@ -145,6 +145,26 @@ def test_routes_as_the_cpu_does(family: str, cull: float) -> None:
     expected = PackedField(source, cull=cull).query(points, biases, outputs=("sdf", "raw_sdf"))
     for name in ("sdf", "raw_sdf"):
         torch.testing.assert_close(result[name], expected[name], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_members_left_out_in_16_bit_are_below_its_rounding(precision: str) -> None:
+    """The error against float64 is the same, to 5 %, whether members of 1e-7 of the weight stay or not."""
+    source, biases, rng = random_head(9, anchors=30, pairs=10, frames=1)
+    points = some_points(rng, 200) * 0.7
+    exact, _ = in_torch(source, points, biases, torch.float64)
+    errors = []
+    for cull in (None, HALF_CULL, DEFAULT_CULL):
+        values = run(cuda_field(source, precision, cull=cull).query, points, biases)["sdf"]
+        errors.append(float((values - exact).square().mean().sqrt()))
+    assert errors[0] == errors[1] and abs(errors[1] - errors[2]) <= 0.05 * errors[2]
+    float32 = [
+        run(cuda_field(source, cull=cull).query, points, biases)["sdf"] for cull in (None, DEFAULT_CULL)
+    ]
+    assert torch.equal(*float32)
+    # Derivatives, and what is asked of a 16-bit field in float32, keep float32's rule.
+    half = cuda_field(source, precision)
+    assert torch.equal(run(half.in_float32().query, points, biases)["sdf"], float32[0])
 
 
 @pytest.mark.parametrize("neighbours", [1, 7, 8, 12, 14])

@@ -11,8 +11,9 @@ from field_host import emulated_core, random_head
 from torch import Tensor
 
 from facetalk.ops.cuda.field import CudaField
-from facetalk.ops.cuda.surface_band import FieldBricks
+from facetalk.ops.cuda.surface_band import FieldBricks, by_frame
 from facetalk.ops.field.source import FieldSource
+from facetalk.ops.reference import band
 
 
 def cuda_field(source: FieldSource, **options: object) -> CudaField:
@@ -57,9 +58,82 @@ def test_bricks_hold_the_surface_and_the_values_of_the_grid(
         assert here[crossed(dense)].all()
     assert bricks.samples.shape[1:] == (8, 8, 8) and len(bricks.samples) == (bricks.table >= 0).sum()
     nodes = 2 * np.prod([(n + 7) // 8 + 1 for n in shape])
-    assert nodes <= bricks.evaluated <= nodes + 3 * grid.numel() + 2 * 8 * 125 * len(bricks.samples)
+    # The nodes between, groups that are filled up, and samples.
+    assert nodes <= bricks.evaluated <= nodes + 3 * grid.numel() + 128 * 16
     again = cuda_field(source, _most_points=600).bricks(axes, biases, lipschitz=lipschitz)
     assert torch.equal(again.table, bricks.table) and torch.equal(again.dense(), dense)
+
+
+def band_table(
+    nodes: Tensor, axes: list[Tensor], side: int, parents: Tensor | None, lipschitz: float
+) -> Tensor:
+    """The kernel's table of blocks."""
+    core = emulated_core().cuda_field
+    frames, shape = len(nodes), [len(axis) for axis in axes]
+    blocks = core.Bricks(axes=[axis.data_ptr() for axis in axes], shape=shape, frames=frames, side=side)
+    table = torch.full((frames, *(-(-n // side) for n in shape)), 99, dtype=torch.int32)
+    core.classify(
+        blocks, 0, nodes=nodes.data_ptr(), parents=0 if parents is None else parents.data_ptr(),
+        lipschitz=lipschitz, table=table.data_ptr(),
+    )  # fmt: skip
+    return table
+
+
+@pytest.mark.parametrize("shape", [(17, 24, 25), (1, 2, 40), (9, 8, 7)])
+@pytest.mark.parametrize("lipschitz", [0.0, 1.5])
+def test_blocks_are_classified_as_by_the_slow_twin(shape: tuple[int, int, int], lipschitz: float) -> None:
+    rng = np.random.default_rng(sum(shape))
+    # Steps that differ, some above and some below the size of blocks whose slope is measured.
+    axes = [torch.from_numpy(np.cumsum(rng.uniform(0.002, 0.02, n)).astype(np.float32)) for n in shape]
+    at = [axis[(torch.arange((len(axis) + 1) // 2 + 1) * 2).clamp(max=len(axis) - 1)] for axis in axes]
+    centres = torch.from_numpy(rng.uniform(0, 0.3, (2, 3)).astype(np.float32))
+    lattice = torch.stack(torch.meshgrid(*at, indexing="ij"), dim=-1)
+    nodes = (lattice - centres[:, None, None, None]).norm(dim=-1) * 1.1 - 0.1
+    nodes += torch.from_numpy(rng.normal(0, 0.004, nodes.shape).astype(np.float32))
+    parents = None
+    counts = {}
+    for side in (8, 4, 2):
+        expected = band.classify(nodes, axes, side, parents, lipschitz)
+        found = band_table(nodes, axes, side, parents, lipschitz)
+        # Sums are rounded in another order.
+        assert (found != expected).float().mean() <= 0.002
+        counts[side] = expected.unique().tolist()
+        parents = expected.contiguous()
+    if shape == (17, 24, 25) and lipschitz:
+        assert counts[2] == [band.WANTED, band.INSIDE, band.OUTSIDE]
+
+
+@pytest.mark.parametrize("shape", [(16, 9, 12), (5, 6, 7)])
+@pytest.mark.parametrize("side", [2, 4])
+def test_contradictions_are_those_of_the_slow_twin(shape: tuple[int, int, int], side: int) -> None:
+    rng = np.random.default_rng(side)
+    table = torch.from_numpy(rng.choice([-2, -1, 0], (2, *(-(-n // side) for n in shape)), p=[0.3, 0.4, 0.3]))
+    table = table.to(torch.int32)
+    table[table == 0] = torch.arange(int((table == 0).sum()), dtype=torch.int32)
+    samples = torch.from_numpy(
+        rng.normal(0.9, 1.0, (int(table.max()) + 1, side, side, side)).astype(np.float32)
+    )
+    axes = [torch.linspace(0, 1, n) for n in shape]
+    core = emulated_core().cuda_field
+    blocks = core.Bricks(axes=[a.data_ptr() for a in axes], shape=list(shape), frames=2, side=side)
+    wanted = torch.full(table.shape, 9, dtype=torch.uint8)
+    core.contradictions(
+        blocks, 0, table=table.data_ptr(), samples=samples.data_ptr(), wanted=wanted.data_ptr()
+    )
+    expected = band.contradictions(table, samples, shape)
+    assert torch.equal(wanted, expected.to(torch.uint8)) and expected.any() and not expected.all()
+
+
+def test_lists_of_frames_fill_whole_groups_and_wait_for_no_count() -> None:
+    rng = np.random.default_rng(5)
+    for counts in ([0, 0, 0], [5], [3, 0, 9], [0, 1, 0], [4, 4, 0, 8]):
+        frame = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        found = torch.from_numpy(rng.permutation(1000)[: len(frame)])
+        slots, row, slot = by_frame(found, frame, len(counts), 4)
+        assert len(slots) == 4 * len(row) and torch.equal(slots[slot.long()], found)
+        assert (slots >= 0).sum() == len(found) and torch.equal(row[slot.long() // 4].long(), frame)
+        assert len(row) <= sum(-(-n // 4) for n in counts) + len(counts) - 1
+        assert ((row >= 0) & (row < len(counts))).all()
 
 
 def rod(radius: float) -> FieldSource:

@@ -79,8 +79,15 @@ def test_what_binding_asks_of_the_kernels(head, bind) -> None:
     field = bind(precision=None)
     assert isinstance(field, Field) and isinstance(field.bound.kernels, Recorded)
     device, options = field.bound.kernels.asked
-    assert device == torch.device("cuda:3") and options["precision"] == "float16" and options["cull"] == 1e-7
-    assert bind(precision="bf16", cull=0.0).bound.kernels.asked[1] == {"precision": "bfloat16", "cull": 0.0}
+    assert device == torch.device("cuda:3") and options["precision"] == "float16" and options["cull"] is None
+    asked = bind(precision="bf16", cull=0.0, path="portable").bound.kernels.asked[1]
+    assert asked == {"precision": "bfloat16", "cull": 0.0, "path": "portable"}
+    assert options["path"] == "auto"
+    for wrong in ({"path": "fast"}, {"path": "hopper", "precision": "fp32"}):
+        with pytest.raises(InputError, match="path: expected"):
+            bind(**wrong)
+    with pytest.raises(InputError, match="path: expected auto on the CPU"):
+        head.model.bind(head.identity, path="portable")
     assert bind().bound.kernels.precision == "float32"
     assert "packed" not in field.bound.__dict__  # no field on the CPU before somebody asks for it
     assert field.bound.packed.deforms

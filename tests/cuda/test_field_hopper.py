@@ -101,17 +101,33 @@ class Elsewhere:
         return "the device has compute capability 8.0, it needs 9.0"
 
 
+def test_auto_is_the_path_for_the_device_where_it_can_be_had() -> None:
+    source, _, _ = small_head(8)
+    core = emulated_core().cuda_field
+
+    def path(precision: str, head: object = source, core: object = core, **options: object) -> str:
+        return CudaField(head, precision=precision, path="auto", device="cpu", _core=core, **options).path
+
+    assert path("float16") == path("bfloat16") == "hopper"
+    assert path("float32") == path("float16", core=Elsewhere(core)) == "portable"
+    assert path("float16", dataclasses.replace(source, deformation=None)) == "portable"
+    wide, _, _ = small_head(8, deformation=(512, 512))
+    assert path("float16", wide, _shared_limit=SHARED["sm_86"]) == "portable"  # two stages do not fit there
+    with pytest.raises(ValueError, match="at most 512 hidden units"):
+        path("float16", small_head(8, deformation=(520, 8))[0])
+
+
 def test_paths_that_cannot_be_had_are_named() -> None:
     source, _, _ = small_head(8)
-    with pytest.raises(ValueError, match="path: expected portable or hopper, got 'wgmma'"):
+    with pytest.raises(ValueError, match="path: expected auto, portable or hopper, got 'wgmma'"):
         cuda_field(source, "float16", path="wgmma")
     with pytest.raises(ValueError, match="path: expected portable in float32"):
         cuda_field(source, "float32", path="hopper")
     with pytest.raises(ValueError, match="path: expected portable without a deformation"):
         cuda_field(dataclasses.replace(source, deformation=None), "float16", path="hopper")
     with pytest.raises(ValueError, match="at most 512 hidden units"):
-        wide, biases, rng = small_head(8, deformation=(520, 8))
-        cuda_field(wide, "float16", path="hopper").query(some_points(rng, 3), biases)
+        wide, _, _ = small_head(8, deformation=(520, 8))
+        cuda_field(wide, "float16", path="hopper")
     core = emulated_core().cuda_field
     assert core.wgmma_missing() == ""
     with pytest.raises(ValueError, match=r"got 'hopper', but the device has compute capability 8\.0"):

@@ -126,7 +126,7 @@ def overrun():
     (lambda: a.cuda() + a, RuntimeError, "same device"),
     (lambda: with_graph(lambda: a.cuda()), RuntimeError, "not permitted when stream is capturing"),
     (lambda: with_graph(lambda: there.sum().item()), RuntimeError, "not permitted when stream is capturing"),
-    (lambda: field.classify(bricks, 1, node_sdf=0, node_raw=0, lipschitz=1.0, table=0), Wrong, "the stream"),
+    (lambda: field.classify(bricks, 1, nodes=0, lipschitz=1.0, table=0), Wrong, "the stream"),
     (lambda: bricks_of([dropped, dropped, dropped]), Wrong, "no memory of the device"),
     (lambda: _C.vertex_normals_cuda(there, a, a, a, a, handle), Wrong, "a tensor on cpu"),
     (lambda: torch.zeros_like(there).numpy(), TypeError, "device type tensor to numpy"),
@@ -163,6 +163,40 @@ def test_a_graph_reads_its_inputs_again():
     graph.replay()
     assert (doubled == 6.0).all()
 """
+
+
+COUNTS = """
+import numpy as np, torch
+from field_host import random_head
+from facetalk.ops.cuda.field import CudaField
+from standin.core import CALLS
+from standin.dispatch import STATE
+def counted(work):
+    CALLS.clear()
+    STATE.waited = []
+    work()
+    waits, STATE.waited = STATE.waited, None
+    return waits, dict(CALLS)
+def test_bricks():
+    source, biases, _ = random_head(4, frames=2)
+    field, frames = CudaField(source), [b.cuda() for b in biases]
+    axes = [np.linspace(-0.6, 0.6, n).astype(np.float32) for n in (17, 12, 20)]
+    field.bricks(axes, frames)
+    waits, calls = counted(lambda: field.bricks(axes, frames))
+    rounds = calls["contradictions"]
+    print("waits", len(waits), "calls", calls)
+    # One for each list of nodes and of samples, the empty one that ends the search, and the bricks.
+    assert len(waits) == 3 + rounds + 1 <= 8, waits
+    assert calls["classify"] == 3 and rounds <= 3
+    assert calls["deform"] == calls["members"] == 3 + rounds, calls
+"""
+
+
+def test_waits_and_launches_of_a_search(standin: Path, tmp_path: Path) -> None:
+    script = tmp_path / "test_counts.py"
+    script.write_text(COUNTS)
+    done = build.run(standin, str(script), "-q", "--tb=short", "--rootdir", str(tmp_path))
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_the_standin_finds_mistakes(standin: Path, tmp_path: Path) -> None:

@@ -40,12 +40,13 @@ class CudaField(FieldQueries):
     Args:
         source: the folded head, on any device; see :class:`facetalk.ops.field.cpu.FieldSource`.
         cull: fraction of the nearest anchor's blending weight below which a member is left out at a point.
+            None: 1e-7 where members are computed in float32, and 1e-4 in 16 bit, whose rounding is far more.
         precision: of hidden units and weights: "float32" (plain multiply-adds), "float16" or "bfloat16"
             (tensor cores). 16 bit takes networks of up to 512 hidden units; float16 overflows where a hidden
             unit exceeds 454.
         path: how the deformation's products are made. "portable": warps' tensor-core instructions, on every
             GPU. "hopper": warpgroups', on compute capability 9.0, in 16 bit, where the core was built for
-            architecture 90a.
+            architecture 90a. "auto": the latter where it can be had.
         device: a CUDA device.
 
     Raises:

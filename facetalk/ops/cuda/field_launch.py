@@ -21,7 +21,13 @@ from facetalk.ops.cuda.field_pack import (
     pad,
 )
 from facetalk.ops.cuda.lifetime import Kept
-from facetalk.ops.field.source import FieldSource, OffsetWeight
+from facetalk.ops.field.source import (
+    DEFAULT_CULL,
+    HALF_CULL,
+    FieldSource,
+    OffsetWeight,
+    cull_to_cut,
+)
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -44,7 +50,7 @@ class FieldRunner:
     def __init__(
         self,
         source: FieldSource,
-        cut: float,
+        cull: float | None,
         precision: Precision,
         path: FieldPath,
         device: torch.device,
@@ -52,7 +58,12 @@ class FieldRunner:
         shared_limit: int,
     ) -> None:
         check_source(source)
-        self.source, self.cut, self.precision, self.device = source, cut, precision, device
+        self.source, self.precision, self.device = source, precision, device
+        # By whether members are computed in float32: then what is left out is below that.
+        self._cuts = {
+            exactly: cull_to_cut(default if cull is None else cull)
+            for exactly, default in ((True, DEFAULT_CULL), (False, HALF_CULL))
+        }
         self.core, self._shared_limit, self._path = core, shared_limit, path
         self.coords = int(source.identity[0][1].shape[-1])  # type: ignore[union-attr]
         self.kept = Kept()
@@ -196,7 +207,7 @@ class FieldRunner:
             coords=self.coords,
             neighbours=source.neighbours,
             blend_std=source.blend_std,
-            cut=self.cut,
+            cut=self._cuts[seed is not None or self.precision == "float32"],
             anchor=self.anchors.data_ptr(),
             y=y.data_ptr(),
             n=n,

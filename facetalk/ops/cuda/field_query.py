@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from facetalk.ops.cuda.device_axes import DeviceAxes
 from facetalk.ops.cuda.field_invert import Inversion
 from facetalk.ops.cuda.field_launch import FieldRunner, parts
 from facetalk.ops.cuda.field_pack import PRECISIONS, FieldPath, Precision
-from facetalk.ops.field.source import DEFAULT_CULL, FieldSource, OffsetWeight, cull_to_cut
+from facetalk.ops.field.source import FieldSource, OffsetWeight
 
 # Points that are in flight at a time: each of their pairs of point and member takes 8 bytes.
 _MOST_POINTS = 1 << 18
@@ -30,9 +30,9 @@ class FieldQueries:
         self,
         source: FieldSource,
         *,
-        cull: float = DEFAULT_CULL,
+        cull: float | None = None,
         precision: Precision = "float16",
-        path: FieldPath = "portable",
+        path: FieldPath | Literal["auto"] = "portable",
         device: torch.device | str | int = "cuda",
         _core: Any = None,
         _shared_limit: int = 0,
@@ -44,10 +44,21 @@ class FieldQueries:
         where = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
         if where.type == "cuda" and where.index is None:
             where = torch.device("cuda", torch.cuda.current_device())
-        _check_path(path, precision, source, core, where)
-        self.precision, self.path, self.device, self.source = precision, path, where, source
+        if path not in ("auto", "portable", "hopper"):
+            raise ValueError(f"path: expected auto, portable or hopper, got {path!r}")
+        missing = "" if path == "portable" else _why_not_hopper(precision, source, core, where)
+        if missing and path == "hopper":
+            raise ValueError(f"path: expected portable{missing}")
+        self.precision, self.device, self.source = precision, where, source
         self._most_points = _most_points
-        self._runner = FieldRunner(source, cull_to_cut(cull), precision, path, where, core, _shared_limit)
+        self.path: FieldPath = "portable" if missing or path == "portable" else "hopper"
+        try:
+            self._runner = FieldRunner(source, cull, precision, self.path, where, core, _shared_limit)
+        except ValueError:
+            if path != "auto" or self.path == "portable":
+                raise
+            self.path = "portable"  # which takes networks that are too wide for the other
+            self._runner = FieldRunner(source, cull, precision, self.path, where, core, _shared_limit)
         self.deforms = source.deformation is not None
         self.coords, self.anchors = self._runner.coords, self._runner.anchors
 
@@ -172,22 +183,15 @@ class FieldQueries:
         return self._runner.axes([torch.as_tensor(a).detach().reshape(-1) for a in axes])
 
 
-def _check_path(
-    path: FieldPath, precision: Precision, source: FieldSource, core: Any, device: torch.device
-) -> None:
-    if path not in ("portable", "hopper"):
-        raise ValueError(f"path: expected portable or hopper, got {path!r}")
-    if path == "portable":
-        return
+def _why_not_hopper(precision: Precision, source: FieldSource, core: Any, device: torch.device) -> str:
+    """What stands in the way of warpgroup products, as the rest of a sentence; empty where nothing does."""
     if precision == "float32":
-        raise ValueError("path: expected portable in float32, got 'hopper', which is for 16 bit")
+        return " in float32, got 'hopper', which is for 16 bit"
     if source.deformation is None:
-        raise ValueError(
-            "path: expected portable without a deformation, got 'hopper', which is for that alone"
-        )
+        return " without a deformation, got 'hopper', which is for that alone"
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        if missing := core.wgmma_missing():
-            raise ValueError(f"path: expected portable, got 'hopper', but {missing}")
+        missing = core.wgmma_missing()
+    return f", got 'hopper', but {missing}" if missing else ""
 
 
 def _load_core() -> Any:

@@ -40,11 +40,14 @@ class State:
 
     recording: Recording | None = None
     may_wait = True  # False: as torch.cuda.set_sync_debug_mode("error")
+    waited: list[str] | None = None  # a list takes down what waits for the device
 
     def waits(self, what: str) -> None:
         """Called for what waits for the device."""
         if self.recording is not None:
             raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing: {what}")
+        if self.waited is not None:
+            self.waited.append(what)
         if not self.may_wait:
             raise RuntimeError(f"called a synchronizing CUDA operation: {what}")
 
