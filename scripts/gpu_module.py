@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,12 @@ def bundle() -> tuple[dict[str, object] | None, str]:
     return manifest, ""
 
 
+def _version() -> str:
+    """The package's, which need not be installed."""
+    named = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    return named[1] if named else "0.0.0"
+
+
 def commands(jobs: int) -> list[list[str]]:
     """Configure and build, from the bundle where it fits, else everything by nvcc."""
     manifest, why = bundle()
@@ -90,7 +97,7 @@ def commands(jobs: int) -> list[list[str]]:
     configure = [
         "cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DFACETALK_OUTPUT={MODULE.name}",
-        "-DFACETALK_CUDA=on",
+        "-DFACETALK_CUDA=on", f"-DFACETALK_VERSION={_version()}",
     ]  # fmt: skip
     if manifest is None:
         print(f"everything is compiled: {why}", flush=True)
