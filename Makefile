@@ -62,7 +62,8 @@ bench: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet -c constraints.txt "$$(ls build/dist/*.whl)[bench]"
 	$(BIN)/pytest benchmarks --benchmark-json=benchmarks/results/latest.json
 
-gpu-bundle: $(VENV)/.installed-test
+gpu-bundle: $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt "pybind11>=2.13" cmake ninja
 	$(BIN)/python scripts/gpu_bundle.py
 
 clean:

@@ -132,17 +132,20 @@ def main() -> None:
     fetch_wheels(args.python)
     files = tree()
     sizes = {"checkout": sum(file.stat().st_size for file in files)}
-    sizes |= {f"{BUNDLE.relative_to(ROOT)}/{part.name}": _bytes(part) for part in sorted(BUNDLE.iterdir())}
+    sizes |= {f"{BUNDLE.name}/{part.name}": _bytes(part) for part in sorted(BUNDLE.iterdir())}
     for name, size in sizes.items():
         print(f"{size / _MIB:7.2f} MiB  {name}")
     total = sum(sizes.values()) / _MIB
-    print(f"{total:7.2f} MiB  travel: the checkout, and {BUNDLE.relative_to(ROOT)}, which git ignores")
+    print(f"{total:7.2f} MiB  travel: the checkout, and {BUNDLE}, which git ignores")
     if total > args.most_mib:
         sys.exit(f"error: more than {args.most_mib:g} MiB")
     if args.tar:
         with tarfile.open(args.tar, "w:gz") as archive:
-            for file in [*files, *(f for f in BUNDLE.rglob("*") if f.is_file())]:
+            for file in files:
                 archive.add(file, f"facetalk/{file.relative_to(ROOT)}")
+            for file in sorted(BUNDLE.rglob("*")):
+                if file.is_file():
+                    archive.add(file, f"facetalk/build/gpu-bundle/{file.relative_to(BUNDLE)}")
         print(f"{args.tar.stat().st_size / _MIB:7.2f} MiB  {args.tar}")
 
 

@@ -4,11 +4,14 @@ readers.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
+import gpu_bundle
 import gpu_check
 import gpu_isolate
 import gpu_module
@@ -332,6 +335,32 @@ def test_a_bundle_of_other_sources_or_cut_off_is_not_taken(tmp_path, monkeypatch
     assert "other sources" in gpu_module.bundle()[1]
     (tmp_path / gpu_module.MANIFEST).write_text('{"sources"')
     assert "no bundle" in gpu_module.bundle()[1]
+
+
+def test_the_bundle_says_what_travels_and_fails_where_it_is_too_much(tmp_path, monkeypatch, capsys):
+    golden, made = tmp_path / "golden", tmp_path / "gpu-bundle"
+    (golden / "nphm_official").mkdir(parents=True)
+    (golden / "nphm_official" / "config.json").write_bytes(b"x" * 2**20)
+    monkeypatch.setenv("FACETALK_GOLDEN", str(golden))
+    monkeypatch.setattr(gpu_bundle, "BUNDLE", made)
+    monkeypatch.setattr(
+        gpu_bundle, "build_core", lambda *_: (made / gpu_bundle.ARCHIVE).write_bytes(b"y" * 2**21)
+    )
+    monkeypatch.setattr(gpu_bundle, "fetch_wheels", lambda _: None)
+    monkeypatch.setattr(gpu_bundle, "tree", lambda: [ROOT / "pyproject.toml"])
+    monkeypatch.setattr(sys, "argv", ["gpu_bundle.py", "--tar", str(tmp_path / "all.tar.gz")])
+    gpu_bundle.main()
+    said = capsys.readouterr().out
+    assert "1.00 MiB  gpu-bundle/golden" in said and "2.00 MiB  gpu-bundle/libfacetalk_core.a" in said
+    assert "MiB  checkout" in said and re.search(r" 3\.\d\d MiB  travel: the checkout", said)
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        assert set(archive.getnames()) == {
+            "facetalk/pyproject.toml", "facetalk/build/gpu-bundle/libfacetalk_core.a",
+            "facetalk/build/gpu-bundle/golden/nphm_official/config.json",
+        }  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["gpu_bundle.py", "--most-mib", "2"])
+    with pytest.raises(SystemExit, match="more than 2 MiB"):
+        gpu_bundle.main()
 
 
 def test_profiles_are_read(tmp_path):

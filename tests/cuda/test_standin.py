@@ -6,15 +6,19 @@ by the same command as on a machine with a GPU, is asserted here.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree
 from collections import Counter
 from pathlib import Path
 
+import gpu_report
 import pytest
 import torch
 from standin import build
+from test_gpu_check import STUBS
 
 # Not at the sizes of an official head, nor where only memory of a real device can be tested; and of the tests
 # of one kind only some, because the kernels' own tests take all of them.
@@ -163,6 +167,43 @@ def test_a_graph_reads_its_inputs_again():
     graph.replay()
     assert (doubled == 6.0).all()
 """
+
+
+@pytest.mark.parametrize(
+    ("command", "choice", "step"),
+    [
+        ("right", "small and float16 and not bfloat16", "tests"),
+        ("fast", "48 and float16", "attention"),
+        ("why", "small and float16 and not bfloat16", "racecheck"),
+    ],
+)
+def test_commands_for_a_gpu_come_to_their_last_line(
+    standin: Path, tmp_path: Path, command: str, choice: str, step: str
+) -> None:
+    """By the same plan, but for a few of its tests, and with tools that run what they are given."""
+    for name in ("nvidia-smi", "compute-sanitizer"):
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{STUBS[name]}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "PYTHON": sys.executable,
+        "REAL_PYTHON": sys.executable,
+        "PYTHONPATH": os.pathsep.join([str(build.HERE.parent), os.environ.get("PYTHONPATH", "")]),
+        "PYTEST_ADDOPTS": "-p standin.plugin",
+        "FACETALK_STANDIN": str(standin),
+        "LD_PRELOAD": str(standin / "accelerator.so"),
+        "FACETALK_BENCH_ROUNDS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    script = Path(gpu_report.__file__).parent / "gpu_check.sh"
+    arguments = [command, step, "--no-build", "-k", choice, "--out", str(tmp_path / "out")]
+    done = subprocess.run([str(script), *arguments], capture_output=True, text=True, env=environment)
+    result = gpu_report.gather(tmp_path / "out")[command]
+    found = result["steps"][step]
+    assert result["ended"] and set(found["counts"]) == {"passed"}, done.stdout[-3000:] + done.stderr[-2000:]
+    assert (done.returncode == 0) == (step != "racecheck")  # whose tool reports what is planted
+    if command == "fast":
+        assert {row["peer"] for row in found["rows"]} >= {"ours", "SDPA with a mask"}
 
 
 COUNTS = """

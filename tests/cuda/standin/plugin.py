@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "test_field_dispatch_device": {"POINTS": 40, "RESOLUTION": 12, "COARSE": 8},
     "test_field_guided_device": {"POINTS": 400},
     "test_streams_device": {"TIMES": 2},
+    "bench_attention_cuda": {"BATCH": 1, "HEADS": 1},
 }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if (gpu := sys.modules.get("_gpu")) is not None:
+        gpu.COPY_FLOATS, gpu.MATMUL_SIZE = 1 << 10, 32  # type: ignore[attr-defined]
     for item in items:
         for name, value in SMALL.get(item.path.stem, {}).items():
             assert hasattr(item.module, name), name
