@@ -285,7 +285,8 @@ class _Search:
         table = torch.where(stored, (stored.cumsum(0) - 1).to(torch.int32), parts[:, 0])
         ends = torch.ones(2, _BLOCK**3, device=device)
         ends[0] = -1.0
-        children = torch.cat([samples, ends])[parts[stored].long()]  # -1 and -2 count from the end
+        named = parts[torch.nonzero(stored).view(-1)].long()
+        children = torch.cat([samples, ends])[named]  # -1 and -2 count from the end
         shape = (-1, along, along, along, _BLOCK, _BLOCK, _BLOCK)
         made = children.view(shape).permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *[self.brick] * 3)
         return FieldBricks(table.view(self.count, *sides), made, self.shape, self.evaluated)
