@@ -81,7 +81,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "right": (Step("tests", ("-m", "cuda", *TESTS), 420), _watched("memcheck", 300)),
     "fast": (
         Step("bricks", bench("bench_field_cuda", "bricks and float16 and not bfloat16"), 120),
-        Step("field", bench("bench_field_cuda", "(kernels and not float32) or hopper"), 60),
+        Step("field", bench("bench_field_cuda", "(kernels and not float32) or test_hopper"), 60),
         Step("surfaces", bench("bench_field_cuda", "surfaces and fp16 and official"), 120),
         Step("marching-cubes", bench("bench_marching_cubes_cuda"), 90),
         Step("attention", bench("bench_attention_cuda", "window and float16 and not 250"), 90),
@@ -103,7 +103,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "why": (
         Step(
             "ncu-field",
-            bench("bench_field_cuda", "(kernels or hopper) and float16 and not bfloat16"),
+            bench("bench_field_cuda", "(kernels or test_hopper) and float16 and not bfloat16"),
             120,
             tool="ncu",
         ),
