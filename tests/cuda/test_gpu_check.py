@@ -204,6 +204,7 @@ def machine(tmp_path):
     (tree / "pytest.ini").write_text("[pytest]\nmarkers = cuda: x\naddopts = --import-mode=importlib\n")
     (tree / "csrc").mkdir()
     (tree / "CMakeLists.txt").touch()
+    (tree / "pyproject.toml").write_text('version = "1.2"\n')
     (stubs / "torch").mkdir(parents=True)
     (stubs / "torch" / "__init__.py").write_text(TORCH)
     for name, body in STUBS.items():
