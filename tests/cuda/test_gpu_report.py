@@ -1,0 +1,108 @@
+"""What the commands for GPU machines read and carry: lines of results, reports of tools, the bundle."""
+
+import json
+import re
+import sys
+import tarfile
+from pathlib import Path
+
+import gpu_bundle
+import gpu_isolate
+import gpu_module
+import gpu_report
+import gpu_run
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_line_that_is_not_whole_yet_is_read_when_it_is(tmp_path):
+    path = tmp_path / "lines"
+    tail = gpu_run.Tail(path)
+    assert list(tail.new()) == []
+    path.write_text('{"a": 1}\n{"a": ')
+    assert list(tail.new()) == [{"a": 1}]
+    with path.open("a") as file:
+        file.write('2}\nno json\n[1]\n{"a": 3}\n')
+    assert list(tail.new()) == [{"a": 2}, {"a": 3}]
+    assert gpu_isolate.lines(str(path)) == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
+def test_a_bundle_of_other_sources_or_cut_off_is_not_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_module, "BUNDLE", tmp_path)
+    assert gpu_module.bundle()[0] is None
+    for name in (gpu_module.ARCHIVE, gpu_module.RUNTIME):
+        (tmp_path / name).write_bytes(b"1234")
+    manifest = {"sources": gpu_module.digest(bindings=False), "archs": "90a",
+                "bytes": {gpu_module.ARCHIVE: 4, gpu_module.RUNTIME: 4}}  # fmt: skip
+    (tmp_path / gpu_module.MANIFEST).write_text(json.dumps(manifest))
+    assert gpu_module.bundle() == (manifest, "")
+    configure, *_ = gpu_module.commands(2)
+    assert f"-DFACETALK_PREBUILT={tmp_path}" in configure and "-DFACETALK_CUDA_ARCHS=90a" in configure
+    (tmp_path / gpu_module.ARCHIVE).write_bytes(b"12")
+    assert "cut off" in gpu_module.bundle()[1]
+    (tmp_path / gpu_module.MANIFEST).write_text(json.dumps(manifest | {"sources": "others"}))
+    assert "other sources" in gpu_module.bundle()[1]
+    (tmp_path / gpu_module.MANIFEST).write_text('{"sources"')
+    assert "no bundle" in gpu_module.bundle()[1]
+
+
+def test_the_bundle_says_what_travels_and_fails_where_it_is_too_much(tmp_path, monkeypatch, capsys):
+    golden, made = tmp_path / "golden", tmp_path / "gpu-bundle"
+    (golden / "nphm_official").mkdir(parents=True)
+    (golden / "nphm_official" / "config.json").write_bytes(b"x" * 2**20)
+    monkeypatch.setenv("FACETALK_GOLDEN", str(golden))
+    monkeypatch.setattr(gpu_bundle, "BUNDLE", made)
+    monkeypatch.setattr(
+        gpu_bundle, "build_core", lambda *_: (made / gpu_bundle.ARCHIVE).write_bytes(b"y" * 2**21)
+    )
+    monkeypatch.setattr(gpu_bundle, "fetch_wheels", lambda _: None)
+    monkeypatch.setattr(gpu_bundle, "tree", lambda: [ROOT / "pyproject.toml"])
+    monkeypatch.setattr(sys, "argv", ["gpu_bundle.py", "--tar", str(tmp_path / "all.tar.gz")])
+    gpu_bundle.main()
+    said = capsys.readouterr().out
+    assert "1.00 MiB  gpu-bundle/golden" in said and "2.00 MiB  gpu-bundle/libfacetalk_core.a" in said
+    assert "MiB  checkout" in said and re.search(r" 3\.\d\d MiB  travel: the checkout", said)
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        assert set(archive.getnames()) == {
+            "facetalk/pyproject.toml", "facetalk/build/gpu-bundle/libfacetalk_core.a",
+            "facetalk/build/gpu-bundle/golden/nphm_official/config.json",
+        }  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["gpu_bundle.py", "--most-mib", "2"])
+    with pytest.raises(SystemExit, match="more than 2 MiB"):
+        gpu_bundle.main()
+
+
+def test_profiles_are_read(tmp_path):
+    path = tmp_path / "ncu.csv"
+    path.write_text(
+        "==PROF== Connected to process 1\n"
+        '"ID","Kernel Name","Grid Size","gpu__time_duration.sum","launch__registers_per_thread"\n'
+        '"","","","ns","register/thread"\n'
+        '"0","facetalk::cuda::mc_pack(facetalk::cuda::McView)","(1,024, 1, 1)","1,234.5","42"\n'
+    )
+    assert gpu_report.kernels(path) == [
+        {
+            "kernel": "facetalk::cuda::mc_pack",
+            "grid": "(1,024, 1, 1)",
+            "gpu__time_duration.sum [ns]": 1234.5,
+            "launch__registers_per_thread [register/thread]": 42.0,
+        }
+    ]
+    path.write_text("==ERROR== no permission\n")
+    assert gpu_report.kernels(path) == [] and gpu_report.kernels(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize(
+    ("demangled", "name"),
+    [
+        ("void facetalk::cuda::(anonymous namespace)::mc_pack<true>(facetalk::cuda::McView, unsigned *)",
+         "facetalk::cuda::mc_pack<true>"),
+        ("void facetalk::cuda::<unnamed>::mc_pack<(bool)1>(int)", "facetalk::cuda::mc_pack<1>"),
+        ("void facetalk::cuda::attention_narrow<__half, (int)8>(facetalk::cuda::AttentionTask, unsigned int)",
+         "facetalk::cuda::attention_narrow<__half, 8>"),
+        ("mc_pack(int)", "mc_pack"),
+    ],
+)  # fmt: skip
+def test_kernels_keep_their_names(demangled, name):
+    assert gpu_report.kernel_name(demangled) == name
