@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from facetalk.arrays import Float32
+from facetalk.arrays import Float32, Int32
 from facetalk.errors import ExtensionError, InputError
 
 WHOLE = math.inf
@@ -96,6 +96,12 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "stream_reset": (c_int32, [c_void_p]),
     "stream_latency_s": (c_double, [c_void_p]),
     "stream_free": (None, [c_void_p]),
+    "rig_create": (c_int32, [c_void_p, c_void_p, c_int32, POINTER(c_void_p)]),
+    "rig_vertex_count": (c_int64, [c_void_p]),
+    "rig_face_count": (c_int64, [c_void_p]),
+    "rig_faces": (c_void_p, [c_void_p]),
+    "rig_pose": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p]),
+    "rig_free": (None, [c_void_p]),
 }
 
 
@@ -175,6 +181,43 @@ class NativeModel:
     ) -> NativeStream:
         """Start a clip; arguments as those of :meth:`facetalk.FaceTalk.stream`."""
         return NativeStream(self, look_ahead, steps, seed, guidance, rate)
+
+
+class NativeRig:
+    """Curves to vertices.
+
+    Args:
+        model: the model whose head it is.
+        identity: (L,) identity code; None for the head's own.
+
+    Attributes:
+        faces: (F, 3) int32 vertex numbers, the same for every identity.
+    """
+
+    def __init__(self, model: NativeModel, identity: ArrayLike | None = None) -> None:
+        self._library, self._handle = model._library, c_void_p()
+        code = np.zeros(0, np.float32) if identity is None else np.ascontiguousarray(identity, np.float32)
+        arguments = model._handle, code.ctypes.data if code.size else None, code.size
+        check(self._library.facetalk_rig_create(*arguments, byref(self._handle)))
+        self._count = int(self._library.facetalk_rig_vertex_count(self._handle)), len(model.names)
+        shape = self._library.facetalk_rig_face_count(self._handle), 3
+        address = ctypes.cast(self._library.facetalk_rig_faces(self._handle), POINTER(c_int32))
+        self.faces: Int32 = np.ctypeslib.as_array(address, shape).copy()
+
+    def __del__(self) -> None:
+        """Free the handle."""
+        if getattr(self, "_handle", None):
+            self._library.facetalk_rig_free(self._handle)
+
+    def pose(self, curves: ArrayLike) -> tuple[Float32, Float32]:
+        """Positions and normals, each (V, 3), of (E,) curves, metres."""
+        weights = np.ascontiguousarray(curves, np.float32)
+        if weights.shape != (self._count[1],):
+            raise InputError(f"curves must have shape ({self._count[1]},), got {weights.shape}")
+        positions, normals = (np.empty((self._count[0], 3), np.float32) for _ in range(2))
+        data = [array.ctypes.data for array in (weights, positions, normals)]
+        check(self._library.facetalk_rig_pose(self._handle, *data))
+        return positions, normals
 
 
 class NativeStream:

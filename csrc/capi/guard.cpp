@@ -1,5 +1,6 @@
 #include "capi/guard.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -11,6 +12,8 @@ namespace {
 // Plain memory: nothing that could fail, or that has to be destroyed with its thread.
 thread_local char t_error[512] = "";
 
+std::atomic<bool> g_threads_told{false};
+
 }  // namespace
 
 facetalk_status fail(facetalk_status status, const char* message) noexcept {
@@ -19,6 +22,10 @@ facetalk_status fail(facetalk_status status, const char* message) noexcept {
     if (*c == '\n' || *c == '\r') *c = ' ';
   }
   return status;
+}
+
+void one_thread_unless_told() {
+  if (!g_threads_told.exchange(true)) cpu::set_threads(1);
 }
 
 void require_finite(const float* values, size_t count, const char* name) {
@@ -35,5 +42,8 @@ const char* facetalk_version(void) { return FACETALK_VERSION; }
 const char* facetalk_last_error(void) { return facetalk::capi::t_error; }
 
 facetalk_status facetalk_set_threads(int32_t count) {
-  return facetalk::capi::guarded([&] { facetalk::cpu::set_threads(count); });
+  return facetalk::capi::guarded([&] {
+    facetalk::cpu::set_threads(count);
+    facetalk::capi::g_threads_told.store(true);
+  });
 }

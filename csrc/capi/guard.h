@@ -56,6 +56,9 @@ inline void require(const void* pointer, const char* name) {
   if (pointer == nullptr) throw ArgumentError(std::string(name) + " is NULL");
 }
 
+// The operations take one thread, unless facetalk_set_threads() was called before.
+void one_thread_unless_told();
+
 // Throws ArgumentError naming the first value that is not finite.
 void require_finite(const float* values, size_t count, const char* name);
 

@@ -3,12 +3,10 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
-#include <mutex>
 
 #include "capi/guard.h"
 #include "cpu/network/features.h"
 #include "cpu/network/noise.h"
-#include "cpu/threads.h"
 
 using facetalk::capi::guarded;
 using facetalk::capi::require;
@@ -55,8 +53,7 @@ facetalk_status facetalk_model_load(const char* folder, facetalk_model** model) 
   return guarded([&] {
     require(folder, "folder");
     require(model, "model");
-    static std::once_flag once;
-    std::call_once(once, [] { facetalk::cpu::set_threads(1); });
+    facetalk::capi::one_thread_unless_told();
     *model = new facetalk_model(folder);
   });
 }

@@ -222,7 +222,7 @@ class LiveFeatures:
         self._sound_start = max(self._sound_start, keep)
 
     def _give(self, last: int, edge: int, extracted: int) -> Tensor:
-        """Features up to frame ``last``, from motion up to ``edge`` and ``extracted`` frames of the extractor."""
+        """Features up to frame ``last``, from motion up to ``edge`` and ``extracted`` extractor frames."""
         assert self._extracted is not None
         begin = max(0, self._done - self._past)
         times = (torch.arange(begin, edge, dtype=torch.float64) + 0.5) / self.fps

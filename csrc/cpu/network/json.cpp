@@ -1,5 +1,7 @@
 #include "cpu/network/json.h"
 
+#include <sys/stat.h>
+
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -290,6 +292,11 @@ std::vector<int> Json::sizes(int64_t low, int64_t high) const {
   std::vector<int> out;
   for (const Json& entry : list()) out.push_back(static_cast<int>(entry.whole(low, high)));
   return out;
+}
+
+bool exists(const std::string& path) {
+  struct stat about {};
+  return ::stat(path.c_str(), &about) == 0;
 }
 
 std::string read_text(const std::string& path) {

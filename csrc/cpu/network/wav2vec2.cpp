@@ -55,14 +55,9 @@ Wav2Vec2::Wav2Vec2(const std::string& folder) {
   read_positions(config, file);
   read_layers(config, file);
 
-  std::string settings_path = folder + "/preprocessor_config.json";
-  std::string text;
-  try {
-    text = read_text(settings_path);
-  } catch (const FileError&) {
-    return;  // Wav2Vec 2.0's own defaults
-  }
-  const Json settings = Json::parse(text, settings_path);
+  const std::string path = folder + "/preprocessor_config.json";
+  if (!exists(path)) return;  // Wav2Vec 2.0's own defaults
+  const Json settings = read_json(path);
   normalises_ = truth_or(settings, "do_normalize", true);
   if (const Json* rate = settings.find("sampling_rate"); rate != nullptr)
     rate->whole(kSampleRate, kSampleRate);
