@@ -162,7 +162,9 @@ FACETALK_API facetalk_status facetalk_frame_noise(uint64_t seed, uint32_t step, 
 
 /* --- Rigs: curves to vertices ------------------------------------------------------------------------------------- */
 
-/* identity: the code of a head, NULL and 0 for the model's own head. */
+/* identity: the code of a head, NULL and 0 for the model's own head. The mesh of another is that of the model's own,
+ * carried over: the same faces, every vertex on the surface of that head, where it lies there by approximation. Takes
+ * a few seconds. */
 FACETALK_API facetalk_status facetalk_rig_create(const facetalk_model* model, const float* identity,
                                                  int32_t identity_count, facetalk_rig** rig);
 FACETALK_API int64_t facetalk_rig_vertex_count(const facetalk_rig* rig);

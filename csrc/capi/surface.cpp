@@ -41,10 +41,12 @@ std::vector<float> checked_code(const float* values, int32_t count, int expected
   if (count < 0) throw ArgumentError(std::string(name) + ": a negative count");
   if (count == 0) return {};
   require(values, name);
-  if (count != expected) throw ArgumentError(name, std::to_string(expected) + " values", std::to_string(count));
+  if (count != expected)
+    throw ArgumentError(name, std::to_string(expected) + " values", std::to_string(count));
   require_finite(values, static_cast<size_t>(count), name);
   for (int32_t i = 0; i < count; ++i) {
-    if (std::abs(values[i]) > kMostCode) throw ArgumentError(name, "values up to 1000", std::to_string(values[i]));
+    if (std::abs(values[i]) > kMostCode)
+      throw ArgumentError(name, "values up to 1000", std::to_string(values[i]));
   }
   return {values, values + count};
 }
@@ -66,8 +68,8 @@ TensorView view_of(const T* data, std::initializer_list<int64_t> shape) {
 
 }  // namespace
 
-facetalk_status facetalk_rig_create(const facetalk_model* model, const float* identity, int32_t identity_count,
-                                    facetalk_rig** rig) {
+facetalk_status facetalk_rig_create(const facetalk_model* model, const float* identity,
+                                    int32_t identity_count, facetalk_rig** rig) {
   if (rig != nullptr) *rig = nullptr;
   return guarded([&] {
     require(model, "model");
@@ -78,27 +80,34 @@ facetalk_status facetalk_rig_create(const facetalk_model* model, const float* id
   });
 }
 
-int64_t facetalk_rig_vertex_count(const facetalk_rig* rig) { return rig == nullptr ? 0 : rig->rig.vertices(); }
+int64_t facetalk_rig_vertex_count(const facetalk_rig* rig) {
+  return rig == nullptr ? 0 : rig->rig.vertices();
+}
 
 int64_t facetalk_rig_face_count(const facetalk_rig* rig) {
   return rig == nullptr ? 0 : static_cast<int64_t>(rig->rig.faces().size() / 3);
 }
 
-const int32_t* facetalk_rig_faces(const facetalk_rig* rig) { return rig == nullptr ? nullptr : rig->rig.faces().data(); }
+const int32_t* facetalk_rig_faces(const facetalk_rig* rig) {
+  return rig == nullptr ? nullptr : rig->rig.faces().data();
+}
 
-facetalk_status facetalk_rig_pose(const facetalk_rig* rig, const float* curves, float* positions, float* normals) {
+facetalk_status facetalk_rig_pose(const facetalk_rig* rig, const float* curves, float* positions,
+                                  float* normals) {
   return guarded([&] {
     require(rig, "rig");
     require(curves, "curves");
     require(positions, "positions");
     require_finite(curves, rig->rig.curves(), "curves");
     for (size_t i = 0; i < rig->rig.curves(); ++i) {
-      if (std::abs(curves[i]) > 100.0f) throw ArgumentError("curves", "weights up to 100", std::to_string(curves[i]));
+      if (std::abs(curves[i]) > 100.0f)
+        throw ArgumentError("curves", "weights up to 100", std::to_string(curves[i]));
     }
     rig->rig.pose(curves, positions);
     if (normals == nullptr) return;
     const int64_t count = rig->rig.vertices(), faces = facetalk_rig_face_count(rig);
-    facetalk::cpu::vertex_normals(view_of(positions, {1, count, 3}), view_of(rig->rig.faces().data(), {faces, 3}),
+    facetalk::cpu::vertex_normals(view_of(positions, {1, count, 3}),
+                                  view_of(rig->rig.faces().data(), {faces, 3}),
                                   view_of(normals, {1, count, 3}));
   });
 }
@@ -134,16 +143,17 @@ facetalk_status facetalk_field_load(const char* checkpoint_folder, facetalk_fiel
 facetalk_status facetalk_field_bind(facetalk_field* field, const float* identity, int32_t identity_count) {
   return guarded([&] {
     require(field, "field");
-    std::vector<float> code = checked_code(identity, identity_count, field->model.identity_size(), "identity");
+    std::vector<float> code =
+        checked_code(identity, identity_count, field->model.identity_size(), "identity");
     code.resize(static_cast<size_t>(field->model.identity_size()), 0.0f);
     field->bound = field->model.bind(code);
     field->slopes->forget();
   });
 }
 
-facetalk_status facetalk_field_extract(const facetalk_field* field, const float* expression, int32_t expression_count,
-                                       int32_t resolution, const float bounds[6], float tolerance_mm,
-                                       facetalk_mesh** mesh) {
+facetalk_status facetalk_field_extract(const facetalk_field* field, const float* expression,
+                                       int32_t expression_count, int32_t resolution, const float bounds[6],
+                                       float tolerance_mm, facetalk_mesh** mesh) {
   if (mesh != nullptr) *mesh = nullptr;
   return guarded([&] {
     require(field, "field");
@@ -159,15 +169,17 @@ facetalk_status facetalk_field_extract(const facetalk_field* field, const float*
     std::copy(bounds, bounds + 6, box);
     for (int a = 0; a < 3; ++a) {
       if (!(box[a] < box[3 + a]) || std::abs(box[a]) > kMostBound || std::abs(box[3 + a]) > kMostBound)
-        throw ArgumentError("bounds: expected low xyz, then high xyz, growing along every axis, within 1000 units");
+        throw ArgumentError(
+            "bounds: expected low xyz, then high xyz, growing along every axis, within 1000 units");
     }
     const int expected = field->model.expression_size();
-    if (expression_count > 0 && expected == 0) throw ArgumentError("expression: this head has no deformation");
+    if (expression_count > 0 && expected == 0)
+      throw ArgumentError("expression: this head has no deformation");
     const std::vector<float> code = checked_code(expression, expression_count, expected, "expression");
     std::vector<float> biases;
     if (!code.empty()) biases = field->model.biases(*field->bound, code);
-    *mesh = new facetalk_mesh{facetalk::head::extract(*field->bound, code.empty() ? nullptr : biases.data(), resolution,
-                                                      box, *field->slopes)};
+    *mesh = new facetalk_mesh{facetalk::head::extract(*field->bound, code.empty() ? nullptr : biases.data(),
+                                                      resolution, box, *field->slopes)};
   });
 }
 

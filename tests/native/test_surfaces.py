@@ -76,8 +76,7 @@ def test_the_rig_is_that_of_decode(model, face):
 
 
 def test_the_rig_of_another_identity_lies_on_its_surface(model, face):
-    """Same faces as the head's own; every vertex within 0.2 mm (p95) of the identity's zero set, and moved by the
-    basis that Python's rig has at that point."""
+    """Same faces as the head's own, vertices on the identity's zero set, moved as Python's rig moves them there."""
     rng = np.random.default_rng(2)
     code = face.head.encode_identity(rng.normal(size=face.head.coefficient_dim))
     own, rig = NativeRig(model), NativeRig(model, code)
@@ -85,21 +84,19 @@ def test_the_rig_of_another_identity_lies_on_its_surface(model, face):
     rest = np.array(face.head.rest_expression)
     canonical = rig.pose(rest)[0] * 4.0
     assert np.abs(canonical - own.pose(rest)[0] * 4.0).max() > 0.02
-    person = face.head.bind(code)
-    part = face.head.content.canonical.part
-    distance = np.abs(person.distance(canonical[part != 1])) * 250
-    assert np.percentile(distance, 95) < 0.2
-    some = np.flatnonzero(part == 0)[::50]
-    basis = person.forward_basis(canonical[some], part[some])
+    person, mesh = face.head.bind(code), face.head.content.canonical
+    # The mesh has more than the surface: eyeballs, what is behind the lids, the cap of the neck.
+    outer = (mesh.part != 1) & (np.abs(face.head.bind().distance(mesh.vertices)) < 0.0009)
+    distance = np.abs(person.distance(canonical[outer])) * 250
+    assert outer.mean() > 0.9 and np.percentile(distance, 95) < 0.1  # mm
+    some = np.flatnonzero(mesh.part != 1)[::50]
+    basis = person.forward_basis(canonical[some], mesh.part[some])
     basis *= face.facial_smoothing.weight(canonical[some])[None, :, None]
     jaw = face.head.expression_names.index("jawOpen")
-    open_wide = rest.copy()
-    open_wide[jaw] += 1.0
-    moved = rig.pose(open_wide)[0][some] * 4.0 - canonical[some]
-    assert np.abs(moved - basis[jaw]).max() * 250 < 0.5  # mm; the template map is inverted to less
-    template = person.template_points(canonical[part == 0], part[part == 0])
-    error = np.linalg.norm(template - face.head.content.canonical.vertices[part == 0], axis=1) * 250
-    assert np.percentile(error, 95) < 1.5
+    wide = rest.copy()
+    wide[jaw] += 1.0
+    moved = rig.pose(wide)[0][some] * 4.0 - canonical[some]
+    assert np.abs(moved - basis[jaw]).max() * 250 < 0.01  # mm
 
 
 @pytest.mark.parametrize("name", ["nphm_tiny", "mononphm_tiny"])
@@ -115,12 +112,8 @@ def test_extraction_is_the_dense_mesh(name, deformed):
     field = nphm.bind(identity)
     expected = field.extract(None if expression is None else expression[None], 48, bounds, exact=True)[0]
     assert faces.shape == expected.faces.shape
-    near = cKDTree(vertices).query(expected.vertices * 4 if False else _head_units(expected))[0]
+    near = cKDTree(vertices).query(expected.vertices * 4.0)[0]  # metres to head units
     assert near.max() < 1e-4
-
-
-def _head_units(mesh) -> np.ndarray:
-    return mesh.vertices * 4.0
 
 
 def test_a_field_that_is_not_bound_says_so():

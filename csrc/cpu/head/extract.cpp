@@ -13,8 +13,8 @@ constexpr double kCoarseBand = 0.15;  // head units, as COARSE_BAND in facetalk/
 
 }  // namespace
 
-cpu::SurfaceMesh extract(const BoundField& field, const float* biases, int resolution, const float (&bounds)[6],
-                         SlopeCache& slopes) {
+cpu::SurfaceMesh extract(const BoundField& field, const float* biases, int resolution,
+                         const float (&bounds)[6], SlopeCache& slopes) {
   const cpu::FieldRunner runner{&field.packed.model(), &cpu::field_kernels(simd_level())};
   cpu::FieldFrames frame;
   frame.biases = biases;

@@ -23,12 +23,14 @@ int as_int(int64_t size) {
 
 Stack read_stack(const Safetensors& file, const std::string& name, size_t rank) {
   const std::vector<int64_t>& shape = file.shape(name + ".weight");
-  if (shape.size() != rank) throw FileError("tensor " + name + ".weight has no " + std::to_string(rank) + " axes");
+  if (shape.size() != rank)
+    throw FileError("tensor " + name + ".weight has no " + std::to_string(rank) + " axes");
   Stack stack;
   stack.sets = rank == 3 ? as_int(shape[0]) : 1;
   stack.outputs = as_int(shape[rank - 2]);
   stack.inputs = as_int(shape[rank - 1]);
-  if (stack.sets < 1 || stack.outputs < 1 || stack.inputs < 1) throw FileError("tensor " + name + ".weight is empty");
+  if (stack.sets < 1 || stack.outputs < 1 || stack.inputs < 1)
+    throw FileError("tensor " + name + ".weight is empty");
   stack.weight = file.floats(name + ".weight", shape);
   stack.bias = file.floats(name + ".bias", std::vector<int64_t>(shape.begin(), shape.end() - 1));
   return stack;
@@ -67,9 +69,11 @@ TensorView view_of(std::vector<float>& data, std::vector<int64_t> shape) {
 // Columns `from` to `to` of every row of a stack's weight, times a scale.
 std::vector<float> columns(const Stack& stack, int from, int to, float scale) {
   std::vector<float> out;
-  out.reserve(static_cast<size_t>(stack.sets) * static_cast<size_t>(stack.outputs) * static_cast<size_t>(to - from));
+  out.reserve(static_cast<size_t>(stack.sets) * static_cast<size_t>(stack.outputs) *
+              static_cast<size_t>(to - from));
   for (int64_t row = 0; row < static_cast<int64_t>(stack.sets) * stack.outputs; ++row) {
-    for (int i = from; i < to; ++i) out.push_back(stack.weight[static_cast<size_t>(row * stack.inputs + i)] * scale);
+    for (int i = from; i < to; ++i)
+      out.push_back(stack.weight[static_cast<size_t>(row * stack.inputs + i)] * scale);
   }
   return out;
 }
@@ -84,11 +88,13 @@ FieldModel::FieldModel(const std::string& folder) {
   if (network::exists(folder + "/config.json")) {
     const Json config = network::read_json(folder + "/config.json");
     if (const Json* found = config.find("nneigh")) neighbours_ = static_cast<int>(found->whole(1, 4096));
-    if (const Json* found = config.find("blend_std")) blend_std_ = static_cast<float>(found->number(1e-6, 1e6));
+    if (const Json* found = config.find("blend_std"))
+      blend_std_ = static_cast<float>(found->number(1e-6, 1e6));
     if (const Json* found = config.find("n_hyper"); found != nullptr && family_ == FieldBlending::kMonoNphm)
       hyper_ = static_cast<int>(found->whole(0, 16));
     if (const Json* found = config.find("direction"); found != nullptr && found->text() == "forward")
-      throw FileError(folder + ": its deformation goes forward; this library finds surfaces of backward ones");
+      throw FileError(folder +
+                      ": its deformation goes forward; this library finds surfaces of backward ones");
   }
   if (network::exists(folder + "/deformation.safetensors"))
     read_deformation(Safetensors(folder + "/deformation.safetensors"));
@@ -136,7 +142,8 @@ void FieldModel::read_identity(const Safetensors& file) {
       positions_[2].outputs != 3 * anchors_)
     throw FileError("the anchors' network does not fit " + std::to_string(anchors_) + " mean anchors");
   if (family_ == FieldBlending::kNphm) {
-    for (int i = 0; i < kMostLayers && file.has("ensembled_deep_sdf.lin" + std::to_string(i) + ".weight"); ++i)
+    for (int i = 0; i < kMostLayers && file.has("ensembled_deep_sdf.lin" + std::to_string(i) + ".weight");
+         ++i)
       identity_.push_back(read_stack(file, "ensembled_deep_sdf.lin" + std::to_string(i), 3));
   } else {
     int sets = 0;
@@ -148,7 +155,8 @@ void FieldModel::read_identity(const Safetensors& file) {
       Stack all = read_stack(file, name(0, i), 2);
       for (int set = 1; set < sets; ++set) {
         const Stack one = read_stack(file, name(set, i), 2);
-        if (one.outputs != all.outputs || one.inputs != all.inputs) throw FileError("members differ in their sizes");
+        if (one.outputs != all.outputs || one.inputs != all.inputs)
+          throw FileError("members differ in their sizes");
         all.weight.insert(all.weight.end(), one.weight.begin(), one.weight.end());
         all.bias.insert(all.bias.end(), one.bias.begin(), one.bias.end());
       }
@@ -156,7 +164,8 @@ void FieldModel::read_identity(const Safetensors& file) {
       identity_.push_back(std::move(all));
     }
   }
-  if (identity_.size() < 2 || identity_.back().outputs != 1) throw FileError("the ensemble has no usable layers");
+  if (identity_.size() < 2 || identity_.back().outputs != 1)
+    throw FileError("the ensemble has no usable layers");
   inputs_ = identity_[0].inputs;
   local_ = inputs_ - 3 - hyper_ - global_;
   pairs_ = anchors_ + 1 - identity_[0].sets;
@@ -221,10 +230,12 @@ std::unique_ptr<BoundField> FieldModel::bind(const std::vector<float>& code) con
         double sum = 0.0;
         if (reads) {
           const float* own = code.data() + global_ + static_cast<int64_t>(member) * local_;
-          for (int c = 0; c < global_; ++c) sum += static_cast<double>(row[codes + c]) * code[static_cast<size_t>(c)];
+          for (int c = 0; c < global_; ++c)
+            sum += static_cast<double>(row[codes + c]) * code[static_cast<size_t>(c)];
           for (int c = 0; c < local_; ++c) sum += static_cast<double>(row[codes + global_ + c]) * own[c];
         }
-        part.bias.push_back(static_cast<float>(stack.bias[static_cast<size_t>(set * stack.outputs + o)] + sum * scale));
+        part.bias.push_back(
+            static_cast<float>(stack.bias[static_cast<size_t>(set * stack.outputs + o)] + sum * scale));
       }
     }
     source.identity.push_back(layer);
@@ -253,7 +264,8 @@ std::unique_ptr<BoundField> FieldModel::bind(const std::vector<float>& code) con
     std::vector<float> known(code);
     known.insert(known.end(), bound->anchors.begin(), bound->anchors.end());
     if (compressor_.inputs != static_cast<int>(known.size()))
-      throw ArgumentError("compressor", std::to_string(known.size()) + " inputs", std::to_string(compressor_.inputs));
+      throw ArgumentError("compressor", std::to_string(known.size()) + " inputs",
+                          std::to_string(compressor_.inputs));
     bound->compressed = run(compressor_, known);
   }
   return bound;
@@ -274,8 +286,10 @@ std::vector<float> FieldModel::biases(const BoundField& bound, const std::vector
       for (int o = 0; o < stack.outputs; ++o) {
         double sum = 0.0;
         for (size_t c = 0; c < latent.size(); ++c)
-          sum += static_cast<double>(stack.weight[static_cast<size_t>(o * stack.inputs + start) + c]) * latent[c];
-        rows[i][static_cast<size_t>(o)] = static_cast<float>(stack.bias[static_cast<size_t>(o)] + sum * scale);
+          sum += static_cast<double>(stack.weight[static_cast<size_t>(o * stack.inputs + start) + c]) *
+                 latent[c];
+        rows[i][static_cast<size_t>(o)] =
+            static_cast<float>(stack.bias[static_cast<size_t>(o)] + sum * scale);
       }
     }
     views.push_back(view_of(rows[i], {1, stack.outputs}));

@@ -52,7 +52,8 @@ class FieldModel {
   std::vector<float> anchors_of(const std::vector<float>& code) const;
 
   FieldBlending family_ = FieldBlending::kNphm;
-  int anchors_ = 0, pairs_ = 0, global_ = 0, local_ = 0, hyper_ = 0, inputs_ = 0, expression_ = 0, compressed_ = 0;
+  int anchors_ = 0, pairs_ = 0, global_ = 0, local_ = 0, hyper_ = 0, inputs_ = 0, expression_ = 0,
+      compressed_ = 0;
   int neighbours_ = 12;
   float blend_std_ = 3.75f;
   std::vector<float> mean_;       // (K, 3) anchors
@@ -62,7 +63,7 @@ class FieldModel {
 };
 
 // The surface on a lattice, found in a band around it as Python's "band" does; `slopes` keeps what was learned of a box.
-cpu::SurfaceMesh extract(const BoundField& field, const float* biases, int resolution, const float (&bounds)[6],
-                         SlopeCache& slopes);
+cpu::SurfaceMesh extract(const BoundField& field, const float* biases, int resolution,
+                         const float (&bounds)[6], SlopeCache& slopes);
 
 }  // namespace facetalk::head

@@ -11,8 +11,8 @@ using network::Json;
 using network::Linear;
 using network::Safetensors;
 
-PointNetwork::PointNetwork(const Safetensors& file, const std::string& name, int inputs, int hidden, int layers,
-                           int outputs) {
+PointNetwork::PointNetwork(const Safetensors& file, const std::string& name, int inputs, int hidden,
+                           int layers, int outputs) {
   for (int i = 0; i <= layers; ++i)
     layers_.push_back(Linear::read(file, name + "." + std::to_string(2 * i), i < layers ? hidden : outputs,
                                    i == 0 ? inputs : hidden));
@@ -58,10 +58,11 @@ HeadFiles::HeadFiles(const std::string& path) : folder(path) {
   code_size = static_cast<int>(sizes.at("code_dim").whole(1, 1 << 20));
   template_code = size("template_code");
   const auto shapes = static_cast<int>(names.size());
-  if (sizes.at("expressions").whole(1, 4096) != shapes) throw FileError(where + ": forward: expressions do not fit");
+  if (sizes.at("expressions").whole(1, 4096) != shapes)
+    throw FileError(where + ": forward: expressions do not fit");
   const Safetensors forward(folder + "/forward.safetensors");
-  networks.emplace_back(forward, "blendshapes.net", 3 + 6 * frequencies + parts, size("hidden"), size("layers"),
-                        3 * shapes);
+  networks.emplace_back(forward, "blendshapes.net", 3 + 6 * frequencies + parts, size("hidden"),
+                        size("layers"), 3 * shapes);
   networks.emplace_back(forward, "template.net", 3 + 6 * kTemplateOctaves + parts + template_code,
                         size("template_hidden"), 3, 3);
   compressor = Linear::read(forward, "template.compressor", template_code, code_size, false);
@@ -77,7 +78,8 @@ HeadFiles::HeadFiles(const std::string& path) : folder(path) {
   faces = canonical.integers("faces", {triangles.empty() ? 0 : triangles[0], 3});
   const bool known = std::all_of(faces.begin(), faces.end(), [&](int32_t v) { return v >= 0 && v < count; });
   const bool moving = std::all_of(part.begin(), part.end(), [&](uint8_t p) { return p < parts; });
-  if (count < 1 || faces.empty() || !known || !moving) throw FileError(mesh + ": its faces or parts do not fit");
+  if (count < 1 || faces.empty() || !known || !moving)
+    throw FileError(mesh + ": its faces or parts do not fit");
 
   const Safetensors linear(folder + "/encoder.safetensors"), eyes(folder + "/landmarks.safetensors");
   const std::vector<int64_t>& encoded = linear.shape("encoder");

@@ -9,9 +9,9 @@
 
 namespace facetalk::head {
 
-constexpr int kEyeballs = 1;            // Part.EYEBALLS of facetalk/nphm/head/parts.py
-constexpr float kCentimetre = 0.04f;    // the networks' unit of displacements, head units
-constexpr int kTemplateOctaves = 4;     // of the template map's encoding
+constexpr int kEyeballs = 1;          // Part.EYEBALLS of facetalk/nphm/head/parts.py
+constexpr float kCentimetre = 0.04f;  // the networks' unit of displacements, head units
+constexpr int kTemplateOctaves = 4;   // of the template map's encoding
 
 // Linear layers with SiLU between, over points.
 class PointNetwork {

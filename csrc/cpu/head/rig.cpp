@@ -24,8 +24,9 @@ struct Gaze {
   float axis[3];
 };
 constexpr Gaze kGaze[] = {
-    {"eyeLookUp_L", true, {-1, 0, 0}},  {"eyeLookDown_L", true, {1, 0, 0}},   {"eyeLookOut_L", true, {0, 1, 0}},
-    {"eyeLookIn_L", true, {0, -1, 0}},  {"eyeLookUp_R", false, {-1, 0, 0}},   {"eyeLookDown_R", false, {1, 0, 0}},
+    {"eyeLookUp_L", true, {-1, 0, 0}},   {"eyeLookDown_L", true, {1, 0, 0}},
+    {"eyeLookOut_L", true, {0, 1, 0}},   {"eyeLookIn_L", true, {0, -1, 0}},
+    {"eyeLookUp_R", false, {-1, 0, 0}},  {"eyeLookDown_R", false, {1, 0, 0}},
     {"eyeLookOut_R", false, {0, -1, 0}}, {"eyeLookIn_R", false, {0, 1, 0}},
 };
 
@@ -53,7 +54,8 @@ void turn_eye(const HeadFiles& head, const Shape& shape, const float* point, flo
 
 }  // namespace
 
-FacialSmoothing::FacialSmoothing(const double (&centre)[3], const double (&sigma)[3], const float (&bounds)[6]) {
+FacialSmoothing::FacialSmoothing(const double (&centre)[3], const double (&sigma)[3],
+                                 const float (&bounds)[6]) {
   double far = 0.0, near = 0.0;
   for (int a = 0; a < 3; ++a) {
     centre_[a] = centre[a];
@@ -81,7 +83,8 @@ float FacialSmoothing::weight(const float* point) const {
 Rig::Rig(const std::string& folder, const std::vector<std::string>& names, const FacialSmoothing& smoothing,
          const std::vector<float>& code) {
   HeadFiles head(folder);
-  if (head.names != names) throw FileError(folder + ": its expression_names are not those of the motion model");
+  if (head.names != names)
+    throw FileError(folder + ": its expression_names are not those of the motion model");
   if (!code.empty() && static_cast<int>(code.size()) != head.code_size)
     throw ArgumentError("identity", std::to_string(head.code_size) + " values", std::to_string(code.size()));
   const Shape shape = shape_of(head, code);
@@ -91,7 +94,8 @@ Rig::Rig(const std::string& folder, const std::vector<std::string>& names, const
   basis_.resize(curves_ * static_cast<size_t>(3 * count));
   const PointNetwork& network = head.networks[0];
   const int inputs = network.inputs();
-  std::vector<float> features(static_cast<size_t>(kBlock * inputs)), out(static_cast<size_t>(kBlock) * 3 * curves_);
+  std::vector<float> features(static_cast<size_t>(kBlock * inputs)),
+      out(static_cast<size_t>(kBlock) * 3 * curves_);
   network::Floats scratch[2];
   for (int64_t first = 0; first < count; first += kBlock) {
     const int64_t rows = std::min(kBlock, count - first);
@@ -123,8 +127,8 @@ Rig::Rig(const std::string& folder, const std::vector<std::string>& names, const
   for (size_t i = 0; i < neutral_.size(); ++i) neutral_[i] = shape.vertices[i] * kMetres;
   for (size_t e = 0; e < curves_; ++e) {
     if (head.rest[e] != 0.0f)
-      network::network_kernels().add_scaled(neutral_.data(), basis_.data() + e * neutral_.size(), -head.rest[e],
-                                            static_cast<int64_t>(neutral_.size()));
+      network::network_kernels().add_scaled(neutral_.data(), basis_.data() + e * neutral_.size(),
+                                            -head.rest[e], static_cast<int64_t>(neutral_.size()));
   }
 }
 
@@ -136,8 +140,8 @@ void Rig::pose(const float* weights, float* positions) const {
     std::memcpy(positions + first, neutral_.data() + first, size * sizeof(float));
     for (size_t e = 0; e < curves_; ++e) {
       if (weights[e] != 0.0f)
-        network::network_kernels().add_scaled(positions + first, basis_.data() + e * neutral_.size() + first, weights[e],
-                                              static_cast<int64_t>(size));
+        network::network_kernels().add_scaled(positions + first, basis_.data() + e * neutral_.size() + first,
+                                              weights[e], static_cast<int64_t>(size));
     }
   }
 }

@@ -11,11 +11,12 @@ namespace facetalk::head {
 namespace {
 
 constexpr int64_t kBlock = 2048;
-constexpr int kTurns = 12;          // of the fixed point; displacements between heads are far smaller than their size
-constexpr int kSteps = 3;           // Newton's, as Person.project takes
-constexpr double kFarthest = 0.01;  // that these move a point in all, head units: what the template map errs by
+constexpr int kTurns = 12;  // of the fixed point; displacements between heads are far smaller than their size
+constexpr int kSteps = 8;   // Newton's, at most
+constexpr float kConverged = 1e-4f;   // head units, 0.025 mm
+constexpr double kFarthest = 0.04;    // that these move a point in all, head units, 1 cm
 constexpr float kOnSurface = 0.001f;  // head units, 0.25 mm
-constexpr double kVariance = 0.01;  // of NPHM's blending weights
+constexpr double kVariance = 0.01;    // of NPHM's blending weights
 
 // Coefficients whose code is nearest: least squares by the normal equations (Cholesky), in double.
 std::vector<double> coefficients_of(const HeadFiles& head, const std::vector<float>& code) {
@@ -25,23 +26,29 @@ std::vector<double> coefficients_of(const HeadFiles& head, const std::vector<flo
     const float* from = head.encoder.data() + static_cast<int64_t>(row) * n;
     for (int i = 0; i < n; ++i) {
       right[static_cast<size_t>(i)] += static_cast<double>(from[i]) * code[static_cast<size_t>(row)];
-      for (int j = 0; j <= i; ++j) normal[static_cast<size_t>(i * n + j)] += static_cast<double>(from[i]) * from[j];
+      for (int j = 0; j <= i; ++j)
+        normal[static_cast<size_t>(i * n + j)] += static_cast<double>(from[i]) * from[j];
     }
   }
   for (int i = 0; i < n; ++i) {
     for (int j = 0; j <= i; ++j) {
       double sum = normal[static_cast<size_t>(i * n + j)];
-      for (int k = 0; k < j; ++k) sum -= normal[static_cast<size_t>(i * n + k)] * normal[static_cast<size_t>(j * n + k)];
-      if (i == j && !(sum > 0.0)) throw network::FileError("encoder.safetensors: its columns depend on each other");
-      normal[static_cast<size_t>(i * n + j)] = i == j ? std::sqrt(sum) : sum / normal[static_cast<size_t>(j * n + j)];
+      for (int k = 0; k < j; ++k)
+        sum -= normal[static_cast<size_t>(i * n + k)] * normal[static_cast<size_t>(j * n + k)];
+      if (i == j && !(sum > 0.0))
+        throw network::FileError("encoder.safetensors: its columns depend on each other");
+      normal[static_cast<size_t>(i * n + j)] =
+          i == j ? std::sqrt(sum) : sum / normal[static_cast<size_t>(j * n + j)];
     }
   }
   for (int i = 0; i < n; ++i) {
-    for (int k = 0; k < i; ++k) right[static_cast<size_t>(i)] -= normal[static_cast<size_t>(i * n + k)] * right[static_cast<size_t>(k)];
+    for (int k = 0; k < i; ++k)
+      right[static_cast<size_t>(i)] -= normal[static_cast<size_t>(i * n + k)] * right[static_cast<size_t>(k)];
     right[static_cast<size_t>(i)] /= normal[static_cast<size_t>(i * n + i)];
   }
   for (int i = n - 1; i >= 0; --i) {
-    for (int k = i + 1; k < n; ++k) right[static_cast<size_t>(i)] -= normal[static_cast<size_t>(k * n + i)] * right[static_cast<size_t>(k)];
+    for (int k = i + 1; k < n; ++k)
+      right[static_cast<size_t>(i)] -= normal[static_cast<size_t>(k * n + i)] * right[static_cast<size_t>(k)];
     right[static_cast<size_t>(i)] /= normal[static_cast<size_t>(i * n + i)];
   }
   return right;
@@ -65,7 +72,8 @@ class TemplateMap {
     for (int64_t row = 0; row < rows; ++row) {
       float* shift = out + 3 * row;
       blend(points + 3 * row, shift);
-      const float start[3] = {points[3 * row] + shift[0], points[3 * row + 1] + shift[1], points[3 * row + 2] + shift[2]};
+      const float start[3] = {points[3 * row] + shift[0], points[3 * row + 1] + shift[1],
+                              points[3 * row + 2] + shift[2]};
       float* feature = given + row * inputs;
       encode_frequencies(start, kTemplateOctaves, feature);
       feature[place + part[row]] = 1.0f;
@@ -123,27 +131,43 @@ std::vector<char> on_surface(const HeadFiles& head, const FieldModel& model) {
   return out;
 }
 
-// Moves points onto the zero set, as Person.project does.
+// Moves points onto the zero set by Newton steps along the gradient, as Person.project does, but until they are there.
 void project(const BoundField& bound, const std::vector<char>& wanted, std::vector<float>& points) {
   const cpu::FieldRunner runner{&bound.packed.model(), &cpu::field_kernels(simd_level())};
   const std::vector<float> start(points);
-  std::vector<float> value(wanted.size()), gradient(points.size());
-  for (int step = 0; step < kSteps; ++step) {
+  std::vector<size_t> active;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (wanted[i]) active.push_back(i);
+  }
+  std::vector<float> place, value, gradient;
+  for (int step = 0; step < kSteps && !active.empty(); ++step) {
+    place.clear();
+    for (const size_t i : active)
+      place.insert(place.end(), points.begin() + static_cast<std::ptrdiff_t>(3 * i),
+                   points.begin() + static_cast<std::ptrdiff_t>(3 * i + 3));
+    value.resize(active.size());
+    gradient.resize(place.size());
     cpu::FieldOutputs outputs;
     outputs.sdf = value.data();
     outputs.gradient = gradient.data();
-    cpu::field_query(runner, {}, points.data(), static_cast<int64_t>(value.size()), 3, outputs);
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      if (!wanted[i]) continue;
+    cpu::field_query(runner, {}, place.data(), static_cast<int64_t>(active.size()), 3, outputs);
+    std::vector<size_t> left;
+    for (size_t n = 0; n < active.size(); ++n) {
+      if (std::abs(value[n]) < kConverged) continue;
+      const size_t i = active[n];
+      left.push_back(i);
       double square = 0.0, offset[3], length = 0.0;
-      for (size_t a = 0; a < 3; ++a) square += static_cast<double>(gradient[3 * i + a]) * gradient[3 * i + a];
+      for (size_t a = 0; a < 3; ++a) square += static_cast<double>(gradient[3 * n + a]) * gradient[3 * n + a];
       for (size_t a = 0; a < 3; ++a) {
-        offset[a] = points[3 * i + a] - value[i] / std::max(square, 0.05) * gradient[3 * i + a] - start[3 * i + a];
+        offset[a] =
+            place[3 * n + a] - value[n] / std::max(square, 0.05) * gradient[3 * n + a] - start[3 * i + a];
         length += offset[a] * offset[a];
       }
       const double scale = std::min(kFarthest / std::max(std::sqrt(length), 1e-12), 1.0);
-      for (size_t a = 0; a < 3; ++a) points[3 * i + a] = static_cast<float>(start[3 * i + a] + offset[a] * scale);
+      for (size_t a = 0; a < 3; ++a)
+        points[3 * i + a] = static_cast<float>(start[3 * i + a] + offset[a] * scale);
     }
+    active = std::move(left);
   }
 }
 
@@ -163,9 +187,11 @@ Shape shape_of(const HeadFiles& head, const std::vector<float>& code) {
     shape.eyes[i / 4][i % 4] = static_cast<float>(moved);
   }
   const FieldModel model(head.folder);
-  if (model.identity_size() != head.code_size) throw network::FileError(head.folder + ": its networks take other codes");
+  if (model.identity_size() != head.code_size)
+    throw network::FileError(head.folder + ": its networks take other codes");
   const std::unique_ptr<BoundField> bound = model.bind(code);
-  if (bound->anchors.size() != head.anchors_mean.size()) throw network::FileError(head.folder + ": its anchors differ");
+  if (bound->anchors.size() != head.anchors_mean.size())
+    throw network::FileError(head.folder + ": its anchors differ");
   TemplateMap map(head, code, bound->anchors);
   const auto count = static_cast<int64_t>(head.part.size());
   std::vector<float> moved(static_cast<size_t>(3 * kBlock));
@@ -174,7 +200,8 @@ Shape shape_of(const HeadFiles& head, const std::vector<float>& code) {
     float* points = shape.vertices.data() + 3 * first;
     for (int turn = 0; turn < kTurns; ++turn) {
       map.moves(points, head.part.data() + first, rows, moved.data());
-      for (int64_t i = 0; i < 3 * rows; ++i) points[i] = head.vertices[static_cast<size_t>(3 * first + i)] - moved[static_cast<size_t>(i)];
+      for (int64_t i = 0; i < 3 * rows; ++i)
+        points[i] = head.vertices[static_cast<size_t>(3 * first + i)] - moved[static_cast<size_t>(i)];
     }
   }
   // Eyeballs stay round: they move and grow as the linear model says.
@@ -183,18 +210,28 @@ Shape shape_of(const HeadFiles& head, const std::vector<float>& code) {
     const float* own = head.vertices.data() + 3 * i;
     double nearest[2] = {};
     for (int eye = 0; eye < 2; ++eye) {
-      for (int a = 0; a < 3; ++a) nearest[eye] += std::pow(own[a] - head.eyes_mean[static_cast<size_t>(4 * eye + a)], 2);
+      for (int a = 0; a < 3; ++a)
+        nearest[eye] += std::pow(own[a] - head.eyes_mean[static_cast<size_t>(4 * eye + a)], 2);
     }
     const int eye = nearest[0] < nearest[1] ? 0 : 1;
     const float* mean = head.eyes_mean.data() + 4 * eye;
     for (int a = 0; a < 3; ++a)
-      shape.vertices[3 * i + static_cast<size_t>(a)] = shape.eyes[eye][a] + (own[a] - mean[a]) * shape.eyes[eye][3] / mean[3];
+      shape.vertices[3 * i + static_cast<size_t>(a)] =
+          shape.eyes[eye][a] + (own[a] - mean[a]) * shape.eyes[eye][3] / mean[3];
   }
   for (const float value : shape.vertices) {
     if (!(std::abs(value) < 100.0f))
       throw ArgumentError("identity: gives no head; codes of heads have values of about 1 and less");
   }
   project(*bound, on_surface(head, model), shape.vertices);
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int64_t rows = std::min(kBlock, count - first);
+    map.moves(shape.vertices.data() + 3 * first, head.part.data() + first, rows, moved.data());
+    for (int64_t i = 0; i < 3 * rows; ++i) {
+      const auto at = static_cast<size_t>(3 * first + i);
+      shape.points[at] = shape.vertices[at] + moved[static_cast<size_t>(i)];
+    }
+  }
   return shape;
 }
 

@@ -58,7 +58,8 @@ std::vector<double> dilated(std::vector<double> values, const Shape& cells, int 
       for (int i = 0; i < count; ++i) line.push_back(values[static_cast<size_t>(first + i * stride)]);
       for (int i = 0; i < count; ++i) {
         const int low = std::max(0, i - reach), high = std::min(count, i + reach + 1);
-        values[static_cast<size_t>(first + i * stride)] = *std::max_element(line.begin() + low, line.begin() + high);
+        values[static_cast<size_t>(first + i * stride)] =
+            *std::max_element(line.begin() + low, line.begin() + high);
       }
     }
   }
@@ -109,7 +110,8 @@ Slopes estimate_slopes(const cpu::FieldRunner& runner, const float (&bounds)[6])
   cpu::field_query(runner, {}, points.data(), samples.size(), 3, outputs);
 
   Slopes out;
-  const std::vector<double> slopes[2] = {cell_slopes(sdf, samples, cells, step), cell_slopes(raw, samples, cells, step)};
+  const std::vector<double> slopes[2] = {cell_slopes(sdf, samples, cells, step),
+                                         cell_slopes(raw, samples, cells, step)};
   double totals[2] = {0.0, 0.0};
   for (int kind = 0; kind < 2; ++kind) {
     for (const double slope : slopes[kind]) totals[kind] += slope;
@@ -137,7 +139,8 @@ Slopes estimate_slopes(const cpu::FieldRunner& runner, const float (&bounds)[6])
   return out;
 }
 
-cpu::SlopeBounds with_stretch(const Slopes& slopes, const cpu::FieldRunner& runner, const cpu::FieldFrames& frame) {
+cpu::SlopeBounds with_stretch(const Slopes& slopes, const cpu::FieldRunner& runner,
+                              const cpu::FieldFrames& frame) {
   cpu::SlopeBounds bounds = slopes.bounds;
   bounds.slope.values = slopes.levels.data();
   if (frame.biases == nullptr) return bounds;

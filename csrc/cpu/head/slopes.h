@@ -20,7 +20,8 @@ struct Slopes {
 Slopes estimate_slopes(const cpu::FieldRunner& runner, const float (&bounds)[6]);
 
 // The bounds with that on the deformation's stretch in a frame.
-cpu::SlopeBounds with_stretch(const Slopes& slopes, const cpu::FieldRunner& runner, const cpu::FieldFrames& frame);
+cpu::SlopeBounds with_stretch(const Slopes& slopes, const cpu::FieldRunner& runner,
+                              const cpu::FieldFrames& frame);
 
 // The slopes of the last box that was asked for; for many threads.
 class SlopeCache {
