@@ -74,7 +74,8 @@ def _c_library(build: Path) -> list[tuple[str, Path]]:
     """
     names = LIBRARY, f"{LIBRARY}.{SOVERSION}"
     files = [(f"lib/{name}", build / "lib" / name) for name in names]
-    return [*files, ("include/facetalk.h", ROOT / "csrc" / "facetalk.h")]
+    headers = [(f"include/{name}", ROOT / "csrc" / name) for name in ("facetalk.h", "facetalk.hpp")]
+    return [*files, *headers]
 
 
 class CMakeBuild(build_ext):

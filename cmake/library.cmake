@@ -18,7 +18,7 @@ endif()
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 install(TARGETS facetalk EXPORT facetalk-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES csrc/facetalk.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES csrc/facetalk.h csrc/facetalk.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT facetalk-targets FILE facetalk-config.cmake NAMESPACE facetalk::
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/facetalk)
 write_basic_package_version_file("${CMAKE_BINARY_DIR}/facetalk-config-version.cmake" VERSION ${FACETALK_VERSION}

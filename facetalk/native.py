@@ -10,6 +10,7 @@ import ctypes
 import functools
 import math
 import os
+from collections.abc import Callable
 from ctypes import (
     POINTER,
     byref,
@@ -76,6 +77,8 @@ class _Options(ctypes.Structure):
     )
 
 
+_PROGRESS = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int64, c_int64)
+
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "last_error": (c_char_p, []),
     "set_threads": (c_int32, [c_int32]),
@@ -91,6 +94,9 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "stream_create": (c_int32, [c_void_p, POINTER(_Options), POINTER(c_void_p)]),
     "stream_push": (c_int32, [c_void_p, c_void_p, c_size_t]),
     "stream_finish": (c_int32, [c_void_p]),
+    "stream_on_progress": (c_int32, [c_void_p, _PROGRESS, c_void_p]),
+    "stream_steps": (c_int32, [c_void_p]),
+    "stream_guidance": (c_double, [c_void_p]),
     "stream_ready": (c_int64, [c_void_p]),
     "stream_pull": (c_int32, [c_void_p, c_void_p, c_int64, POINTER(c_int64)]),
     "stream_reset": (c_int32, [c_void_p]),
@@ -236,7 +242,7 @@ class NativeStream:
         options = _Options()
         self._library.facetalk_stream_options_default(byref(options))
         options.sample_rate, options.look_ahead_s, options.seed = rate, look_ahead, seed
-        options.steps = 0 if steps is None else steps
+        options.steps = 0 if steps is None else (steps if 0 < steps < 2**31 else -1)
         options.guidance = -1.0 if guidance is None else guidance
         self._handle = c_void_p()
         check(self._library.facetalk_stream_create(model._handle, byref(options), byref(self._handle)))
@@ -257,9 +263,41 @@ class NativeStream:
         check(self._library.facetalk_stream_push(self._handle, sound.ctypes.data, len(sound)))
         return self._pull()
 
-    def finish(self) -> Float32:
-        """The curves of the frames that were still waiting."""
-        check(self._library.facetalk_stream_finish(self._handle))
+    @property
+    def steps(self) -> int:
+        """Steps of denoising that are taken."""
+        return int(self._library.facetalk_stream_steps(self._handle))
+
+    @property
+    def guidance(self) -> float:
+        """Weight of classifier-free guidance."""
+        return float(self._library.facetalk_stream_guidance(self._handle))
+
+    def finish(self, progress: Callable[[int, int], None] | None = None) -> Float32:
+        """The curves of the frames that were still waiting.
+
+        Args:
+            progress: told (frames done, frames in all) now and then where the whole recording was waited for;
+                what it raises ends the work.
+        """
+        raised: list[BaseException] = []
+
+        def told(_user: int, done: int, frames: int) -> int:
+            try:
+                if progress is not None:
+                    progress(done, frames)
+            except BaseException as error:  # Ctrl-C among them; the library's frames cannot be crossed
+                raised.append(error)
+                return 1
+            return 0
+
+        callback = _PROGRESS(told)
+        check(self._library.facetalk_stream_on_progress(self._handle, callback, None))
+        status = self._library.facetalk_stream_finish(self._handle)
+        check(self._library.facetalk_stream_on_progress(self._handle, _PROGRESS(), None))
+        if raised:
+            raise raised[0]
+        check(status)
         return self._pull()
 
     def reset(self) -> None:

@@ -89,7 +89,11 @@ def test_wheel_has_what_it_needs_and_no_more(wheel, source):
     names = zipfile.ZipFile(wheel).namelist()
     libraries = sorted(name for name in names if name.endswith(".so"))
     assert len(libraries) == 2 and libraries[0].startswith("facetalk/_C.")
-    c_library = {"facetalk/lib/libfacetalk.so", "facetalk/lib/libfacetalk.so.0", "facetalk/include/facetalk.h"}
+    c_library = {
+        "facetalk/lib/libfacetalk.so",
+        "facetalk/lib/libfacetalk.so.0",
+        "facetalk/include/facetalk.h",
+    }
     assert c_library <= set(names)
     outside = [name for name in names if not name.startswith(("facetalk/", "facetalk-"))]
     assert outside == []

@@ -27,6 +27,12 @@ class WrongState : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// The caller's callback asked for an end.
+class Stopped : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // Runs the body of a call; nothing gets out of it.
 template <typename Body>
 facetalk_status guarded(Body&& body) noexcept {
@@ -39,6 +45,8 @@ facetalk_status guarded(Body&& body) noexcept {
     return fail(FACETALK_UNSUPPORTED, error.what());
   } catch (const WrongState& error) {
     return fail(FACETALK_WRONG_STATE, error.what());
+  } catch (const Stopped& error) {
+    return fail(FACETALK_STOPPED, error.what());
   } catch (const std::invalid_argument& error) {  // ArgumentError, KindError
     return fail(FACETALK_INVALID, error.what());
   } catch (const std::bad_alloc&) {

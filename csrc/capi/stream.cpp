@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "capi/guard.h"
@@ -35,11 +36,15 @@ struct facetalk_stream {
     if (options.sample_rate != kSampleRate) resampler.emplace(options.sample_rate);
     sound.clear();
     curves.clear();
-    given = 0;
+    given = expected = 0;
     finished = false;
   }
 
-  void take(const float* features, int64_t frames) { motion->push(features, frames, curves); }
+  void take(const float* features, int64_t frames) {
+    motion->push(features, frames, curves);
+    if (progress != nullptr && expected > 0 && progress(user, ready(), expected) != 0)
+      throw facetalk::capi::Stopped("stopped by the caller");
+  }
 
   void hear(const float* samples, int64_t count) {
     if (is_live()) {
@@ -66,8 +71,10 @@ struct facetalk_stream {
     if (is_live()) {
       live->finish(taker);
     } else if (!sound.empty()) {
-      whole_features(model.encoder, sound, model.fps, taker);
+      expected = facetalk::network::frame_count(static_cast<int64_t>(sound.size()), model.fps);
+      whole_features(model.encoder, std::move(sound), model.fps, taker);
       std::vector<float>().swap(sound);
+      expected = 0;
     }
     motion->finish(curves);
     finished = true;
@@ -82,7 +89,9 @@ struct facetalk_stream {
   std::optional<facetalk::network::LiveFeatures> live;
   std::optional<facetalk::network::Resampler> resampler;
   std::vector<float> resampled, sound, curves;  // curves: (frames, C), the first `given` of which were pulled
-  int64_t given = 0;
+  int64_t given = 0, expected = 0;              // frames that finish() works on
+  facetalk_progress progress = nullptr;
+  void* user = nullptr;
   bool finished = false, broken = false;
 };
 
@@ -184,6 +193,22 @@ facetalk_status facetalk_stream_reset(facetalk_stream* stream) {
     stream->start();
     stream->broken = false;
   });
+}
+
+facetalk_status facetalk_stream_on_progress(facetalk_stream* stream, facetalk_progress progress, void* user) {
+  return guarded([&] {
+    require(stream, "stream");
+    stream->progress = progress;
+    stream->user = user;
+  });
+}
+
+int32_t facetalk_stream_steps(const facetalk_stream* stream) {
+  return stream == nullptr ? 0 : stream->motion->steps();
+}
+
+double facetalk_stream_guidance(const facetalk_stream* stream) {
+  return stream == nullptr ? 0.0 : stream->motion->guidance();
 }
 
 double facetalk_stream_latency_s(const facetalk_stream* stream) {

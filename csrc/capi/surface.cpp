@@ -176,6 +176,11 @@ facetalk_status facetalk_field_extract(const facetalk_field* field, const float*
     if (expression_count > 0 && expected == 0)
       throw ArgumentError("expression: this head has no deformation");
     const std::vector<float> code = checked_code(expression, expression_count, expected, "expression");
+    if (!code.empty() && !field->model.is_backward())
+      throw facetalk::capi::Unsupported(
+          "expression: this head's deformation goes forward, and the surface of a posed one is found by "
+          "Python alone; "
+          "a config.json that says \"direction\": \"backward\" is for heads whose deformation moves queries");
     std::vector<float> biases;
     if (!code.empty()) biases = field->model.biases(*field->bound, code);
     *mesh = new facetalk_mesh{facetalk::head::extract(*field->bound, code.empty() ? nullptr : biases.data(),

@@ -53,7 +53,8 @@ def _usage() -> str:
     verbs = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in VERBS.items())
     return (
         "usage: facetalk VERB [options]\n\nSpeech in, an animated neural 3D head out.\n\n"
-        f"verbs:\n{verbs}\n\n`facetalk VERB --help` explains a verb; `facetalk --version` prints the version;\n"
+        f"verbs:\n{verbs}\n\n`facetalk VERB --help` explains a verb; `facetalk --version` prints the "
+        "version;\n"
         "`facetalk --cflags --libs` prints what a C compiler needs to use the library."
     )
 

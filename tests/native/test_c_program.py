@@ -30,7 +30,8 @@ def program(tmp_path_factory):
     out = tmp_path_factory.mktemp("c") / "wav_to_csv"
     strict = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
     subprocess.run(
-        [COMPILER, *strict, EXAMPLES / "c/wav_to_csv.c", *text.getvalue().split(), "-lm", "-o", out], check=True
+        [COMPILER, *strict, EXAMPLES / "c/wav_to_csv.c", *text.getvalue().split(), "-lm", "-o", out],
+        check=True,
     )
     return out
 
@@ -91,9 +92,13 @@ def test_the_library_needs_libc_and_libm_alone_and_exports_c_functions_alone():
     assert re.search(r"SONAME.*\[libfacetalk\.so\.0\]", about)
     needed = set(re.findall(r"NEEDED.*\[([\w+-]+)\.so", about))
     assert needed <= {"libc", "libm", "ld-linux-x86-64", "libpthread"}
-    table = subprocess.run([readelf, "-sDW", get_library()], capture_output=True, text=True, check=True).stdout
+    table = subprocess.run(
+        [readelf, "-sDW", get_library()], capture_output=True, text=True, check=True
+    ).stdout
     exported = [line.split()[-1] for line in table.splitlines() if " GLOBAL " in line and " UND " not in line]
-    declared = re.findall(r"^FACETALK_API .*?\b(facetalk_\w+)\(", Path(get_include(), "facetalk.h").read_text(), re.M)
+    declared = re.findall(
+        r"^FACETALK_API .*?\b(facetalk_\w+)\(", Path(get_include(), "facetalk.h").read_text(), re.M
+    )
     assert sorted(exported) == sorted(declared) and len(declared) > 35
 
 
@@ -104,7 +109,15 @@ def test_the_contract_compiles(tmp_path):
     for compiler, standard in ((COMPILER, "-std=c99"), (shutil.which("c++"), "-std=c++17")):
         if compiler is not None:
             language = ["-x", "c++"] if standard == "-std=c++17" else []
-            flags = [standard, "-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{get_include()}", "-fsyntax-only"]
+            flags = [
+                standard,
+                "-Wall",
+                "-Wextra",
+                "-pedantic",
+                "-Werror",
+                f"-I{get_include()}",
+                "-fsyntax-only",
+            ]
             subprocess.run([compiler, *flags, *language, source], check=True)
 
 

@@ -1,4 +1,4 @@
-"""What should not happen: nulls, folders that are none, damaged files. Statuses and one line, never a crash."""
+"""What should not happen: nulls, folders that are none, damaged files. A status and a line, never a crash."""
 
 import ctypes
 import json
@@ -100,7 +100,8 @@ def offsets(begin: int, end: int):
 @pytest.mark.parametrize(
     "change",
     [
-        offsets(0, 2**62), offsets(-4, 0), offsets(8, 0), lambda h: b"[" * 100_000, lambda h: b"{}", lambda h: b"",
+        offsets(0, 2**62), offsets(-4, 0), offsets(8, 0), lambda h: b"[" * 100_000, lambda h: b"{}",
+        lambda h: b"",
         lambda h: b'{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}',
         lambda h: b'{"a":{"dtype":"F32","shape":[1e400],"data_offsets":[0,0]}}', lambda h: b'\xff\xfe{"a":1}',
     ],
@@ -117,11 +118,14 @@ def test_headers_that_lie(make_folder, change):
     [
         ("audio/config.json", "hidden_size", 2**31), ("audio/config.json", "conv_stride", [10**6, 1, 1]),
         ("audio/config.json", "num_attention_heads", 0), ("audio/config.json", "conv_kernel", []),
-        ("audio/config.json", "hidden_act", "tanh"), ("audio/config.json", "num_conv_pos_embedding_groups", 7),
-        ("audio/config.json", "attention_span_s", -1), ("motion/config.json", "sampling", {"steps": 0, "guidance": 1}),
+        ("audio/config.json", "hidden_act", "tanh"),
+        ("audio/config.json", "num_conv_pos_embedding_groups", 7),
+        ("audio/config.json", "attention_span_s", -1),
+        ("motion/config.json", "sampling", {"steps": 0, "guidance": 1}),
         ("motion/config.json", "expression_names", []), ("motion/config.json", "expression_names", ["a"] * 6),
         ("motion/config.json", "schedule", {"train_steps": 10**9}), ("motion/config.json", "denoiser", {}),
-        ("config.json", "fps", 0), ("config.json", "fps", "25"), ("config.json", "geometry", {"bounds": [[], []]}),
+        ("config.json", "fps", 0), ("config.json", "fps", "25"),
+        ("config.json", "geometry", {"bounds": [[], []]}),
     ],
 )  # fmt: skip
 def test_settings_that_are_absurd(make_folder, file, key, value):
@@ -165,7 +169,9 @@ def test_damaged_files_never_crash(make_folder, tmp_path_factory):
     """In a process of its own, so that a crash is a failure with a name."""
     made = make_folder(small_encoder(), small_motion(20))
     folder = shutil.copytree(made, tmp_path_factory.mktemp("damaged") / "model")
-    done = subprocess.run([sys.executable, "-c", DAMAGE, folder, "300"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGE, folder, "300"], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert 5 < int(done.stdout.split()[1]) < 295
 

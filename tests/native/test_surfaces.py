@@ -53,9 +53,12 @@ def extract(folder, identity, expression, resolution, bounds):
 def test_marching_cubes_is_the_packages():
     volume = np.random.default_rng(0).normal(size=(9, 7, 5)).astype(np.float32)
     mesh = c_void_p()
-    assert library().facetalk_marching_cubes(
-        floats(volume), c_int64(9), c_int64(7), c_int64(5), c_float(0.1), byref(mesh)
-    ) == 0
+    assert (
+        library().facetalk_marching_cubes(
+            floats(volume), c_int64(9), c_int64(7), c_int64(5), c_float(0.1), byref(mesh)
+        )
+        == 0
+    )
     vertices, faces = mesh_of(mesh)
     expected = ops.marching_cubes(volume, 0.1)
     assert np.array_equal(vertices, expected[0]) and np.array_equal(faces, expected[1])
@@ -76,7 +79,7 @@ def test_the_rig_is_that_of_decode(model, face):
 
 
 def test_the_rig_of_another_identity_lies_on_its_surface(model, face):
-    """Same faces as the head's own, vertices on the identity's zero set, moved as Python's rig moves them there."""
+    """Same faces as the head's own, vertices on the identity's zero set, moved as Python's rig moves them."""
     rng = np.random.default_rng(2)
     code = face.head.encode_identity(rng.normal(size=face.head.coefficient_dim))
     own, rig = NativeRig(model), NativeRig(model, code)
@@ -112,8 +115,7 @@ def test_extraction_is_the_dense_mesh(name, deformed):
     field = nphm.bind(identity)
     expected = field.extract(None if expression is None else expression[None], 48, bounds, exact=True)[0]
     assert faces.shape == expected.faces.shape
-    near = cKDTree(vertices).query(expected.vertices * 4.0)[0]  # metres to head units
-    assert near.max() < 1e-4
+    assert cKDTree(vertices).query(expected.vertices)[0].max() < 2e-5  # metres
 
 
 def test_a_field_that_is_not_bound_says_so():

@@ -9,6 +9,7 @@
 namespace facetalk::head {
 namespace {
 
+constexpr float kMetres = 0.25f;      // of a head unit
 constexpr double kCoarseBand = 0.15;  // head units, as COARSE_BAND in facetalk/ops/field/cpu.py
 
 }  // namespace
@@ -35,7 +36,10 @@ cpu::SurfaceMesh extract(const BoundField& field, const float* biases, int resol
   cpu::BandReport report;
   const BrickVolume volume =
       cpu::field_band(runner, frame, lattice, with_stretch(*known, runner, frame), spacing, report);
-  return cpu::marching_cubes(volume, 0.0f, grid);
+  cpu::SurfaceMesh mesh = cpu::marching_cubes(volume, 0.0f, grid);
+  float* vertices = mesh.vertices.view.as<float>();
+  for (int64_t i = 0; i < 3 * mesh.vertices.view.shape[0]; ++i) vertices[i] *= kMetres;
+  return mesh;
 }
 
 }  // namespace facetalk::head

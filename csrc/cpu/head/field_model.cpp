@@ -85,6 +85,7 @@ FieldModel::FieldModel(const std::string& folder) {
   family_ = identity.has("ensembled_deep_sdf.lin0.weight") ? FieldBlending::kNphm : FieldBlending::kMonoNphm;
   read_anchors(folder);
   hyper_ = family_ == FieldBlending::kMonoNphm ? 2 : 0;
+  backward_ = family_ == FieldBlending::kMonoNphm;  // as the families were released
   if (network::exists(folder + "/config.json")) {
     const Json config = network::read_json(folder + "/config.json");
     if (const Json* found = config.find("nneigh")) neighbours_ = static_cast<int>(found->whole(1, 4096));
@@ -92,9 +93,11 @@ FieldModel::FieldModel(const std::string& folder) {
       blend_std_ = static_cast<float>(found->number(1e-6, 1e6));
     if (const Json* found = config.find("n_hyper"); found != nullptr && family_ == FieldBlending::kMonoNphm)
       hyper_ = static_cast<int>(found->whole(0, 16));
-    if (const Json* found = config.find("direction"); found != nullptr && found->text() == "forward")
-      throw FileError(folder +
-                      ": its deformation goes forward; this library finds surfaces of backward ones");
+    if (const Json* found = config.find("direction")) {
+      backward_ = found->text() == "backward";
+      if (!backward_ && found->text() != "forward")
+        throw FileError(folder + "/config.json: direction is neither forward nor backward");
+    }
   }
   if (network::exists(folder + "/deformation.safetensors"))
     read_deformation(Safetensors(folder + "/deformation.safetensors"));

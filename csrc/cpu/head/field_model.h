@@ -1,4 +1,5 @@
-// A neural parametric head from its folder, and bound to an identity: facetalk/nphm/{checkpoint,networks}.py in C++.
+// A neural parametric head from its folder, and bound to an identity: facetalk/nphm/{checkpoint,networks}.py
+// in C++.
 #pragma once
 
 #include <map>
@@ -33,12 +34,15 @@ class BoundField {
 
 class FieldModel {
  public:
-  // Reads config.json, identity.safetensors, deformation.safetensors (may be missing) and the mean anchors, of either
-  // family (NPHM, MonoNPHM). Throws FileError.
+  // Reads config.json, identity.safetensors, deformation.safetensors (may be missing) and the mean anchors,
+  // of either family (NPHM, MonoNPHM). Throws FileError.
   explicit FieldModel(const std::string& folder);
 
   int identity_size() const { return global_ + (anchors_ + 1) * local_; }
   int expression_size() const { return deformation_.empty() ? 0 : expression_; }
+
+  // Whether its deformation moves queries to the canonical head; a forward one moves that head instead.
+  bool is_backward() const { return backward_; }
 
   std::unique_ptr<BoundField> bind(const std::vector<float>& code) const;
 
@@ -54,6 +58,7 @@ class FieldModel {
   FieldBlending family_ = FieldBlending::kNphm;
   int anchors_ = 0, pairs_ = 0, global_ = 0, local_ = 0, hyper_ = 0, inputs_ = 0, expression_ = 0,
       compressed_ = 0;
+  bool backward_ = true;
   int neighbours_ = 12;
   float blend_std_ = 3.75f;
   std::vector<float> mean_;       // (K, 3) anchors
@@ -62,7 +67,8 @@ class FieldModel {
   Stack compressor_;
 };
 
-// The surface on a lattice, found in a band around it as Python's "band" does; `slopes` keeps what was learned of a box.
+// The surface on a lattice, in metres, found in a band around it as Python's "band" does; `slopes` keeps what
+// was learned of a box.
 cpu::SurfaceMesh extract(const BoundField& field, const float* biases, int resolution,
                          const float (&bounds)[6], SlopeCache& slopes);
 

@@ -56,7 +56,8 @@ struct Shape {
   float eyes[2][4];             // centre and radius, left and right
 };
 
-// The canonical mesh of another identity, carried there: the inverse of its template map, then onto its surface.
+// The canonical mesh of another identity, carried there: the inverse of its template map, then onto its
+// surface.
 Shape shape_of(const HeadFiles& head, const std::vector<float>& code);
 
 }  // namespace facetalk::head

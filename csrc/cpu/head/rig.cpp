@@ -17,7 +17,8 @@ constexpr int64_t kBlock = 2048;  // points that the networks see at a time
 // A gaze of one degree is a weight of 0.033 of eyeLook*, as in facetalk/data/visemes.json.
 constexpr double kRadiansPerWeight = 1.0 / 0.033 * M_PI / 180.0;
 
-// Turning axis of a weight of gaze: up is a negative turn about +x, towards the head's left a positive one about +y.
+// Turning axis of a weight of gaze: up is a negative turn about +x, towards the head's left a positive one
+// about +y.
 struct Gaze {
   const char* name;
   bool left;

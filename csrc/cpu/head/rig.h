@@ -23,8 +23,8 @@ class FacialSmoothing {
 // A mesh that is posed by weights: vertices = neutral + sum_j weight_j basis_j, in metres.
 class Rig {
  public:
-  // Reads a head folder. `names`: the curves' names, in order; `code`: identity code, empty for the head's own. Throws
-  // FileError, and ArgumentError for a code of another length.
+  // Reads a head folder. `names`: the curves' names, in order; `code`: identity code, empty for the head's
+  // own. Throws FileError, and ArgumentError for a code of another length.
   Rig(const std::string& folder, const std::vector<std::string>& names, const FacialSmoothing& smoothing,
       const std::vector<float>& code);
 

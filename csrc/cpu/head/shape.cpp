@@ -116,8 +116,8 @@ class TemplateMap {
   network::Floats features_, found_, scratch_[2];
 };
 
-// Which vertices lie on the surface of the head's own identity: all but eyeballs, what is tucked in behind the lids,
-// and the cap of the neck.
+// Which vertices lie on the surface of the head's own identity: all but eyeballs, what is tucked in behind
+// the lids, and the cap of the neck.
 std::vector<char> on_surface(const HeadFiles& head, const FieldModel& model) {
   const auto own = model.bind(std::vector<float>(static_cast<size_t>(head.code_size), 0.0f));
   const cpu::FieldRunner runner{&own->packed.model(), &cpu::field_kernels(simd_level())};
@@ -131,7 +131,8 @@ std::vector<char> on_surface(const HeadFiles& head, const FieldModel& model) {
   return out;
 }
 
-// Moves points onto the zero set by Newton steps along the gradient, as Person.project does, but until they are there.
+// Moves points onto the zero set by Newton steps along the gradient, as Person.project does, but until they
+// are there.
 void project(const BoundField& bound, const std::vector<char>& wanted, std::vector<float>& points) {
   const cpu::FieldRunner runner{&bound.packed.model(), &cpu::field_kernels(simd_level())};
   const std::vector<float> start(points);

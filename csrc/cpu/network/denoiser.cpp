@@ -11,7 +11,8 @@ constexpr int kMostSize = 1 << 17, kMostLayers = 256;  // as facetalk/weights.py
 constexpr float kRotaryBase = 10'000.0f;
 constexpr double kGuidanceWave = 1000.0;
 
-// Sines and cosines of a value at frequencies from 1 down to 1e-4, in float32 as the network was trained with.
+// Sines and cosines of a value at frequencies from 1 down to 1e-4, in float32 as the network was trained
+// with.
 std::vector<float> waves(float value, int width) {
   const int half = width / 2;
   std::vector<float> out(static_cast<size_t>(width), 0.0f);

@@ -30,7 +30,8 @@ struct Heard {
   int64_t frames = 0;
 };
 
-// What the blocks make of a timestep: gain and shift of the three parts of every block, (layers, 3, 2, width).
+// What the blocks make of a timestep: gain and shift of the three parts of every block, (layers, 3, 2,
+// width).
 using Modulation = std::vector<float>;
 
 // Scratch of a thread that runs the denoiser.
@@ -52,8 +53,8 @@ class Denoiser {
   // features: (frames, audio) standardised; null: the learned condition without audio.
   void listen(const float* features, int64_t frames, std::vector<Heard>& layers) const;
 
-  // noisy: (frames, motion) -> clean, the same. `offset` frames of `heard` lie before the first; `past` has a layer
-  // each, which is brought up to date.
+  // noisy: (frames, motion) -> clean, the same. `offset` frames of `heard` lie before the first; `past` has a
+  // layer each, which is brought up to date.
   void predict(const float* noisy, int64_t frames, const Modulation& modulation,
                const std::vector<Heard>& heard, int64_t offset, std::vector<Past>& past, float* clean,
                DenoiserScratch& scratch) const;

@@ -59,22 +59,28 @@ int64_t frame_count(int64_t samples, double fps) {
       1, static_cast<int64_t>(std::nearbyint(static_cast<double>(samples) / kSampleRate * fps)));
 }
 
-void whole_features(const Wav2Vec2& encoder, const std::vector<float>& sound, double fps,
-                    const TakeFeatures& take) {
+void whole_features(const Wav2Vec2& encoder, std::vector<float> sound, double fps, const TakeFeatures& take) {
   const auto count = static_cast<int64_t>(sound.size());
-  std::vector<float> wave(sound);
   if (encoder.normalises()) {
     Level level;
     level.update(sound.data(), count);
-    std::vector<float> scale(sound.size());
-    level.scale(0, count, encoder.floor(), scale.data());
+    const std::vector<double> curve = level.curve(encoder.floor());
     const bool rumbles = level.rumbles();
     const auto mean = static_cast<float>(level.mean());
     HighPass filter(kHighPassHertz);
-    for (size_t i = 0; i < sound.size(); ++i)
-      wave[i] = (rumbles ? static_cast<float>(filter.next(sound[i])) : sound[i] - mean) * scale[i];
+    constexpr int64_t kPiece = 1 << 14;
+    std::vector<float> scale(kPiece);
+    for (int64_t first = 0; first < count; first += kPiece) {
+      const int64_t last = std::min(count, first + kPiece);
+      scale_by(curve, first, last, scale.data());
+      for (int64_t i = first; i < last; ++i) {
+        float& sample = sound[static_cast<size_t>(i)];
+        sample = (rumbles ? static_cast<float>(filter.next(sample)) : sample - mean) *
+                 scale[static_cast<size_t>(i - first)];
+      }
+    }
   }
-  const Recording recording{encoder, wave, fps};
+  const Recording recording{encoder, sound, fps};
   EncoderScratch scratch;
   const int64_t stride = encoder.stride();
   const int64_t hop = round_to((kWindowSeconds - 2 * kContextSeconds) * kSampleRate, stride);

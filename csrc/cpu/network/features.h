@@ -17,11 +17,11 @@ int64_t frame_count(int64_t samples, double fps);
 using TakeFeatures = std::function<void(const float* features, int64_t frames)>;
 
 // Features of a whole recording of 16 kHz, in the windows of facetalk/audio/encoder.py.
-void whole_features(const Wav2Vec2& encoder, const std::vector<float>& sound, double fps,
-                    const TakeFeatures& take);
+void whole_features(const Wav2Vec2& encoder, std::vector<float> sound, double fps, const TakeFeatures& take);
 
-// Level of sound that is not over, known at every 20 ms from what was heard until then: the rules of Level over the
-// last minute, beside a variance that forgets. facetalk/audio/live.py has the reasons and the same numbers.
+// Level of sound that is not over, known at every 20 ms from what was heard until then: the rules of Level
+// over the last minute, beside a variance that forgets. facetalk/audio/live.py has the reasons and the same
+// numbers.
 class RunningLevel {
  public:
   explicit RunningLevel(double floor);
@@ -49,11 +49,13 @@ class RunningLevel {
   std::vector<float> values_;
 };
 
-// Features of sound that arrives bit by bit: frame i is given as soon as what lies `look_ahead` seconds after its
-// middle was heard, and depends on nothing later. It does not depend on how the sound is cut. Memory is constant.
+// Features of sound that arrives bit by bit: frame i is given as soon as what lies `look_ahead` seconds after
+// its middle was heard, and depends on nothing later. It does not depend on how the sound is cut. Memory is
+// constant.
 class LiveFeatures {
  public:
-  // Throws FileError where the encoder cannot hear so: one whose attention or normalisation spans the whole recording.
+  // Throws FileError where the encoder cannot hear so: one whose attention or normalisation spans the whole
+  // recording.
   LiveFeatures(const Wav2Vec2& encoder, double fps, double look_ahead_s);
 
   void push(const float* samples, int64_t count, const TakeFeatures& take);

@@ -164,7 +164,8 @@ double LiveFeatures::position(int64_t frame) const {
   return ((static_cast<double>(frame) + 0.5) / fps_ * kSampleRate - stride / 2) / stride;
 }
 
-// Frames `first` to `last`, seeing motion frames up to `edge` (not included) and the first `extracted` of the extractor.
+// Frames `first` to `last`, seeing motion frames up to `edge` (not included) and the first `extracted` of the
+// extractor.
 void LiveFeatures::give(int64_t first, int64_t last, int64_t edge, int64_t extracted,
                         const TakeFeatures& take) {
   const int64_t begin = std::max<int64_t>(0, first - past_);

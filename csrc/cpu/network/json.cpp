@@ -295,7 +295,7 @@ std::vector<int> Json::sizes(int64_t low, int64_t high) const {
 }
 
 bool exists(const std::string& path) {
-  struct stat about {};
+  struct stat about{};
   return ::stat(path.c_str(), &about) == 0;
 }
 

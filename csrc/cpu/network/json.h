@@ -1,4 +1,5 @@
-// Reading JSON that somebody else may have written: the settings of a model folder and the headers of safetensors.
+// Reading JSON that somebody else may have written: the settings of a model folder and the headers of
+// safetensors.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,8 @@ class FileError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A value of a JSON text (RFC 8259): UTF-8, finite numbers, nested at most 64 deep. Accessors throw FileError that
-// names the entry when it is missing, of another kind or out of range.
+// A value of a JSON text (RFC 8259): UTF-8, finite numbers, nested at most 64 deep. Accessors throw FileError
+// that names the entry when it is missing, of another kind or out of range.
 class Json {
  public:
   enum class Kind { kNull, kBool, kNumber, kText, kList, kObject };

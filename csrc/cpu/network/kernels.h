@@ -1,15 +1,16 @@
-// The inner loops of the networks, compiled once per SIMD level from kernels.inl.h, and the choice between them.
+// The inner loops of the networks, compiled once per SIMD level from kernels.inl.h, and the choice between
+// them.
 //
-// Every row of every result depends on its own row of the input alone and is summed in one order, so a clip gives
-// the same numbers however it is cut into pieces.
+// Every row of every result depends on its own row of the input alone and is summed in one order, so a clip
+// gives the same numbers however it is cut into pieces.
 #pragma once
 
 #include <cstdint>
 
 namespace facetalk::network {
 
-// out (rows, outputs) = x (rows, inputs) weights^T + bias. Rows of x may overlap (stride < inputs), which makes a
-// convolution over (time, channels) a product.
+// out (rows, outputs) = x (rows, inputs) weights^T + bias. Rows of x may overlap (stride < inputs), which
+// makes a convolution over (time, channels) a product.
 struct Product {
   const float* x;
   int64_t stride;  // floats from a row of x to the next
@@ -33,8 +34,8 @@ struct NetworkKernels {
   void (*gelu_tanh)(float* x, int64_t count);
   void (*silu)(float* x, int64_t count);
   void (*relu)(float* x, int64_t count);
-  // sums[lag] = sum over n < count of x[n] x[n + lag] for lag < lags; x has count + lags + 32 values, the ones
-  // from count on zero, and sums room for lags + 32.
+  // sums[lag] = sum over n < count of x[n] x[n + lag] for lag < lags; x has count + lags + 32 values, the
+  // ones from count on zero, and sums room for lags + 32.
   void (*autocorrelation)(const double* x, int count, int lags, double* sums);
   // out[i] += scale * x[i]
   void (*add_scaled)(float* out, const float* x, float scale, int64_t count);

@@ -84,8 +84,8 @@ class LayerNorm {
   float epsilon_ = 1e-5f;
 };
 
-// An activation by the name that transformers gives it; throws FileError, whose message starts with `where`, for one
-// that is not known here.
+// An activation by the name that transformers gives it; throws FileError, whose message starts with `where`,
+// for one that is not known here.
 using Activation = void (*)(float* x, int64_t count);
 Activation activation_named(const std::string& name, const std::string& where);
 
@@ -93,7 +93,8 @@ Activation activation_named(const std::string& name, const std::string& where);
 void split_heads(const float* x, int64_t stride, int64_t rows, int heads, int depth, float* out);
 void join_heads(const float* x, int64_t rows, int heads, int depth, float* out);
 
-// Attention of (heads, queries, depth) over (heads, keys, depth) through a window; see cpu/attention/attention.h.
+// Attention of (heads, queries, depth) over (heads, keys, depth) through a window; see
+// cpu/attention/attention.h.
 void attend(const float* query, const float* key, const float* value, int heads, int64_t queries,
             int64_t keys, int depth, int64_t left, int64_t right, float* out);
 

@@ -167,8 +167,7 @@ std::vector<double> Level::curve(double floor) const {
   return out;
 }
 
-void Level::scale(int64_t first, int64_t last, double floor, float* out) const {
-  const std::vector<double> points = curve(floor);
+void scale_by(const std::vector<double>& points, int64_t first, int64_t last, float* out) {
   const auto factor = [](double decibels) {
     return 1.0 / std::sqrt(std::pow(10.0, decibels / 10.0) + kScaleFloor);
   };

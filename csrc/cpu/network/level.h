@@ -56,11 +56,7 @@ class Level {
   double variance() const;
   bool rumbles() const;
 
-  // What samples `first` to `last` are multiplied with to have speech at unit variance; `floor`: variance below
-  // which sound is not raised.
-  void scale(int64_t first, int64_t last, double floor, float* out) const;
-
-  // The level in dB at every fifth measurement; what scale() interpolates.
+  // The level in dB at every fifth measurement; `floor`: variance below which sound is not raised.
   std::vector<double> curve(double floor) const;
 
  private:
@@ -71,5 +67,8 @@ class Level {
   int64_t count_ = 0;
   double total_ = 0.0, squares_ = 0.0, squares_above_ = 0.0;
 };
+
+// What samples `first` to `last` are multiplied with to have speech at unit variance, by a Level's curve.
+void scale_by(const std::vector<double>& curve, int64_t first, int64_t last, float* out);
 
 }  // namespace facetalk::network

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "core/status.h"
 #include "cpu/network/noise.h"
@@ -12,6 +13,12 @@ namespace {
 constexpr const char* kFormat = "facetalk-motion-model";
 
 std::vector<double> doubles(const std::vector<float>& values) { return {values.begin(), values.end()}; }
+
+std::string text(double number) {
+  char out[32];
+  std::snprintf(out, sizeof out, "%g", number);
+  return out;
+}
 
 double signal(double fraction) {
   const double root = std::cos((fraction + 0.008) / 1.008 * M_PI / 2.0);
@@ -106,11 +113,10 @@ void MotionModel::read_student(const Json& config, const std::string& folder) {
 
 std::pair<int, const Denoiser*> MotionModel::network(int steps, double guidance) const {
   if (!(guidance >= 0.0 && guidance <= 20.0))
-    throw ArgumentError("guidance", "0 to 20", std::to_string(guidance));
+    throw ArgumentError("guidance must lie in 0..20, got " + text(guidance));
   if (steps < 0 || steps > schedule_.train_steps())
-    throw ArgumentError("steps",
-                        "1 to " + std::to_string(schedule_.train_steps()) + ", or 0 for the model's own",
-                        std::to_string(steps));
+    throw ArgumentError("steps must be a whole number in 1.." + std::to_string(schedule_.train_steps()) +
+                        ", got " + std::to_string(steps));
   const bool covers = student_ && student_low_ <= guidance && guidance <= student_high_;
   if (steps == 0) {
     if (covers) return {student_default_, student_.get()};
@@ -120,10 +126,10 @@ std::pair<int, const Denoiser*> MotionModel::network(int steps, double guidance)
       student_ && std::find(student_steps_.begin(), student_steps_.end(), steps) != student_steps_.end();
   if (!knows) return {steps, denoiser_.get()};
   if (!covers)
-    throw ArgumentError("guidance",
-                        std::to_string(student_low_) + " to " + std::to_string(student_high_) + " with " +
-                            std::to_string(steps) + " steps, for which the few-step student was trained",
-                        std::to_string(guidance));
+    throw ArgumentError("with " + std::to_string(steps) + " steps guidance must lie in " +
+                        text(student_low_) + ".." + text(student_high_) +
+                        ", for which the few-step student was trained, got " + text(guidance) +
+                        "; other numbers of steps take any, 25 for instance");
   return {steps, student_.get()};
 }
 

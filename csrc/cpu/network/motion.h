@@ -1,4 +1,5 @@
-// The motion model: audio features in, blendshape weights out. facetalk/diffusion/{checkpoint,model,stream}.py in C++.
+// The motion model: audio features in, blendshape weights out.
+// facetalk/diffusion/{checkpoint,model,stream}.py in C++.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +45,8 @@ class MotionModel {
   double default_guidance() const { return default_guidance_; }
   const NoiseSchedule& schedule() const { return schedule_; }
 
-  // The number of steps for `steps` (0: the model's own) with this weight of guidance, and the network that takes
-  // them. Throws ArgumentError where there is none.
+  // The number of steps for `steps` (0: the model's own) with this weight of guidance, and the network that
+  // takes them. Throws ArgumentError where there is none.
   std::pair<int, const Denoiser*> network(int steps, double guidance) const;
 
  private:
@@ -73,6 +74,9 @@ class MotionStream {
   // Takes the next (frames, A) features and appends the weights (m, E) of the frames that can be finished.
   void push(const float* features, int64_t frames, std::vector<float>& weights);
   void finish(std::vector<float>& weights);
+
+  int steps() const { return static_cast<int>(transitions_.size()); }
+  double guidance() const { return guidance_; }
 
   // Frames of features after a frame that it waits for.
   int window_right() const { return denoiser_->sizes().right; }

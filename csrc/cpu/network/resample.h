@@ -6,8 +6,8 @@
 
 namespace facetalk::network {
 
-// A windowed sinc (Kaiser, 120 dB) that passes 0.913 of the band, like soxr's "high quality", whose output it matches
-// to what tests/capi/test_resample.py says. Output j is the sound at j / 16000 seconds.
+// A windowed sinc (Kaiser, 120 dB) that passes 0.913 of the band, like soxr's "high quality", whose output it
+// matches to what tests/capi/test_resample.py says. Output j is the sound at j / 16000 seconds.
 class Resampler {
  public:
   explicit Resampler(int rate);

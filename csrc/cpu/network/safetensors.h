@@ -1,5 +1,5 @@
-// The tensors of a .safetensors file, by memory map (huggingface.co/docs/safetensors: 8 bytes of length, a JSON
-// header, the data).
+// The tensors of a .safetensors file, by memory map (huggingface.co/docs/safetensors: 8 bytes of length, a
+// JSON header, the data).
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ class Safetensors {
   // Sizes of a tensor; throws FileError where there is none of that name.
   const std::vector<int64_t>& shape(const std::string& name) const;
 
-  // A floating tensor of any stored precision as float32. Throws FileError where it is missing, of another shape,
-  // or holds what no trained network does (not finite, or beyond 1e6).
+  // A floating tensor of any stored precision as float32. Throws FileError where it is missing, of another
+  // shape, or holds what no trained network does (not finite, or beyond 1e6).
   std::vector<float> floats(const std::string& name, const std::vector<int64_t>& shape) const;
 
   // A tensor of 32-bit integers, or of bytes.

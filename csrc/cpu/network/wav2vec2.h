@@ -38,9 +38,9 @@ class Wav2Vec2 {
   // (samples) normalised sound -> (extracted_frames(samples), extracted_width()).
   const float* extract(const float* wave, int64_t samples, EncoderScratch& scratch) const;
 
-  // Features of the motion frames at `positions` (fractional index into `count` extracted frames), each attending
-  // `span` frames to its sides. Only the rows `first` to `last` are computed to the end.
-  // Returns (last - first, width()).
+  // Features of the motion frames at `positions` (fractional index into `count` extracted frames), each
+  // attending `span` frames to its sides. Only the rows `first` to `last` are computed to the end. Returns
+  // (last - first, width()).
   const float* encode(const float* extracted, int64_t count, const std::vector<float>& positions, int span,
                       int64_t first, int64_t last, EncoderScratch& scratch) const;
 
