@@ -1,4 +1,4 @@
-"""Builds `facetalk._C` by handing everything to CMake; see CMakeLists.txt for what is compiled and why.
+"""Builds `facetalk._C` and the C library by handing everything to CMake; CMakeLists.txt says what and why.
 
 Environment:
     FACETALK_CUDA         auto (default: CUDA when nvcc is found), on (fail without nvcc) or off.
@@ -22,6 +22,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+LIBRARY, SOVERSION = "libfacetalk.so", 0  # as in cmake/library.cmake
 
 
 def _jobs() -> int:
@@ -57,8 +58,28 @@ def _run_logged(command: list[str], log: str | None) -> None:
         raise subprocess.CalledProcessError(running.returncode, command)
 
 
+def _place(source: Path, target: Path) -> None:
+    """Copy, renamed into place, so that a process that has the old library mapped keeps a whole one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copy2(source, fresh)
+    fresh.replace(target)
+
+
+def _c_library(build: Path) -> list[tuple[str, Path]]:
+    """Where the files of the C library go in the package, and where they are.
+
+    The library is there twice: under the name that linkers look for, and under its soname, which loaders do;
+    wheels know no symbolic links.
+    """
+    names = LIBRARY, f"{LIBRARY}.{SOVERSION}"
+    files = [(f"lib/{name}", build / "lib" / name) for name in names]
+    headers = [(f"include/{name}", ROOT / "csrc" / name) for name in ("facetalk.h", "facetalk.hpp")]
+    return [*files, *headers]
+
+
 class CMakeBuild(build_ext):
-    """Runs CMake with Ninja and puts the one library it makes where setuptools expects it."""
+    """Runs CMake with Ninja and puts the libraries it makes where setuptools expects it."""
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
@@ -87,11 +108,16 @@ class CMakeBuild(build_ext):
             fcntl.flock(lock, fcntl.LOCK_EX)
             subprocess.run(configure, check=True)
             _run_logged([cmake, "--build", str(build), "-j", str(_jobs())], log)
-            # Renamed into place, so that a process that has the old library mapped keeps a whole one.
-            target.parent.mkdir(parents=True, exist_ok=True)
-            fresh = target.with_name(f".{target.name}.{os.getpid()}")
-            shutil.copy2(build / target.name, fresh)
-            fresh.replace(target)
+            _place(build / target.name, target)
+            for name, source in _c_library(build):
+                _place(source, target.parent / name)
+
+    def copy_extensions_to_source(self) -> None:
+        """Beside the module of ``build_ext --inplace`` lies the C library."""
+        super().copy_extensions_to_source()
+        built = Path(self.get_finalized_command("build_py").build_lib) / "facetalk"
+        for name, _ in _c_library(built):
+            _place(built / name, ROOT / "facetalk" / name)
 
 
 setup(ext_modules=[Extension("facetalk._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from facetalk.mesh import Mesh, RiggedSequence
     from facetalk.mesh.export import export
     from facetalk.motion import Motion
+    from facetalk.native import get_include, get_library
     from facetalk.pipeline import FaceTalk
 
 _ORIGINS = {
@@ -24,6 +25,8 @@ _ORIGINS = {
     "Mesh": "facetalk.mesh",
     "RiggedSequence": "facetalk.mesh",
     "export": "facetalk.mesh.export",
+    "get_include": "facetalk.native",
+    "get_library": "facetalk.native",
     "InputError": "facetalk.errors",
     "ExtensionError": "facetalk.errors",
 }
@@ -40,6 +43,8 @@ __all__ = [
     "audio",
     "diffusion",
     "export",
+    "get_include",
+    "get_library",
     "mesh",
     "metrics",
     "nphm",

@@ -18,9 +18,11 @@ from facetalk.ambient import plainly
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import Float32, UInt8
 from facetalk.audio import AudioEncoder
+from facetalk.audio.containers import RATES
 from facetalk.audio.level import Level
 from facetalk.audio.load import AudioReader, Source, open_audio
 from facetalk.audio.padding import DEFAULT_PAD, Padded, padding
+from facetalk.backend import Backend, native_model, pick_for, start
 from facetalk.data.expressions import arkit_name
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
@@ -28,11 +30,13 @@ from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.models import ModelConfig, find_model
 from facetalk.motion import Motion, ease_ends
+from facetalk.native import WHOLE, NativeModel, NativeStream
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.person import Person
 from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
 from facetalk.ops._device import with_kernels
-from facetalk.units import HEAD_UNIT_METRES
+from facetalk.streaming import LiveStream, TorchEngine, run_through
+from facetalk.units import HEAD_UNIT_METRES, SAMPLE_RATE
 
 Topology = Literal["fixed", "marching-cubes"]
 Audio = Source | AudioReader
@@ -48,36 +52,24 @@ _LARGEST_WEIGHT, _LARGEST_CODE = 100.0, 1000.0
 """Beyond anything that is a face, and far below what overflows."""
 
 
-def pick_device(device: str) -> torch.device:
-    """``"auto"`` -> a CUDA device where torch has one, else the CPU; other names as torch has them.
-
-    Raises:
-        InputError: the device is not one that torch can use here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used: {reason}; use device 'cpu' or 'auto'") from error
-    return chosen
-
-
 class FaceTalk:
     """A talking head: audio encoder, motion model and neural head.
 
     The three parts are loaded when first used, so decoding a stored motion needs no audio encoder.
     """
 
-    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+    def __init__(self, config: ModelConfig, device: torch.device, backend: Backend = "auto") -> None:
         self.config = config
         self.device = device
+        self.backend = backend
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | os.PathLike[str] = "default", device: str = "auto"
+        cls,
+        name_or_path: str | os.PathLike[str] = "default",
+        device: str = "auto",
+        *,
+        backend: Backend = "auto",
     ) -> FaceTalk:
         """Load a model by name (``"default"`` travels with the package) or from a folder.
 
@@ -85,11 +77,22 @@ class FaceTalk:
             name_or_path: built-in name or a folder with config.json, head/, audio/ and motion/.
             device: ``"auto"``, ``"cpu"``, ``"cuda"``, ... for the audio encoder and the denoiser, and for
                 marching cubes where this build has kernels for it.
+            backend: what turns speech into motion: ``"native"``, the C library, on the CPU; ``"torch"``; or
+                ``"auto"``, the C library on the CPU where it runs the model. They agree to 1e-4.
 
         Raises:
-            InputError: no such model, or device not usable.
+            InputError: no such model, device not usable, or the C library asked for on another.
         """
-        return cls(find_model(name_or_path), pick_device(device))
+        return cls(find_model(name_or_path), pick_for(device, backend), backend)
+
+    @cached_property
+    def native_model(self) -> NativeModel | None:
+        """The model in the C library; None where torch does the work.
+
+        Raises:
+            InputError: the library was asked for by name and does not run this model.
+        """
+        return native_model(self.config.folder, self.device, self.backend)
 
     @cached_property
     def audio_encoder(self) -> AudioEncoder:
@@ -122,6 +125,7 @@ class FaceTalk:
         identity: ArrayLike | None = None,
         track: int | None = None,
         pad: float | None = 0.0,
+        look_ahead: float | None = None,
         progress: bool = False,
     ) -> Motion:
         """Sample a motion for a recording.
@@ -143,6 +147,8 @@ class FaceTalk:
                 rest and goes to rest; the motion is longer by both, and ``Motion.pad`` says by how much: give
                 it to :func:`facetalk.export`, which puts as much before the sound. None: 0.2 s on the sides
                 where the recording is cut in a word.
+            look_ahead: seconds after a frame's middle that may be heard for it: what :meth:`stream` with it
+                would give. None: the whole recording.
             progress: show a progress bar on stderr.
 
         Returns:
@@ -165,24 +171,77 @@ class FaceTalk:
         fps = self.config.fps
         settling = round(_SETTLING_S * fps)
         silent = (settling if before else 0, settling if after else 0)
-        features = self._features(Padded(sound, before + silent[0] / fps, after + silent[1] / fps))
-        expressions = self.motion_model.sample(
-            features, steps=steps, guidance=guidance, seed=seed, progress=progress
-        )
+        heard = Padded(sound, before + silent[0] / fps, after + silent[1] / fps)
+        ahead = None if look_ahead is None else real_number("look_ahead", look_ahead)
+        provenance: dict[str, Any] = {"model": self.config.name, "seed": seed}
+        if ahead is not None:
+            provenance["look_ahead"] = ahead
+        if ahead is not None or self.native_model is not None:
+            engine = self._engine(WHOLE if ahead is None else ahead, steps, guidance, seed, SAMPLE_RATE)
+            expressions = run_through(engine, heard, progress=progress)
+            provenance |= {"steps": engine.steps, "guidance": engine.guidance}
+        else:
+            motion = self.motion_model
+            expressions = motion.sample(
+                self._features(heard), steps=steps, guidance=guidance, seed=seed, progress=progress
+            )
+            provenance["steps"] = motion.steps_for(steps, guidance)
+            provenance["guidance"] = motion.default_guidance if guidance is None else guidance
         eased = (round(min(before, DEFAULT_PAD) * fps), round(min(after, DEFAULT_PAD) * fps))
         expressions = ease_ends(np.asarray(expressions), silent, eased)
-        provenance: dict[str, Any] = {
-            "model": self.config.name,
-            "steps": self.motion_model.steps_for(steps, guidance),
-            "guidance": guidance if guidance is not None else self.motion_model.default_guidance,
-            "seed": seed,
-        }
         if isinstance(sound, AudioReader):
             provenance["audio"] = Path(sound.name).name
         if before or after:
             provenance["pad"] = [before, after]
         provenance["hearing"] = sound.notes
         return Motion(expressions, fps, code, provenance)
+
+    @plainly
+    def stream(
+        self,
+        *,
+        look_ahead: float = 0.2,
+        steps: int | None = None,
+        seed: int = 0,
+        guidance: float | None = None,
+        rate: float = SAMPLE_RATE,
+        identity: ArrayLike | None = None,
+    ) -> LiveStream:
+        """Start a motion for sound that is still to come.
+
+        Args:
+            look_ahead: seconds after a frame's middle that are heard before it is given, 0 to 60. With less
+                than about 0.2 lips lag behind quick sounds, whose frames are given before they are heard.
+            steps, seed, guidance, identity: as those of :meth:`generate`.
+            rate: sampling rate of the sound that will be pushed, Hz.
+
+        Returns:
+            a stream with ``push(samples)``, ``finish()`` and ``latency``; its frames are those of
+            ``generate(..., look_ahead=look_ahead)`` to 1e-5, however the sound is cut.
+
+        Raises:
+            InputError: an option is out of range, or the audio encoder has to hear the whole recording.
+        """
+        seed = whole_number("seed", seed)
+        steps = None if steps is None else whole_number("steps", steps)
+        guidance = None if guidance is None else real_number("guidance", guidance)
+        rate, look_ahead = real_number("rate", rate), real_number("look_ahead", look_ahead)
+        if not RATES[0] <= rate <= RATES[1]:
+            raise InputError(f"rate must be between {RATES[0]} and {RATES[1]} Hz, got {rate:g}")
+        engine = self._engine(look_ahead, steps, guidance, seed, rate)
+        provenance = {"model": self.config.name, "seed": seed, "look_ahead": look_ahead}
+        return LiveStream(
+            engine, curves=self.head.expression_dim, fps=self.config.fps, rate=rate,
+            identity=self._identity(identity), provenance=provenance,
+        )  # fmt: skip
+
+    def _engine(
+        self, look_ahead: float, steps: int | None, guidance: float | None, seed: int, rate: float
+    ) -> NativeStream | TorchEngine:
+        return start(
+            self.native_model, lambda: (self.audio_encoder, self.motion_model), fps=self.config.fps,
+            look_ahead=look_ahead, steps=steps, guidance=guidance, seed=seed, rate=rate,
+        )  # fmt: skip
 
     def _features(self, sound: Iterable[Float32]) -> Iterator[torch.Tensor]:
         """Audio features piece by piece, so that memory does not grow with the recording."""

@@ -2,7 +2,7 @@
 # The compiled core under the sanitizers of addresses, undefined behaviour and threads.
 #
 #   scripts/sanitize.sh          the pool under TSan; the GPU's kernels, emulated, under UBSan; the rasteriser's guards,
-#                                tests/ops and every operation's fuzz target under ASan and UBSan
+#                                the C library, tests/ops and every operation's fuzz target under ASan and UBSan
 #   scripts/sanitize.sh --quick  the same, bounded: fewer examples, minutes of tests and fuzzing
 #
 # PYTHON is the interpreter that has the test tools (default .venv/bin/python). Needs g++ with its sanitizer libraries.
@@ -54,6 +54,11 @@ flags="-g1 -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-o
 CXXFLAGS="$flags" LDFLAGS="-fsanitize=address,undefined" FACETALK_CUDA=off FACETALK_BUILD_TYPE=Sanitize \
   FACETALK_BUILD_DIR="$out/cmake" env -u FACETALK_CUDA_LOG "$python" setup.py --quiet build --build-base "$out/base" --build-lib "$out/lib" \
   >"$out/build.log" 2>&1 || { tail -30 "$out/build.log"; exit 1; }
+
+section "ASan and UBSan: the C library"
+"${CC:-gcc}" -g -O1 -fsanitize=address,undefined -I"$out/lib/facetalk/include" tests/sanitize/runtime.c \
+  -L"$out/lib/facetalk/lib" "-Wl,-rpath,$out/lib/facetalk/lib" -lfacetalk -lm -o "$out/runtime"
+UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1" "$out/runtime" facetalk/models/default tests/golden/nphm_tiny
 
 # Python itself is not instrumented, so the libraries have to be there first; what it never frees is not ours.
 compiler="${CXX:-g++}"

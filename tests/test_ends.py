@@ -92,7 +92,7 @@ def test_the_sound_beside_is_padded_alike(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(FaceTalk, "from_pretrained", lambda *_: model)
+    monkeypatch.setattr(FaceTalk, "from_pretrained", lambda *_, **__: model)
     soundfile.write(tmp_path / "cut.wav", word, SAMPLE_RATE, subtype="PCM_16")
     content = (tmp_path / "cut.wav").read_bytes()
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(not CSRC.is_dir(), reason="the sources are not p
 # What a folder of csrc may include besides its own files.
 BELOW = {
     "core": set(),
+    "capi": {"core", "cpu", "facetalk.h"},
     "cpu": {"core"},
     "cuda": {"core"},
     "python": {"core", "cpu", "cuda"},

@@ -37,6 +37,11 @@ vertices, faces = ops.marching_cubes(volume, bounds=((-1,) * 3, (1,) * 3))
 assert len(vertices) - len(faces) // 2 == 2
 assert abs(np.linalg.norm(vertices, axis=1) - 0.6).max() < 0.01
 assert (home / "models/default/config.json").is_file() and (home / "py.typed").is_file()
+from facetalk.native import NativeModel
+assert pathlib.Path(facetalk.get_library()).parent == home / "lib"
+stream = NativeModel(home / "models/default").stream(steps=1)
+stream.push(np.sin(np.arange(16000, dtype=np.float32)))
+assert stream.finish().shape[1] == 53
 print("works")
 """
 
@@ -59,8 +64,8 @@ def clean_environment(**extra: str) -> dict[str, str]:
 def source(tmp_path_factory):
     """What a checkout has, without anything that was built in it."""
     target = tmp_path_factory.mktemp("source")
-    ignore = shutil.ignore_patterns("*.so", ".*.so.*", "__pycache__")
-    for name in ("csrc", "facetalk"):
+    ignore = shutil.ignore_patterns("*.so", "*.so.*", ".*.so.*", "__pycache__", "include")
+    for name in ("cmake", "csrc", "facetalk"):
         shutil.copytree(ROOT / name, target / name, ignore=ignore)
     for name in ("setup.py", "CMakeLists.txt", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"):
         if (ROOT / name).exists():
@@ -82,8 +87,14 @@ def wheel(source, tmp_path_factory):
 
 def test_wheel_has_what_it_needs_and_no_more(wheel, source):
     names = zipfile.ZipFile(wheel).namelist()
-    libraries = [name for name in names if name.endswith(".so")]
-    assert len(libraries) == 1 and libraries[0].startswith("facetalk/_C.")
+    libraries = sorted(name for name in names if name.endswith(".so"))
+    assert len(libraries) == 2 and libraries[0].startswith("facetalk/_C.")
+    c_library = {
+        "facetalk/lib/libfacetalk.so",
+        "facetalk/lib/libfacetalk.so.0",
+        "facetalk/include/facetalk.h",
+    }
+    assert c_library <= set(names)
     outside = [name for name in names if not name.startswith(("facetalk/", "facetalk-"))]
     assert outside == []
     for pattern in ("**/*.py", "models/**/*", "data/*.json"):

@@ -55,7 +55,11 @@ def hidden_states(model: Any, waves: Tensor, positions: Tensor, span: int | None
     Returns:
         (B, T, A) hidden states of the last layer.
     """
-    extracted = model.feature_extractor(waves).transpose(1, 2)
+    return encode_frames(model, model.feature_extractor(waves).transpose(1, 2), positions, span)
+
+
+def encode_frames(model: Any, extracted: Tensor, positions: Tensor, span: int | None) -> Tensor:
+    """The part of :func:`hidden_states` after the feature extractor, whose frames (B, K, C) are given."""
     count = extracted.shape[1]
     at = positions.to(extracted.dtype).clamp(0, count - 1)
     low = at.floor().long().clamp(max=max(count - 2, 0))

@@ -28,9 +28,9 @@ HOP = 320
 FRAME = 640
 """Samples of a measurement, 40 ms: two periods of the deepest voice."""
 
-_RUMBLE_HZ = 200.0
+RUMBLE_HZ = 200.0
 """Corner of the filter for measuring alone: voices have their first formant above, engines and hum little."""
-_RUMBLES = 1.25
+RUMBLES = 1.25
 """Power of all sound over that above the corner from which on a recording is high-passed (rumble 6 dB under
 speech). Others stay as they are."""
 _LAGS = SAMPLE_RATE // 400, SAMPLE_RATE // 60
@@ -41,15 +41,17 @@ _BATCH = 64
 """Frames measured at once, always the same ones, however the sound is cut into blocks."""
 _STEP = 5
 """Frames from one point of the level curve to the next, 0.1 s."""
-_REACH = 50
+REACH = 50
 """Frames to each side that a point of the curve looks at, 1 s."""
-_ENOUGH = 6
+ENOUGH = 6
 """Voiced frames, of those, that make a level; with fewer, neighbouring points stand in."""
 _KEEP_DB, _FOLLOW_DB = 6.0, 10.0
 """Deviations from the level of the whole below which it is kept, and above which the local one is taken."""
-_RANGE_DB = 32.0
+RANGE_DB = 32.0
 """What is fainter than the loudest voiced sound by more is background and is not raised."""
-_MODULATION_DB = 6.0
+SCALE_FLOOR = 1e-7
+"""Variance that is added before sound is divided by its root, as in Wav2Vec2FeatureExtractor."""
+SPREAD_DB = 6.0
 """Spread of voiced frames (10th to 90th percentile) that speech has and hum has not."""
 
 
@@ -88,7 +90,7 @@ class Level:
         self._total = 0.0
         self._squares = 0.0
         self._squares_above = 0.0
-        self._high_pass, self._measured_band = HighPass(), HighPass(_RUMBLE_HZ)
+        self._high_pass, self._measured_band = HighPass(), HighPass(RUMBLE_HZ)
         self._waiting = np.zeros(0, np.float64)
         self._decibels: list[Float32] = []
         self._voiced: list[Bool] = []
@@ -142,7 +144,7 @@ class Level:
     def rumbles(self) -> bool:
         """Whether a good part of the recording's power lies below speech, and must be taken out of it."""
         above = self._squares_above / max(self.count, 1)
-        return self.variance > _RUMBLES * above
+        return self.variance > RUMBLES * above
 
     def scale(self, first: int, last: int, floor: float) -> Float64:
         """What samples ``first`` to ``last`` are multiplied with to have speech at unit variance.
@@ -155,8 +157,7 @@ class Level:
         curve = self._points(floor)
         at = (np.arange(first, last) - FRAME / 2) / (HOP * _STEP)
         decibels = np.interp(at, np.arange(len(curve)), curve)
-        # 1e-7 as in Wav2Vec2FeatureExtractor
-        return np.asarray(1.0 / np.sqrt(10.0 ** (decibels / 10.0) + 1e-7))
+        return np.asarray(1.0 / np.sqrt(10.0 ** (decibels / 10.0) + SCALE_FLOOR))
 
     def _points(self, floor: float) -> Float64:
         """Level in dB at every tenth of a second."""
@@ -202,19 +203,23 @@ def level_curve(decibels: Float32, voiced: Bool, whole: float, lowest: float) ->
     """
     points = np.arange(0, len(decibels), _STEP)
     local = np.full(len(points), np.nan)
-    loudest = float(np.percentile(decibels[voiced], 90)) if voiced.sum() >= _ENOUGH else -np.inf
-    speech = voiced & (decibels > loudest - _RANGE_DB)
+    loudest = float(np.percentile(decibels[voiced], 90)) if voiced.sum() >= ENOUGH else -np.inf
+    speech = voiced & (decibels > loudest - RANGE_DB)
     ends = np.concatenate([[0], np.cumsum(speech)])
     values = decibels[speech]
     for index, point in enumerate(points.tolist()):
-        first, last = ends[max(0, point - _REACH)], ends[min(len(decibels), point + _REACH + 1)]
-        if last - first >= _ENOUGH:
+        first, last = ends[max(0, point - REACH)], ends[min(len(decibels), point + REACH + 1)]
+        if last - first >= ENOUGH:
             local[index] = np.median(values[first:last])
     known = np.isfinite(local)
     spread = float(np.ptp(np.percentile(values, [10, 90]))) if len(values) else 0.0
-    if not known.any() or spread < _MODULATION_DB:
+    if not known.any() or spread < SPREAD_DB:
         return np.full(len(points), max(whole, lowest))
-    local = np.interp(points, points[known], local[known])
+    return blend_levels(whole, np.interp(points, points[known], local[known]))
+
+
+def blend_levels(whole: float, local: Float64) -> Float64:
+    """Between the level of the whole and that around a moment, dB: the whole's where they are near."""
     away = local - whole
     part = np.clip((np.abs(away) - _KEEP_DB) / (_FOLLOW_DB - _KEEP_DB), 0.0, 1.0)
     return np.asarray(whole + away * part * part * (3.0 - 2.0 * part))

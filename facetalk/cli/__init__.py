@@ -53,7 +53,9 @@ def _usage() -> str:
     verbs = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in VERBS.items())
     return (
         "usage: facetalk VERB [options]\n\nSpeech in, an animated neural 3D head out.\n\n"
-        f"verbs:\n{verbs}\n\n`facetalk VERB --help` explains a verb; `facetalk --version` prints the version."
+        f"verbs:\n{verbs}\n\n`facetalk VERB --help` explains a verb; `facetalk --version` prints the "
+        "version;\n"
+        "`facetalk --cflags --libs` prints what a C compiler needs to use the library."
     )
 
 
@@ -106,6 +108,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     if words[0] == "--version":
         print(f"facetalk {__version__}")
         return 0
+    if words[0] in ("--cflags", "--libs", "--include", "--library"):
+        return int(importlib.import_module("facetalk.cli._flags").run(words))
     if words[0] not in VERBS:
         print(f"error: no verb {words[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)
         return 2

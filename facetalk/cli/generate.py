@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight, 1 = none (default: the model's)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="noise seed")
+    parser.add_argument("--look-ahead", type=_options.non_negative, default=None, metavar="SECONDS",
+                        help="sound after a frame that may be heard for it, as a live stream would (default: "
+                             "the whole recording)")  # fmt: skip
+    parser.add_argument("--backend", choices=("auto", "native", "torch"), default="auto",
+                        help="what turns speech into motion (default: the C library on the CPU where it runs "
+                             "the model, else torch)")  # fmt: skip
     parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED",
                         help="whose head (default: the model's default identity)")  # fmt: skip
     parser.add_argument("--motion", type=Path, default=None, metavar="OUT.safetensors",
@@ -62,9 +68,10 @@ def run(args: argparse.Namespace) -> None:
         from facetalk.pipeline import FaceTalk
 
         _options.set_threads(args.threads)
-        model = FaceTalk.from_pretrained(args.model, args.device)
+        model = FaceTalk.from_pretrained(args.model, args.device, backend=args.backend)
         identity = _options.read_identity(args.identity, model.head)
-        _ = model.audio_encoder, model.motion_model
+        if model.native_model is None:
+            _ = model.audio_encoder, model.motion_model
     with stages.stage("generate"):
         motion = model.generate(
             sound,
@@ -73,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
             seed=args.seed,
             identity=identity,
             pad=pad,
+            look_ahead=args.look_ahead,
             progress=sys.stderr.isatty(),
         )
     if args.motion is not None:

@@ -1,0 +1,49 @@
+#include "capi/guard.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "cpu/threads.h"
+
+namespace facetalk::capi {
+namespace {
+
+// Plain memory: nothing that could fail, or that has to be destroyed with its thread.
+thread_local char t_error[512] = "";
+
+std::atomic<bool> g_threads_told{false};
+
+}  // namespace
+
+facetalk_status fail(facetalk_status status, const char* message) noexcept {
+  std::strncpy(t_error, message, sizeof t_error - 1);
+  for (char* c = t_error; *c != '\0'; ++c) {
+    if (*c == '\n' || *c == '\r') *c = ' ';
+  }
+  return status;
+}
+
+void one_thread_unless_told() {
+  if (!g_threads_told.exchange(true)) cpu::set_threads(1);
+}
+
+void require_finite(const float* values, size_t count, const char* name) {
+  for (size_t i = 0; i < count; ++i) {
+    if (!std::isfinite(values[i]))
+      throw ArgumentError(std::string(name) + ": value " + std::to_string(i) + " is not finite");
+  }
+}
+
+}  // namespace facetalk::capi
+
+const char* facetalk_version(void) { return FACETALK_VERSION; }
+
+const char* facetalk_last_error(void) { return facetalk::capi::t_error; }
+
+facetalk_status facetalk_set_threads(int32_t count) {
+  return facetalk::capi::guarded([&] {
+    facetalk::cpu::set_threads(count);
+    facetalk::capi::g_threads_told.store(true);
+  });
+}

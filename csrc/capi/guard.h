@@ -1,0 +1,73 @@
+// What every C function stands on: exceptions become a status and a text, nulls are refused by name.
+#pragma once
+
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "core/status.h"
+#include "cpu/network/json.h"
+#include "facetalk.h"
+
+namespace facetalk::capi {
+
+// Sets what facetalk_last_error() gives; one line, whatever comes.
+facetalk_status fail(facetalk_status status, const char* message) noexcept;
+
+// Cannot be done by this model or build.
+class Unsupported : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Called out of order.
+class WrongState : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// The caller's callback asked for an end.
+class Stopped : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Runs the body of a call; nothing gets out of it.
+template <typename Body>
+facetalk_status guarded(Body&& body) noexcept {
+  try {
+    body();
+    return FACETALK_OK;
+  } catch (const network::FileError& error) {
+    return fail(FACETALK_BAD_FILE, error.what());
+  } catch (const Unsupported& error) {
+    return fail(FACETALK_UNSUPPORTED, error.what());
+  } catch (const WrongState& error) {
+    return fail(FACETALK_WRONG_STATE, error.what());
+  } catch (const Stopped& error) {
+    return fail(FACETALK_STOPPED, error.what());
+  } catch (const std::invalid_argument& error) {  // ArgumentError, KindError
+    return fail(FACETALK_INVALID, error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(FACETALK_NO_MEMORY, "not enough memory");
+  } catch (const std::length_error&) {
+    return fail(FACETALK_NO_MEMORY, "not enough memory");
+  } catch (const std::exception& error) {
+    return fail(FACETALK_INTERNAL, error.what());
+  } catch (...) {
+    return fail(FACETALK_INTERNAL, "an unknown error");
+  }
+}
+
+inline void require(const void* pointer, const char* name) {
+  if (pointer == nullptr) throw ArgumentError(std::string(name) + " is NULL");
+}
+
+// The operations take one thread, unless facetalk_set_threads() was called before.
+void one_thread_unless_told();
+
+// Throws ArgumentError naming the first value that is not finite.
+void require_finite(const float* values, size_t count, const char* name);
+
+}  // namespace facetalk::capi

@@ -1,0 +1,119 @@
+#include "capi/model.h"
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "capi/guard.h"
+#include "cpu/network/features.h"
+#include "cpu/network/noise.h"
+
+using facetalk::capi::guarded;
+using facetalk::capi::require;
+using facetalk::network::FileError;
+using facetalk::network::Json;
+
+namespace {
+
+void read_vector(const Json& value, int count, double* out) {
+  const std::vector<Json>& list = value.list();
+  if (list.size() != static_cast<size_t>(count)) throw FileError("geometry has a vector of another length");
+  for (int i = 0; i < count; ++i) out[i] = list[static_cast<size_t>(i)].number(-100.0, 100.0);
+}
+
+}  // namespace
+
+facetalk_model::facetalk_model(const std::string& path)
+    : folder(path), encoder(path + "/audio"), motion(path + "/motion") {
+  const std::string where = path + "/config.json";
+  const Json config = facetalk::network::read_json(where);
+  if (config.at("format").text() != "facetalk-model" || config.at("version").whole(0, 1000) != 1)
+    throw FileError(where + ": does not describe a facetalk model of version 1");
+  fps = config.at("fps").number(1.0, 1000.0);
+  const Json& geometry = config.at("geometry");
+  const std::vector<Json>& corners = geometry.at("bounds").list();
+  if (corners.size() != 2) throw FileError(where + ": bounds has no two corners");
+  for (int corner = 0; corner < 2; ++corner) {
+    double values[3];
+    read_vector(corners[static_cast<size_t>(corner)], 3, values);
+    for (int i = 0; i < 3; ++i) bounds[3 * corner + i] = static_cast<float>(values[i]);
+  }
+  read_vector(geometry.at("mouth_centre"), 3, mouth_centre);
+  read_vector(geometry.at("mouth_sigma"), 3, mouth_sigma);
+  for (int i = 0; i < 3; ++i) {
+    if (!(mouth_sigma[i] > 0.0) || !(bounds[i] < bounds[3 + i]))
+      throw FileError(where + ": geometry has an empty box or no width");
+  }
+  if (encoder.width() != motion.audio_width())
+    throw FileError(path + ": audio encoder and motion model do not belong together");
+}
+
+facetalk_status facetalk_model_load(const char* folder, facetalk_model** model) {
+  if (model != nullptr) *model = nullptr;
+  return guarded([&] {
+    require(folder, "folder");
+    require(model, "model");
+    facetalk::capi::one_thread_unless_told();
+    *model = new facetalk_model(folder);
+  });
+}
+
+void facetalk_model_free(facetalk_model* model) { delete model; }
+
+double facetalk_model_fps(const facetalk_model* model) { return model == nullptr ? 0.0 : model->fps; }
+
+int32_t facetalk_model_curve_count(const facetalk_model* model) {
+  return model == nullptr ? 0 : static_cast<int32_t>(model->motion.names().size());
+}
+
+const char* facetalk_model_curve_name(const facetalk_model* model, int32_t index) {
+  if (index < 0 || index >= facetalk_model_curve_count(model)) return nullptr;
+  return model->motion.names()[static_cast<size_t>(index)].c_str();
+}
+
+int32_t facetalk_model_feature_count(const facetalk_model* model) {
+  return model == nullptr ? 0 : model->encoder.width();
+}
+
+facetalk_status facetalk_model_features(const facetalk_model* model, const float* samples, size_t count,
+                                        double look_ahead_s, float* features, int64_t* frames) {
+  return guarded([&] {
+    require(model, "model");
+    require(frames, "frames");
+    if (count > 0) require(samples, "samples");
+    if (count == 0) throw facetalk::ArgumentError("samples: there are none");
+    if (!(look_ahead_s >= 0.0) || (look_ahead_s > 60.0 && !std::isinf(look_ahead_s)))
+      throw facetalk::ArgumentError("look_ahead_s: expected 0 to 60, or infinity");
+    facetalk::capi::require_finite(samples, count, "samples");
+    const int64_t needed = facetalk::network::frame_count(static_cast<int64_t>(count), model->fps);
+    const int64_t room = *frames;
+    *frames = needed;
+    if (features == nullptr || room < needed)
+      throw facetalk::ArgumentError("features: room for " + std::to_string(needed) + " frames is needed");
+    const auto width = static_cast<int64_t>(model->encoder.width());
+    int64_t done = 0;
+    const auto take = [&](const float* values, int64_t more) {
+      more = std::min(more, needed - done);
+      std::memcpy(features + done * width, values, static_cast<size_t>(more * width) * sizeof(float));
+      done += more;
+    };
+    if (std::isinf(look_ahead_s)) {
+      whole_features(model->encoder, std::vector<float>(samples, samples + count), model->fps, take);
+    } else {
+      facetalk::network::LiveFeatures live(model->encoder, model->fps, look_ahead_s);
+      live.push(samples, static_cast<int64_t>(count), take);
+      live.finish(take);
+    }
+  });
+}
+
+facetalk_status facetalk_frame_noise(uint64_t seed, uint32_t step, int64_t start, int64_t stop,
+                                     int32_t channels, float* noise) {
+  return guarded([&] {
+    if (start < 0 || stop < start || stop > (int64_t{1} << 32) || channels < 0)
+      throw facetalk::ArgumentError(
+          "frames and channels: expected 0 <= start <= stop <= 2^32, channels >= 0");
+    if (stop > start && channels > 0) require(noise, "noise");
+    facetalk::network::frame_noise(seed, step, start, stop, channels, noise);
+  });
+}

@@ -1,0 +1,20 @@
+// What a facetalk_model handle holds.
+#pragma once
+
+#include <string>
+
+#include "cpu/network/motion.h"
+#include "cpu/network/wav2vec2.h"
+#include "facetalk.h"
+
+struct facetalk_model {
+  explicit facetalk_model(const std::string& folder);
+
+  std::string folder;
+  double fps = 0.0;
+  float bounds[6] = {};         // head units: low xyz, high xyz
+  double mouth_centre[3] = {};  // of the facial smoothing
+  double mouth_sigma[3] = {};
+  facetalk::network::Wav2Vec2 encoder;
+  facetalk::network::MotionModel motion;
+};

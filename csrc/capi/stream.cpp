@@ -1,0 +1,220 @@
+// A stream: pushed sound -> 16 kHz -> features -> curves that wait to be pulled.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "capi/guard.h"
+#include "capi/model.h"
+#include "cpu/network/features.h"
+#include "cpu/network/motion.h"
+#include "cpu/network/resample.h"
+
+using facetalk::ArgumentError;
+using facetalk::capi::guarded;
+using facetalk::capi::require;
+using facetalk::capi::WrongState;
+using facetalk::network::kSampleRate;
+
+struct facetalk_stream {
+  facetalk_stream(const facetalk_model& of, const facetalk_stream_options& asked)
+      : model(of), options(asked) {
+    start();
+  }
+
+  bool is_live() const { return !std::isinf(options.look_ahead_s); }
+
+  void start() {
+    const double guidance = options.guidance < 0.0 ? model.motion.default_guidance() : options.guidance;
+    motion.emplace(model.motion, options.steps, guidance, options.seed);
+    live.reset();
+    if (is_live()) live.emplace(model.encoder, model.fps, options.look_ahead_s);
+    resampler.reset();
+    if (options.sample_rate != kSampleRate) resampler.emplace(options.sample_rate);
+    sound.clear();
+    curves.clear();
+    given = expected = 0;
+    finished = false;
+  }
+
+  void take(const float* features, int64_t frames) {
+    motion->push(features, frames, curves);
+    if (progress != nullptr && expected > 0 && progress(user, ready(), expected) != 0)
+      throw facetalk::capi::Stopped("stopped by the caller");
+  }
+
+  void hear(const float* samples, int64_t count) {
+    if (is_live()) {
+      live->push(samples, count, [this](const float* features, int64_t frames) { take(features, frames); });
+    } else {
+      sound.insert(sound.end(), samples, samples + count);
+    }
+  }
+
+  void push(const float* samples, int64_t count) {
+    if (!resampler) return hear(samples, count);
+    resampled.clear();
+    resampler->push(samples, count, resampled);
+    hear(resampled.data(), static_cast<int64_t>(resampled.size()));
+  }
+
+  void finish() {
+    if (resampler) {
+      resampled.clear();
+      resampler->finish(resampled);
+      hear(resampled.data(), static_cast<int64_t>(resampled.size()));
+    }
+    const auto taker = [this](const float* features, int64_t frames) { take(features, frames); };
+    if (is_live()) {
+      live->finish(taker);
+    } else if (!sound.empty()) {
+      expected = facetalk::network::frame_count(static_cast<int64_t>(sound.size()), model.fps);
+      whole_features(model.encoder, std::move(sound), model.fps, taker);
+      std::vector<float>().swap(sound);
+      expected = 0;
+    }
+    motion->finish(curves);
+    finished = true;
+  }
+
+  int64_t width() const { return static_cast<int64_t>(model.motion.names().size()); }
+  int64_t ready() const { return static_cast<int64_t>(curves.size()) / width() - given; }
+
+  const facetalk_model& model;
+  facetalk_stream_options options;
+  std::optional<facetalk::network::MotionStream> motion;
+  std::optional<facetalk::network::LiveFeatures> live;
+  std::optional<facetalk::network::Resampler> resampler;
+  std::vector<float> resampled, sound, curves;  // curves: (frames, C), the first `given` of which were pulled
+  int64_t given = 0, expected = 0;              // frames that finish() works on
+  facetalk_progress progress = nullptr;
+  void* user = nullptr;
+  bool finished = false, broken = false;
+};
+
+namespace {
+
+facetalk_stream_options checked(const facetalk_stream_options* given) {
+  facetalk_stream_options options;
+  facetalk_stream_options_default(&options);
+  if (given != nullptr) {
+    if (given->struct_size < sizeof(size_t) || given->struct_size > (size_t{1} << 20))
+      throw ArgumentError("options: struct_size is not that of a facetalk_stream_options");
+    std::memcpy(&options, given, std::min(given->struct_size, sizeof options));
+    options.struct_size = sizeof options;
+  }
+  if (options.sample_rate < 1000 || options.sample_rate > 768'000)
+    throw ArgumentError("sample_rate", "1000 to 768000 Hz", std::to_string(options.sample_rate));
+  if (!(options.look_ahead_s >= 0.0) || (options.look_ahead_s > 60.0 && !std::isinf(options.look_ahead_s)))
+    throw ArgumentError("look_ahead_s", "0 to 60 seconds, or infinity", std::to_string(options.look_ahead_s));
+  if (std::isnan(options.guidance)) throw ArgumentError("guidance: is not a number");
+  if (options.steps < 0) throw ArgumentError("steps", "0 or more", std::to_string(options.steps));
+  return options;
+}
+
+// A call that failed in the middle leaves a stream that is neither here nor there.
+template <typename Body>
+facetalk_status on_stream(facetalk_stream* stream, Body&& body) {
+  return guarded([&] {
+    require(stream, "stream");
+    if (stream->broken) throw WrongState("the stream failed before; reset it");
+    stream->broken = true;
+    body();
+    stream->broken = false;
+  });
+}
+
+}  // namespace
+
+void facetalk_stream_options_default(facetalk_stream_options* options) {
+  if (options == nullptr) return;
+  *options = {sizeof(facetalk_stream_options), kSampleRate, 0, 0.2, -1.0, 0};
+}
+
+facetalk_status facetalk_stream_create(const facetalk_model* model, const facetalk_stream_options* options,
+                                       facetalk_stream** stream) {
+  if (stream != nullptr) *stream = nullptr;
+  return guarded([&] {
+    require(model, "model");
+    require(stream, "stream");
+    *stream = new facetalk_stream(*model, checked(options));
+  });
+}
+
+facetalk_status facetalk_stream_push(facetalk_stream* stream, const float* samples, size_t count) {
+  const facetalk_status status = guarded([&] {
+    require(stream, "stream");
+    if (stream->finished) throw WrongState("the sound was finished; reset the stream for another clip");
+    if (count > 0) require(samples, "samples");
+    if (count > (size_t{1} << 40))
+      throw ArgumentError("count", "at most 2^40 samples", std::to_string(count));
+    facetalk::capi::require_finite(samples, count, "samples");
+  });
+  if (status != FACETALK_OK) return status;
+  return on_stream(stream, [&] { stream->push(samples, static_cast<int64_t>(count)); });
+}
+
+facetalk_status facetalk_stream_finish(facetalk_stream* stream) {
+  return on_stream(stream, [&] {
+    if (!stream->finished) stream->finish();
+  });
+}
+
+int64_t facetalk_stream_ready(const facetalk_stream* stream) {
+  return stream == nullptr ? 0 : stream->ready();
+}
+
+facetalk_status facetalk_stream_pull(facetalk_stream* stream, float* curves, int64_t max_frames,
+                                     int64_t* frames) {
+  return guarded([&] {
+    require(stream, "stream");
+    require(frames, "frames");
+    if (max_frames < 0) throw ArgumentError("max_frames", "0 or more", std::to_string(max_frames));
+    if (max_frames > 0) require(curves, "curves");
+    const int64_t count = std::min(max_frames, stream->ready()), width = stream->width();
+    std::copy_n(stream->curves.begin() + stream->given * width, count * width, curves);
+    stream->given += count;
+    // What was pulled is let go of now and then.
+    if (stream->ready() == 0 || stream->given > 1024) {
+      stream->curves.erase(stream->curves.begin(), stream->curves.begin() + stream->given * width);
+      stream->given = 0;
+    }
+    *frames = count;
+  });
+}
+
+facetalk_status facetalk_stream_reset(facetalk_stream* stream) {
+  return guarded([&] {
+    require(stream, "stream");
+    stream->broken = true;
+    stream->start();
+    stream->broken = false;
+  });
+}
+
+facetalk_status facetalk_stream_on_progress(facetalk_stream* stream, facetalk_progress progress, void* user) {
+  return guarded([&] {
+    require(stream, "stream");
+    stream->progress = progress;
+    stream->user = user;
+  });
+}
+
+int32_t facetalk_stream_steps(const facetalk_stream* stream) {
+  return stream == nullptr ? 0 : stream->motion->steps();
+}
+
+double facetalk_stream_guidance(const facetalk_stream* stream) {
+  return stream == nullptr ? 0.0 : stream->motion->guidance();
+}
+
+double facetalk_stream_latency_s(const facetalk_stream* stream) {
+  if (stream == nullptr) return 0.0;
+  const double window = stream->motion->window_right() / stream->model.fps;
+  return stream->options.look_ahead_s + window + (stream->resampler ? stream->resampler->delay_s() : 0.0);
+}
+
+void facetalk_stream_free(facetalk_stream* stream) { delete stream; }

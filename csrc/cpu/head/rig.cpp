@@ -1,0 +1,150 @@
+#include "cpu/head/rig.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/status.h"
+#include "cpu/head/head_files.h"
+
+namespace facetalk::head {
+namespace {
+
+using network::FileError;
+
+constexpr float kMetres = 0.25f;  // of a head unit
+constexpr int64_t kBlock = 2048;  // points that the networks see at a time
+// A gaze of one degree is a weight of 0.033 of eyeLook*, as in facetalk/data/visemes.json.
+constexpr double kRadiansPerWeight = 1.0 / 0.033 * M_PI / 180.0;
+
+// Turning axis of a weight of gaze: up is a negative turn about +x, towards the head's left a positive one
+// about +y.
+struct Gaze {
+  const char* name;
+  bool left;
+  float axis[3];
+};
+constexpr Gaze kGaze[] = {
+    {"eyeLookUp_L", true, {-1, 0, 0}},   {"eyeLookDown_L", true, {1, 0, 0}},
+    {"eyeLookOut_L", true, {0, 1, 0}},   {"eyeLookIn_L", true, {0, -1, 0}},
+    {"eyeLookUp_R", false, {-1, 0, 0}},  {"eyeLookDown_R", false, {1, 0, 0}},
+    {"eyeLookOut_R", false, {0, -1, 0}}, {"eyeLookIn_R", false, {0, 1, 0}},
+};
+
+double distance(const float* a, const float* b) {
+  const double x = a[0] - b[0], y = a[1] - b[1], z = a[2] - b[2];
+  return std::sqrt(x * x + y * y + z * z);
+}
+
+// Eyeballs turn to first order about their centres: (E, 3) of one point.
+void turn_eye(const HeadFiles& head, const Shape& shape, const float* point, float* basis) {
+  std::fill(basis, basis + 3 * head.names.size(), 0.0f);
+  const bool left = distance(point, shape.eyes[0]) < distance(point, shape.eyes[1]);
+  const float* centre = shape.eyes[left ? 0 : 1];
+  const float arm[3] = {point[0] - centre[0], point[1] - centre[1], point[2] - centre[2]};
+  for (const Gaze& gaze : kGaze) {
+    const auto found = std::find(head.names.begin(), head.names.end(), gaze.name);
+    if (found == head.names.end() || gaze.left != left) continue;
+    float* to = basis + 3 * (found - head.names.begin());
+    const auto turn = static_cast<float>(kRadiansPerWeight);
+    to[0] = (gaze.axis[1] * arm[2] - gaze.axis[2] * arm[1]) * turn;
+    to[1] = (gaze.axis[2] * arm[0] - gaze.axis[0] * arm[2]) * turn;
+    to[2] = (gaze.axis[0] * arm[1] - gaze.axis[1] * arm[0]) * turn;
+  }
+}
+
+}  // namespace
+
+FacialSmoothing::FacialSmoothing(const double (&centre)[3], const double (&sigma)[3],
+                                 const float (&bounds)[6]) {
+  double far = 0.0, near = 0.0;
+  for (int a = 0; a < 3; ++a) {
+    centre_[a] = centre[a];
+    sigma_[a] = sigma[a];
+    const double low = bounds[a] - centre[a], high = bounds[3 + a] - centre[a];
+    const double most = std::max(std::abs(low), std::abs(high)) / sigma[a];
+    const double least = std::max({low, 0.0, -high}) / sigma[a];
+    far += most * most;
+    near += least * least;
+  }
+  lowest_ = std::exp(-0.5 * far);
+  highest_ = std::exp(-0.5 * near);
+  if (!(highest_ - lowest_ > 0.0)) throw FileError("geometry: the facial smoothing's weight does not vary");
+}
+
+float FacialSmoothing::weight(const float* point) const {
+  double sum = 0.0;
+  for (int a = 0; a < 3; ++a) {
+    const double d = (point[a] - centre_[a]) / sigma_[a];
+    sum += d * d;
+  }
+  return static_cast<float>(std::clamp((std::exp(-0.5 * sum) - lowest_) / (highest_ - lowest_), 0.0, 1.0));
+}
+
+Rig::Rig(const std::string& folder, const std::vector<std::string>& names, const FacialSmoothing& smoothing,
+         const std::vector<float>& code) {
+  HeadFiles head(folder);
+  if (head.names != names)
+    throw FileError(folder + ": its expression_names are not those of the motion model");
+  if (!code.empty() && static_cast<int>(code.size()) != head.code_size)
+    throw ArgumentError("identity", std::to_string(head.code_size) + " values", std::to_string(code.size()));
+  const Shape shape = shape_of(head, code);
+  curves_ = names.size();
+  faces_ = std::move(head.faces);
+  const auto count = static_cast<int64_t>(head.part.size());
+  basis_.resize(curves_ * static_cast<size_t>(3 * count));
+  const PointNetwork& network = head.networks[0];
+  const int inputs = network.inputs();
+  std::vector<float> features(static_cast<size_t>(kBlock * inputs)),
+      out(static_cast<size_t>(kBlock) * 3 * curves_);
+  network::Floats scratch[2];
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int64_t rows = std::min(kBlock, count - first);
+    std::fill(features.begin(), features.end(), 0.0f);
+    for (int64_t row = 0; row < rows; ++row) {
+      float* feature = features.data() + row * inputs;
+      encode_frequencies(shape.points.data() + 3 * (first + row), head.frequencies, feature);
+      feature[3 + 6 * head.frequencies + head.part[static_cast<size_t>(first + row)]] = 1.0f;
+    }
+    network.run(features.data(), rows, out.data(), scratch);
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t vertex = first + row;
+      const float* point = shape.vertices.data() + 3 * vertex;
+      float* found = out.data() + static_cast<size_t>(row) * 3 * curves_;
+      float scale = kMetres * smoothing.weight(point);
+      if (head.part[static_cast<size_t>(vertex)] == kEyeballs) {
+        turn_eye(head, shape, point, found);
+      } else {
+        scale *= kCentimetre;
+      }
+      for (size_t e = 0; e < curves_; ++e) {
+        float* to = basis_.data() + (e * static_cast<size_t>(count) + static_cast<size_t>(vertex)) * 3;
+        for (size_t a = 0; a < 3; ++a) to[a] = found[3 * e + a] * scale;
+      }
+    }
+  }
+  // At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
+  neutral_.resize(shape.vertices.size());
+  for (size_t i = 0; i < neutral_.size(); ++i) neutral_[i] = shape.vertices[i] * kMetres;
+  for (size_t e = 0; e < curves_; ++e) {
+    if (head.rest[e] != 0.0f)
+      network::network_kernels().add_scaled(neutral_.data(), basis_.data() + e * neutral_.size(),
+                                            -head.rest[e], static_cast<int64_t>(neutral_.size()));
+  }
+}
+
+void Rig::pose(const float* weights, float* positions) const {
+  // In pieces that stay in the nearest cache while all weights pass over them.
+  constexpr size_t kPiece = 4096;
+  for (size_t first = 0; first < neutral_.size(); first += kPiece) {
+    const size_t size = std::min(kPiece, neutral_.size() - first);
+    std::memcpy(positions + first, neutral_.data() + first, size * sizeof(float));
+    for (size_t e = 0; e < curves_; ++e) {
+      if (weights[e] != 0.0f)
+        network::network_kernels().add_scaled(positions + first, basis_.data() + e * neutral_.size() + first,
+                                              weights[e], static_cast<int64_t>(size));
+    }
+  }
+}
+
+}  // namespace facetalk::head

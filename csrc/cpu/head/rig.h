@@ -1,0 +1,43 @@
+// The blendshape rig of the built-in head: facetalk/nphm/head/{rig,person}.py and FaceTalk.decode in C++.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "cpu/network/layers.h"
+
+namespace facetalk::head {
+
+// FaceTalk's facial smoothing (Aneja et al., CVPR 2024, section 3.4): facetalk/mesh/smoothing.py.
+class FacialSmoothing {
+ public:
+  // Throws FileError where the weight would not vary.
+  FacialSmoothing(const double (&centre)[3], const double (&sigma)[3], const float (&bounds)[6]);
+  float weight(const float* point) const;
+
+ private:
+  double centre_[3], sigma_[3], lowest_, highest_;
+};
+
+// A mesh that is posed by weights: vertices = neutral + sum_j weight_j basis_j, in metres.
+class Rig {
+ public:
+  // Reads a head folder. `names`: the curves' names, in order; `code`: identity code, empty for the head's
+  // own. Throws FileError, and ArgumentError for a code of another length.
+  Rig(const std::string& folder, const std::vector<std::string>& names, const FacialSmoothing& smoothing,
+      const std::vector<float>& code);
+
+  int64_t vertices() const { return static_cast<int64_t>(neutral_.size() / 3); }
+  const std::vector<int32_t>& faces() const { return faces_; }
+  size_t curves() const { return curves_; }
+  void pose(const float* weights, float* positions) const;
+
+ private:
+  std::vector<float> neutral_;  // (V, 3)
+  std::vector<float> basis_;    // (E, V, 3)
+  std::vector<int32_t> faces_;  // (F, 3)
+  size_t curves_ = 0;
+};
+
+}  // namespace facetalk::head

@@ -1,0 +1,186 @@
+#include "cpu/head/slopes.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace facetalk::head {
+namespace {
+
+// facetalk/nphm/surface/slopes.py says why.
+constexpr double kMargin = 1.1, kStretchMargin = 1.25, kSpacing = 0.03, kLeast = 0.5;
+constexpr int kReaches[] = {1, 2, 4, 8};
+
+struct Shape {
+  int n[3];
+  int64_t at(int i, int j, int k) const { return (static_cast<int64_t>(i) * n[1] + j) * n[2] + k; }
+  int64_t size() const { return static_cast<int64_t>(n[0]) * n[1] * n[2]; }
+};
+
+// The steepest slope over every cell: of its four edges along each axis.
+std::vector<double> cell_slopes(const std::vector<float>& value, const Shape& samples, const Shape& cells,
+                                const double (&step)[3]) {
+  std::vector<double> out(static_cast<size_t>(cells.size()));
+  for (int i = 0; i < cells.n[0]; ++i) {
+    for (int j = 0; j < cells.n[1]; ++j) {
+      for (int k = 0; k < cells.n[2]; ++k) {
+        double total = 0.0;
+        for (int axis = 0; axis < 3; ++axis) {
+          double rise = 0.0;
+          for (int edge = 0; edge < 4; ++edge) {
+            int low[3] = {i, j, k};
+            low[(axis + 1) % 3] += edge & 1;
+            low[(axis + 2) % 3] += edge >> 1;
+            int high[3] = {low[0], low[1], low[2]};
+            ++high[axis];
+            const double from = value[static_cast<size_t>(samples.at(low[0], low[1], low[2]))];
+            const double to = value[static_cast<size_t>(samples.at(high[0], high[1], high[2]))];
+            rise = std::max(rise, std::abs(to - from) / step[axis]);
+          }
+          total += rise * rise;
+        }
+        out[static_cast<size_t>(cells.at(i, j, k))] = std::max(kMargin * std::sqrt(total), kLeast);
+      }
+    }
+  }
+  return out;
+}
+
+// The greatest within `reach` cells along every axis.
+std::vector<double> dilated(std::vector<double> values, const Shape& cells, int reach) {
+  const int64_t strides[3] = {static_cast<int64_t>(cells.n[1]) * cells.n[2], cells.n[2], 1};
+  std::vector<double> line;
+  for (int axis = 0; axis < 3; ++axis) {
+    const int count = cells.n[axis];
+    const int64_t stride = strides[axis];
+    for (int64_t first = 0; first < cells.size(); ++first) {
+      if (first / stride % count != 0) continue;
+      line.clear();
+      for (int i = 0; i < count; ++i) line.push_back(values[static_cast<size_t>(first + i * stride)]);
+      for (int i = 0; i < count; ++i) {
+        const int low = std::max(0, i - reach), high = std::min(count, i + reach + 1);
+        values[static_cast<size_t>(first + i * stride)] =
+            *std::max_element(line.begin() + low, line.begin() + high);
+      }
+    }
+  }
+  return values;
+}
+
+// The largest singular value of a 3x3 matrix, by power iteration on its square; from below, by a hair.
+double spectral_norm(const double (&a)[3][3]) {
+  double v[3] = {1.0, 0.7, 0.4}, norm = 0.0;
+  for (int turn = 0; turn < 40; ++turn) {
+    double w[3] = {}, next[3] = {};
+    for (int r = 0; r < 3; ++r) w[r] = a[r][0] * v[0] + a[r][1] * v[1] + a[r][2] * v[2];
+    for (int c = 0; c < 3; ++c) next[c] = a[0][c] * w[0] + a[1][c] * w[1] + a[2][c] * w[2];
+    const double length = std::sqrt(next[0] * next[0] + next[1] * next[1] + next[2] * next[2]);
+    if (length < 1e-30) return 0.0;
+    norm = std::sqrt(length);
+    for (int c = 0; c < 3; ++c) v[c] = next[c] / length;
+  }
+  return norm;
+}
+
+}  // namespace
+
+Slopes estimate_slopes(const cpu::FieldRunner& runner, const float (&bounds)[6]) {
+  Shape samples, cells;
+  double step[3];
+  for (int a = 0; a < 3; ++a) {
+    const double length = static_cast<double>(bounds[3 + a]) - bounds[a];
+    // A box far larger than a head is not sampled more finely than this.
+    samples.n[a] = std::clamp(static_cast<int>(std::ceil(std::min(length / kSpacing, 1e6))), 2, 160) + 1;
+    cells.n[a] = samples.n[a] - 1;
+    step[a] = length / cells.n[a];
+  }
+  std::vector<float> points;
+  points.reserve(static_cast<size_t>(3 * samples.size()));
+  for (int i = 0; i < samples.n[0]; ++i) {
+    for (int j = 0; j < samples.n[1]; ++j) {
+      for (int k = 0; k < samples.n[2]; ++k) {
+        const int at[3] = {i, j, k};
+        for (int a = 0; a < 3; ++a) points.push_back(static_cast<float>(bounds[a] + at[a] * step[a]));
+      }
+    }
+  }
+  std::vector<float> sdf(static_cast<size_t>(samples.size())), raw(sdf.size());
+  cpu::FieldOutputs outputs;
+  outputs.sdf = sdf.data();
+  outputs.raw_sdf = raw.data();
+  cpu::field_query(runner, {}, points.data(), samples.size(), 3, outputs);
+
+  Slopes out;
+  const std::vector<double> slopes[2] = {cell_slopes(sdf, samples, cells, step),
+                                         cell_slopes(raw, samples, cells, step)};
+  double totals[2] = {0.0, 0.0};
+  for (int kind = 0; kind < 2; ++kind) {
+    for (const double slope : slopes[kind]) totals[kind] += slope;
+  }
+  const std::vector<double>& flatter = slopes[totals[1] < totals[0] ? 1 : 0];
+  out.bounds.raw = totals[1] < totals[0];
+  out.bounds.everywhere = static_cast<float>(*std::max_element(flatter.begin(), flatter.end()));
+  const double least = std::min({step[0], step[1], step[2]});
+  for (const int reach : kReaches) {
+    const std::vector<double> level = dilated(flatter, cells, reach);
+    out.levels.insert(out.levels.end(), level.begin(), level.end());
+    out.bounds.slope.reach[out.bounds.slope.levels++] = static_cast<float>(reach * least);
+  }
+  for (int a = 0; a < 3; ++a) {
+    out.bounds.slope.origin[a] = bounds[a];
+    out.bounds.slope.inverse_spacing[a] = static_cast<float>(1.0 / step[a]);
+    out.bounds.slope.shape[a] = cells.n[a];
+  }
+  for (size_t i = 0; i < raw.size(); ++i) {
+    if (std::abs(raw[i]) < 1.5 * kSpacing)
+      out.near.insert(out.near.end(), points.begin() + static_cast<std::ptrdiff_t>(3 * i),
+                      points.begin() + static_cast<std::ptrdiff_t>(3 * i + 3));
+  }
+  if (out.near.empty()) out.near = std::move(points);
+  return out;
+}
+
+cpu::SlopeBounds with_stretch(const Slopes& slopes, const cpu::FieldRunner& runner,
+                              const cpu::FieldFrames& frame) {
+  cpu::SlopeBounds bounds = slopes.bounds;
+  bounds.slope.values = slopes.levels.data();
+  if (frame.biases == nullptr) return bounds;
+  std::vector<float> some;
+  const size_t count = slopes.near.size() / 3, every = std::max<size_t>(1, count / 2048);
+  for (size_t i = 0; i < count; i += every)
+    some.insert(some.end(), slopes.near.begin() + static_cast<std::ptrdiff_t>(3 * i),
+                slopes.near.begin() + static_cast<std::ptrdiff_t>(3 * i + 3));
+  const auto n = static_cast<int64_t>(some.size() / 3);
+  const auto rows = static_cast<size_t>(runner.model->deformation.outputs);
+  std::vector<float> jacobian(static_cast<size_t>(n) * rows * 3);
+  cpu::FieldOutputs outputs;
+  outputs.jacobian = jacobian.data();
+  cpu::field_query(runner, frame, some.data(), n, 3, outputs);
+  double norm = 1.0;
+  for (int64_t i = 0; i < n; ++i) {
+    double whole[3][3];
+    for (size_t r = 0; r < 3; ++r) {
+      for (size_t c = 0; c < 3; ++c)
+        whole[r][c] = jacobian[(static_cast<size_t>(i) * rows + r) * 3 + c] + (r == c ? 1.0 : 0.0);
+    }
+    norm = std::max(norm, spectral_norm(whole));
+  }
+  bounds.stretch = static_cast<float>(1.0 + kStretchMargin * (norm - 1.0));
+  return bounds;
+}
+
+std::shared_ptr<const Slopes> SlopeCache::find(const cpu::FieldRunner& runner, const float (&bounds)[6]) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const bool same = std::equal(box_.begin(), box_.end(), bounds);
+  if (known_ == nullptr || !same) {
+    known_ = std::make_shared<const Slopes>(estimate_slopes(runner, bounds));
+    std::copy(bounds, bounds + 6, box_.begin());
+  }
+  return known_;
+}
+
+void SlopeCache::forget() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  known_.reset();
+}
+
+}  // namespace facetalk::head

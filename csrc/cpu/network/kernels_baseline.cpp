@@ -1,0 +1,2 @@
+#define FACETALK_LEVEL baseline
+#include "cpu/network/kernels.inl.h"

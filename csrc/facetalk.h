@@ -1,0 +1,231 @@
+/* facetalk: speech in, the motion of a face out. The C interface of libfacetalk (C99 and C++).
+ *
+ * No Python, torch or other library is needed: a model folder is read, sound is pushed, curves are pulled.
+ *
+ *     facetalk_model *model = NULL;
+ *     facetalk_stream *stream = NULL;
+ *     facetalk_stream_options options;
+ *     facetalk_stream_options_default(&options);
+ *     options.sample_rate = 48000;
+ *     if (facetalk_model_load("models/default", &model) != FACETALK_OK ||
+ *         facetalk_stream_create(model, &options, &stream) != FACETALK_OK) {
+ *       fprintf(stderr, "%s\n", facetalk_last_error());
+ *       exit(1);
+ *     }
+ *     float *curves = malloc(64 * facetalk_model_curve_count(model) * sizeof *curves);
+ *     while ((count = read_sound(samples)) > 0) {             (any number of samples at a time)
+ *       facetalk_stream_push(stream, samples, count);
+ *       int64_t frames;
+ *       while (facetalk_stream_pull(stream, curves, 64, &frames) == FACETALK_OK && frames > 0)
+ *         show(curves, frames);
+ *     }
+ *     facetalk_stream_finish(stream);                         (and pull what is left)
+ *     facetalk_stream_free(stream);
+ *     facetalk_model_free(model);
+ *
+ * A whole program is in examples/c/.
+ *
+ * Rules
+ *   - What can fail returns a facetalk_status; facetalk_last_error() has the reason in one line. Arguments
+ *     are checked: a null where none may be is FACETALK_INVALID. On failure outputs are left as they were,
+ *     but handles that were asked for are set to NULL.
+ *   - Nothing throws, aborts, exits or prints. Files must not be cut short while they are being read.
+ *   - A model, a rig, a bound field and a mesh may be used by many threads at a time; a stream, and a field
+ *     while it is bound, by one. facetalk_last_error() is that of the calling thread.
+ *   - *_free(NULL) does nothing. A model must outlive its streams; rigs, fields and meshes stand alone.
+ *   - Work is done in the calling thread. None are started unless facetalk_set_threads() asked for them.
+ *   - Positions are metres, +x the head's left, +y up, +z out of the face. Curves are weights in 0..1 in the
+ *     order of facetalk_model_curve_name(). Frame i of a clip is centred at (i + 0.5) / fps seconds.
+ */
+#ifndef FACETALK_H
+#define FACETALK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FACETALK_VERSION_MAJOR 0
+#define FACETALK_VERSION_MINOR 1
+
+#if defined(_WIN32)
+#define FACETALK_API
+#elif defined(__GNUC__)
+#define FACETALK_API __attribute__((visibility("default")))
+#else
+#define FACETALK_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef int32_t facetalk_status;
+enum {
+  FACETALK_OK = 0,
+  FACETALK_INVALID = 1,  /* an argument is null, out of range or not finite */
+  FACETALK_BAD_FILE = 2, /* a file is missing, damaged, or of a kind that this version does not read */
+  FACETALK_NO_MEMORY = 3,
+  FACETALK_UNSUPPORTED = 4, /* this model, or this build, cannot do it */
+  FACETALK_WRONG_STATE = 5, /* out of order: sound pushed after the end, a field that is not bound */
+  FACETALK_INTERNAL = 6,    /* a defect of this library */
+  FACETALK_STOPPED = 7      /* by the caller's own callback */
+};
+
+typedef struct facetalk_model facetalk_model;
+typedef struct facetalk_stream facetalk_stream;
+typedef struct facetalk_rig facetalk_rig;
+typedef struct facetalk_field facetalk_field;
+typedef struct facetalk_mesh facetalk_mesh;
+
+/* "0.1.0" */
+FACETALK_API const char* facetalk_version(void);
+
+/* Why the last call of this thread that failed did, in one line; "" when none has. Valid until the next
+ * failure. */
+FACETALK_API const char* facetalk_last_error(void);
+
+/* Threads that fields, marching cubes and normals may use, 1 (the default) to 1024; for the whole process. */
+FACETALK_API facetalk_status facetalk_set_threads(int32_t count);
+
+/* --- Models --- */
+
+/* Reads a model folder (config.json, audio/, motion/, head/). The files are not needed afterwards, but for
+ * head/, which is read by facetalk_rig_create. */
+FACETALK_API facetalk_status facetalk_model_load(const char* folder, facetalk_model** model);
+FACETALK_API void facetalk_model_free(facetalk_model* model);
+
+/* Motion frames a second; 0 for NULL. */
+FACETALK_API double facetalk_model_fps(const facetalk_model* model);
+
+/* Number of curves C of a frame; 0 for NULL. */
+FACETALK_API int32_t facetalk_model_curve_count(const facetalk_model* model);
+
+/* Name of a curve ("jawOpen"), owned by the model; NULL where there is none. */
+FACETALK_API const char* facetalk_model_curve_name(const facetalk_model* model, int32_t index);
+
+/* --- Streams: sound in, curves out --- */
+
+typedef struct {
+  size_t struct_size;  /* sizeof(facetalk_stream_options); fields that are not inside have their defaults */
+  int32_t sample_rate; /* of the sound that will be pushed, Hz, 1000 to 768000; resampled to 16000 */
+  /* Steps of denoising; 0: the model's own. 1, 2, 4 and 8 are taken by a few-step student if there is one. */
+  int32_t steps;
+  /* Seconds after a frame's middle that are heard before it is given, 0 to 60. INFINITY: the whole recording,
+   * as Python's generate() does by default; then nothing comes before finish(), and memory grows with the
+   * sound, which otherwise is constant. */
+  double look_ahead_s;
+  double guidance; /* weight of classifier-free guidance, 0 to 20, 1: none; negative: the model's own */
+  uint64_t seed;   /* of the noise; equal seeds, sound and options give equal curves */
+} facetalk_stream_options;
+
+/* 16000, the model's steps, 0.2, the model's guidance, 0; struct_size is set too. */
+FACETALK_API void facetalk_stream_options_default(facetalk_stream_options* options);
+
+/* options: NULL for the defaults. */
+FACETALK_API facetalk_status facetalk_stream_create(const facetalk_model* model,
+                                                    const facetalk_stream_options* options,
+                                                    facetalk_stream** stream);
+
+/* Takes mono samples in -1..1, any number of them, none too. The curves do not depend on how the sound is
+ * cut. FACETALK_INVALID for samples that are not finite, of which none is taken. */
+FACETALK_API facetalk_status facetalk_stream_push(facetalk_stream* stream, const float* samples,
+                                                  size_t count);
+
+/* Called now and then while finish() works on a whole recording: the frames that are ready and how many
+ * there will be. Another value than 0 stops it; finish() then returns FACETALK_STOPPED, and the stream has
+ * to be reset. */
+typedef int32_t (*facetalk_progress)(void* user, int64_t done, int64_t frames);
+FACETALK_API facetalk_status facetalk_stream_on_progress(facetalk_stream* stream, facetalk_progress progress,
+                                                         void* user);
+
+/* Steps of denoising and weight of guidance that the stream takes; 0 for NULL. */
+FACETALK_API int32_t facetalk_stream_steps(const facetalk_stream* stream);
+FACETALK_API double facetalk_stream_guidance(const facetalk_stream* stream);
+
+/* The sound is over: the last frames become ready. A second call does nothing. */
+FACETALK_API facetalk_status facetalk_stream_finish(facetalk_stream* stream);
+
+/* Frames that pull can give now; 0 for NULL. */
+FACETALK_API int64_t facetalk_stream_ready(const facetalk_stream* stream);
+
+/* Writes up to max_frames frames of C curves each, oldest first; *frames says how many. */
+FACETALK_API facetalk_status facetalk_stream_pull(facetalk_stream* stream, float* curves, int64_t max_frames,
+                                                  int64_t* frames);
+
+/* Forgets all sound and frames; the next sound is the start of another clip. */
+FACETALK_API facetalk_status facetalk_stream_reset(facetalk_stream* stream);
+
+/* Seconds from a frame's middle to when all of the sound that it needs was pushed: the look-ahead, what
+ * the denoiser's window adds, and the resampler's filter. */
+FACETALK_API double facetalk_stream_latency_s(const facetalk_stream* stream);
+FACETALK_API void facetalk_stream_free(facetalk_stream* stream);
+
+/* --- The stages of a stream, for those who look inside --- */
+
+/* Values of an audio feature A; 0 for NULL. */
+FACETALK_API int32_t facetalk_model_feature_count(const facetalk_model* model);
+
+/* Audio features (frames, A) of sound of 16000 Hz; look_ahead_s as that of a stream. *frames: in, the rows
+ * that there is room for; out, the rows there are. With too little room, or features NULL,
+ * FACETALK_INVALID, and *frames is set. */
+FACETALK_API facetalk_status facetalk_model_features(const facetalk_model* model, const float* samples,
+                                                     size_t count, double look_ahead_s, float* features,
+                                                     int64_t* frames);
+
+/* Standard normal noise (stop - start, channels) of frames at a sampling step, which belongs to (seed,
+ * step, frame). */
+FACETALK_API facetalk_status facetalk_frame_noise(uint64_t seed, uint32_t step, int64_t start, int64_t stop,
+                                                  int32_t channels, float* noise);
+
+/* --- Rigs: curves to vertices --- */
+
+/* identity: the code of a head, NULL and 0 for the model's own head. The mesh of another is that of the
+ * model's own, carried over: the same faces, every vertex on the surface of that head, where it lies there
+ * by approximation. Takes a few seconds. */
+FACETALK_API facetalk_status facetalk_rig_create(const facetalk_model* model, const float* identity,
+                                                 int32_t identity_count, facetalk_rig** rig);
+FACETALK_API int64_t facetalk_rig_vertex_count(const facetalk_rig* rig);
+FACETALK_API int64_t facetalk_rig_face_count(const facetalk_rig* rig);
+
+/* (faces, 3) vertex numbers, counter-clockwise seen from outside, owned by the rig. */
+FACETALK_API const int32_t* facetalk_rig_faces(const facetalk_rig* rig);
+
+/* curves: C weights. positions, normals: (vertices, 3); normals may be NULL. */
+FACETALK_API facetalk_status facetalk_rig_pose(const facetalk_rig* rig, const float* curves, float* positions,
+                                               float* normals);
+FACETALK_API void facetalk_rig_free(facetalk_rig* rig);
+
+/* --- Surfaces --- */
+
+/* The isosurface of (nx, ny, nz) samples, z fastest, each size at least 2; vertices in index coordinates,
+ * faces counter-clockwise seen from the side above the level. */
+FACETALK_API facetalk_status facetalk_marching_cubes(const float* volume, int64_t nx, int64_t ny, int64_t nz,
+                                                     float level, facetalk_mesh** mesh);
+
+/* Reads a neural parametric head (NPHM) as facetalk writes it: config.json, identity.safetensors, ... */
+FACETALK_API facetalk_status facetalk_field_load(const char* checkpoint_folder, facetalk_field** field);
+
+/* identity: its code; NULL and 0 for zeros. */
+FACETALK_API facetalk_status facetalk_field_bind(facetalk_field* field, const float* identity,
+                                                 int32_t identity_count);
+
+/* The surface of an expression code (NULL and 0: of the canonical shape) on a grid of resolution^3 samples
+ * over the box, both ends of which are samples. The box is in head units, a quarter of a metre each; the mesh
+ * is in metres. It is that of the dense grid as far as bounds on the field's slope hold, which are sampled;
+ * tolerance_mm is what further short cuts may cost, of which this version takes none. Posed surfaces need a
+ * deformation that goes backward (config.json: direction), else FACETALK_UNSUPPORTED. */
+FACETALK_API facetalk_status facetalk_field_extract(const facetalk_field* field, const float* expression,
+                                                    int32_t expression_count, int32_t resolution,
+                                                    const float bounds[6], float tolerance_mm,
+                                                    facetalk_mesh** mesh);
+FACETALK_API void facetalk_field_free(facetalk_field* field);
+
+FACETALK_API int64_t facetalk_mesh_vertex_count(const facetalk_mesh* mesh);
+FACETALK_API int64_t facetalk_mesh_face_count(const facetalk_mesh* mesh);
+FACETALK_API const float* facetalk_mesh_vertices(const facetalk_mesh* mesh); /* (vertices, 3) */
+FACETALK_API const int32_t* facetalk_mesh_faces(const facetalk_mesh* mesh);  /* (faces, 3) */
+FACETALK_API void facetalk_mesh_free(facetalk_mesh* mesh);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

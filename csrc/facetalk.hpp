@@ -1,0 +1,109 @@
+// facetalk.h for C++11 and newer: handles that free themselves, errors as exceptions. Header only.
+#ifndef FACETALK_HPP
+#define FACETALK_HPP
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "facetalk.h"
+
+namespace facetalk {
+
+class Error : public std::runtime_error {
+ public:
+  explicit Error(facetalk_status status) : std::runtime_error(facetalk_last_error()), status(status) {}
+  const facetalk_status status;
+};
+
+inline void check(facetalk_status status) {
+  if (status != FACETALK_OK) throw Error(status);
+}
+
+struct Deleter {
+  void operator()(facetalk_model* handle) const { facetalk_model_free(handle); }
+  void operator()(facetalk_stream* handle) const { facetalk_stream_free(handle); }
+  void operator()(facetalk_rig* handle) const { facetalk_rig_free(handle); }
+};
+
+class Model {
+ public:
+  explicit Model(const std::string& folder) {
+    facetalk_model* handle = nullptr;
+    check(facetalk_model_load(folder.c_str(), &handle));
+    handle_.reset(handle, Deleter());
+  }
+  double fps() const { return facetalk_model_fps(get()); }
+  std::vector<std::string> curves() const {
+    std::vector<std::string> names;
+    for (int32_t i = 0; i < facetalk_model_curve_count(get()); ++i)
+      names.push_back(facetalk_model_curve_name(get(), i));
+    return names;
+  }
+  const facetalk_model* get() const { return handle_.get(); }
+
+ private:
+  friend class Stream;
+  std::shared_ptr<facetalk_model> handle_;
+};
+
+inline facetalk_stream_options default_options() {
+  facetalk_stream_options options;
+  facetalk_stream_options_default(&options);
+  return options;
+}
+
+// Keeps its model alive.
+class Stream {
+ public:
+  explicit Stream(const Model& model, const facetalk_stream_options& options = default_options())
+      : model_(model.handle_), width_(static_cast<size_t>(facetalk_model_curve_count(model.get()))) {
+    facetalk_stream* handle = nullptr;
+    check(facetalk_stream_create(model.get(), &options, &handle));
+    handle_.reset(handle);
+  }
+  void push(const float* samples, size_t count) {
+    check(facetalk_stream_push(handle_.get(), samples, count));
+  }
+  void finish() { check(facetalk_stream_finish(handle_.get())); }
+  void reset() { check(facetalk_stream_reset(handle_.get())); }
+  double latency_s() const { return facetalk_stream_latency_s(handle_.get()); }
+
+  // Every frame that is ready, (frames, curves) values.
+  std::vector<float> pull() {
+    int64_t frames = facetalk_stream_ready(handle_.get());
+    std::vector<float> curves(static_cast<size_t>(frames) * width_);
+    check(facetalk_stream_pull(handle_.get(), curves.data(), frames, &frames));
+    return curves;
+  }
+
+ private:
+  std::shared_ptr<facetalk_model> model_;
+  std::unique_ptr<facetalk_stream, Deleter> handle_;
+  size_t width_;
+};
+
+class Rig {
+ public:
+  explicit Rig(const Model& model, const std::vector<float>& identity = {}) {
+    facetalk_rig* handle = nullptr;
+    check(facetalk_rig_create(model.get(), identity.data(), static_cast<int32_t>(identity.size()), &handle));
+    handle_.reset(handle);
+  }
+  size_t vertices() const { return static_cast<size_t>(facetalk_rig_vertex_count(handle_.get())); }
+  size_t faces() const { return static_cast<size_t>(facetalk_rig_face_count(handle_.get())); }
+  const int32_t* face_data() const { return facetalk_rig_faces(handle_.get()); }
+  // positions: (vertices, 3); normals: the same, or null.
+  void pose(const float* curves, float* positions, float* normals = nullptr) const {
+    check(facetalk_rig_pose(handle_.get(), curves, positions, normals));
+  }
+
+ private:
+  std::unique_ptr<facetalk_rig, Deleter> handle_;
+};
+
+}  // namespace facetalk
+
+#endif

@@ -1,0 +1,320 @@
+"""The C library of the package (``csrc/facetalk.h``) from Python: sound in, curves out, without torch.
+
+A thin face over ``ctypes``: handles that free themselves, arrays checked, errors as :class:`InputError`. The
+library itself, and its header for other languages, are where :func:`get_library` and :func:`get_include` say.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import os
+from collections.abc import Callable
+from ctypes import (
+    POINTER,
+    byref,
+    c_char_p,
+    c_double,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from facetalk.arrays import Float32, Int32
+from facetalk.errors import ExtensionError, InputError
+
+WHOLE = math.inf
+"""The look-ahead that hears the whole recording before it gives the first frame."""
+
+_PACKAGE = Path(__file__).resolve().parent
+_INTERNAL, _NO_MEMORY = 6, 3
+
+
+def get_include() -> str:
+    """Folder with ``facetalk.h``, for a compiler's ``-I``.
+
+    Raises:
+        ExtensionError: this installation has none.
+    """
+    return str(_found("include", "facetalk.h").parent)
+
+
+def get_library() -> str:
+    """Path of ``libfacetalk.so``.
+
+    Raises:
+        ExtensionError: this installation has none.
+    """
+    return str(_found("lib", "libfacetalk.so"))
+
+
+def _found(folder: str, name: str) -> Path:
+    path = _PACKAGE / folder / name
+    if not path.is_file():
+        raise ExtensionError(
+            f"{path} is missing: this installation has no C library; build the package again"
+        )
+    return path
+
+
+class _Options(ctypes.Structure):
+    _fields_ = (
+        ("struct_size", c_size_t),
+        ("sample_rate", c_int32),
+        ("steps", c_int32),
+        ("look_ahead_s", c_double),
+        ("guidance", c_double),
+        ("seed", c_uint64),
+    )
+
+
+_PROGRESS = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int64, c_int64)
+
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "last_error": (c_char_p, []),
+    "set_threads": (c_int32, [c_int32]),
+    "model_load": (c_int32, [c_char_p, POINTER(c_void_p)]),
+    "model_free": (None, [c_void_p]),
+    "model_fps": (c_double, [c_void_p]),
+    "model_curve_count": (c_int32, [c_void_p]),
+    "model_curve_name": (c_char_p, [c_void_p, c_int32]),
+    "model_feature_count": (c_int32, [c_void_p]),
+    "model_features": (c_int32, [c_void_p, c_void_p, c_size_t, c_double, c_void_p, POINTER(c_int64)]),
+    "frame_noise": (c_int32, [c_uint64, c_uint32, c_int64, c_int64, c_int32, c_void_p]),
+    "stream_options_default": (None, [POINTER(_Options)]),
+    "stream_create": (c_int32, [c_void_p, POINTER(_Options), POINTER(c_void_p)]),
+    "stream_push": (c_int32, [c_void_p, c_void_p, c_size_t]),
+    "stream_finish": (c_int32, [c_void_p]),
+    "stream_on_progress": (c_int32, [c_void_p, _PROGRESS, c_void_p]),
+    "stream_steps": (c_int32, [c_void_p]),
+    "stream_guidance": (c_double, [c_void_p]),
+    "stream_ready": (c_int64, [c_void_p]),
+    "stream_pull": (c_int32, [c_void_p, c_void_p, c_int64, POINTER(c_int64)]),
+    "stream_reset": (c_int32, [c_void_p]),
+    "stream_latency_s": (c_double, [c_void_p]),
+    "stream_free": (None, [c_void_p]),
+    "rig_create": (c_int32, [c_void_p, c_void_p, c_int32, POINTER(c_void_p)]),
+    "rig_vertex_count": (c_int64, [c_void_p]),
+    "rig_face_count": (c_int64, [c_void_p]),
+    "rig_faces": (c_void_p, [c_void_p]),
+    "rig_pose": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p]),
+    "rig_free": (None, [c_void_p]),
+}
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The library, with the types of its functions.
+
+    Raises:
+        ExtensionError: this installation has none, or it cannot be loaded.
+    """
+    try:
+        loaded = ctypes.CDLL(get_library())
+    except OSError as error:
+        raise ExtensionError(f"the C library cannot be loaded: {error}") from error
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(loaded, f"facetalk_{name}")
+        function.restype, function.argtypes = result, arguments
+    return loaded
+
+
+def check(status: int) -> None:
+    """Raise what a call's status stands for."""
+    if status == 0:
+        return
+    message = library().facetalk_last_error().decode("utf-8", "replace")
+    if status == _NO_MEMORY:
+        raise MemoryError(message)
+    raise ExtensionError(message) if status == _INTERNAL else InputError(message)
+
+
+def frame_noise(seed: int, step: int, start: int, stop: int, channels: int) -> Float32:
+    """:func:`facetalk.diffusion.frame_noise` of the C library."""
+    out = np.empty((stop - start, channels), np.float32)
+    check(library().facetalk_frame_noise(seed, step, start, stop, channels, out.ctypes.data))
+    return out
+
+
+class NativeModel:
+    """A model folder in the C library; may be used by many threads.
+
+    Raises:
+        InputError: the folder is no model, damaged, or of a kind that the library does not run.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._handle = c_void_p()
+        self._library = library()
+        check(self._library.facetalk_model_load(os.fsencode(folder), byref(self._handle)))
+        self.fps = float(self._library.facetalk_model_fps(self._handle))
+        count = self._library.facetalk_model_curve_count(self._handle)
+        self.names = [self._library.facetalk_model_curve_name(self._handle, i).decode() for i in range(count)]
+
+    def __del__(self) -> None:
+        """Free the handle."""
+        if getattr(self, "_handle", None):
+            self._library.facetalk_model_free(self._handle)
+
+    def features(self, samples: ArrayLike, *, look_ahead: float = WHOLE) -> Float32:
+        """Audio features (T, A) of (N,) samples at 16 kHz."""
+        sound = _samples(samples)
+        frames = c_int64(0)
+        arguments = self._handle, sound.ctypes.data, len(sound), look_ahead
+        if self._library.facetalk_model_features(*arguments, None, byref(frames)) and not frames.value:
+            check(self._library.facetalk_model_features(*arguments, None, byref(frames)))
+        out = np.empty((frames.value, self._library.facetalk_model_feature_count(self._handle)), np.float32)
+        check(self._library.facetalk_model_features(*arguments, out.ctypes.data, byref(frames)))
+        return out
+
+    def stream(
+        self,
+        *,
+        look_ahead: float = 0.2,
+        steps: int | None = None,
+        seed: int = 0,
+        guidance: float | None = None,
+        rate: int = 16_000,
+    ) -> NativeStream:
+        """Start a clip; arguments as those of :meth:`facetalk.FaceTalk.stream`."""
+        return NativeStream(self, look_ahead, steps, seed, guidance, rate)
+
+
+class NativeRig:
+    """Curves to vertices.
+
+    Args:
+        model: the model whose head it is.
+        identity: (L,) identity code; None for the head's own.
+
+    Attributes:
+        faces: (F, 3) int32 vertex numbers, the same for every identity.
+    """
+
+    def __init__(self, model: NativeModel, identity: ArrayLike | None = None) -> None:
+        self._library, self._handle = model._library, c_void_p()
+        code = np.zeros(0, np.float32) if identity is None else np.ascontiguousarray(identity, np.float32)
+        arguments = model._handle, code.ctypes.data if code.size else None, code.size
+        check(self._library.facetalk_rig_create(*arguments, byref(self._handle)))
+        self._count = int(self._library.facetalk_rig_vertex_count(self._handle)), len(model.names)
+        shape = self._library.facetalk_rig_face_count(self._handle), 3
+        address = ctypes.cast(self._library.facetalk_rig_faces(self._handle), POINTER(c_int32))
+        self.faces: Int32 = np.ctypeslib.as_array(address, shape).copy()
+
+    def __del__(self) -> None:
+        """Free the handle."""
+        if getattr(self, "_handle", None):
+            self._library.facetalk_rig_free(self._handle)
+
+    def pose(self, curves: ArrayLike) -> tuple[Float32, Float32]:
+        """Positions and normals, each (V, 3), of (E,) curves, metres."""
+        weights = np.ascontiguousarray(curves, np.float32)
+        if weights.shape != (self._count[1],):
+            raise InputError(f"curves must have shape ({self._count[1]},), got {weights.shape}")
+        positions, normals = (np.empty((self._count[0], 3), np.float32) for _ in range(2))
+        data = [array.ctypes.data for array in (weights, positions, normals)]
+        check(self._library.facetalk_rig_pose(self._handle, *data))
+        return positions, normals
+
+
+class NativeStream:
+    """A clip whose sound arrives bit by bit; for one thread at a time."""
+
+    def __init__(
+        self,
+        model: NativeModel,
+        look_ahead: float,
+        steps: int | None,
+        seed: int,
+        guidance: float | None,
+        rate: int,
+    ) -> None:
+        self._model, self._library = model, model._library
+        options = _Options()
+        self._library.facetalk_stream_options_default(byref(options))
+        options.sample_rate, options.look_ahead_s, options.seed = rate, look_ahead, seed
+        options.steps = 0 if steps is None else (steps if 0 < steps < 2**31 else -1)
+        options.guidance = -1.0 if guidance is None else guidance
+        self._handle = c_void_p()
+        check(self._library.facetalk_stream_create(model._handle, byref(options), byref(self._handle)))
+
+    def __del__(self) -> None:
+        """Free the handle."""
+        if getattr(self, "_handle", None):
+            self._library.facetalk_stream_free(self._handle)
+
+    @property
+    def latency(self) -> float:
+        """Seconds from a frame's middle to when all of the sound that it needs was pushed."""
+        return float(self._library.facetalk_stream_latency_s(self._handle))
+
+    def push(self, samples: ArrayLike) -> Float32:
+        """Take (n,) samples, give the curves (m, E) of the frames that are ready."""
+        sound = _samples(samples)
+        check(self._library.facetalk_stream_push(self._handle, sound.ctypes.data, len(sound)))
+        return self._pull()
+
+    @property
+    def steps(self) -> int:
+        """Steps of denoising that are taken."""
+        return int(self._library.facetalk_stream_steps(self._handle))
+
+    @property
+    def guidance(self) -> float:
+        """Weight of classifier-free guidance."""
+        return float(self._library.facetalk_stream_guidance(self._handle))
+
+    def finish(self, progress: Callable[[int, int], None] | None = None) -> Float32:
+        """The curves of the frames that were still waiting.
+
+        Args:
+            progress: told (frames done, frames in all) now and then where the whole recording was waited for;
+                what it raises ends the work.
+        """
+        raised: list[BaseException] = []
+
+        def told(_user: int, done: int, frames: int) -> int:
+            try:
+                if progress is not None:
+                    progress(done, frames)
+            except BaseException as error:  # Ctrl-C among them; the library's frames cannot be crossed
+                raised.append(error)
+                return 1
+            return 0
+
+        callback = _PROGRESS(told)
+        check(self._library.facetalk_stream_on_progress(self._handle, callback, None))
+        status = self._library.facetalk_stream_finish(self._handle)
+        check(self._library.facetalk_stream_on_progress(self._handle, _PROGRESS(), None))
+        if raised:
+            raise raised[0]
+        check(status)
+        return self._pull()
+
+    def reset(self) -> None:
+        """Forget all sound; the next is the start of another clip."""
+        check(self._library.facetalk_stream_reset(self._handle))
+
+    def _pull(self) -> Float32:
+        out = np.empty(
+            (self._library.facetalk_stream_ready(self._handle), len(self._model.names)), np.float32
+        )
+        frames = c_int64(0)
+        check(self._library.facetalk_stream_pull(self._handle, out.ctypes.data, len(out), byref(frames)))
+        return out[: frames.value]
+
+
+def _samples(samples: ArrayLike) -> Float32:
+    sound = np.ascontiguousarray(samples, np.float32)
+    if sound.ndim != 1:
+        raise InputError(f"samples must have shape (N,), got {sound.shape}")
+    return sound

@@ -1,0 +1,161 @@
+"""The example in C, built with the flags that the package prints and no Python in its process."""
+
+import contextlib
+import csv
+import io
+import re
+import shutil
+import subprocess
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facetalk import FaceTalk, get_include, get_library
+from facetalk.audio.live import LiveFeatures
+from facetalk.cli import main
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler on this machine")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        assert main(["--cflags", "--libs"]) == 0
+    out = tmp_path_factory.mktemp("c") / "wav_to_csv"
+    strict = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
+    subprocess.run(
+        [COMPILER, *strict, EXAMPLES / "c/wav_to_csv.c", *text.getvalue().split(), "-lm", "-o", out],
+        check=True,
+    )
+    return out
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int) -> np.ndarray:
+    """Write 16-bit mono; gives what a reader gets back."""
+    data = np.round(samples * 32767).clip(-32768, 32767).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(data.tobytes())
+    return data.astype(np.float32) / 32768
+
+
+def read_csv(text: str) -> tuple[list[str], np.ndarray]:
+    rows = list(csv.reader(io.StringIO(text)))
+    return rows[0], np.array(rows[1:], dtype=np.float64)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory, speech):
+    path = tmp_path_factory.mktemp("wav") / "speech.wav"
+    return path, write_wav(path, speech[:48_000], 16_000)
+
+
+def test_the_program_gives_what_generate_gives(program, recording, folder):
+    path, samples = recording
+    done = subprocess.run([program, folder, path], capture_output=True, text=True, check=True)
+    names, rows = read_csv(done.stdout)
+    face = FaceTalk.from_pretrained(device="cpu")
+    motion = face.generate((samples, 16_000), seed=0)
+    assert names == ["time", *face.motion_model.expression_names]
+    assert np.abs(rows[:, 1:] - motion.expressions).max() < 1e-4
+    assert np.abs(rows[:, 0] - (np.arange(len(rows)) + 0.5) / 25).max() < 1e-6
+
+
+def test_live_it_gives_what_the_reference_gives(program, recording, folder):
+    path, samples = recording
+    done = subprocess.run([program, folder, path, "0.2"], capture_output=True, text=True, check=True)
+    face = FaceTalk.from_pretrained(device="cpu")
+    live = LiveFeatures(face.audio_encoder, 25.0, 0.2)
+    features = np.concatenate([live.push(samples).numpy(), live.finish().numpy()])
+    expected = face.motion_model.sample(features, seed=0)
+    assert np.abs(read_csv(done.stdout)[1][:, 1:] - expected).max() < 1e-4
+
+
+def test_what_is_wrong_is_said_in_one_line(program, recording, tmp_path):
+    done = subprocess.run([program, tmp_path, recording[0]], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_the_library_needs_libc_and_libm_alone_and_exports_c_functions_alone():
+    readelf = shutil.which("readelf")
+    if readelf is None:
+        pytest.skip("no readelf on this machine")
+    about = subprocess.run([readelf, "-dW", get_library()], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"SONAME.*\[libfacetalk\.so\.0\]", about)
+    needed = set(re.findall(r"NEEDED.*\[([\w+-]+)\.so", about))
+    assert needed <= {"libc", "libm", "ld-linux-x86-64", "libpthread"}
+    table = subprocess.run(
+        [readelf, "-sDW", get_library()], capture_output=True, text=True, check=True
+    ).stdout
+    exported = [line.split()[-1] for line in table.splitlines() if " GLOBAL " in line and " UND " not in line]
+    declared = re.findall(
+        r"^FACETALK_API .*?\b(facetalk_\w+)\(", Path(get_include(), "facetalk.h").read_text(), re.M
+    )
+    assert sorted(exported) == sorted(declared) and len(declared) > 35
+
+
+def test_the_contract_compiles(tmp_path):
+    """Every prototype, as an engine's code would take it; a changed one is a compiler's error."""
+    source = tmp_path / "contract.c"
+    source.write_text(CONTRACT)
+    for compiler, standard in ((COMPILER, "-std=c99"), (shutil.which("c++"), "-std=c++17")):
+        if compiler is not None:
+            language = ["-x", "c++"] if standard == "-std=c++17" else []
+            flags = [
+                standard,
+                "-Wall",
+                "-Wextra",
+                "-pedantic",
+                "-Werror",
+                f"-I{get_include()}",
+                "-fsyntax-only",
+            ]
+            subprocess.run([compiler, *flags, *language, source], check=True)
+
+
+CONTRACT = """
+#include "facetalk.h"
+typedef facetalk_status st;
+const char *(*a)(void) = facetalk_version;
+const char *(*b)(void) = facetalk_last_error;
+st (*c)(const char *, facetalk_model **) = facetalk_model_load;
+void (*d)(facetalk_model *) = facetalk_model_free;
+double (*e)(const facetalk_model *) = facetalk_model_fps;
+int32_t (*f)(const facetalk_model *) = facetalk_model_curve_count;
+const char *(*g)(const facetalk_model *, int32_t) = facetalk_model_curve_name;
+facetalk_stream_options options = {sizeof(facetalk_stream_options), 16000, 0, 0.2, 1.0, (uint64_t)0};
+void (*h)(facetalk_stream_options *) = facetalk_stream_options_default;
+st (*i)(const facetalk_model *, const facetalk_stream_options *, facetalk_stream **) = facetalk_stream_create;
+st (*j)(facetalk_stream *, const float *, size_t) = facetalk_stream_push;
+st (*k)(facetalk_stream *) = facetalk_stream_finish;
+int64_t (*l)(const facetalk_stream *) = facetalk_stream_ready;
+st (*m)(facetalk_stream *, float *, int64_t, int64_t *) = facetalk_stream_pull;
+st (*n)(facetalk_stream *) = facetalk_stream_reset;
+double (*o)(const facetalk_stream *) = facetalk_stream_latency_s;
+void (*p)(facetalk_stream *) = facetalk_stream_free;
+st (*q)(const facetalk_model *, const float *, int32_t, facetalk_rig **) = facetalk_rig_create;
+int64_t (*r)(const facetalk_rig *) = facetalk_rig_vertex_count;
+int64_t (*s)(const facetalk_rig *) = facetalk_rig_face_count;
+const int32_t *(*t)(const facetalk_rig *) = facetalk_rig_faces;
+st (*u)(const facetalk_rig *, const float *, float *, float *) = facetalk_rig_pose;
+void (*v)(facetalk_rig *) = facetalk_rig_free;
+st (*w)(const float *, int64_t, int64_t, int64_t, float, facetalk_mesh **) = facetalk_marching_cubes;
+st (*x)(const char *, facetalk_field **) = facetalk_field_load;
+st (*y)(facetalk_field *, const float *, int32_t) = facetalk_field_bind;
+st (*z)(const facetalk_field *, const float *, int32_t, int32_t, const float *, float, facetalk_mesh **) =
+    facetalk_field_extract;
+void (*aa)(facetalk_field *) = facetalk_field_free;
+int64_t (*ab)(const facetalk_mesh *) = facetalk_mesh_vertex_count;
+int64_t (*ac)(const facetalk_mesh *) = facetalk_mesh_face_count;
+const float *(*ad)(const facetalk_mesh *) = facetalk_mesh_vertices;
+const int32_t *(*ae)(const facetalk_mesh *) = facetalk_mesh_faces;
+void (*af)(facetalk_mesh *) = facetalk_mesh_free;
+"""

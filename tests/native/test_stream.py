@@ -1,0 +1,104 @@
+"""Streams of the C library: any pieces, any rate, again after a reset."""
+
+import resource
+
+import numpy as np
+import pytest
+import soxr
+from small_networks import small_encoder, small_motion
+
+from facetalk.errors import InputError
+from facetalk.native import WHOLE, NativeModel
+
+
+def streamed(stream, sound: np.ndarray, sizes) -> np.ndarray:
+    parts, at = [], 0
+    for size in sizes:
+        parts.append(stream.push(sound[at : at + size]))
+        at += size
+    return np.concatenate([*parts, stream.push(sound[at:]), stream.finish()])
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+@pytest.mark.parametrize("look_ahead", [0.2, WHOLE])
+def test_curves_do_not_depend_on_the_pieces(model, speech, rate, look_ahead):
+    sound = speech[: 3 * 16_000] if rate == 16_000 else soxr.resample(speech[: 3 * 16_000], 16_000, rate)
+    options = dict(rate=rate, look_ahead=look_ahead, seed=4, steps=2)
+    expected = streamed(model.stream(**options), sound, [])
+    rng = np.random.default_rng(1)
+    for sizes in ([1] * 700, [0, 0, 320] * 100, rng.integers(0, 3000, 60), [rate // 50] * 100):
+        found = streamed(model.stream(**options), sound, sizes)
+        assert found.shape == expected.shape == (75, 53)
+        assert np.abs(found - expected).max() < 1e-5
+
+
+def test_live_curves_come_when_the_latency_says(model, speech):
+    stream = model.stream(look_ahead=0.2, steps=1)
+    assert stream.latency == 0.2
+    heard, frames = 0, 0
+    for start in range(0, 32_000, 160):
+        frames += len(stream.push(speech[start : start + 160]))
+        heard = start + 160
+        due = np.floor((heard / 16_000 - stream.latency) * 25 + 0.5 + 1e-9)
+        assert frames == max(0, due)
+    assert frames + len(stream.finish()) == 50
+
+
+def test_a_denoiser_that_looks_ahead_adds_its_frames_to_the_latency(make_folder, speech):
+    encoder = small_encoder(feat_extract_norm="layer", do_stable_layer_norm=True)
+    model = NativeModel(make_folder(encoder, small_motion(20, window=(1, 3)), span=0.2))
+    stream = model.stream(look_ahead=0.1)
+    assert stream.latency == pytest.approx(0.1 + 3 / 25)
+    parts = streamed(stream, speech[:16_000], [160] * 50)
+    assert np.abs(parts - streamed(model.stream(look_ahead=0.1), speech[:16_000], [])).max() < 1e-5
+    assert len(parts) == 25
+
+
+def test_reset_starts_another_clip(model, speech):
+    stream = model.stream(steps=2, seed=1)
+    first = streamed(stream, speech[:16_000], [500] * 9)
+    with pytest.raises(InputError, match="finished"):
+        stream.push(speech[:10])
+    stream.reset()
+    stream.push(speech[5000:9000])
+    stream.reset()
+    assert np.array_equal(streamed(stream, speech[:16_000], [500] * 9), first)
+
+
+def test_no_sound_gives_no_frames_and_bad_samples_are_not_taken(model, speech):
+    stream = model.stream(steps=1)
+    assert len(stream.push(np.zeros(0, np.float32))) == 0
+    with pytest.raises(InputError, match="value 3 is not finite"):
+        stream.push(np.array([0, 0, 0, np.nan], np.float32))
+    assert len(stream.finish()) == 0 == len(stream.finish())
+
+
+def test_encoders_that_hear_the_whole_are_refused_live(make_folder):
+    model = NativeModel(make_folder(small_encoder(), small_motion(20)))
+    with pytest.raises(InputError, match="whole recording"):
+        model.stream(look_ahead=0.2)
+
+
+def test_memory_of_a_live_stream_is_constant(model, speech):
+    """Two minutes; what grew with the sound would take 7.7 MB as samples alone."""
+    sound = np.tile(speech, 3)
+    stream = model.stream(steps=1)
+    stream.push(sound)
+    stream.push(sound)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(5):
+        stream.push(sound)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_500  # kB
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 44_101])
+def test_resampling_is_soxrs(model, speech, rate):
+    """Curves within 0.01, for sound below 6.5 kHz, where both filters pass everything."""
+    low = soxr.resample(soxr.resample(speech[:32_000], 16_000, min(13_000, rate)), min(13_000, rate), 16_000)
+    given = soxr.resample(low, 16_000, rate).astype(np.float32)
+    back = soxr.resample(given, rate, 16_000)
+    options = dict(look_ahead=WHOLE, steps=2, seed=3)
+    found = streamed(model.stream(rate=rate, **options), given, [])
+    expected = streamed(model.stream(**options), back, [])
+    assert len(found) == len(expected)
+    assert np.abs(found - expected).max() < 0.01

@@ -1,0 +1,79 @@
+/* The C library over random pieces of sound, missing inputs and small surfaces, for scripts/sanitize.sh:
+ *   runtime MODEL_FOLDER CHECKPOINT_FOLDER
+ * Prints "clean" when all of it went as it should. */
+#include <facetalk.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define WANT(condition) \
+  do { \
+    if (!(condition)) return fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #condition, facetalk_last_error()), 1; \
+  } while (0)
+
+static int streams(const facetalk_model *model) {
+  static const int32_t rates[] = {16000, 48000, 44100, 8000, 22051};
+  float *sound = malloc(3000 * sizeof *sound), *curves = malloc(64 * 53 * sizeof *curves);
+  srand(1);
+  for (size_t r = 0; r < sizeof rates / sizeof *rates; ++r) {
+    facetalk_stream *stream = NULL;
+    facetalk_stream_options options;
+    facetalk_stream_options_default(&options);
+    options.sample_rate = rates[r];
+    options.steps = r % 2 ? 1 : 3; /* the student's and the full network */
+    options.look_ahead_s = r == 1 ? INFINITY : 0.05 * (double)r;
+    WANT(facetalk_stream_create(model, &options, &stream) == FACETALK_OK);
+    int64_t total = 0, frames = 0, got = 0;
+    for (int piece = 0; piece < 200; ++piece) {
+      const size_t count = (size_t)(rand() % (piece % 7 ? 300 : 3000));
+      for (size_t i = 0; i < count; ++i) sound[i] = sinf((float)(total + (int64_t)i) * 0.05f) * 0.3f;
+      total += (int64_t)count;
+      WANT(facetalk_stream_push(stream, sound, count) == FACETALK_OK);
+      WANT(facetalk_stream_pull(stream, curves, rand() % 64, &got) == FACETALK_OK);
+      frames += got;
+    }
+    sound[5] = NAN;
+    WANT(facetalk_stream_push(stream, sound, 9) == FACETALK_INVALID);
+    WANT(facetalk_stream_finish(stream) == FACETALK_OK && facetalk_stream_push(stream, sound, 1) == FACETALK_WRONG_STATE);
+    while (facetalk_stream_pull(stream, curves, 64, &got) == FACETALK_OK && got > 0) frames += got;
+    WANT(llabs(frames - llround((double)total / rates[r] * 25.0)) <= 1);
+    WANT(facetalk_stream_reset(stream) == FACETALK_OK && facetalk_stream_finish(stream) == FACETALK_OK);
+    facetalk_stream_free(stream);
+  }
+  free(curves);
+  free(sound);
+  return 0;
+}
+
+static int surfaces(const facetalk_model *model, const char *checkpoint) {
+  facetalk_rig *rig = NULL;
+  float curves[53] = {0};
+  WANT(facetalk_rig_create(model, NULL, 0, &rig) == FACETALK_OK);
+  float *points = malloc((size_t)facetalk_rig_vertex_count(rig) * 6 * sizeof *points);
+  for (int i = 0; i < 53; ++i) curves[i] = (float)(i % 3) * 0.5f;
+  WANT(facetalk_rig_pose(rig, curves, points, points + 3 * facetalk_rig_vertex_count(rig)) == FACETALK_OK);
+  free(points);
+  facetalk_rig_free(rig);
+  facetalk_field *field = NULL;
+  facetalk_mesh *mesh = NULL;
+  const float box[6] = {-0.55f, -0.5f, -0.95f, 0.55f, 0.75f, 0.4f};
+  float code[16] = {0.1f, -0.2f, 0.3f};
+  WANT(facetalk_field_load(checkpoint, &field) == FACETALK_OK);
+  WANT(facetalk_field_bind(field, NULL, 0) == FACETALK_OK);
+  WANT(facetalk_field_extract(field, code, 16, 24, box, 0.0f, &mesh) == FACETALK_OK);
+  WANT(facetalk_mesh_vertex_count(mesh) > 0);
+  facetalk_mesh_free(mesh);
+  WANT(facetalk_field_extract(field, code, 3, 24, box, 0.0f, &mesh) == FACETALK_INVALID && mesh == NULL);
+  facetalk_field_free(field);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  facetalk_model *model = NULL;
+  WANT(argc == 3 && facetalk_model_load("/nowhere", &model) == FACETALK_BAD_FILE && model == NULL);
+  WANT(facetalk_model_load(argv[1], &model) == FACETALK_OK);
+  if (streams(model) || surfaces(model, argv[2])) return 1;
+  facetalk_model_free(model);
+  printf("clean\n");
+  return 0;
+}
