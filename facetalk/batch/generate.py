@@ -24,7 +24,6 @@ from facetalk.batch.workers import Pool, RayCluster, Workers, results
 from facetalk.errors import InputError
 from facetalk.files import output_error
 from facetalk.models import builtin_models
-from facetalk.reading import one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,5 +221,3 @@ def _work_off(
                     on_row(row)
         except OSError as error:  # a worker found the disk full
             raise output_error(Path(place.address), error) from error
-        except ImportError as error:
-            raise InputError(f"workers lack a package ({one_line(error)}); install facetalk there") from error

@@ -24,6 +24,8 @@ from facetalk.errors import InputError
 
 _TRIES = 2
 """How often a recording may end the worker that does nothing else beside it."""
+_RETRIES = 3
+"""How often Ray tries a recording again whose worker or machine died."""
 _HOPELESS = 3
 """Recordings in a row, from the first on, that ended their workers: then it is not the recordings."""
 
@@ -42,6 +44,9 @@ class Workers(Protocol):
 
     def is_death(self, error: BaseException | None) -> bool:
         """Whether the error of a future says that a worker died."""
+
+    def answer(self, future: Future[Result]) -> Result:
+        """The result of a task, or what it raised."""
 
     def renew(self) -> None:
         """Bring new workers in after a death."""
@@ -77,6 +82,10 @@ class Pool:
     def is_death(self, error: BaseException | None) -> bool:
         """Whether a process ended without an answer."""
         return isinstance(error, BrokenProcessPool)
+
+    def answer(self, future: Future[Result]) -> Result:
+        """What the process sent."""
+        return future.result()
 
     def renew(self) -> None:
         """Start new processes."""
@@ -149,7 +158,7 @@ class RayCluster:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"no Ray cluster at {address!r}: {reason}") from error
         # A worker is one thread (OMP_NUM_THREADS as well, which Ray sets by the number of CPUs).
-        remote: Any = ray.remote(num_cpus=1, num_gpus=int(self._gpu), max_retries=3)
+        remote: Any = ray.remote(num_cpus=1, num_gpus=int(self._gpu), max_retries=_RETRIES)
         self._task = remote(task)
 
     def width(self) -> int:
@@ -167,6 +176,23 @@ class RayCluster:
         """Whether Ray gave a task up, having tried again; an error of the task itself is none."""
         known = self._ray.exceptions
         return isinstance(error, known.RayError) and not isinstance(error, known.RayTaskError)
+
+    def answer(self, future: Future[Result]) -> Result:
+        """What the task gave.
+
+        Raises:
+            InputError: it could not be run there.
+            OSError: it found no space.
+        """
+        try:
+            return future.result()
+        except OSError:
+            raise
+        except self._ray.exceptions.RayTaskError as error:
+            reason = " ".join(str(error.cause).split())[-300:]
+            raise InputError(
+                f"a worker of the cluster cannot do its task; install the same facetalk and Python there: {reason}"
+            ) from error
 
     def renew(self) -> None:
         """Nothing: Ray does it."""
@@ -207,7 +233,7 @@ def results(workers: Workers, recordings: Iterable[Recording]) -> Iterator[tuple
                 dead.append(recording)
             else:
                 alive = True
-                yield recording, future.result()
+                yield recording, workers.answer(future)
         if not dead:
             continue
         workers.renew()

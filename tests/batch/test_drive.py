@@ -14,8 +14,9 @@ import batch_tasks
 import fsspec
 import psutil
 import pytest
-from batch_tasks import SETTINGS, run, task
+from batch_tasks import run, task
 
+from facetalk.batch import workers as batch_workers
 from facetalk.batch.ledger import LEDGER
 from facetalk.batch.listing import Recording
 from facetalk.batch.work import Result
@@ -49,6 +50,9 @@ class Here:
 
     def is_death(self, error: BaseException | None) -> bool:
         return False
+
+    def answer(self, future):
+        return future.result()
 
     def renew(self) -> None: ...
 
@@ -159,9 +163,10 @@ def test_a_killed_worker_costs_nothing_and_a_deadly_recording_a_row(tmp_path: Pa
     assert hired[0].seen == ["bad"]
 
 
-def test_workers_that_can_do_nothing_end_the_run(tmp_path: Path) -> None:
+def test_workers_that_can_do_nothing_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_workers, "_HOPELESS", 1)
     with pytest.raises(InputError, match="workers die before they finish anything"):
-        run(tmp_path, ["deadly1", "deadly2", "deadly3", "deadly4"], workers=1)
+        run(tmp_path, ["deadly1", "deadly2"], workers=1)
 
 
 def test_a_killed_driver_loses_nothing(tmp_path: Path) -> None:
@@ -184,7 +189,6 @@ def test_a_killed_driver_loses_nothing(tmp_path: Path) -> None:
     hired: list[Here] = []
     report = run(out, names, hire=lambda folder: hired.append(Here(folder)) or hired[-1])
     assert report.kept >= 3 and report.kept >= written - 1 and not report.failed
-    assert hired[0].seen == names[:0] + [name for name in names if name in hired[0].seen]
     assert len(hired[0].seen) == len(names) - report.kept
     assert is_complete(out, names)
 
@@ -203,8 +207,11 @@ def test_ctrl_c_sends_workers_home(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.txt"))) == 1 and run(tmp_path, NAMES[:1], hire=Here).kept <= 1
 
 
-def test_ray_does_the_same(tmp_path: Path) -> None:
+@pytest.mark.slow  # Ray takes its time to start
+def test_ray_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="pip install 'facetalk[ray]'")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers have to find the task
+    monkeypatch.setattr(batch_workers, "_RETRIES", 1)
     names = [*NAMES[:3], "bad", "deadly"]
     run(tmp_path / "here", names[:4], hire=Here)
     killed: list[int] = []
@@ -214,7 +221,7 @@ def test_ray_does_the_same(tmp_path: Path) -> None:
             killed.append(int(str(row["pid"])))
             os.kill(killed[0], signal.SIGKILL)
 
-    report = run(tmp_path / "ray", names, hire=lambda folder: RayCluster(task, 0.0, "local", 2), on_row=kill)
+    report = run(tmp_path / "ray", names, hire=lambda folder: RayCluster(task, 0.2, "local", 2), on_row=kill)
     assert killed and [row["status"] for row in report.rows] == ["done"] * 3 + ["failed"] * 2
     assert report.rows[4]["again"]
     for name in NAMES[:3]:
@@ -231,4 +238,3 @@ def test_results_come_in_whatever_order_and_none_is_missing(tmp_path: Path) -> N
     worker = Here(tmp_path)
     told = dict(results(worker, batch_tasks.recordings(NAMES)))
     assert [r.name for r in told] == NAMES and all(r.data is not None for r in told.values())
-    assert SETTINGS == {"to": "text"}
