@@ -19,9 +19,9 @@ _LONGEST_NAME = 255 - len(".safetensors")
 
 SUFFIXES = frozenset({
     ".wav", ".wave", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".aif",
-    ".aiff", ".aifc", ".au", ".snd", ".caf", ".m4a", ".m4b", ".aac", ".ac3", ".eac3", ".wma", ".amr", ".g722", ".gsm",
-    ".ape", ".wv", ".tta", ".mka", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg",
-    ".mpeg", ".ts", ".mts", ".3gp", ".ogv",
+    ".aiff", ".aifc", ".au", ".snd", ".caf", ".m4a", ".m4b", ".aac", ".ac3", ".eac3", ".wma", ".amr", ".g722",
+    ".gsm", ".ape", ".wv", ".tta", ".mka", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv",
+    ".mpg", ".mpeg", ".ts", ".mts", ".3gp", ".ogv",
 })  # fmt: skip
 """Names that a folder's recordings end in; a manifest may name any file."""
 

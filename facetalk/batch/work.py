@@ -24,6 +24,7 @@ from facetalk.batch.listing import Recording, is_address
 from facetalk.errors import HearingWarning, InputError
 from facetalk.models import find_model
 from facetalk.reading import one_line
+from facetalk.tensors import tensor_bytes
 from facetalk.version import __version__
 
 if TYPE_CHECKING:
@@ -252,10 +253,8 @@ def _opened(audio: str) -> AudioReader:
 
 
 def _write_features(model: FaceTalk, sound: AudioReader, file: Path) -> dict[str, Any]:
-    from safetensors.numpy import save
-
     features = model.features(sound)
     fps = model.config.fps
     header = {"format": _FEATURES_FORMAT, "version": "1", "fps": repr(fps), "model": model.config.name}
-    file.write_bytes(save({"features": features}, metadata=header))
+    file.write_bytes(tensor_bytes({"features": features}, header))
     return {"frames": len(features), "fps": fps, "hearing": sound.notes}

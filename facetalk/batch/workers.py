@@ -191,7 +191,8 @@ class RayCluster:
         except self._ray.exceptions.RayTaskError as error:
             reason = " ".join(str(error.cause).split())[-300:]
             raise InputError(
-                f"a worker of the cluster cannot do its task; install the same facetalk and Python there: {reason}"
+                f"a worker of the cluster cannot do its task; install the same facetalk and Python there: "
+                f"{reason}"
             ) from error
 
     def renew(self) -> None:

@@ -44,7 +44,8 @@ def test_a_folder_is_searched_and_a_manifest_read(sounds: Path, tmp_path: Path) 
     assert found[4].audio == str(sounds / "more/a.wav")
     file = manifest(
         tmp_path / "list.jsonl", {"audio": "x/a.wav"}, {"audio": "s3://b/c/d.wav", "seed": 3},
-        {"audio": "../e.wav"}, {"audio": "/abs/f.wav", "id": "sub/g"}, {"audio": "h.wav", "id": 7, "phones": []},
+        {"audio": "../e.wav"}, {"audio": "/abs/f.wav", "id": "sub/g"}, 
+        {"audio": "h.wav", "id": 7, "phones": []},
     )  # fmt: skip
     assert read_recordings(file) == [
         Recording("x/a", f"{tmp_path}/x/a.wav"), Recording("d", "s3://b/c/d.wav", 3),
@@ -123,19 +124,39 @@ def test_the_task_makes_every_kind_and_tells_of_failures(sounds: Path, tmp_path:
             assert float(file.metadata()["fps"]) == 25.0
             found = file.get_tensor("features")
         assert found.shape[0] == features.row["frames"] == first.row["frames"]
-        np.testing.assert_array_equal(found, FaceTalk.from_pretrained(device="cpu").features(sounds / "a.wav"))
-        for audio, told in ((sounds / "none.wav", "none.wav"), (sounds, "no plain file"), ("-", "standard input"),
-                            ("nonsense://x.wav", "cannot be read"), (sounds / "broken.wav", "broken.wav")):  # fmt: skip
+        np.testing.assert_array_equal(
+            found, FaceTalk.from_pretrained(device="cpu").features(sounds / "a.wav")
+        )
+        for audio, told in (
+            (sounds / "none.wav", "none.wav"), (sounds, "no plain file"), ("-", "standard input"),
+            ("nonsense://x.wav", "cannot be read"), (sounds / "broken.wav", "broken.wav"),
+        ):  # fmt: skip
             row = work(Settings("motion", "default", digest), Recording("x", str(audio))).row
             assert row["status"] == "failed" and told in row["error"] and "again" not in row, row
-        for unfit in (Settings("motion", "default", digest, guidance=50.0), Settings("motion", "default", "other"),
-                      Settings("motion", "default", digest, identity=np.zeros(3, np.float32))):  # fmt: skip
+        for unfit in (
+            Settings("motion", "default", digest, guidance=50.0), Settings("motion", "default", "other"),
+            Settings("motion", "default", digest, identity=np.zeros(3, np.float32)),
+        ):  # fmt: skip
             assert work(unfit, Recording("a", str(sounds / "a.wav"))).fatal
     finally:
         torch.set_num_threads(threads)
 
 
-def test_two_workers_give_what_one_recording_after_the_other_gives(sounds: Path, tmp_path: Path, capsys) -> None:
+def test_equal_motions_are_equal_files(tmp_path: Path) -> None:
+    found = set()
+    for _ in range(8):  # where the order is any, it is another sooner or later
+        provenance = {"model": "default", "seed": 0, "hearing": ["x"]}
+        Motion(np.ones((3, 4), np.float32), 25.0, np.ones(2, np.float32), provenance).save(
+            tmp_path / "m.safetensors"
+        )
+        found.add((tmp_path / "m.safetensors").read_bytes())
+    assert len(found) == 1
+    assert Motion.load(tmp_path / "m.safetensors").provenance == provenance
+
+
+def test_two_workers_give_what_one_recording_after_the_other_gives(
+    sounds: Path, tmp_path: Path, capsys
+) -> None:
     out = tmp_path / "out"
     assert main(["batch", str(sounds), "-o", str(out), "--workers", "2"]) == 1
     told = capsys.readouterr()

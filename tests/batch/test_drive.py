@@ -60,7 +60,9 @@ class Here:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def is_complete(folder: Path, names: list[str]) -> bool:
@@ -98,7 +100,7 @@ def test_others_files_and_other_settings_are_left_alone(tmp_path: Path) -> None:
     assert files(tmp_path) == {"talk0.txt": b"mine"}
     run(tmp_path, NAMES[:2], hire=Here, force=True)
     before = files(tmp_path)
-    with pytest.raises(InputError, match="other settings .to 'text', now 'glb'.; choose another -o"):
+    with pytest.raises(InputError, match=r"other settings .to 'text', now 'glb'.; choose another -o"):
         run(tmp_path, NAMES, hire=Here, settings={"to": "glb"})
     assert files(tmp_path) == before
     assert run(tmp_path, NAMES[:2], hire=Here, settings={"to": "glb"}, force=True).kept == 0
@@ -134,7 +136,10 @@ def test_addresses(tmp_path: Path) -> None:
         assert there.cat_file(f"{root}/a/b.txt") == b"a/b" * 1000
         assert len(there.cat_file(f"{root}/{LEDGER}").splitlines()) == 9
         assert run(address, [*NAMES, "a/b", "bad"], hire=None).kept == 8
-    for address, told in (("nonsense://x", "Protocol not known"), (f"file://{tmp_path}/no/such", "create it")):
+    for address, told in (
+        ("nonsense://x", "Protocol not known"),
+        (f"file://{tmp_path}/no/such", "create it"),
+    ):
         with pytest.raises(InputError, match=told):
             run(address, NAMES, hire=Here)
     with pytest.raises(InputError, match="no batch wrote it"):
