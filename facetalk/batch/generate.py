@@ -90,7 +90,8 @@ def generate_batch(
         identity: (I,) identity code; the default identity when None.
         workers: recordings at a time; when None one a core (one alone with another device than the CPU), with
             Ray as many as the cluster takes.
-        ray: address of a Ray cluster, as ``ray.init`` takes it, or ``"local"``.
+        ray: address of a Ray cluster, as ``ray.init`` takes it, or ``"local"``. Where the caller is connected
+            to one already, that is used and stays connected.
         force: begin again where outputs of other settings, or other files, lie; those of other names stay.
         progress: show how far it is, at what rate, and how long it will take, on stderr.
         on_row: called with every row of this run once its output is in its place.
