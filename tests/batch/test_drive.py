@@ -187,6 +187,8 @@ def test_a_killed_driver_loses_nothing(tmp_path: Path) -> None:
         driver.kill()
         driver.wait()
     gone, alive = psutil.wait_procs(workers, timeout=20)
+    for process in alive:
+        process.kill()
     assert gone and not alive
     for path in out.glob("*.txt"):
         assert path.read_text() == path.stem * 1000
