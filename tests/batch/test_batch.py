@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import threadpoolctl
+import torch
 from safetensors import safe_open
 
-from facetalk import FaceTalk, Motion
+from facetalk import FaceTalk, Motion, ops
 from facetalk.batch import generate_batch
+from facetalk.batch import work as batch_work
 from facetalk.batch.listing import Recording, read_recordings
 from facetalk.batch.work import Settings, model_digest, work
 from facetalk.cli import main
@@ -31,6 +35,17 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty.mp3").touch()
     (folder / "notes.txt").write_text("no recording")
     return folder
+
+
+@pytest.fixture
+def own_threads() -> Iterator[None]:
+    """Tests that do a worker's task in this process have one thread while they run, and no longer."""
+    before = torch.get_num_threads(), ops.threads()
+    batch_work._load.cache_clear()  # the number is set when the model is loaded
+    with threadpoolctl.threadpool_limits(None):
+        yield
+    torch.set_num_threads(before[0])
+    ops.set_threads(before[1])
 
 
 def manifest(path: Path, *lines: object) -> Path:
@@ -103,43 +118,37 @@ def test_bad_options_are_one_line_and_leave_nothing(sounds: Path, tmp_path: Path
     assert not Path(out).exists()
 
 
-def test_the_task_makes_every_kind_and_tells_of_failures(sounds: Path, tmp_path: Path) -> None:
-    import torch
-
-    threads = torch.get_num_threads()
+def test_the_task_makes_every_kind_and_tells_of_failures(
+    sounds: Path, tmp_path: Path, own_threads: None
+) -> None:
     digest = model_digest("default")
-    try:
-        first = work(Settings("motion", "default", digest), Recording("a", str(sounds / "a.wav")))
-        assert isinstance(first.data, bytes) and first.row["bytes"] == len(first.data)
-        fetched = work(Settings("motion", "default", digest), Recording("a", f"file://{sounds}/a.wav"))
-        assert fetched.data == first.data
-        other = work(Settings("motion", "default", digest), Recording("a", str(sounds / "a.wav"), seed=1))
-        assert other.row["seed"] == 1 and other.data != first.data
-        head = work(Settings("glb", "default", digest), Recording("a", str(sounds / "a.wav")), tmp_path)
-        assert isinstance(head.data, Path) and head.data.read_bytes()[:4] == b"glTF"
-        features = work(Settings("features", "default", digest), Recording("a", str(sounds / "a.wav")))
-        assert isinstance(features.data, bytes)
-        (tmp_path / "features.safetensors").write_bytes(features.data)
-        with safe_open(tmp_path / "features.safetensors", framework="numpy") as file:
-            assert float(file.metadata()["fps"]) == 25.0
-            found = file.get_tensor("features")
-        assert found.shape[0] == features.row["frames"] == first.row["frames"]
-        np.testing.assert_array_equal(
-            found, FaceTalk.from_pretrained(device="cpu").features(sounds / "a.wav")
-        )
-        for audio, told in (
-            (sounds / "none.wav", "none.wav"), (sounds, "no plain file"), ("-", "standard input"),
-            ("nonsense://x.wav", "cannot be read"), (sounds / "broken.wav", "broken.wav"),
-        ):  # fmt: skip
-            row = work(Settings("motion", "default", digest), Recording("x", str(audio))).row
-            assert row["status"] == "failed" and told in row["error"] and "again" not in row, row
-        for unfit in (
-            Settings("motion", "default", digest, guidance=50.0), Settings("motion", "default", "other"),
-            Settings("motion", "default", digest, identity=np.zeros(3, np.float32)),
-        ):  # fmt: skip
-            assert work(unfit, Recording("a", str(sounds / "a.wav"))).fatal
-    finally:
-        torch.set_num_threads(threads)
+    first = work(Settings("motion", "default", digest), Recording("a", str(sounds / "a.wav")))
+    assert isinstance(first.data, bytes) and first.row["bytes"] == len(first.data)
+    fetched = work(Settings("motion", "default", digest), Recording("a", f"file://{sounds}/a.wav"))
+    assert fetched.data == first.data
+    other = work(Settings("motion", "default", digest), Recording("a", str(sounds / "a.wav"), seed=1))
+    assert other.row["seed"] == 1 and other.data != first.data
+    head = work(Settings("glb", "default", digest), Recording("a", str(sounds / "a.wav")), tmp_path)
+    assert isinstance(head.data, Path) and head.data.read_bytes()[:4] == b"glTF"
+    features = work(Settings("features", "default", digest), Recording("a", str(sounds / "a.wav")))
+    assert isinstance(features.data, bytes)
+    (tmp_path / "features.safetensors").write_bytes(features.data)
+    with safe_open(tmp_path / "features.safetensors", framework="numpy") as file:
+        assert float(file.metadata()["fps"]) == 25.0
+        found = file.get_tensor("features")
+    assert found.shape[0] == features.row["frames"] == first.row["frames"]
+    np.testing.assert_array_equal(found, FaceTalk.from_pretrained(device="cpu").features(sounds / "a.wav"))
+    for audio, told in (
+        (sounds / "none.wav", "none.wav"), (sounds, "no plain file"), ("-", "standard input"),
+        ("nonsense://x.wav", "cannot be read"), (sounds / "broken.wav", "broken.wav"),
+    ):  # fmt: skip
+        row = work(Settings("motion", "default", digest), Recording("x", str(audio))).row
+        assert row["status"] == "failed" and told in row["error"] and "again" not in row, row
+    for unfit in (
+        Settings("motion", "default", digest, guidance=50.0), Settings("motion", "default", "other"),
+        Settings("motion", "default", digest, identity=np.zeros(3, np.float32)),
+    ):  # fmt: skip
+        assert work(unfit, Recording("a", str(sounds / "a.wav"))).fatal
 
 
 def test_equal_motions_are_equal_files(tmp_path: Path) -> None:
