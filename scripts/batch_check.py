@@ -1,6 +1,6 @@
 """`facetalk batch` on many short recordings: a loop, the pool and a Ray cluster of this machine, with kills.
 
-    python scripts/batch_check.py [--recordings 500] [--broken 10] [--workers 2] [--skip-ray] [--json FILE]
+    python scripts/batch_check.py [--recordings 500] [--broken 10] [--workers 2] [--ways pool,ray] [--json F]
 
 Every way does the same recordings, some of which are broken, with the same task. What is looked at:
 
@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's workers give way to every other process unless told; those of a pool do not.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import psutil
 import soundfile
@@ -150,9 +152,13 @@ def main() -> int:
     parser.add_argument("--recordings", type=int, default=500)
     parser.add_argument("--broken", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--skip-ray", action="store_true", help="the pool alone")
+    parser.add_argument("--ways", default="pool,ray", help="which of them")
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()
+    known = {"pool": {"workers": args.workers}, "ray": {"workers": args.workers, "ray": "local"}}
+    ways: dict[str, dict[str, Any]] = {way: known[way] for way in args.ways.split(",") if way in known}
+    if not ways:
+        parser.error("--ways takes pool, ray, or both")
     if not 0 <= args.broken < args.recordings:
         parser.error("fewer broken recordings than recordings")
     with tempfile.TemporaryDirectory(prefix="batch-check-") as folder:
@@ -163,15 +169,12 @@ def main() -> int:
         wanted = outputs(place / "loop")
         report: dict[str, Any] = {
             "command": f"python scripts/batch_check.py --recordings {args.recordings} --broken {args.broken} "
-                       f"--workers {args.workers}",
+                       f"--workers {args.workers} --ways {args.ways}",
             "machine": {"cores": os.cpu_count(), "processor": platform.processor(), "load": os.getloadavg()},
             "recordings": args.recordings, "broken": args.broken, "workers": args.workers,
             "outputs": len(wanted),
             "loop": {"recordings_per_minute": 60.0 * args.recordings / seconds, "seconds": seconds},
         }  # fmt: skip
-        ways: dict[str, dict[str, Any]] = {"pool": {"workers": args.workers}}
-        if not args.skip_ray:
-            ways["ray"] = {"workers": args.workers, "ray": "local"}
         for way, options in ways.items():
             report[way] = check(way, options, recordings, place, wanted, args.recordings, args.broken)
             report[way]["times_loop"] = seconds / report[way]["seconds"]
