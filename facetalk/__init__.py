@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from facetalk.version import __version__
 
 if TYPE_CHECKING:
-    from facetalk import audio, diffusion, mesh, metrics, nphm, ops
+    from facetalk import audio, batch, diffusion, mesh, metrics, nphm, ops
     from facetalk.errors import ExtensionError, InputError
     from facetalk.mesh import Mesh, RiggedSequence
     from facetalk.mesh.export import export
@@ -30,7 +30,7 @@ _ORIGINS = {
     "InputError": "facetalk.errors",
     "ExtensionError": "facetalk.errors",
 }
-_SUBPACKAGES = ("audio", "diffusion", "mesh", "metrics", "nphm", "ops")
+_SUBPACKAGES = ("audio", "batch", "diffusion", "mesh", "metrics", "nphm", "ops")
 
 __all__ = [
     "ExtensionError",
@@ -41,6 +41,7 @@ __all__ = [
     "RiggedSequence",
     "__version__",
     "audio",
+    "batch",
     "diffusion",
     "export",
     "get_include",

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save
 
 from facetalk.arguments import real_number
 from facetalk.arrays import Float32
@@ -19,6 +18,7 @@ from facetalk.files import atomic_path
 from facetalk.interrupts import Uninterrupted
 from facetalk.mesh.smoothing import gaussian_smooth
 from facetalk.reading import parse_json, usable
+from facetalk.tensors import tensor_bytes
 from facetalk.units import DEFAULT_FPS, MAX_PAD
 
 _FORMAT = "facetalk-motion"
@@ -122,7 +122,7 @@ class Motion:
         tensors = {"expressions": self.expressions, "identity": self.identity}
         with atomic_path(path) as temporary:
             # Not by save_file: its files only their owner may read, its error on a full disk is no OSError.
-            temporary.write_bytes(save(tensors, metadata=header))
+            temporary.write_bytes(tensor_bytes(tensors, header))
         return Path(path)
 
     @classmethod

@@ -243,6 +243,23 @@ class FaceTalk:
             look_ahead=look_ahead, steps=steps, guidance=guidance, seed=seed, rate=rate,
         )  # fmt: skip
 
+    @plainly
+    def features(self, audio: Audio, *, track: int | None = None) -> Float32:
+        """Audio features of a recording, one row for each frame that :meth:`generate` would give.
+
+        Args:
+            audio: as :meth:`generate` takes it.
+            track: number, from 1, of the sound track of a file.
+
+        Returns:
+            (T, A) float32, frame ``i`` centred at ``(i + 0.5) / fps`` seconds.
+
+        Raises:
+            InputError: the audio cannot be used.
+        """
+        pieces = list(self._features(open_audio(audio, track=track)))
+        return np.ascontiguousarray(torch.cat(pieces).cpu().numpy(), dtype=np.float32)
+
     def _features(self, sound: Iterable[Float32]) -> Iterator[torch.Tensor]:
         """Audio features piece by piece, so that memory does not grow with the recording."""
         level = Level.of(sound) if self.audio_encoder.normalize else None

@@ -33,17 +33,17 @@ class Scratch:
             made = tempfile.mkdtemp(prefix=_prefix(place), suffix=_SUFFIX, dir=place.parent)
             self.folder = Path(made)
             with contextlib.suppress(BlockingIOError):
-                self._lock = _lock(self.folder)
+                self._lock = lock_folder(self.folder)
                 # Between making and locking, another writer may have taken it for a dead one's.
                 if self.folder.exists():
                     return
-                _close(self._lock)
+                unlock_folder(self._lock)
         raise OSError(errno.EBUSY, "too many writers of the same file")
 
     def remove(self) -> None:
         """Remove it with everything in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        _close(self._lock)
+        unlock_folder(self._lock)
         self._lock = None
 
 
@@ -55,7 +55,7 @@ def _prefix(place: Path) -> str:
     return f".{short}.{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:10]}."
 
 
-def _lock(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """An open, locked descriptor of a folder; None where folders cannot be locked.
 
     Raises:
@@ -77,7 +77,8 @@ def _lock(folder: Path) -> int | None:
     return descriptor
 
 
-def _close(descriptor: int | None) -> None:
+def unlock_folder(descriptor: int | None) -> None:
+    """Let go of what :func:`lock_folder` gave."""
     if descriptor is not None:
         os.close(descriptor)
 
@@ -94,7 +95,7 @@ def recover(path: str | os.PathLike[str]) -> None:
             if not (entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)):
                 continue
             with contextlib.suppress(OSError):
-                lock = _lock(entry)
+                lock = lock_folder(entry)
                 if lock is None:
                     continue
                 try:
@@ -103,7 +104,7 @@ def recover(path: str | os.PathLike[str]) -> None:
                         held.rename(place)
                     shutil.rmtree(entry, ignore_errors=True)
                 finally:
-                    _close(lock)
+                    unlock_folder(lock)
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from facetalk.version import __version__
 
 VERBS: dict[str, tuple[str, str]] = {
     "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply) or motion (.safetensors)"),
+    "batch": ("facetalk.cli.batch", "many recordings -> motions, heads or features; also on a Ray cluster"),
     "export": ("facetalk.cli.export", "a stored motion -> animated head"),
     "render": ("facetalk.cli.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
     "evaluate": ("facetalk.cli.evaluate", "measure lips, life and diversity against speech and its phones"),
@@ -60,8 +61,8 @@ def _usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0 fine, 2 bad input, 128 and the signal's number when
-    a signal ended it (130: Ctrl-C, 143: SIGTERM)."""
+    """Run the command line and return its exit status: 0 fine, 1 recordings of a batch failed, 2 bad input,
+    128 and the signal's number when a signal ended it (130: Ctrl-C, 143: SIGTERM)."""
     try:
         with Terminable() as signals, warnings.catch_warnings():
             _tell_of_hearing()

@@ -131,18 +131,11 @@ def add_force_argument(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Give the compiled core, torch and the BLAS of NumPy and SciPy the same number of threads."""
-    if threads is None:
-        return
-    import scipy.linalg  # noqa: F401  # loads its BLAS: what is not loaded yet cannot be limited
-    import threadpoolctl
-    import torch
+    """``--threads`` where it was given; see :func:`facetalk.threads.limit_threads`."""
+    if threads is not None:
+        from facetalk.threads import limit_threads
 
-    from facetalk import ops
-
-    torch.set_num_threads(threads)
-    ops.set_threads(threads)
-    threadpoolctl.threadpool_limits(threads)
+        limit_threads(threads)
 
 
 def check_output(path: Path, suffixes: Iterable[str], *inputs: Path | None) -> None:
