@@ -2,7 +2,8 @@
 
 Layout, big endian: u8 version, u32 length and text of the device's id, u32 length and text of the subject's
 name, u32 frame, f32 sub-frame, u32 frame rate, u32 its denominator, u8 number of values, that many f32.
-Sources: github.com/JimWest/PyLiveLinkFace, forums.unrealengine.com/t/unreal-live-link-udp-packet-format/472878.
+Sources: github.com/JimWest/PyLiveLinkFace and
+forums.unrealengine.com/t/unreal-live-link-udp-packet-format/472878.
 """
 
 from __future__ import annotations

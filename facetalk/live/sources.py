@@ -183,6 +183,11 @@ class PipeSource:
             pending = []
         if pending:
             yield Chunk(np.concatenate(pending), due)
+        if not position:
+            raise InputError(
+                "--from -: the stream has no samples, or a header that says so; send bare 16-bit samples and "
+                "say their --rate"
+            )
 
     def _start(self, first: float) -> float:
         """When the sound began that began to come at ``first``: then, or now if it is a file."""

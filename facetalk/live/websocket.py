@@ -44,8 +44,8 @@ _CLOSING_S = 1.0
 class _Client:
     """What waits for one connection."""
 
-    def __init__(self, binary: bool) -> None:
-        self.binary = binary
+    def __init__(self, connection: Any, binary: bool) -> None:
+        self.connection, self.binary = connection, binary
         self.frames: deque[Frame] = deque()
         self.ready = asyncio.Event()
 
@@ -98,7 +98,7 @@ class WebSocketSender(Sender):
         self._open = False
         try:
             with contextlib.suppress(TimeoutError):
-                self._run(self._hang_up(), 4.0 * _CLOSING_S)
+                self._run(self._hang_up(), 3.0 * _CLOSING_S)
         finally:
             self._stop()
 
@@ -134,18 +134,17 @@ class WebSocketSender(Sender):
         _shrink(connection)
         hello = {"type": "hello", "format": form, "fps": self._fps,
                  "names": ARKIT_NAMES, "angles": ANGLE_NAMES}  # fmt: skip
-        client = _Client(form == "binary")
+        client = _Client(connection, form == "binary")
         self._clients.add(client)
         # Listening is what notices that a client has gone while there is nothing to tell it.
-        tasks = [
-            asyncio.ensure_future(work) for work in (_ignore(connection), _tell(connection, client, hello))
-        ]
+        tasks = [asyncio.ensure_future(work) for work in (_ignore(connection), _tell(client, hello))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._clients.discard(client)
             for task in tasks:
                 task.cancel()
+            connection.transport.abort()
 
     def _spread(self, frame: Frame) -> None:
         for client in self._clients:
@@ -161,10 +160,13 @@ class WebSocketSender(Sender):
         while any(client.frames for client in self._clients) and self._loop.time() < end:
             await asyncio.sleep(0.01)
         self._server.close()
-        await self._server.wait_closed()
+        await asyncio.wait([asyncio.ensure_future(self._server.wait_closed())], timeout=_CLOSING_S)
+        for client in self._clients:  # those that do not answer
+            client.connection.transport.abort()
 
 
-async def _tell(connection: Any, client: _Client, hello: dict[str, Any]) -> None:
+async def _tell(client: _Client, hello: dict[str, Any]) -> None:
+    connection = client.connection
     with contextlib.suppress(ConnectionClosed):
         await connection.send(json.dumps(hello))
         while True:

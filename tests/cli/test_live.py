@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,21 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from live_face import CountingStream, listener
+from live_face import CountingStream, free_port, listener
 
 from facetalk.cli import main
 from facetalk.pipeline import FaceTalk
-
-# A process whose model is the counting stream.
-FAKE = """
-import sys
-sys.path.insert(0, {helpers!r})
-from live_face import CountingStream
-from facetalk.cli import main
-from facetalk.pipeline import FaceTalk
-FaceTalk.stream = lambda self, **options: CountingStream(**options)
-raise SystemExit(main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture
@@ -83,8 +71,9 @@ def test_nobody_listens_and_that_is_said_once(
         port = there.getsockname()[1]
     assert main(["live", "--from", str(recording), "--to", f"osc://127.0.0.1:{port}"]) == 0
     lines = capfd.readouterr().err.splitlines()
+    place = f"127.0.0.1:{port}"
     assert [line for line in lines if "nobody listens" in line] == [
-        f"warning: osc://127.0.0.1:{port}: nobody listens at 127.0.0.1:{port} yet; frames are sent all the same"
+        f"warning: osc://{place}: nobody listens at {place} yet; frames are sent all the same"
     ]
 
 
@@ -121,36 +110,65 @@ def test_bad_input_is_one_line(
     assert "Traceback" not in error
 
 
-def started(words: list[str], **pipes: object) -> subprocess.Popen[bytes]:
-    code = FAKE.format(helpers=str(Path(__file__).parents[1] / "helpers"))
-    return subprocess.Popen([sys.executable, "-c", code, "live", *words], stderr=subprocess.PIPE, **pipes)  # type: ignore[call-overload]
+def started(words: list[str], stdin: int, stdout: int, stderr: int) -> int:
+    """The verb in a process of its own, which has everything loaded already; returns its number."""
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            for there, descriptor in enumerate((stdin, stdout, stderr)):
+                os.dup2(descriptor, there)
+            sys.stdout, sys.stderr = (os.fdopen(os.dup(there), "w") for there in (1, 2))
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            status = main(["live", *words])
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+    return child
 
 
-def test_ctrl_c_ends_a_pipe_that_is_silent_and_a_server_with_a_client_that_sleeps() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-    process = started(["--from", "-", "--rate", "16000", "--to", "stdout", "--to", f"ws://127.0.0.1:{port}"],
-                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    process.stdin.write(bytes(2 * 16_000))
-    process.stdin.flush()
-    assert select.select([process.stdout], [], [], 120.0)[0], "the first frame"
-    with socket.create_connection(("127.0.0.1", port)) as sleeper:
-        sleeper.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n")  # fmt: skip
-        assert sleeper.recv(12) == b"HTTP/1.1 101"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30.0) == 130
-    error = process.stderr.read().decode()
-    assert "Traceback" not in error and error.splitlines()[-1] == "interrupted"
-    assert any(line.startswith("-: ") and "frames sent" in line for line in error.splitlines())
+def ended(child: int, seconds: float = 30.0) -> int:
+    """Exit status of a process, which has to end in time."""
+    limit = time.monotonic() + seconds
+    while (found := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > limit:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.02)
+    return os.waitstatus_to_exitcode(found[1])
 
 
-def test_a_reader_that_leaves_ends_it(recording: Path) -> None:
+def test_ctrl_c_ends_a_silent_pipe_and_a_server_whose_client_sleeps(
+    counting: list[CountingStream], tmp_path: Path
+) -> None:
+    port = free_port()
+    sound, speak = os.pipe()
+    lines, out = os.pipe()
+    with (tmp_path / "errors").open("w+b") as errors:
+        child = started(["--from", "-", "--rate", "16000", "--to", "stdout", "--to", f"ws://127.0.0.1:{port}"],
+                        sound, out, errors.fileno())  # fmt: skip
+        os.write(speak, bytes(32_000))
+        assert select.select([lines], [], [], 60.0)[0], "the first frame"
+        with socket.create_connection(("127.0.0.1", port)) as sleeper:
+            words = ["GET / HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade",
+                     f"Sec-WebSocket-Key: {'A' * 22}==", "Sec-WebSocket-Version: 13", "", ""]  # fmt: skip
+            sleeper.sendall("\r\n".join(words).encode())
+            assert sleeper.recv(12) == b"HTTP/1.1 101"
+            os.kill(child, signal.SIGINT)
+            assert ended(child) == 130
+        said = (tmp_path / "errors").read_text().splitlines()
+    for descriptor in (sound, speak, lines, out):
+        os.close(descriptor)
+    assert said[-1] == "interrupted" and "Traceback" not in said[0]
+    assert any(line.startswith("-: ") and "frames sent" in line for line in said)
+
+
+def test_a_reader_that_leaves_ends_it(
+    recording: Path, counting: list[CountingStream], tmp_path: Path
+) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    process = started(["--from", str(recording), "--to", "stdout"], stdout=writer)
+    with (tmp_path / "errors").open("w+b") as errors, open(os.devnull, "rb") as nothing:
+        words = ["--from", str(recording), "--to", "stdout"]
+        assert ended(started(words, nothing.fileno(), writer, errors.fileno())) == 0
     os.close(writer)
-    assert process.wait(120.0) == 0
-    assert process.stderr is not None
-    assert "Traceback" not in process.stderr.read().decode()
+    assert "Traceback" not in (tmp_path / "errors").read_text()
