@@ -17,6 +17,7 @@ import soundfile
 from live_face import CountingStream, free_port, listener
 
 from facetalk.cli import main
+from facetalk.data.arkit import ArkitFace
 from facetalk.pipeline import FaceTalk
 
 
@@ -172,3 +173,19 @@ def test_a_reader_that_leaves_ends_it(
         assert ended(started(words, nothing.fileno(), writer, errors.fileno())) == 0
     os.close(writer)
     assert "Traceback" not in (tmp_path / "errors").read_text()
+
+
+def test_the_built_in_model_says_what_it_generates(
+    recording: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way, without a fake: lines of the stream against the motion of the same look-ahead."""
+    status = main(["live", "--from", str(recording), "--to", "stdout", "--fast", "--steps", "1",
+                   "--seed", "3", "--look-ahead", "0.1"])  # fmt: skip
+    out, error = capfd.readouterr()
+    assert status == 0, error
+    found = [list(json.loads(line)["weights"].values()) for line in out.splitlines()]
+    model = FaceTalk.from_pretrained(device="cpu")
+    motion = model.generate(recording, steps=1, seed=3, look_ahead=0.1)
+    expected, _ = ArkitFace(model.head.expression_names)(motion.expressions)
+    assert np.abs(np.array(found) - expected).max() < 2e-5
+    assert np.ptp(expected, axis=0).max() > 0.01, "a face that does not move proves nothing"
