@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("motion", type=Path, help="motion written by facetalk generate")
     parser.add_argument("-o", "--output", type=Path, required=True,
-                        help="talk.glb, a folder talk.ply, or talk.csv (a take of Live Link Face)")  # fmt: skip
+                        help="talk.glb, a folder talk.ply or talk.csv (Live Link Face's take)")  # fmt: skip
     parser.add_argument("--audio", type=Path, default=None, help="recording to put beside the animation")
     _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
     _options.add_decode_arguments(parser)
