@@ -71,6 +71,14 @@ def test_rows_keep_the_time_of_the_sound(tmp_path: Path) -> None:
     assert found[0] == pytest.approx(0.01)
 
 
+def test_silence_around_the_recording_is_left_out(tmp_path: Path) -> None:
+    take = motion(50)
+    take.expressions[:, INDEX["jawOpen"]] = (np.arange(50) + 0.5) / 25.0 / 2.0
+    take.provenance["pad"] = [0.2, 0.4]
+    found = [float(row["JawOpen"]) for row in rows(write_take(tmp_path / "t.csv", take, EXPRESSION_NAMES))]
+    np.testing.assert_allclose(found, (np.arange(84) / 60.0 + 0.2) / 2.0, atol=1e-6)
+
+
 def test_export_writes_a_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored = motion(10, jawOpen=0.25).save(tmp_path / "talk.safetensors")
     out = tmp_path / "take.csv"
