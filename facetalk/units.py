@@ -5,6 +5,8 @@ Head space is NPHM's: the FLAME frame times four, +x the head's left, +y up, +z 
 
 from __future__ import annotations
 
+import math
+
 HEAD_UNIT_METRES = 0.25
 """Length of one head-space unit in metres (NPHM scales FLAME, which is metric, by 4)."""
 
@@ -18,6 +20,9 @@ DEFAULT_FPS = 25.0
 
 MAX_PAD = 60.0
 """Seconds of silence that may be put on a side of a recording."""
+
+GAZE_RADIANS_PER_WEIGHT = math.radians(1.0 / 0.033)
+"""By how much an eye turns at a weight of 1 of ``eyeLook*``, as in the table of gaze (data/visemes.json)."""
 
 
 def frame_count(samples: int, fps: float) -> int:

@@ -24,6 +24,7 @@ from facetalk.version import __version__
 VERBS: dict[str, tuple[str, str]] = {
     "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply) or motion (.safetensors)"),
     "batch": ("facetalk.cli.batch", "many recordings -> motions, heads or features; also on a Ray cluster"),
+    "live": ("facetalk.cli.live", "speech as it is spoken -> game engines, avatars, browsers"),
     "export": ("facetalk.cli.export", "a stored motion -> animated head"),
     "render": ("facetalk.cli.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
     "evaluate": ("facetalk.cli.evaluate", "measure lips, life and diversity against speech and its phones"),

@@ -95,6 +95,7 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
     Raises:
         InputError: an option of marching cubes without it, or one of meshes for an output without meshes.
     """
+    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
     suffix = args.output.suffix.lower()
@@ -108,7 +109,7 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
         "--tolerance": args.tolerance_mm is not None,
         **morphs,
     }
-    if suffix == MOTION_SUFFIX and any(given.values()):
+    if suffix in (MOTION_SUFFIX, TAKE_SUFFIX) and any(given.values()):
         options = ", ".join(name for name, there in given.items() if there)
         raise InputError(f"{args.output} will hold a motion, no meshes: leave out {options}")
     for option, there in morphs.items():

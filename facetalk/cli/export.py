@@ -6,13 +6,15 @@ import argparse
 from pathlib import Path
 
 from facetalk.cli import _options
+from facetalk.errors import InputError
 from facetalk.files import check_not_input
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("motion", type=Path, help="motion written by facetalk generate")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="talk.glb or a folder talk.ply")
+    parser.add_argument("-o", "--output", type=Path, required=True,
+                        help="talk.glb, a folder talk.ply or talk.csv (Live Link Face's take)")  # fmt: skip
     parser.add_argument("--audio", type=Path, default=None, help="recording to put beside the animation")
     _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
     _options.add_decode_arguments(parser)
@@ -21,8 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Decode a stored motion and write it."""
+    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
     from facetalk.mesh.export import check_output, export
 
+    if args.output.suffix.lower() == TAKE_SUFFIX:
+        return _export_take(args)
     check_not_input(args.output, args.motion)
     check_output(args.output, audio=args.audio, force=args.force)
     _options.check_decode_arguments(args)
@@ -44,4 +49,20 @@ def run(args: argparse.Namespace) -> None:
         pad=(0.0, 0.0) if sound is None else motion.pad,
         **_options.morph_options(args),
     )
+    print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")
+
+
+def _export_take(args: argparse.Namespace) -> None:
+    """Write the motion as curves, which need no meshes."""
+    from facetalk.live.take import SUFFIX, write_take
+    from facetalk.motion import Motion
+    from facetalk.pipeline import FaceTalk
+
+    _options.check_output(args.output, (SUFFIX,), args.motion)
+    _options.check_decode_arguments(args)
+    if args.audio is not None or args.force:
+        raise InputError(f"{args.output} is one file of curves: leave out --audio and --force")
+    motion = Motion.load(args.motion)
+    names = FaceTalk.from_pretrained(args.model, args.device).head.expression_names
+    write_take(args.output, motion, names)
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="which sound track of a video, from 1 (default: the one marked as default, or "
                         "the first that is not silent)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True,
-                        help="talk.glb, a folder talk.ply, or talk.safetensors (motion alone)")  # fmt: skip
+                        help="talk.glb, a folder talk.ply, talk.safetensors (motion alone), or "
+                        "talk.csv (a take of Live Link Face)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=None,
                         help="denoising steps: 1, 2, 4 or 8 by the few-step student where the model has one, "
                              "other numbers by the full model (default: the model's)")  # fmt: skip
@@ -53,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Generate, decode and write."""
+    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
+    from facetalk.live.take import write_take
     from facetalk.mesh.export import check_pad, export, is_beside
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
@@ -87,6 +90,8 @@ def run(args: argparse.Namespace) -> None:
         motion.save(args.motion)
     if args.output.suffix.lower() == MOTION_SUFFIX:
         motion.save(args.output)
+    elif args.output.suffix.lower() == TAKE_SUFFIX:
+        write_take(args.output, motion, model.head.expression_names)
     else:
         with stages.stage("decode"):
             meshes = _options.decode(model, motion, args)
@@ -113,6 +118,7 @@ def run(args: argparse.Namespace) -> None:
 def _check_places(args: argparse.Namespace) -> AudioReader:
     """Check what can be told of inputs and outputs before the model is loaded; return the recording."""
     from facetalk.audio.load import AudioReader
+    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
     from facetalk.mesh.export import SUFFIXES, check_output
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
@@ -121,7 +127,7 @@ def _check_places(args: argparse.Namespace) -> AudioReader:
         check_not_input(args.output, identity)
         check_output(args.output, audio=args.audio, force=args.force)
     else:
-        _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX), args.audio, identity)
+        _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX, TAKE_SUFFIX), args.audio, identity)
     if args.motion is not None:
         _options.check_output(args.motion, (MOTION_SUFFIX,), args.audio, identity)
         if args.motion.resolve() == args.output.resolve():

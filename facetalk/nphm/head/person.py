@@ -18,14 +18,12 @@ from facetalk.nphm.head.files import HeadContent
 from facetalk.nphm.head.parts import Part
 from facetalk.nphm.model import NPHM
 from facetalk.reading import one_line
+from facetalk.units import GAZE_RADIANS_PER_WEIGHT
 
 __all__ = ["Person"]
 
 _CHUNK = 16384  # points that the rig's networks see at a time; bounds their memory
 
-# A gaze of one degree is a weight of 0.033 of eyeLook*, as in the package's table of gaze
-# (data/visemes.json).
-_RADIANS_PER_WEIGHT = float(np.deg2rad(1.0 / 0.033))
 # Turning axes: up is a negative turn about +x, towards the head's left a positive one about +y.
 _GAZE_AXES = {
     "eyeLookUp_L": (-1, 0, 0), "eyeLookDown_L": (1, 0, 0), "eyeLookOut_L": (0, 1, 0),
@@ -177,7 +175,7 @@ class Person:
         for index, name in enumerate(names):
             if name in _GAZE_AXES:
                 axis = np.array(_GAZE_AXES[name], np.float32)
-                turn = np.cross(axis, arm) * np.float32(_RADIANS_PER_WEIGHT)
+                turn = np.cross(axis, arm) * np.float32(GAZE_RADIANS_PER_WEIGHT)
                 out[index] = np.where((left == name.endswith("_L"))[:, None], turn, 0.0)
         return out
 

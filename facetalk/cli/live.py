@@ -1,0 +1,111 @@
+"""``facetalk live --from mic --to livelink://``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from facetalk.cli import _options
+from facetalk.errors import InputError
+
+if TYPE_CHECKING:
+    from facetalk.live.address import Address
+    from facetalk.live.sources import Source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the verb."""
+    parser.add_argument("--from", dest="source", required=True, metavar="SOUND",
+                        help="mic, mic:NAME or mic:NUMBER; a recording, which is played in real time; or - "
+                        "for a WAV stream on standard input")  # fmt: skip
+    parser.add_argument("--to", action="append", required=True, metavar="ADDRESS",
+                        help="livelink://host:11111/subject, vmc://host:39539, osc://host:9000/prefix, "
+                        "ws://host:8765 (listens there) or stdout (a line of JSON a frame); the host is this "
+                        "machine where none is given. Give --to again for more")  # fmt: skip
+    parser.add_argument("--look-ahead", type=_options.non_negative, default=0.2, metavar="SECONDS",
+                        help="sound that is heard beyond a frame before it is sent")  # fmt: skip
+    parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's)")
+    parser.add_argument("--guidance", type=_options.non_negative, default=None,
+                        help="guidance weight, 1 = none (default: the model's)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="noise seed")
+    parser.add_argument("--rate", type=_options.positive_int, default=None, metavar="HZ",
+                        help="with --from -: bare signed 16-bit little-endian mono samples of this rate "
+                        "instead of a WAV stream")  # fmt: skip
+    parser.add_argument("--fast", action="store_true",
+                        help="with --to stdout alone: as fast as it goes instead of in real time, and every "
+                        "frame")  # fmt: skip
+    _options.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Open both ends, load the model, and send until the sound is over."""
+    from facetalk.live.address import parse_address
+    from facetalk.live.senders import open_sender
+    from facetalk.live.session import Session
+    from facetalk.models import find_model
+
+    addresses = [parse_address(text) for text in args.to]
+    _check(args, addresses)
+    fps = find_model(args.model).fps
+    with contextlib.ExitStack() as stack:
+        source = _open_source(args)
+        stack.callback(source.close)
+        senders = [open_sender(address, fps, wait=args.fast) for address in addresses]
+        for sender in senders:
+            stack.callback(sender.close)
+        from facetalk.data.arkit import ArkitFace
+        from facetalk.pipeline import FaceTalk
+
+        _options.set_threads(args.threads)
+        model = FaceTalk.from_pretrained(args.model, args.device)
+        stream = stack.enter_context(
+            model.stream(
+                look_ahead=args.look_ahead,
+                steps=args.steps,
+                seed=args.seed,
+                guidance=args.guidance,
+                rate=source.rate,
+            )
+        )
+        bar = stack.enter_context(
+            tqdm(desc="live", unit=" frames", leave=False, disable=not sys.stderr.isatty())
+        )
+        session = Session(
+            stream, ArkitFace(model.head.expression_names), senders,
+            warn=lambda text: tqdm.write(f"warning: {text}", file=sys.stderr), tick=bar.update,
+        )  # fmt: skip
+        # Told at the end however it comes; Ctrl-C is how a microphone's ends.
+        stack.callback(lambda: tqdm.write(session.report(source), file=sys.stderr))
+        session.run(source)
+
+
+def _check(args: argparse.Namespace, addresses: list[Address]) -> None:
+    """Refuse what would do nothing, before anything is loaded."""
+    if args.seed < 0:
+        raise InputError(f"--seed must be at least 0, got {args.seed}")
+    if args.rate is not None and args.source != "-":
+        raise InputError("--rate is for bare samples, --from -; a recording and a microphone have their own")
+    places = [(address.scheme, address.host, address.port) for address in addresses]
+    for address, place in zip(addresses, places, strict=True):
+        if places.count(place) > 1:
+            raise InputError(f"--to {address.text} is given twice; once is enough")
+    if args.fast and (_microphone(args.source) or any(a.scheme != "stdout" for a in addresses)):
+        raise InputError("--fast is for a recording or a pipe with --to stdout; others go by the clock")
+
+
+def _microphone(source: str) -> bool:
+    return source == "mic" or source.startswith("mic:")
+
+
+def _open_source(args: argparse.Namespace) -> Source:
+    from facetalk.live.sources import FileSource, MicrophoneSource, PipeSource
+
+    if _microphone(args.source):
+        return MicrophoneSource(args.source.partition(":")[2] or None)
+    if args.source == "-":
+        return PipeSource(rate=args.rate, fast=args.fast)
+    return FileSource(args.source, fast=args.fast)

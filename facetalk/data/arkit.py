@@ -1,0 +1,101 @@
+"""A model's expressions as Apple ARKit's 52 face blendshapes and as the angles that go with them.
+
+ARKit's names are what engines and avatars listen to. 49 of the built-in head's 53 expressions are ARKit's;
+browInnerUp and cheekPuff come in two halves, whose mean is ARKit's one; nothing moves the tongue. Eyes turn
+by angles beside their weights. The head does not turn by itself, so its angles are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from facetalk.arrays import Float32
+from facetalk.data.expressions import arkit_name
+from facetalk.errors import InputError
+from facetalk.units import GAZE_RADIANS_PER_WEIGHT
+
+__all__ = ["ANGLE_NAMES", "ARKIT_NAMES", "ArkitFace"]
+
+ARKIT_NAMES: tuple[str, ...] = (
+    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft",
+    "eyeWideLeft", "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
+    "eyeSquintRight", "eyeWideRight",
+    "jawForward", "jawLeft", "jawRight", "jawOpen",
+    "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft",
+    "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight",
+    "mouthStretchLeft", "mouthStretchRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower",
+    "mouthShrugUpper", "mouthPressLeft", "mouthPressRight", "mouthLowerDownLeft", "mouthLowerDownRight",
+    "mouthUpperUpLeft", "mouthUpperUpRight",
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+    "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+"""The 52 blendshapes of ARKit, in the order of Live Link Face's packets (EARFaceBlendShape of Unreal)."""
+
+ANGLE_NAMES: tuple[str, ...] = (
+    "headYaw", "headPitch", "headRoll",
+    "leftEyeYaw", "leftEyePitch", "leftEyeRoll", "rightEyeYaw", "rightEyePitch", "rightEyeRoll",
+)  # fmt: skip
+"""The nine angles beside them, in the same order: radians, positive yaw to the head's left, positive pitch
+down, as in takes of the Live Link Face app (eyes that look down have a positive pitch there)."""
+
+_HALVES = {"browInnerUpLeft": "browInnerUp", "browInnerUpRight": "browInnerUp",
+           "cheekPuffLeft": "cheekPuff", "cheekPuffRight": "cheekPuff"}  # fmt: skip
+
+# (angle, blendshape, sign): an eye that looks out turns to its own side of the head.
+_TURNS = (
+    ("leftEyeYaw", "eyeLookOutLeft", 1.0), ("leftEyeYaw", "eyeLookInLeft", -1.0),
+    ("rightEyeYaw", "eyeLookInRight", 1.0), ("rightEyeYaw", "eyeLookOutRight", -1.0),
+    ("leftEyePitch", "eyeLookDownLeft", 1.0), ("leftEyePitch", "eyeLookUpLeft", -1.0),
+    ("rightEyePitch", "eyeLookDownRight", 1.0), ("rightEyePitch", "eyeLookUpRight", -1.0),
+)  # fmt: skip
+
+
+class ArkitFace:
+    """Turns a model's expression codes into ARKit's blendshapes.
+
+    Args:
+        names: of the model's E expressions, ICT-FaceKit's or ARKit's; others are left out.
+
+    Raises:
+        InputError: none of the names is known.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._matrix = np.zeros((len(names), len(ARKIT_NAMES)), np.float32)
+        for row, name in enumerate(names):
+            arkit = arkit_name(name)
+            arkit = _HALVES.get(arkit, arkit)
+            if arkit in ARKIT_NAMES:
+                self._matrix[row, ARKIT_NAMES.index(arkit)] = 1.0
+        # Halves are averaged: it is the one weight for both that is nearest to two.
+        self._matrix /= np.maximum(self._matrix.sum(axis=0), 1.0)
+        if not self._matrix.any():
+            raise InputError(
+                "none of this model's expressions has a name of ARKit's or ICT-FaceKit's, so receivers would "
+                "not know what to move; use a model of named expressions, like the built-in one"
+            )
+        self._turns = np.zeros((len(ARKIT_NAMES), len(ANGLE_NAMES)), np.float32)
+        for angle, shape, sign in _TURNS:
+            column = ANGLE_NAMES.index(angle)
+            self._turns[ARKIT_NAMES.index(shape), column] = sign * GAZE_RADIANS_PER_WEIGHT
+
+    def __call__(self, expressions: Float32) -> tuple[Float32, Float32]:
+        """Blendshapes and angles of frames.
+
+        Args:
+            expressions: (T, E) expression codes.
+
+        Returns:
+            (T, 52) float32 weights in [0, 1], in the order of :data:`ARKIT_NAMES`, and (T, 9) float32 angles
+            in radians, in that of :data:`ANGLE_NAMES`.
+
+        Raises:
+            InputError: the codes have another width.
+        """
+        codes = np.asarray(expressions, np.float32)
+        if codes.ndim != 2 or codes.shape[1] != len(self._matrix):
+            raise InputError(f"expressions must have shape (T, {len(self._matrix)}), got {codes.shape}")
+        weights = np.clip(codes @ self._matrix, 0.0, 1.0).astype(np.float32)
+        return weights, np.asarray(weights @ self._turns, np.float32)

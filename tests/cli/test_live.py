@@ -1,0 +1,191 @@
+"""``facetalk live``: the whole verb with a stream that needs no model, and everything that can be wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from live_face import CountingStream, free_port, listener
+
+from facetalk.cli import main
+from facetalk.data.arkit import ArkitFace
+from facetalk.pipeline import FaceTalk
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
+    return path
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[CountingStream]:
+    made: list[CountingStream] = []
+
+    def stream(self: FaceTalk, **options: object) -> CountingStream:
+        made.append(CountingStream(**options))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(FaceTalk, "stream", stream, raising=False)
+    return made
+
+
+def test_lines_of_a_recording(
+    recording: Path, counting: list[CountingStream], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["live", "--from", str(recording), "--to", "stdout", "--fast"]) == 0
+    out, error = capfd.readouterr()
+    frames = [json.loads(line) for line in out.splitlines()]
+    assert [frame["frame"] for frame in frames] == list(range(25))
+    assert [frame["weights"]["jawOpen"] for frame in frames] == [i / 1000 for i in range(25)]
+    assert error == "talk.wav: 25 frames sent\n"
+    assert counting[0].finished and counting[0].heard == 16_000
+
+
+def test_a_recording_plays_in_real_time_to_several_receivers(
+    recording: Path, counting: list[CountingStream], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with listener() as unreal, listener() as avatar:
+        places = [there.getsockname()[1] for there in (unreal, avatar)]
+        start = time.monotonic()
+        status = main(["live", "--from", str(recording), "--to", f"livelink://127.0.0.1:{places[0]}",
+                       "--to", f"vmc://127.0.0.1:{places[1]}"])  # fmt: skip
+        assert status == 0 and time.monotonic() - start >= 1.0
+        assert unreal.recv(65536)[0] == 6 and b"/VMC/Ext/OK" in avatar.recv(65536)
+    assert "frames sent" in capfd.readouterr().err
+
+
+def test_nobody_listens_and_that_is_said_once(
+    recording: Path, counting: list[CountingStream], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with listener() as there:
+        port = there.getsockname()[1]
+    assert main(["live", "--from", str(recording), "--to", f"osc://127.0.0.1:{port}"]) == 0
+    lines = capfd.readouterr().err.splitlines()
+    place = f"127.0.0.1:{port}"
+    assert [line for line in lines if "nobody listens" in line] == [
+        f"warning: osc://{place}: nobody listens at {place} yet; frames are sent all the same"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--from", "talk.wav"], "--to"),
+        (["--from", "gone.wav", "--to", "stdout"], "no such file"),
+        (["--from", "talk.wav", "--to", "talk.csv"], "not an address"),
+        (["--from", "talk.wav", "--to", "livelink://no.such.host.invalid"], "no host"),
+        (["--from", "talk.wav", "--to", "stdout", "--to", "stdout"], "given twice"),
+        (["--from", "talk.wav", "--to", "osc://", "--to", "osc://127.0.0.1:9000/x"], "given twice"),
+        (["--from", "talk.wav", "--to", "osc://", "--fast"], "--fast"),
+        (["--from", "mic", "--to", "stdout", "--fast"], "--fast"),
+        (["--from", "talk.wav", "--to", "stdout", "--rate", "16000"], "--rate"),
+        (["--from", "talk.wav", "--to", "stdout", "--seed", "-1"], "--seed"),
+        (["--from", "talk.wav", "--to", "stdout", "--model", "nobody"], "no model"),
+        (["--from", "talk.wav", "--to", "ws://127.0.0.1:{taken}"], "in use"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], said: str, recording: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(recording.parent)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        try:
+            status = main(["live", *(word.replace("{taken}", taken) for word in words)])
+        except SystemExit as leave:  # argparse
+            status = int(str(leave.code))
+    out, error = capfd.readouterr()
+    assert status == 2 and out == "" and said in error
+    assert "Traceback" not in error
+
+
+def started(words: list[str], stdin: int, stdout: int, stderr: int) -> int:
+    """The verb in a process of its own, which has everything loaded already; returns its number."""
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            for there, descriptor in enumerate((stdin, stdout, stderr)):
+                os.dup2(descriptor, there)
+            sys.stdout, sys.stderr = (os.fdopen(os.dup(there), "w") for there in (1, 2))
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            status = main(["live", *words])
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+    return child
+
+
+def ended(child: int, seconds: float = 30.0) -> int:
+    """Exit status of a process, which has to end in time."""
+    limit = time.monotonic() + seconds
+    while (found := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > limit:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.02)
+    return os.waitstatus_to_exitcode(found[1])
+
+
+def test_ctrl_c_ends_a_silent_pipe_and_a_server_whose_client_sleeps(
+    counting: list[CountingStream], tmp_path: Path
+) -> None:
+    port = free_port()
+    sound, speak = os.pipe()
+    lines, out = os.pipe()
+    with (tmp_path / "errors").open("w+b") as errors:
+        child = started(["--from", "-", "--rate", "16000", "--to", "stdout", "--to", f"ws://127.0.0.1:{port}"],
+                        sound, out, errors.fileno())  # fmt: skip
+        os.write(speak, bytes(32_000))
+        assert select.select([lines], [], [], 60.0)[0], "the first frame"
+        with socket.create_connection(("127.0.0.1", port)) as sleeper:
+            words = ["GET / HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade",
+                     f"Sec-WebSocket-Key: {'A' * 22}==", "Sec-WebSocket-Version: 13", "", ""]  # fmt: skip
+            sleeper.sendall("\r\n".join(words).encode())
+            assert sleeper.recv(12) == b"HTTP/1.1 101"
+            os.kill(child, signal.SIGINT)
+            assert ended(child) == 130
+        said = (tmp_path / "errors").read_text().splitlines()
+    for descriptor in (sound, speak, lines, out):
+        os.close(descriptor)
+    assert said[-1] == "interrupted" and "Traceback" not in said[0]
+    assert any(line.startswith("-: ") and "frames sent" in line for line in said)
+
+
+def test_a_reader_that_leaves_ends_it(
+    recording: Path, counting: list[CountingStream], tmp_path: Path
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with (tmp_path / "errors").open("w+b") as errors, open(os.devnull, "rb") as nothing:
+        words = ["--from", str(recording), "--to", "stdout"]
+        assert ended(started(words, nothing.fileno(), writer, errors.fileno())) == 0
+    os.close(writer)
+    assert "Traceback" not in (tmp_path / "errors").read_text()
+
+
+def test_the_built_in_model_says_what_it_generates(
+    recording: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way, without a fake: lines of the stream against the motion of the same look-ahead."""
+    status = main(["live", "--from", str(recording), "--to", "stdout", "--fast", "--steps", "1",
+                   "--seed", "3", "--look-ahead", "0.1"])  # fmt: skip
+    out, error = capfd.readouterr()
+    assert status == 0, error
+    found = [list(json.loads(line)["weights"].values()) for line in out.splitlines()]
+    model = FaceTalk.from_pretrained(device="cpu")
+    motion = model.generate(recording, steps=1, seed=3, look_ahead=0.1)
+    expected, _ = ArkitFace(model.head.expression_names)(motion.expressions)
+    assert np.abs(np.array(found) - expected).max() < 2e-5
+    assert np.ptp(expected, axis=0).max() > 0.01, "a face that does not move proves nothing"

@@ -1,0 +1,79 @@
+"""OSC and VMC, read back by another library's parser (oscpy), as real receivers do."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from live_face import frame, listener
+
+from facetalk.data.arkit import ANGLE_NAMES, ARKIT_NAMES
+from facetalk.errors import InputError
+from facetalk.live import osc
+from facetalk.live.address import parse_address
+
+parser = pytest.importorskip("oscpy.parser", reason="pip install 'facetalk[test]'")
+
+
+def received(there: socket.socket, last: bytes) -> list[tuple[bytes, bytes, list[object]]]:
+    """Messages up to that of the address ``last``; none of the datagrams may be cut by an Ethernet."""
+    found: list[tuple[bytes, bytes, list[object]]] = []
+    while not found or found[-1][0] != last:
+        data = there.recv(65536)
+        assert len(data) <= 1472
+        found += [
+            (address, bytes(tags), list(values)) for address, tags, values, _ in parser.read_packet(data)
+        ]
+    return found
+
+
+def test_every_value_has_an_address_of_its_own() -> None:
+    with listener() as there:
+        port = there.getsockname()[1]
+        sender = osc.OscSender(parse_address(f"osc://127.0.0.1:{port}/avatar/parameters"))
+        sent = frame(42)
+        sender.send(sent)
+        first, *rest = received(there, b"/avatar/parameters/rightEyeRoll")
+        sender.close()
+    assert first[0] == b"/avatar/parameters/frame"
+    assert first[2] == [42, pytest.approx(1.7)]
+    names = [f"/avatar/parameters/{name}".encode() for name in (*ARKIT_NAMES, *ANGLE_NAMES)]
+    assert [address for address, _, _ in rest] == names
+    assert [values for _, _, values in rest] == [[value] for value in (*sent.weights, *sent.angles)]
+
+
+@pytest.mark.parametrize(("query", "jaw"), [("", b"jawOpen"), ("?names=pascal", b"JawOpen")])
+def test_vmc_gives_names_and_values_and_applies_them(query: str, jaw: bytes) -> None:
+    with listener() as there:
+        sender = osc.VmcSender(parse_address(f"vmc://127.0.0.1:{there.getsockname()[1]}{query}"))
+        sent = frame(3)
+        sender.send(sent)
+        messages = received(there, b"/VMC/Ext/Blend/Apply")
+        sender.close()
+    assert messages[0] == (b"/VMC/Ext/OK", b"i", [1])
+    assert messages[1][0] == b"/VMC/Ext/T" and messages[1][2] == [pytest.approx(0.14)]
+    shapes = messages[2:-1]
+    assert {(address, tags) for address, tags, _ in shapes} == {(b"/VMC/Ext/Blend/Val", b"sf")}
+    values = {name: value for _, _, (name, value) in shapes}
+    assert len(values) == len(shapes) == 52
+    assert values[jaw] == sent.weights[ARKIT_NAMES.index("jawOpen")]
+    assert {name.lower(): value for name, value in values.items()} == {
+        name.lower().encode(): value for name, value in zip(ARKIT_NAMES, sent.weights, strict=True)
+    }
+    assert messages[-1][2] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["osc://127.0.0.1/a%20b", "osc://127.0.0.1/caf%C3%A9", "osc://h/" + "x" * 201]
+)
+def test_prefixes_that_osc_has_not(text: str) -> None:
+    with pytest.raises(InputError, match="--to"):
+        osc.OscSender(parse_address(text))
+    with pytest.raises(InputError, match="names"):
+        osc.VmcSender(parse_address("vmc://127.0.0.1?names=kebab"))
+
+
+def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(osc, "_INSTALLED", False)
+    with pytest.raises(InputError, match=r"facetalk\[live\]"):
+        osc.VmcSender(parse_address("vmc://"))

@@ -1,0 +1,91 @@
+"""Takes of Live Link Face, read as comma-separated values against the columns of the app's own."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facetalk.cli import main
+from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
+from facetalk.live.take import write_take
+from facetalk.motion import Motion
+
+# The header of a take of the app, version 1.1.1.
+COLUMNS = (
+    "Timecode,BlendShapeCount,EyeBlinkLeft,EyeLookDownLeft,EyeLookInLeft,EyeLookOutLeft,EyeLookUpLeft,"
+    "EyeSquintLeft,EyeWideLeft,EyeBlinkRight,EyeLookDownRight,EyeLookInRight,EyeLookOutRight,EyeLookUpRight,"
+    "EyeSquintRight,EyeWideRight,JawForward,JawRight,JawLeft,JawOpen,MouthClose,MouthFunnel,MouthPucker,"
+    "MouthRight,MouthLeft,MouthSmileLeft,MouthSmileRight,MouthFrownLeft,MouthFrownRight,MouthDimpleLeft,"
+    "MouthDimpleRight,MouthStretchLeft,MouthStretchRight,MouthRollLower,MouthRollUpper,MouthShrugLower,"
+    "MouthShrugUpper,MouthPressLeft,MouthPressRight,MouthLowerDownLeft,MouthLowerDownRight,MouthUpperUpLeft,"
+    "MouthUpperUpRight,BrowDownLeft,BrowDownRight,BrowInnerUp,BrowOuterUpLeft,BrowOuterUpRight,CheekPuff,"
+    "CheekSquintLeft,CheekSquintRight,NoseSneerLeft,NoseSneerRight,TongueOut,HeadYaw,HeadPitch,HeadRoll,"
+    "LeftEyeYaw,LeftEyePitch,LeftEyeRoll,RightEyeYaw,RightEyePitch,RightEyeRoll"
+)
+
+
+def motion(frames: int = 50, **curves: float) -> Motion:
+    codes = np.zeros((frames, len(EXPRESSION_NAMES)), np.float32)
+    for name, value in curves.items():
+        codes[:, INDEX[name]] = value
+    return Motion(codes, 25.0)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_header_is_the_apps_and_every_row_is_whole(tmp_path: Path) -> None:
+    path = write_take(tmp_path / "take.csv", motion(), EXPRESSION_NAMES)
+    assert path.read_text().splitlines()[0] == COLUMNS
+    found = rows(path)
+    assert len(found) == 120, "two seconds at 60 rows a second"
+    assert {len(row) for row in found} == {63} and {row["BlendShapeCount"] for row in found} == {"61"}
+    assert [found[i]["Timecode"] for i in (0, 59, 60, 119)] == [
+        "00:00:00:00.000", "00:00:00:59.000", "00:00:01:00.000", "00:00:01:59.000",
+    ]  # fmt: skip
+
+
+def test_values_lie_under_their_names(tmp_path: Path) -> None:
+    curves = {"jawLeft": 0.1, "jawRight": 0.2, "mouthLeft": 0.3, "mouthRight": 0.4, "jawOpen": 0.5,
+              "browInnerUp_L": 0.4, "browInnerUp_R": 0.2, "eyeLookDown_L": 0.33}  # fmt: skip
+    row = rows(write_take(tmp_path / "take.csv", motion(3, **curves), EXPRESSION_NAMES))[4]
+    expected = {"JawLeft": 0.1, "JawRight": 0.2, "MouthLeft": 0.3, "MouthRight": 0.4, "JawOpen": 0.5,
+                "BrowInnerUp": 0.3, "EyeLookDownLeft": 0.33, "LeftEyePitch": math.radians(10.0)}  # fmt: skip
+    found = {name: float(value) for name, value in row.items() if name != "Timecode"}
+    del found["BlendShapeCount"]
+    assert {name: value for name, value in found.items() if value} == pytest.approx(expected, abs=1e-6)
+
+
+def test_rows_keep_the_time_of_the_sound(tmp_path: Path) -> None:
+    """A frame's value is that of its middle, (i + 0.5) / fps seconds after the start."""
+    take = motion(50)
+    take.expressions[:, INDEX["jawOpen"]] = (np.arange(50) + 0.5) / 25.0 / 2.0  # half the seconds
+    found = [float(row["JawOpen"]) for row in rows(write_take(tmp_path / "t.csv", take, EXPRESSION_NAMES))]
+    np.testing.assert_allclose(found[2:118], np.arange(2, 118) / 60.0 / 2.0, atol=1e-6)
+    assert found[0] == pytest.approx(0.01)
+
+
+def test_silence_around_the_recording_is_left_out(tmp_path: Path) -> None:
+    take = motion(50)
+    take.expressions[:, INDEX["jawOpen"]] = (np.arange(50) + 0.5) / 25.0 / 2.0
+    take.provenance["pad"] = [0.2, 0.4]
+    found = [float(row["JawOpen"]) for row in rows(write_take(tmp_path / "t.csv", take, EXPRESSION_NAMES))]
+    np.testing.assert_allclose(found, (np.arange(84) / 60.0 + 0.2) / 2.0, atol=1e-6)
+
+
+def test_export_writes_a_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = motion(10, jawOpen=0.25).save(tmp_path / "talk.safetensors")
+    out = tmp_path / "take.csv"
+    assert main(["export", str(stored), "-o", str(out)]) == 0
+    assert rows(out)[7]["JawOpen"] == "0.2500000000"
+    for more in (["--topology", "fixed"], ["--audio", "x.wav"], ["--force"]):
+        assert main(["export", str(stored), "-o", str(tmp_path / "other.csv"), *more]) == 2
+        assert more[0] in capsys.readouterr().err
+    assert not (tmp_path / "other.csv").exists()
+    assert main(["export", str(stored), "-o", str(tmp_path / "no" / "take.csv")]) == 2
