@@ -61,8 +61,9 @@ class DenoiserConfig:
             raise InputError(
                 f"denoiser window must be two whole numbers (before, after), got {self.window!r}"
             )
-        if self.history is not None and self.history < 1:
-            raise InputError(f"denoiser history must be at least 1 frame or null, got {self.history!r}")
+        counted = isinstance(self.history, int) and not isinstance(self.history, bool)
+        if self.history is not None and not (counted and self.history >= 1):
+            raise InputError(f"denoiser history must be at least 1 whole frame or null, got {self.history!r}")
         if not 0.0 <= self.dropout < 1.0:
             raise InputError(f"denoiser dropout must lie in [0, 1), got {self.dropout!r}")
 

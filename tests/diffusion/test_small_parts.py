@@ -26,9 +26,9 @@ def test_presets_have_their_sizes() -> None:
     assert sizes == (53, 256, 4, 4, 128, 256) and mini.history == 24
     assert mini.dropout == 0.0 and (paper.motion_dim, paper.audio_dim) == (200, 768)
     assert DenoiserConfig.mini(history=1).history == 1
-    for wrong in (0, -1):
+    for wrong in (0, -1, 2.5, True):
         with pytest.raises(InputError, match="history must be at least 1"):
-            DenoiserConfig.mini(history=wrong)
+            DenoiserConfig.mini(history=wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="window must be two whole numbers"):
         DenoiserConfig.mini(window=(1, -1))
 
