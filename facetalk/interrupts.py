@@ -32,7 +32,8 @@ class Terminable:
 
     Attributes:
         came: what the last signal raised. A compiled library that calls Python may lose it, or turn it into
-            an error of its own; so whoever gets an error can ask whether that was the reason.
+            an error of its own; so whoever gets an error can ask, while this is open, whether that was
+            the reason.
     """
 
     def __init__(self) -> None:
@@ -56,6 +57,10 @@ class Terminable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Bring the old ones back."""
+        # The exception knows the frames it went through, and one of them this object: together they would
+        # keep open what a signal came between to open, until a collection that a process that ends may never
+        # make.
+        self.came = None
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

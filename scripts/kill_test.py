@@ -136,8 +136,12 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
     for case, signals in results["forked"].items():
         all_of = [*signals.values(), *results["fresh"].get(case, {}).values()]
         left: collections.Counter[str] = collections.Counter()
-        for told in all_of:
-            left.update(told["left"])
+        for kind in ("forked", "fresh"):
+            for name, told in results[kind].get(case, {}).items():
+                for what, count in told["left"].items():
+                    # After a signal that can be handled nothing else may lie there.
+                    stray = name != "SIGKILL" and what.endswith(", scratch")
+                    left["scratch after a handled signal" if stray else what] += count
         found[case] = {
             **{name: told["runs"] for name, told in signals.items()},
             "fresh": sum(told["runs"] for told in all_of) - sum(told["runs"] for told in signals.values()),

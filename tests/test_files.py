@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -290,3 +291,22 @@ def test_readers_never_miss_the_folder(tmp_path):
     assert missed == 0
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_signal_comes_between_to_open_is_closed_with_it(tmp_path: Path) -> None:
+    def begin() -> None:
+        manager = atomic_path(tmp_path / "out")
+        manager.__enter__()  # a signal that comes here finds no `with` that would leave it
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    gc.disable()
+    try:
+        terminable = Terminable()
+        with pytest.raises(Terminated) as found, terminable:
+            begin()
+        assert [entry.suffix for entry in tmp_path.iterdir()] == [".part"]
+        del found
+        assert not list(tmp_path.iterdir()), "the exception is kept by what caught it"
+        del terminable
+    finally:
+        gc.enable()
