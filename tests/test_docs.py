@@ -59,6 +59,7 @@ ELSEWHERE = {
     "cp ": "would change the package",
     "python -m experiments": "experiments have tests and results of their own",
     "python scripts/fuzz.py": "fuzzing has tests of its own, and takes hours",
+    "python scripts/kill_test.py": "cli/test_kill.py runs it for a few moments",
     "python scripts/mutate.py": "has tests of its own, and takes an hour",
     "facetalk train sync": "the sync expert's own tests",
     "facetalk batch FOLDER -o OUT --ray": "tests/batch starts a cluster of this machine",
