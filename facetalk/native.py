@@ -7,6 +7,7 @@ library itself, and its header for other languages, are where :func:`get_library
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import functools
 import math
 import os
@@ -59,11 +60,15 @@ def get_library() -> str:
 
 def _found(folder: str, name: str) -> Path:
     path = _PACKAGE / folder / name
-    if not path.is_file():
-        raise ExtensionError(
-            f"{path} is missing: this installation has no C library; build the package again"
-        )
-    return path
+    if path.is_file():
+        return path
+    # Python started in a checkout finds the checkout's package before the installed one, which has the library.
+    for distribution in importlib.metadata.distributions(name="facetalk"):
+        for file in distribution.files or ():
+            installed = Path(str(file.locate()))
+            if file.match(f"facetalk/{folder}/{name}") and installed.is_file():
+                return installed
+    raise ExtensionError(f"{path} is missing: this installation has no C library; build the package again")
 
 
 class _Options(ctypes.Structure):
@@ -153,6 +158,7 @@ class NativeModel:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = os.fspath(folder)
         self._handle = c_void_p()
         self._library = library()
         check(self._library.facetalk_model_load(os.fsencode(folder), byref(self._handle)))
@@ -164,6 +170,10 @@ class NativeModel:
         """Free the handle."""
         if getattr(self, "_handle", None):
             self._library.facetalk_model_free(self._handle)
+
+    def __reduce__(self) -> tuple[type[NativeModel], tuple[str | os.PathLike[str]]]:
+        """Copies, and processes that a model is sent to, load the folder again."""
+        return type(self), (self._folder,)
 
     def features(self, samples: ArrayLike, *, look_ahead: float = WHOLE) -> Float32:
         """Audio features (T, A) of (N,) samples at 16 kHz."""

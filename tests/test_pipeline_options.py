@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import facetalk
-from facetalk import pipeline
+from facetalk import backend, pipeline
 from facetalk.audio.level import Level
 from facetalk.mesh import Mesh
 from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM
@@ -29,7 +29,7 @@ def head() -> Any:
 @pytest.fixture
 def model(head: Any, monkeypatch: pytest.MonkeyPatch) -> FaceTalk:
     """The built-in head with an encoder and a motion model that only tell what they were asked."""
-    found = FaceTalk.from_pretrained(device="cpu")
+    found = FaceTalk.from_pretrained(device="cpu", backend="torch")
     found.__dict__["head"] = head
     asked: dict[str, Any] = {}
     found.asked = asked  # type: ignore[attr-defined]
@@ -99,7 +99,7 @@ def test_parts_are_loaded_for_the_device(monkeypatch: pytest.MonkeyPatch) -> Non
     model = FaceTalk(FaceTalk.from_pretrained(device="cpu").config, torch.device("meta"))
     _ = model.audio_encoder, model.motion_model
     assert seen == [("audio", torch.device("meta")), ("motion", torch.device("meta"))]
-    assert pipeline.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert backend.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def talk(model: FaceTalk, frames: int = 3) -> facetalk.Motion:

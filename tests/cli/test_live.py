@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import soundfile
 from live_face import CountingStream, free_port, listener
 
@@ -121,6 +122,7 @@ def started(words: list[str], stdin: int, stdout: int, stderr: int) -> int:
                 os.dup2(descriptor, there)
             sys.stdout, sys.stderr = (os.fdopen(os.dup(there), "w") for there in (1, 2))
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            torch.set_num_threads(1)  # OpenMP's threads did not come along
             status = main(["live", *words])
             sys.stderr.flush()
         finally:

@@ -31,7 +31,7 @@ def test_the_plan_names_every_file_with_tests_or_benchmarks_for_a_gpu():
     marked = {
         str(path.relative_to(ROOT))
         for path in ROOT.glob("tests/**/test_*.py")
-        if path.stem.endswith("_device") or "pytest.mark.cuda" in path.read_text()
+        if path.stem.endswith("_device") or "pytest.mark" + ".cuda" in path.read_text()
     } - {"tests/cuda/test_gpu_check.py", "tests/cuda/test_standin.py"}
     assert set(gpu_check.TESTS) == marked
     benches = {f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("bench_*_cuda.py")}

@@ -91,8 +91,10 @@ def by_frame(found: Tensor, frame: Tensor, frames: int, together: int) -> tuple[
     ends = groups.cumsum(0)
     before = (ends - groups) * together - (counts.cumsum(0) - counts)
     slot = torch.arange(len(found), device=device) + before[frame]
-    most = -(-len(found) // together) + min(frames - 1, len(found))
-    row = torch.searchsorted(ends, torch.arange(most, device=device), right=True).clamp_(max=frames - 1)
+    most = -(-len(found) // together) + max(0, min(frames - 1, len(found)))
+    row = torch.searchsorted(ends, torch.arange(most, device=device), right=True).clamp_(
+        max=max(0, frames - 1)
+    )
     slots = torch.full((most * together,), -1, dtype=torch.int64, device=device)
     slots[slot] = found
     return slots, row.to(torch.int32), slot.to(torch.int32)
