@@ -7,8 +7,8 @@ library itself, and its header for other languages, are where :func:`get_library
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import functools
+import importlib.metadata
 import math
 import os
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def _found(folder: str, name: str) -> Path:
     path = _PACKAGE / folder / name
     if path.is_file():
         return path
-    # Python started in a checkout finds the checkout's package before the installed one, which has the library.
+    # Python started in a checkout finds its package before the installed one, which has the library.
     for distribution in importlib.metadata.distributions(name="facetalk"):
         for file in distribution.files or ():
             installed = Path(str(file.locate()))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import soundfile
+import torch
 from live_face import CountingStream, free_port, listener
 
 from facetalk.cli import main

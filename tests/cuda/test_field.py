@@ -188,8 +188,11 @@ def test_derivatives(family: str, weighted: bool, shared: str) -> None:
     source, biases, rng = random_head(9, family=family, coords=coords, anchors=10, neighbours=9)
     weight = OffsetWeight((0.0, 0.1, 0.2), (0.3, 0.4, 0.5), 1.2, -0.1) if weighted else None
     points = some_points(rng, 37)
-    # "tight" leaves room for 16 columns only.
-    field = cuda_field(source, "float16", _shared_limit=SHARED["sm_90"] if shared == "sm_90" else 9000)
+    # "tight" leaves room for 16 columns of the deformation only, and for no kernel in 16 bit at all.
+    precision, limit = ("float16", SHARED["sm_90"]) if shared == "sm_90" else ("float32", 9000)
+    field = cuda_field(source, precision, _shared_limit=limit)
+    plan = field._runner._kernel("deformation", derive=True)[1]
+    assert plan.points == (8 if shared == "sm_90" else 4)  # a point takes four columns
     names = ("gradient", "jacobian", "offsets")
     result = run(field.query, points, biases, weight=weight, outputs=names)
     expected = PackedField(source).query(points, biases, weight=weight, outputs=names)

@@ -105,13 +105,13 @@ def test_benchmarks_are_all_rehearsed() -> None:
 
 
 MISTAKES = """
-import ctypes, pytest, torch
+import ctypes, os, pytest, signal, torch
 from facetalk.ops._extension import load
 from standin.core import Wrong
 _C = load()
 field = _C.cuda_field
 a = torch.ones(4)
-there = a.cuda()
+there, short = a.cuda(), a[:3].cuda()
 handle = torch.cuda.current_stream().cuda_stream
 dropped = torch.ones(99).cuda().data_ptr()
 def bricks_of(axes):
@@ -120,12 +120,21 @@ bricks = bricks_of([there.data_ptr()] * 3)
 def with_graph(work):
     with torch.cuda.graph(torch.cuda.CUDAGraph()):
         work()
-def overrun():
+def written(beside, where):
     try:
-        ctypes.memset(there.data_ptr() + 16, 0, 1)
+        ctypes.memset(beside.data_ptr() + where, 0, 1)
         torch.cuda.synchronize()
     finally:
-        ctypes.memset(there.data_ptr() + 16, 0xFF, 1)
+        ctypes.memset(beside.data_ptr() + where, 0xFF, 1)
+def test_what_lies_behind_a_block_may_not_be_touched():
+    child = os.fork()  # nothing but the write happens in it
+    if child == 0:
+        try:
+            signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # quietly
+            ctypes.memset(there.data_ptr() + 16, 0, 1)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGSEGV
 @pytest.mark.parametrize(("mistake", "error", "says"), [
     (lambda: a.cuda() + a, RuntimeError, "same device"),
     (lambda: with_graph(lambda: a.cuda()), RuntimeError, "not permitted when stream is capturing"),
@@ -134,7 +143,8 @@ def overrun():
     (lambda: bricks_of([dropped, dropped, dropped]), Wrong, "no memory of the device"),
     (lambda: _C.vertex_normals_cuda(there, a, a, a, a, handle), Wrong, "a tensor on cpu"),
     (lambda: torch.zeros_like(there).numpy(), TypeError, "device type tensor to numpy"),
-    (overrun, RuntimeError, "illegal memory access"),
+    (lambda: written(there, -1), RuntimeError, "illegal memory access"),
+    (lambda: written(short, 12), RuntimeError, "illegal memory access"),  # as far as the alignment reaches
 ])
 def test_is_found(mistake, error, says):
     with pytest.raises(error, match=says):
@@ -244,4 +254,4 @@ def test_the_standin_finds_mistakes(standin: Path, tmp_path: Path) -> None:
     script = tmp_path / "test_mistakes.py"
     script.write_text(MISTAKES)
     done = build.run(standin, str(script), "-q", "--tb=short", "--rootdir", str(tmp_path))
-    assert done.returncode == 0 and "11 passed" in done.stdout, done.stdout[-3000:]
+    assert done.returncode == 0 and "13 passed" in done.stdout, done.stdout[-3000:]
