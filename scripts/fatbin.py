@@ -54,9 +54,9 @@ def module_bytes(path: Path) -> bytes:
     if path.suffix != ".whl":
         return path.read_bytes()
     with zipfile.ZipFile(path) as wheel:
-        modules = [name for name in wheel.namelist() if name.endswith(".so")]
+        modules = [name for name in wheel.namelist() if name.startswith("facetalk/_C.")]
         if len(modules) != 1:
-            raise ValueError(f"{path}: expected one compiled module, found {len(modules)}")
+            raise ValueError(f"{path}: expected one facetalk/_C module, found {len(modules)}")
         return wheel.read(modules[0])
 
 
