@@ -153,6 +153,7 @@ def install(library: Path) -> None:
 
     module.build_info = build_info  # type: ignore[attr-defined]
     sys.modules["facetalk._C"] = module
+    load.cache_clear()  # from now on it finds the module above
     import facetalk
 
     facetalk._C = module  # type: ignore[attr-defined]
