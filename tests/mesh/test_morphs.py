@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from mesh_scenes import sphere, talking_ball
@@ -19,6 +19,7 @@ from facetalk.mesh.gltf import split_by_material
 from facetalk.mesh.gltf_read import GlbFile
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
+from facetalk.render import video
 from facetalk.render.render import render
 from facetalk.render.scene import AnimatedScene
 
@@ -167,7 +168,9 @@ def with_keys_at_the_beginning(path: Path, fps: float) -> Path:
     return path
 
 
-def test_files_with_keys_at_the_beginning_of_frames_are_drawn_alike(tmp_path: Path) -> None:
+def test_files_with_keys_at_the_beginning_of_frames_are_drawn_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig = talking_ball(12)
     new = AnimatedScene(export(tmp_path / "new.glb", rig, fps=25))
     old = AnimatedScene(with_keys_at_the_beginning(export(tmp_path / "old.glb", rig, fps=25), 25))
@@ -178,18 +181,21 @@ def test_files_with_keys_at_the_beginning_of_frames_are_drawn_alike(tmp_path: Pa
         for frame in (0, 5, 11):
             positions = scene.geometry(scene.start + frame / 25).positions
             np.testing.assert_allclose(positions, rig[frame].vertices[rows], atol=1e-4)
-    pictures = []
+    # What the encoder is given: what it makes of equal pictures depends on what ran before it.
+    drawn: list[np.ndarray] = []
+
+    def keep(path: Path, pictures: Iterable[np.ndarray], **options: object) -> None:
+        drawn.append(np.stack(list(pictures)).astype(int))
+        path.touch()
+
+    monkeypatch.setattr(video, "write_video", keep)
+    sheets = []
     for name in ("new", "old"):
         sheet = render(tmp_path / f"{name}.glb", tmp_path / f"{name}.png", size=(64, 64), frames=3)
-        pictures.append(np.asarray(Image.open(sheet)).astype(int)[20:])  # without the times in the corner
-        video = render(tmp_path / f"{name}.glb", tmp_path / f"{name}.mp4", size=(64, 64))
-        with av.open(str(video)) as opened:
-            pictures.append(
-                np.stack([f.to_ndarray(format="rgb24") for f in opened.decode(video=0)]).astype(int)
-            )
-    assert np.abs(pictures[0] - pictures[2])[:, :, :].mean() < 0.5
-    # The encoder is free in how it rounds.
-    assert pictures[1].shape == pictures[3].shape and np.abs(pictures[1] - pictures[3]).mean() < 3.0
+        sheets.append(np.asarray(Image.open(sheet)).astype(int)[20:])  # without the times in the corner
+        render(tmp_path / f"{name}.glb", tmp_path / f"{name}.mp4", size=(64, 64))
+    assert np.abs(sheets[0] - sheets[1]).mean() < 0.5
+    assert drawn[0].shape == drawn[1].shape and np.abs(drawn[0] - drawn[1]).max() <= 2
 
 
 def test_a_stepped_frame_is_shown_from_its_beginning_to_its_end(tmp_path: Path) -> None:
