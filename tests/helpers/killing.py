@@ -30,6 +30,8 @@ from facetalk.training.checkpoint import restore
 from facetalk.training.loop import LoopOptions, TrainingLoop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+"""Those that a process can answer."""
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "kill_test.py"
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "nphm_tiny"
 PATIENCE = 120
@@ -57,11 +59,25 @@ def fork(run: Callable[[], int], told: Path | None = None) -> int:
 
     What it prints, and where it hangs, is written to the file ``told``.
     """
+    # A signal that comes before the child is inside its "try" would unwind the caller's frames in the child,
+    # and clear away the caller's folders: it waits until then.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return child
     status = 70
     try:
+        status = _in_child(run, told, before)
+    finally:
+        os._exit(status)
+
+
+def _in_child(run: Callable[[], int], told: Path | None, signals: set[signal.Signals]) -> int:
+    """Exit status of ``run`` in a child that was forked with signals blocked; ``signals`` are let through."""
+    status = 70
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
         null = os.open(os.devnull, os.O_RDWR)
         said = null if told is None else os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for descriptor, to in enumerate((null, said, said)):
@@ -76,8 +92,7 @@ def fork(run: Callable[[], int], told: Path | None = None) -> int:
         status = 130
     except BaseException:
         os.write(2, traceback.format_exc().encode())
-    finally:
-        os._exit(status)
+    return status
 
 
 def spawn(words: list[str]) -> int:
