@@ -1,8 +1,8 @@
 """Puts together what a machine with a GPU and no network needs besides the checkout: make gpu-bundle.
 
-    python scripts/gpu_bundle.py                  # into build/gpu-bundle, for compute capability 9.0 python
-    scripts/gpu_bundle.py --archs 80       # for another GPU python scripts/gpu_bundle.py --tar FILE       #
-    the checkout and the bundle in one archive, to be copied there
+    python scripts/gpu_bundle.py                # into build/gpu-bundle, for compute capability 9.0
+    python scripts/gpu_bundle.py --archs 80     # for another GPU
+    python scripts/gpu_bundle.py --tar FILE     # the checkout and the bundle in one archive
 
 The bundle has the compiled core without its Python bindings, which are compiled where they are used (see
 gpu_module.py); the golden set of the official networks, from FACETALK_GOLDEN or shared/golden beside the

@@ -40,13 +40,27 @@ TESTS = (
     "tests/ops/test_attention.py", "tests/ops/test_normals.py", "tests/diffusion/test_cuda_graph.py",
 )  # fmt: skip
 
-# A few tests for compute-sanitizer, under which everything takes ten times as long and more: small shapes,
-# each kernel once, no graphs (they need the caching allocator) and nothing of torch.compile.
-WATCHED = (
-    "(test_field_device and matches and small) or (test_field_device and derivatives) or (hopper and columns)"
-    " or (marching_cubes_face and TestOnDevice and shape0) or (gradients_match and window1 and not bfloat16)"
-    " or (guided_device and False) or (test_normals and None)"
-)
+# A few tests for each tool of compute-sanitizer, under which everything takes ten times as long and more:
+# small shapes, no graphs (they need the caching allocator) and nothing of torch.compile. Each tool gets the
+# kernels that can break its rule.
+_FIELD = "(test_field_device and matches and small)"
+_HOPPER = "(hopper and columns)"
+_EXTRACTION = "(marching_cubes_face and TestOnDevice and shape0)"
+_ATTENTION = "(gradients_match and window1 and not bfloat16)"
+_GUIDED = "(guided_device and False)"
+WATCHED = {
+    # Any address: every kernel once.
+    "memcheck": (
+        _FIELD, "(test_field_device and derivatives)", _HOPPER, _EXTRACTION, _ATTENTION, _GUIDED,
+        "(test_normals and None)",
+    ),
+    # What threads of a block hand each other in shared memory.
+    "racecheck": (_FIELD, _EXTRACTION, _ATTENTION, _HOPPER),
+    # Lists and volumes of which a kernel writes only a part.
+    "initcheck": (_EXTRACTION, _GUIDED, "(test_normals and None)"),
+    # Barriers that some threads may not reach: named barriers, mbarriers, early returns.
+    "synccheck": (_HOPPER, _FIELD, _ATTENTION),
+}  # fmt: skip
 
 METRICS = ",".join(
     ("gpu__time_duration.sum", "dram__throughput.avg.pct_of_peak_sustained_elapsed", "dram__bytes_read.sum",
@@ -74,7 +88,8 @@ def bench(name: str, choice: str = "") -> tuple[str, ...]:
 
 
 def _watched(tool: str, seconds: float) -> Step:
-    return Step(tool, ("-m", "cuda", "-k", WATCHED, *TESTS), seconds, each=150, tool=tool, needs=60)
+    chosen = ("-m", "cuda", "-k", " or ".join(WATCHED[tool]), *TESTS)
+    return Step(tool, chosen, seconds, each=150, tool=tool, needs=60)
 
 
 STEPS: dict[str, tuple[Step, ...]] = {

@@ -70,10 +70,12 @@ def test_every_step_finds_something_and_every_benchmark_has_one_step(tmp_path):
                step.arguments[step.arguments.index("-k") + 1] if "-k" in step.arguments else "")
         for name, step in steps.items()
     }  # fmt: skip
+    terms = {f"{tool} {term}": (list(gpu_check.TESTS), term)
+             for tool, listed in gpu_check.WATCHED.items() for term in listed}  # fmt: skip
     benches = sorted({path for step in gpu_check.STEPS["fast"] for path in choices[step.name][0]})
     environment = os.environ | {
         "ABSENT": "av pyfqmr diffusers mcubes trimesh igl",  # and what the bundle carries, if it has to
-        "CHOICES": json.dumps(choices | {"benches": (benches, "")}),
+        "CHOICES": json.dumps(choices | terms | {"benches": (benches, "")}),
         "CHOSEN": str(tmp_path / "chosen.json"),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
