@@ -219,6 +219,8 @@ def test_commands_for_a_gpu_come_to_their_last_line(
 COUNTS = """
 import numpy as np, torch
 from field_host import random_head
+from test_field_guided import AXES, CACHE_TOLERANCE, make_case
+from facetalk.ops.cuda.canonical_cache import CudaCanonicalCache
 from facetalk.ops.cuda.field import CudaField
 from standin.core import CALLS
 from standin.dispatch import STATE
@@ -240,6 +242,16 @@ def test_bricks():
     assert len(waits) == 3 + rounds + 1 <= 8, waits
     assert calls["classify"] == 3 and rounds <= 3
     assert calls["deform"] == calls["members"] == 3 + rounds, calls
+def test_guided():
+    case = make_case(12)
+    field, cache = CudaField(case.source, precision="float32"), CudaCanonicalCache(**case.arrays)
+    biases = [b.cuda() for b in case.biases]
+    def run():
+        return field.guided(AXES, biases, cache, case.bounds, tolerance=0.03, cache_tolerance=CACHE_TOLERANCE)
+    run()
+    waits, calls = counted(run)
+    # Each list of nodes, of samples and of bricks has its own, and so has each round; none grows with the frames.
+    assert len(waits) <= 28, waits
 """
 
 
