@@ -250,7 +250,7 @@ def test_guided():
         return field.guided(AXES, biases, cache, case.bounds, tolerance=0.03, cache_tolerance=CACHE_TOLERANCE)
     run()
     waits, calls = counted(run)
-    # Each list of nodes, of samples and of bricks has its own, and so has each round; none grows with the frames.
+    # Each list of nodes, of samples and of bricks has its own, and so has each round; no frame has one.
     assert len(waits) <= 28, waits
 """
 
