@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,13 +65,15 @@ def build_core(archs: str, jobs: int) -> None:
 
 def _runtime(folder: Path) -> Path:
     """The static CUDA runtime beside the nvcc that CMake took."""
-    cache = (folder / "CMakeCache.txt").read_text()
-    nvcc = next(
-        line.split("=", 1)[1] for line in cache.splitlines() if line.startswith("CMAKE_CUDA_COMPILER:")
-    )
-    for place in Path(nvcc).resolve().parents[1].rglob(RUNTIME):
-        return place
-    sys.exit(f"error: no {RUNTIME} beside {nvcc}")
+    # Where nvcc on the PATH is a wrapper, CMake's cache does not name the compiler behind it; this file does.
+    for file in folder.glob("CMakeFiles/*/CMakeCUDACompiler.cmake"):
+        said = re.search(r'^set\(CMAKE_CUDA_COMPILER "(.+)"\)', file.read_text(), re.MULTILINE)
+        if said is None:
+            continue
+        for place in Path(said[1]).resolve().parents[1].rglob(RUNTIME):
+            return place
+        sys.exit(f"error: no {RUNTIME} beside {said[1]}")
+    sys.exit(f"error: {folder} does not say which nvcc compiled")
 
 
 def copy_golden() -> None:

@@ -106,3 +106,18 @@ def test_profiles_are_read(tmp_path):
 )  # fmt: skip
 def test_kernels_keep_their_names(demangled, name):
     assert gpu_report.kernel_name(demangled) == name
+
+
+def test_the_runtime_is_that_of_the_compiler_that_was_taken(tmp_path):
+    toolkit, build = tmp_path / "cuda", tmp_path / "build"
+    (toolkit / "bin").mkdir(parents=True)
+    (toolkit / "lib").mkdir()
+    with pytest.raises(SystemExit, match="does not say which nvcc"):
+        gpu_bundle._runtime(build)
+    said = build / "CMakeFiles" / "4.1.0" / "CMakeCUDACompiler.cmake"
+    said.parent.mkdir(parents=True)
+    said.write_text(f'set(CMAKE_CUDA_COMPILER "{toolkit}/bin/nvcc")\nset(CMAKE_CUDA_HOST_COMPILER "")\n')
+    with pytest.raises(SystemExit, match=r"no libcudart_static\.a beside"):
+        gpu_bundle._runtime(build)
+    (toolkit / "lib" / gpu_module.RUNTIME).write_text("")
+    assert gpu_bundle._runtime(build) == toolkit / "lib" / gpu_module.RUNTIME
