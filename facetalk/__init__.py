@@ -1,13 +1,13 @@
 """facetalk: speech in, an animated neural 3D head out.
 
-The names below are imported on first use, so that ``import facetalk`` is quick and needs no GPU.
+The names below are imported on first use, so that ``import facetalk`` is quick and needs neither torch nor a GPU.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from facetalk.optional import names_of
 from facetalk.version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ _ORIGINS = {
     "InputError": "facetalk.errors",
     "ExtensionError": "facetalk.errors",
 }
-_SUBPACKAGES = ("audio", "batch", "diffusion", "mesh", "metrics", "nphm", "ops")
 
 __all__ = [
     "ExtensionError",
@@ -52,13 +51,7 @@ __all__ = [
     "ops",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _ORIGINS:
-        return getattr(importlib.import_module(_ORIGINS[name]), name)
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"facetalk.{name}")
-    raise AttributeError(f"module 'facetalk' has no attribute {name!r}")
+__getattr__ = names_of(__name__, _ORIGINS)
 
 
 def __dir__() -> list[str]:

@@ -1,14 +1,16 @@
-"""What the caller has set for torch as a whole must not change what facetalk computes."""
+"""What the caller has set for torch as a whole must not change what facetalk computes.
+
+Where torch has not been imported nothing can have been set for it, and it is not imported here for that.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
-
-import torch
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -22,6 +24,11 @@ def plain_torch() -> Iterator[None]:
     Where the caller has none of these, nothing is switched. The default dtype belongs to the whole process,
     so another thread that makes tensors at the same moment sees float32 as well.
     """
+    if "torch" not in sys.modules:
+        yield
+        return
+    import torch  # at once, or when another thread is done with it
+
     with contextlib.ExitStack() as stack:
         for device in _DEVICES:
             if torch.is_autocast_enabled(device):
@@ -70,6 +77,8 @@ def loading(function: Function) -> Function:
 
     @functools.wraps(function)
     def whole(*args: Any, **kwargs: Any) -> Any:
+        import torch
+
         with torch.inference_mode(False), torch.no_grad(), plain_torch():
             return function(*args, **kwargs)
 

@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from facetalk.audio import AudioEncoder
-from facetalk.diffusion import MotionModel
 from facetalk.errors import ExtensionError, InputError
 from facetalk.native import NativeModel, NativeStream
-from facetalk.streaming import TorchEngine
+from facetalk.optional import needed_for
+
+if TYPE_CHECKING:
+    from facetalk.audio.encoder import AudioEncoder
+    from facetalk.diffusion.model import MotionModel
+    from facetalk.torch_backend import TorchEngine
 
 Backend = Literal["auto", "native", "torch"]
 
+_DRIVERS = ("libcuda.so.1", "libamdhip64.so")
+"""What every GPU that torch could use on Linux comes with."""
 
-def pick_device(device: str) -> torch.device:
-    """``"auto"`` -> a CUDA device where torch has one, else the CPU; other names as torch has them.
+
+def by_torch(what: str) -> ModuleType:
+    """:mod:`facetalk.torch_backend`.
+
+    Args:
+        what: what needs it, the beginning of a sentence.
 
     Raises:
-        InputError: the device is not one that torch can use here.
+        NotInstalledError: there is no torch, or no transformers; the message names the extra.
     """
+    with needed_for(what):
+        from facetalk import torch_backend
+    return torch_backend
+
+
+def pick_device(device: str) -> str:
+    """``"auto"`` -> ``"cuda"`` where torch has such a device, else ``"cpu"``; other names as torch has them.
+
+    torch is not imported to learn that there is no GPU: that takes longer than a clip does.
+
+    Raises:
+        InputError: the device is not one that torch can use here, or there is no torch for it.
+    """
+    if device == "cpu":
+        return device
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used: {reason}; use device 'cpu' or 'auto'") from error
-    return chosen
+        if "torch" not in sys.modules and not _has_driver():
+            return "cpu"
+        try:
+            return str(by_torch("a GPU").usable_device(device))
+        except InputError:
+            return "cpu"  # a GPU, and no torch that could use it
+    return str(by_torch(f"device {device!r}").usable_device(device))
 
 
-def pick_for(device: str, backend: str) -> torch.device:
+def _has_driver() -> bool:
+    for name in _DRIVERS:
+        try:
+            ctypes.CDLL(name)
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def pick_for(device: str, backend: str) -> str:
     """The device by name, for a backend: the C library's is the CPU.
 
     Raises:
@@ -42,27 +76,43 @@ def pick_for(device: str, backend: str) -> torch.device:
     """
     if backend not in ("auto", "native", "torch"):
         raise InputError(f"backend must be 'auto', 'native' or 'torch', got {backend!r}")
+    if backend == "torch":
+        by_torch("backend 'torch'")
     chosen = pick_device("cpu" if backend == "native" and device == "auto" else device)
-    if backend == "native" and chosen.type != "cpu":
+    if backend == "native" and not on_cpu(chosen):
         raise InputError(f"backend 'native' runs on the CPU, not on {chosen}; use device='cpu'")
     return chosen
 
 
-def native_model(folder: Path, device: torch.device, backend: Backend) -> NativeModel | None:
+def on_cpu(device: object) -> bool:
+    """Whether a device, by name or as torch has it, is the CPU."""
+    return str(device).partition(":")[0] == "cpu"
+
+
+def native_model(folder: Path, device: object, backend: Backend) -> NativeModel | None:
     """The model in the C library; None where torch does the work.
 
     Raises:
         InputError: the library was asked for by name and does not run this model.
         ExtensionError: it was asked for, and this installation has none.
     """
-    if backend == "torch" or device.type != "cpu":
+    if backend == "torch" or not on_cpu(device):
         return None
     try:
         return NativeModel(folder)
-    except (InputError, ExtensionError):
+    except (InputError, ExtensionError) as error:
         if backend == "native":
             raise
+        _require_torch(error)
         return None  # torch says what is wrong with it, if it does not run it either
+
+
+def _require_torch(error: InputError | ExtensionError) -> None:
+    """Where there is no torch to say more, what the C library said is the answer."""
+    try:
+        by_torch("what the C library does not run")
+    except InputError as missing:
+        raise type(error)(f"{error}; {missing}") from error
 
 
 def start(
@@ -87,4 +137,5 @@ def start(
         return native.stream(look_ahead=look_ahead, steps=steps, seed=seed, guidance=guidance, rate=int(rate))
     encoder, motion = parts()
     clip = motion.stream(steps=steps, guidance=guidance, seed=seed)
-    return TorchEngine(encoder, clip, fps, look_ahead, rate)
+    engine: TorchEngine = by_torch("such a stream").TorchEngine(encoder, clip, fps, look_ahead, rate)
+    return engine

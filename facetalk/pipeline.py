@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
 
 from facetalk.ambient import plainly
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import Float32, UInt8
-from facetalk.audio import AudioEncoder
 from facetalk.audio.containers import RATES
-from facetalk.audio.level import Level
 from facetalk.audio.load import AudioReader, Source, open_audio
 from facetalk.audio.padding import DEFAULT_PAD, Padded, padding
-from facetalk.backend import Backend, native_model, pick_for, start
+from facetalk.backend import Backend, by_torch, native_model, pick_for, start
 from facetalk.data.expressions import arkit_name
-from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
@@ -33,10 +28,17 @@ from facetalk.motion import Motion, ease_ends
 from facetalk.native import WHOLE, NativeModel, NativeStream
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.person import Person
-from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
-from facetalk.ops._device import with_kernels
-from facetalk.streaming import LiveStream, TorchEngine, run_through
+from facetalk.optional import needed_for
+from facetalk.streaming import LiveStream, run_through
 from facetalk.units import HEAD_UNIT_METRES, SAMPLE_RATE
+
+if TYPE_CHECKING:
+    import torch
+
+    from facetalk.audio.encoder import AudioEncoder
+    from facetalk.diffusion.model import MotionModel
+    from facetalk.nphm.surface.options import ExtractionOptions
+    from facetalk.torch_backend import TorchEngine
 
 Topology = Literal["fixed", "marching-cubes"]
 Audio = Source | AudioReader
@@ -55,12 +57,14 @@ _LARGEST_WEIGHT, _LARGEST_CODE = 100.0, 1000.0
 class FaceTalk:
     """A talking head: audio encoder, motion model and neural head.
 
-    The three parts are loaded when first used, so decoding a stored motion needs no audio encoder.
+    The three parts are loaded when first used, so decoding a stored motion needs no audio encoder. torch is
+    imported where it does the work: on a GPU, with ``backend="torch"``, with a model that the C library does
+    not run, for marching cubes, landmarks and identities other than the default.
     """
 
-    def __init__(self, config: ModelConfig, device: torch.device, backend: Backend = "auto") -> None:
+    def __init__(self, config: ModelConfig, device: str | torch.device, backend: Backend = "auto") -> None:
         self.config = config
-        self.device = device
+        self._device = device
         self.backend = backend
 
     @classmethod
@@ -85,6 +89,12 @@ class FaceTalk:
         """
         return cls(find_model(name_or_path), pick_for(device, backend), backend)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the audio encoder and the denoiser, as torch has it."""
+        device: torch.device = by_torch("a device").as_device(self._device)
+        return device
+
     @cached_property
     def native_model(self) -> NativeModel | None:
         """The model in the C library; None where torch does the work.
@@ -92,22 +102,24 @@ class FaceTalk:
         Raises:
             InputError: the library was asked for by name and does not run this model.
         """
-        return native_model(self.config.folder, self.device, self.backend)
+        return native_model(self.config.folder, self._device, self.backend)
 
     @cached_property
     def audio_encoder(self) -> AudioEncoder:
         """Wav2Vec 2.0."""
-        return AudioEncoder.from_pretrained(self.config.folder / "audio", device=self.device)
+        kind: type[AudioEncoder] = by_torch("the audio encoder by torch").AudioEncoder
+        return kind.from_pretrained(self.config.folder / "audio", device=self._device)
 
     @cached_property
     def motion_model(self) -> MotionModel:
         """The diffusion model of expression codes."""
-        return MotionModel.load(self.config.folder / "motion", device=self.device)
+        kind: type[MotionModel] = by_torch("the motion model by torch").MotionModel
+        return kind.load(self.config.folder / "motion", device=self._device)
 
     @cached_property
     def head(self) -> HeadModel:
         """The neural parametric head."""
-        return HeadModel.load(self.config.folder / "head")
+        return HeadModel.open(self.config.folder / "head")
 
     @cached_property
     def facial_smoothing(self) -> FacialSmoothing:
@@ -182,8 +194,9 @@ class FaceTalk:
             provenance |= {"steps": engine.steps, "guidance": engine.guidance}
         else:
             motion = self.motion_model
+            features = by_torch("features").features(self.audio_encoder, heard, self.config.fps)
             expressions = motion.sample(
-                self._features(heard), steps=steps, guidance=guidance, seed=seed, progress=progress
+                features, steps=steps, guidance=guidance, seed=seed, progress=progress
             )
             provenance["steps"] = motion.steps_for(steps, guidance)
             provenance["guidance"] = motion.default_guidance if guidance is None else guidance
@@ -257,13 +270,11 @@ class FaceTalk:
         Raises:
             InputError: the audio cannot be used.
         """
-        pieces = list(self._features(open_audio(audio, track=track)))
-        return np.ascontiguousarray(torch.cat(pieces).cpu().numpy(), dtype=np.float32)
-
-    def _features(self, sound: Iterable[Float32]) -> Iterator[torch.Tensor]:
-        """Audio features piece by piece, so that memory does not grow with the recording."""
-        level = Level.of(sound) if self.audio_encoder.normalize else None
-        return self.audio_encoder.stream(sound, self.config.fps, level=level)
+        sound = open_audio(audio, track=track)
+        if self.native_model is not None:
+            return self.native_model.features(np.concatenate([*sound, np.zeros(0, np.float32)]))
+        rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, sound, self.config.fps)
+        return rows
 
     @plainly
     def decode(
@@ -305,13 +316,15 @@ class FaceTalk:
             raise InputError(f"{option} is for topology='marching-cubes'; a carried mesh has no use for it")
         if exact and tolerance_mm is not None:
             raise InputError("give exact or tolerance_mm, not both: an exact extraction tolerates nothing")
+        smoothing = self.facial_smoothing if smooth else None
+        if topology == "fixed":
+            return self._fixed(self._checked(motion, temporal_sigma), smoothing)
+        with needed_for("marching cubes of a head"):
+            from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
         options = ExtractionOptions(
             tolerance_mm=DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm, exact=exact
         )
         motion = self._checked(motion, temporal_sigma)
-        smoothing = self.facial_smoothing if smooth else None
-        if topology == "fixed":
-            return self._fixed(motion, smoothing)
         return self._marching_cubes(motion, resolution, smoothing, options)
 
     @plainly
@@ -403,6 +416,10 @@ class FaceTalk:
         smoothing: FacialSmoothing | None,
         options: ExtractionOptions,
     ) -> Iterator[Mesh]:
+        with needed_for("marching cubes of a head"):
+            from scipy.spatial import cKDTree
+
+            from facetalk.ops._device import with_kernels
         field = self.head.nphm.bind(
             motion.identity, facial_smoothing=smoothing, device=with_kernels(self.device)
         )

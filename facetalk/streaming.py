@@ -12,23 +12,19 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
-import soxr
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from facetalk.arrays import Float32
-from facetalk.audio.encoder import AudioEncoder
 from facetalk.audio.hearing import Notes
-from facetalk.audio.live import LiveFeatures
 from facetalk.audio.samples import samples_and_rate
-from facetalk.diffusion import MotionStream
 from facetalk.errors import InputError
 from facetalk.motion import Motion
-from facetalk.units import SAMPLE_RATE
 
 
 class Engine(Protocol):
-    """What turns sound into curves: :class:`facetalk.native.NativeStream`, :class:`TorchEngine`."""
+    """What turns sound into curves: :class:`facetalk.native.NativeStream`,
+    :class:`facetalk.torch_backend.TorchEngine`."""
 
     @property
     def latency(self) -> float:
@@ -55,43 +51,6 @@ def run_through(engine: Engine, sound: Iterable[Float32], *, progress: bool) -> 
             bar.update(len(parts[-1]))
         parts.append(engine.finish(tell))
     return np.concatenate(parts)
-
-
-class TorchEngine:
-    """Sound to curves by torch.
-
-    Args:
-        encoder: the audio encoder.
-        stream: a fresh clip of the motion model.
-        fps: motion frame rate.
-        look_ahead: seconds after a frame's middle that are heard before it is given.
-        rate: sampling rate of the sound, Hz.
-    """
-
-    def __init__(
-        self, encoder: AudioEncoder, stream: MotionStream, fps: float, look_ahead: float, rate: float
-    ) -> None:
-        self._features, self._stream = LiveFeatures(encoder, fps, look_ahead), stream
-        self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
-        # soxr's filter at this quality reaches about as far as the C library's.
-        delay = 0.0 if self._resampler is None else 270.0 / max(rate, SAMPLE_RATE)
-        self.steps, self.guidance = stream.sampler.steps, stream.guidance
-        self.latency = look_ahead + stream.denoiser.config.window[1] / fps + delay
-
-    def push(self, samples: Float32) -> Float32:
-        """Take (n,) samples, give the curves (m, E) of the frames that are ready."""
-        if self._resampler is not None:
-            samples = self._resampler.resample_chunk(samples)
-        return self._stream.push(self._features.push(samples))
-
-    def finish(self, progress: Callable[[int, int], None] | None = None) -> Float32:
-        """The curves of the frames that were still waiting."""
-        parts = []
-        if self._resampler is not None:
-            rest = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            parts.append(self._stream.push(self._features.push(rest)))
-        parts.append(self._stream.push(self._features.finish()))
-        return np.concatenate([*parts, self._stream.finish()])
 
 
 class LiveStream:

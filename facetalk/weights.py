@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import safetensors.torch
 import torch
@@ -14,12 +14,9 @@ from torch import Tensor, nn
 from facetalk.errors import InputError
 from facetalk.interrupts import Uninterrupted
 from facetalk.reading import usable
+from facetalk.tensors import check_arrays
 
 Module = TypeVar("Module", bound=nn.Module)
-
-LARGEST = 1e6
-"""No trained network has a weight near it; beyond, products of a few layers overflow."""
-_MAX_SIZE, _MAX_LAYERS = 1 << 17, 256
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -53,36 +50,14 @@ def check_tensors(tensors: Mapping[str, Tensor], where: object) -> None:
     """Refuse weights that no training gives and that make nothing but NaN.
 
     Raises:
-        InputError: a number is not finite, or larger than ``LARGEST``; the message names the tensor.
+        InputError: a number is not finite, or larger than any weight; the message names the tensor.
     """
-    for name, value in tensors.items():
-        if not value.is_floating_point() or not value.numel():
-            continue
-        largest = value.detach().abs().max().float()
-        if not bool(torch.isfinite(largest)):
-            raise InputError(f"{where}: tensor {name} holds numbers that are not finite; the file is damaged")
-        if float(largest) > LARGEST:
-            raise InputError(
-                f"{where}: tensor {name} holds {float(largest):.3g}, too large for a weight; the file is "
-                f"damaged"
-            )
-
-
-def check_sizes(config: Mapping[str, Any], where: object) -> None:
-    """Refuse settings of a network that would take forever, or all memory, to build.
-
-    Raises:
-        InputError: a size is absurd; the message names it.
-    """
-    for name, value in config.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        if len(values) > _MAX_LAYERS:
-            raise InputError(f"{where}: {name} has {len(values)} entries")
-        for entry in values:
-            if isinstance(entry, int) and not -1 <= entry <= _MAX_SIZE:
-                raise InputError(f"{where}: {name} is {entry}, no size of a network")
-            if isinstance(entry, int) and entry > _MAX_LAYERS and "layers" in name:
-                raise InputError(f"{where}: {name} is {entry}, at most {_MAX_LAYERS} are possible")
+    arrays = {
+        name: (value if value.dtype == torch.float64 else value.float()).detach().cpu().numpy()
+        for name, value in tensors.items()
+        if value.is_floating_point()
+    }
+    check_arrays(arrays, where)
 
 
 def build_for(make: Callable[[], Module], tensors: Mapping[str, Tensor], where: object) -> Module:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facetalk.errors import InputError
+from facetalk.optional import needed_for
 
 RATES, MAX_CHANNELS = (1000, 768_000), 64
 """Sampling rates in Hz, and channels, that a recording may have; a header with others is damaged."""
@@ -29,8 +30,12 @@ def open_container(path: str | os.PathLike[str]) -> Iterator[Any]:
 
     It is opened here, not by FFmpeg, to which the name "a:b.wav" is one of its protocols, and a name that is
     not UTF-8 is none.
+
+    Raises:
+        NotInstalledError: PyAV is missing.
     """
-    import av
+    with needed_for(f"{path}: what libsndfile does not read"):
+        import av
 
     with open(path, "rb", buffering=0) as file:
         # FFmpeg tells headerless formats (G.722) by the suffix, so it gets that.

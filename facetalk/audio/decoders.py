@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -66,7 +67,8 @@ class SoundFileDecoder(Decoder):
         self._errors = (soundfile.SoundFileError, RuntimeError)
         with path.open("rb") as start:
             head = start.read(4)
-        if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
+        mp3 = head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
+        if mp3 and importlib.util.find_spec("av") is not None:
             # Both decoders give the same samples, but libsndfile's prints whatever it finds odd.
             raise Unreadable("MP3 is left to FFmpeg")
         packets = _seconds_of_packets(path) if head in (b"OggS", b"fLaC") else None

@@ -19,24 +19,16 @@ import numpy.typing as npt
 from scipy.signal import butter, sosfilt, sosfilt_zi
 
 from facetalk.arrays import Bool, Float32, Float64
+from facetalk.audio.voicing import FRAME, HOP, measure
 from facetalk.units import SAMPLE_RATE
 
 HIGH_PASS_HZ = 60.0
 """Corner of the filter through which a recording with rumble goes."""
-HOP = 320
-"""Samples from one measurement to the next, 20 ms."""
-FRAME = 640
-"""Samples of a measurement, 40 ms: two periods of the deepest voice."""
-
 RUMBLE_HZ = 200.0
 """Corner of the filter for measuring alone: voices have their first formant above, engines and hum little."""
 RUMBLES = 1.25
 """Power of all sound over that above the corner from which on a recording is high-passed (rumble 6 dB under
 speech). Others stay as they are."""
-_LAGS = SAMPLE_RATE // 400, SAMPLE_RATE // 60
-"""Periods of voices, in samples."""
-_VOICED = 0.5
-"""Normalised autocorrelation at its best period above which a frame is voiced; noise has 0.3."""
 _BATCH = 64
 """Frames measured at once, always the same ones, however the sound is cut into blocks."""
 _STEP = 5
@@ -177,19 +169,6 @@ class Level:
         if not decibels:
             return np.array([max(whole, lowest)])
         return level_curve(np.concatenate(decibels), np.concatenate(voiced), whole, lowest)
-
-
-def measure(sound: Float64) -> tuple[Float32, Bool]:
-    """Power in dB and voicing of every frame of (n,) sound, n at least ``FRAME``."""
-    frames = np.lib.stride_tricks.sliding_window_view(sound, FRAME)[::HOP]
-    power = (frames**2).mean(axis=1)
-    spectrum = np.fft.rfft(frames, 2 * FRAME, axis=1)
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)[:, : _LAGS[1] + 1]
-    # Fewer products at longer lags are made up for, or deep voices would lose.
-    correlation *= FRAME / (FRAME - np.arange(_LAGS[1] + 1))
-    best = correlation[:, _LAGS[0] :].max(axis=1)
-    voiced = (best > _VOICED * correlation[:, 0]) & (power > 1e-11)
-    return (10.0 * np.log10(power + 1e-12)).astype(np.float32), voiced
 
 
 def level_curve(decibels: Float32, voiced: Bool, whole: float, lowest: float) -> Float64:

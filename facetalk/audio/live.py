@@ -28,8 +28,6 @@ from facetalk.arrays import Float32, Float64
 from facetalk.audio.encoder import AudioEncoder, encode_frames
 from facetalk.audio.level import (
     ENOUGH,
-    FRAME,
-    HOP,
     RANGE_DB,
     REACH,
     RUMBLE_HZ,
@@ -38,8 +36,8 @@ from facetalk.audio.level import (
     SPREAD_DB,
     HighPass,
     blend_levels,
-    measure,
 )
+from facetalk.audio.voicing import FRAME, HOP, measure
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE, frame_count
 

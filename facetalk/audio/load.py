@@ -28,7 +28,7 @@ from facetalk.audio.hearing import Loudness, Notes
 from facetalk.audio.mix import Mixer
 from facetalk.audio.samples import samples_and_rate
 from facetalk.audio.spool import Spool, needs_spooling
-from facetalk.errors import InputError
+from facetalk.errors import InputError, NotInstalledError
 from facetalk.reading import one_line
 from facetalk.units import SAMPLE_RATE
 
@@ -170,6 +170,8 @@ class AudioReader:
                     yield fresh
         except (Unreadable, InputError) as error:
             if count == 0:
+                if isinstance(error, NotInstalledError):
+                    raise
                 raise InputError(f"{self.path}: no sound could be decoded ({reason})") from error
         promised = self.duration
         if promised is None or count / self.rate < promised - 0.05:

@@ -12,7 +12,7 @@ import numpy as np
 
 from facetalk.arguments import real_number
 from facetalk.arrays import Float32
-from facetalk.audio.level import measure
+from facetalk.audio.voicing import measure
 from facetalk.errors import InputError
 from facetalk.units import MAX_PAD, SAMPLE_RATE
 

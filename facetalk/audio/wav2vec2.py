@@ -22,7 +22,8 @@ from torch import Tensor
 from facetalk.ambient import loading
 from facetalk.errors import InputError
 from facetalk.reading import one_line, read_json, usable
-from facetalk.weights import check_sizes, check_tensors, read_tensors
+from facetalk.tensors import check_sizes
+from facetalk.weights import check_tensors, read_tensors
 
 HUB = "hf:"
 """What a name on the Hugging Face hub starts with."""

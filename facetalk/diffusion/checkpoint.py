@@ -22,7 +22,8 @@ from facetalk.diffusion.student import Student, StudentRange
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.reading import one_line, read_json
-from facetalk.weights import build_for, check_sizes, check_tensors, read_tensors, write_tensors
+from facetalk.tensors import check_sizes
+from facetalk.weights import build_for, check_tensors, read_tensors, write_tensors
 
 _FORMAT = "facetalk-motion-model"
 _VERSION = 1

@@ -9,7 +9,7 @@ it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facetalk.metrics.compare import compare
 from facetalk.metrics.distribution import frechet_distance, kernel_distance
@@ -17,6 +17,7 @@ from facetalk.metrics.diversity import diversity
 from facetalk.metrics.dynamics import dynamics
 from facetalk.metrics.lips import LipFigures, lip_gap, measure
 from facetalk.metrics.motion_features import WindowBasis, motion_windows
+from facetalk.optional import names_of
 
 if TYPE_CHECKING:
     from facetalk.metrics.sync import SyncExpert
@@ -35,11 +36,5 @@ __all__ = [
     "motion_windows",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # The expert needs torch, whose import takes longer than all other figures.
-    if name == "SyncExpert":
-        from facetalk.metrics.sync import SyncExpert
-
-        return SyncExpert
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The expert needs torch, whose import takes longer than all other figures.
+__getattr__ = names_of(__name__, {"SyncExpert": "facetalk.metrics.sync"})

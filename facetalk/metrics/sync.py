@@ -34,7 +34,8 @@ from facetalk.metrics.sync_network import (
     stabilise,
 )
 from facetalk.reading import read_json, usable, written_by
-from facetalk.weights import build_for, check_sizes, check_tensors, read_tensors, write_tensors
+from facetalk.tensors import check_sizes
+from facetalk.weights import build_for, check_tensors, read_tensors, write_tensors
 
 MAX_SHIFT = 15
 """Largest offset that is searched, frames of 25 a second: 0.6 s, SyncNet's ``vshift``."""

@@ -3,13 +3,18 @@
 Each operation takes NumPy arrays or torch tensors and gives back the same kind. It checks its arguments:
 TypeError for a wrong kind, dtype or device, ValueError for a wrong value or shape; the message names the
 argument, what was expected and what came. Each has a slow, obvious twin in `facetalk.ops.reference`, against
-which it is tested.
+which it is tested. NumPy's arrays need no torch.
 """
+
+import sys
 
 from facetalk.ops._arrays import set_threads, threads
 from facetalk.ops.attention import masked_cross_attention
 from facetalk.ops.marching_cubes import marching_cubes, marching_cubes_frames
 from facetalk.ops.normals import vertex_normals
+
+if "torch" in sys.modules:
+    from facetalk.ops import torch_ops  # noqa: F401  # operators that a loaded graph may name before any call
 
 __all__ = [
     "marching_cubes",

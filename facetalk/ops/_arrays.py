@@ -1,17 +1,33 @@
-"""Arrays in and out of the compiled operations: NumPy or torch, checked, without needless copies."""
+"""Arrays in and out of the compiled operations: NumPy or torch, checked, without needless copies.
+
+Tensors are told by their type, so that NumPy's arrays need no torch.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
-import torch
-import torch.utils.dlpack
 
 from facetalk.ops._extension import load
 
-Array = np.ndarray | torch.Tensor
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = "np.ndarray | torch.Tensor"
 """What the operations take; they give back the same kind."""
+
+
+def is_tensor(value: object) -> TypeGuard[torch.Tensor]:
+    """Whether something is a torch tensor, without importing torch: where nobody has, it is none."""
+    kind = getattr(sys.modules.get("torch"), "Tensor", None)
+    return kind is not None and isinstance(value, kind)
+
+
+def is_cupy(value: object) -> bool:
+    """Whether something is an array of CuPy."""
+    return type(value).__module__.partition(".")[0] == "cupy"
 
 
 def describe(array: Array) -> str:
@@ -29,13 +45,13 @@ def as_array(value: Any, name: str) -> Array:
     Raises:
         TypeError: if it is no array or lives on another device.
     """
-    if isinstance(value, torch.Tensor):
+    if is_tensor(value):
         if value.device.type != "cpu":
             raise TypeError(
                 f"{name}: expected a tensor on the CPU, got one on {value.device}; "
                 f"this operation has no kernel for that device yet, pass {name}.cpu()"
             )
-        if value.layout != torch.strided:
+        if value.layout != sys.modules["torch"].strided:
             raise TypeError(
                 f"{name}: expected a dense tensor, got layout {value.layout}; pass {name}.to_dense()"
             )
@@ -61,17 +77,17 @@ def contiguous(array: Array, name: str, dtype: str, *, convert: tuple[str, ...] 
     if got != dtype and got not in convert:
         also = f" (or {', '.join(convert)})" if convert else ""
         raise TypeError(f"{name}: expected {dtype}{also}, got {got}")
-    if isinstance(array, torch.Tensor):
-        return array.to(getattr(torch, dtype)).contiguous()
+    if not isinstance(array, np.ndarray):
+        return array.to(getattr(sys.modules["torch"], dtype)).contiguous()
     native = np.dtype(dtype)  # also turns foreign byte orders around
     return np.ascontiguousarray(array, dtype=native)
 
 
 def give_back(result: Any, like: Array) -> Any:
     """Wrap a result of the extension as the kind of array that `like` is; no copy."""
-    if isinstance(like, torch.Tensor):
-        return torch.utils.dlpack.from_dlpack(result)
-    return np.from_dlpack(result)
+    if isinstance(like, np.ndarray):
+        return np.from_dlpack(result)
+    return sys.modules["torch"].utils.dlpack.from_dlpack(result)
 
 
 def threads() -> int:

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from facetalk.arrays import Float32, UInt8
 from facetalk.ops import _extension
-from facetalk.ops._arrays import as_array
+from facetalk.ops._arrays import as_array, is_tensor
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -96,7 +95,7 @@ def _array(value: Any, name: str) -> NDArray[Any]:
     """An array or nested sequence of numbers as a NumPy array."""
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         value = as_array(value, name)
-        if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
+        if is_tensor(value) and str(value.dtype) == "torch.bfloat16":
             value = value.float()  # NumPy has no such type
     try:
         array = np.asarray(value)

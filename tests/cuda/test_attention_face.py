@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from facetalk import ops
 from facetalk.ops import reference
-from facetalk.ops._banded_attention import banded_attention, banded_attention_backward
 from facetalk.ops.cuda import attention as cuda_attention
+from facetalk.ops.torch_ops.banded_attention import banded_attention, banded_attention_backward
 
 
 class EmulatedCore:

@@ -10,7 +10,8 @@ import torch
 from facetalk import ops
 from facetalk.ops import _device
 from facetalk.ops.cuda import marching_cubes as face
-from facetalk.ops.marching_cubes import _operator, marching_cubes_frames
+from facetalk.ops.marching_cubes import marching_cubes_frames
+from facetalk.ops.torch_ops.marching_cubes import _operator
 
 IDENTITY = ([0.0] * 3, [1.0] * 3)
 

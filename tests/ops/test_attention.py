@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from facetalk import ops
 from facetalk.ops import reference
-from facetalk.ops._banded_attention import banded_attention
 from facetalk.ops._extension import load
+from facetalk.ops.torch_ops.banded_attention import banded_attention
 
 WINDOWS = [
     (0, 0),

@@ -22,8 +22,8 @@ from facetalk.arrays import AnyInt, Bool, Float32, Int32, Int64, UInt8
 from facetalk.mesh import surgery
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.head.albedo import eyeball, paint
-from facetalk.nphm.head.files import HeadContent
 from facetalk.nphm.head.parts import CLASS_PART, Part, SurfaceClass
+from facetalk.nphm.head.tables import HeadTables
 
 __all__ = ["Shape", "build_canonical"]
 
@@ -37,7 +37,9 @@ _STAGES = _LEVELS + 5
 class Shape(Protocol):
     """What is asked of an identity to make its mesh; :class:`facetalk.nphm.head.person.Person` answers."""
 
-    content: HeadContent
+    @property
+    def tables(self) -> HeadTables:
+        """The head without its networks."""
 
     def distance(self, points: Float32) -> Float32:
         """Signed distance (N,) of points (N, 3)."""
@@ -86,7 +88,7 @@ def _build(
     seconds: float | None,
     done: Callable[[], object],
 ) -> CanonicalMesh:
-    config, linear = shape.content.config, shape.content.linear
+    config, linear = shape.tables.config, shape.tables.linear
     low, high = (np.array(corner, np.float32) for corner in config["bounds"])
     vertices, faces = _extract_band(
         shape.distance, (low, high), cell=cell, levels=_LEVELS, seconds=seconds, done=done
@@ -122,11 +124,11 @@ def _build(
     vertices, faces, kind, source = surgery.split_parts(vertices, faces, classes, CLASS_PART)
     part = CLASS_PART[kind]
     template = shape.template_points(vertices, part)
-    colors = paint(template, kind, linear["landmarks_mean"].numpy(), lash[source])
+    colors = paint(template, kind, linear["landmarks_mean"], lash[source])
     done()
     blocks = [(vertices, faces, part, colors)]
     offset = len(vertices)
-    for centre, radius, axis in zip(centres, radii, linear["eye_axes"].numpy(), strict=True):
+    for centre, radius, axis in zip(centres, radii, linear["eye_axes"], strict=True):
         x, f, color = eyeball(centre, float(radius), axis)
         blocks.append((x, f + offset, np.full(len(x), Part.EYEBALLS, np.uint8), color))
         offset += len(x)

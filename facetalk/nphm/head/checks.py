@@ -1,4 +1,4 @@
-"""Whether what a head folder holds is a head: settings, shapes, and that something comes out."""
+"""Whether what a head folder holds is a head: settings and shapes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.reading import read_json
 
-FORMAT = "facetalk-head"
+FORMAT, VERSION = "facetalk-head", 1
 FILES = ("identity", "deformation", "anchors", "forward", "parts", "encoder", "landmarks", "canonical")
 """Tensor files of a head folder; the last may be missing."""
 _FAR = 100.0
@@ -52,7 +50,7 @@ def _numbers(value: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     return array
 
 
-def check_linear(linear: Mapping[str, Tensor], code_dim: int) -> None:
+def check_linear(linear: Mapping[str, np.ndarray], code_dim: int) -> None:
     """Check the shapes of the linear part.
 
     Raises:
@@ -68,13 +66,13 @@ def check_linear(linear: Mapping[str, Tensor], code_dim: int) -> None:
             raise ValueError(f"{name} must have shape {shape}, has {tuple(linear[name].shape)}")
 
 
-def checked_mesh(tensors: Mapping[str, Tensor], parts: int) -> CanonicalMesh:
+def checked_mesh(tensors: Mapping[str, np.ndarray], parts: int) -> CanonicalMesh:
     """The canonical mesh of a folder.
 
     Raises:
         ValueError: arrays that do not fit each other, faces of vertices that are not there.
     """
-    arrays = {key: tensors[key].numpy() for key in ("vertices", "faces", "part", "colors")}
+    arrays = {key: tensors[key] for key in ("vertices", "faces", "part", "colors")}
     kinds = {
         "vertices": (np.float32, 2),
         "faces": (np.int32, 2),
@@ -94,25 +92,3 @@ def checked_mesh(tensors: Mapping[str, Tensor], parts: int) -> CanonicalMesh:
     if arrays["part"].max() >= parts or not np.abs(arrays["vertices"]).max() < _FAR:
         raise ValueError("canonical vertices lie nowhere on a head, or are of no part")
     return CanonicalMesh(**arrays)
-
-
-@torch.no_grad()
-def prove(head: Any) -> None:
-    """Evaluate everything of a head model at a few points, for what only shows then.
-
-    Raises:
-        ValueError: a result is not finite.
-    """
-    points = head.content.linear["landmarks_mean"].numpy()[::16]
-    code = np.full(head.identity_dim, 0.01, np.float32)
-    part = np.arange(len(points)) % head.content.template.parts
-    person = head.bind(code)
-    results = {
-        "distance": head.nphm.sdf(points, code),
-        "posed distance": head.nphm.sdf(points, code, head.rest_expression),
-        "rig": person.forward_basis(points, part),
-        "part field": person.surface_logits(points, part),
-    }
-    for name, values in results.items():
-        if not np.isfinite(values).all():
-            raise ValueError(f"the {name} is not finite")

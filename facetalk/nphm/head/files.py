@@ -1,4 +1,4 @@
-"""The folder of a built-in head: what it holds, reading it and writing it.
+"""The folder of a built-in head: its networks, made of what was read, and writing it.
 
 These are ``config.json``, the NPHM part (``identity``, ``deformation`` and ``anchors``), the rig (``forward``
 and ``parts``), the linear part (``encoder`` and ``landmarks``) and the canonical mesh of the default identity
@@ -8,38 +8,37 @@ and ``parts``), the linear part (``encoder`` and ``landmarks``) and the canonica
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from facetalk.errors import InputError
+from facetalk.ambient import loading
+from facetalk.arrays import AnyInt, Float32
 from facetalk.files import atomic_path
 from facetalk.mesh.mesh import CanonicalMesh
-from facetalk.nphm.head.checks import (
-    FILES,
-    FORMAT,
-    check_linear,
-    check_settings,
-    checked_mesh,
-    is_head_folder,
-)
+from facetalk.nphm.head.blendshapes import Blendshapes, ForwardConfig
+from facetalk.nphm.head.checks import FORMAT, VERSION, is_head_folder
 from facetalk.nphm.head.parts import PART_NAMES
-from facetalk.nphm.head.rig import BlendshapeField, ForwardConfig, PartField, TemplateMap
+from facetalk.nphm.head.rig import BlendshapeField, PartField, TemplateMap
+from facetalk.nphm.head.tables import HeadTables
+from facetalk.nphm.model import NPHM
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
-from facetalk.reading import read_json, usable
-from facetalk.weights import build_for, check_sizes, check_tensors, read_tensors, write_tensors
+from facetalk.reading import usable
+from facetalk.weights import build_for, write_tensors
 
-__all__ = ["HeadContent", "read_head", "write_head"]
+__all__ = ["HeadContent", "build_head", "nphm_of", "prove", "write_head"]
 
-_VERSION = 1
+_CHUNK = 16384  # points that the networks see at a time; bounds their memory
 
 
 @dataclass
 class HeadContent:
-    """What a head folder holds.
+    """What a head folder holds, networks included.
 
     Attributes:
         config: what config.json says beside the networks' sizes: ``expression_names``, ``rest_expression``,
@@ -69,54 +68,91 @@ class HeadContent:
         self.linear = {name: value.float() for name, value in self.linear.items()}
 
     @property
-    def expression_names(self) -> tuple[str, ...]:
-        """Names of the E expression weights, in order."""
-        return tuple(self.config["expression_names"])
+    def tables(self) -> HeadTables:
+        """What of it needs no torch; the arrays share its memory."""
+        rig = {name: value.detach().cpu().numpy() for name, value in self.blendshapes.state_dict().items()}
+        linear = {name: value.detach().cpu().numpy() for name, value in self.linear.items()}
+        return HeadTables(self.config, linear, Blendshapes(self.blendshapes.config, rig), self.canonical)
+
+    # Evaluation ------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def template_points(self, points: Float32, part: AnyInt, code: Float32) -> Float32:
+        """Template coordinates (N, 3) of points (N, 3) of moving parts (N,) on an identity's head."""
+        given = torch.from_numpy(code)[None]
+        x, index = torch.from_numpy(np.ascontiguousarray(points, np.float32)), _index(part)
+        anchors = self.identity.anchors(given)
+        return self.template(x[None], index[None], given, anchors, self.identity.anchors_mean)[0].numpy()
+
+    @torch.inference_mode()
+    def surface_logits(self, template: Float32) -> Float32:
+        """Logits (N, classes) of each surface class at template coordinates (N, 3)."""
+        points = torch.from_numpy(np.ascontiguousarray(template, np.float32))
+        return torch.cat([self.parts(block) for block in points.split(_CHUNK)]).numpy()
 
 
-def read_head(folder: str | Path) -> HeadContent:
-    """Read a head folder.
+@loading
+def build_head(tables: HeadTables) -> HeadContent:
+    """The networks of a folder that was read.
 
     Raises:
-        InputError: the folder is not a head, or a file is missing, damaged or does not fit.
+        InputError: weights are missing or do not fit the settings.
     """
-    folder = Path(folder)
+    folder, files, config = tables.folder, tables.files, tables.config
+    assert files is not None
+    read = {name: _tensors(arrays) for name, arrays in files.items() if name != "canonical"}
     with usable(f"the head in {folder}", "fetch it again"):
-        config = read_json(folder / "config.json")
-        if config.get("format") != FORMAT or config.get("version") != _VERSION:
-            raise InputError(f"{folder} is not a {FORMAT} of version {_VERSION}; see its config.json")
-        check_settings(config)
-        files = {}
-        for name in FILES:
-            path = folder / f"{name}.safetensors"
-            if name != "canonical" or path.is_file():
-                files[name] = read_tensors(path)
-                check_tensors(files[name], path)
-        for name in ("identity", "deformation", "forward"):
-            check_sizes(config[name], f"{folder / 'config.json'}: {name}")
-        anchors = files["anchors"]["anchors_mean"].float()
+        anchors = read["anchors"]["anchors_mean"]
         sizes = ForwardConfig(**config["forward"])
         identity, deformation = (
             IdentityConfig(**config["identity"]),
             DeformationConfig(**config["deformation"]),
         )
+        if identity.code_dim != sizes.code_dim:
+            raise ValueError(f"codes of {identity.code_dim} values and of {sizes.code_dim}")
         content = HeadContent(
             config=config,
-            identity=build_for(lambda: IdentityNetwork(identity, anchors), files["identity"], folder),
-            deformation=build_for(lambda: DeformationNetwork(deformation), files["deformation"], folder),
-            template=build_for(lambda: TemplateMap(sizes), files["forward"], folder),
-            blendshapes=build_for(lambda: BlendshapeField(sizes), files["forward"], folder),
-            parts=build_for(lambda: PartField(sizes), files["parts"], folder),
-            linear={**files["encoder"], **files["landmarks"]},
-            canonical=checked_mesh(files["canonical"], sizes.parts) if "canonical" in files else None,
+            identity=build_for(lambda: IdentityNetwork(identity, anchors), read["identity"], folder),
+            deformation=build_for(lambda: DeformationNetwork(deformation), read["deformation"], folder),
+            template=build_for(lambda: TemplateMap(sizes), read["forward"], folder),
+            blendshapes=build_for(lambda: BlendshapeField(sizes), read["forward"], folder),
+            parts=build_for(lambda: PartField(sizes), read["parts"], folder),
+            linear=_tensors(tables.linear),
+            canonical=tables.canonical,
         )
-        check_linear(content.linear, identity.code_dim)
-        content.identity.load_state_dict(_float(files["identity"]))
-        content.deformation.load_state_dict(_float(files["deformation"]))
-        content.template.load_state_dict(_float(files["forward"], "template."))
-        content.blendshapes.load_state_dict(_float(files["forward"], "blendshapes."))
-        content.parts.load_state_dict(_float(files["parts"], "parts."))
+        content.identity.load_state_dict(read["identity"])
+        content.deformation.load_state_dict(read["deformation"])
+        content.template.load_state_dict(_below("template.", read["forward"]))
+        content.blendshapes.load_state_dict(_below("blendshapes.", read["forward"]))
+        content.parts.load_state_dict(_below("parts.", read["parts"]))
     return content
+
+
+def nphm_of(content: HeadContent) -> NPHM:
+    """The identity and backward deformation networks as the package's general NPHM."""
+    return NPHM(content.identity, content.deformation, direction="backward")
+
+
+@torch.no_grad()
+def prove(head: Any) -> None:
+    """Evaluate everything of a head model at a few points, for what only shows then.
+
+    Raises:
+        ValueError: a result is not finite.
+    """
+    points = head.tables.linear["landmarks_mean"][::16]
+    code = np.full(head.identity_dim, 0.01, np.float32)
+    part = np.arange(len(points)) % head.content.template.parts
+    person = head.bind(code)
+    results = {
+        "distance": head.nphm.sdf(points, code),
+        "posed distance": head.nphm.sdf(points, code, head.rest_expression),
+        "rig": person.forward_basis(points, part),
+        "part field": person.surface_logits(points, part),
+    }
+    for name, values in results.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"the {name} is not finite")
 
 
 def write_head(folder: str | Path, content: HeadContent, *, force: bool = False) -> None:
@@ -132,7 +168,7 @@ def write_head(folder: str | Path, content: HeadContent, *, force: bool = False)
     """
     with atomic_path(folder, directory=True, ours=None if force else is_head_folder) as out:
         config = {
-            **content.config, "format": FORMAT, "version": _VERSION, "family": "nphm",
+            **content.config, "format": FORMAT, "version": VERSION, "family": "nphm",
             "identity": asdict(content.identity.config), "deformation": asdict(content.deformation.config),
             "forward": asdict(content.blendshapes.config), "part_names": list(PART_NAMES),
         }  # fmt: skip
@@ -154,8 +190,15 @@ def write_head(folder: str | Path, content: HeadContent, *, force: bool = False)
             write_tensors(out / f"{name}.safetensors", tensors)
 
 
-def _float(tensors: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """Tensors whose names start with ``prefix``, without it, as float32."""
-    return {
-        name.removeprefix(prefix): value.float() for name, value in tensors.items() if name.startswith(prefix)
-    }
+def _index(part: AnyInt) -> Tensor:
+    return torch.from_numpy(np.asarray(part).astype(np.int64))
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """The same as float32, copied: what a file's bytes lie in is not writable."""
+    return {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors whose names start with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from facetalk.ambient import plainly
 from facetalk.arrays import AnyInt, Float32
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import CanonicalMesh
-from facetalk.nphm.field import Field
-from facetalk.nphm.head.canonical import build_canonical
-from facetalk.nphm.head.files import HeadContent
 from facetalk.nphm.head.parts import Part
-from facetalk.nphm.model import NPHM
+from facetalk.nphm.head.tables import HeadTables
+from facetalk.optional import needed_for
 from facetalk.reading import one_line
 from facetalk.units import GAZE_RADIANS_PER_WEIGHT
 
-__all__ = ["Person"]
+if TYPE_CHECKING:
+    from facetalk.nphm.field import Field
+    from facetalk.nphm.head.files import HeadContent
+    from facetalk.nphm.model import NPHM
 
-_CHUNK = 16384  # points that the rig's networks see at a time; bounds their memory
+__all__ = ["Person"]
 
 # Turning axes: up is a negative turn about +x, towards the head's left a positive one about +y.
 _GAZE_AXES = {
@@ -33,12 +33,27 @@ _GAZE_AXES = {
 }  # fmt: skip
 
 
+class Head(Protocol):
+    """What a person is one identity of; :class:`facetalk.nphm.head.head.HeadModel` is it."""
+
+    @property
+    def tables(self) -> HeadTables:
+        """What needs no torch."""
+
+    @property
+    def content(self) -> HeadContent:
+        """The networks too."""
+
+    @property
+    def nphm(self) -> NPHM:
+        """Signed distance and backward deformation."""
+
+
 class Person:
     """One identity of a built-in head, from ``HeadModel.bind``. Everything is in head space.
 
     Args:
-        content: the head.
-        nphm: its signed distance and backward deformation.
+        head: whose identity it is.
         code: (L,) identity code.
         coefficients: (I,) identity coefficients of that code.
 
@@ -46,17 +61,21 @@ class Person:
         identity: (L,) float32 identity code.
     """
 
-    def __init__(self, content: HeadContent, nphm: NPHM, code: Float32, coefficients: Float32) -> None:
-        self.content = content
+    def __init__(self, head: Head, code: Float32, coefficients: Float32) -> None:
+        self._head = head
         self.identity = code
-        self._nphm = nphm
-        self._coefficients = torch.from_numpy(coefficients)
+        self._coefficients = coefficients
         self._mesh: CanonicalMesh | None = None
+
+    @property
+    def tables(self) -> HeadTables:
+        """What of the head needs no torch."""
+        return self._head.tables
 
     @cached_property
     def field(self) -> Field:
         """The canonical distance on the compiled core of the CPU."""
-        return self._nphm.bind(self.identity)
+        return self._head.nphm.bind(self.identity)
 
     # Surface --------------------------------------------------------------------------------------------
 
@@ -91,20 +110,28 @@ class Person:
         return self.project(self._linear("landmarks"))
 
     def _linear(self, name: str) -> Float32:
-        linear = self.content.linear
-        moved = torch.tensordot(self._coefficients, linear[f"{name}_basis"], 1)
-        return (linear[f"{name}_mean"] + moved).numpy()
+        linear = self.tables.linear
+        moved = np.tensordot(self._coefficients, linear[f"{name}_basis"], 1)
+        return np.asarray(linear[f"{name}_mean"] + moved, np.float32)
 
     @plainly
     def canonical(self) -> CanonicalMesh:
         """The canonical mesh; the default identity's comes with the model.
 
         Those of others are made when they are first asked for (half a minute) and kept.
+
+        Raises:
+            InputError: of another identity, whose code gives no head; or without torch.
         """
         if self._mesh is None:
-            shipped = None if self.identity.any() else self.content.canonical
+            shipped = None if self.identity.any() else self.tables.canonical
+            if shipped is not None:
+                self._mesh = shipped
+                return shipped
+            with needed_for("the mesh of an identity other than the default"):
+                from facetalk.nphm.head.canonical import build_canonical
             try:
-                self._mesh = build_canonical(self) if shipped is None else shipped
+                self._mesh = build_canonical(self)
             except (ValueError, IndexError) as error:
                 raise InputError(
                     f"this identity code gives no head that a mesh could be made of ({one_line(error)}); "
@@ -115,7 +142,6 @@ class Person:
     # Rig ------------------------------------------------------------------------------------------------
 
     @plainly
-    @torch.inference_mode()
     def template_points(self, points: Float32, part: AnyInt) -> Float32:
         """Template coordinates (N, 3) of canonical points: where they would lie on the mean head.
 
@@ -125,13 +151,9 @@ class Person:
         """
         if not self.identity.any():
             return np.asarray(points, np.float32)
-        code, network = torch.from_numpy(self.identity)[None], self.content.identity
-        x, index = torch.from_numpy(np.ascontiguousarray(points, np.float32)), _index(part)
-        anchors = network.anchors(code)
-        return self.content.template(x[None], index[None], code, anchors, network.anchors_mean)[0].numpy()
+        return self._head.content.template_points(points, part, self.identity)
 
     @plainly
-    @torch.inference_mode()
     def surface_logits(self, points: Float32, part: AnyInt) -> Float32:
         """Logits (N, classes) of each :class:`facetalk.nphm.head.parts.SurfaceClass`.
 
@@ -139,11 +161,9 @@ class Person:
             points: (N, 3) canonical points.
             part: (N,) moving part of each.
         """
-        template = torch.from_numpy(self.template_points(points, part))
-        return torch.cat([self.content.parts(block) for block in template.split(_CHUNK)]).numpy()
+        return self._head.content.surface_logits(self.template_points(points, part))
 
     @plainly
-    @torch.inference_mode()
     def forward_basis(self, points: Float32, part: AnyInt) -> Float32:
         """The rig at canonical points: ``posed = points + sum_j (e_j - rest_j) basis_j``.
 
@@ -157,20 +177,17 @@ class Person:
         Returns:
             (E, N, 3) displacement for each expression weight.
         """
-        template = torch.from_numpy(self.template_points(points, part))
-        blocks = zip(template.split(_CHUNK), _index(part).split(_CHUNK), strict=True)
-        basis = np.concatenate([self.content.blendshapes(x, i).numpy() for x, i in blocks])
-        basis = basis.transpose(1, 0, 2)
+        basis = self.tables.blendshapes(self.template_points(points, part), part)
         eyes = np.asarray(part) == Part.EYEBALLS
         basis[:, eyes] = self._gaze_basis(np.asarray(points, np.float32)[eyes])
-        return np.ascontiguousarray(basis)
+        return basis
 
     def _gaze_basis(self, points: Float32) -> Float32:
         """Eyeballs turn by the weights of eyeLook*, to first order about their centres."""
         centres, _ = self.eyeballs()
         left = np.linalg.norm(points - centres[0], axis=1) < np.linalg.norm(points - centres[1], axis=1)
         arm = points - np.where(left[:, None], centres[0], centres[1])
-        names = self.content.expression_names
+        names = self.tables.expression_names
         out = np.zeros((len(names), len(points), 3), np.float32)
         for index, name in enumerate(names):
             if name in _GAZE_AXES:
@@ -178,7 +195,3 @@ class Person:
                 turn = np.cross(axis, arm) * np.float32(GAZE_RADIANS_PER_WEIGHT)
                 out[index] = np.where((left == name.endswith("_L"))[:, None], turn, 0.0)
         return out
-
-
-def _index(part: AnyInt) -> Tensor:
-    return torch.from_numpy(np.asarray(part).astype(np.int64))

@@ -17,45 +17,13 @@ Low Dimensional Domains", NeurIPS 2020.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from facetalk.nphm.head.parts import Part, SurfaceClass
+from facetalk.nphm.head.blendshapes import CENTIMETRE, ForwardConfig
 from facetalk.nphm.networks import NPHM_VARIANCE
 
 __all__ = ["BlendshapeField", "ForwardConfig", "PartField", "TemplateMap", "encode_frequencies"]
-
-# Displacements are a few centimetres; networks give them in this unit (1 cm).
-_CENTIMETRE = 0.04
-
-
-@dataclass(frozen=True)
-class ForwardConfig:
-    """Sizes of the forward networks.
-
-    Attributes:
-        code_dim: length L of the identity code.
-        expressions: number E of expression weights.
-        parts: number of moving parts.
-        classes: number of surface classes of the part field.
-        hidden, layers: of the blendshape field.
-        frequencies: octaves of its encoding; the highest has a wavelength of 2 / 2^(frequencies-1) units.
-        template_hidden, template_code: of the template map.
-        part_hidden: of the part field.
-    """
-
-    code_dim: int
-    expressions: int
-    parts: int = len(Part)
-    classes: int = len(SurfaceClass)
-    hidden: int = 160
-    layers: int = 4
-    frequencies: int = 7
-    template_hidden: int = 96
-    template_code: int = 32
-    part_hidden: int = 96
 
 
 def encode_frequencies(points: Tensor, octaves: int) -> Tensor:
@@ -106,11 +74,14 @@ class TemplateMap(nn.Module):
         compressed = self.compressor(code)[:, None].expand(-1, points.shape[1], -1)
         given = self.net(torch.cat([*features, compressed], dim=-1))
         neutral = self.net(torch.cat([*features, torch.zeros_like(compressed)], dim=-1))
-        return start + (given - neutral) * _CENTIMETRE
+        return start + (given - neutral) * CENTIMETRE
 
 
 class BlendshapeField(nn.Module):
-    """Displacement of template points for every expression weight."""
+    """Displacement of template points for every expression weight.
+
+    It is what is trained; :class:`facetalk.nphm.head.blendshapes.Blendshapes` gives the same of its weights.
+    """
 
     def __init__(self, config: ForwardConfig) -> None:
         super().__init__()
@@ -125,7 +96,7 @@ class BlendshapeField(nn.Module):
             nn.functional.one_hot(part, self.config.parts).to(points),
         ]
         out = self.net(torch.cat(features, dim=-1))
-        return out.unflatten(-1, (self.config.expressions, 3)) * _CENTIMETRE
+        return out.unflatten(-1, (self.config.expressions, 3)) * CENTIMETRE
 
 
 class PartField(nn.Module):

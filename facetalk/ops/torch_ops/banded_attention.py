@@ -5,21 +5,10 @@ Memory is one block of queries times the keys that it sees, so a bounded window 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-_BLOCK = 128
-
-
-def _blocks(rows: int, keys: int, left: int, right: int) -> Iterator[tuple[slice, slice]]:
-    for first in range(0, rows, _BLOCK):
-        last = min(first + _BLOCK, rows)
-        begin = 0 if left < 0 else max(0, first - left)
-        end = keys if right < 0 else min(keys, last + right)
-        if begin < end:
-            yield slice(first, last), slice(begin, end)
+from facetalk.ops._window import blocks
 
 
 def _weights(
@@ -49,7 +38,7 @@ def banded_attention(
         out[:, :, :shared] = value[:, :, :shared]
         return out
     query, key, value = (_at_least_float32(array) for array in (query, key, value))
-    for at, seen in _blocks(rows, keys, left, right):
+    for at, seen in blocks(rows, keys, left, right):
         out[:, :, at] = _weights(query, key, at, seen, left, right, scale) @ value[:, :, seen]
     return out
 
@@ -67,7 +56,7 @@ def banded_attention_backward(
         shared = min(rows, keys)
         grad_value[:, :, :shared] = grad[:, :, :shared]
         return grad_query.to(dtype), grad_key.to(dtype), grad_value.to(dtype)
-    for at, seen in _blocks(rows, keys, left, right):
+    for at, seen in blocks(rows, keys, left, right):
         weights = _weights(query, key, at, seen, left, right, scale)
         delta = (grad[:, :, at] * out[:, :, at]).sum(dim=-1, keepdim=True)
         grad_scores = weights * (grad[:, :, at] @ value[:, :, seen].transpose(-1, -2) - delta) * scale

@@ -1,0 +1,89 @@
+"""What of a head folder is read without torch: settings, the linear part, the rig, the canonical mesh.
+
+It is all that the default identity's morph targets need. The networks' weights lie beside it as they were
+read; :mod:`facetalk.nphm.head.files` makes networks of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facetalk.arrays import Float32
+from facetalk.errors import InputError
+from facetalk.mesh.mesh import CanonicalMesh
+from facetalk.nphm.head.blendshapes import Blendshapes, ForwardConfig
+from facetalk.nphm.head.checks import FILES, FORMAT, VERSION, check_linear, check_settings, checked_mesh
+from facetalk.reading import read_json, usable
+from facetalk.tensors import check_arrays, check_sizes, read_safetensors
+
+__all__ = ["HeadTables", "read_tables"]
+
+
+@dataclass(frozen=True)
+class HeadTables:
+    """A head without its networks.
+
+    Attributes:
+        config: what config.json says beside the networks' sizes: ``expression_names``, ``rest_expression``,
+            ``bounds`` of the canonical mesh and the ``neck`` plane (``point``, ``normal``), head space.
+        linear: float32 arrays ``encoder`` (L, I), ``landmarks_mean`` (68, 3), ``landmarks_basis``
+            (I, 68, 3), ``eyes_mean`` (2, 4) and ``eyes_basis`` (I, 2, 4) with centre and radius of the left
+            and right eyeball, ``eye_axes`` (2, 3).
+        blendshapes: the rig on template coordinates.
+        canonical: mesh of the default identity, or None while nobody has made it.
+        folder: where it was read.
+        files: arrays of all files of the folder, by the file's name.
+    """
+
+    config: dict[str, Any]
+    linear: dict[str, Float32]
+    blendshapes: Blendshapes
+    canonical: CanonicalMesh | None
+    folder: Path | None = None
+    files: Mapping[str, Mapping[str, np.ndarray]] | None = None
+
+    @property
+    def expression_names(self) -> tuple[str, ...]:
+        """Names of the E expression weights, in order."""
+        return tuple(self.config["expression_names"])
+
+
+def read_tables(folder: str | Path) -> HeadTables:
+    """Read a head folder.
+
+    Raises:
+        InputError: the folder is not a head, or a file is missing or damaged, or the rig does not fit.
+    """
+    folder = Path(folder)
+    with usable(f"the head in {folder}", "fetch it again"):
+        config = read_json(folder / "config.json")
+        if config.get("format") != FORMAT or config.get("version") != VERSION:
+            raise InputError(f"{folder} is not a {FORMAT} of version {VERSION}; see its config.json")
+        check_settings(config)
+        files = {}
+        for name in FILES:
+            path = folder / f"{name}.safetensors"
+            if name != "canonical" or path.is_file():
+                files[name] = read_safetensors(path)
+                check_arrays(files[name], path)
+        for name in ("identity", "deformation", "forward"):
+            check_sizes(config[name], f"{folder / 'config.json'}: {name}")
+        sizes = ForwardConfig(**config["forward"])
+        linear = {
+            name: value.astype(np.float32)
+            for name, value in {**files["encoder"], **files["landmarks"]}.items()
+        }
+        check_linear(linear, sizes.code_dim)
+        prefix = "blendshapes."
+        tensors = {
+            name.removeprefix(prefix): value
+            for name, value in files["forward"].items()
+            if name.startswith(prefix)
+        }
+        canonical = checked_mesh(files["canonical"], sizes.parts) if "canonical" in files else None
+        return HeadTables(config, linear, Blendshapes(sizes, tensors), canonical, folder, files)

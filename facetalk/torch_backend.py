@@ -1,0 +1,102 @@
+"""Speech to motion by torch: the reference of the C library, any device, any model.
+
+:mod:`facetalk.backend` imports it where it is chosen; nothing else of inference needs torch or transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import soxr
+import torch
+
+from facetalk.arrays import Float32
+from facetalk.audio.encoder import AudioEncoder
+from facetalk.audio.level import Level
+from facetalk.audio.live import LiveFeatures
+from facetalk.diffusion.model import MotionModel
+from facetalk.diffusion.stream import MotionStream
+from facetalk.errors import InputError
+from facetalk.units import SAMPLE_RATE
+
+__all__ = [
+    "AudioEncoder",
+    "MotionModel",
+    "TorchEngine",
+    "as_device",
+    "feature_rows",
+    "features",
+    "usable_device",
+]
+
+
+def usable_device(device: str) -> torch.device:
+    """``"auto"`` -> a CUDA device where torch has one, else the CPU; other names as torch has them.
+
+    Raises:
+        InputError: the device is not one that torch can use here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used: {reason}; use device 'cpu' or 'auto'") from error
+    return chosen
+
+
+def as_device(device: str | torch.device) -> torch.device:
+    """A device by its name."""
+    return torch.device(device)
+
+
+def features(encoder: AudioEncoder, sound: Iterable[Float32], fps: float) -> Iterator[torch.Tensor]:
+    """Audio features (t, A) of a recording piece by piece, so that memory does not grow with it."""
+    level = Level.of(sound) if encoder.normalize else None
+    return encoder.stream(sound, fps, level=level)
+
+
+def feature_rows(encoder: AudioEncoder, sound: Iterable[Float32], fps: float) -> Float32:
+    """All audio features (T, A) of a recording."""
+    rows = torch.cat(list(features(encoder, sound, fps)))
+    return np.ascontiguousarray(rows.cpu().numpy(), dtype=np.float32)
+
+
+class TorchEngine:
+    """Sound to curves by torch.
+
+    Args:
+        encoder: the audio encoder.
+        stream: a fresh clip of the motion model.
+        fps: motion frame rate.
+        look_ahead: seconds after a frame's middle that are heard before it is given.
+        rate: sampling rate of the sound, Hz.
+    """
+
+    def __init__(
+        self, encoder: AudioEncoder, stream: MotionStream, fps: float, look_ahead: float, rate: float
+    ) -> None:
+        self._features, self._stream = LiveFeatures(encoder, fps, look_ahead), stream
+        self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
+        # soxr's filter at this quality reaches about as far as the C library's.
+        delay = 0.0 if self._resampler is None else 270.0 / max(rate, SAMPLE_RATE)
+        self.steps, self.guidance = stream.sampler.steps, stream.guidance
+        self.latency = look_ahead + stream.denoiser.config.window[1] / fps + delay
+
+    def push(self, samples: Float32) -> Float32:
+        """Take (n,) samples, give the curves (m, E) of the frames that are ready."""
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples)
+        return self._stream.push(self._features.push(samples))
+
+    def finish(self, progress: Callable[[int, int], None] | None = None) -> Float32:
+        """The curves of the frames that were still waiting."""
+        parts = []
+        if self._resampler is not None:
+            rest = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            parts.append(self._stream.push(self._features.push(rest)))
+        parts.append(self._stream.push(self._features.finish()))
+        return np.concatenate([*parts, self._stream.finish()])
