@@ -1,6 +1,7 @@
 """facetalk: speech in, an animated neural 3D head out.
 
-The names below are imported on first use, so that ``import facetalk`` is quick and needs neither torch nor a GPU.
+The names below are imported on first use, so that ``import facetalk`` is quick and needs neither
+torch nor a GPU.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from facetalk.optional import names_of
-from facetalk.version import __version__
 
 if TYPE_CHECKING:
     from facetalk import audio, batch, diffusion, mesh, metrics, nphm, ops
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from facetalk.motion import Motion
     from facetalk.native import get_include, get_library
     from facetalk.pipeline import FaceTalk
+    from facetalk.version import __version__
 
 _ORIGINS = {
     "FaceTalk": "facetalk.pipeline",
@@ -29,6 +30,7 @@ _ORIGINS = {
     "get_library": "facetalk.native",
     "InputError": "facetalk.errors",
     "ExtensionError": "facetalk.errors",
+    "__version__": "facetalk.version",
 }
 
 __all__ = [

@@ -34,8 +34,8 @@ def by_torch(what: str) -> ModuleType:
         NotInstalledError: there is no torch, or no transformers; the message names the extra.
     """
     with needed_for(what):
-        from facetalk import torch_backend
-    return torch_backend
+        import facetalk.torch_backend as module  # not from the package, whose names tell of themselves
+    return module
 
 
 def pick_device(device: str) -> str:
@@ -49,7 +49,7 @@ def pick_device(device: str) -> str:
     if device == "cpu":
         return device
     if device == "auto":
-        if "torch" not in sys.modules and not _has_driver():
+        if "torch" not in sys.modules and not has_gpu_driver():
             return "cpu"
         try:
             return str(by_torch("a GPU").usable_device(device))
@@ -58,7 +58,8 @@ def pick_device(device: str) -> str:
     return str(by_torch(f"device {device!r}").usable_device(device))
 
 
-def _has_driver() -> bool:
+def has_gpu_driver() -> bool:
+    """Whether a driver for GPUs is installed, by its library; torch is not asked."""
     for name in _DRIVERS:
         try:
             ctypes.CDLL(name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.metadata
 import math
 import os
 from collections.abc import Callable
@@ -63,7 +62,9 @@ def _found(folder: str, name: str) -> Path:
     if path.is_file():
         return path
     # Python started in a checkout finds its package before the installed one, which has the library.
-    for distribution in importlib.metadata.distributions(name="facetalk"):
+    from importlib.metadata import distributions  # takes as long as NumPy, and is seldom needed
+
+    for distribution in distributions(name="facetalk"):
         for file in distribution.files or ():
             installed = Path(str(file.locate()))
             if file.match(f"facetalk/{folder}/{name}") and installed.is_file():

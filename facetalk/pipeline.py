@@ -319,7 +319,7 @@ class FaceTalk:
         smoothing = self.facial_smoothing if smooth else None
         if topology == "fixed":
             return self._fixed(self._checked(motion, temporal_sigma), smoothing)
-        with needed_for("marching cubes of a head"):
+        with needed_for("extracting a head by marching cubes"):
             from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
         options = ExtractionOptions(
             tolerance_mm=DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm, exact=exact
@@ -416,7 +416,7 @@ class FaceTalk:
         smoothing: FacialSmoothing | None,
         options: ExtractionOptions,
     ) -> Iterator[Mesh]:
-        with needed_for("marching cubes of a head"):
+        with needed_for("extracting a head by marching cubes"):
             from scipy.spatial import cKDTree
 
             from facetalk.ops._device import with_kernels

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import facetalk
-from facetalk import backend, pipeline
+from facetalk import backend, pipeline, torch_backend
 from facetalk.audio.level import Level
 from facetalk.mesh import Mesh
 from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM
+from facetalk.ops._device import with_kernels
 from facetalk.pipeline import FaceTalk
 
 SOUND = (np.zeros(3200, np.float32), 16000)
@@ -95,11 +96,11 @@ def test_parts_are_loaded_for_the_device(monkeypatch: pytest.MonkeyPatch) -> Non
             from_pretrained=lambda path, device=None: seen.append((path.name, device)),
             load=lambda path, device=None: seen.append((path.name, device)),
         )
-        monkeypatch.setattr(pipeline, name, loader)
+        monkeypatch.setattr(torch_backend, name, loader)
     model = FaceTalk(FaceTalk.from_pretrained(device="cpu").config, torch.device("meta"))
     _ = model.audio_encoder, model.motion_model
     assert seen == [("audio", torch.device("meta")), ("motion", torch.device("meta"))]
-    assert backend.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert backend.pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def talk(model: FaceTalk, frames: int = 3) -> facetalk.Motion:
@@ -156,7 +157,7 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
     monkeypatch.setattr(model.head.nphm, "bind", bind)
     rig = model.decode(motion)
     frames = list(model.decode(motion, topology="marching-cubes"))
-    assert asked[0] == (model.facial_smoothing, pipeline.with_kernels(model.device))
+    assert asked[0] == (model.facial_smoothing, with_kernels(model.device))
     resolution, bounds, options = asked[1]
     assert resolution == 128 and bounds == model.config.bounds
     assert options.tolerance_mm == DEFAULT_TOLERANCE_MM and not options.exact

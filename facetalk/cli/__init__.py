@@ -16,10 +16,14 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from facetalk import version
 from facetalk.cli._help import HelpFormatter
 from facetalk.errors import ExtensionError, HearingWarning, InputError
 from facetalk.interrupts import Terminable, Terminated
-from facetalk.version import __version__
+from facetalk.optional import needed_for
+
+# Verbs that need more than the package with the smallest extra.
+_EXTRAS = {"train": "train", "distill": "train", "data": "train", "render": "render"}
 
 VERBS: dict[str, tuple[str, str]] = {
     "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply) or motion (.safetensors)"),
@@ -108,13 +112,18 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(_usage(), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] == "--version":
-        print(f"facetalk {__version__}")
+        print(f"facetalk {version.__version__}")
         return 0
     if words[0] in ("--cflags", "--libs", "--include", "--library"):
         return int(importlib.import_module("facetalk.cli._flags").run(words))
     if words[0] not in VERBS:
         print(f"error: no verb {words[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    with needed_for(f"facetalk {words[0]}", _EXTRAS.get(words[0])):
+        return _run_verb(words)
+
+
+def _run_verb(words: list[str]) -> int:
     module, text = VERBS[words[0]]
     verb = importlib.import_module(module)
     parser = argparse.ArgumentParser(

@@ -8,7 +8,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from facetalk.backend import has_gpu_driver
 from facetalk.errors import ExtensionError, InputError
+
+_MISSING = "not installed"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,15 +37,8 @@ def collect() -> dict[str, Any]:
         raise  # a person's own setting, and the answer is to change it
     except (ExtensionError, ValueError, RuntimeError) as error:
         facts["core"] = {"error": str(error)}
-    import torch
-
-    facts["torch"] = {
-        "version": torch.__version__,
-        "cuda": torch.version.cuda or "not in this build",
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use",
-    }
-    packages = ("numpy", "transformers", "safetensors", "soundfile", "av")
+    facts["torch"] = _torch()
+    packages = ("numpy", "safetensors", "soundfile", "soxr", "scipy", "transformers", "av", "pillow")
     facts["packages"] = {name: _version(name) for name in packages}
     facts["models"] = {}
     for name in builtin_models():
@@ -55,11 +51,25 @@ def collect() -> dict[str, Any]:
     return facts
 
 
+def _torch() -> dict[str, Any]:
+    """What torch could do; it is imported only where there is a driver to ask it of."""
+    facts: dict[str, Any] = {"version": _version("torch")}
+    if facts["version"] == _MISSING:
+        return {**facts, "extra": "pip install 'facetalk[torch]' for GPUs, training and fields of heads"}
+    if not has_gpu_driver():
+        return {**facts, "gpu": "no driver"}
+    import torch
+
+    facts["cuda"] = torch.version.cuda or "not in this build"
+    facts["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use"
+    return facts
+
+
 def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return _MISSING
 
 
 def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facetalk import version
 from facetalk.arrays import Float32, Int32, Int64, UInt8
 from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter
 from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets
-from facetalk.version import __version__
 
 _QUANTIZATION = "KHR_mesh_quantization"
 
@@ -115,7 +115,7 @@ def write_flipbook(path: Path, meshes: Iterable[Mesh], *, fps: float, extras: Js
 
 
 def _asset(glb: GlbWriter, extras: Json) -> None:
-    glb.document["asset"].update(generator=f"facetalk {__version__}", extras=extras)
+    glb.document["asset"].update(generator=f"facetalk {version.__version__}", extras=extras)
 
 
 def _scene(glb: GlbWriter, nodes: list[int]) -> None:

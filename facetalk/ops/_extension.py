@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from types import ModuleType
@@ -53,7 +52,9 @@ def _installed() -> ModuleType | None:
     Python started in a checkout finds the checkout's package before the installed one; it has no core of its
     own unless it was built in place.
     """
-    for distribution in importlib.metadata.distributions(name="facetalk"):
+    from importlib.metadata import distributions  # takes as long as NumPy, and is seldom needed
+
+    for distribution in distributions(name="facetalk"):
         for file in distribution.files or ():
             if file.match("facetalk/_C.*.so") or file.match("facetalk/_C.*.pyd"):
                 spec = importlib.util.spec_from_file_location(_NAME, str(file.locate()))

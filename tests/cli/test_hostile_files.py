@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from facetalk.audio import AudioEncoder
 from facetalk.cli import main
 from facetalk.diffusion import MotionModel
+from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
@@ -141,6 +142,8 @@ MODELS = {
     "motion-1e30": ("motion", tensors("model.safetensors", each(lambda v: v.float() * 1e30))),
     "motion-shape": ("motion", tensors("model.safetensors", one("features.mean", lambda v: v[None]))),
 }
+LATE = {"head-huge", "head-1e5", "head-no-anchors"}
+"""What is wrong with networks of the head, which are made when they are first asked for."""
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -154,11 +157,18 @@ def test_model_folders(capsys, monkeypatch, tmp_path, speech, name):
         shutil.copytree(default / part, model / part)
     # The parts that are whole need not be loaded.
     stub = SimpleNamespace(encode_identity=lambda values: values, identity_dim=1)
-    for whole, kind in (("head", HeadModel), ("audio", AudioEncoder), ("motion", MotionModel)):
+    for whole, kind, loader in (
+        ("head", HeadModel, "open"),
+        ("audio", AudioEncoder, "from_pretrained"),
+        ("motion", MotionModel, "load"),
+    ):
         if whole != part:
-            loader = "from_pretrained" if whole == "audio" else "load"
             monkeypatch.setattr(kind, loader, classmethod(lambda cls, *args, **options: stub))
     change(model / part)
+    if name in LATE:  # networks that a motion does not ask
+        with pytest.raises(InputError, match=str(model)):
+            HeadModel.load(model / part)
+        return
     line = fails(capsys, "generate", speech, "-o", tmp_path / "talk.safetensors", "--model", model)
     assert str(model) in line
     assert {path.name for path in tmp_path.iterdir()} == {"model", "speech.wav"}
