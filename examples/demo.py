@@ -25,7 +25,7 @@ def main(speech: Path, out: Path) -> None:
         return now
 
     model = facetalk.FaceTalk.from_pretrained("default")
-    model.audio_encoder, model.motion_model, model.head  # noqa: B018  (loaded on first use: load now, to time it)
+    model.native_model, model.head  # noqa: B018  (loaded on first use: load now, to time it)
     mark = stage("load", start)
     motion = model.generate(speech, seed=0)
     mark = stage("generate", mark)

@@ -317,3 +317,15 @@ def test_inference_mode_gives_the_same_without_importing_the_compiler():
         "assert torch.equal(quick, attend(q, k, v, window=(2, 1)))\n"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("window", [(0, 0), (2, 1), (None, 3), (0, None), (None, None), (200, 0)])
+@pytest.mark.parametrize(("rows", "keys"), [(300, 290), (5, 140), (3, 0), (0, 4)])
+def test_float64_of_numpy_needs_no_torch_and_equals_the_reference(window, rows, keys):
+    rng = np.random.default_rng(rows)
+    query, key, value = (rng.standard_normal((2, 1, n, d)) for n, d in ((rows, 4), (keys, 4), (keys, 3)))
+    found = ops.masked_cross_attention(query, key, 30.0 * value, window=window)
+    arrays = [torch.from_numpy(array) for array in (query, key, 30.0 * value)]
+    expected = reference.masked_cross_attention(*arrays, window=window)
+    assert found.dtype == np.float64 and found.shape == (2, 1, rows, 3)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-12)
