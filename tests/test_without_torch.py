@@ -26,7 +26,8 @@ from facetalk.render.scene import AnimatedScene
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(facetalk.__file__).resolve().parent
 TOLERANCE = 1e-4  # of weights in 0..1, and of metres
-LEAN = {"numpy", "safetensors", "soundfile", "soxr", "tqdm", "threadpoolctl", "fsspec"}
+LEAN = {"numpy", "safetensors", "soundfile", "soxr", "tqdm", "threadpoolctl", "fsspec", "websockets"}
+"""What ``pip install facetalk`` may bring: each a few MB at most, but for NumPy."""
 
 WHOLE_WAY = """
 import facetalk
@@ -183,7 +184,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def test_the_package_itself_is_lean() -> None:
-    assert names(project()["dependencies"]) == LEAN
+    assert names(project()["dependencies"]) <= LEAN
 
 
 def test_every_extra_brings_what_it_is_named_for() -> None:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from facetalk.cli import _options
 from facetalk.errors import InputError
 
 if TYPE_CHECKING:
+    from facetalk.data.arkit import ArkitFace
     from facetalk.live.address import Address
+    from facetalk.live.frame import Sender
     from facetalk.live.sources import Source
+    from facetalk.pipeline import FaceTalk
+
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses to listen at that are none to connect to, and this machine's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", required=True, metavar="SOUND",
                         help="mic, mic:NAME or mic:NUMBER; a recording, which is played in real time; or - "
                         "for a WAV stream on standard input")  # fmt: skip
-    parser.add_argument("--to", action="append", required=True, metavar="ADDRESS",
+    parser.add_argument("--to", action="append", default=None, metavar="ADDRESS",
                         help="livelink://host:11111/subject, vmc://host:39539, osc://host:9000/prefix, "
                         "ws://host:8765 (listens there) or stdout (a line of JSON a frame); the host is this "
                         "machine where none is given. Give --to again for more")  # fmt: skip
+    parser.add_argument("--preview", action="store_true",
+                        help="show the head in a page of this machine's browser, at the address of --to "
+                        "ws:// (default: ws://127.0.0.1:8765); alone or beside --to")  # fmt: skip
     parser.add_argument("--look-ahead", type=_options.non_negative, default=0.2, metavar="SECONDS",
                         help="sound that is heard beyond a frame before it is sent")  # fmt: skip
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's)")
@@ -48,7 +59,11 @@ def run(args: argparse.Namespace) -> None:
     from facetalk.live.session import Session
     from facetalk.models import find_model
 
-    addresses = [parse_address(text) for text in args.to]
+    if not args.to and not args.preview:
+        raise InputError("live needs --to ADDRESS (livelink://, vmc://, osc://, ws://, stdout) or --preview")
+    addresses = [parse_address(text) for text in args.to or []]
+    if args.preview and not any(address.scheme == "ws" for address in addresses):
+        addresses.append(parse_address("ws://"))
     _check(args, addresses)
     fps = find_model(args.model).fps
     with contextlib.ExitStack() as stack:
@@ -74,13 +89,36 @@ def run(args: argparse.Namespace) -> None:
         bar = stack.enter_context(
             tqdm(desc="live", unit=" frames", leave=False, disable=not sys.stderr.isatty())
         )
+        face = ArkitFace(model.head.expression_names)
+        if args.preview:
+            number = next(i for i, address in enumerate(addresses) if address.scheme == "ws")
+            _show(model, face, addresses[number], senders[number])
         session = Session(
-            stream, ArkitFace(model.head.expression_names), senders,
+            stream, face, senders,
             warn=lambda text: tqdm.write(f"warning: {text}", file=sys.stderr), tick=bar.update,
         )  # fmt: skip
         # Told at the end however it comes; Ctrl-C is how a microphone's ends.
         stack.callback(lambda: tqdm.write(session.report(source), file=sys.stderr))
         session.run(source)
+
+
+def _show(model: FaceTalk, face: ArkitFace, address: Address, sender: Sender) -> None:
+    """Put the page of the preview on the server for WebSocket clients, and open it."""
+    import webbrowser
+
+    from facetalk.live.preview import PATH, pages
+    from facetalk.live.websocket import WebSocketSender
+    from facetalk.motion import Motion
+
+    assert isinstance(sender, WebSocketSender)
+    still = Motion(np.zeros((1, model.head.expression_dim), np.float32), model.config.fps)
+    rig: Any = model.decode(still)
+    sender.pages.update(pages(rig, face))
+    here = dataclasses.replace(address, host=_EVERYWHERE.get(address.host, address.host))
+    url = f"http://{here.place}{PATH}"
+    tqdm.write(f"{url} shows the head", file=sys.stderr)
+    if not webbrowser.open(url):
+        tqdm.write("warning: no browser was found; open the address in one", file=sys.stderr)
 
 
 def _check(args: argparse.Namespace, addresses: list[Address]) -> None:

@@ -81,6 +81,17 @@ class ArkitFace:
             column = ANGLE_NAMES.index(angle)
             self._turns[ARKIT_NAMES.index(shape), column] = sign * GAZE_RADIANS_PER_WEIGHT
 
+    def shapes(self, basis: Float32) -> Float32:
+        """What each of ARKit's blendshapes moves.
+
+        Args:
+            basis: (E, V, 3) what each of the model's expressions moves.
+
+        Returns:
+            (52, V, 3) float32; zeros where nothing of the model has the name.
+        """
+        return np.tensordot((self._matrix > 0.0).T.astype(np.float32), basis, axes=1)
+
     def __call__(self, expressions: Float32) -> tuple[Float32, Float32]:
         """Blendshapes and angles of frames.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import re
@@ -24,7 +25,9 @@ from facetalk.live.frame import Frame, Sender
 
 try:
     from websockets.asyncio.server import serve
+    from websockets.datastructures import Headers
     from websockets.exceptions import ConnectionClosed
+    from websockets.http11 import Response
 except ImportError:
     _INSTALLED = False
 else:
@@ -39,6 +42,20 @@ _FORMATS = {"/": "json", "/json": "json", "/binary": "binary"}
 _SEND_BUFFER = 16384  # bytes in the kernel, which would otherwise hold a minute of old frames
 _LOCAL_PAGES = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _CLOSING_S = 1.0
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self' ws:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What a browser gets that asks for a path without wanting a WebSocket.
+
+    Attributes:
+        kind: media type.
+        data: the content.
+    """
+
+    kind: str
+    data: bytes
 
 
 class _Client:
@@ -62,6 +79,9 @@ class WebSocketSender(Sender):
             connect.
         fps: motion frame rate.
 
+    Attributes:
+        pages: what is answered at other paths; may grow while it runs.
+
     Raises:
         InputError: it cannot listen there.
         NotInstalledError: websockets is missing.
@@ -71,6 +91,7 @@ class WebSocketSender(Sender):
         if not _INSTALLED:
             raise NotInstalledError(f"--to {address.text} needs websockets: pip install 'facetalk[live]'")
         self.where, self._fps = address.text, fps
+        self.pages: dict[str, Page] = {}
         self._clients: set[_Client] = set()
         self._open = True
         self._loop = asyncio.new_event_loop()
@@ -123,6 +144,13 @@ class WebSocketSender(Sender):
         )  # fmt: skip
 
     def _admit(self, connection: Any, request: Any) -> Any:
+        page = self.pages.get(request.path.partition("?")[0])
+        if page is not None:
+            headers = {
+                "Content-Type": page.kind, "Content-Length": str(len(page.data)), "Connection": "close",
+                "Content-Security-Policy": _POLICY, "Cache-Control": "no-store",
+            }  # fmt: skip
+            return Response(200, "OK", Headers(headers), page.data)
         if request.path.partition("?")[0] not in _FORMATS:
             return connection.respond(404, f"one of {', '.join(_FORMATS)}\n")
         if len(self._clients) >= CLIENTS:
