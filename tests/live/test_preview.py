@@ -1,4 +1,4 @@
-"""The page of ``facetalk live --preview``: what is served, what the head in it is, and that it asks nobody else."""
+"""The page of ``facetalk live --preview``: what is served, what head it is, and that it asks nobody else."""
 
 from __future__ import annotations
 
