@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "live": ("facetalk.cli.live", "speech as it is spoken -> game engines, avatars, browsers"),
     "export": ("facetalk.cli.export", "a stored motion -> animated head"),
     "render": ("facetalk.cli.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
+    "fit": ("facetalk.cli.fit", "scans of a moving face -> its motion, by any NPHM's codes"),
     "evaluate": ("facetalk.cli.evaluate", "measure lips, life and diversity against speech and its phones"),
     "train": ("facetalk.cli.train", "train the head, the audio encoder or the motion model"),
     "distill": (
