@@ -23,6 +23,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "torch": ("PyTorch", "torch"),
     "torchmetrics": ("torchmetrics", "images"),
     "transformers": ("transformers", "torch"),
+    "trimesh": ("trimesh", "fit"),
 }
 """Name for people, and extra of ``pyproject.toml``, of what is imported under a name."""
 

@@ -55,6 +55,7 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
 ELSEWHERE = {
     "pip install": "test_packaging.py installs the wheel",
     "make ": "the Makefile runs this suite",
+    "facetalk fit ": "tests/cli/test_fit.py fits a capture",
     "pytest ": "rehearsed by the tests of the benchmarks",
     "cp ": "would change the package",
     "python -m experiments": "experiments have tests and results of their own",

@@ -23,7 +23,7 @@ from facetalk.interrupts import Terminable, Terminated
 from facetalk.optional import needed_for
 
 # Verbs that need more than the package with the smallest extra.
-_EXTRAS = {"train": "train", "distill": "train", "data": "train", "render": "render"}
+_EXTRAS = {"train": "train", "distill": "train", "data": "train", "render": "render", "fit": "fit"}
 
 VERBS: dict[str, tuple[str, str]] = {
     "generate": ("facetalk.cli.generate", "speech -> animated head (.glb, .ply) or motion (.safetensors)"),
@@ -31,6 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "live": ("facetalk.cli.live", "speech as it is spoken -> game engines, avatars, browsers"),
     "export": ("facetalk.cli.export", "a stored motion -> animated head"),
     "render": ("facetalk.cli.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
+    "fit": ("facetalk.cli.fit", "scans of a moving face -> its motion, by any NPHM's codes"),
     "evaluate": ("facetalk.cli.evaluate", "measure lips, life and diversity against speech and its phones"),
     "train": ("facetalk.cli.train", "train the head, the audio encoder or the motion model"),
     "distill": (

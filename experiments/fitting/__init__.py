@@ -1,0 +1,1 @@
+"""How well captures whose truth is known are fitted, and how fast."""

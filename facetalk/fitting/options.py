@@ -1,0 +1,60 @@
+"""What a fit aims at, and how long it tries."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from facetalk.errors import InputError
+from facetalk.units import HEAD_UNIT_METRES
+
+MM = 1e-3 / HEAD_UNIT_METRES
+"""A millimetre in head units."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitOptions:
+    """Weights and limits of :func:`facetalk.fitting.fit_sequence`.
+
+    Attributes:
+        method: "newton" solves each window by damped Gauss-Newton steps; "adam" is FaceTalk's way (CVPR 2024,
+            supplementary): `adam_steps` of Adam on 10 |distance| + 0.1 Huber(change of the code) + 0.0025
+            |code|^2, at a rate of 1e-3 and 1e-4 after three fifths of them.
+        window: frames that are solved together; FaceTalk takes 10.
+        overlap: frames of the window before that a window goes on from; FaceTalk takes 2.
+        points: of each frame, at most so many, drawn anew for each step; FaceTalk takes 5,000.
+        steps: of Newton's method, at most.
+        adam_steps: of Adam.
+        code_spread: standard deviation that codes are expected to have.
+        code_speed: the same of their change from frame to frame.
+        pose: also fit a rigid pose of each frame.
+        pose_speed_mm: standard deviation of a pose's change from frame to frame, at the face's surface.
+        outlier_mm: points farther than this from the fitted surface count for nothing in the end.
+        seed: of the points that are drawn.
+    """
+
+    method: Literal["newton", "adam"] = "newton"
+    window: int = 10
+    overlap: int = 2
+    points: int = 5000
+    steps: int = 12
+    adam_steps: int = 500
+    code_spread: float = 0.5
+    code_speed: float = 0.1
+    pose: bool = True
+    pose_speed_mm: float = 4.0
+    outlier_mm: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.method not in ("newton", "adam"):
+            raise InputError(f"method: expected newton or adam, got {self.method!r}")
+        for name in ("window", "points", "steps", "adam_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 <= self.overlap < self.window:
+            raise InputError(f"overlap: expected 0 to window - 1 = {self.window - 1}, got {self.overlap}")
+        for name in ("code_spread", "code_speed", "pose_speed_mm", "outlier_mm"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name}: expected a positive number, got {getattr(self, name)}")

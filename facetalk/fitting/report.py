@@ -1,0 +1,103 @@
+"""How well a fit explains its capture, frame by frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from facetalk.arrays import Float32, Float64
+from facetalk.fitting.differentiable import DifferentiableField
+from facetalk.fitting.options import MM
+from facetalk.fitting.window import Frame
+
+# Above these, somebody should look at a frame: half of its points off by more than the noise of good scans,
+# or more points than hair and clothes are that lie nowhere near.
+_MEDIAN_MM, _OUTLIERS = 1.5, 0.4
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Figures of a fit; distances are of points to the fitted surface, in millimetres.
+
+    Attributes:
+        mean_mm: (T,) of the points within `outlier_mm`.
+        median_mm: (T,) of all points.
+        ninetieth_mm: (T,) nine tenths of the points within `outlier_mm` are nearer.
+        outliers: (T,) share of the points beyond `outlier_mm`.
+        code_speed: (T,) largest change of a number of the code since the frame before.
+        flagged: frames that somebody should look at.
+    """
+
+    mean_mm: list[float]
+    median_mm: list[float]
+    ninetieth_mm: list[float]
+    outliers: list[float]
+    code_speed: list[float]
+    flagged: list[int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Totals first, then everything a frame."""
+        return {
+            "frames": len(self.mean_mm),
+            "mean_mm": round(float(np.mean(self.mean_mm)), 4),
+            "ninetieth_mm": round(float(np.mean(self.ninetieth_mm)), 4),
+            "outliers": round(float(np.mean(self.outliers)), 4),
+            "flagged": self.flagged,
+            "per_frame": {
+                field.name: getattr(self, field.name)
+                for field in dataclasses.fields(self)
+                if field.name != "flagged"
+            },
+        }
+
+
+class Measurement:
+    """Takes down fitted frames, one after the other, and lets their points go.
+
+    Args:
+        field: of the identity.
+        outlier_mm: see :class:`Report`.
+        most: points of a frame that are looked at.
+
+    Attributes:
+        codes: (E,) float32 of each frame so far.
+        poses: (4, 4) of each.
+    """
+
+    def __init__(self, field: DifferentiableField, outlier_mm: float, most: int = 5000) -> None:
+        self._field, self._outlier_mm, self._most = field, outlier_mm, most
+        self._generator = torch.Generator().manual_seed(1)
+        self._figures: dict[str, list[float]] = {
+            each.name: [] for each in dataclasses.fields(Report) if each.name != "flagged"
+        }
+        self.codes: list[Float32] = []
+        self.poses: list[Float64] = []
+
+    def __len__(self) -> int:
+        """Frames so far."""
+        return len(self.codes)
+
+    def add(self, frame: Frame) -> None:
+        """Measure a frame that is as it will stay."""
+        points = frame.drawn(self._most, self._generator)
+        off = self._field.slopes(points, frame.code.float()).value.abs() / MM
+        near = off[off <= self._outlier_mm]
+        near = near if len(near) else off
+        code = frame.code.numpy().astype(np.float32)
+        speed = float(np.abs(code - self.codes[-1]).max()) if self.codes else 0.0
+        for name, value in (
+            ("mean_mm", near.mean()), ("median_mm", off.median()), ("ninetieth_mm", near.quantile(0.9)),
+            ("outliers", (off > self._outlier_mm).float().mean()), ("code_speed", speed),
+        ):  # fmt: skip
+            self._figures[name].append(round(float(value), 4))
+        self.codes.append(code)
+        self.poses.append(frame.pose.matrix().numpy())
+
+    def report(self) -> Report:
+        """Of the frames so far."""
+        rows = zip(self._figures["median_mm"], self._figures["outliers"], strict=True)
+        flagged = [t for t, (median, out) in enumerate(rows) if median > _MEDIAN_MM or out > _OUTLIERS]
+        return Report(**self._figures, flagged=flagged)

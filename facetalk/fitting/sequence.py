@@ -1,0 +1,167 @@
+"""A capture fitted window by window: points in, a motion and its poses out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from facetalk.ambient import plainly
+from facetalk.arrays import Float32, Float64
+from facetalk.errors import InputError
+from facetalk.fitting.align import align
+from facetalk.fitting.differentiable import DifferentiableField
+from facetalk.fitting.options import FitOptions
+from facetalk.fitting.report import Measurement, Report
+from facetalk.fitting.window import Frame, Limits, solve
+from facetalk.motion import Motion
+from facetalk.nphm.head.head import HeadModel
+from facetalk.nphm.model import NPHM
+from facetalk.pipeline import FaceTalk
+
+__all__ = ["Fit", "fit_points", "fit_sequence"]
+
+_LEAST = 200  # points that a frame needs
+Model = FaceTalk | HeadModel | NPHM
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What was fitted to a capture.
+
+    Attributes:
+        motion: the codes.
+        poses: (T, 4, 4) from the capture's points to head space.
+        report: how well it explains the points.
+    """
+
+    motion: Motion
+    poses: Float64
+    report: Report
+
+
+def fit_points(
+    frames: Sequence[ArrayLike], model: Model, *, fps: float, identity: ArrayLike | None = None
+) -> Motion:
+    """Expression codes of a head whose surface passes through the points of every frame.
+
+    Args:
+        frames: (N, 3) points a frame, in metres, millimetres, centimetres or head units, with any axes; N may
+            differ from frame to frame.
+        model: whose codes are wanted.
+        fps: frames per second.
+        identity: (L,) code of the person, None for the head's default one.
+
+    Returns:
+        the motion; :func:`fit_sequence` gives the poses and how good it is as well.
+
+    Raises:
+        InputError: no frames, points that are not finite or too few, or points that do not lie on the head.
+    """
+    return fit_sequence(frames, model, fps=fps, identity=identity).motion
+
+
+@plainly
+def fit_sequence(
+    frames: Sequence[ArrayLike],
+    model: Model,
+    *,
+    fps: float,
+    identity: ArrayLike | None = None,
+    options: FitOptions | None = None,
+    unit: str | None = None,
+    progress: Callable[[int], None] = lambda frames: None,
+    names: Sequence[str] | None = None,
+) -> Fit:
+    """Fit a capture, window after window.
+
+    The first frame is aligned with the head (:func:`facetalk.fitting.align.align`); after that each window of
+    frames goes on from the last two of the window before, and is solved with all of its points, its codes and
+    its poses at once (:mod:`facetalk.fitting.window`). Weights of the built-in head stay within 0..1.
+
+    Args:
+        frames: see :func:`fit_points`. They are asked for one window at a time.
+        model: the head.
+        fps: frames per second.
+        identity: (L,) code, None for the head's default one.
+        options: weights and limits.
+        unit: "metres", "millimetres", "centimetres" or "head", None to find it.
+        progress: called with how many frames are done.
+        names: of the frames, for errors.
+
+    Raises:
+        InputError: as :func:`fit_points`.
+    """
+    options = options or FitOptions()
+    nphm, code, limits = _parts(model, identity)
+    if not len(frames):
+        raise InputError("frames: expected at least one frame of points, got none")
+    field = DifferentiableField(nphm, code)
+    generator = torch.Generator().manual_seed(options.seed)
+    rest = torch.zeros(field.expression_dim, dtype=torch.float64)
+    measured = Measurement(field, options.outlier_mm)
+    window: list[Frame] = []  # the last of them stay for the next; points of the others are let go
+    before: Frame | None = None
+    done = 0
+    while done < len(frames):
+        for t in range(done, min(done + options.window - len(window), len(frames))):
+            points = checked(frames[t], names[t] if names else f"frame {t}")
+            if window:
+                window.append(Frame(points, window[-1].code.clone(), window[-1].pose))
+                continue
+            pose = align(field, points.numpy(), rest, unit)
+            window = [Frame(points, rest, pose)]
+            # Alone at first, so that the others start near.
+            solve(field, window, None, limits, options, generator)
+        solve(field, window, before, limits, options, generator)
+        done = len(measured) + len(window)
+        kept = options.overlap if done < len(frames) else 0
+        for frame in window[: len(window) - kept]:
+            measured.add(frame)
+            before = frame
+        window = window[len(window) - kept :]
+        progress(done)
+    made = {"made_by": "fit", "options": dataclasses.asdict(options)}
+    return Fit(Motion(np.stack(measured.codes), fps, code, made), np.stack(measured.poses), measured.report())
+
+
+def _parts(model: Any, identity: ArrayLike | None) -> tuple[NPHM, Float32, Limits]:
+    """The networks, the identity code, and the limits of the expression's numbers."""
+    head = model.head if isinstance(model, FaceTalk) else model
+    if isinstance(head, HeadModel):
+        code = head.bind(identity).identity
+        return head.nphm, code, (0.0, 1.0)
+    if not isinstance(head, NPHM):
+        raise InputError(f"model: expected a FaceTalk, a head or an NPHM, got {type(model).__name__}")
+    code = np.zeros(head.identity_dim, np.float32) if identity is None else np.asarray(identity, np.float32)
+    if code.shape != (head.identity_dim,) or not np.isfinite(code).all():
+        raise InputError(
+            f"identity: expected {head.identity_dim} finite numbers, got an array of shape {code.shape}"
+        )
+    return head, code, None
+
+
+def checked(points: ArrayLike, name: str) -> Tensor:
+    """Points (N, 3) as float64.
+
+    Raises:
+        InputError: another shape, too few, or numbers that are not finite, with the name of the frame.
+    """
+    try:
+        array = np.ascontiguousarray(points, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected points (N, 3), got {type(points).__name__}") from error
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise InputError(f"{name}: expected points (N, 3), got shape {array.shape}")
+    finite = np.isfinite(array).all(axis=1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise InputError(f"{name}: {np.count_nonzero(~finite)} points are not finite, the first is row {row}")
+    if len(array) < _LEAST:
+        raise InputError(f"{name}: {len(array)} points; at least {_LEAST} are needed to fit a face")
+    return torch.from_numpy(array)

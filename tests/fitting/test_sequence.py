@@ -1,0 +1,125 @@
+"""Captures with known codes, fitted."""
+
+import numpy as np
+import pytest
+import torch
+
+from facetalk.errors import InputError
+from facetalk.fitting import FitOptions, fit_points, fit_sequence
+from facetalk.fitting.options import MM
+from facetalk.fitting.pose import Pose, rotation
+from facetalk.nphm import load_checkpoint
+
+QUICK = FitOptions(points=900, steps=8)
+
+
+def surface_mm(capture, fit, of_head):
+    """Mean distance of the true surface's points from the fitted one, millimetres, a frame."""
+    found = []
+    for t, points in enumerate(capture.clean):
+        there = np.c_[of_head(points), np.ones(len(points))] @ fit.poses[t].T
+        at = torch.from_numpy(there[:, :3].astype(np.float32))
+        code = torch.from_numpy(fit.motion.expressions[t])
+        found.append(float(capture.field.slopes(at, code).value.abs().mean()) / MM)
+    return found
+
+
+def test_noise_and_outliers(capture):
+    fit = fit_sequence(capture.frames, capture.head, fps=30, options=QUICK)
+    assert max(surface_mm(capture, fit, lambda x: 0.25 * x)) < 0.4
+    assert fit.motion.fps == 30 and fit.motion.expressions.shape == capture.codes.shape
+    jaw = capture.head.expression_names.index("jawOpen")
+    assert np.abs(fit.motion.expressions[:, jaw] - capture.codes[:, jaw]).max() < 0.08
+    assert fit.motion.expressions.min() >= 0 and fit.motion.expressions.max() <= 1
+    assert 0.1 < np.mean(fit.report.outliers) < 0.3 and not fit.report.flagged
+    assert 0.5 < np.mean(fit.report.mean_mm) < 1.5  # of points with 1 mm of noise
+
+
+def test_millimetres_z_up_and_a_head_that_drifts(capture):
+    turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    drift = [np.array([300 + 4.0 * t, 20, 1500 + 2.0 * t]) for t in range(3)]
+    frames = [1000 * frame @ turn.T + shift for frame, shift in zip(capture.frames, drift, strict=True)]
+    fit = fit_sequence(frames, capture.head, fps=25, options=QUICK)
+    for t, shift in enumerate(drift):
+        back = np.c_[250 * capture.clean[t] @ turn.T + shift, np.ones(len(capture.clean[t]))]
+        there = torch.from_numpy((back @ fit.poses[t].T)[:, :3].astype(np.float32))
+        code = torch.from_numpy(fit.motion.expressions[t])
+        assert float(capture.field.slopes(there, code).value.abs().mean()) / MM < 0.4
+
+
+def test_a_wrong_person_is_told_by_the_distance(capture):
+    rng = np.random.default_rng(3)
+    other = capture.head.encode_identity(rng.normal(0, 1.5, capture.head.coefficient_dim))
+    right = fit_sequence(capture.frames[:1], capture.head, fps=25, options=QUICK)
+    wrong = fit_sequence(capture.frames[:1], capture.head, fps=25, options=QUICK, identity=other)
+    assert np.array_equal(wrong.motion.identity, other)
+    assert wrong.report.median_mm[0] > 1.3 * right.report.median_mm[0]
+
+
+def test_the_papers_way_goes_downhill(capture):
+    options = FitOptions(method="adam", adam_steps=40, points=400)
+    fit = fit_sequence(capture.frames[:2], capture.head, fps=25, options=options)
+    start = fit_sequence(
+        capture.frames[:2], capture.head, fps=25, options=FitOptions(method="adam", adam_steps=1, points=400)
+    )
+    assert np.mean(fit.report.mean_mm) < np.mean(start.report.mean_mm)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_codes_of_any_nphm(direction):
+    from golden import GOLDEN
+
+    from facetalk.fitting import DifferentiableField
+    from facetalk.fitting.window import Frame, solve
+
+    model = load_checkpoint(GOLDEN / "nphm_tiny", direction=direction)
+    field = DifferentiableField(model, np.zeros(model.identity_dim, np.float32))
+    generator = torch.Generator().manual_seed(0)
+    code = 0.15 * torch.randn(model.expression_dim, generator=generator)
+    points = 0.3 * torch.randn(600, 3, generator=generator)
+    for _ in range(30):  # onto the posed surface, where there is one near
+        found = field.slopes(points, code)
+        slope = found.by_point.square().sum(1, keepdim=True).clamp(min=0.05)
+        points = points - 0.5 * found.value[:, None] * found.by_point / slope
+    points = points[field.slopes(points, code).value.abs() < 1e-4]
+    assert len(points) > 200
+    still = Pose(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), 1.0)
+    frame = Frame(points.double(), torch.zeros(len(code), dtype=torch.float64), still)
+    before = float(field.slopes(points, frame.code.float()).value.abs().mean())
+    options = FitOptions(pose=False, code_spread=5.0, outlier_mm=30.0, steps=20)
+    solve(field, [frame], None, None, options, generator)
+    assert float(field.slopes(points, frame.code.float()).value.abs().mean()) < 0.1 * before
+
+
+def test_what_cannot_be_fitted(capture):
+    head, frame = capture.head, capture.frames[0]
+    for frames, text in (
+        ([], "at least one frame"),
+        ([frame[:50]], "50 points; at least 200"),
+        ([np.full((300, 3), np.nan)], "not finite"),
+        ([frame[:, :2]], r"points \(N, 3\)"),
+        (["points"], r"points \(N, 3\)"),
+        ([frame * 0.05], "in no unit of"),
+        ([np.random.default_rng(0).uniform(-0.1, 0.1, (500, 3))], "do not lie on the head"),
+    ):
+        with pytest.raises(InputError, match=text):
+            fit_points(frames, head, fps=25)
+    with pytest.raises(InputError, match="identity"):
+        fit_points([frame], head, fps=25, identity=np.zeros(3))
+    for options in ({"window": 0}, {"overlap": 10}, {"method": "lm"}, {"code_speed": 0.0}):
+        with pytest.raises(InputError, match=next(iter(options))):
+            FitOptions(**options)
+
+
+def test_small_motions_of_a_pose():
+    pose = Pose(rotation(torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)), torch.ones(3).double(), 2.0)
+    points = torch.randn(5, 3, dtype=torch.float64)
+    there = pose.apply(points).double()
+    by = torch.tensor([1e-4, -2e-4, 3e-4]), torch.tensor([1e-3, 0.0, 0.0])
+    moved = pose.moved(*by).apply(points).double()
+    wanted = there + torch.linalg.cross(by[0].double().expand(5, 3), there) + by[1]
+    assert torch.allclose(moved, wanted, atol=2e-6)
+    assert torch.allclose(
+        torch.cat([points, torch.ones(5, 1)], 1) @ pose.matrix().T,
+        torch.cat([there, torch.ones(5, 1)], 1), atol=1e-6,
+    )  # fmt: skip
