@@ -26,7 +26,7 @@ class FitOptions:
         steps: of Newton's method, at most.
         adam_steps: of Adam.
         code_spread: standard deviation that codes are expected to have.
-        code_speed: the same of their change from frame to frame.
+        code_speed: the scale of Cauchy's distribution of their change from frame to frame.
         pose: also fit a rigid pose of each frame.
         pose_speed_mm: standard deviation of a pose's change from frame to frame, at the face's surface.
         outlier_mm: points farther than this from the fitted surface count for nothing in the end.
@@ -40,7 +40,7 @@ class FitOptions:
     steps: int = 12
     adam_steps: int = 500
     code_spread: float = 0.5
-    code_speed: float = 0.1
+    code_speed: float = 0.01
     pose: bool = True
     pose_speed_mm: float = 4.0
     outlier_mm: float = 5.0

@@ -24,3 +24,8 @@ def weights(residual: Tensor, scale: float, farthest: float) -> Tensor:
 def even(residual: Tensor, knee: float) -> Tensor:
     """Huber's weights: 1 up to `knee`, falling as its inverse beyond."""
     return knee / torch.clamp(residual.abs(), min=knee)
+
+
+def rare(change: Tensor, scale: float) -> Tensor:
+    """Cauchy's weights: of changes that are mostly noise of this scale, and now and then a real movement."""
+    return 1 / (1 + (change / scale) ** 2)

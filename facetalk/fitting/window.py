@@ -11,7 +11,7 @@ from torch import Tensor
 from facetalk.fitting.differentiable import DifferentiableField
 from facetalk.fitting.options import MM, FitOptions
 from facetalk.fitting.pose import Pose, pose_slopes, rotation
-from facetalk.fitting.robust import even, scale_of, weights
+from facetalk.fitting.robust import even, rare, scale_of, weights
 
 _LEAST_MM = 0.05  # spread of residuals below which they say nothing more
 _FAR_MM = 40.0  # points farther off count for nothing even at first
@@ -122,7 +122,7 @@ class _System:
             last = frames[t - 1] if t else before
             assert last is not None
             change = frames[t].code - last.code
-            self._tie(t, 0, change, even(change, speed) / speed**2, t > 0)
+            self._tie(t, 0, change, rare(change, speed) / speed**2, t > 0)
             if not self.options.pose:
                 continue
             turn = _turn_between(last.pose, frames[t].pose)
