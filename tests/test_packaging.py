@@ -42,6 +42,7 @@ assert pathlib.Path(facetalk.get_library()).parent == home / "lib"
 stream = NativeModel(home / "models/default").stream(steps=1)
 stream.push(np.sin(np.arange(16000, dtype=np.float32)))
 assert stream.finish().shape[1] == 53
+assert not {"torch", "transformers", "scipy"} & set(sys.modules)
 print("works")
 """
 
@@ -97,7 +98,7 @@ def test_wheel_has_what_it_needs_and_no_more(wheel, source):
     assert c_library <= set(names)
     outside = [name for name in names if not name.startswith(("facetalk/", "facetalk-"))]
     assert outside == []
-    for pattern in ("**/*.py", "models/**/*", "data/*.json"):
+    for pattern in ("**/*.py", "models/**/*", "data/*.json", "live/*.html"):
         for path in (source / "facetalk").glob(pattern):
             if path.is_file():
                 assert path.relative_to(source).as_posix() in names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,7 +101,17 @@ def test_parts_are_loaded_for_the_device(monkeypatch: pytest.MonkeyPatch) -> Non
     model = FaceTalk(FaceTalk.from_pretrained(device="cpu").config, torch.device("meta"))
     _ = model.audio_encoder, model.motion_model
     assert seen == [("audio", torch.device("meta")), ("motion", torch.device("meta"))]
+    assert str(model.device) == "meta"
     assert backend.pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_torch_is_asked_for_a_gpu_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert backend.pick_device("auto") == "cuda"
+    monkeypatch.delitem(sys.modules, "torch")  # not imported yet
+    for driver, device in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(backend, "has_gpu_driver", lambda driver=driver: driver)
+        assert backend.pick_device("auto") == device
 
 
 def talk(model: FaceTalk, frames: int = 3) -> facetalk.Motion:

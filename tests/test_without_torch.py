@@ -46,7 +46,9 @@ run("live", "--from", "speech.wav", "--to", "stdout", "--fast")
 run("info")
 for module in ("pipeline", "ops", "motion", "native", "streaming", "cli", "audio", "nphm", "diffusion"):
     __import__(f"facetalk.{module}")
+facetalk.backend.has_gpu_driver = lambda: True  # a GPU, and no torch that could use it
 face = facetalk.FaceTalk.from_pretrained()
+assert face.native_model is not None
 with face.stream() as stream:
     pieces = stream.push(np.zeros(16_000, np.float32)).expressions, stream.finish().expressions
 assert sum(map(len, pieces)) == 25

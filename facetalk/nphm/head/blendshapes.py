@@ -69,7 +69,7 @@ class Blendshapes:
                     f"layer {index} of the blendshapes should map {width} to {rows} values, has weights "
                     f"{weight.shape} and biases {bias.shape}"
                 )
-            self._layers.append((weight.astype(np.float32), bias.astype(np.float32)))
+            self._layers.append((weight.astype(np.float32, copy=False), bias.astype(np.float32, copy=False)))
             width = rows
 
     def __call__(self, points: Float32, part: AnyInt) -> Float32:
