@@ -33,6 +33,7 @@
  *   - A model, a rig, a bound field and a mesh may be used by many threads at a time; a stream, and a field
  *     while it is bound, by one. facetalk_last_error() is that of the calling thread.
  *   - *_free(NULL) does nothing. A model must outlive its streams; rigs, fields and meshes stand alone.
+ *   - Memory comes from malloc(), or from the allocator of facetalk_options, and goes back there.
  *   - Work is done in the calling thread. None are started unless facetalk_set_threads() asked for them.
  *   - Positions are metres, +x the head's left, +y up, +z out of the face. Curves are weights in 0..1 in the
  *     order of facetalk_model_curve_name(). Frame i of a clip is centred at (i + 0.5) / fps seconds.
@@ -86,11 +87,43 @@ FACETALK_API const char* facetalk_last_error(void);
 /* Threads that fields, marching cubes and normals may use, 1 (the default) to 1024; for the whole process. */
 FACETALK_API facetalk_status facetalk_set_threads(int32_t count);
 
+/* --- What a program may bring along: an allocator, a log, a device --- */
+
+enum { FACETALK_LOG_ERROR = 0, FACETALK_LOG_WARNING = 1, FACETALK_LOG_INFO = 2 };
+enum { FACETALK_DEVICE_CPU = 0, FACETALK_DEVICE_CUDA = 1 };
+
+/* One line without a newline, valid during the call. It comes in a thread that calls the library, and must
+ * neither throw nor use the handle that the call is about. */
+typedef void (*facetalk_log_callback)(void* user, int32_t level, const char* message);
+
+typedef struct {
+  size_t struct_size; /* sizeof(facetalk_options); fields that are not inside have their defaults */
+  /* Memory, aligned for any type, as that of malloc() and free(); NULL from allocate: there is none left, and
+   * the call returns FACETALK_NO_MEMORY. Both or neither. A handle and all that belongs to it, what is made of
+   * it (streams and rigs of a model, meshes of a field), and all work on them take their memory here; it has to be there
+   * until the last of them is freed. Called from any thread that uses them, and from helpers of
+   * facetalk_set_threads(). Not from here: files that are mapped while they are read, threads, and what the
+   * C++ runtime takes to carry an error to its status. */
+  void* (*allocate)(void* user, size_t size);
+  void (*release)(void* user, void* memory);
+  void* memory_user;
+  facetalk_log_callback log; /* NULL: none. Every error, warnings, and what was loaded. */
+  void* log_user;
+  int32_t device; /* FACETALK_DEVICE_CUDA is FACETALK_UNSUPPORTED in this version */
+} facetalk_options;
+
+/* malloc() and free(), no log, the CPU; struct_size is set too. */
+FACETALK_API void facetalk_options_default(facetalk_options* options);
+
 /* --- Models --- */
 
 /* Reads a model folder (config.json, audio/, motion/, head/). The files are not needed afterwards, but for
  * head/, which is read by facetalk_rig_create. */
 FACETALK_API facetalk_status facetalk_model_load(const char* folder, facetalk_model** model);
+
+/* The same with options, NULL for the defaults; streams and rigs of the model keep to them. */
+FACETALK_API facetalk_status facetalk_model_load_with(const char* folder, const facetalk_options* options,
+                                                      facetalk_model** model);
 FACETALK_API void facetalk_model_free(facetalk_model* model);
 
 /* Motion frames a second; 0 for NULL. */
@@ -200,9 +233,16 @@ FACETALK_API void facetalk_rig_free(facetalk_rig* rig);
  * faces counter-clockwise seen from the side above the level. */
 FACETALK_API facetalk_status facetalk_marching_cubes(const float* volume, int64_t nx, int64_t ny, int64_t nz,
                                                      float level, facetalk_mesh** mesh);
+FACETALK_API facetalk_status facetalk_marching_cubes_with(const float* volume, int64_t nx, int64_t ny,
+                                                          int64_t nz, float level,
+                                                          const facetalk_options* options,
+                                                          facetalk_mesh** mesh);
 
 /* Reads a neural parametric head (NPHM) as facetalk writes it: config.json, identity.safetensors, ... */
 FACETALK_API facetalk_status facetalk_field_load(const char* checkpoint_folder, facetalk_field** field);
+FACETALK_API facetalk_status facetalk_field_load_with(const char* checkpoint_folder,
+                                                      const facetalk_options* options,
+                                                      facetalk_field** field);
 
 /* identity: its code; NULL and 0 for zeros. */
 FACETALK_API facetalk_status facetalk_field_bind(facetalk_field* field, const float* identity,
@@ -211,8 +251,9 @@ FACETALK_API facetalk_status facetalk_field_bind(facetalk_field* field, const fl
 /* The surface of an expression code (NULL and 0: of the canonical shape) on a grid of resolution^3 samples
  * over the box, both ends of which are samples. The box is in head units, a quarter of a metre each; the mesh
  * is in metres. It is that of the dense grid as far as bounds on the field's slope hold, which are sampled;
- * tolerance_mm is what further short cuts may cost, of which this version takes none. Posed surfaces need a
- * deformation that goes backward (config.json: direction), else FACETALK_UNSUPPORTED. */
+ * tolerance_mm is what further short cuts may cost, of which this version takes none. A deformation that goes
+ * backward (config.json: direction) gives the surface of the posed field; of one that goes forward, the canonical
+ * surface is found once and its vertices are moved, so all expressions have the same faces. */
 FACETALK_API facetalk_status facetalk_field_extract(const facetalk_field* field, const float* expression,
                                                     int32_t expression_count, int32_t resolution,
                                                     const float bounds[6], float tolerance_mm,

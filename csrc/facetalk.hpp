@@ -30,9 +30,10 @@ struct Deleter {
 
 class Model {
  public:
-  explicit Model(const std::string& folder) {
+  // options: null for the defaults; what they point at has to be there as long as the model.
+  explicit Model(const std::string& folder, const facetalk_options* options = nullptr) {
     facetalk_model* handle = nullptr;
-    check(facetalk_model_load(folder.c_str(), &handle));
+    check(facetalk_model_load_with(folder.c_str(), options, &handle));
     handle_.reset(handle, Deleter());
   }
   double fps() const { return facetalk_model_fps(get()); }

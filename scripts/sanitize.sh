@@ -67,11 +67,12 @@ export ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:max_allocation_s
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
 export PYTHONPATH="$out/lib" OMP_NUM_THREADS=2 MKL_NUM_THREADS=1
 
-section "ASan and UBSan: tests/ops"
-tests=(tests/ops)
+section "ASan and UBSan: tests/ops, and the C library's hostile callers"
+native=(tests/native/test_hostile.py tests/native/test_options.py)
+tests=(tests/ops "${native[@]}")
 if [ "$quick" = --quick ]; then
   # Memory and arithmetic rather than the many random shapes of the comparisons with the references.
-  tests=(tests/ops/test_raster.py tests/ops/test_arrays.py tests/ops/field/test_cpu.py -k "not costs and not larger_than_any_memory and not pieces")
+  tests=(tests/ops/test_raster.py tests/ops/test_arrays.py tests/ops/field/test_cpu.py "${native[@]}" -k "not costs and not larger_than_any_memory and not pieces")
 fi
 # -P: not the checkout's own package, which is not instrumented.
 "$python" -P -c "from facetalk.ops._extension import load; print(load().__file__)" | tee /dev/stderr | grep -q "^$out/"

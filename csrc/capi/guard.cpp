@@ -16,11 +16,12 @@ std::atomic<bool> g_threads_told{false};
 
 }  // namespace
 
-facetalk_status fail(facetalk_status status, const char* message) noexcept {
+facetalk_status fail(const Context& context, facetalk_status status, const char* message) noexcept {
   std::strncpy(t_error, message, sizeof t_error - 1);
   for (char* c = t_error; *c != '\0'; ++c) {
     if (*c == '\n' || *c == '\r') *c = ' ';
   }
+  context.log(FACETALK_LOG_ERROR, t_error);
   return status;
 }
 

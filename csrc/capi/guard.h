@@ -6,14 +6,15 @@
 #include <stdexcept>
 #include <string>
 
+#include "capi/context.h"
 #include "core/status.h"
 #include "cpu/network/json.h"
 #include "facetalk.h"
 
 namespace facetalk::capi {
 
-// Sets what facetalk_last_error() gives; one line, whatever comes.
-facetalk_status fail(facetalk_status status, const char* message) noexcept;
+// Sets what facetalk_last_error() gives, one line, whatever comes, and logs it.
+facetalk_status fail(const Context& context, facetalk_status status, const char* message) noexcept;
 
 // Cannot be done by this model or build.
 class Unsupported : public std::runtime_error {
@@ -33,31 +34,45 @@ class Stopped : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Runs the body of a call; nothing gets out of it.
+// Runs the body of a call with the memory of its handle, if there is one; nothing gets out of it.
 template <typename Body>
-facetalk_status guarded(Body&& body) noexcept {
+facetalk_status guarded(const Context& context, Body&& body) noexcept {
+  const MemoryScope scope(context.memory);
   try {
     body();
     return FACETALK_OK;
   } catch (const network::FileError& error) {
-    return fail(FACETALK_BAD_FILE, error.what());
+    return fail(context, FACETALK_BAD_FILE, error.what());
   } catch (const Unsupported& error) {
-    return fail(FACETALK_UNSUPPORTED, error.what());
+    return fail(context, FACETALK_UNSUPPORTED, error.what());
   } catch (const WrongState& error) {
-    return fail(FACETALK_WRONG_STATE, error.what());
+    return fail(context, FACETALK_WRONG_STATE, error.what());
   } catch (const Stopped& error) {
-    return fail(FACETALK_STOPPED, error.what());
+    return fail(context, FACETALK_STOPPED, error.what());
   } catch (const std::invalid_argument& error) {  // ArgumentError, KindError
-    return fail(FACETALK_INVALID, error.what());
+    return fail(context, FACETALK_INVALID, error.what());
   } catch (const std::bad_alloc&) {
-    return fail(FACETALK_NO_MEMORY, "not enough memory");
+    return fail(context, FACETALK_NO_MEMORY, "not enough memory");
   } catch (const std::length_error&) {
-    return fail(FACETALK_NO_MEMORY, "not enough memory");
+    return fail(context, FACETALK_NO_MEMORY, "not enough memory");
   } catch (const std::exception& error) {
-    return fail(FACETALK_INTERNAL, error.what());
+    return fail(context, FACETALK_INTERNAL, error.what());
   } catch (...) {
-    return fail(FACETALK_INTERNAL, "an unknown error");
+    return fail(context, FACETALK_INTERNAL, "an unknown error");
   }
+}
+
+template <typename Body>
+facetalk_status guarded(Body&& body) noexcept {
+  return guarded(Context{}, body);
+}
+
+// The body of a call that begins something; it is given what the options ask for.
+template <typename Body>
+facetalk_status with_options(const facetalk_options* options, Body&& body) noexcept {
+  Context context;
+  const facetalk_status status = guarded(context, [&] { context = checked(options); });
+  return status != FACETALK_OK ? status : guarded(context, [&] { body(context); });
 }
 
 inline void require(const void* pointer, const char* name) {

@@ -5,11 +5,15 @@
 #include <memory>
 
 #include "capi/guard.h"
+#include "core/cpu_features.h"
 #include "cpu/network/features.h"
 #include "cpu/network/noise.h"
 
+using facetalk::capi::Context;
+using facetalk::capi::context_of;
 using facetalk::capi::guarded;
 using facetalk::capi::require;
+using facetalk::capi::with_options;
 using facetalk::network::FileError;
 using facetalk::network::Json;
 
@@ -23,8 +27,8 @@ void read_vector(const Json& value, int count, double* out) {
 
 }  // namespace
 
-facetalk_model::facetalk_model(const std::string& path)
-    : folder(path), encoder(path + "/audio"), motion(path + "/motion") {
+facetalk_model::facetalk_model(const std::string& path, const Context& options)
+    : context(options), folder(path), encoder(path + "/audio"), motion(path + "/motion") {
   const std::string where = path + "/config.json";
   const Json config = facetalk::network::read_json(where);
   if (config.at("format").text() != "facetalk-model" || config.at("version").whole(0, 1000) != 1)
@@ -46,15 +50,25 @@ facetalk_model::facetalk_model(const std::string& path)
   }
   if (encoder.width() != motion.audio_width())
     throw FileError(path + ": audio encoder and motion model do not belong together");
+  if (context.is_logging()) {
+    const std::string what = path + ": " + std::to_string(motion.names().size()) + " curves, SIMD " +
+                             facetalk::name_of(facetalk::simd_level());
+    context.log(FACETALK_LOG_INFO, what.c_str());
+  }
 }
 
 facetalk_status facetalk_model_load(const char* folder, facetalk_model** model) {
+  return facetalk_model_load_with(folder, nullptr, model);
+}
+
+facetalk_status facetalk_model_load_with(const char* folder, const facetalk_options* options,
+                                         facetalk_model** model) {
   if (model != nullptr) *model = nullptr;
-  return guarded([&] {
+  return with_options(options, [&](const Context& context) {
     require(folder, "folder");
     require(model, "model");
     facetalk::capi::one_thread_unless_told();
-    *model = new facetalk_model(folder);
+    *model = new facetalk_model(folder, context);
   });
 }
 
@@ -77,7 +91,7 @@ int32_t facetalk_model_feature_count(const facetalk_model* model) {
 
 facetalk_status facetalk_model_features(const facetalk_model* model, const float* samples, size_t count,
                                         double look_ahead_s, float* features, int64_t* frames) {
-  return guarded([&] {
+  return guarded(context_of(model), [&] {
     require(model, "model");
     require(frames, "frames");
     if (count > 0) require(samples, "samples");

@@ -3,13 +3,15 @@
 
 #include <string>
 
+#include "capi/context.h"
 #include "cpu/network/motion.h"
 #include "cpu/network/wav2vec2.h"
 #include "facetalk.h"
 
 struct facetalk_model {
-  explicit facetalk_model(const std::string& folder);
+  facetalk_model(const std::string& folder, const facetalk::capi::Context& context);
 
+  facetalk::capi::Context context;
   std::string folder;
   double fps = 0.0;
   float bounds[6] = {};         // head units: low xyz, high xyz

@@ -14,6 +14,8 @@
 #include "cpu/network/resample.h"
 
 using facetalk::ArgumentError;
+using facetalk::capi::Context;
+using facetalk::capi::context_of;
 using facetalk::capi::guarded;
 using facetalk::capi::require;
 using facetalk::capi::WrongState;
@@ -21,7 +23,7 @@ using facetalk::network::kSampleRate;
 
 struct facetalk_stream {
   facetalk_stream(const facetalk_model& of, const facetalk_stream_options& asked)
-      : model(of), options(asked) {
+      : context(of.context), model(of), options(asked) {
     start();
   }
 
@@ -83,6 +85,7 @@ struct facetalk_stream {
   int64_t width() const { return static_cast<int64_t>(model.motion.names().size()); }
   int64_t ready() const { return static_cast<int64_t>(curves.size()) / width() - given; }
 
+  Context context;  // the model's
   const facetalk_model& model;
   facetalk_stream_options options;
   std::optional<facetalk::network::MotionStream> motion;
@@ -118,7 +121,7 @@ facetalk_stream_options checked(const facetalk_stream_options* given) {
 // A call that failed in the middle leaves a stream that is neither here nor there.
 template <typename Body>
 facetalk_status on_stream(facetalk_stream* stream, Body&& body) {
-  return guarded([&] {
+  return guarded(context_of(stream), [&] {
     require(stream, "stream");
     if (stream->broken) throw WrongState("the stream failed before; reset it");
     stream->broken = true;
@@ -137,7 +140,7 @@ void facetalk_stream_options_default(facetalk_stream_options* options) {
 facetalk_status facetalk_stream_create(const facetalk_model* model, const facetalk_stream_options* options,
                                        facetalk_stream** stream) {
   if (stream != nullptr) *stream = nullptr;
-  return guarded([&] {
+  return guarded(context_of(model), [&] {
     require(model, "model");
     require(stream, "stream");
     *stream = new facetalk_stream(*model, checked(options));
@@ -145,7 +148,7 @@ facetalk_status facetalk_stream_create(const facetalk_model* model, const faceta
 }
 
 facetalk_status facetalk_stream_push(facetalk_stream* stream, const float* samples, size_t count) {
-  const facetalk_status status = guarded([&] {
+  const facetalk_status status = guarded(context_of(stream), [&] {
     require(stream, "stream");
     if (stream->finished) throw WrongState("the sound was finished; reset the stream for another clip");
     if (count > 0) require(samples, "samples");
@@ -169,7 +172,7 @@ int64_t facetalk_stream_ready(const facetalk_stream* stream) {
 
 facetalk_status facetalk_stream_pull(facetalk_stream* stream, float* curves, int64_t max_frames,
                                      int64_t* frames) {
-  return guarded([&] {
+  return guarded(context_of(stream), [&] {
     require(stream, "stream");
     require(frames, "frames");
     if (max_frames < 0) throw ArgumentError("max_frames", "0 or more", std::to_string(max_frames));
@@ -187,7 +190,7 @@ facetalk_status facetalk_stream_pull(facetalk_stream* stream, float* curves, int
 }
 
 facetalk_status facetalk_stream_reset(facetalk_stream* stream) {
-  return guarded([&] {
+  return guarded(context_of(stream), [&] {
     require(stream, "stream");
     stream->broken = true;
     stream->start();
@@ -196,7 +199,7 @@ facetalk_status facetalk_stream_reset(facetalk_stream* stream) {
 }
 
 facetalk_status facetalk_stream_on_progress(facetalk_stream* stream, facetalk_progress progress, void* user) {
-  return guarded([&] {
+  return guarded(context_of(stream), [&] {
     require(stream, "stream");
     stream->progress = progress;
     stream->user = user;
@@ -204,15 +207,16 @@ facetalk_status facetalk_stream_on_progress(facetalk_stream* stream, facetalk_pr
 }
 
 int32_t facetalk_stream_steps(const facetalk_stream* stream) {
-  return stream == nullptr ? 0 : stream->motion->steps();
+  return stream == nullptr || !stream->motion ? 0 : stream->motion->steps();
 }
 
 double facetalk_stream_guidance(const facetalk_stream* stream) {
-  return stream == nullptr ? 0.0 : stream->motion->guidance();
+  return stream == nullptr || !stream->motion ? 0.0 : stream->motion->guidance();
 }
 
 double facetalk_stream_latency_s(const facetalk_stream* stream) {
-  if (stream == nullptr) return 0.0;
+  // There is none where a reset ended for want of memory.
+  if (stream == nullptr || !stream->motion) return 0.0;
   const double window = stream->motion->window_right() / stream->model.fps;
   return stream->options.look_ahead_s + window + (stream->resampler ? stream->resampler->delay_s() : 0.0);
 }

@@ -6,26 +6,33 @@
 
 #include "capi/guard.h"
 #include "capi/model.h"
-#include "cpu/head/field_model.h"
+#include "cpu/head/extract.h"
 #include "cpu/head/rig.h"
 #include "cpu/marching_cubes/marching_cubes.h"
 #include "cpu/normals.h"
 
 using facetalk::ArgumentError;
 using facetalk::TensorView;
+using facetalk::capi::Context;
+using facetalk::capi::context_of;
 using facetalk::capi::guarded;
 using facetalk::capi::require;
 using facetalk::capi::require_finite;
+using facetalk::capi::with_options;
 using facetalk::capi::WrongState;
 
 struct facetalk_rig {
+  Context context;
   facetalk::head::Rig rig;
 };
 
 struct facetalk_field {
+  facetalk_field(const Context& of, const char* folder) : context(of), model(folder) {}
+
+  Context context;
   facetalk::head::FieldModel model;
   std::unique_ptr<facetalk::head::BoundField> bound;
-  std::unique_ptr<facetalk::head::SlopeCache> slopes;
+  mutable facetalk::head::Knowledge knowledge;  // has its own locks
 };
 
 struct facetalk_mesh {
@@ -71,12 +78,13 @@ TensorView view_of(const T* data, std::initializer_list<int64_t> shape) {
 facetalk_status facetalk_rig_create(const facetalk_model* model, const float* identity,
                                     int32_t identity_count, facetalk_rig** rig) {
   if (rig != nullptr) *rig = nullptr;
-  return guarded([&] {
+  return guarded(context_of(model), [&] {
     require(model, "model");
     require(rig, "rig");
     const std::vector<float> code = checked_code(identity, identity_count, identity_count, "identity");
     const facetalk::head::FacialSmoothing smoothing(model->mouth_centre, model->mouth_sigma, model->bounds);
-    *rig = new facetalk_rig{{model->folder + "/head", model->motion.names(), smoothing, code}};
+    *rig =
+        new facetalk_rig{model->context, {model->folder + "/head", model->motion.names(), smoothing, code}};
   });
 }
 
@@ -94,7 +102,7 @@ const int32_t* facetalk_rig_faces(const facetalk_rig* rig) {
 
 facetalk_status facetalk_rig_pose(const facetalk_rig* rig, const float* curves, float* positions,
                                   float* normals) {
-  return guarded([&] {
+  return guarded(context_of(rig), [&] {
     require(rig, "rig");
     require(curves, "curves");
     require(positions, "positions");
@@ -116,8 +124,14 @@ void facetalk_rig_free(facetalk_rig* rig) { delete rig; }
 
 facetalk_status facetalk_marching_cubes(const float* volume, int64_t nx, int64_t ny, int64_t nz, float level,
                                         facetalk_mesh** mesh) {
+  return facetalk_marching_cubes_with(volume, nx, ny, nz, level, nullptr, mesh);
+}
+
+facetalk_status facetalk_marching_cubes_with(const float* volume, int64_t nx, int64_t ny, int64_t nz,
+                                             float level, const facetalk_options* options,
+                                             facetalk_mesh** mesh) {
   if (mesh != nullptr) *mesh = nullptr;
-  return guarded([&] {
+  return with_options(options, [&](const Context&) {
     require(volume, "volume");
     require(mesh, "mesh");
     int64_t samples = 0, bytes = 0;
@@ -130,24 +144,28 @@ facetalk_status facetalk_marching_cubes(const float* volume, int64_t nx, int64_t
 }
 
 facetalk_status facetalk_field_load(const char* checkpoint_folder, facetalk_field** field) {
+  return facetalk_field_load_with(checkpoint_folder, nullptr, field);
+}
+
+facetalk_status facetalk_field_load_with(const char* checkpoint_folder, const facetalk_options* options,
+                                         facetalk_field** field) {
   if (field != nullptr) *field = nullptr;
-  return guarded([&] {
+  return with_options(options, [&](const Context& context) {
     require(checkpoint_folder, "checkpoint_folder");
     require(field, "field");
     facetalk::capi::one_thread_unless_told();
-    *field = new facetalk_field{facetalk::head::FieldModel(checkpoint_folder), nullptr,
-                                std::make_unique<facetalk::head::SlopeCache>()};
+    *field = new facetalk_field(context, checkpoint_folder);
   });
 }
 
 facetalk_status facetalk_field_bind(facetalk_field* field, const float* identity, int32_t identity_count) {
-  return guarded([&] {
+  return guarded(context_of(field), [&] {
     require(field, "field");
     std::vector<float> code =
         checked_code(identity, identity_count, field->model.identity_size(), "identity");
     code.resize(static_cast<size_t>(field->model.identity_size()), 0.0f);
     field->bound = field->model.bind(code);
-    field->slopes->forget();
+    field->knowledge.forget();
   });
 }
 
@@ -155,7 +173,7 @@ facetalk_status facetalk_field_extract(const facetalk_field* field, const float*
                                        int32_t expression_count, int32_t resolution, const float bounds[6],
                                        float tolerance_mm, facetalk_mesh** mesh) {
   if (mesh != nullptr) *mesh = nullptr;
-  return guarded([&] {
+  return guarded(context_of(field), [&] {
     require(field, "field");
     require(bounds, "bounds");
     require(mesh, "mesh");
@@ -165,10 +183,11 @@ facetalk_status facetalk_field_extract(const facetalk_field* field, const float*
     if (!(tolerance_mm >= 0.0f) || tolerance_mm > 10.0f)
       throw ArgumentError("tolerance_mm", "0 to 10", std::to_string(tolerance_mm));
     require_finite(bounds, 6, "bounds");
-    float box[6];
-    std::copy(bounds, bounds + 6, box);
+    facetalk::head::Box box{resolution, {}};
+    std::copy(bounds, bounds + 6, box.bounds.begin());
     for (int a = 0; a < 3; ++a) {
-      if (!(box[a] < box[3 + a]) || std::abs(box[a]) > kMostBound || std::abs(box[3 + a]) > kMostBound)
+      if (!(bounds[a] < bounds[3 + a]) || std::abs(bounds[a]) > kMostBound ||
+          std::abs(bounds[3 + a]) > kMostBound)
         throw ArgumentError(
             "bounds: expected low xyz, then high xyz, growing along every axis, within 1000 units");
     }
@@ -176,15 +195,18 @@ facetalk_status facetalk_field_extract(const facetalk_field* field, const float*
     if (expression_count > 0 && expected == 0)
       throw ArgumentError("expression: this head has no deformation");
     const std::vector<float> code = checked_code(expression, expression_count, expected, "expression");
-    if (!code.empty() && !field->model.is_backward())
-      throw facetalk::capi::Unsupported(
-          "expression: this head's deformation goes forward, and the surface of a posed one is found by "
-          "Python alone; "
-          "a config.json that says \"direction\": \"backward\" is for heads whose deformation moves queries");
     std::vector<float> biases;
     if (!code.empty()) biases = field->model.biases(*field->bound, code);
+    int64_t uncertified = 0;
     *mesh = new facetalk_mesh{facetalk::head::extract(*field->bound, code.empty() ? nullptr : biases.data(),
-                                                      resolution, box, *field->slopes)};
+                                                      field->model.is_backward(), box, field->knowledge,
+                                                      uncertified)};
+    if (uncertified > 0 && field->context.is_logging()) {
+      const std::string what =
+          std::to_string(uncertified) +
+          " cells of the surface rest on a bound of the field's slope that samples contradict";
+      field->context.log(FACETALK_LOG_WARNING, what.c_str());
+    }
   });
 }
 

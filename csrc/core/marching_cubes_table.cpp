@@ -5,6 +5,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "core/memory.h"
+
 namespace facetalk {
 namespace {
 
@@ -212,7 +214,10 @@ MarchingCubesTable make_table() {
 }  // namespace
 
 const MarchingCubesTable& marching_cubes_table() {
-  static const MarchingCubesTable table = make_table();
+  static const MarchingCubesTable table = [] {
+    const MemoryScope own({});  // it stays until the process ends
+    return make_table();
+  }();
   return table;
 }
 

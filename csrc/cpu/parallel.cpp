@@ -10,7 +10,9 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
+#include "core/memory.h"
 #include "cpu/threads.h"
 
 namespace facetalk::cpu {
@@ -18,6 +20,8 @@ namespace {
 
 // Shared by the caller and the helpers; a helper that comes late finds nothing left and lets go of it.
 struct Job {
+  explicit Job(const Memory& of) : memory(of) {}
+
   const std::function<void(int64_t, int64_t)>* work;  // the caller's; only touched while a piece is open
   int64_t size;
   int64_t grain;
@@ -25,8 +29,10 @@ struct Job {
   std::atomic<int64_t> done{0};
   std::atomic<bool> failed{false};
   std::exception_ptr error;
+  const Memory memory;  // of the caller, from whom its helpers take too
 
   void run() {
+    const MemoryScope scope(memory);
     for (;;) {
       const int64_t begin = next.fetch_add(grain, std::memory_order_relaxed);
       if (begin >= size) return;
@@ -45,7 +51,7 @@ struct Job {
          seen = done.load(std::memory_order_acquire)) {
       done.wait(seen, std::memory_order_acquire);
     }
-    if (failed.load()) std::rethrow_exception(error);
+    if (failed.load()) std::rethrow_exception(std::exchange(error, nullptr));
   }
 };
 
@@ -55,6 +61,7 @@ class Pool {
   // caller is left with more of the pieces, or all. It must run the job itself whatever happens here, because
   // helpers may hold it already; so nothing is thrown.
   void offer(const std::shared_ptr<Job>& job, int helpers) noexcept {
+    const MemoryScope own({});
     try {
       const std::lock_guard<std::mutex> lock(mutex_);
       start(helpers);
@@ -105,11 +112,19 @@ Pool& pool() {
   const pid_t self = getpid();
   Owned* found = current.load(std::memory_order_acquire);
   if (found != nullptr && found->owner == self) return found->pool;
+  const MemoryScope own({});
   auto fresh = std::make_unique<Owned>(self);
   while (!current.compare_exchange_weak(found, fresh.get(), std::memory_order_acq_rel)) {
     if (found != nullptr && found->owner == self) return found->pool;  // another thread was faster
   }
   return fresh.release()->pool;
+}
+
+// A late helper may let go of it after the call.
+std::shared_ptr<Job> make_job() {
+  const Memory memory = thread_memory();
+  const MemoryScope own({});
+  return std::make_shared<Job>(memory);
 }
 
 }  // namespace
@@ -123,7 +138,7 @@ void parallel_for(int64_t size, int64_t grain, const std::function<void(int64_t,
     for (int64_t begin = 0; begin < size; begin += grain) work(begin, std::min(begin + grain, size));
     return;
   }
-  const auto job = std::make_shared<Job>();
+  const auto job = make_job();
   job->work = &work;
   job->size = size;
   job->grain = grain;

@@ -102,6 +102,8 @@ FieldModel::FieldModel(const std::string& folder) {
   if (network::exists(folder + "/deformation.safetensors"))
     read_deformation(Safetensors(folder + "/deformation.safetensors"));
   read_identity(identity);
+  if (!backward_ && hyper_ > 0 && !deformation_.empty())
+    throw FileError(folder + ": a deformation with hyper-coordinates goes backward, not forward");
   try {  // whatever does not fit together shows itself here
     const auto bound = bind(std::vector<float>(static_cast<size_t>(identity_size()), 0.01f));
     if (!deformation_.empty()) biases(*bound, std::vector<float>(static_cast<size_t>(expression_), 0.01f));

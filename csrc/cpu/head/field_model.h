@@ -67,9 +67,4 @@ class FieldModel {
   Stack compressor_;
 };
 
-// The surface on a lattice, in metres, found in a band around it as Python's "band" does; `slopes` keeps what
-// was learned of a box.
-cpu::SurfaceMesh extract(const BoundField& field, const float* biases, int resolution,
-                         const float (&bounds)[6], SlopeCache& slopes);
-
 }  // namespace facetalk::head

@@ -83,10 +83,10 @@ double spectral_norm(const double (&a)[3][3]) {
 
 }  // namespace
 
-Slopes estimate_slopes(const cpu::FieldRunner& runner, const float (&bounds)[6]) {
+Slopes estimate_slopes(const cpu::FieldRunner& runner, const std::array<float, 6>& bounds) {
   Shape samples, cells;
   double step[3];
-  for (int a = 0; a < 3; ++a) {
+  for (size_t a = 0; a < 3; ++a) {
     const double length = static_cast<double>(bounds[3 + a]) - bounds[a];
     // A box far larger than a head is not sampled more finely than this.
     samples.n[a] = std::clamp(static_cast<int>(std::ceil(std::min(length / kSpacing, 1e6))), 2, 160) + 1;
@@ -99,7 +99,7 @@ Slopes estimate_slopes(const cpu::FieldRunner& runner, const float (&bounds)[6])
     for (int j = 0; j < samples.n[1]; ++j) {
       for (int k = 0; k < samples.n[2]; ++k) {
         const int at[3] = {i, j, k};
-        for (int a = 0; a < 3; ++a) points.push_back(static_cast<float>(bounds[a] + at[a] * step[a]));
+        for (size_t a = 0; a < 3; ++a) points.push_back(static_cast<float>(bounds[a] + at[a] * step[a]));
       }
     }
   }
@@ -125,7 +125,7 @@ Slopes estimate_slopes(const cpu::FieldRunner& runner, const float (&bounds)[6])
     out.levels.insert(out.levels.end(), level.begin(), level.end());
     out.bounds.slope.reach[out.bounds.slope.levels++] = static_cast<float>(reach * least);
   }
-  for (int a = 0; a < 3; ++a) {
+  for (size_t a = 0; a < 3; ++a) {
     out.bounds.slope.origin[a] = bounds[a];
     out.bounds.slope.inverse_spacing[a] = static_cast<float>(1.0 / step[a]);
     out.bounds.slope.shape[a] = cells.n[a];
@@ -166,21 +166,6 @@ cpu::SlopeBounds with_stretch(const Slopes& slopes, const cpu::FieldRunner& runn
   }
   bounds.stretch = static_cast<float>(1.0 + kStretchMargin * (norm - 1.0));
   return bounds;
-}
-
-std::shared_ptr<const Slopes> SlopeCache::find(const cpu::FieldRunner& runner, const float (&bounds)[6]) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const bool same = std::equal(box_.begin(), box_.end(), bounds);
-  if (known_ == nullptr || !same) {
-    known_ = std::make_shared<const Slopes>(estimate_slopes(runner, bounds));
-    std::copy(bounds, bounds + 6, box_.begin());
-  }
-  return known_;
-}
-
-void SlopeCache::forget() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  known_.reset();
 }
 
 }  // namespace facetalk::head

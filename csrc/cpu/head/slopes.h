@@ -2,8 +2,6 @@
 #pragma once
 
 #include <array>
-#include <memory>
-#include <mutex>
 #include <vector>
 
 #include "cpu/surface/field_band.h"
@@ -17,22 +15,11 @@ struct Slopes {
   std::vector<float> near;    // (n, 3)
 };
 
-Slopes estimate_slopes(const cpu::FieldRunner& runner, const float (&bounds)[6]);
+// bounds: low xyz, high xyz.
+Slopes estimate_slopes(const cpu::FieldRunner& runner, const std::array<float, 6>& bounds);
 
 // The bounds with that on the deformation's stretch in a frame.
 cpu::SlopeBounds with_stretch(const Slopes& slopes, const cpu::FieldRunner& runner,
                               const cpu::FieldFrames& frame);
-
-// The slopes of the last box that was asked for; for many threads.
-class SlopeCache {
- public:
-  std::shared_ptr<const Slopes> find(const cpu::FieldRunner& runner, const float (&bounds)[6]);
-  void forget();
-
- private:
-  std::mutex mutex_;
-  std::array<float, 6> box_{};
-  std::shared_ptr<const Slopes> known_;
-};
 
 }  // namespace facetalk::head
