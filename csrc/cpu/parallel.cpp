@@ -101,6 +101,7 @@ class Pool {
 
 // A process and its pool.
 struct Owned {
+  explicit Owned(pid_t process) : owner(process) {}
   const pid_t owner;
   Pool pool;
 };

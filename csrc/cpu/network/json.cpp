@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 namespace facetalk::network {
@@ -206,6 +207,19 @@ class JsonReader {
     }
   }
 
+  // All of the text, whatever the locale.
+  static bool parse(const char* first, const char* last, double& value) {
+#ifdef __EMSCRIPTEN__  // its C++ library has no from_chars of double, and its C library one locale
+    const std::string text(first, last);
+    char* stop = nullptr;
+    value = std::strtod(text.c_str(), &stop);
+    return stop == text.c_str() + text.size();
+#else
+    const auto [stop, error] = std::from_chars(first, last, value);
+    return stop == last && error == std::errc();
+#endif
+  }
+
   double read_number() {
     size_t end = at_;
     while (end < text_.size() &&
@@ -214,8 +228,7 @@ class JsonReader {
     const char* first = text_.data() + at_;
     const char* last = text_.data() + end;
     double value = 0.0;
-    const auto [stop, error] = std::from_chars(first, last, value);
-    if (first == last || *first == '+' || *first == '.' || stop != last || error != std::errc() ||
+    if (first == last || *first == '+' || *first == '.' || !parse(first, last, value) ||
         !std::isfinite(value)) {
       fail("no value");
     }
