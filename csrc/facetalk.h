@@ -250,10 +250,13 @@ FACETALK_API facetalk_status facetalk_field_bind(facetalk_field* field, const fl
 
 /* The surface of an expression code (NULL and 0: of the canonical shape) on a grid of resolution^3 samples
  * over the box, both ends of which are samples. The box is in head units, a quarter of a metre each; the mesh
- * is in metres. It is that of the dense grid as far as bounds on the field's slope hold, which are sampled;
- * tolerance_mm is what further short cuts may cost, of which this version takes none. A deformation that goes
- * backward (config.json: direction) gives the surface of the posed field; of one that goes forward, the canonical
- * surface is found once and its vertices are moved, so all expressions have the same faces. */
+ * is in metres. It is that of the dense grid as far as bounds on the field's slope hold, which are sampled.
+ * tolerance_mm, 0 to 10, is what further short cuts may cost: above 0, the identity is baked onto a lattice once
+ * that pays (after a few posed surfaces in a box, one call then takes seconds longer), and the deformation
+ * is interpolated where it is smooth. They do not apply to heads with hyper-coordinates, nor to forward ones.
+ * A deformation that goes backward (config.json: direction) gives the surface of the posed field; of one that
+ * goes forward, the canonical surface is found once and its vertices are moved, so all expressions have the
+ * same faces. */
 FACETALK_API facetalk_status facetalk_field_extract(const facetalk_field* field, const float* expression,
                                                     int32_t expression_count, int32_t resolution,
                                                     const float bounds[6], float tolerance_mm,

@@ -40,8 +40,8 @@ volume[1:3, 1:3, 1:3] = -1.0
 assert facetalk._C.marching_cubes(volume, 0.0, (0, 0, 0), (1, 1, 1), False)
 model = NativeModel(home / "models/default")
 stream = model.stream(steps=1)
-stream.push(np.sin(np.arange(16_000, dtype=np.float32)))
-curves = stream.finish()
+curves = [stream.push(np.sin(np.arange(16_000, dtype=np.float32))), stream.finish()]
+curves = np.concatenate(curves)
 assert curves.shape == (25, 53) and np.isfinite(curves).all()
 assert np.isfinite(NativeRig(model).pose(curves[12])[0]).all()
 try:

@@ -1,11 +1,12 @@
 """Rigs, marching cubes and fields of the C library are those of the Python package."""
 
 import ctypes
-from ctypes import POINTER, byref, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, byref, c_float, c_int64, c_void_p
 
 import numpy as np
 import pytest
 from golden import GOLDEN
+from native_meshes import mesh_of
 from scipy.spatial import cKDTree
 
 from facetalk import FaceTalk, Motion, ops
@@ -16,20 +17,6 @@ from facetalk.nphm import load_checkpoint
 @pytest.fixture(scope="module")
 def face():
     return FaceTalk.from_pretrained("default", device="cpu")
-
-
-def mesh_of(handle: c_void_p) -> tuple[np.ndarray, np.ndarray]:
-    lib = library()
-    parts = []
-    for name, kind in (("vertex", c_float), ("face", c_int32)):
-        count = getattr(lib, f"facetalk_mesh_{name}_count")
-        count.restype, count.argtypes = c_int64, [c_void_p]
-        data = getattr(lib, f"facetalk_mesh_{'vertices' if name == 'vertex' else 'faces'}")
-        data.restype, data.argtypes = POINTER(kind), [c_void_p]
-        parts.append(np.ctypeslib.as_array(data(handle), (count(handle), 3)).copy())
-    lib.facetalk_mesh_free.argtypes = [c_void_p]
-    lib.facetalk_mesh_free(handle)
-    return parts[0], parts[1]
 
 
 def floats(array: np.ndarray) -> object:
