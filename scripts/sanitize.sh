@@ -72,7 +72,7 @@ native=(tests/native/test_hostile.py tests/native/test_options.py)
 tests=(tests/ops "${native[@]}")
 if [ "$quick" = --quick ]; then
   # Memory and arithmetic rather than the many random shapes of the comparisons with the references.
-  tests=(tests/ops/test_raster.py tests/ops/test_arrays.py tests/ops/field/test_cpu.py "${native[@]}" -k "not costs and not larger_than_any_memory and not pieces")
+  tests=(tests/ops/test_raster.py tests/ops/test_arrays.py tests/ops/field/test_cpu.py "${native[@]}" -k "not costs and not larger_than_any_memory and not pieces and not baked")
 fi
 # -P: not the checkout's own package, which is not instrumented.
 "$python" -P -c "from facetalk.ops._extension import load; print(load().__file__)" | tee /dev/stderr | grep -q "^$out/"

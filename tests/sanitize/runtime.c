@@ -45,6 +45,48 @@ static int streams(const facetalk_model *model) {
   return 0;
 }
 
+/* Memory that ends after some blocks. */
+struct few {
+  long left, live;
+};
+static void *few_allocate(void *user, size_t size) {
+  struct few *few = user;
+  if (few->left-- <= 0) return NULL;
+  ++few->live;
+  return malloc(size);
+}
+static void few_release(void *user, void *memory) {
+  --((struct few *)user)->live;
+  free(memory);
+}
+
+static int shortages(const char *folder) {
+  float sound[4000], curves[64 * 53];
+  for (int i = 0; i < 4000; ++i) sound[i] = sinf((float)i * 0.05f) * 0.3f;
+  for (long most = 1; most < 1000000; most += 1 + most / 6) {
+    facetalk_model *model = NULL;
+    facetalk_stream *stream = NULL;
+    int64_t got = 0;
+    struct few few = {most, 0};
+    facetalk_options options;
+    facetalk_options_default(&options);
+    options.allocate = few_allocate;
+    options.release = few_release;
+    options.memory_user = &few;
+    facetalk_status status = facetalk_model_load_with(folder, &options, &model);
+    if (status == FACETALK_OK) status = facetalk_stream_create(model, NULL, &stream);
+    if (status == FACETALK_OK) status = facetalk_stream_push(stream, sound, 4000);
+    if (status == FACETALK_OK) status = facetalk_stream_finish(stream);
+    if (status == FACETALK_OK) status = facetalk_stream_pull(stream, curves, 64, &got);
+    facetalk_stream_free(stream);
+    facetalk_model_free(model);
+    WANT(few.live == 0 && (status == FACETALK_OK || status == FACETALK_NO_MEMORY));
+    if (status == FACETALK_OK) return 0;
+  }
+  WANT(!"there is never enough");
+  return 0;
+}
+
 static int surfaces(const facetalk_model *model, const char *checkpoint) {
   facetalk_rig *rig = NULL;
   float curves[53] = {0};
@@ -72,7 +114,7 @@ int main(int argc, char **argv) {
   facetalk_model *model = NULL;
   WANT(argc == 3 && facetalk_model_load("/nowhere", &model) == FACETALK_BAD_FILE && model == NULL);
   WANT(facetalk_model_load(argv[1], &model) == FACETALK_OK);
-  if (streams(model) || surfaces(model, argv[2])) return 1;
+  if (streams(model) || shortages(argv[1]) || surfaces(model, argv[2])) return 1;
   facetalk_model_free(model);
   printf("clean\n");
   return 0;
