@@ -90,6 +90,8 @@ class CMakeBuild(build_ext):
             cmake,
             "-S", str(ROOT),
             "-B", str(build),
+            # What CMake knows of another Python that built here before; it does not let go of that by itself.
+            "-U_Python*", "-UPython_*",
             "-G", "Ninja",
             f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('FACETALK_BUILD_TYPE', 'Release')}",

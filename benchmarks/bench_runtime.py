@@ -189,7 +189,7 @@ def measure_onnx(sound: Any, rounds: int, folder: Path) -> dict[str, Any]:
     places = ((torch.arange(count) + 0.5) / 25.0 * RATE - encoder.stride / 2) / encoder.stride
     path = folder / "encoder.onnx"
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the older exporter tells of itself, and of what it takes for constant
+        warnings.simplefilter("ignore")  # the exporter tells of what it takes for constant
         expected = graph(waves, places).numpy()
         torch.onnx.export(graph, (waves, places), str(path), opset_version=17, dynamo=False)
     options = onnxruntime.SessionOptions()

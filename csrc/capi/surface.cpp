@@ -198,20 +198,20 @@ facetalk_status facetalk_field_extract(const facetalk_field* field, const float*
     std::vector<float> biases;
     if (!code.empty()) biases = field->model.biases(*field->bound, code);
     facetalk::head::Report report;
-    *mesh = new facetalk_mesh{facetalk::head::extract(*field->bound, code.empty() ? nullptr : biases.data(),
-                                                      field->model.is_backward(), box, tolerance_mm,
-                                                      field->knowledge, report)};
-    if (!field->context.is_logging()) return;
-    if (report.baked > 0) {
+    std::unique_ptr<facetalk_mesh> found(new facetalk_mesh{
+        facetalk::head::extract(*field->bound, code.empty() ? nullptr : biases.data(),
+                                field->model.is_backward(), box, tolerance_mm, field->knowledge, report)});
+    if (field->context.is_logging() && report.baked > 0) {
       const std::string what = "the identity was baked: " + std::to_string(report.baked) + " bricks";
       field->context.log(FACETALK_LOG_INFO, what.c_str());
     }
-    if (report.uncertified > 0) {
+    if (field->context.is_logging() && report.uncertified > 0) {
       const std::string what =
           std::to_string(report.uncertified) +
           " cells of the surface rest on a bound of the field's slope that samples contradict";
       field->context.log(FACETALK_LOG_WARNING, what.c_str());
     }
+    *mesh = found.release();
   });
 }
 
