@@ -34,7 +34,7 @@ print("-I" + pybind11.get_include(), "-I" + sysconfig.get_paths()["include"])')"
 mkdir -p "$out/module"
 compile() {
   # shellcheck disable=SC2086  # no launcher is no word
-  $launcher aarch64-linux-gnu-g++ -std=c++20 -O0 -fPIC -fvisibility=hidden -Wall -Wextra -Icsrc $headers \
+  $launcher aarch64-linux-gnu-g++ -std=c++20 -O0 -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -Icsrc $headers \
     -DFACETALK_VERSION='"0"' -DFACETALK_CUDA_NOTE='""' -DFACETALK_CUDA_ARCH_LIST='""' \
     -DFACETALK_SIMD_LEVELS='"baseline"' -c "$1" -o "$out/module/$(basename "$1" .cpp).o"
 }
