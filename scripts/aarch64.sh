@@ -42,4 +42,4 @@ export launcher headers out
 export -f compile
 printf '%s\n' csrc/python/*.cpp | xargs -P "$jobs" -I{} bash -c "compile {}"
 count=(csrc/python/*.cpp)
-echo "aarch64: compiles ($(stat -c %s "$out/lib/libfacetalk.so") bytes of library, ${#count[@]} files of the module)"
+echo "aarch64: compiles ($(stat -L -c %s "$out/lib/libfacetalk.so") bytes of library, ${#count[@]} files of the module)"

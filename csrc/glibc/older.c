@@ -6,7 +6,9 @@
  * x86-64. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <link.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/random.h>
@@ -15,13 +17,14 @@
 /* clang-format off */
 #define OLDER(name, version) \
   __asm__(".symver old_" #name "," #name "@GLIBC_" #version "\n" \
-          ".text\n" \
+          ".section .text.older." #name ",\"ax\",@progbits\n" \
           ".globl __wrap_" #name "\n" \
           ".hidden __wrap_" #name "\n" \
           ".type __wrap_" #name ", @function\n" \
           "__wrap_" #name ": endbr64\n" \
           "jmp *old_" #name "@GOTPCREL(%rip)\n" \
-          ".size __wrap_" #name ", .-__wrap_" #name "\n");
+          ".size __wrap_" #name ", .-__wrap_" #name "\n" \
+          ".text\n");
 /* clang-format on */
 #define OURS(result, name, parameters)                                   \
   __attribute__((visibility("hidden"))) result __wrap_##name parameters; \
@@ -34,17 +37,38 @@ OLDER(log, 2.2.5)
 OLDER(log2, 2.2.5)
 OLDER(pow, 2.2.5)
 
-/* 2.34 moved these from libpthread to libc. */
-OLDER(__pthread_key_create, 2.2.5)
-OLDER(pthread_create, 2.2.5)
-OLDER(pthread_detach, 2.2.5)
+/* 2.34 moved these from libpthread to libc. The C library uses none of the first ones. */
 OLDER(pthread_getspecific, 2.2.5)
 OLDER(pthread_join, 2.2.5)
 OLDER(pthread_key_create, 2.2.5)
 OLDER(pthread_key_delete, 2.2.5)
-OLDER(pthread_mutex_trylock, 2.2.5)
-OLDER(pthread_once, 2.2.5)
 OLDER(pthread_setspecific, 2.2.5)
+
+/* These may be missing: in a program without libpthread, on a glibc before 2.34. It has one thread, and gets no more. */
+#define MAYBE(name, parameters)                                      \
+  __asm__(".symver old_" #name "," #name "@GLIBC_2.2.5");            \
+  __attribute__((weak)) int old_##name parameters;                   \
+  OURS(int, name, parameters)
+MAYBE(__pthread_key_create, (pthread_key_t * key, void (*end)(void*))) {
+  return old___pthread_key_create == NULL ? EAGAIN : old___pthread_key_create(key, end);
+}
+MAYBE(pthread_create, (pthread_t * thread, const pthread_attr_t* how, void* (*run)(void*), void* with)) {
+  return old_pthread_create == NULL ? EAGAIN : old_pthread_create(thread, how, run, with);
+}
+MAYBE(pthread_detach, (pthread_t thread)) {
+  return old_pthread_detach == NULL ? ESRCH : old_pthread_detach(thread);
+}
+MAYBE(pthread_mutex_trylock, (pthread_mutex_t * mutex)) {
+  return old_pthread_mutex_trylock == NULL ? 0 : old_pthread_mutex_trylock(mutex);
+}
+MAYBE(pthread_once, (pthread_once_t * once, void (*run)(void))) {
+  if (old_pthread_once != NULL) return old_pthread_once(once, run);
+  if (*once == PTHREAD_ONCE_INIT) {
+    *once = PTHREAD_ONCE_INIT + 2; /* as glibc marks it done */
+    run();
+  }
+  return 0;
+}
 
 #ifdef FACETALK_WITH_CUDA /* what the static CUDA runtime needs beside them */
 OLDER(dlclose, 2.2.5)
