@@ -8,12 +8,12 @@ from pathlib import Path
 from facetalk.errors import InputError
 
 _SPEECH_ONLY = {"sources": None, "minutes": None, "packages": None, "gpl": False, "acceptance": False,
-                "seed": None}  # fmt: skip
+                "seed": None, "kokoro": None}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
-    from facetalk.data.speech.build import DEFAULT_SOURCES
+    from facetalk.data.speech.build import DEFAULT_SOURCES, KNOWN_SOURCES
 
     parser.add_argument("what", nargs="?", choices=("speech", "head"), default="speech",
                         help="speech: corpus with phone times (default); head: pack ICT-FaceKit")  # fmt: skip
@@ -21,12 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="corpus folder (continued if there); for head: the .npz to write")  # fmt: skip
     speech = parser.add_argument_group("speech")
     speech.add_argument("--sources", default=None,
-                        help=f"comma-separated; default {','.join(DEFAULT_SOURCES)}, without those that are "
-                        "not installed")  # fmt: skip
+                        help=f"comma-separated, of {','.join(KNOWN_SOURCES)}; default "
+                        f"{','.join(DEFAULT_SOURCES)}, without those that are not installed")  # fmt: skip
     speech.add_argument("--minutes", type=float, default=None, help="synthetic speech in all; default 120")
     speech.add_argument("--packages", default=None, metavar="DIR",
                         help="where Debian packages are installed or unpacked; default /")  # fmt: skip
     speech.add_argument("--gpl", action="store_true", help="allow the GPL recordings of tuxpaint")
+    speech.add_argument("--kokoro", type=Path, default=None, metavar="DIR",
+                        help="folder with Kokoro's model and voices; default: the installed packages, and "
+                        "npm for the voices")  # fmt: skip
     speech.add_argument("--acceptance", action="store_true",
                         help="build the reserved test set instead, never to train on")  # fmt: skip
     speech.add_argument("--seed", type=int, default=None, help="of texts, rates and pitches; default 0")
@@ -60,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
             seed=0 if args.seed is None else args.seed,
             packages=packages,
             gpl=args.gpl,
+            kokoro=args.kokoro,
         )
     totals: dict[tuple[str, str, str], float] = {}
     for utterance in utterances:

@@ -1,26 +1,35 @@
-"""``facetalk train audio``: the small Wav2Vec 2.0 encoder."""
+"""``facetalk train audio``: the small Wav2Vec 2.0 encoder, from nothing or from a model's."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from facetalk.training.audio.finetune import FineTuning, finetune
 from facetalk.training.audio.train import AudioTraining, report, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    defaults = AudioTraining(Path(), Path())
+    defaults, tuned = AudioTraining(Path(), Path()), FineTuning(Path(), Path())
     parser.add_argument("--corpus", required=True, metavar="DIR", help="made by `facetalk data`")
     parser.add_argument("--out", required=True, metavar="DIR", help="checkpoints, log and encoder/ go here")
+    parser.add_argument(
+        "--init", metavar="MODEL",
+        help="fine-tune the encoder of this model (a name or a folder), for its motion model as it is",
+    )  # fmt: skip
     parser.add_argument(
         "--steps", type=int, default=defaults.steps, help="optimizer steps; default %(default)d"
     )
     parser.add_argument("--minutes", type=float, default=None, help="stop, annealed, after this time")
     parser.add_argument(
-        "--batch", type=int, default=defaults.batch, help="crops in a step; default %(default)d"
-    )
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+        "--batch", type=int, default=None,
+        help=f"crops in a step; default {defaults.batch}, with --init {tuned.batch}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--learning-rate", type=float, default=None,
+        help=f"its peak; default {defaults.learning_rate:g}, with --init {tuned.learning_rate:g}",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument(
@@ -35,16 +44,17 @@ def run(args: argparse.Namespace) -> int:
         for voice, figures in report(out, Path(args.evaluate)).items():
             print(f"{voice}: " + ", ".join(f"{k} {v:.3g}" for k, v in figures.items()))
         return 0
-    train(
-        AudioTraining(
-            corpus=Path(args.corpus),
-            out=out,
-            steps=args.steps,
-            minutes=args.minutes,
-            batch=args.batch,
-            learning_rate=args.learning_rate,
-            seed=args.seed,
-            resume=args.resume,
-        )
-    )
+    settings = {
+        "corpus": Path(args.corpus), "out": out, "steps": args.steps, "minutes": args.minutes,
+        "seed": args.seed, "resume": args.resume,
+    }  # fmt: skip
+    settings |= {
+        name: value
+        for name, value in (("batch", args.batch), ("learning_rate", args.learning_rate))
+        if value is not None
+    }
+    if args.init is None:
+        train(AudioTraining(**settings))
+    else:
+        finetune(FineTuning(**settings, init=args.init))
     return 0

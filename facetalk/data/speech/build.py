@@ -13,6 +13,8 @@ from tqdm import tqdm
 from facetalk.audio.load import load_audio
 from facetalk.data.speech.align import Aligner, AlignmentError, uncovered_share
 from facetalk.data.speech.corpus import CorpusWriter, Utterance
+from facetalk.data.speech.kokoro import Kokoro
+from facetalk.data.speech.neural import add_hibari, add_kokoro, hibari
 from facetalk.data.speech.recordings import ASTERISK, DEMO_PROMPTS, Recording, asterisk, librivox, tuxpaint
 from facetalk.data.speech.synth import FESTIVAL_VOICES, Flite, Speech, espeak, festival
 from facetalk.data.speech.text import sentences
@@ -21,7 +23,8 @@ from facetalk.units import SAMPLE_RATE
 
 DEFAULT_SOURCES = ("flite", "espeak", "festival", "asterisk")
 #: Share of each source in the minutes asked of the synthesizers.
-SHARES = {"flite": 0.66, "espeak": 0.17, "festival": 0.17}
+SHARES = {"flite": 0.66, "espeak": 0.17, "festival": 0.17, "hibari": 0.1, "kokoro": 0.5}
+KNOWN_SOURCES = (*SHARES, "asterisk", "tuxpaint")
 
 _FLITE_PITCH = {"slt": (140.0, 230.0), "awb": (85.0, 160.0), "kal16": (75.0, 170.0), "rms": (75.0, 140.0)}
 _FLITE_WEIGHT = {"slt": 0.36, "awb": 0.32, "kal16": 0.24, "rms": 0.08}
@@ -197,31 +200,35 @@ def _join(writer: CorpusWriter, parts: list[tuple[Recording, Speech]], rng: np.r
 
 def build(
     out: str | Path, *, sources: Iterable[str] | None = None, minutes: float = 120.0, seed: int = 0,
-    packages: str | Path = "/", gpl: bool = False,
+    packages: str | Path = "/", gpl: bool = False, kokoro: str | Path | None = None,
 ) -> list[Utterance]:  # fmt: skip
     """Build a training corpus.
 
     Args:
         out: corpus folder; a source that an earlier run finished is kept.
-        sources: of ``flite``, ``espeak``, ``festival``, ``asterisk``, ``tuxpaint``; None takes those of
-            :data:`DEFAULT_SOURCES` that are installed and says on stderr what was left out.
+        sources: of :data:`KNOWN_SOURCES`; None takes those of :data:`DEFAULT_SOURCES` that are installed and
+            says on stderr what was left out. ``hibari`` is one voice, held out; ``kokoro`` takes as long as
+            it speaks.
         minutes: synthetic speech in all, shared out by :data:`SHARES`; recordings are taken whole.
         seed: seed of texts, rates and pitches.
         packages: folder under which Debian packages with recordings are installed or unpacked.
         gpl: allow GPL recordings (weights trained on them are not ours to relicense).
+        kokoro: folder with Kokoro's model and voices; None takes the installed packages.
 
     Raises:
         NotInstalledError: a source that was named is not installed, or none is.
-        InputError: an unknown source, or a GPL source without ``gpl``.
+        InputError: an unknown source, a GPL source without ``gpl``, or ``kokoro`` without that source.
     """
     named = sources is not None
     sources = list(DEFAULT_SOURCES if sources is None else sources)
-    unknown = sorted(set(sources) - {*SHARES, "asterisk", "tuxpaint"})
+    unknown = sorted(set(sources) - set(KNOWN_SOURCES))
     if unknown or not sources:
         raise InputError(
-            f"unknown speech source {', '.join(unknown) or 'list: empty'}; known are flite, espeak, "
-            f"festival, asterisk, tuxpaint"
+            f"unknown speech source {', '.join(unknown) or 'list: empty'}; known are "
+            f"{', '.join(KNOWN_SOURCES)}"
         )
+    if kokoro is not None and "kokoro" not in sources:
+        raise InputError("--kokoro names the folder of the source kokoro; add it to --sources")
     if "tuxpaint" in sources and not gpl:
         raise InputError(
             "tuxpaint is GPL-2; add --gpl if you may use it (never for weights under another licence)"
@@ -230,9 +237,18 @@ def build(
         raise InputError(f"minutes of synthetic speech must be positive, got {minutes:g}")
     if not named:
         sources = [source for source in sources if source not in SHARES or _installed(source)]
+    if "kokoro" in sources:  # before anything else takes its time
+        hibari()
+        speaker = Kokoro(None if kokoro is None else Path(kokoro))
     writer = CorpusWriter(out)
     share = sum(SHARES.get(source, 0.0) for source in sources) or 1.0
-    makers = {"flite": add_flite, "espeak": add_espeak, "festival": add_festival}
+    makers: dict[str, Callable[[CorpusWriter, float, int], None]] = {
+        "flite": add_flite,
+        "espeak": add_espeak,
+        "festival": add_festival,
+        "hibari": add_hibari,
+        "kokoro": lambda to, length, start: add_kokoro(to, length, start, speaker),
+    }
     for source in sources:
         if source in makers:
             makers[source](writer, minutes * SHARES[source] / share, seed)

@@ -21,6 +21,7 @@ import soundfile
 from facetalk.arrays import Float32
 from facetalk.audio.load import load_audio
 from facetalk.data.phones import ALPHABETS, Phone, phone_times
+from facetalk.data.speech.kokoro import HELD_OUT
 from facetalk.data.speech.synth import Speech
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
@@ -29,7 +30,9 @@ from facetalk.units import SAMPLE_RATE
 
 MANIFEST = "manifest.jsonl"
 #: Voices that are never trained on, for choosing between settings.
-VALID_VOICES = ("flite-rms", "espeak-f2", "espeak-m3")
+VALID_VOICES = (
+    "flite-rms", "espeak-f2", "espeak-m3", "hibari-heart", *(f"kokoro-{name}" for name in HELD_OUT),
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

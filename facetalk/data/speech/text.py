@@ -119,6 +119,43 @@ def template_sentence(rng: np.random.Generator) -> str:
     )
 
 
+_NUMBERS = _list(
+    "two|four|five|seven|eleven|twelve|forty five|fifty|seventy five|one hundred and five|two thousand|"
+    "half past eleven|a quarter to five|number ninety nine|zero point five|fifty five percent",
+    "|",
+)
+_FILLERS = _list("um|well|uh|you know|oh|I mean|hmm|maybe|let me see|all right|by the way|of course", "|")
+_QUESTIONS = _list(
+    "Could you please put|Have you ever bought|Where did he leave|Why would anybody move|Do you mean|"
+    "What about|How far above the farm is|When may we open|Who gave you|Which of you broke",
+    "|",
+)
+
+
+def casual_sentence(rng: np.random.Generator) -> str:
+    """One sentence as people talk: numbers, questions, lists, fillers, and pauses where they think."""
+
+    def pick(words: list[str]) -> str:
+        return str(rng.choice(words))
+
+    form = int(rng.integers(5))
+    if form == 0:
+        return f"{pick(_QUESTIONS)} the {pick(_ADJECTIVES)} {pick(_NOUNS)} {pick(_PLACES)}?"
+    if form == 1:
+        return f"{pick(_NAMES)} {pick(_VERBS)} {pick(_NUMBERS)}, no, {pick(_NUMBERS)} of them."
+    if form == 2:
+        things = [f"a {pick(_NOUNS)}", f"some {pick(_ADJECTIVES)} jam", f"the {pick(_NOUNS)}"]
+        return (
+            f"We need {things[0]}, {things[1]}, {things[2]}, and {pick(_NUMBERS)} {pick(_ADJECTIVES)} bags."
+        )
+    if form == 3:
+        return (
+            f"{pick(_FILLERS).capitalize()}, I {pick(_VERBS)} it, {pick(_FILLERS)}, {pick(_PLACES)}. "
+            f"And then, well, my {pick(_NOUNS)} was {pick(_ADJECTIVES)}!"
+        )
+    return f"No. Wait, {pick(_NAMES)}! Who {pick(_VERBS)} my {pick(_NOUNS)}? {pick(_FILLERS).capitalize()}."
+
+
 def _dictionary() -> list[str]:
     """Plain words of the CMU dictionary, or our own word lists where the package is missing."""
     try:
@@ -150,3 +187,12 @@ def sentences(seed: int) -> Iterator[str]:
             if len(chosen) > 6:
                 chosen[3] += ","
             yield " ".join(chosen).capitalize() + "."
+
+
+def spoken_sentences(seed: int) -> Iterator[str]:
+    """Endless English text for voices that can read it as people do: :func:`sentences` and
+    :func:`casual_sentence`, three to two, the same for the same seed."""
+    rng = np.random.default_rng([seed, 1])
+    read = sentences(seed)
+    while True:
+        yield casual_sentence(rng) if rng.random() < 0.4 else next(read)

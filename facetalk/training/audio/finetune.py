@@ -1,0 +1,127 @@
+"""Fine-tuning of a model's audio encoder: ``facetalk train audio --init MODEL --corpus DIR --out DIR``.
+
+The motion model and its student were trained on the features that the encoder gives now, so they stay what
+they are and the new encoder is held to them in three ways:
+
+* **Features.** What the encoder of today makes of the clean recording with all of its context is what the new
+  one has to make of it when the recording is degraded (:mod:`facetalk.training.audio.degrade`), or ends a
+  random moment after the frame, as it does live (:mod:`facetalk.audio.live`). Music and noise have the
+  features of silence.
+* **Lips.** The frozen student reads the features in one step; its lips have to be where the phones want
+  them. Where the lips of today's features are wrong, features are let go; elsewhere they are held.
+* **Phones.** Linear heads tell classes and curves, as in :mod:`facetalk.training.audio.train`.
+
+The architecture is kept, so the C++ runtime runs the result.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from facetalk.audio.encoder import AudioEncoder
+from facetalk.data.speech.corpus import read_manifest
+from facetalk.diffusion import MotionModel
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.models import find_model
+from facetalk.training.audio.finetune_batches import Batches
+from facetalk.training.audio.finetune_losses import LipReader, Losses
+from facetalk.training.audio.mini_wav2vec2 import is_encoder_folder, save_encoder
+from facetalk.training.audio.train import _HEADS, AudioTraining, Heads, Speech
+from facetalk.training.checkpoint import make_out
+from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.processes import is_main_process
+from facetalk.training.resume import check_resume
+from facetalk.units import DEFAULT_FPS
+
+_HEADS_RATE = 8.0
+_HELD_OUT, _HELD_OUT_EVERY, _HELD_OUT_STEP = 96, 100, 2**31
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning(AudioTraining):
+    """Settings of a run.
+
+    Attributes:
+        init: a model's name or folder: its ``audio`` is the start and the teacher, its ``motion`` the reader.
+    """
+
+    init: str = "default"
+    batch: int = 8
+    learning_rate: float = 4e-4
+
+
+def finetune(config: FineTuning) -> Path:
+    """Fine-tune an encoder and save it to ``out/encoder``, its heads beside it.
+
+    Raises:
+        InputError: no corpus, nothing to train on in it, or a model without a student.
+    """
+    if config.batch < 1 or not config.learning_rate > 0:
+        raise InputError(
+            f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}"
+        )
+    options = LoopOptions(
+        steps=config.steps, max_minutes=config.minutes, warmup=min(100, config.steps // 20 + 1),
+        clip_norm=1.0, save_every_s=config.save_every_s, seed=config.seed, resume=config.resume,
+    )  # fmt: skip
+    options.check("audio")
+    check_resume(config.out, config.resume)
+    make_out(config.out, "encoder", is_encoder_folder)
+    folder = find_model(config.init).folder
+    teacher = AudioEncoder.from_pretrained(folder / "audio")
+    reader = LipReader(MotionModel.load(folder / "motion")).eval().requires_grad_(False)
+    if teacher.span(DEFAULT_FPS) is None:
+        raise InputError(
+            f"{folder / 'audio'}: attends to whole recordings, so it cannot be cut as live sound is"
+        )
+    utterances = read_manifest(config.corpus, split="train")
+    if not utterances:
+        raise InputError(f"{config.corpus}: no utterance of split 'train' there")
+    batches = Batches(Speech(utterances), config, teacher)
+    unheard = read_manifest(config.corpus, split="valid")
+    unheard = unheard[:: max(1, len(unheard) // _HELD_OUT)]
+    held_out = Batches(Speech(unheard), config, teacher) if unheard else None
+    losses = Losses(teacher, reader, batches)
+    model = copy.deepcopy(teacher).model
+    model.train().requires_grad_(True)
+    heads = Heads(model.config.hidden_size)
+    modules: dict[str, nn.Module] = {"encoder": model, "heads": heads}
+    rate = config.learning_rate
+    groups = [
+        {"params": list(model.parameters()), "lr": rate},
+        {"params": list(heads.parameters()), "lr": rate * _HEADS_RATE},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    figures: dict[str, Tensor] = {}
+
+    def step(index: int) -> dict[str, Tensor]:
+        if held_out is not None and (index % _HELD_OUT_EVERY == 0 or not figures):
+            model.eval()
+            with torch.no_grad():  # the same crops each time, whole and cut
+                told = [losses(model, heads, held_out(_HELD_OUT_STEP + k), index) for k in range(3)]
+            figures.update({f"held_out_{n}": torch.stack([t[n] for t in told]).mean() for n in told[0]})
+        model.train()
+        return {**losses(model, heads, batches(index), index), **figures}
+
+    def save(out: Path) -> None:
+        save_encoder(model, out / "encoder")
+        content = io.BytesIO()
+        torch.save(heads.state_dict(), content)
+        with atomic_path(out / _HEADS) as temporary:
+            temporary.write_bytes(content.getbuffer())
+
+    result = TrainingLoop("audio", config.out, modules, optimizer, options).run(step, on_save=save)
+    if is_main_process():
+        save(config.out)
+        print(
+            f"audio encoder in {config.out / 'encoder'}: "
+            + ", ".join(f"{k} {v:.4g}" for k, v in result.items())
+        )
+    return config.out / "encoder"

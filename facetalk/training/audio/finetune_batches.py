@@ -1,0 +1,128 @@
+"""What fine-tuning of an encoder hears: crops clean and degraded, whole and cut as live sound is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facetalk.arrays import Float32
+from facetalk.audio.encoder import AudioEncoder
+from facetalk.training.audio.augment import change_speed
+from facetalk.training.audio.degrade import degrade, heard, heard_live
+from facetalk.training.audio.train import AudioTraining, Speech
+from facetalk.training.audio.unspoken import unspoken
+from facetalk.training.processes import step_generator
+from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
+
+_LIVE = 0.55
+"""Share of batches whose sound ends while the frames go on."""
+_SHORTEST_S, _BEYOND = 0.05, 0.4
+_RUNNING_LEVEL = 0.25
+"""Share of live crops that are brought to level as live sound is; it takes five times as long."""
+_UNSPOKEN = 0.12
+"""Share of crops without speech."""
+_SOURCE_WEIGHT = {"Debian": 2.0, "Kokoro": 4.0}
+"""Recorded and natural voices are fewer and differ more; those of formants and diphones are all alike."""
+
+
+@dataclasses.dataclass
+class Cut:
+    """Where the sound of a batch ends for the encoder that is trained.
+
+    Attributes:
+        samples: samples that it hears; None is all.
+        frames: motion frames that it gives.
+    """
+
+    samples: int | None
+    frames: int
+
+
+class Batches:
+    """Crops with their clean sound, their degraded sound and their targets."""
+
+    def __init__(self, speech: Speech, config: AudioTraining, encoder: AudioEncoder) -> None:
+        self.speech, self.config, self.floor = speech, config, encoder.floor
+        self.field, self.stride = encoder.field, encoder.stride
+        self.margin = (self.field - self.stride) // 2
+        self.frames = int(config.crop_s * DEFAULT_FPS)
+        self.length = -(-round(self.frames / DEFAULT_FPS * SAMPLE_RATE) // self.stride) * self.stride
+        sources = np.array(
+            [
+                next((w for name, w in _SOURCE_WEIGHT.items() if u.source.startswith(name)), 0.7)
+                for u in speech.utterances
+            ]
+        )
+        weights = np.array([len(s) for s in speech.sound]) * sources
+        self.weights = weights / weights.sum()
+        # Level of each recording as a whole: what the encoder of today would bring it to.
+        self.levels = [float(s.std() / 32768 + 1e-4) for s in speech.sound]
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        """The batch of a step, the same for the same ``(seed, step)``.
+
+        Returns:
+            clean, spoilt (B, N + margins), classes (B, T, C), curves (B, T, 9), spoken (B,), and the cut.
+        """
+        rng = step_generator(self.config.seed, step)
+        cut = self._cut(rng)
+        rows = [self._crop(rng, live=cut.samples is not None) for _ in range(self.config.batch)]
+        out = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+        out["cut"] = torch.tensor([-1 if cut.samples is None else cut.samples, cut.frames])
+        out["seed"] = torch.tensor(int(rng.integers(2**31)))
+        return out
+
+    def _cut(self, rng: np.random.Generator) -> Cut:
+        if rng.random() >= _LIVE:
+            return Cut(None, self.frames)
+        # At least 1.4 s of past, and at least 0.8 s of future that only the teacher hears.
+        last = int(rng.integers(35, self.frames - 20))
+        return self.cut_at(
+            int((last + rng.random()) / DEFAULT_FPS * SAMPLE_RATE) // self.stride * self.stride
+        )
+
+    def cut_at(self, known: int) -> Cut:
+        """Where sound ends of which ``known`` samples were heard, by the rules of LiveFeatures."""
+        complete = max(1, (known + self.margin - self.field) // self.stride + 1)
+        seconds = (complete - 0.5) * self.stride / SAMPLE_RATE
+        return Cut(known, int(np.floor(seconds * DEFAULT_FPS - 0.5 + 1e-9)) + 1)
+
+    def _piece(self, rng: np.random.Generator, index: int, factor: float) -> tuple[Float32, int]:
+        need = int(self.length * factor)
+        slack, edge = len(self.speech.sound[index]) - need, SAMPLE_RATE // 2
+        start = int(rng.integers(min(0, slack) - edge, max(0, slack) + edge))
+        wave = self.speech.crop(index, start, need)
+        wave = change_speed(wave, factor)[: self.length] if factor != 1.0 else wave
+        return np.pad(wave, (0, self.length - len(wave))), start
+
+    def _other(self, rng: np.random.Generator) -> Float32:
+        return self._piece(rng, int(rng.choice(len(self.speech.sound))), 1.0)[0]
+
+    def _crop(self, rng: np.random.Generator, *, live: bool) -> dict[str, Any]:
+        spoken = rng.random() >= _UNSPOKEN
+        index = int(rng.choice(len(self.speech.sound), p=self.weights))
+        factor = float(np.exp(rng.uniform(np.log(0.8), np.log(1.25)))) if rng.random() < 0.7 else 1.0
+        wave, start = self._piece(rng, index, factor)
+        times = (np.arange(self.frames) + 0.5) / DEFAULT_FPS * factor + start / SAMPLE_RATE
+        share, curve = self.speech.targets[index].at(times, factor / DEFAULT_FPS)
+        if not spoken:
+            wave = np.zeros_like(wave)
+            share[:], curve[:] = 0.0, 0.0  # their targets are the teacher's silence
+            share[:, 0] = 1.0
+            out = unspoken(self.length, rng) * np.float32(10 ** (rng.uniform(-30.0, 3.0) / 20))
+            out = np.clip(out + rng.normal(0.0, 1e-4, self.length), -1.0, 1.0).astype(np.float32)
+        else:
+            out = degrade(wave, rng, lambda: self._other(rng), lambda: unspoken(self.length, rng))
+            out = out + rng.normal(0.0, 10 ** rng.uniform(-5.0, -3.5), len(out)).astype(np.float32)
+        level = heard_live if live and rng.random() < _RUNNING_LEVEL else heard
+        clean = wave / self.levels[index] + rng.normal(0.0, 3e-3, len(wave)).astype(np.float32)
+        around = (self.margin, self.field - self.stride - self.margin)
+        return {
+            "clean": np.pad(clean.astype(np.float32), around),
+            "spoilt": np.pad(level(out, self.floor), around),
+            "classes": share, "curves": curve, "spoken": np.float32(spoken),
+        }  # fmt: skip
