@@ -31,6 +31,7 @@ from facetalk.metrics.lips import LipFigures, lip_gap, measure
 from facetalk.metrics.reference import reading
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
+from facetalk.reading import read_json
 from facetalk.units import SAMPLE_RATE
 
 LOOK_AHEADS_MS = (60, 100, 180, 260, 500)
@@ -166,6 +167,17 @@ def hear(
     }  # fmt: skip
 
 
+def _kept(file: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """Models that an earlier run measured on the same recordings; they are not measured again."""
+    if not file.is_file():
+        return {}
+    content = read_json(file)
+    if any(content.get(name) != results[name] for name in results if name != "models"):
+        raise InputError(f"{file}: holds figures of other recordings or settings; name another file")
+    models: dict[str, Any] = content["models"]
+    return models
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment."""
     parser = argparse.ArgumentParser(prog="python -m experiments.hearing", description=__doc__.split("\n")[0])
@@ -173,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="models to compare, such as before=default after=mymodel")  # fmt: skip
     parser.add_argument("--corpus", type=Path, nargs="+", required=True,
                         help="corpora (their split \"valid\") and folders of recordings")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON to write; models it has are kept")
     parser.add_argument("--clips", type=int, default=48)
     parser.add_argument("--live", type=int, default=16, help="clips of the look-ahead curve (%(default)s)")
     parser.add_argument("--seeds", type=int, default=2)
@@ -187,12 +199,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "seconds": round(sum(len(load_audio(clip.audio)) for clip in clips) / SAMPLE_RATE, 1),
             "models": {},
         }  # fmt: skip
+        results["models"] = _kept(args.out, results)
         for told in args.models:
             name, _, folder = told.partition("=")
+            if name in results["models"]:
+                continue
             model = FaceTalk.from_pretrained(folder or name, "cpu")
             results["models"][name] = hear(Listener(model, args.seeds), clips, speakers, args.live, name)
-        with atomic_path(args.out) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            with atomic_path(args.out) as temporary:
+                temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

