@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs
 # Beginning of a command -> (text that is replaced, by what)*, and what is put behind it.
 SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
     ("facetalk data --acceptance", [("--acceptance", "")], "--sources espeak --minutes 0.05"),
-    ("facetalk data --out", [], "--sources flite,espeak --minutes 0.1"),
+    ("facetalk data --out", [(" --kokoro DIR", "")], "--sources flite,espeak --minutes 0.1"),
     ("facetalk data head", [], ""),
     ("facetalk train nphm", [("--data ict_facekit_light.npz", "")], "--data tiny.npz --steps 6"),
     ("facetalk train audio", [("--steps 9000", "")], "--steps 2 --batch 2"),

@@ -92,14 +92,33 @@ def _pairs(clips: Sequence[Clip]) -> list[tuple[Sound, Sound]]:
     return [(sound, sounds[(i + len(sounds) // 2) % len(sounds)]) for i, sound in enumerate(sounds)]
 
 
-def voices_of(sources: Sequence[Path]) -> dict[Path, str]:
-    """Who speaks in the held-out recordings of corpora."""
-    return {
+def by_turns(
+    sources: Sequence[Path], most: int, shortest_s: float = 2.0
+) -> tuple[list[Clip], dict[Path, str]]:
+    """Held-out recordings, a voice after the other, and who speaks in them.
+
+    Args:
+        sources: corpora, whose split "valid" is taken, and folders of recordings, each of one voice.
+        most: clips.
+        shortest_s: shorter recordings of corpora are left out.
+
+    Raises:
+        InputError: a source has none.
+    """
+    found = find_clips(sources, sys.maxsize, shortest_s)
+    spoken = {
         utterance.audio: utterance.voice
         for source in sources
         if (source / MANIFEST).is_file()
         for utterance in read_manifest(source, split="valid")
     }
+    speakers = {clip.audio: spoken.get(clip.audio, clip.audio.parent.name) for clip in found}
+    groups: dict[str, list[Clip]] = {}
+    for clip in found:
+        groups.setdefault(speakers[clip.audio], []).append(clip)
+    order = [groups[voice] for voice in sorted(groups)]
+    turns = [c for turn in range(max(map(len, order))) for group in order for c in group[turn : turn + 1]]
+    return turns[:most], speakers
 
 
 def hear(
@@ -110,7 +129,7 @@ def hear(
     Args:
         listener: the model.
         clips: held-out recordings.
-        speakers: who speaks in them, where it is known.
+        speakers: who speaks in them.
         most_live: clips of the curve over look-aheads, which takes long.
         name: shown in the progress bar.
     """
@@ -132,7 +151,7 @@ def hear(
         if clip.phones:
             for row, points in variants.items():
                 rows[row].add(listener.lips(clip, points, index))
-            voice = speakers.get(clip.audio, "?")
+            voice = speakers[clip.audio]
             voices.setdefault(voice, LipFigures()).add(listener.lips(clip, clean, index))
         if index < most_live:
             for ms in LOOK_AHEADS_MS:
@@ -186,13 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--corpus", type=Path, nargs="+", required=True,
                         help="corpora (their split \"valid\") and folders of recordings")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="the JSON to write; models it has are kept")
-    parser.add_argument("--clips", type=int, default=48)
-    parser.add_argument("--live", type=int, default=16, help="clips of the look-ahead curve (%(default)s)")
+    parser.add_argument("--clips", type=int, default=65)
+    parser.add_argument("--live", type=int, default=26, help="clips of the look-ahead curve (%(default)s)")
     parser.add_argument("--seeds", type=int, default=2)
     args = parser.parse_args(arguments)
     try:
         torch.set_num_threads(1)
-        clips, speakers = find_clips(args.corpus, args.clips), voices_of(args.corpus)
+        clips, speakers = by_turns(args.corpus, args.clips)
         results: dict[str, Any] = {
             "command": "python -m experiments.hearing",
             "clips": len(clips), "live_clips": min(args.live, len(clips)), "seeds": args.seeds, "steps": 4,

@@ -54,9 +54,8 @@ def test_models_beside_each_other(corpus: Path, tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(hearing, name, first)
     monkeypatch.setattr(hearing, "LOOK_AHEADS_MS", (100, 2000))
     monkeypatch.setattr(hearing, "_UNSPOKEN_S", 1.0)
-    monkeypatch.setattr(hearing, "find_clips", lambda *_: hearing_clips(corpus))
     out = tmp_path / "figures.json"
-    arguments = ["--corpus", str(corpus), "--out", str(out), "--seeds", "1", "--live", "1"]
+    arguments = ["--corpus", str(corpus), "--out", str(out), "--seeds", "1", "--live", "1", "--clips", "1"]
     assert hearing.main(["--models", "one=default", "two=default", *arguments]) == 0
     told = json.loads(out.read_text())
     one, two = told["models"]["one"], told["models"]["two"]
@@ -73,7 +72,10 @@ def test_models_beside_each_other(corpus: Path, tmp_path: Path, monkeypatch: pyt
     assert json.loads(out.read_text()) == told
 
 
-def hearing_clips(corpus: Path) -> list[hearing.Clip]:
-    from experiments.steps.rows import find_clips
-
-    return find_clips([corpus], 1, shortest_s=1.0)
+def test_voices_take_turns(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "someone").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"someone/{name}.flac").write_bytes((corpus / "audio/new0.flac").read_bytes())
+    clips, speakers = hearing.by_turns([corpus, tmp_path / "someone"], 4)
+    assert [speakers[clip.audio] for clip in clips] == ["new", "someone", "new", "someone"]
+    assert [bool(clip.phones) for clip in clips] == [True, False, True, False]
