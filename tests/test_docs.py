@@ -42,7 +42,8 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
     ("facetalk train audio", [("--steps 9000", "")], "--steps 2 --batch 2"),
     ("facetalk train motion", [], "--steps 2 --batch 2 --crop 12 --variants 1"),
     # The tiny head has other expressions than speech: the built-in head stands in for it.
-    ("facetalk assemble", [("--head run/head", "--head builtin"), ("facetalk/models/default", "builtin")], ""),
+    ("facetalk assemble",
+     [("--head run/head", "--head builtin"), ("facetalk/models/default", "builtin")], ""),
     ("facetalk evaluate examples/demo.jsonl", [], "--seeds 1 --steps 1"),
     ("facetalk evaluate", [("--seeds 4", "--seeds 2")], "--limit 2"),
     ("facetalk generate", [("--steps 25", "--steps 3")], ""),
