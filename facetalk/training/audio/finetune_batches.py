@@ -53,7 +53,7 @@ class Batches:
         self.length = -(-round(self.frames / DEFAULT_FPS * SAMPLE_RATE) // self.stride) * self.stride
         sources = np.array(
             [
-                next((w for name, w in _SOURCE_WEIGHT.items() if u.source.startswith(name)), 0.7)
+                next((w for name, w in _SOURCE_WEIGHT.items() if u.source.startswith(name)), 0.9)
                 for u in speech.utterances
             ]
         )

@@ -24,7 +24,7 @@ _TRUST_MM = 1.5
 _LEAST_TRUST = 0.1
 _HEADS_ALONE = 200
 """Steps until the fresh heads pull at the features."""
-_SHUT_MM, _OPEN_STILL = 0.5, 3.0
+_SHUT_MM, _OPEN_STILL = 0.5, 4.5
 """Lips that should be shut count so much more for each millimetre that they are not."""
 _WIDE_MM, _SHORT = 4.0, 1.8
 """And lips that open too little so many times as much as those that open too far: who is unsure would else
