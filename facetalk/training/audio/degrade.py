@@ -15,8 +15,9 @@ import soundfile
 import soxr
 
 from facetalk.arrays import Float32
-from facetalk.audio.level import HOP, HighPass, Level
+from facetalk.audio.level import HighPass, Level
 from facetalk.audio.live import RunningLevel
+from facetalk.audio.voicing import HOP
 from facetalk.training.audio.augment import colour, noise
 from facetalk.units import SAMPLE_RATE
 
