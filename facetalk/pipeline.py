@@ -41,12 +41,14 @@ if TYPE_CHECKING:
     from facetalk.torch_backend import TorchEngine
 
 Topology = Literal["fixed", "marching-cubes"]
+Detail = Literal["high", "medium", "low"]
 Audio = Source | AudioReader
 
 RESOLUTION_RANGE = (16, 1024)
 """Grid points per axis that ``decode`` accepts; 1024^3 is what a box of a head can use (0.3 mm)."""
 
 
+_DETAILS: tuple[Detail, ...] = ("high", "medium", "low")
 _SETTLING_S = 0.6
 """Silence that is heard beyond the padding: after as much a mouth is closed."""
 
@@ -287,6 +289,7 @@ class FaceTalk:
         tolerance_mm: float | None = None,
         temporal_sigma: float | None = None,
         exact: bool = False,
+        detail: Detail = "high",
     ) -> RiggedSequence | Iterator[Mesh]:
         """Turn a motion into meshes, in metres.
 
@@ -301,6 +304,7 @@ class FaceTalk:
                 more is quicker. 0 keeps to short cuts that change nothing; None is 0.05, which nobody sees.
             temporal_sigma: standard deviation in seconds of a Gaussian over time; None = the model's setting.
             exact: with marching cubes, evaluate the dense grid instead of a band around the surface.
+            detail: of the fixed topology: about 24, 11 or 5 thousand vertices, the fewer ones among the more.
 
         Raises:
             InputError: the motion does not fit this head, or an option is out of range or would do nothing.
@@ -311,6 +315,10 @@ class FaceTalk:
             raise InputError(f"resolution must lie in [{low}, {high}] grid points per axis, got {resolution}")
         if topology not in ("fixed", "marching-cubes"):
             raise InputError(f"topology must be 'fixed' or 'marching-cubes', got {topology!r}")
+        if detail not in _DETAILS:
+            raise InputError(f"detail must be one of {', '.join(_DETAILS)}, got {detail!r}")
+        if topology != "fixed" and detail != "high":
+            raise InputError("detail is for topology='fixed'; marching cubes have a resolution")
         if topology == "fixed" and (exact or tolerance_mm is not None):
             option = "exact" if exact else "tolerance_mm"
             raise InputError(f"{option} is for topology='marching-cubes'; a carried mesh has no use for it")
@@ -318,7 +326,7 @@ class FaceTalk:
             raise InputError("give exact or tolerance_mm, not both: an exact extraction tolerates nothing")
         smoothing = self.facial_smoothing if smooth else None
         if topology == "fixed":
-            return self._fixed(self._checked(motion, temporal_sigma), smoothing)
+            return self._fixed(self._checked(motion, temporal_sigma), smoothing, detail)
         with needed_for("extracting a head by marching cubes"):
             from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
         options = ExtractionOptions(
@@ -389,10 +397,13 @@ class FaceTalk:
             basis = basis * smoothing.weight(points)[None, :, None].astype(np.float32)
         return basis
 
-    def _fixed(self, motion: Motion, smoothing: FacialSmoothing | None) -> RiggedSequence:
+    def _fixed(
+        self, motion: Motion, smoothing: FacialSmoothing | None, detail: Detail = "high"
+    ) -> RiggedSequence:
         person = self.head.bind(motion.identity)
-        canonical = person.canonical()
-        basis = self._basis(person, canonical.vertices, canonical.part, smoothing)
+        canonical, basis = person.rig(_DETAILS.index(detail))
+        if smoothing is not None:
+            basis = basis * smoothing.weight(canonical.vertices)[None, :, None].astype(np.float32)
         # At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
         neutral = canonical.vertices - np.tensordot(self.head.rest_expression, basis, axes=1)
         base = Mesh(
@@ -417,20 +428,20 @@ class FaceTalk:
         options: ExtractionOptions,
     ) -> Iterator[Mesh]:
         with needed_for("extracting a head by marching cubes"):
-            from scipy.spatial import cKDTree
-
+            from facetalk.mesh.borrow import borrow
             from facetalk.ops._device import with_kernels
         field = self.head.nphm.bind(
             motion.identity, facial_smoothing=smoothing, device=with_kernels(self.device)
         )
         rig = self._fixed(motion, smoothing)
+        shown = self.head.bind(motion.identity).lenders()
         frames = field.iterate(motion.expressions, resolution, self.config.bounds, options=options)
         for frame, (mesh, _) in enumerate(frames):
             # An extraction knows no parts; the rig stands in the same place and lends its colours.
-            painted = cKDTree(rig.positions(slice(frame, frame + 1))[0])
-            nearest = painted.query(mesh.vertices)[1] if len(mesh.vertices) else np.zeros(0, np.intp)
-            yield dataclasses.replace(
-                mesh,
-                colors=None if rig.base.colors is None else rig.base.colors[nearest],
-                part=None if rig.base.part is None else rig.base.part[nearest],
-            )
+            painted = rig[frame]
+            assert painted.colors is not None and painted.part is not None
+            colors, part = borrow(
+                mesh.vertices, mesh.normals, painted.vertices[shown], painted.normals[shown],
+                painted.colors[shown], painted.part[shown],
+            )  # fmt: skip
+            yield dataclasses.replace(mesh, colors=colors, part=part)

@@ -98,16 +98,18 @@ def poses(model):
 
 
 def test_landmarks_go_with_the_decoded_mesh(model, poses):
-    """In every pose they keep the place beside the vertices that they have at rest."""
+    """In every pose they go as the mesh's own landmarks, but for lips and lids, which it closes."""
     points = model.landmarks(poses)
     assert points.shape == (len(poses), 68, 3) and points.dtype == np.float32
     meshes = model.decode(poses).positions(slice(0, len(poses)))
-    distance, nearest = cKDTree(meshes[0]).query(points[0])
-    assert distance.max() * 1000 < 3.6
-    beside = meshes[:, nearest]
+    beside = meshes[:, model.head.content.mesh.landmarks]
+    assert np.linalg.norm(beside[0] - points[0], axis=-1).max() * 1000 < 1.5
     apart = np.linalg.norm((points - points[:1]) - (beside - beside[:1]), axis=-1) * 1000
-    assert apart.mean() < 0.1 and np.percentile(apart, 99) < 0.6
-    np.testing.assert_allclose(lip_gap_mm(points), lip_gap_mm(beside), atol=0.2)
+    assert apart.mean() < 0.15 and np.percentile(apart, 99) < 1.5
+    parted = lip_gap_mm(points) - lip_gap_mm(beside)
+    assert 0.6 < parted[0] < 1.2  # at rest the mesh's lips touch; landmarks lie where the data has them
+    np.testing.assert_allclose(parted, parted[0], atol=0.4)
+    assert np.abs(parted - parted[0]).mean() < 0.05
 
 
 def test_landmarks_are_where_ict_facekit_has_them(model, poses):

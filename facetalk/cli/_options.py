@@ -73,6 +73,12 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
                         "every frame")  # fmt: skip
     parser.add_argument("--resolution", type=int, default=None,
                         help="grid points per axis for marching cubes (default: 128)")  # fmt: skip
+    parser.add_argument(
+        "--detail",
+        choices=("high", "medium", "low"),
+        default=None,
+        help="vertices of the mesh that moves: about 24, 11 or 5 thousand (default: high)",
+    )
     parser.add_argument("--no-smooth", action="store_true", help="switch the facial smoothing off")
     parser.add_argument("--temporal-sigma", type=non_negative, default=None, metavar="SECONDS",
                         help="Gaussian over time (default: the model's setting)")  # fmt: skip
@@ -104,6 +110,7 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
     given = {
         "--topology": args.topology is not None,
         "--resolution": args.resolution is not None,
+        "--detail": args.detail is not None,
         "--no-smooth": args.no_smooth,
         "--temporal-sigma": args.temporal_sigma is not None,
         "--tolerance": args.tolerance_mm is not None,
@@ -115,6 +122,8 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
     for option, there in morphs.items():
         if there and (cubes or suffix != ".glb"):
             raise InputError(f"{option} is for the morph targets of a .glb with fixed topology")
+    if given["--detail"] and cubes:
+        raise InputError("--detail is for a mesh that moves; marching cubes have a --resolution")
     if given["--resolution"] and not cubes:
         raise InputError("--resolution is for --topology marching-cubes; a mesh that moves has its own")
     if given["--tolerance"] and not cubes:
@@ -195,7 +204,7 @@ def decode(model: FaceTalk, motion: Motion, args: argparse.Namespace) -> Iterabl
     """Meshes of a motion by the options of :func:`add_decode_arguments`."""
     smooth, sigma = not args.no_smooth, args.temporal_sigma
     if args.topology != "marching-cubes":
-        return model.decode(motion, smooth=smooth, temporal_sigma=sigma)
+        return model.decode(motion, smooth=smooth, temporal_sigma=sigma, detail=args.detail or "high")
     given = {} if args.resolution is None else {"resolution": args.resolution}
     meshes = model.decode(
         motion, topology="marching-cubes", smooth=smooth, temporal_sigma=sigma,

@@ -36,7 +36,7 @@ class Material:
 SKIN = Material("skin", roughness=0.56, specular=0.024, subsurface=1.0, color=(214.0, 164.0, 138.0))
 EYES = Material("eyes", roughness=0.12, specular=0.03, coat=1.0, color=(236.0, 233.0, 229.0))
 TEETH = Material(
-    "teeth", roughness=0.34, specular=0.04, subsurface=0.4, coat=0.08, color=(236.0, 228.0, 210.0)
+    "teeth", roughness=0.42, specular=0.022, subsurface=1.0, coat=0.16, color=(236.0, 228.0, 210.0)
 )
 MATERIALS = {m.name: m for m in (SKIN, EYES, TEETH)}
 """The materials by their names in files."""

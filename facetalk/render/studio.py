@@ -93,7 +93,7 @@ class Look:
     """
 
     lights: tuple[tuple[Vector, Color], ...] = (
-        ((-0.62, 0.60, 0.55), (2.30, 2.16, 1.96)),  # key: warm, high, from the left of the picture
+        ((-0.52, 0.45, 0.73), (2.30, 2.16, 1.96)),  # key: warm, from the left, no higher than reaches teeth
         ((0.80, 0.10, 0.55), (0.24, 0.27, 0.34)),  # fill: weak and cool, from the right
         ((0.80, 0.35, -0.62), (0.70, 0.76, 0.88)),  # rim: from behind, right
         ((-0.85, 0.30, -0.62), (0.38, 0.40, 0.44)),  # rim: from behind, left

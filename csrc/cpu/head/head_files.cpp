@@ -67,20 +67,6 @@ HeadFiles::HeadFiles(const std::string& path) : folder(path) {
                         size("template_hidden"), 3, 3);
   compressor = Linear::read(forward, "template.compressor", template_code, code_size, false);
 
-  const std::string mesh = folder + "/canonical.safetensors";
-  if (!network::exists(mesh)) throw FileError(mesh + " is missing; save the head with its canonical mesh");
-  const Safetensors canonical(mesh);
-  const std::vector<int64_t>& shape = canonical.shape("vertices");
-  const int64_t count = shape.empty() ? 0 : shape[0];
-  vertices = canonical.floats("vertices", {count, 3});
-  part = canonical.bytes("part", {count});
-  const std::vector<int64_t>& triangles = canonical.shape("faces");
-  faces = canonical.integers("faces", {triangles.empty() ? 0 : triangles[0], 3});
-  const bool known = std::all_of(faces.begin(), faces.end(), [&](int32_t v) { return v >= 0 && v < count; });
-  const bool moving = std::all_of(part.begin(), part.end(), [&](uint8_t p) { return p < parts; });
-  if (count < 1 || faces.empty() || !known || !moving)
-    throw FileError(mesh + ": its faces or parts do not fit");
-
   const Safetensors linear(folder + "/encoder.safetensors"), eyes(folder + "/landmarks.safetensors");
   const std::vector<int64_t>& encoded = linear.shape("encoder");
   if (encoded.size() != 2 || encoded[0] != code_size || encoded[1] < 1 || encoded[1] > 4096)
@@ -92,6 +78,28 @@ HeadFiles::HeadFiles(const std::string& path) : folder(path) {
   const Safetensors anchors(folder + "/anchors.safetensors");
   const std::vector<int64_t>& places = anchors.shape("anchors_mean");
   anchors_mean = anchors.floats("anchors_mean", {places.empty() ? 0 : places[0], 3});
+
+  const std::string worn = folder + "/template.safetensors";
+  if (network::exists(worn)) {
+    mesh = std::make_unique<TemplateMesh>(worn, coefficients, shapes, parts);
+    vertices = mesh->vertices;
+    faces = mesh->faces;
+    part = mesh->part;
+    return;
+  }
+  const std::string own = folder + "/canonical.safetensors";
+  if (!network::exists(own)) throw FileError(own + " is missing; save the head with its canonical mesh");
+  const Safetensors canonical(own);
+  const std::vector<int64_t>& shape = canonical.shape("vertices");
+  const int64_t count = shape.empty() ? 0 : shape[0];
+  vertices = canonical.floats("vertices", {count, 3});
+  part = canonical.bytes("part", {count});
+  const std::vector<int64_t>& triangles = canonical.shape("faces");
+  faces = canonical.integers("faces", {triangles.empty() ? 0 : triangles[0], 3});
+  const bool known = std::all_of(faces.begin(), faces.end(), [&](int32_t v) { return v >= 0 && v < count; });
+  const bool moving = std::all_of(part.begin(), part.end(), [&](uint8_t p) { return p < parts; });
+  if (count < 1 || faces.empty() || !known || !moving)
+    throw FileError(own + ": its faces or parts do not fit");
 }
 
 }  // namespace facetalk::head

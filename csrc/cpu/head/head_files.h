@@ -2,9 +2,11 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "cpu/head/template_mesh.h"
 #include "cpu/network/layers.h"
 
 namespace facetalk::head {
@@ -39,7 +41,8 @@ struct HeadFiles {
   std::vector<std::string> names;
   std::vector<float> rest;  // weights of the canonical shape
   int parts = 0, frequencies = 0, code_size = 0, template_code = 0;
-  std::vector<float> vertices;  // (V, 3) canonical mesh of the head's own identity
+  std::unique_ptr<TemplateMesh> mesh;  // that every identity wears, or null
+  std::vector<float> vertices;         // (V, 3) canonical mesh of the head's own identity
   std::vector<int32_t> faces;
   std::vector<uint8_t> part;  // (V)
   int coefficients = 0;
@@ -53,11 +56,12 @@ struct HeadFiles {
 struct Shape {
   std::vector<float> vertices;  // (V, 3) canonical
   std::vector<float> points;    // (V, 3) where they lie on the mean head
+  std::vector<float> basis;     // (E, V, 3) displacements of a template mesh, empty without one
   float eyes[2][4];             // centre and radius, left and right
 };
 
-// The canonical mesh of another identity, carried there: the inverse of its template map, then onto its
-// surface.
+// The mesh of an identity: the template mesh in its shape; without one the head's own canonical mesh, carried
+// there by the inverse of the template map and put onto the identity's surface.
 Shape shape_of(const HeadFiles& head, const std::vector<float>& code);
 
 }  // namespace facetalk::head

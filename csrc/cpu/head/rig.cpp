@@ -93,6 +93,39 @@ Rig::Rig(const std::string& folder, const std::vector<std::string>& names, const
   faces_ = std::move(head.faces);
   const auto count = static_cast<int64_t>(head.part.size());
   basis_.resize(curves_ * static_cast<size_t>(3 * count));
+  if (head.mesh) {
+    wear(head, shape, smoothing);
+  } else {
+    ask(head, shape, smoothing);
+  }
+  // At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
+  neutral_.resize(shape.vertices.size());
+  for (size_t i = 0; i < neutral_.size(); ++i) neutral_[i] = shape.vertices[i] * kMetres;
+  for (size_t e = 0; e < curves_; ++e) {
+    if (head.rest[e] != 0.0f)
+      network::network_kernels().add_scaled(neutral_.data(), basis_.data() + e * neutral_.size(),
+                                            -head.rest[e], static_cast<int64_t>(neutral_.size()));
+  }
+}
+
+// Displacements that the template mesh comes with.
+void Rig::wear(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing) {
+  std::vector<float> turned(3 * curves_);
+  for (size_t vertex = 0; vertex < head.part.size(); ++vertex) {
+    const float* point = shape.vertices.data() + 3 * vertex;
+    const bool eye = head.part[vertex] == kEyeballs;
+    if (eye) turn_eye(head, shape, point, turned.data());
+    const float scale = kMetres * smoothing.weight(point);
+    for (size_t e = 0; e < curves_; ++e) {
+      const size_t to = e * shape.vertices.size() + 3 * vertex;
+      for (size_t a = 0; a < 3; ++a) basis_[to + a] = (eye ? turned[3 * e + a] : shape.basis[to + a]) * scale;
+    }
+  }
+}
+
+// Displacements by the field of blend shapes.
+void Rig::ask(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing) {
+  const auto count = static_cast<int64_t>(head.part.size());
   const PointNetwork& network = head.networks[0];
   const int inputs = network.inputs();
   std::vector<float> features(static_cast<size_t>(kBlock * inputs)),
@@ -122,14 +155,6 @@ Rig::Rig(const std::string& folder, const std::vector<std::string>& names, const
         for (size_t a = 0; a < 3; ++a) to[a] = found[3 * e + a] * scale;
       }
     }
-  }
-  // At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
-  neutral_.resize(shape.vertices.size());
-  for (size_t i = 0; i < neutral_.size(); ++i) neutral_[i] = shape.vertices[i] * kMetres;
-  for (size_t e = 0; e < curves_; ++e) {
-    if (head.rest[e] != 0.0f)
-      network::network_kernels().add_scaled(neutral_.data(), basis_.data() + e * neutral_.size(),
-                                            -head.rest[e], static_cast<int64_t>(neutral_.size()));
   }
 }
 

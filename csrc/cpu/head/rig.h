@@ -20,6 +20,9 @@ class FacialSmoothing {
   double centre_[3], sigma_[3], lowest_, highest_;
 };
 
+struct HeadFiles;
+struct Shape;
+
 // A mesh that is posed by weights: vertices = neutral + sum_j weight_j basis_j, in metres.
 class Rig {
  public:
@@ -34,6 +37,9 @@ class Rig {
   void pose(const float* weights, float* positions) const;
 
  private:
+  void wear(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing);
+  void ask(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing);
+
   std::vector<float> neutral_;  // (V, 3)
   std::vector<float> basis_;    // (E, V, 3)
   std::vector<int32_t> faces_;  // (F, 3)

@@ -13,10 +13,11 @@ namespace {
 constexpr int64_t kBlock = 2048;
 constexpr int kTurns = 12;  // of the fixed point; displacements between heads are far smaller than their size
 constexpr int kSteps = 8;   // Newton's, at most
-constexpr float kConverged = 1e-4f;   // head units, 0.025 mm
-constexpr double kFarthest = 0.04;    // that these move a point in all, head units, 1 cm
-constexpr float kOnSurface = 0.001f;  // head units, 0.25 mm
-constexpr double kVariance = 0.01;    // of NPHM's blending weights
+constexpr float kConverged = 1e-4f;     // head units, 0.025 mm
+constexpr double kFarthest = 0.04;      // that these move a point in all, head units, 1 cm
+constexpr float kOnSurface = 0.001f;    // head units, 0.25 mm
+constexpr double kVariance = 0.01;      // of NPHM's blending weights
+constexpr float kCodeRounding = 1e-3f;  // of a code that coefficients make
 
 // Coefficients whose code is nearest: least squares by the normal equations (Cholesky), in double.
 std::vector<double> coefficients_of(const HeadFiles& head, const std::vector<float>& code) {
@@ -172,13 +173,94 @@ void project(const BoundField& bound, const std::vector<char>& wanted, std::vect
   }
 }
 
+// Eyeballs stay round: they move and grow as the linear model says.
+void round_eyes(const HeadFiles& head, Shape& shape) {
+  for (size_t i = 0; i < head.part.size(); ++i) {
+    if (head.part[i] != kEyeballs) continue;
+    const float* own = head.vertices.data() + 3 * i;
+    double nearest[2] = {};
+    for (int eye = 0; eye < 2; ++eye) {
+      for (int a = 0; a < 3; ++a)
+        nearest[eye] += std::pow(own[a] - head.eyes_mean[static_cast<size_t>(4 * eye + a)], 2);
+    }
+    const int eye = nearest[0] < nearest[1] ? 0 : 1;
+    const float* mean = head.eyes_mean.data() + 4 * eye;
+    for (int a = 0; a < 3; ++a)
+      shape.vertices[3 * i + static_cast<size_t>(a)] =
+          shape.eyes[eye][a] + (own[a] - mean[a]) * shape.eyes[eye][3] / mean[3];
+  }
+}
+
+// Where the inverse of an identity's template map puts points (N, 3) of the mean head.
+std::vector<float> carried(const HeadFiles& head, const FieldModel& model, const std::vector<float>& code) {
+  const std::unique_ptr<BoundField> bound = model.bind(code);
+  if (bound->anchors.size() != head.anchors_mean.size())
+    throw network::FileError(head.folder + ": its anchors differ");
+  TemplateMap map(head, code, bound->anchors);
+  std::vector<float> out(head.vertices), moved(static_cast<size_t>(3 * kBlock));
+  const auto count = static_cast<int64_t>(head.part.size());
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int64_t rows = std::min(kBlock, count - first);
+    float* points = out.data() + 3 * first;
+    for (int turn = 0; turn < kTurns; ++turn) {
+      map.moves(points, head.part.data() + first, rows, moved.data());
+      for (int64_t i = 0; i < 3 * rows; ++i)
+        points[i] = head.vertices[static_cast<size_t>(3 * first + i)] - moved[static_cast<size_t>(i)];
+    }
+  }
+  return out;
+}
+
+// What the networks say of a code beyond the identity coefficients nearest to it, added to the shape.
+void add_the_rest(const HeadFiles& head, const std::vector<float>& code,
+                  const std::vector<double>& coefficients, Shape& shape) {
+  std::vector<float> near(code.size());
+  float farthest = 0.0f;
+  for (size_t row = 0; row < near.size(); ++row) {
+    double sum = 0.0;
+    for (size_t c = 0; c < coefficients.size(); ++c)
+      sum += static_cast<double>(head.encoder[row * coefficients.size() + c]) * coefficients[c];
+    near[row] = static_cast<float>(sum);
+    farthest = std::max(farthest, std::abs(near[row] - code[row]));
+  }
+  if (farthest <= kCodeRounding) return;
+  const FieldModel model(head.folder);
+  const std::vector<float> here = carried(head, model, code), there = carried(head, model, near);
+  for (size_t i = 0; i < here.size(); ++i) {
+    if (head.part[i / 3] != kEyeballs) shape.vertices[i] += here[i] - there[i];
+  }
+}
+
+void check(const Shape& shape) {
+  for (const float value : shape.vertices) {
+    if (!(std::abs(value) < 100.0f))
+      throw ArgumentError("identity: gives no head; codes of heads have values of about 1 and less");
+  }
+}
+
+// The template mesh in the shape of an identity, its seams closed.
+void wear(const HeadFiles& head, const std::vector<float>& code, const std::vector<double>& coefficients,
+          Shape& shape) {
+  if (!coefficients.empty()) {
+    shape.vertices = head.mesh->shape(coefficients);
+    add_the_rest(head, code, coefficients, shape);
+    round_eyes(head, shape);
+    check(shape);
+  }
+  shape.basis = head.mesh->basis();
+  head.mesh->close(head.names, head.rest, shape.eyes, shape.vertices, shape.basis);
+}
+
 }  // namespace
 
 Shape shape_of(const HeadFiles& head, const std::vector<float>& code) {
   Shape shape;
   shape.vertices = shape.points = head.vertices;
   std::copy(head.eyes_mean.begin(), head.eyes_mean.end(), &shape.eyes[0][0]);
-  if (std::all_of(code.begin(), code.end(), [](float value) { return value == 0.0f; })) return shape;
+  if (std::all_of(code.begin(), code.end(), [](float value) { return value == 0.0f; })) {
+    if (head.mesh) wear(head, code, {}, shape);
+    return shape;
+  }
 
   const std::vector<double> coefficients = coefficients_of(head, code);
   for (int i = 0; i < 8; ++i) {
@@ -186,6 +268,10 @@ Shape shape_of(const HeadFiles& head, const std::vector<float>& code) {
     for (int c = 0; c < head.coefficients; ++c)
       moved += coefficients[static_cast<size_t>(c)] * head.eyes_basis[static_cast<size_t>(8 * c + i)];
     shape.eyes[i / 4][i % 4] = static_cast<float>(moved);
+  }
+  if (head.mesh) {
+    wear(head, code, coefficients, shape);
+    return shape;
   }
   const FieldModel model(head.folder);
   if (model.identity_size() != head.code_size)
@@ -205,25 +291,8 @@ Shape shape_of(const HeadFiles& head, const std::vector<float>& code) {
         points[i] = head.vertices[static_cast<size_t>(3 * first + i)] - moved[static_cast<size_t>(i)];
     }
   }
-  // Eyeballs stay round: they move and grow as the linear model says.
-  for (size_t i = 0; i < head.part.size(); ++i) {
-    if (head.part[i] != kEyeballs) continue;
-    const float* own = head.vertices.data() + 3 * i;
-    double nearest[2] = {};
-    for (int eye = 0; eye < 2; ++eye) {
-      for (int a = 0; a < 3; ++a)
-        nearest[eye] += std::pow(own[a] - head.eyes_mean[static_cast<size_t>(4 * eye + a)], 2);
-    }
-    const int eye = nearest[0] < nearest[1] ? 0 : 1;
-    const float* mean = head.eyes_mean.data() + 4 * eye;
-    for (int a = 0; a < 3; ++a)
-      shape.vertices[3 * i + static_cast<size_t>(a)] =
-          shape.eyes[eye][a] + (own[a] - mean[a]) * shape.eyes[eye][3] / mean[3];
-  }
-  for (const float value : shape.vertices) {
-    if (!(std::abs(value) < 100.0f))
-      throw ArgumentError("identity: gives no head; codes of heads have values of about 1 and less");
-  }
+  round_eyes(head, shape);
+  check(shape);
   project(*bound, on_surface(head, model), shape.vertices);
   for (int64_t first = 0; first < count; first += kBlock) {
     const int64_t rows = std::min(kBlock, count - first);

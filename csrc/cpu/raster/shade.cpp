@@ -111,8 +111,10 @@ Vec3 shade(const SurfacePoint& p, const Material& m, const Scene& scene) {
     const Light& light = scene.lights[l];
     const float nl = dot(n, light.direction);
     if (nl <= -0.2f) continue;  // beyond every wrap
-    // Only the first light has a shadow map; the others at least do not reach into closed places.
-    const float arrives = l == 0 ? p.lit * mix(p.open, 1.0f, 0.4f) : p.open * p.open;
+    // Only the first light has a shadow map; the others at least do not reach into closed places, and those
+    // from behind not into a mouth, whose walls would stand in their way.
+    float arrives = l == 0 ? p.lit * mix(p.open, 1.0f, 0.4f) : p.open * p.open;
+    if (l > 0 && light.direction.z < 0.0f) arrives *= smoothstep(0.45f, 0.9f, p.open);
     const float softened = std::sqrt(arrives);
     const auto wrapped = [&](float w, float s) {
       return clamp01((nl + w) * s) * mix(arrives, softened, w) * (1.0f - 0.4f * w);

@@ -6,28 +6,55 @@ the 68 landmarks of the mean head; eyes by the angle from the optical axis. All 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.spatial import cKDTree
 
 from facetalk.arrays import AnyFloat, AnyInt, Int32, UInt8
 from facetalk.nphm.head.parts import SurfaceClass
 
-__all__ = ["EYE_RINGS", "eyeball", "paint"]
+__all__ = ["EYE_RINGS", "Palette", "eyeball", "eyeball_faces", "mix", "paint", "smooth"]
 
-SKIN = np.array([222, 174, 148], np.float32)
-BLUSH = np.array([216, 142, 122], np.float32)
-LIPS = np.array([186, 104, 98], np.float32)
 CAVITY = np.array([92, 34, 36], np.float32)
-BROW = np.array([86, 62, 50], np.float32)
-LASH = np.array([58, 40, 36], np.float32)
-SCALP = np.array([150, 122, 108], np.float32)
 TEETH = np.array([238, 230, 212], np.float32)
 GUM = np.array([186, 96, 96], np.float32)
 TONGUE = np.array([196, 102, 100], np.float32)
 SCLERA = np.array([236, 231, 227], np.float32)
-IRIS = np.array([104, 128, 138], np.float32)
-IRIS_INNER = np.array([128, 112, 84], np.float32)
-LIMBUS = np.array([42, 52, 60], np.float32)
 PUPIL = np.array([12, 10, 12], np.float32)
+
+Tone = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours that differ between people, sRGB bytes.
+
+    Attributes:
+        skin, blush: of the face, and where blood shows through: cheeks, nose, ears.
+        lids: thin skin around the eyes.
+        lips, brow, lash, scalp: of these.
+        iris, iris_inner, limbus: outer and inner part of the iris, and its rim.
+    """
+
+    skin: Tone = (222, 174, 148)
+    blush: Tone = (216, 142, 122)
+    lids: Tone = (196, 134, 116)
+    lips: Tone = (186, 104, 98)
+    brow: Tone = (86, 62, 50)
+    lash: Tone = (58, 40, 36)
+    scalp: Tone = (150, 122, 108)
+    iris: Tone = (104, 128, 138)
+    iris_inner: Tone = (128, 112, 84)
+    limbus: Tone = (42, 52, 60)
+
+    def of(self, name: str) -> AnyFloat:
+        """(3,) float32 of a colour."""
+        return np.array(getattr(self, name), np.float32)
+
+
+PALETTE = Palette()
+"""Of the default identity."""
 
 _TONES = {
     SurfaceClass.UPPER_TEETH: TEETH,
@@ -45,7 +72,13 @@ EYE_RINGS = (
 _SECTORS = 48
 
 
-def paint(points: AnyFloat, classes: AnyInt, landmarks: AnyFloat, lash: AnyFloat | None = None) -> UInt8:
+def paint(
+    points: AnyFloat,
+    classes: AnyInt,
+    landmarks: AnyFloat,
+    lash: AnyFloat | None = None,
+    palette: Palette = PALETTE,
+) -> UInt8:
     """Albedo (N, 3) uint8 of template points.
 
     Args:
@@ -53,10 +86,12 @@ def paint(points: AnyFloat, classes: AnyInt, landmarks: AnyFloat, lash: AnyFloat
         classes: (N,) :class:`facetalk.nphm.head.parts.SurfaceClass`.
         landmarks: (68, 3) landmarks of the mean canonical head.
         lash: (N,) darkness of the lash lines in [0, 1], or None.
+        palette: of the person.
     """
+    skin, blush, lip = palette.of("skin"), palette.of("blush"), palette.of("lips")
     x = points.astype(np.float32)
-    color = np.tile(SKIN, (len(x), 1))
-    front = _smooth(x[:, 2], 0.0, 0.08)
+    color = np.tile(skin, (len(x), 1))
+    front = smooth(x[:, 2], 0.0, 0.08)
     for centre, reach, amount in (
         (landmarks[[1, 31]].mean(0) * [1.0, 0.8, 1.0] + [0.02, 0.0, 0.06], 0.09, 0.35),
         (landmarks[[15, 35]].mean(0) * [1.0, 0.8, 1.0] + [-0.02, 0.0, 0.06], 0.09, 0.35),
@@ -64,34 +99,37 @@ def paint(points: AnyFloat, classes: AnyInt, landmarks: AnyFloat, lash: AnyFloat
         (landmarks[8], 0.05, 0.15),
     ):
         near = np.exp(-(((x - centre) / reach) ** 2).sum(1))
-        color = _mix(color, BLUSH, amount * near * front)
-    ears = _smooth(np.abs(x[:, 0]), 0.29, 0.35) * (x[:, 1] > -0.15)
-    color = _mix(color, BLUSH, 0.45 * ears)
+        color = mix(color, blush, amount * near * front)
+    ears = smooth(np.abs(x[:, 0]), 0.29, 0.35) * (x[:, 1] > -0.15)
+    color = mix(color, blush, 0.45 * ears)
     for row in (slice(36, 42), slice(42, 48)):  # thin, reddish skin around the eyes
         distance = _to_curve(x, _closed(landmarks[row]))
-        color = _mix(color, np.array([196, 134, 116], np.float32), 0.45 * np.exp(-((distance / 0.03) ** 2)))
+        color = mix(color, palette.of("lids"), 0.45 * np.exp(-((distance / 0.03) ** 2)))
     # Scalp: a hairline over forehead and temples, soft as shaven hair is.
     line = 0.30 - 1.1 * np.maximum(np.abs(x[:, 0]) - 0.17, 0.0) + 0.25 * np.minimum(x[:, 2] - 0.05, 0.0)
     behind = np.clip((-0.12 - x[:, 2]) / 0.3, 0.0, 1.0)
-    scalp = _smooth(x[:, 1] - (line - 0.5 * behind), -0.02, 0.05) * (1 - ears)
-    color = _mix(color, SCALP, 0.55 * scalp)
+    scalp = smooth(x[:, 1] - (line - 0.5 * behind), -0.02, 0.05) * (1 - ears)
+    color = mix(color, palette.of("scalp"), 0.55 * scalp)
     for brow in (landmarks[17:22], landmarks[22:27][::-1]):  # both from the outside inwards
         curve = _spline(brow + np.array([0.0, 0.006, 0.0], np.float32))
         distance, along = _to_curve(x, curve), _along(x, curve)
         width = 0.009 + 0.010 * along
         strength = np.clip(1.4 - distance / width, 0.0, 1.0)
-        color = _mix(color, BROW, 0.8 * strength)
+        color = mix(color, palette.of("brow"), 0.8 * strength)
     inner, outer = _closed(landmarks[60:68]), _closed(landmarks[48:60])
-    depth = -_polygon_distance(x[:, :2], outer[:, :2])
-    lips = _smooth(depth, -0.003, 0.006) * (x[:, 2] > 0.1)
-    color = _mix(color, LIPS, 0.8 * lips)
+    around = outer[:, :2]
+    close = ((x[:, :2] > around.min(0) - 0.02) & (x[:, :2] < around.max(0) + 0.02)).all(1)
+    depth = np.full(len(x), -1.0)
+    depth[close] = -_polygon_distance(x[close, :2], around)
+    lips = smooth(depth, -0.006, 0.008) * (x[:, 2] > 0.1)
+    color = mix(color, lip, 0.8 * lips)
     if lash is not None:
-        color = _mix(color, LASH, lash)
+        color = mix(color, palette.of("lash"), lash)
     cavity = classes == SurfaceClass.MOUTH_CAVITY
-    inside = _smooth(_to_curve(x, inner), 0.012, 0.045)[:, None]
-    color = np.where(cavity[:, None], LIPS * (1 - inside) + CAVITY * inside, color)
+    inside = smooth(_to_curve(x, inner), 0.012, 0.045)[:, None]
+    color = np.where(cavity[:, None], lip * (1 - inside) + CAVITY * inside, color)
     # The mouth is darker towards the throat: light hardly gets there.
-    shade = np.maximum(_smooth(-x[:, 2], -0.15, 0.0), 0.75 * _smooth(np.abs(x[:, 0]), 0.03, 0.1))
+    shade = np.maximum(smooth(-x[:, 2], -0.15, 0.0), 0.75 * smooth(np.abs(x[:, 0]), 0.03, 0.1))
     dark = 1.0 - shade[:, None] * np.array([0.5, 0.62, 0.64], np.float32)
     for kind, tone in _TONES.items():
         color[classes == kind] = tone
@@ -100,13 +138,17 @@ def paint(points: AnyFloat, classes: AnyInt, landmarks: AnyFloat, lash: AnyFloat
     return np.clip(np.rint(color), 0, 255).astype(np.uint8)
 
 
-def eyeball(centre: AnyFloat, radius: float, axis: AnyFloat) -> tuple[AnyFloat, Int32, UInt8]:
+def eyeball(
+    centre: AnyFloat, radius: float, axis: AnyFloat, *, cornea: float = 1.135, palette: Palette = PALETTE
+) -> tuple[AnyFloat, Int32, UInt8]:
     """A whole eyeball with cornea, finest at pupil and iris: vertices, faces, colours.
 
     Args:
         centre: (3,) head space.
         radius: of the sclera.
         axis: (3,) unit optical axis.
+        cornea: how far out its apex is, radii.
+        palette: of the person.
     """
     rings = np.deg2rad(np.array(EYE_RINGS[1:-1], np.float64))
     turn = 2.0 * np.pi * np.arange(_SECTORS) / _SECTORS
@@ -116,8 +158,8 @@ def eyeball(centre: AnyFloat, radius: float, axis: AnyFloat) -> tuple[AnyFloat, 
     polar = np.concatenate([[0.0], np.repeat(rings, _SECTORS), [np.pi]])
     around = np.concatenate([[0.0], np.tile(turn, len(rings)), [0.0]])
     # Cornea: a smaller sphere in front (7.8 mm in an eye of 12 mm; Gullstrand's eye), its apex 1.13 radii
-    # out.
-    small, ahead = 0.55 * radius, 0.585 * radius
+    # out; a flatter one has the same rim.
+    small, ahead = 0.55 * radius, (cornea - 0.55) * radius
     bulge = ahead * np.cos(polar) + np.sqrt(np.maximum(small**2 - (ahead * np.sin(polar)) ** 2, 0.0))
     bulge = np.where(np.cos(polar) > 0, bulge, 0.0)
     reach = np.maximum(radius, bulge)
@@ -125,31 +167,47 @@ def eyeball(centre: AnyFloat, radius: float, axis: AnyFloat) -> tuple[AnyFloat, 
         np.cos(around)[:, None] * side + np.sin(around)[:, None] * up
     )
     vertices = (centre + reach[:, None] * direction).astype(np.float32)
-    ring = 1 + np.arange(len(rings))[:, None] * _SECTORS + np.arange(_SECTORS)
-    nxt = np.roll(ring, -1, axis=1)
-    quads = [
-        np.stack([ring[:-1], ring[1:], nxt[1:]], -1).reshape(-1, 3),
-        np.stack([ring[:-1], nxt[1:], nxt[:-1]], -1).reshape(-1, 3),
-        np.stack([np.zeros(_SECTORS, int), ring[0], nxt[0]], -1),
-        np.stack([np.full(_SECTORS, len(vertices) - 1), nxt[-1], ring[-1]], -1),
-    ]
     angle = np.rad2deg(polar)
     sectors = 1.0 + 0.16 * np.random.default_rng(1).standard_normal(_SECTORS)
     streak = np.concatenate([[1.0], np.tile(sectors, len(rings)), [1.0]])[:, None]
-    iris: AnyFloat = _mix(np.tile(IRIS_INNER, (len(angle), 1)), IRIS, _smooth(angle, 9.0, 15.0)) * streak
-    iris = _mix(iris, LIMBUS, 0.85 * _smooth(angle, 18.0, 21.8))
-    white = _mix(
-        np.tile(SCLERA, (len(angle), 1)), np.array([214, 172, 160], np.float32), 0.7 * _smooth(angle, 38, 62)
+    iris: AnyFloat = (
+        mix(np.tile(palette.of("iris_inner"), (len(angle), 1)), palette.of("iris"), smooth(angle, 9.0, 15.0))
+        * streak
+    )
+    iris = mix(iris, palette.of("limbus"), 0.85 * smooth(angle, 18.0, 21.8))
+    white = mix(
+        np.tile(SCLERA, (len(angle), 1)), np.array([214, 172, 160], np.float32), 0.7 * smooth(angle, 38, 62)
     )
     final = np.where((angle < PUPIL_DEG)[:, None], PUPIL, np.where((angle < IRIS_DEG)[:, None], iris, white))
-    return vertices, np.concatenate(quads).astype(np.int32), np.clip(np.rint(final), 0, 255).astype(np.uint8)
+    return vertices, eyeball_faces(), np.clip(np.rint(final), 0, 255).astype(np.uint8)
 
 
-def _mix(color: AnyFloat, other: AnyFloat, amount: AnyFloat) -> AnyFloat:
+def eyeball_faces(rings: tuple[int, ...] | None = None, sectors: int = _SECTORS) -> Int32:
+    """(F, 3) triangles over the vertices of :func:`eyeball`.
+
+    Args:
+        rings: numbers of the rings to use, the first one around the pupil's middle; None takes all.
+        sectors: of a ring, a divisor of 48.
+    """
+    chosen = np.arange(len(EYE_RINGS) - 2) if rings is None else np.array(rings)
+    ring = 1 + chosen[:, None] * _SECTORS + np.arange(0, _SECTORS, _SECTORS // sectors)
+    nxt = np.roll(ring, -1, axis=1)
+    last = 1 + (len(EYE_RINGS) - 2) * _SECTORS
+    quads = [
+        np.stack([ring[:-1], ring[1:], nxt[1:]], -1).reshape(-1, 3),
+        np.stack([ring[:-1], nxt[1:], nxt[:-1]], -1).reshape(-1, 3),
+        np.stack([np.zeros(sectors, int), ring[0], nxt[0]], -1),
+        np.stack([np.full(sectors, last), nxt[-1], ring[-1]], -1),
+    ]
+    return np.concatenate(quads).astype(np.int32)
+
+
+def mix(color: AnyFloat, other: AnyFloat, amount: AnyFloat) -> AnyFloat:
+    """Colours (N, 3) mixed with another by amounts (N,), clipped to [0, 1]."""
     return (color + (other - color) * np.clip(amount, 0.0, 1.0)[:, None]).astype(np.float32)
 
 
-def _smooth(value: AnyFloat, low: float, high: float) -> AnyFloat:
+def smooth(value: AnyFloat, low: float, high: float) -> AnyFloat:
     """0 below ``low``, 1 above ``high``, smooth between."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
@@ -179,20 +237,12 @@ def _closed(points: AnyFloat) -> AnyFloat:
 
 def _to_curve(x: AnyFloat, curve: AnyFloat) -> AnyFloat:
     """Distance of points from a finely sampled curve."""
-    best = np.full(len(x), np.inf)
-    for q in curve:
-        best = np.minimum(best, ((x - q) ** 2).sum(1))
-    return np.sqrt(best)
+    return np.asarray(cKDTree(curve).query(x)[0])
 
 
 def _along(x: AnyFloat, curve: AnyFloat) -> AnyFloat:
     """Fraction of the curve's length at the sample nearest to each point."""
-    best, where = np.full(len(x), np.inf), np.zeros(len(x))
-    for index, q in enumerate(curve):
-        distance = ((x - q) ** 2).sum(1)
-        where = np.where(distance < best, index / (len(curve) - 1), where)
-        best = np.minimum(best, distance)
-    return where
+    return np.asarray(cKDTree(curve).query(x)[1] / (len(curve) - 1))
 
 
 def _polygon_distance(x: AnyFloat, polygon: AnyFloat) -> AnyFloat:

@@ -12,8 +12,10 @@ from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.reading import read_json
 
 FORMAT, VERSION = "facetalk-head", 1
-FILES = ("identity", "deformation", "anchors", "forward", "parts", "encoder", "landmarks", "canonical")
-"""Tensor files of a head folder; the last may be missing."""
+FILES = ("identity", "deformation", "anchors", "forward", "parts", "encoder", "landmarks")
+"""Tensor files that every head folder has."""
+MESHES = ("template", "canonical")
+"""Those that it may have: the mesh of all identities, and one of the default identity."""
 _FAR = 100.0
 """Head units, 25 m: nothing of a head is there."""
 
@@ -21,7 +23,10 @@ _FAR = 100.0
 def is_head_folder(folder: Path) -> bool:
     """Whether a folder holds nothing but what :meth:`HeadModel.save` writes."""
     names = {entry.name for entry in folder.iterdir()}
-    if not names <= {"config.json", *(f"{name}.safetensors" for name in FILES)} or "config.json" not in names:
+    if (
+        not names <= {"config.json", *(f"{name}.safetensors" for name in (*FILES, *MESHES))}
+        or "config.json" not in names
+    ):
         return False
     return bool(read_json(folder / "config.json").get("format") == FORMAT)
 

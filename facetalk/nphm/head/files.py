@@ -1,8 +1,8 @@
 """The folder of a built-in head: its networks, made of what was read, and writing it.
 
 These are ``config.json``, the NPHM part (``identity``, ``deformation`` and ``anchors``), the rig (``forward``
-and ``parts``), the linear part (``encoder`` and ``landmarks``) and the canonical mesh of the default identity
-(``canonical``), all tensors as safetensors.
+and ``parts``), the linear part (``encoder`` and ``landmarks``) and a mesh: ``template``, which every identity
+wears, or ``canonical``, that of the default identity alone. All tensors are safetensors.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from facetalk.arrays import AnyInt, Float32
 from facetalk.files import atomic_path
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.head.blendshapes import Blendshapes, ForwardConfig
-from facetalk.nphm.head.checks import FORMAT, VERSION, is_head_folder
+from facetalk.nphm.head.checks import FORMAT, MESHES, VERSION, is_head_folder
 from facetalk.nphm.head.parts import PART_NAMES
 from facetalk.nphm.head.rig import BlendshapeField, PartField, TemplateMap
 from facetalk.nphm.head.tables import HeadTables
+from facetalk.nphm.head.template_mesh import TemplateMesh
 from facetalk.nphm.model import NPHM
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
 from facetalk.reading import usable
@@ -33,6 +34,7 @@ from facetalk.weights import build_for, write_tensors
 
 __all__ = ["HeadContent", "build_head", "nphm_of", "prove", "write_head"]
 
+_TURNS = 12  # of the fixed point that inverts the template map
 _CHUNK = 16384  # points that the networks see at a time; bounds their memory
 
 
@@ -49,7 +51,8 @@ class HeadContent:
         linear: tensors ``encoder`` (L, I), ``landmarks_mean`` (68, 3), ``landmarks_basis`` (I, 68, 3),
             ``eyes_mean`` (2, 4) and ``eyes_basis`` (I, 2, 4) with centre and radius of the left and right
             eyeball, ``eye_axes`` (2, 3).
-        canonical: mesh of the default identity, or None while nobody has made it.
+        canonical: mesh of the default identity, or None while nobody has made it or a template stands for it.
+        mesh: template mesh that every identity wears, or None.
     """
 
     config: dict[str, Any]
@@ -60,6 +63,7 @@ class HeadContent:
     parts: PartField
     linear: dict[str, Tensor]
     canonical: CanonicalMesh | None = None
+    mesh: TemplateMesh | None = None
 
     def __post_init__(self) -> None:
         """Bring the networks to the state in which they are evaluated."""
@@ -72,7 +76,8 @@ class HeadContent:
         """What of it needs no torch; the arrays share its memory."""
         rig = {name: value.detach().cpu().numpy() for name, value in self.blendshapes.state_dict().items()}
         linear = {name: value.detach().cpu().numpy() for name, value in self.linear.items()}
-        return HeadTables(self.config, linear, Blendshapes(self.blendshapes.config, rig), self.canonical)
+        shapes = Blendshapes(self.blendshapes.config, rig)
+        return HeadTables(self.config, linear, shapes, self.canonical, self.mesh)
 
     # Evaluation ------------------------------------------------------------------------------------------
 
@@ -83,6 +88,18 @@ class HeadContent:
         x, index = torch.from_numpy(np.ascontiguousarray(points, np.float32)), _index(part)
         anchors = self.identity.anchors(given)
         return self.template(x[None], index[None], given, anchors, self.identity.anchors_mean)[0].numpy()
+
+    @torch.inference_mode()
+    def carried(self, points: Float32, part: AnyInt, code: Float32) -> Float32:
+        """Where the inverse of an identity's template map puts points (N, 3) of the mean head."""
+        out, index, given = torch.from_numpy(points.copy()), _index(part), torch.from_numpy(code)[None]
+        anchors = self.identity.anchors(given)
+        for x, kinds in zip(out.split(_CHUNK), index.split(_CHUNK), strict=True):
+            start = x.clone()
+            for _ in range(_TURNS):  # displacements between heads are far smaller than their size
+                mapped = self.template(x[None], kinds[None], given, anchors, self.identity.anchors_mean)[0]
+                x.copy_(start - (mapped - x))
+        return out.numpy()
 
     @torch.inference_mode()
     def surface_logits(self, template: Float32) -> Float32:
@@ -100,7 +117,7 @@ def build_head(tables: HeadTables) -> HeadContent:
     """
     folder, files, config = tables.folder, tables.files, tables.config
     assert files is not None
-    read = {name: _tensors(arrays) for name, arrays in files.items() if name != "canonical"}
+    read = {name: _tensors(arrays) for name, arrays in files.items() if name not in MESHES}
     with usable(f"the head in {folder}", "fetch it again"):
         anchors = read["anchors"]["anchors_mean"]
         sizes = ForwardConfig(**config["forward"])
@@ -119,6 +136,7 @@ def build_head(tables: HeadTables) -> HeadContent:
             parts=build_for(lambda: PartField(sizes), read["parts"], folder),
             linear=_tensors(tables.linear),
             canonical=tables.canonical,
+            mesh=tables.mesh,
         )
         content.identity.load_state_dict(read["identity"])
         content.deformation.load_state_dict(read["deformation"])
@@ -186,6 +204,8 @@ def write_head(folder: str | Path, content: HeadContent, *, force: bool = False)
         }
         if content.canonical is not None:
             files["canonical"] = {k: torch.from_numpy(v) for k, v in asdict(content.canonical).items()}
+        if content.mesh is not None:
+            files["template"] = {k: torch.from_numpy(v) for k, v in content.mesh.tensors().items()}
         for name, tensors in files.items():
             write_tensors(out / f"{name}.safetensors", tensors)
 

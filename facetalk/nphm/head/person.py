@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from facetalk.ambient import plainly
-from facetalk.arrays import AnyInt, Float32
+from facetalk.arrays import AnyInt, Bool, Float32, Int32
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.head.parts import Part
+from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.tables import HeadTables
+from facetalk.nphm.head.template_mesh import TemplateMesh
 from facetalk.optional import needed_for
 from facetalk.reading import one_line
 from facetalk.units import GAZE_RADIANS_PER_WEIGHT
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from facetalk.nphm.model import NPHM
 
 __all__ = ["Person"]
+
+_FAR = 100.0  # head units: nothing of a head is there
+_CODE_ROUNDING = 1e-3  # of a code that coefficients make
 
 # Turning axes: up is a negative turn about +x, towards the head's left a positive one about +y.
 _GAZE_AXES = {
@@ -116,13 +121,16 @@ class Person:
 
     @plainly
     def canonical(self) -> CanonicalMesh:
-        """The canonical mesh; the default identity's comes with the model.
+        """The canonical mesh, kept.
 
-        Those of others are made when they are first asked for (half a minute) and kept.
+        It is the template mesh in this identity's shape. A head without one makes marching cubes of the
+        identity's distance (half a minute), but for the default identity, whose mesh comes with it.
 
         Raises:
-            InputError: of another identity, whose code gives no head; or without torch.
+            InputError: of another identity, whose code gives no head; or without what paints or makes it.
         """
+        if self.tables.mesh is not None:
+            return self._worn[0]
         if self._mesh is None:
             shipped = None if self.identity.any() else self.tables.canonical
             if shipped is not None:
@@ -140,6 +148,76 @@ class Person:
         return self._mesh
 
     # Rig ------------------------------------------------------------------------------------------------
+
+    @plainly
+    def rig(self, level: int = 0) -> tuple[CanonicalMesh, Float32]:
+        """The canonical mesh and the displacement (E, V, 3) of its vertices for every expression weight.
+
+        Args:
+            level: of detail, 0 the finest; the vertices of a coarser one are some of the finest one's.
+
+        Raises:
+            InputError: a coarser level of a head that has but one mesh.
+        """
+        if self.tables.mesh is not None:
+            mesh, basis = self._worn
+            if level == 0:
+                return mesh, basis
+            used, faces = np.unique(self.tables.mesh.faces(level), return_inverse=True)
+            corners: Int32 = faces.reshape(-1, 3).astype(np.int32)
+            coarse = CanonicalMesh(mesh.vertices[used], corners, mesh.part[used], mesh.colors[used])
+            return coarse, np.ascontiguousarray(basis[:, used])
+        if level:
+            raise InputError("this head has one mesh only; levels of detail come with a template mesh")
+        mesh = self.canonical()
+        return mesh, self.forward_basis(mesh.vertices, mesh.part)
+
+    def lenders(self) -> Bool:
+        """(V,) which vertices of the canonical mesh lie on the surface and can lend it their colours."""
+        mesh = self.tables.mesh
+        if mesh is None:
+            return np.ones(len(self.canonical().vertices), bool)
+        return ~np.isin(mesh.region, (Region.EYE_SOCKET, Region.LASH, Region.NECK_CAP))
+
+    @cached_property
+    def _worn(self) -> tuple[CanonicalMesh, Float32]:
+        """The template mesh in this identity's shape, and its displacements."""
+        mesh, tables = self.tables.mesh, self.tables
+        assert mesh is not None
+        names, rest = tables.expression_names, np.array(tables.config["rest_expression"], np.float32)
+        mean, eyes = tables.linear["eyes_mean"], self._linear("eyes")
+        vertices, basis = mesh.shape(self._coefficients), mesh.basis()
+        self._add_the_rest(mesh, vertices)
+        mesh.round_eyes(vertices, mean, eyes)
+        mesh.close(vertices, basis, rest, names)
+        mesh.clear_eyes(vertices, basis, eyes, names)
+        turning = mesh.part == Part.EYEBALLS
+        basis[:, turning] = self._gaze_basis(vertices[turning])
+        if not (np.abs(vertices).max() < _FAR):
+            raise InputError(
+                "this identity code gives no head; codes of heads have values of about 1 and less"
+            )
+        colors = mesh.colors
+        if self.identity.any():
+            with needed_for("painting an identity other than the default"):
+                from facetalk.nphm.head.complexion import paint_template, palette_of
+            colors = paint_template(mesh, tables.linear["landmarks_mean"], palette_of(self.identity))
+        return mesh.canonical(vertices, colors), basis
+
+    def _add_the_rest(self, mesh: TemplateMesh, vertices: Float32) -> None:
+        """Add what the networks say of the code beyond the coefficients nearest to it, in place.
+
+        Codes of coefficients have no such rest. Those of scans have: there the neural template map carries
+        the mesh on from the nearest head that coefficients make.
+        """
+        near = self.tables.linear["encoder"] @ self._coefficients
+        if np.abs(near - self.identity).max() <= _CODE_ROUNDING:
+            return
+        with needed_for("the mesh of an identity that no coefficients make"):
+            content = self._head.content
+        here, there = (content.carried(mesh.vertices, mesh.part, code) for code in (self.identity, near))
+        still = mesh.part == Part.EYEBALLS
+        vertices += np.where(still[:, None], np.float32(0.0), here - there)
 
     @plainly
     def template_points(self, points: Float32, part: AnyInt) -> Float32:

@@ -17,7 +17,16 @@ from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.head.blendshapes import Blendshapes, ForwardConfig
-from facetalk.nphm.head.checks import FILES, FORMAT, VERSION, check_linear, check_settings, checked_mesh
+from facetalk.nphm.head.checks import (
+    FILES,
+    FORMAT,
+    MESHES,
+    VERSION,
+    check_linear,
+    check_settings,
+    checked_mesh,
+)
+from facetalk.nphm.head.template_mesh import TemplateMesh
 from facetalk.reading import read_json, usable
 from facetalk.tensors import check_arrays, check_sizes, read_safetensors
 
@@ -35,7 +44,8 @@ class HeadTables:
             (I, 68, 3), ``eyes_mean`` (2, 4) and ``eyes_basis`` (I, 2, 4) with centre and radius of the left
             and right eyeball, ``eye_axes`` (2, 3).
         blendshapes: the rig on template coordinates.
-        canonical: mesh of the default identity, or None while nobody has made it.
+        canonical: mesh of the default identity, or None while nobody has made it or a template stands for it.
+        mesh: template mesh that every identity wears, or None.
         folder: where it was read.
         files: arrays of all files of the folder, by the file's name.
     """
@@ -44,6 +54,7 @@ class HeadTables:
     linear: dict[str, Float32]
     blendshapes: Blendshapes
     canonical: CanonicalMesh | None
+    mesh: TemplateMesh | None = None
     folder: Path | None = None
     files: Mapping[str, Mapping[str, np.ndarray]] | None = None
 
@@ -66,9 +77,9 @@ def read_tables(folder: str | Path) -> HeadTables:
             raise InputError(f"{folder} is not a {FORMAT} of version {VERSION}; see its config.json")
         check_settings(config)
         files = {}
-        for name in FILES:
+        for name in (*FILES, *MESHES):
             path = folder / f"{name}.safetensors"
-            if name != "canonical" or path.is_file():
+            if name not in MESHES or path.is_file():
                 files[name] = read_safetensors(path)
                 check_arrays(files[name], path)
         for name in ("identity", "deformation", "forward"):
@@ -86,4 +97,7 @@ def read_tables(folder: str | Path) -> HeadTables:
             if name.startswith(prefix)
         }
         canonical = checked_mesh(files["canonical"], sizes.parts) if "canonical" in files else None
-        return HeadTables(config, linear, Blendshapes(sizes, tensors), canonical, folder, files)
+        mesh = None
+        if "template" in files:
+            mesh = TemplateMesh.read(files["template"], linear["encoder"].shape[1], sizes.expressions)
+        return HeadTables(config, linear, Blendshapes(sizes, tensors), canonical, mesh, folder, files)

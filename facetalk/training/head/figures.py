@@ -136,7 +136,8 @@ def _figures(
 def _mesh_figures(head: HeadModel) -> dict[str, Any]:
     person = head.bind()
     mesh = person.canonical()
-    residual = np.abs(person.distance(mesh.vertices[mesh.part != Part.EYEBALLS])) * HEAD_UNIT_MM
+    surface = person.lenders() & (mesh.part != Part.EYEBALLS)
+    residual = np.abs(person.distance(mesh.vertices[surface])) * HEAD_UNIT_MM
     return {
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),

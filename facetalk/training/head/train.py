@@ -21,6 +21,7 @@ import torch
 
 from facetalk.arrays import Float32
 from facetalk.data.heads.ict import MorphableHead
+from facetalk.data.heads.ict_uv import TextureLayout
 from facetalk.data.heads.samples import DistancePool, SurfaceSampler
 from facetalk.errors import InputError
 from facetalk.nphm.head.canonical import build_canonical
@@ -33,6 +34,7 @@ from facetalk.training.checkpoint import make_out
 from facetalk.training.head.backward import Budget, initialise_backward, train_backward, train_identity
 from facetalk.training.head.forward import surface_pool, train_blendshapes, train_parts, train_template
 from facetalk.training.head.identity_codes import HeadCodes, build_codes, initialise
+from facetalk.training.head.template import build_template
 from facetalk.training.processes import is_main_process
 from facetalk.training.resume import check_resume
 
@@ -145,6 +147,29 @@ def linear_part(head: MorphableHead, codes: HeadCodes) -> dict[str, torch.Tensor
     return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in values.items()}
 
 
+def give_mesh(
+    model: HeadModel, head: MorphableHead, *, cell: float = 0.003, seconds: float | None = None
+) -> None:
+    """Give a head what it shows: ICT-FaceKit's own mesh, or marching cubes where the data has another one.
+
+    Args:
+        model: changed in place.
+        head: the data that it was trained on.
+        cell, seconds: of marching cubes, see :func:`facetalk.nphm.head.canonical.build_canonical`.
+    """
+    if is_main_process():
+        print("making the mesh of the trained head", file=sys.stderr)
+    layout = TextureLayout.load()
+    if layout.fits(head):
+        linear = model.content.linear
+        model.content.mesh = build_template(
+            head, layout, linear["eyes_mean"].numpy(), linear["eye_axes"].numpy()
+        )
+        model.content.canonical = None
+    else:
+        model.content.canonical = build_canonical(model.bind(), cell=cell, seconds=seconds)
+
+
 def train_head(config: HeadTraining) -> HeadModel:
     """Train all stages, write ``out/head`` and return it.
 
@@ -211,9 +236,7 @@ def train_head(config: HeadTraining) -> HeadModel:
     }
     linear = linear_part(head, codes)
     model = HeadModel(HeadContent(settings, identity, backward, template, blendshapes, parts, linear))
-    if is_main_process():
-        print("making the canonical mesh of the trained head", file=sys.stderr)
-    model.content.canonical = build_canonical(model.bind(), cell=config.cell, seconds=seconds)
+    give_mesh(model, head, cell=config.cell, seconds=seconds)
     if is_main_process():
         model.save(out / "head")
     return model

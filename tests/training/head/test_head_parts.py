@@ -162,6 +162,9 @@ class Exact:
             vertices=np.zeros((5, 3)), faces=np.zeros((7, 3)), part=np.array([0, 0, Part.EYEBALLS, 1, 1])
         )
 
+    def lenders(self) -> np.ndarray:
+        return np.ones(5, bool)
+
 
 def test_figures_of_a_head_whose_errors_are_known(
     head: MorphableHead, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,131 @@
+"""What a person looks like beside the shape: colours of the template mesh, and palettes by seed.
+
+Tones lie on a line of human skin colours from light to dark; hair and eyes go with them only loosely, as they
+do among people. Nothing about anyone is known or claimed: a seed picks, and the same code gets the same look.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from facetalk.arrays import AnyFloat, Float32, Int64, UInt8
+from facetalk.nphm.head.albedo import PALETTE, Palette, eyeball, mix, paint, smooth
+from facetalk.nphm.head.parts import SurfaceClass
+from facetalk.nphm.head.regions import Region
+from facetalk.nphm.head.template_mesh import TemplateMesh
+
+__all__ = ["paint_template", "palette_of"]
+
+_CLASS_OF = {
+    Region.SKIN: SurfaceClass.SKIN, Region.MOUTH: SurfaceClass.MOUTH_CAVITY,
+    Region.EYE_SOCKET: SurfaceClass.SKIN, Region.UPPER_GUM: SurfaceClass.UPPER_GUM,
+    Region.LOWER_GUM: SurfaceClass.UPPER_GUM, Region.TONGUE: SurfaceClass.LOWER_GUM_TONGUE,
+    Region.UPPER_TEETH: SurfaceClass.UPPER_TEETH, Region.LOWER_TEETH: SurfaceClass.LOWER_TEETH,
+    Region.EYEBALL: SurfaceClass.EYEBALL, Region.LASH: SurfaceClass.SKIN, Region.NECK_CAP: SurfaceClass.SKIN,
+}  # fmt: skip
+
+_SKIN = ((238, 196, 174), (222, 174, 148), (205, 156, 126), (172, 128, 102), (128, 94, 76), (88, 64, 54))
+_IRIS = (
+    ((104, 128, 138), (128, 112, 84)), ((92, 118, 108), (132, 112, 74)), ((112, 96, 62), (120, 84, 48)),
+    ((92, 62, 38), (110, 72, 40)), ((64, 42, 28), (78, 50, 30)),
+)  # fmt: skip
+_HAIR = ((150, 116, 78), (104, 74, 52), (74, 52, 42), (44, 34, 30), (26, 22, 22))
+_INSIDE = (
+    ((Region.UPPER_TEETH, Region.LOWER_TEETH), (252, 245, 230)),
+    ((Region.UPPER_GUM, Region.LOWER_GUM), (206, 116, 114)),
+    ((Region.TONGUE,), (222, 128, 122)),
+)
+_FLESH = np.array([150, 84, 76], np.float32)
+
+
+def palette_of(identity: Float32) -> Palette:
+    """Colours of an identity code (L,): those of the default identity at zeros, else by a seed from it."""
+    if not identity.any():
+        return PALETTE
+    seed = zlib.crc32(np.round(identity.astype(np.float64), 3).astype(np.float32).tobytes())
+    rng = np.random.default_rng(seed)
+    depth = rng.uniform(0.0, len(_SKIN) - 1.0)
+    dark = depth / (len(_SKIN) - 1.0)
+    skin = _between(_SKIN, depth) + rng.normal(0.0, 3.0, 3)
+    hair = _between(_HAIR, np.clip(4.0 * (0.25 + 0.75 * dark) + rng.normal(0.0, 0.8), 0.0, 4.0))
+    iris, inner = _IRIS[int(np.clip(rng.normal(0.6 + 4.0 * dark, 1.2), 0, len(_IRIS) - 1))]
+    red = skin * (np.array([0.975, 0.82, 0.82]) * (1 - 0.5 * dark) + 0.5 * dark * 0.93)
+    return Palette(
+        skin=_tone(skin),
+        blush=_tone(red),
+        lids=_tone(0.88 * skin * np.array([1.0, 0.88, 0.9])),
+        lips=_tone(0.84 * skin * (np.array([1.0, 0.72, 0.77]) + 0.10 * dark)),
+        brow=_tone(hair),
+        lash=_tone(0.6 * hair),
+        scalp=_tone(0.5 * skin + 0.5 * hair),
+        iris=iris,
+        iris_inner=inner,
+        limbus=_tone(0.4 * np.array(iris)),
+    )
+
+
+def paint_template(mesh: TemplateMesh, landmarks: AnyFloat, palette: Palette = PALETTE) -> UInt8:
+    """Albedo (V, 3) uint8 of a template mesh.
+
+    Args:
+        mesh: to be painted on the mean head, so that the paint fits every identity.
+        landmarks: (68, 3) landmarks of the mean canonical head.
+        palette: of the person.
+    """
+    x, region = mesh.vertices, mesh.region
+    table = np.array([_CLASS_OF[Region(r)] for r in range(len(Region))], np.uint8)
+    color = paint(x, table[region], landmarks, None, palette).astype(np.float32)
+    color = _margins(mesh, color, palette)
+    color = _inside(x, region, color)
+    color[region == Region.EYE_SOCKET] = 0.75 * _FLESH
+    color[region == Region.LASH] = palette.of("lash")
+    color[region == Region.NECK_CAP] = 0.35 * palette.of("skin")
+    eyes = np.flatnonzero(region == Region.EYEBALL)
+    for half in (eyes[: len(eyes) // 2], eyes[len(eyes) // 2 :]):
+        # Only the colours are wanted: they hang on the rings, not on the place.
+        color[half] = eyeball(np.zeros(3), 1.0, np.array([0.0, 0.0, 1.0]), palette=palette)[2]
+    return np.clip(np.rint(color), 0, 255).astype(np.uint8)
+
+
+def _inside(x: AnyFloat, region: UInt8, color: AnyFloat) -> AnyFloat:
+    """Teeth, gums, tongue and the mouth's walls, darker towards the throat: light hardly gets there."""
+    out = color.copy()
+    deep = smooth(-x[:, 2], -0.10, 0.08)[:, None] * np.array([0.72, 0.84, 0.86], np.float32)
+    for kinds, tone in _INSIDE:
+        mine = np.isin(region, kinds)
+        out[mine] = np.array(tone, np.float32) * (1.0 - deep[mine])
+    back = np.isin(region, (Region.UPPER_TEETH, Region.LOWER_TEETH))
+    warm = np.array([0.08, 0.16, 0.22], np.float32)
+    out[back] *= 1.0 - smooth(np.abs(x[back, 0]), 0.05, 0.1)[:, None] * warm
+    tongue = np.flatnonzero(region == Region.TONGUE)
+    # A furrow along the middle.
+    furrow = 0.22 * np.exp(-((x[tongue, 0] / 0.01) ** 2))
+    out[tongue] *= (1.0 - furrow)[:, None]
+    return out
+
+
+def _margins(mesh: TemplateMesh, color: AnyFloat, palette: Palette) -> AnyFloat:
+    """A dark line at the roots of the lashes."""
+    x, skin = mesh.vertices, np.isin(mesh.region, (Region.SKIN, Region.EYE_SOCKET))
+    roots = x[mesh.region == Region.LASH]
+    out = color.copy()
+    lids = cKDTree(x[mesh.landmarks[36:48]]).query(x)[0]
+    near = np.flatnonzero(skin & (lids < 0.04))
+    distance = cKDTree(roots).query(x[near])[0]
+    line = 0.7 * (1.0 - smooth(distance, 0.0015, 0.006))
+    out[near] = mix(out[near], palette.of("lash"), line)
+    return out
+
+
+def _between(tones: tuple[tuple[int, int, int], ...], at: float) -> AnyFloat:
+    low = min(int(at), len(tones) - 2)
+    a, b = np.array(tones[low], np.float64), np.array(tones[low + 1], np.float64)
+    return a + (b - a) * (at - low)
+
+
+def _tone(values: AnyFloat) -> tuple[int, int, int]:
+    rounded: Int64 = np.clip(np.rint(values), 0, 255).astype(np.int64)
+    return int(rounded[0]), int(rounded[1]), int(rounded[2])
