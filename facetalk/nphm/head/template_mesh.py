@@ -207,7 +207,7 @@ class TemplateMesh:
             ValueError: arrays that do not fit each other, or numbers of vertices that are not there.
             KeyError: one is missing.
         """
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             key: value.astype(np.float32) if value.dtype.kind == "f" else np.asarray(value)
             for key, value in tensors.items()
         }
