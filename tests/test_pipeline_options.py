@@ -157,8 +157,8 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
         def iterate(self, expressions: Any, resolution: int, bounds: Any, *, options: Any) -> Any:
             asked.append((resolution, bounds, options))
             for frame in range(2):
-                vertices = rig.positions(slice(frame, frame + 1))[0][::7].copy()
-                yield Mesh(vertices, np.zeros((0, 3), np.int32)), None
+                posed = rig[frame]  # type: ignore[index]
+                yield Mesh(posed.vertices[rows], np.zeros((0, 3), np.int32), posed.normals[rows]), None
             yield Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)), None
 
     def bind(code: Any, *, facial_smoothing: Any = "none", device: Any = "none") -> Field:
@@ -167,14 +167,18 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
 
     monkeypatch.setattr(model.head.nphm, "bind", bind)
     rig = model.decode(motion)
+    rows = np.flatnonzero(model.head.bind().lenders())[::7]
     frames = list(model.decode(motion, topology="marching-cubes"))
     assert asked[0] == (model.facial_smoothing, with_kernels(model.device))
     resolution, bounds, options = asked[1]
     assert resolution == 128 and bounds == model.config.bounds
     assert options.tolerance_mm == DEFAULT_TOLERANCE_MM and not options.exact
     for mesh in frames[:2]:
-        np.testing.assert_array_equal(mesh.part, rig.base.part[::7])  # type: ignore[index]
-        np.testing.assert_array_equal(mesh.colors, rig.base.colors[::7])  # type: ignore[index]
+        # But for vertices of two parts in the same place, at the edges of gums.
+        same = mesh.part == rig.base.part[rows]  # type: ignore[index]
+        assert same.mean() > 0.99
+        off = np.abs(mesh.colors.astype(int) - rig.base.colors[rows])[same]  # type: ignore[index, union-attr]
+        assert np.quantile(off, 0.99) <= 2
     assert len(frames[2].part) == len(frames[2].colors) == 0  # type: ignore[arg-type]
     asked.clear()
     list(model.decode(motion, topology="marching-cubes", smooth=False, exact=True, resolution=16))
