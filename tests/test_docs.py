@@ -70,7 +70,6 @@ ELSEWHERE = {
     "torchrun ": "test_launch.py starts two processes",
     "facetalk data head --ict ICT-FaceKit": "test_ict_pack.py packs a made-up download",
     "facetalk view": "a server: cli/test_view.py starts it, view/test_page.py looks at it",
-    "python scripts/view_picture.py": "needs Chromium; view/test_page.py has the same browser",
     "facetalk live --from mic": "needs a microphone; live/test_sources.py has one that is made up",
     "facetalk generate speech.wav --model mymodel": "test_a_newcomer_trains_a_model_that_speaks",
 }

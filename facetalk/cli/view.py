@@ -25,7 +25,7 @@ _MOST_GIVEN = 2**30  # bytes that a browser still opens
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("file", type=Path, nargs="?", default=None,
-                        help="what is shown first: talk.glb with the sound beside it, or a recording")  # fmt: skip
+                        help="shown first: talk.glb with the sound beside it, or a recording")  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1",
                         help="where to listen; an address of a network (0.0.0.0 for all) lets everybody "
                         "there in, and their browsers keep the microphone to themselves")  # fmt: skip
