@@ -68,6 +68,9 @@ def add_direction(parser: argparse.ArgumentParser) -> None:
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of turning a motion into meshes and writing them."""
+    parser.add_argument("--fps", type=float, default=None,
+                        help="frames a second, by resampling: 24, 25, 29.97, 30, 50, 60, ... (default: the "
+                        "motion's; of talk.csv 60, of talk.json 30)")  # fmt: skip
     parser.add_argument("--topology", choices=("fixed", "marching-cubes"), default=None,
                         help="one mesh that moves (default: fixed), or one extracted anew for "
                         "every frame")  # fmt: skip
@@ -95,8 +98,9 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
     Raises:
         InputError: an option of marching cubes without it, or one of meshes for an output without meshes.
     """
-    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
+    from facetalk.live.curves import SUFFIXES as CURVES
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
+    from facetalk.motion import frame_rate
 
     suffix = args.output.suffix.lower()
     cubes = args.topology == "marching-cubes"
@@ -109,7 +113,11 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
         "--tolerance": args.tolerance_mm is not None,
         **morphs,
     }
-    if suffix in (MOTION_SUFFIX, TAKE_SUFFIX) and any(given.values()):
+    if args.fps is not None:
+        frame_rate(args.fps)
+        if suffix == MOTION_SUFFIX:
+            raise InputError("--fps is for what is made of a motion; the motion keeps its model's frame rate")
+    if suffix in (MOTION_SUFFIX, *CURVES) and any(given.values()):
         options = ", ".join(name for name, there in given.items() if there)
         raise InputError(f"{args.output} will hold a motion, no meshes: leave out {options}")
     for option, there in morphs.items():

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "the first that is not silent)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True,
                         help="talk.glb, a folder talk.ply, talk.safetensors (motion alone), or "
-                        "talk.csv (a take of Live Link Face)")  # fmt: skip
+                        "curves: talk.csv (a take of Live Link Face), talk.json (as Audio2Face "
+                        "exports them)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=None,
                         help="denoising steps: 1, 2, 4 or 8 by the few-step student where the model has one, "
                              "other numbers by the full model (default: the model's)")  # fmt: skip
@@ -54,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Generate, decode and write."""
-    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
-    from facetalk.live.take import write_take
+    from facetalk.live.curves import SUFFIXES as CURVES
+    from facetalk.live.curves import write_curves
     from facetalk.mesh.export import check_pad, export, is_beside
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
@@ -90,9 +91,10 @@ def run(args: argparse.Namespace) -> None:
         motion.save(args.motion)
     if args.output.suffix.lower() == MOTION_SUFFIX:
         motion.save(args.output)
-    elif args.output.suffix.lower() == TAKE_SUFFIX:
-        write_take(args.output, motion, model.head.expression_names)
+    elif args.output.suffix.lower() in CURVES:
+        write_curves(args.output, motion, model.head.expression_names, fps=args.fps)
     else:
+        motion = motion if args.fps is None else motion.resample(args.fps)
         with stages.stage("decode"):
             meshes = _options.decode(model, motion, args)
             if args.topology == "marching-cubes":  # extracted while they are written
@@ -118,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
 def _check_places(args: argparse.Namespace) -> AudioReader:
     """Check what can be told of inputs and outputs before the model is loaded; return the recording."""
     from facetalk.audio.load import AudioReader
-    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
+    from facetalk.live.curves import SUFFIXES as CURVES
     from facetalk.mesh.export import SUFFIXES, check_output
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
@@ -127,7 +129,7 @@ def _check_places(args: argparse.Namespace) -> AudioReader:
         check_not_input(args.output, identity)
         check_output(args.output, audio=args.audio, force=args.force)
     else:
-        _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX, TAKE_SUFFIX), args.audio, identity)
+        _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX, *CURVES), args.audio, identity)
     if args.motion is not None:
         _options.check_output(args.motion, (MOTION_SUFFIX,), args.audio, identity)
         if args.motion.resolve() == args.output.resolve():
