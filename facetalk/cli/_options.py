@@ -84,12 +84,15 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
                         "(default: 0.05; 0 = by none that change the mesh); with fixed topology, by fewer "
                         "morph targets in a .glb (default: 0.1)")  # fmt: skip
     parser.add_argument("--basis", choices=("shapes", "pca"), default=None,
-                        help="morph targets of a .glb: the rig's own shapes with ARKit names, the same for "
+                        help="morph targets: the rig's own shapes with ARKit names, the same for "
                         "every clip of a head (default), or the motion's principal components, fewer and "
                         "smaller")  # fmt: skip
-    parser.add_argument("--no-quantize", action="store_true",
-                        help="morph targets of a .glb as floats, for readers without KHR_mesh_quantization "
-                        "(Unreal up to 5.4, Godot 3)")  # fmt: skip
+    parser.add_argument("--quantize", action=argparse.BooleanOptionalAction, default=None,
+                        help="morph targets of a .glb or .vrm in 16 bits, a smaller file for readers of "
+                        "KHR_mesh_quantization (not Unreal up to 5.4, not Godot 3); default: floats, "
+                        "which all take")  # fmt: skip
+    parser.add_argument("--float", dest="quantize", action="store_false", default=None,
+                        help="the same as --no-quantize")  # fmt: skip
 
 
 def check_decode_arguments(args: argparse.Namespace) -> None:
@@ -99,12 +102,13 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
         InputError: an option of marching cubes without it, or one of meshes for an output without meshes.
     """
     from facetalk.live.curves import SUFFIXES as CURVES
+    from facetalk.mesh.usd import SUFFIXES as USD
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
     from facetalk.motion import frame_rate
 
     suffix = args.output.suffix.lower()
     cubes = args.topology == "marching-cubes"
-    morphs = {"--basis": args.basis is not None, "--no-quantize": args.no_quantize}
+    morphs = {"--basis": args.basis is not None, "--quantize": args.quantize is not None}
     given = {
         "--topology": args.topology is not None,
         "--resolution": args.resolution is not None,
@@ -120,15 +124,20 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
     if suffix in (MOTION_SUFFIX, *CURVES) and any(given.values()):
         options = ", ".join(name for name, there in given.items() if there)
         raise InputError(f"{args.output} will hold a motion, no meshes: leave out {options}")
+    takers = {"--basis": (".glb", ".vrm", *USD), "--quantize": (".glb", ".vrm")}
     for option, there in morphs.items():
-        if there and (cubes or suffix != ".glb"):
-            raise InputError(f"{option} is for the morph targets of a .glb with fixed topology")
+        if there and (cubes or suffix not in takers[option]):
+            raise InputError(
+                f"{option} is for the morph targets of {', '.join(takers[option])} with fixed topology"
+            )
+    if cubes and suffix == ".vrm":
+        raise InputError("a .vrm has one mesh that moves: leave out --topology marching-cubes")
     if given["--resolution"] and not cubes:
         raise InputError("--resolution is for --topology marching-cubes; a mesh that moves has its own")
     if given["--tolerance"] and not cubes:
         if suffix == ".ply":
             raise InputError(
-                "--tolerance is for .glb or --topology marching-cubes; a .ply keeps every vertex"
+                "--tolerance is for morph targets or --topology marching-cubes; a .ply keeps every vertex"
             )
         if args.tolerance_mm == 0.0:
             raise InputError("--tolerance must be above 0 mm: morph targets have a finite number of bits")
@@ -217,7 +226,7 @@ def morph_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.topology == "marching-cubes":
         return {}
     options = {} if args.tolerance_mm is None else {"tolerance_mm": args.tolerance_mm}
-    return {**options, "basis": args.basis, "quantize": not args.no_quantize}
+    return {**options, "basis": args.basis, "quantize": bool(args.quantize)}
 
 
 class Timed(Generic[T]):

@@ -14,10 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("motion", type=Path, help="motion written by facetalk generate")
     parser.add_argument("-o", "--output", type=Path, required=True,
-                        help="talk.glb, a folder talk.ply, or curves: talk.csv (a take of Live Link "
-                        "Face), talk.json (as Audio2Face exports them)")  # fmt: skip
+                        help="talk.glb, talk.vrm, talk.usda or .usdc, a folder talk.ply, or curves: "
+                        "talk.csv (a take of Live Link Face), talk.json (as Audio2Face exports "
+                        "them)")  # fmt: skip
     parser.add_argument("--audio", type=Path, default=None, help="recording to put beside the animation")
-    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
+    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb (.vrm, .usda),")
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)
 

@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="which sound track of a video, from 1 (default: the one marked as default, or "
                         "the first that is not silent)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True,
-                        help="talk.glb, a folder talk.ply, talk.safetensors (motion alone), or "
-                        "curves: talk.csv (a take of Live Link Face), talk.json (as Audio2Face "
-                        "exports them)")  # fmt: skip
+                        help="talk.glb, talk.vrm, talk.usda or .usdc, a folder talk.ply, "
+                        "talk.safetensors (motion alone), or curves: talk.csv (a take of Live Link "
+                        "Face), talk.json (as Audio2Face exports them)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=None,
                         help="denoising steps: 1, 2, 4 or 8 by the few-step student where the model has one, "
                              "other numbers by the full model (default: the model's)")  # fmt: skip
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",
                         help="silence before and after the recording: the face comes from rest and goes "
                         "to rest (default: 0.2 on a side where it is cut in a word, else none)")  # fmt: skip
-    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
+    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb (.vrm, .usda),")
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)
 

@@ -107,7 +107,7 @@ class Speaker:
         """The head at rest as a .glb with all its morph targets."""
         with self._one_at_a_time:
             still = Motion(np.zeros((1, len(self.names)), np.float32), self._model.config.fps)
-            path = export(self._folder / "head.glb", self._model.decode(still), fps=still.fps)
+            path = export(self._folder / "head.glb", self._model.decode(still), fps=still.fps, quantize=True)
             return path.read_bytes()
 
     def describe(self) -> dict[str, Any]:
