@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mesh_scenes import sphere
+from npm import packages
 
 from facetalk.data.arkit import ARKIT_NAMES
 from facetalk.data.expressions import EXPRESSION_NAMES, arkit_name
@@ -104,24 +103,7 @@ def test_an_avatar_has_one_mesh(tmp_path: Path) -> None:
 
 
 def test_three_vrm_plays_it(avatar: Path) -> None:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are needed for three-vrm")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facetalk/three-vrm-3.5.5"
-    if not (cache / "node_modules/@pixiv/three-vrm").is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [
-            "npm",
-            "install",
-            "--no-save",
-            "--silent",
-            "--ignore-scripts",
-            "--prefix",
-            str(cache),
-            *VERSIONS,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            pytest.skip(f"npm could not install three-vrm: {done.stderr.strip()[-200:]}")
+    cache = packages(*VERSIONS)
     done = subprocess.run(
         ["node", str(SCRIPT), str(cache), str(avatar)], capture_output=True, text=True, timeout=60
     )
