@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from safetensors import safe_open
-from scipy.interpolate import PchipInterpolator
 
 from facetalk.arguments import real_number
-from facetalk.arrays import Float32
+from facetalk.arrays import Float32, Float64
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.interrupts import Uninterrupted
@@ -146,8 +145,7 @@ class Motion:
         if len(self) == 1:
             return np.repeat(codes, len(wanted), axis=0)
         middles = (np.arange(len(self)) + 0.5) / self.fps
-        curves = PchipInterpolator(middles, codes.astype(np.float64), axis=0)
-        return np.asarray(curves(np.clip(wanted, middles[0], middles[-1])), np.float32)
+        return monotone_cubic(codes, np.clip((wanted - middles[0]) * self.fps, 0.0, len(self) - 1.0))
 
     def resample(self, fps: float) -> Motion:
         """The motion at another frame rate; it ends with its sound, half a frame more or less at most.
@@ -207,6 +205,34 @@ class Motion:
                 return cls(expressions, fps, identity, provenance)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
+
+
+def monotone_cubic(values: Float32, positions: Float64) -> Float32:
+    """Rows between rows: (T, E) values at (n,) positions in [0, T - 1] -> (n, E) float32; T at least 2.
+
+    Fritsch and Butland, "A Method for Constructing Local Monotone Piecewise Cubic Interpolants" (1984): at a
+    row the slope is the harmonic mean of those beside it, and 0 where they go different ways.
+    """
+    rows = values.astype(np.float64)
+    rise = np.diff(rows, axis=0)
+    before, after = rise[:-1], rise[1:]
+    product, total = before * after, before + after
+    slope = np.zeros_like(rows)
+    slope[1:-1] = np.where(product > 0.0, 2.0 * product / np.where(product > 0.0, total, 1.0), 0.0)
+    slope[0], slope[-1] = rise[0], rise[-1]
+    if len(rise) > 1:
+        # The two ends by a parabola, held to what keeps the curve monotone.
+        for row, near, far in ((0, rise[0], rise[1]), (-1, rise[-1], rise[-2])):
+            tangent = (3.0 * near - far) / 2.0
+            tangent = np.where(tangent * near <= 0.0, 0.0, tangent)
+            steep = (near * far <= 0.0) & (np.abs(tangent) > 3.0 * np.abs(near))
+            slope[row] = np.where(steep, 3.0 * near, tangent)
+    low = np.minimum(positions.astype(np.int64), len(rows) - 2)
+    t = (positions - low)[:, None]
+    start, end = rows[low], rows[low + 1]
+    eased = t * t * (3.0 - 2.0 * t)
+    curve = start + (end - start) * eased + t * (1.0 - t) * ((1.0 - t) * slope[low] - t * slope[low + 1])
+    return curve.astype(np.float32)
 
 
 def frame_rate(fps: float) -> float:

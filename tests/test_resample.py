@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scipy.interpolate import PchipInterpolator
 
 from facetalk.cli import main
 from facetalk.data.arkit import ARKIT_NAMES
@@ -16,7 +17,7 @@ from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
 from facetalk.errors import InputError
 from facetalk.live.audio2face import write_audio2face
 from facetalk.live.take import write_take
-from facetalk.motion import Motion
+from facetalk.motion import Motion, monotone_cubic
 from facetalk.pipeline import FaceTalk
 
 RATES = [24, 24000 / 1001, 25, 29.97, 30, 50, 60]
@@ -57,6 +58,16 @@ def test_what_is_too_quick_for_a_lower_rate_does_not_come_back_slower() -> None:
     found = motion.resample(12).expressions[3:-3, INDEX["jawOpen"]]
     assert np.ptp(found) < 0.2
     assert np.ptp(motion.resample(60).expressions) == np.ptp(motion.expressions)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 4, 40])
+def test_the_cubic_is_scipys(frames: int) -> None:
+    rng = np.random.default_rng(frames)
+    values = rng.choice([0.0, 0.3, 0.31, 1.0], (frames, 30)).astype(np.float32)
+    values[:, :10] = rng.random((frames, 10))
+    positions = np.sort(np.r_[0.0, frames - 1.0, rng.random(200) * (frames - 1)])
+    expected = PchipInterpolator(np.arange(frames), values.astype(np.float64), axis=0)(positions)
+    np.testing.assert_allclose(monotone_cubic(values, positions), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("fps", [0, -1, 0.5, 2000, float("nan"), "x"])

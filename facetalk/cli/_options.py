@@ -102,7 +102,7 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
         InputError: an option of marching cubes without it, or one of meshes for an output without meshes.
     """
     from facetalk.live.curves import SUFFIXES as CURVES
-    from facetalk.mesh.usd import SUFFIXES as USD
+    from facetalk.mesh.export import USD_SUFFIXES as USD
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
     from facetalk.motion import frame_rate
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facetalk.cli import _options
-from facetalk.errors import InputError, NotInstalledError
+from facetalk.errors import InputError
 
 if TYPE_CHECKING:
     from facetalk.view.files import File
@@ -42,10 +42,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--port must lie in 0..65535, got {args.port}")
     files = page_files()
     given = {} if args.file is None else _given(args.file, files)
-    try:
-        from facetalk.view.server import ViewServer
-    except ImportError:
-        raise NotInstalledError("facetalk view needs websockets: pip install 'facetalk[live]'") from None
+    from facetalk.view.server import ViewServer
+
     with contextlib.ExitStack() as stack:
         # Before the model is loaded: a port that is taken should not cost the time.
         server = ViewServer(args.host, args.port)

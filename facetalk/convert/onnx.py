@@ -22,18 +22,15 @@ from facetalk.arrays import Float32
 from facetalk.convert.denoiser_step import Curves, DenoiserStep
 from facetalk.convert.encoder_step import EncoderStep
 from facetalk.convert.onnx_readme import readme
-from facetalk.errors import InputError, NotInstalledError
+from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_replaceable
+from facetalk.optional import needed_for
 from facetalk.pipeline import FaceTalk
 from facetalk.reading import written_by
 
-try:
+with needed_for("--onnx"):
     import onnx
     import onnxruntime
-except ImportError:
-    _INSTALLED = False
-else:
-    _INSTALLED = True
 
 OPSET = 15
 TOLERANCE = 1e-4
@@ -72,10 +69,7 @@ def to_onnx(model: FaceTalk, folder: Path, *, look_ahead: float = 0.2, force: bo
 
     Raises:
         InputError: the place cannot be written to, or the networks have no steps of a fixed size.
-        NotInstalledError: onnx or onnxruntime is missing.
     """
-    if not _INSTALLED:
-        raise NotInstalledError("--onnx needs onnx and onnxruntime: pip install 'facetalk[onnx]'")
     mine = None if force else is_ours
     check_replaceable(folder, directory=True, ours=mine)
     fps, motion = model.config.fps, model.motion_model

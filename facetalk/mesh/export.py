@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -13,7 +15,7 @@ from facetalk.arguments import real_number
 from facetalk.audio.load import AudioReader
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
-from facetalk.mesh import gltf, morphs, usd
+from facetalk.mesh import gltf, morphs
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.ply import is_sequence, write_sequence
 from facetalk.mesh.rig_fit import as_rig
@@ -21,7 +23,10 @@ from facetalk.mesh.sequence import RiggedSequence
 from facetalk.mesh.sound import Source, is_ours, write_wav
 from facetalk.units import MAX_PAD
 
-SUFFIXES = (".glb", ".vrm", *usd.SUFFIXES, ".ply")
+USD_SUFFIXES = (".usda", ".usdc", ".usd")
+"""Text, binary, and binary."""
+
+SUFFIXES = (".glb", ".vrm", *USD_SUFFIXES, ".ply")
 _GLTF = (".glb", ".vrm")
 
 
@@ -125,8 +130,8 @@ def check_output(path: str | os.PathLike[str], *, audio: Source | None = None, f
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
-    if suffix in usd.SUFFIXES:
-        usd.require_usd()
+    if suffix in USD_SUFFIXES:
+        _usd()
     file = _file_of(audio)
     if file is not None:
         check_not_input(out, file)
@@ -143,6 +148,11 @@ def check_output(path: str | os.PathLike[str], *, audio: Source | None = None, f
             f"or it was changed since; choose another -o, or replace it with --force (force=True)"
         )
     return out
+
+
+def _usd() -> Any:
+    """The writer of USD, whose package is optional and slow to import."""
+    return importlib.import_module("facetalk.mesh.usd")
 
 
 def _file_of(audio: Source | None) -> Path | None:
@@ -205,7 +215,7 @@ def _write_file(
                 raise InputError(
                     "an avatar has one mesh that moves: leave out marching cubes, or write a .glb"
                 )
-            write = gltf.write_flipbook if path.suffix.lower() == ".glb" else usd.write_points
+            write = gltf.write_flipbook if path.suffix.lower() == ".glb" else _usd().write_points
             write(path, result, fps=fps, extras=extras)
             return
         rig, lost = result
@@ -213,8 +223,8 @@ def _write_file(
     # Rounded up: the error that is stated must not be smaller than the real one.
     extras["frames"] = len(rig)
     extras["vertex_error_mm"] = math.ceil((targets.error + lost) * 1e7) / 1e4
-    if path.suffix.lower() in usd.SUFFIXES:
-        usd.write_shapes(path, targets, fps=fps, extras=extras)
+    if path.suffix.lower() in USD_SUFFIXES:
+        _usd().write_shapes(path, targets, fps=fps, extras=extras)
         return
     avatar = path.suffix.lower() == ".vrm"
     gltf.write_morphs(path, targets, fps=fps, extras=extras, quantize=quantize, avatar=avatar)

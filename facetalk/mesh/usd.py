@@ -4,6 +4,8 @@
 animation whose ``blendShapeWeights`` are time samples, and a mesh per material with a ``BlendShape`` for each
 shape, of the points that it moves alone. A second has as many time codes as frames, and frame ``i`` has its
 sample at ``i + 0.5``, its middle.
+
+The package usd-core takes a while to import, so this module is imported where USD is asked for.
 """
 
 from __future__ import annotations
@@ -14,35 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from facetalk.errors import NotInstalledError
 from facetalk.mesh.gltf import Piece, split_by_material
 from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets
+from facetalk.optional import needed_for
 
-try:
+with needed_for("USD"):
     from pxr import Gf, Sdf, Tf, Usd, UsdGeom, UsdMedia, UsdShade, UsdSkel, Vt
-except ImportError:
-    _INSTALLED = False
-else:
-    _INSTALLED = True
-
-SUFFIXES = (".usda", ".usdc", ".usd")
-"""Text, binary, and binary."""
 
 _BLOCK = 32
 """Frames that are held in memory before they are written."""
-
-
-def require_usd() -> None:
-    """Check that USD can be written.
-
-    Raises:
-        NotInstalledError: usd-core is missing.
-    """
-    if not _INSTALLED:
-        raise NotInstalledError("USD needs usd-core: pip install 'facetalk[usd]'")
 
 
 def write_shapes(path: Path, targets: MorphTargets, *, fps: float, extras: Json) -> None:
@@ -53,9 +38,6 @@ def write_shapes(path: Path, targets: MorphTargets, *, fps: float, extras: Json)
         targets: base mesh, shapes and weights.
         fps: frames per second.
         extras: notes that go into the layer's ``customLayerData``; of ``audio`` a player is made as well.
-
-    Raises:
-        NotInstalledError: usd-core is missing.
     """
     stage = _stage(path, fps, len(targets.weights), extras)
     root = UsdSkel.Root.Define(stage, "/talk/head")
@@ -80,9 +62,6 @@ def write_points(path: Path, meshes: Iterable[Mesh], *, fps: float, extras: Json
 
     Returns:
         The number of frames.
-
-    Raises:
-        NotInstalledError: usd-core is missing.
     """
     stage = _stage(path, fps, 0, extras)
     mesh = UsdGeom.Mesh.Define(stage, "/talk/head")
@@ -111,7 +90,6 @@ def write_points(path: Path, meshes: Iterable[Mesh], *, fps: float, extras: Json
 
 
 def _stage(path: Path, fps: float, frames: int, extras: Json) -> Any:
-    require_usd()
     stage = Usd.Stage.CreateNew(str(path))
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)

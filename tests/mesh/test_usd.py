@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pxr import Usd, UsdGeom, UsdMedia, UsdSkel, UsdValidation, Vt
 
 from facetalk.cli import main
 from facetalk.errors import InputError, NotInstalledError
-from facetalk.mesh import Mesh, usd
+from facetalk.mesh import Mesh
 from facetalk.mesh.export import export
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
@@ -120,7 +121,8 @@ def test_what_cannot_be(
     (tmp_path / "a.wav").write_bytes(b"mine")
     with pytest.raises(InputError, match="--force"):
         export(tmp_path / "a.usda", talking_ball(2), fps=25, audio=(np.zeros(800), 16_000))
-    monkeypatch.setattr(usd, "_INSTALLED", False)
+    monkeypatch.setitem(sys.modules, "pxr", None)
+    monkeypatch.delitem(sys.modules, "facetalk.mesh.usd")
     with pytest.raises(NotInstalledError, match="usd-core"):
         export(tmp_path / "b.usda", talking_ball(2), fps=25)
     (tmp_path / "m.safetensors").touch()
