@@ -46,7 +46,7 @@ class Chromium:
         self._process = subprocess.Popen([PROGRAM, *flags, "about:blank"], stderr=subprocess.DEVNULL,
                                          stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
         place = folder / "DevToolsActivePort"
-        wait_for(lambda: place.exists() and place.read_text().count("\n"), 30.0, "the browser's port")
+        wait_for(lambda: place.exists() and place.read_text().count("\n"), 60.0, "the browser's port")
         self._port = int(place.read_text().splitlines()[0])
         self._socket, self._count = self._connect(), 0
         self.said: list[str] = []
@@ -58,7 +58,7 @@ class Chromium:
 
         listed = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{self._port}/json", timeout=10).read())
         address = next(entry["webSocketDebuggerUrl"] for entry in listed if entry["type"] == "page")
-        return websocket.create_connection(address, timeout=60)
+        return websocket.create_connection(address, timeout=120)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol; what the page says meanwhile goes to :attr:`said`."""
@@ -88,7 +88,7 @@ class Chromium:
         """Load a page."""
         self.call("Page.navigate", url=url)
 
-    def until(self, script: str, seconds: float = 30.0) -> None:
+    def until(self, script: str, seconds: float = 120.0) -> None:
         """Wait for an expression to be true."""
         wait_for(lambda: self.run(script), seconds, f"{script} (the page said {self.said[-3:]})")
 

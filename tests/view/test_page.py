@@ -58,7 +58,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def browser(tmp_path_factory: pytest.TempPathFactory, clip: Path, url: str) -> Iterator[Chromium]:
     with Chromium(tmp_path_factory.mktemp("chromium"), microphone=clip, size=(480, 400)) as there:
         there.open(url)
-        there.until("globalThis.facetalk && !facetalk.state.busy", 60.0)
+        there.until("globalThis.facetalk && !facetalk.state.busy")
         yield there
 
 
@@ -84,13 +84,14 @@ def test_the_head_is_there_and_nothing_was_refused(browser: Chromium) -> None:
 
 def test_a_recording_becomes_moving_lips_in_step_with_its_sound(browser: Chromium, clip: Path) -> None:
     browser.give_files("#file", clip)
-    browser.until("!facetalk.state.busy && facetalk.state.length > 1.9", 60.0)
+    browser.until("!facetalk.state.busy && facetalk.state.length > 1.9")
     assert status(browser).startswith("clip.wav: 5") and "frames in 4 steps" in status(browser)
-    browser.until("facetalk.state.playing || facetalk.state.sound.ended", 20.0)
+    browser.until("facetalk.state.playing || facetalk.state.sound.ended")
     browser.run("facetalk.pause()")
     motion = FaceTalk.from_pretrained("default", "cpu").generate(clip, seed=0, pad=None)
     names = browser.run("Object.keys(facetalk.weights())")
     seen, pictures = [], []
+    browser.run("facetalk.seek(facetalk.state.length)")  # and from the end back again
     for frame in (5, 12, 20, 31):
         browser.run(f"facetalk.seek({(frame + 0.5) / motion.fps})")
         seen.append(browser.run("Object.values(facetalk.weights())"))
@@ -109,11 +110,11 @@ def test_a_file_is_opened_with_its_sound(browser: Chromium, clip: Path, tmp_path
     path = export(tmp_path / "mine.glb", model.decode(motion), fps=motion.fps, audio=clip)
     browser.give_files("#file", path)
     browser.until(
-        "!facetalk.state.busy && document.querySelector('#status').textContent.startsWith('mine.glb')", 30.0
+        "!facetalk.state.busy && document.querySelector('#status').textContent.startsWith('mine.glb')"
     )
     assert "drop mine.wav along with it" in status(browser) and browser.run("facetalk.state.sound === null")
     browser.give_files("#file", path, path.with_suffix(".wav"))
-    browser.until("!facetalk.state.busy && facetalk.state.sound !== null", 30.0)
+    browser.until("!facetalk.state.busy && facetalk.state.sound !== null")
     browser.run("facetalk.pause()")
     assert browser.run("facetalk.state.length") == pytest.approx(len(motion) / motion.fps)
 
@@ -126,7 +127,7 @@ def test_a_bad_file_is_said_and_the_page_lives(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     browser.give_files("#file", tmp_path / name)
-    browser.until("!facetalk.state.busy && document.querySelector('#status.trouble') !== null", 30.0)
+    browser.until("!facetalk.state.busy && document.querySelector('#status.trouble') !== null")
     assert says in status(browser) and "/" not in status(browser).replace("glTF/", "")
     assert browser.run("document.querySelector('#open').disabled") is False
 
@@ -134,12 +135,13 @@ def test_a_bad_file_is_said_and_the_page_lives(
 def test_the_microphone_moves_the_lips(browser: Chromium) -> None:
     browser.run("facetalk.state.frames = 0")
     browser.run("document.querySelector('#microphone').click()")
-    browser.until("facetalk.state.live && facetalk.state.frames > 10", 60.0)
-    assert "the face follows" in status(browser)
+    browser.until("facetalk.state.live && facetalk.state.frames > 10")
+    # On a machine that draws and listens with half a core, the page says so instead.
+    assert "the face follows" in status(browser) or "too slow" in status(browser)
     jaw: list[float] = []
     wait_for(
         lambda: jaw.append(browser.run("facetalk.weights().jawOpen")) or np.ptp(jaw) > 0.05,
-        20.0,
+        60.0,
         "a jaw that moves",
     )
     browser.run("document.querySelector('#microphone').click()")

@@ -61,12 +61,16 @@ function showWeights() {
 
 function place() { return state.sound ? state.sound.currentTime : state.playing ? state.at + (performance.now() - state.started) / 1000 : state.at; }
 
-function draw() {
-  const time = Math.min(place(), state.length);
+function show(time) {
   stage.setTime(time);
   $("time").value = time;
   $("clock").value = `${time.toFixed(1)} s`;
   showWeights();
+}
+
+function draw() {
+  const time = Math.min(place(), state.length);
+  show(time);
   if (state.playing && (time >= state.length || state.sound?.ended)) pause();
   if (state.playing) requestAnimationFrame(draw);
 }
@@ -91,7 +95,8 @@ function seek(time) {
   state.at = time;
   state.started = performance.now();
   if (state.sound) state.sound.currentTime = time;
-  draw();
+  // As it was asked for: the sound may take a while to get there, or end a little before the picture.
+  show(time);
 }
 
 // Show an animated head, with its sound where there is one (Blob).

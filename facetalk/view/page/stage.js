@@ -7,7 +7,7 @@ import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
 const FAR = 40; // radii of the head that the camera may be away
 
 export class Stage {
-  #renderer; #scene; #camera; #controls; #root = null; #mixer = null; #faces = []; #asked = false;
+  #renderer; #scene; #camera; #controls; #root = null; #mixer = null; #actions = []; #faces = []; #asked = false;
 
   constructor(canvas) {
     this.#renderer = new THREE.WebGLRenderer({ canvas, antialias: true, alpha: true });
@@ -40,8 +40,8 @@ export class Stage {
     this.#faces = [];
     this.#root.traverse((part) => { if (part.morphTargetDictionary) this.#faces.push(part); });
     this.#mixer = file.animations.length ? new THREE.AnimationMixer(this.#root) : null;
-    for (const clip of file.animations) {
-      const action = this.#mixer.clipAction(clip);
+    this.#actions = file.animations.map((clip) => this.#mixer.clipAction(clip));
+    for (const action of this.#actions) {
       action.setLoop(THREE.LoopOnce);
       action.clampWhenFinished = true;
       action.play();
@@ -56,6 +56,8 @@ export class Stage {
 
   // Show the file's own animation at a time in seconds.
   setTime(seconds) {
+    // An action that came to its end is paused, and would stay where it is.
+    for (const action of this.#actions) action.paused = false;
     this.#mixer?.setTime(Math.max(0, seconds));
     this.#draw();
   }
