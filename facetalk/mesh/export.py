@@ -60,8 +60,8 @@ def export(
 
     The recording goes beside it as ``talk.wav`` (inside the folder for ``.ply``): the samples of a WAV file
     as they are, others in 16 bits. A ``talk.wav`` that facetalk did not write, or that was changed since, is
-    not replaced; one that is the recording itself stays as it is. Everything is written under another name and renamed at the end: a failure leaves nothing
-    behind, an older file of that name stays as it was.
+    not replaced; one that is the recording itself stays as it is. Everything is written under another name
+    and renamed at the end: a failure leaves nothing behind, an older file of that name stays as it was.
 
     Args:
         path: output; its folder has to exist.

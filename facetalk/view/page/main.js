@@ -178,7 +178,7 @@ async function listen() {
       stage.show(model.names, weights);
       showWeights();
       state.frames = frame + 1;
-      if (dropped > 50) say("This machine is too slow for it: sound is left out", true);
+      if (dropped > 50 && state.live) say("This machine is too slow for it: sound is left out", true);
     }, (text) => { if (state.live) { stopListening(); say(text || "The microphone is off", Boolean(text)); } });
     ready = true;
     state.live = { microphone, listener };
