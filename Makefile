@@ -10,7 +10,7 @@ SOURCES := $(shell find facetalk csrc -type f -not -name '*.so' -not -path '*/__
            setup.py CMakeLists.txt pyproject.toml constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test wheel wheels aarch64 wasm lint bench gpu-bundle clean help
+.PHONY: demo test wheel wheels page aarch64 wasm lint bench gpu-bundle clean help
 
 help:
 	@echo "make demo   speech -> talking head: $(OUT)/talk.glb, talk.mp4, talk.png (SPEECH=your.wav)"
@@ -19,6 +19,7 @@ help:
 	@echo "make wheels  one for every Python of 3.11 to 3.13 that is here, for any Linux of glibc 2.28 or newer: build/wheels/"
 	@echo "make aarch64  whether it compiles for 64-bit ARM (g++-aarch64-linux-gnu)"
 	@echo "make wasm   the C library for browsers and node: build/wasm/facetalk.js (Debian: emscripten)"
+	@echo "make page   three.js for facetalk view in this checkout (needs npm)"
 	@echo "make lint   formatters, linters, type checker, layers of imports"
 	@echo "make bench  benchmarks, JSON under benchmarks/results/"
 	@echo "make gpu-bundle  what scripts/gpu_check.sh needs on a machine with a GPU and no network (needs nvcc)"
@@ -61,6 +62,13 @@ wasm: $(BIN)/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" emcmake cmake -S . -B build/wasm -G Ninja -DFACETALK_PYTHON=OFF -DFACETALK_CUDA=off
 	NODE_PATH="$${NODE_PATH:-/usr/share/nodejs}" $(BIN)/cmake --build build/wasm  # where Debian has Emscripten's own modules
 	@ls -sh build/wasm/facetalk.js build/wasm/facetalk.wasm
+
+# A wheel has it from setup.py; this is for running from the checkout.
+page: $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt "setuptools>=77" "pybind11>=2.13"
+	FACETALK_PAGE=on $(BIN)/python setup.py --quiet build_py --build-lib build/page
+	rm -rf facetalk/view/page/npm/three
+	cp -r build/page/facetalk/view/page/npm/three facetalk/view/page/npm/three
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py $(SPEECH) $(OUT)

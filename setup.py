@@ -7,19 +7,24 @@ Environment:
     FACETALK_CUDA_LOG     file for what nvcc and ptxas say, for scripts/check_cuda_build.py; warnings of .cu
                           files are errors then.
     FACETALK_BUILD_DIR    where CMake builds (default: setuptools' temporary folder under build/).
+    FACETALK_PAGE         auto (default: three.js for the page of facetalk view when npm is there), on (fail
+                          without) or off.
     MAX_JOBS              compilers that may run at a time (default: one per core, 2 GiB of memory each).
 """
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 LIBRARY, SOVERSION = "libfacetalk.so", 0  # as in cmake/library.cmake
@@ -122,4 +127,52 @@ class CMakeBuild(build_ext):
             _place(built / name, ROOT / "facetalk" / name)
 
 
-setup(ext_modules=[Extension("facetalk._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
+class PageBuild(build_py):
+    """Adds three.js, which the page of `facetalk view` draws with: by npm, as its lock file says."""
+
+    def run(self) -> None:
+        super().run()
+        source = ROOT / "facetalk/view/page/npm"
+        place = source if self.editable_mode else Path(self.build_lib) / "facetalk/view/page/npm"
+        wanted = os.environ.get("FACETALK_PAGE", "auto")
+        if wanted not in ("auto", "on", "off"):
+            raise RuntimeError(f"FACETALK_PAGE must be auto, on or off, got {wanted!r}")
+        names = json.loads((source / "package.json").read_text())["facetalk"]["three"]
+        if wanted == "off" or all((place / "three" / name).is_file() for name in names):
+            return
+        trouble = self._fetch(source, place / "three", names)
+        if trouble and wanted == "on":
+            raise RuntimeError(f"no three.js for facetalk view: {trouble}")
+        if trouble:
+            print(
+                f"warning: facetalk view will not work, as there is no three.js: {trouble}", file=sys.stderr
+            )
+
+    @staticmethod
+    def _fetch(source: Path, target: Path, names: list[str]) -> str:
+        """Fetch the files; why it could not be done, or nothing."""
+        npm = shutil.which("npm")
+        if npm is None:
+            return "npm was not found (apt install npm)"
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(source / name, folder)
+            # Files alone, none of which is run; offline it gives up soon.
+            command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1",
+                       "--fetch-timeout=30000"]  # fmt: skip
+            try:
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                return str(error)
+            if done.returncode:
+                return " ".join(done.stderr.split())[:300]
+            for name in names:
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(Path(folder) / "node_modules/three" / name, target / name)
+        return ""
+
+
+setup(
+    ext_modules=[Extension("facetalk._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild, "build_py": PageBuild},
+)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from safetensors import safe_open
 
 from facetalk.arguments import real_number
-from facetalk.arrays import Float32
+from facetalk.arrays import Float32, Float64
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.interrupts import Uninterrupted
@@ -22,6 +23,9 @@ from facetalk.tensors import tensor_bytes
 from facetalk.units import DEFAULT_FPS, MAX_PAD
 
 _FORMAT = "facetalk-motion"
+_FRAME_WIDTH = 0.35
+"""Standard deviation of a Gaussian over the length of the frame that it stands for."""
+
 SUFFIX = ".safetensors"
 """Suffix of a stored motion."""
 
@@ -76,13 +80,25 @@ class Motion:
             raise TypeError(f"index a Motion with a slice of frames, got {type(frames).__name__}")
         if frames.step not in (None, 1):
             raise ValueError("slices of a Motion keep every frame: step must be 1")
-        origin = {name: value for name, value in self.provenance.items() if name != "pad"}
+        origin = {name: value for name, value in self.provenance.items() if name not in ("pad", "seconds")}
         return dataclasses.replace(self, expressions=self.expressions[frames], provenance=origin)
 
     @property
     def duration(self) -> float:
         """Length in seconds."""
         return len(self) / self.fps
+
+    @property
+    def seconds(self) -> float:
+        """Length of the sound that the motion was made of, silence around it included, in seconds.
+
+        By ``provenance["seconds"]``; where that is not known, or cannot be of this motion, :attr:`duration`,
+        which is at most half a frame more or less.
+        """
+        said = self.provenance.get("seconds")
+        if isinstance(said, int | float) and abs(said - self.duration) <= 0.51 / self.fps:
+            return float(said)
+        return self.duration
 
     @property
     def pad(self) -> tuple[float, float]:
@@ -103,6 +119,49 @@ class Motion:
                 f"the motion's pad must lie in 0..{MAX_PAD:g} seconds, got {before:g}, {after:g}"
             )
         return before, after
+
+    def at(self, times: ArrayLike, *, fps: float | None = None) -> Float32:
+        """Expression codes at any times: (n, E) float32.
+
+        Between the middles of frames by a monotone cubic (Fritsch and Carlson, "Monotone Piecewise Cubic
+        Interpolation", 1980): what is closed in a frame is closed there, and no weight goes beyond those of
+        the frames around it. Before the first middle and after the last one the face stays as it is there.
+
+        Args:
+            times: (n,) seconds, frame ``i`` having its middle at ``(i + 0.5) / self.fps``.
+            fps: the rate at which they follow each other; what is too quick for a lower rate than the
+                motion's is smoothed away first, so that it does not come back as something slower.
+
+        Raises:
+            InputError: the motion has no frames.
+        """
+        if not len(self):
+            raise InputError("a motion without frames cannot be resampled")
+        wanted, codes = np.asarray(times, np.float64), self.expressions
+        if fps is not None and fps < self.fps:
+            # A frame is as wide as its rate; the Gaussian adds what the new frames are wider by.
+            sigma = _FRAME_WIDTH * float(np.sqrt(1.0 / fps**2 - 1.0 / self.fps**2))
+            codes = gaussian_smooth(codes, sigma, self.fps)
+        if len(self) == 1:
+            return np.repeat(codes, len(wanted), axis=0)
+        middles = (np.arange(len(self)) + 0.5) / self.fps
+        return monotone_cubic(codes, np.clip((wanted - middles[0]) * self.fps, 0.0, len(self) - 1.0))
+
+    def resample(self, fps: float) -> Motion:
+        """The motion at another frame rate; it ends with its sound, half a frame more or less at most.
+
+        Args:
+            fps: frames per second, such as 24, 29.97 or 60.
+
+        Raises:
+            InputError: the rate is not in [1, 1000], or there are no frames.
+        """
+        fps = frame_rate(fps)
+        if fps == self.fps:
+            return self
+        count = max(1, round(self.seconds * fps))
+        codes = self.at((np.arange(count) + 0.5) / fps, fps=fps)
+        return dataclasses.replace(self, expressions=codes, fps=fps)
 
     def smooth(self, sigma: float) -> Motion:
         """Motion filtered over time by a Gaussian of standard deviation ``sigma`` seconds (0 = unchanged)."""
@@ -146,6 +205,46 @@ class Motion:
                 return cls(expressions, fps, identity, provenance)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
+
+
+def monotone_cubic(values: Float32, positions: Float64) -> Float32:
+    """Rows between rows: (T, E) values at (n,) positions in [0, T - 1] -> (n, E) float32; T at least 2.
+
+    Fritsch and Butland, "A Method for Constructing Local Monotone Piecewise Cubic Interpolants" (1984): at a
+    row the slope is the harmonic mean of those beside it, and 0 where they go different ways.
+    """
+    rows = values.astype(np.float64)
+    rise = np.diff(rows, axis=0)
+    before, after = rise[:-1], rise[1:]
+    product, total = before * after, before + after
+    slope = np.zeros_like(rows)
+    slope[1:-1] = np.where(product > 0.0, 2.0 * product / np.where(product > 0.0, total, 1.0), 0.0)
+    slope[0], slope[-1] = rise[0], rise[-1]
+    if len(rise) > 1:
+        # The two ends by a parabola, held to what keeps the curve monotone.
+        for row, near, far in ((0, rise[0], rise[1]), (-1, rise[-1], rise[-2])):
+            tangent = (3.0 * near - far) / 2.0
+            tangent = np.where(tangent * near <= 0.0, 0.0, tangent)
+            steep = (near * far <= 0.0) & (np.abs(tangent) > 3.0 * np.abs(near))
+            slope[row] = np.where(steep, 3.0 * near, tangent)
+    low = np.minimum(positions.astype(np.int64), len(rows) - 2)
+    t = (positions - low)[:, None]
+    start, end = rows[low], rows[low + 1]
+    eased = t * t * (3.0 - 2.0 * t)
+    curve = start + (end - start) * eased + t * (1.0 - t) * ((1.0 - t) * slope[low] - t * slope[low + 1])
+    return curve.astype(np.float32)
+
+
+def frame_rate(fps: float) -> float:
+    """A frame rate that was asked for.
+
+    Raises:
+        InputError: it is not in [1, 1000].
+    """
+    rate = real_number("fps", fps)
+    if not 1.0 <= rate <= 1000.0:
+        raise InputError(f"fps must lie in 1..1000, got {rate:g}")
+    return rate
 
 
 def ease_ends(expressions: Float32, silent: tuple[int, int], eased: tuple[int, int]) -> Float32:

@@ -21,6 +21,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "onnxruntime": ("onnxruntime", "voices"),
     "platformdirs": ("platformdirs", "torch"),
     "pyfqmr": ("pyfqmr", "torch"),
+    "pxr": ("usd-core", "usd"),
     "ray": ("Ray", "ray"),
     "scipy": ("SciPy", "torch"),
     "torch": ("PyTorch", "torch"),

@@ -208,6 +208,7 @@ class FaceTalk:
             provenance["audio"] = Path(sound.name).name
         if before or after:
             provenance["pad"] = [before, after]
+        provenance["seconds"] = before + heard.seconds + after
         provenance["hearing"] = sound.notes
         return Motion(expressions, fps, code, provenance)
 

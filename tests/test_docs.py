@@ -70,6 +70,8 @@ ELSEWHERE = {
     "accelerate launch": "needs two GPUs; torchrun is what it calls",
     "torchrun ": "test_launch.py starts two processes",
     "facetalk data head --ict ICT-FaceKit": "test_ict_pack.py packs a made-up download",
+    "facetalk convert --onnx": "convert/test_onnx.py",
+    "facetalk view": "a server: cli/test_view.py starts it, view/test_page.py looks at it",
     "facetalk live --from mic": "needs a microphone; live/test_sources.py has one that is made up",
     "facetalk generate speech.wav --model mymodel": "test_a_newcomer_trains_a_model_that_speaks",
 }

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from facetalk.view.files import page_files
+
 ROOT = Path(__file__).resolve().parents[1]
 
 pytestmark = [
@@ -65,7 +67,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
 def source(tmp_path_factory):
     """What a checkout has, without anything that was built in it."""
     target = tmp_path_factory.mktemp("source")
-    ignore = shutil.ignore_patterns("*.so", "*.so.*", ".*.so.*", "__pycache__", "include")
+    ignore = shutil.ignore_patterns("*.so", "*.so.*", ".*.so.*", "__pycache__", "include", "three")
     for name in ("cmake", "csrc", "facetalk"):
         shutil.copytree(ROOT / name, target / name, ignore=ignore)
     for name in ("setup.py", "CMakeLists.txt", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"):
@@ -129,6 +131,33 @@ def test_wheel_works_in_a_fresh_environment(wheel, tmp_path):
     assert run(python, "-c", PROBE, version, **options).endswith("works\n")
     assert version in run(tmp_path / "venv/bin/facetalk", "info", **options)
     assert version in run(python, "-m", "facetalk", "info", **options)
+
+
+def build_page(source: Path, target: Path, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", str(target)]
+    return subprocess.run(command, cwd=source, capture_output=True, text=True,
+                          env=clean_environment() | environment)  # fmt: skip
+
+
+def test_without_npm_it_builds_and_says_what_will_be_missing(source, tmp_path):
+    bare = {"PATH": str(tmp_path)}
+    done = build_page(source, tmp_path / "auto", **bare)
+    assert done.returncode == 0 and "npm was not found" in done.stderr
+    assert (tmp_path / "auto/facetalk/view/page/main.js").is_file()
+    done = build_page(source, tmp_path / "on", FACETALK_PAGE="on", **bare)
+    assert done.returncode != 0 and "npm was not found" in done.stderr
+    assert "must be auto, on or off" in build_page(source, tmp_path / "x", FACETALK_PAGE="maybe").stderr
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on this machine")
+def test_with_npm_the_page_has_three(source, tmp_path):
+    done = build_page(source, tmp_path / "lib")
+    if "warning: facetalk view" in done.stderr:
+        pytest.skip(f"npm reaches no registry: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr
+    found = page_files(tmp_path / "lib/facetalk/view/page")
+    assert b"WebGLRenderer" in found["/three/build/three.module.js"].content
+    assert "MIT" in (tmp_path / "lib/facetalk/view/page/npm/three/LICENSE").read_text()
 
 
 def configure(source: Path, build: Path, *options: str) -> subprocess.CompletedProcess:

@@ -41,6 +41,8 @@ run("generate", "speech.wav", "-o", "talk.glb", "--motion", "talk.safetensors", 
     "--pad", "0")
 run("generate", "speech.wav", "-o", "talk.csv", "--pad", "0")
 run("export", "talk.safetensors", "-o", "again.csv")
+run("export", "talk.safetensors", "-o", "talk.json", "--fps", "30")
+run("export", "talk.safetensors", "-o", "talk.vrm", "--fps", "24")
 run("batch", "sounds", "-o", "out", "--workers", "1")
 run("live", "--from", "speech.wav", "--to", "stdout", "--fast")
 run("info")
@@ -52,6 +54,10 @@ assert face.native_model is not None
 with face.stream() as stream:
     pieces = stream.push(np.zeros(16_000, np.float32)).expressions, stream.finish().expressions
 assert sum(map(len, pieces)) == 25
+import pathlib, facetalk.cli.view, facetalk.render.scene, facetalk.view.server
+from facetalk.view.speaker import Settings, Speaker
+speaker = Speaker(face, pathlib.Path("."))
+assert speaker.talk(pathlib.Path("speech.wav"), Settings()).glb[:4] == b"glTF"
 vertices, faces = facetalk.ops.marching_cubes(np.linspace(-1.0, 1.0, 27).reshape(3, 3, 3))
 assert type(vertices) is type(faces) is type(facetalk.ops.vertex_normals(vertices, faces)) is np.ndarray
 row = np.ones((1, 1, 4, 2))

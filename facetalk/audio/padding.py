@@ -43,16 +43,24 @@ class Padded:
         sound: blocks of 16 kHz mono; iterated anew each time.
         before: seconds.
         after: seconds.
+
+    Attributes:
+        seconds: length of the recording alone, known when it was heard to its end; 0 before.
     """
 
     def __init__(self, sound: Iterable[Float32], before: float, after: float) -> None:
         self._sound, self._before, self._after = sound, before, after
+        self.seconds = 0.0
 
     def __iter__(self) -> Iterator[Float32]:
         """Blocks of 16 kHz mono."""
         if self._before:
             yield hush(self._before)[0]
-        yield from self._sound
+        samples = 0
+        for block in self._sound:
+            samples += len(block)
+            yield block
+        self.seconds = samples / SAMPLE_RATE
         if self._after:
             yield hush(self._after)[1]
 

@@ -30,6 +30,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "batch": ("facetalk.cli.batch", "many recordings -> motions, heads or features; also on a Ray cluster"),
     "live": ("facetalk.cli.live", "speech as it is spoken -> game engines, avatars, browsers"),
     "export": ("facetalk.cli.export", "a stored motion -> animated head"),
+    "view": (
+        "facetalk.cli.view",
+        "a web page of this machine: show a .glb, speak a recording or a microphone",
+    ),
     "render": ("facetalk.cli.render", "draw an animated .glb as video (.mp4) or contact sheet (.png)"),
     "fit": ("facetalk.cli.fit", "scans of a moving face -> its motion, by any NPHM's codes"),
     "evaluate": ("facetalk.cli.evaluate", "measure lips, life and diversity against speech and its phones"),

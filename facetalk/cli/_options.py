@@ -68,6 +68,9 @@ def add_direction(parser: argparse.ArgumentParser) -> None:
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of turning a motion into meshes and writing them."""
+    parser.add_argument("--fps", type=float, default=None,
+                        help="frames a second, by resampling: 24, 25, 29.97, 30, 50, 60, ... (default: the "
+                        "motion's; of talk.csv 60, of talk.json 30)")  # fmt: skip
     parser.add_argument("--topology", choices=("fixed", "marching-cubes"), default=None,
                         help="one mesh that moves (default: fixed), or one extracted anew for "
                         "every frame")  # fmt: skip
@@ -87,12 +90,15 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
                         "(default: 0.05; 0 = by none that change the mesh); with fixed topology, by fewer "
                         "morph targets in a .glb (default: 0.1)")  # fmt: skip
     parser.add_argument("--basis", choices=("shapes", "pca"), default=None,
-                        help="morph targets of a .glb: the rig's own shapes with ARKit names, the same for "
+                        help="morph targets: the rig's own shapes with ARKit names, the same for "
                         "every clip of a head (default), or the motion's principal components, fewer and "
                         "smaller")  # fmt: skip
-    parser.add_argument("--no-quantize", action="store_true",
-                        help="morph targets of a .glb as floats, for readers without KHR_mesh_quantization "
-                        "(Unreal up to 5.4, Godot 3)")  # fmt: skip
+    parser.add_argument("--quantize", action=argparse.BooleanOptionalAction, default=None,
+                        help="morph targets of a .glb or .vrm in 16 bits, a smaller file for readers of "
+                        "KHR_mesh_quantization (not Unreal up to 5.4, not Godot 3); default: floats, "
+                        "which all take")  # fmt: skip
+    parser.add_argument("--float", dest="quantize", action="store_false", default=None,
+                        help="the same as --no-quantize")  # fmt: skip
 
 
 def check_decode_arguments(args: argparse.Namespace) -> None:
@@ -101,12 +107,14 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
     Raises:
         InputError: an option of marching cubes without it, or one of meshes for an output without meshes.
     """
-    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
+    from facetalk.live.curves import SUFFIXES as CURVES
+    from facetalk.mesh.export import USD_SUFFIXES as USD
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
+    from facetalk.motion import frame_rate
 
     suffix = args.output.suffix.lower()
     cubes = args.topology == "marching-cubes"
-    morphs = {"--basis": args.basis is not None, "--no-quantize": args.no_quantize}
+    morphs = {"--basis": args.basis is not None, "--quantize": args.quantize is not None}
     given = {
         "--topology": args.topology is not None,
         "--resolution": args.resolution is not None,
@@ -116,12 +124,21 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
         "--tolerance": args.tolerance_mm is not None,
         **morphs,
     }
-    if suffix in (MOTION_SUFFIX, TAKE_SUFFIX) and any(given.values()):
+    if args.fps is not None:
+        frame_rate(args.fps)
+        if suffix == MOTION_SUFFIX:
+            raise InputError("--fps is for what is made of a motion; the motion keeps its model's frame rate")
+    if suffix in (MOTION_SUFFIX, *CURVES) and any(given.values()):
         options = ", ".join(name for name, there in given.items() if there)
         raise InputError(f"{args.output} will hold a motion, no meshes: leave out {options}")
+    takers = {"--basis": (".glb", ".vrm", *USD), "--quantize": (".glb", ".vrm")}
     for option, there in morphs.items():
-        if there and (cubes or suffix != ".glb"):
-            raise InputError(f"{option} is for the morph targets of a .glb with fixed topology")
+        if there and (cubes or suffix not in takers[option]):
+            raise InputError(
+                f"{option} is for the morph targets of {', '.join(takers[option])} with fixed topology"
+            )
+    if cubes and suffix == ".vrm":
+        raise InputError("a .vrm has one mesh that moves: leave out --topology marching-cubes")
     if given["--detail"] and cubes:
         raise InputError("--detail is for a mesh that moves; marching cubes have a --resolution")
     if given["--resolution"] and not cubes:
@@ -129,7 +146,7 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
     if given["--tolerance"] and not cubes:
         if suffix == ".ply":
             raise InputError(
-                "--tolerance is for .glb or --topology marching-cubes; a .ply keeps every vertex"
+                "--tolerance is for morph targets or --topology marching-cubes; a .ply keeps every vertex"
             )
         if args.tolerance_mm == 0.0:
             raise InputError("--tolerance must be above 0 mm: morph targets have a finite number of bits")
@@ -218,7 +235,7 @@ def morph_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.topology == "marching-cubes":
         return {}
     options = {} if args.tolerance_mm is None else {"tolerance_mm": args.tolerance_mm}
-    return {**options, "basis": args.basis, "quantize": not args.no_quantize}
+    return {**options, "basis": args.basis, "quantize": bool(args.quantize)}
 
 
 class Timed(Generic[T]):

@@ -14,20 +14,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("motion", type=Path, help="motion written by facetalk generate")
     parser.add_argument("-o", "--output", type=Path, required=True,
-                        help="talk.glb, a folder talk.ply or talk.csv (Live Link Face's take)")  # fmt: skip
+                        help="talk.glb, talk.vrm, talk.usda or .usdc, a folder talk.ply, or curves: "
+                        "talk.csv (a take of Live Link Face), talk.json (as Audio2Face exports "
+                        "them)")  # fmt: skip
     parser.add_argument("--audio", type=Path, default=None, help="recording to put beside the animation")
-    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
+    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb (.vrm, .usda),")
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Decode a stored motion and write it."""
-    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
+    from facetalk.live.curves import SUFFIXES as CURVES
     from facetalk.mesh.export import check_output, export
 
-    if args.output.suffix.lower() == TAKE_SUFFIX:
-        return _export_take(args)
+    if args.output.suffix.lower() in CURVES:
+        return _export_curves(args)
     check_not_input(args.output, args.motion)
     check_output(args.output, audio=args.audio, force=args.force)
     _options.check_decode_arguments(args)
@@ -38,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
     _options.set_threads(args.threads)
     sound = None if args.audio is None else AudioReader(args.audio)
     motion = Motion.load(args.motion)
+    motion = motion if args.fps is None else motion.resample(args.fps)
     model = FaceTalk.from_pretrained(args.model, args.device)
     meshes = _options.decode(model, motion, args)
     export(
@@ -52,17 +55,17 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")
 
 
-def _export_take(args: argparse.Namespace) -> None:
+def _export_curves(args: argparse.Namespace) -> None:
     """Write the motion as curves, which need no meshes."""
-    from facetalk.live.take import SUFFIX, write_take
+    from facetalk.live.curves import SUFFIXES, write_curves
     from facetalk.motion import Motion
     from facetalk.pipeline import FaceTalk
 
-    _options.check_output(args.output, (SUFFIX,), args.motion)
+    _options.check_output(args.output, SUFFIXES, args.motion)
     _options.check_decode_arguments(args)
     if args.audio is not None or args.force:
         raise InputError(f"{args.output} is one file of curves: leave out --audio and --force")
     motion = Motion.load(args.motion)
     names = FaceTalk.from_pretrained(args.model, args.device).head.expression_names
-    write_take(args.output, motion, names)
-    print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")
+    _, rate = write_curves(args.output, motion, names, fps=args.fps)
+    print(f"{args.output}: {len(motion)} frames of {motion.fps:g} fps as curves of {rate:g} fps")

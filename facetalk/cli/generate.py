@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="which sound track of a video, from 1 (default: the one marked as default, or "
                         "the first that is not silent)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True,
-                        help="talk.glb, a folder talk.ply, talk.safetensors (motion alone), or "
-                        "talk.csv (a take of Live Link Face)")  # fmt: skip
+                        help="talk.glb, talk.vrm, talk.usda or .usdc, a folder talk.ply, "
+                        "talk.safetensors (motion alone), or curves: talk.csv (a take of Live Link "
+                        "Face), talk.json (as Audio2Face exports them)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=None,
                         help="denoising steps: 1, 2, 4 or 8 by the few-step student where the model has one, "
                              "other numbers by the full model (default: the model's)")  # fmt: skip
@@ -47,15 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",
                         help="silence before and after the recording: the face comes from rest and goes "
                         "to rest (default: 0.2 on a side where it is cut in a word, else none)")  # fmt: skip
-    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb,")
+    _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb (.vrm, .usda),")
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Generate, decode and write."""
-    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
-    from facetalk.live.take import write_take
+    from facetalk.live.curves import SUFFIXES as CURVES
+    from facetalk.live.curves import write_curves
     from facetalk.mesh.export import check_pad, export, is_beside
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
@@ -90,9 +91,10 @@ def run(args: argparse.Namespace) -> None:
         motion.save(args.motion)
     if args.output.suffix.lower() == MOTION_SUFFIX:
         motion.save(args.output)
-    elif args.output.suffix.lower() == TAKE_SUFFIX:
-        write_take(args.output, motion, model.head.expression_names)
+    elif args.output.suffix.lower() in CURVES:
+        write_curves(args.output, motion, model.head.expression_names, fps=args.fps)
     else:
+        motion = motion if args.fps is None else motion.resample(args.fps)
         with stages.stage("decode"):
             meshes = _options.decode(model, motion, args)
             if args.topology == "marching-cubes":  # extracted while they are written
@@ -118,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
 def _check_places(args: argparse.Namespace) -> AudioReader:
     """Check what can be told of inputs and outputs before the model is loaded; return the recording."""
     from facetalk.audio.load import AudioReader
-    from facetalk.live.take import SUFFIX as TAKE_SUFFIX
+    from facetalk.live.curves import SUFFIXES as CURVES
     from facetalk.mesh.export import SUFFIXES, check_output
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
@@ -127,7 +129,7 @@ def _check_places(args: argparse.Namespace) -> AudioReader:
         check_not_input(args.output, identity)
         check_output(args.output, audio=args.audio, force=args.force)
     else:
-        _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX, TAKE_SUFFIX), args.audio, identity)
+        _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX, *CURVES), args.audio, identity)
     if args.motion is not None:
         _options.check_output(args.motion, (MOTION_SUFFIX,), args.audio, identity)
         if args.motion.resolve() == args.output.resolve():

@@ -6,20 +6,22 @@ takes of the app (github.com/alexdjulin/LiveLinkFace-CSV-Retarget-For-Motionbuil
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from facetalk.arrays import Float32
 from facetalk.data.arkit import ANGLE_NAMES, ARKIT_NAMES, ArkitFace
 from facetalk.files import atomic_path
-from facetalk.motion import Motion
+from facetalk.motion import Motion, frame_rate
 
 SUFFIX = ".csv"
 """Suffix of a take."""
 
-RATE = 60
+RATE = 60.0
 """Rows a second, the app's: readers that do not look at the time code take it for granted."""
 
 # Two pairs of shapes are the other way round than in the app's packets.
@@ -33,38 +35,56 @@ _ORDER = [*(_SWAPPED.get(name, name) for name in ARKIT_NAMES), *ANGLE_NAMES]
 _COLUMNS = ["Timecode", "BlendShapeCount", *(name[0].upper() + name[1:] for name in _ORDER)]
 
 
-def write_take(path: str | os.PathLike[str], motion: Motion, names: Sequence[str]) -> Path:
+def write_take(
+    path: str | os.PathLike[str], motion: Motion, names: Sequence[str], *, fps: float = RATE
+) -> Path:
     """Write a motion as a take and return its path.
 
     The time code starts at 0 with the recording; silence that was put around it is left out. Between the
-    motion's frames values are interpolated linearly.
+    motion's frames values are those of :meth:`Motion.at`.
 
     Args:
         path: the file, replaced if it is there.
         motion: expression codes.
         names: of the expressions, ``model.head.expression_names``.
+        fps: rows a second.
 
     Raises:
-        InputError: the names are not ARKit's or ICT-FaceKit's, or the file cannot be written.
+        InputError: the names are not ARKit's or ICT-FaceKit's, the rate is none, or the file cannot be
+            written.
     """
-    weights, angles = ArkitFace(names)(motion.expressions)
-    values = np.hstack([weights, angles])
-    all_names = [*ARKIT_NAMES, *ANGLE_NAMES]
-    before, after = motion.pad
-    rows = max(1, round((motion.duration - before - after) * RATE))
-    times = np.arange(rows) / RATE + before
-    centres = (np.arange(len(motion)) + 0.5) / motion.fps
-    columns = [np.interp(times, centres, values[:, all_names.index(name)]) for name in _ORDER]
+    weights, angles = arkit_curves(motion, names, frame_rate(fps))
+    values, all_names = np.hstack([weights, angles]), [*ARKIT_NAMES, *ANGLE_NAMES]
+    table = values[:, [all_names.index(name) for name in _ORDER]]
     with atomic_path(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         file.write(",".join(_COLUMNS) + "\n")
-        for row, line in enumerate(np.stack(columns, axis=1).tolist()):
+        for row, line in enumerate(table.tolist()):
             cells = ",".join(f"{value:.10f}" for value in line)
-            file.write(f"{_timecode(row)},{len(_ORDER)},{cells}\n")
+            file.write(f"{_timecode(row, fps)},{len(_ORDER)},{cells}\n")
     return Path(path)
 
 
-def _timecode(row: int) -> str:
-    """``HH:MM:SS:FF.sss``; there is no fraction of a frame."""
-    seconds, frame = divmod(row, RATE)
+def arkit_curves(motion: Motion, names: Sequence[str], fps: float) -> tuple[Float32, Float32]:
+    """Curves for files whose row ``i`` stands for the moment ``i / fps`` of the recording.
+
+    Args:
+        motion: expression codes; silence that was put around the recording is left out.
+        names: of the expressions.
+        fps: rows a second.
+
+    Returns:
+        (T, 52) weights in the order of ``ARKIT_NAMES`` and (T, 9) angles in radians.
+
+    Raises:
+        InputError: the names are not ARKit's or ICT-FaceKit's, or there are no frames.
+    """
+    before, after = motion.pad
+    rows = max(1, round((motion.seconds - before - after) * fps))
+    return ArkitFace(names)(motion.at(np.arange(rows) / fps + before, fps=fps))
+
+
+def _timecode(row: int, fps: float) -> str:
+    """``HH:MM:SS:FF.sss`` without a fraction; rates like 29.97 count 30 frames and drop none."""
+    seconds, frame = divmod(row, math.ceil(fps - 1e-6))
     minutes, seconds = divmod(seconds, 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}:{frame:02d}.000"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -21,7 +23,11 @@ from facetalk.mesh.sequence import RiggedSequence
 from facetalk.mesh.sound import Source, is_ours, write_wav
 from facetalk.units import MAX_PAD
 
-SUFFIXES = (".glb", ".ply")
+USD_SUFFIXES = (".usda", ".usdc", ".usd")
+"""Text, binary, and binary."""
+
+SUFFIXES = (".glb", ".vrm", *USD_SUFFIXES, ".ply")
+_GLTF = (".glb", ".vrm")
 
 
 def export(
@@ -31,7 +37,7 @@ def export(
     fps: float,
     audio: Source | None = None,
     tolerance_mm: float = 0.1,
-    quantize: bool = True,
+    quantize: bool = False,
     basis: morphs.Basis | None = None,
     pad: tuple[float, float] = (0.0, 0.0),
     force: bool = False,
@@ -44,13 +50,18 @@ def export(
     largest vertex error in millimetres. Meshes whose topology changes (marching cubes) become one node per
     frame, shown in turn; such a file is as large as its frames are.
 
+    ``.vrm``: the same as an avatar: VRM 1.0, with preset expressions and one for each shape.
+
+    ``.usda``, ``.usdc``, ``.usd``: blend shapes of ``UsdSkel`` with time samples, or points that change with
+    time where the topology does (package usd-core).
+
     ``.ply``: a folder ``talk.ply/`` with ``frame_00000.ply`` and so on, binary, with normals and colours. A
     folder that is there already is replaced if it is empty or holds only what was written like this.
 
-    The recording goes beside it as 16-bit ``talk.wav`` (inside the folder for ``.ply``). A ``talk.wav`` that
-    facetalk did not write, or that was changed since, is not replaced; one that is the recording itself stays
-    as it is. Everything is written under another name and renamed at the end: a failure leaves nothing
-    behind, an older file of that name stays as it was.
+    The recording goes beside it as ``talk.wav`` (inside the folder for ``.ply``): the samples of a WAV file
+    as they are, others in 16 bits. A ``talk.wav`` that facetalk did not write, or that was changed since, is
+    not replaced; one that is the recording itself stays as it is. Everything is written under another name
+    and renamed at the end: a failure leaves nothing behind, an older file of that name stays as it was.
 
     Args:
         path: output; its folder has to exist.
@@ -58,9 +69,9 @@ def export(
         fps: frames per second.
         audio: recording to put beside it, a path or (samples, rate).
         tolerance_mm: largest distance of any vertex of any frame from where it should be, for ``.glb``.
-        quantize: 16-bit morph targets (KHR_mesh_quantization, which Unreal up to 5.4 and Godot 3 lack); False
-            for readers that know only the core format.
-        basis: morph targets of a ``.glb``: ``"shapes"`` are the rig's own under its own names, the same for
+        quantize: 16-bit morph targets of a ``.glb`` or ``.vrm``, a smaller file, for readers of
+            KHR_mesh_quantization, which Unreal up to 5.4 and Godot 3 lack; False: floats.
+        basis: morph targets: ``"shapes"`` are the rig's own under its own names, the same for
             every clip of a head; ``"pca"`` the principal components of this motion, fewer and smaller,
             called ``motion_0`` and so on. None: the shapes of a rig that names them, else the components.
         pad: seconds of silence before and after the recording, as ``Motion.pad`` has them.
@@ -83,8 +94,10 @@ def export(
         raise InputError(f"the tolerance must be a positive number of millimetres, got {tolerance_mm:g}")
     if basis not in (None, *morphs.BASES):
         raise InputError(f"basis must be one of {', '.join(morphs.BASES)}, got {basis!r}")
-    if basis is not None and suffix != ".glb":
-        raise InputError(f"basis is for the morph targets of a .glb; a {suffix} has none")
+    if basis is not None and suffix == ".ply":
+        raise InputError(f"basis is for morph targets; a {suffix} has none")
+    if quantize and suffix not in _GLTF:
+        raise InputError(f"quantize is for {' and '.join(_GLTF)}; a {suffix} has floats")
     if isinstance(meshes, RiggedSequence) and not len(meshes):
         raise InputError("there are no frames to write")
     if suffix == ".ply":
@@ -103,7 +116,7 @@ def export(
             # Before the meshes: a bad recording should not cost the time of writing them.
             write_wav(sound, audio, pad)
         sound_name = None if audio is None else beside.name
-        _write_glb(temporary, meshes, fps, tolerance_mm, quantize, basis, sound_name)
+        _write_file(temporary, meshes, fps, tolerance_mm, quantize, basis, sound_name)
     return out
 
 
@@ -117,6 +130,8 @@ def check_output(path: str | os.PathLike[str], *, audio: Source | None = None, f
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
+    if suffix in USD_SUFFIXES:
+        _usd()
     file = _file_of(audio)
     if file is not None:
         check_not_input(out, file)
@@ -133,6 +148,11 @@ def check_output(path: str | os.PathLike[str], *, audio: Source | None = None, f
             f"or it was changed since; choose another -o, or replace it with --force (force=True)"
         )
     return out
+
+
+def _usd() -> Any:
+    """The writer of USD, whose package is optional and slow to import."""
+    return importlib.import_module("facetalk.mesh.usd")
 
 
 def _file_of(audio: Source | None) -> Path | None:
@@ -161,7 +181,7 @@ def check_pad(out: Path, audio: Source | None, pad: float | None) -> float:
 
 def is_beside(audio: Source, out: Path) -> bool:
     """Whether the recording is the very file that would lie beside ``out``, which is then used as it is."""
-    return out.suffix.lower() == ".glb" and _same_file(audio, out.with_suffix(".wav"))
+    return out.suffix.lower() != ".ply" and _same_file(audio, out.with_suffix(".wav"))
 
 
 def _same_file(audio: Source, path: Path) -> bool:
@@ -169,7 +189,7 @@ def _same_file(audio: Source, path: Path) -> bool:
     return file is not None and path.exists() and file.exists() and file.samefile(path)
 
 
-def _write_glb(
+def _write_file(
     path: Path,
     meshes: RiggedSequence | Iterable[Mesh],
     fps: float,
@@ -191,11 +211,20 @@ def _write_glb(
                 raise InputError(
                     "basis is for meshes of one topology; those of marching cubes have no morphs"
                 )
-            gltf.write_flipbook(path, result, fps=fps, extras=extras)
+            if path.suffix.lower() == ".vrm":
+                raise InputError(
+                    "an avatar has one mesh that moves: leave out marching cubes, or write a .glb"
+                )
+            write = gltf.write_flipbook if path.suffix.lower() == ".glb" else _usd().write_points
+            write(path, result, fps=fps, extras=extras)
             return
         rig, lost = result
     targets = morphs.reduce(rig, tolerance - lost, basis=basis, quantize=quantize)
     # Rounded up: the error that is stated must not be smaller than the real one.
     extras["frames"] = len(rig)
     extras["vertex_error_mm"] = math.ceil((targets.error + lost) * 1e7) / 1e4
-    gltf.write_morphs(path, targets, fps=fps, extras=extras, quantize=quantize)
+    if path.suffix.lower() in USD_SUFFIXES:
+        _usd().write_shapes(path, targets, fps=fps, extras=extras)
+        return
+    avatar = path.suffix.lower() == ".vrm"
+    gltf.write_morphs(path, targets, fps=fps, extras=extras, quantize=quantize, avatar=avatar)

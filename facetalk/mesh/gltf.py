@@ -1,9 +1,9 @@
 """Animated heads as binary glTF 2.0: morph targets for constant topology, a flip-book for a changing one.
 
-Morph targets are 16-bit (their normals 8-bit) and sparse (only the vertices that a shape moves), which the
-ratified extension KHR_mesh_quantization allows; three.js, Babylon.js, Blender, Unity (glTFast, UnityGLTF),
-Godot 4 and Filament read it. Lengths in the file are metres after the node's scale, which is the size of the
-quantisation grid.
+Morph targets are sparse: only the vertices that a shape moves. They are floats, which every reader takes, or
+16-bit (their normals 8-bit), which the ratified extension KHR_mesh_quantization allows; three.js, Babylon.js,
+Blender, Unity (glTFast, UnityGLTF), Godot 4 and Filament read it. Lengths in the file are metres after the
+node's scale, which is the size of the quantisation grid.
 
 Every primitive has its own vertices: engines make a buffer of each primitive, with all the vertices and morph
 targets that it names, used or not.
@@ -26,12 +26,13 @@ from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets
+from facetalk.mesh.vrm import add_avatar
 
 _QUANTIZATION = "KHR_mesh_quantization"
 
 
 def write_morphs(
-    path: Path, targets: MorphTargets, *, fps: float, extras: Json, quantize: bool = True
+    path: Path, targets: MorphTargets, *, fps: float, extras: Json, quantize: bool, avatar: bool = False
 ) -> None:
     """Write a sequence of constant topology.
 
@@ -42,6 +43,7 @@ def write_morphs(
             key is in the middle: the sound that begins with the animation is in step with it.
         extras: notes that go into ``asset.extras``.
         quantize: 16-bit morph targets; False writes floats, which need no extension.
+        avatar: add what makes it a VRM.
     """
     base = targets.base
     with GlbWriter(path) as glb:
@@ -56,7 +58,7 @@ def write_morphs(
         node: Json = {"name": "head", "mesh": glb.add("meshes", mesh)}
         if scale != 1.0:
             node["scale"] = [scale] * 3
-        glb.add("nodes", node)
+        scene = [glb.add("nodes", node)]
         if morphs and quantize:
             glb.document["extensionsUsed"] = glb.document["extensionsRequired"] = [_QUANTIZATION]
         if morphs and len(targets.weights):
@@ -68,7 +70,9 @@ def write_morphs(
             }
             channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
             glb.add("animations", {"name": "talk", "samplers": [sampler], "channels": [channel]})
-        _scene(glb, [0])
+        if avatar:
+            scene = add_avatar(glb, scene[0], targets.names)
+        _scene(glb, scene)
         glb.finish()
 
 

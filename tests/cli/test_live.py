@@ -7,14 +7,13 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
+from forked import ended, started
 from live_face import CountingStream, free_port, listener
 
 from facetalk.cli import main
@@ -112,34 +111,6 @@ def test_bad_input_is_one_line(
     assert "Traceback" not in error
 
 
-def started(words: list[str], stdin: int, stdout: int, stderr: int) -> int:
-    """The verb in a process of its own, which has everything loaded already; returns its number."""
-    child = os.fork()
-    if child == 0:
-        status = 99
-        try:
-            for there, descriptor in enumerate((stdin, stdout, stderr)):
-                os.dup2(descriptor, there)
-            sys.stdout, sys.stderr = (os.fdopen(os.dup(there), "w") for there in (1, 2))
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            torch.set_num_threads(1)  # OpenMP's threads did not come along
-            status = main(["live", *words])
-            sys.stderr.flush()
-        finally:
-            os._exit(status)
-    return child
-
-
-def ended(child: int, seconds: float = 30.0) -> int:
-    """Exit status of a process, which has to end in time."""
-    limit = time.monotonic() + seconds
-    while (found := os.waitpid(child, os.WNOHANG))[0] == 0:
-        if time.monotonic() > limit:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.02)
-    return os.waitstatus_to_exitcode(found[1])
-
-
 def test_ctrl_c_ends_a_silent_pipe_and_a_server_whose_client_sleeps(
     counting: list[CountingStream], tmp_path: Path
 ) -> None:
@@ -147,7 +118,7 @@ def test_ctrl_c_ends_a_silent_pipe_and_a_server_whose_client_sleeps(
     sound, speak = os.pipe()
     lines, out = os.pipe()
     with (tmp_path / "errors").open("w+b") as errors:
-        child = started(["--from", "-", "--rate", "16000", "--to", "stdout", "--to", f"ws://127.0.0.1:{port}"],
+        child = started(["live", "--from", "-", "--rate", "16000", "--to", "stdout", "--to", f"ws://127.0.0.1:{port}"],
                         sound, out, errors.fileno())  # fmt: skip
         os.write(speak, bytes(32_000))
         assert select.select([lines], [], [], 60.0)[0], "the first frame"
@@ -171,7 +142,7 @@ def test_a_reader_that_leaves_ends_it(
     reader, writer = os.pipe()
     os.close(reader)
     with (tmp_path / "errors").open("w+b") as errors, open(os.devnull, "rb") as nothing:
-        words = ["--from", str(recording), "--to", "stdout"]
+        words = ["live", "--from", str(recording), "--to", "stdout"]
         assert ended(started(words, nothing.fileno(), writer, errors.fileno())) == 0
     os.close(writer)
     assert "Traceback" not in (tmp_path / "errors").read_text()

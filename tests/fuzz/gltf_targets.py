@@ -110,10 +110,10 @@ def seeds(folder: Path) -> list[Parts]:
     base = Mesh(*sphere(3, 4))
     rig = RiggedSequence(base, np.full((2, len(base), 3), 0.01, np.float32), np.eye(3, 2, dtype=np.float32))
     ball = Mesh(*sphere(3, 4))
-    export(folder / "float.glb", rig, fps=25, quantize=False)
+    export(folder / "bits.glb", rig, fps=25, quantize=True)
     export(folder / "rig.glb", rig, fps=25)
     export(folder / "flip.glb", [ball, Mesh(*sphere(2, 3))], fps=25)
-    files = ("float.glb", "rig.glb", "flip.glb")
+    files = ("bits.glb", "rig.glb", "flip.glb")
     return [by_hand(), *(unpack((folder / name).read_bytes()) for name in files)]
 
 

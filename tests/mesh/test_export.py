@@ -192,7 +192,7 @@ def test_failures_leave_nothing(tmp_path: Path, name: str, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("name", "fps", "message"),
     [
-        ("talk.usd", 25.0, ".glb, .ply"),
+        ("talk.obj", 25.0, ".glb, .vrm"),
         ("nowhere/talk.glb", 25.0, "does not exist"),
         ("talk.glb", 0.0, "fps"),
     ],

@@ -62,7 +62,10 @@ def test_every_kind_of_file_is_valid(tmp_path: Path, validator: list[str]) -> No
     files = [
         export(tmp_path / "sparse.glb", rig, fps=25, audio=(np.zeros(1600), 16000)),
         export(tmp_path / "dense.glb", RiggedSequence(rig.base, dense, rig.weights), fps=25),
-        export(tmp_path / "floats.glb", rig, fps=25, quantize=False),
+        export(tmp_path / "bits.glb", rig, fps=25, quantize=True),
+        export(
+            tmp_path / "dense-bits.glb", RiggedSequence(rig.base, dense, rig.weights), fps=25, quantize=True
+        ),
         export(tmp_path / "pca.glb", rig, fps=25, basis="pca"),
         export(tmp_path / "beyond.glb", beyond, fps=25),
         export(tmp_path / "one.glb", rig[:1], fps=25),

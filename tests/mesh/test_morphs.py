@@ -221,10 +221,12 @@ def test_what_would_do_nothing_is_refused(tmp_path: Path, capsys: pytest.Capture
     for words in (
         ["a.ply", "--basis", "pca"],
         ["a.ply", "--no-quantize"],
+        ["a.usda", "--quantize"],
+        ["a.ply", "--float"],
         ["a.glb", "--basis", "shapes", "--topology", "marching-cubes"],
     ):
         line = ["export", str(tmp_path / "m.safetensors"), "-o", str(tmp_path / words[0]), *words[1:]]
         assert main(line) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {'--basis' if '--basis' in words else '--no-quantize'}"), error
+        assert error.startswith(f"error: {'--basis' if '--basis' in words else '--quantize'}"), error
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]

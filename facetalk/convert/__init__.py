@@ -1,0 +1,1 @@
+"""Convert: models in forms that other runtimes take."""

@@ -1,0 +1,60 @@
+"""Curves as Audio2Face exports them: JSON with a row of weights a frame.
+
+The fields are those that its readers declare: exportFps, trackPath, numPoses, numFrames, facsNames,
+weightMat[frame][pose], and joints, rotations[frame][joint], translations[frame][joint]. The names are
+ARKit's, as those of Audio2Face-3D.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from facetalk.data.arkit import ARKIT_NAMES
+from facetalk.files import atomic_path
+from facetalk.live.take import arkit_curves
+from facetalk.motion import Motion, frame_rate
+
+SUFFIX = ".json"
+"""Suffix of an export."""
+
+RATE = 30.0
+"""Frames a second unless told."""
+
+
+def write_audio2face(
+    path: str | os.PathLike[str], motion: Motion, names: Sequence[str], *, fps: float = RATE
+) -> Path:
+    """Write a motion and return the path.
+
+    Row ``i`` is the face at ``i / fps`` seconds of the recording. There are no joints: what turns, the eyes,
+    has weights.
+
+    Args:
+        path: the file, replaced if it is there.
+        motion: expression codes.
+        names: of the expressions, ``model.head.expression_names``.
+        fps: rows a second.
+
+    Raises:
+        InputError: the names are not ARKit's or ICT-FaceKit's, the rate is none, or the file cannot be
+            written.
+    """
+    rate = frame_rate(fps)
+    weights, _ = arkit_curves(motion, names, rate)
+    content = {
+        "exportFps": rate,
+        "trackPath": str(motion.provenance.get("audio", "")),
+        "numPoses": len(ARKIT_NAMES),
+        "numFrames": len(weights),
+        "facsNames": ARKIT_NAMES,
+        "weightMat": [[round(value, 6) for value in row] for row in weights.tolist()],
+        "joints": [],
+        "rotations": [[] for _ in weights],
+        "translations": [[] for _ in weights],
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+    return Path(path)

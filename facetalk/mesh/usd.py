@@ -1,0 +1,208 @@
+"""Animated heads as USD: blend shapes for constant topology, points that change with time for a changing one.
+
+``UsdSkel`` as the schema has it: a ``SkelRoot`` with a skeleton of one joint that stays where it is, an
+animation whose ``blendShapeWeights`` are time samples, and a mesh per material with a ``BlendShape`` for each
+shape, of the points that it moves alone. A second has as many time codes as frames, and frame ``i`` has its
+sample at ``i + 0.5``, its middle.
+
+The package usd-core takes a while to import, so this module is imported where USD is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facetalk.mesh.gltf import Piece, split_by_material
+from facetalk.mesh.gltf_json import Json
+from facetalk.mesh.materials import Material, srgb_to_linear
+from facetalk.mesh.mesh import Mesh
+from facetalk.mesh.morphs import MorphTargets
+from facetalk.optional import needed_for
+
+with needed_for("USD"):
+    from pxr import Gf, Sdf, Tf, Usd, UsdGeom, UsdMedia, UsdShade, UsdSkel, Vt
+
+_BLOCK = 32
+"""Frames that are held in memory before they are written."""
+
+
+def write_shapes(path: Path, targets: MorphTargets, *, fps: float, extras: Json) -> None:
+    """Write a sequence of constant topology.
+
+    Args:
+        path: .usda, .usdc or .usd to write.
+        targets: base mesh, shapes and weights.
+        fps: frames per second.
+        extras: notes that go into the layer's ``customLayerData``; of ``audio`` a player is made as well.
+    """
+    stage = _stage(path, fps, len(targets.weights), extras)
+    root = UsdSkel.Root.Define(stage, "/talk/head")
+    skeleton, animation = _skeleton(stage)
+    _bind_animation(animation, targets, fps)
+    pieces = split_by_material(targets.base)
+    low, high = _extent(targets)
+    for piece in pieces:
+        mesh = _mesh(stage, f"/talk/head/{piece.material.name}", targets.base, piece)
+        _skin(mesh, skeleton, targets, piece)
+        # Of all frames: readers cull by it, and shapes move what is drawn.
+        mesh.CreateExtentAttr([Gf.Vec3f(*low), Gf.Vec3f(*high)])
+    UsdGeom.Boundable(root).CreateExtentAttr([Gf.Vec3f(*low), Gf.Vec3f(*high)])
+    stage.Save()
+
+
+def write_points(path: Path, meshes: Iterable[Mesh], *, fps: float, extras: Json) -> int:
+    """Write meshes whose topology changes: points, faces, normals and colours are time samples.
+
+    Frame ``i`` has its sample where it begins, at time code ``i``, and is shown until the next one, since
+    arrays of different lengths are not interpolated.
+
+    Returns:
+        The number of frames.
+    """
+    stage = _stage(path, fps, 0, extras)
+    mesh = UsdGeom.Mesh.Define(stage, "/talk/head")
+    mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+    mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
+    mesh.CreateDoubleSidedAttr(True)
+    color = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
+    frame = -1
+    for frame, content in enumerate(meshes):
+        time = float(frame)
+        mesh.GetPointsAttr().Set(_vectors(content.vertices), time)
+        mesh.GetNormalsAttr().Set(_vectors(content.normals), time)
+        mesh.GetFaceVertexCountsAttr().Set(Vt.IntArray([3] * len(content.faces)), time)
+        mesh.GetFaceVertexIndicesAttr().Set(Vt.IntArray.FromNumpy(content.faces.reshape(-1)), time)
+        if content.colors is not None:
+            color.Set(_vectors(srgb_to_linear(content.colors)), time)
+        if len(content):
+            box = [content.vertices.min(axis=0), content.vertices.max(axis=0)]
+            mesh.GetExtentAttr().Set(_vectors(np.array(box, np.float32)), time)
+        if frame % _BLOCK == _BLOCK - 1:
+            stage.Save()
+    stage.SetEndTimeCode(float(frame + 1))
+    _note(stage, {**extras, "frames": frame + 1})
+    stage.Save()
+    return frame + 1
+
+
+def _stage(path: Path, fps: float, frames: int, extras: Json) -> Any:
+    stage = Usd.Stage.CreateNew(str(path))
+    UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
+    UsdGeom.SetStageMetersPerUnit(stage, 1.0)
+    stage.SetTimeCodesPerSecond(fps)
+    stage.SetFramesPerSecond(fps)
+    stage.SetStartTimeCode(0.0)
+    stage.SetEndTimeCode(float(frames))
+    talk = UsdGeom.Xform.Define(stage, "/talk")
+    stage.SetDefaultPrim(talk.GetPrim())
+    _note(stage, extras)
+    sound = extras.get("audio")
+    if sound:
+        media = UsdMedia.SpatialAudio.Define(stage, "/talk/sound")
+        media.CreateFilePathAttr(Sdf.AssetPath(f"./{sound}"))
+        media.CreateAuralModeAttr(UsdMedia.Tokens.nonSpatial)
+        media.CreatePlaybackModeAttr(UsdMedia.Tokens.onceFromStart)
+    return stage
+
+
+def _note(stage: Any, extras: Json) -> None:
+    stage.GetRootLayer().customLayerData = {"facetalk": dict(extras)}
+
+
+def _skeleton(stage: Any) -> tuple[Any, Any]:
+    """A skeleton of one joint that stays where it is, and its animation."""
+    still = Vt.Matrix4dArray([Gf.Matrix4d(1.0)])
+    skeleton = UsdSkel.Skeleton.Define(stage, "/talk/head/skeleton")
+    skeleton.CreateJointsAttr(["root"])
+    skeleton.CreateBindTransformsAttr(still)
+    skeleton.CreateRestTransformsAttr(still)
+    animation = UsdSkel.Animation.Define(stage, "/talk/head/skeleton/talk")
+    UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets([animation.GetPath()])
+    animation.CreateJointsAttr(["root"])
+    animation.CreateTranslationsAttr([Gf.Vec3f(0.0)])
+    animation.CreateRotationsAttr([Gf.Quatf(1.0)])
+    animation.CreateScalesAttr([Gf.Vec3h(1.0, 1.0, 1.0)])
+    return skeleton, animation
+
+
+def _bind_animation(animation: Any, targets: MorphTargets, fps: float) -> None:
+    animation.CreateBlendShapesAttr(list(targets.names))
+    weights = animation.CreateBlendShapeWeightsAttr()
+    weights.Set(Vt.FloatArray.FromNumpy(targets.rest.astype(np.float32)))
+    for frame, row in enumerate(targets.weights):
+        weights.Set(Vt.FloatArray.FromNumpy(np.ascontiguousarray(row, np.float32)), frame + 0.5)
+
+
+def _mesh(stage: Any, place: str, base: Mesh, piece: Piece) -> Any:
+    mesh = UsdGeom.Mesh.Define(stage, place)
+    mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+    mesh.CreateDoubleSidedAttr(True)
+    mesh.CreatePointsAttr(_vectors(base.vertices[piece.rows]))
+    mesh.CreateNormalsAttr(_vectors(base.normals[piece.rows]))
+    mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
+    mesh.CreateFaceVertexCountsAttr(Vt.IntArray([3] * len(piece.faces)))
+    mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(np.ascontiguousarray(piece.faces.reshape(-1))))
+    if base.colors is not None:
+        color = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
+        color.Set(_vectors(srgb_to_linear(base.colors[piece.rows])))
+    UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(
+        _material(stage, piece.material, base.colors is None)
+    )
+    return mesh
+
+
+def _skin(mesh: Any, skeleton: Any, targets: MorphTargets, piece: Piece) -> None:
+    """Bind a mesh to the skeleton, with a blend shape for each target that moves it."""
+    stage, place = mesh.GetPrim().GetStage(), mesh.GetPath()
+    binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
+    binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
+    binding.CreateJointIndicesPrimvar(True, 1).Set(Vt.IntArray([0]))
+    binding.CreateJointWeightsPrimvar(True, 1).Set(Vt.FloatArray([1.0]))
+    names, paths = [], []
+    for number, name in enumerate(targets.names):
+        moved = np.flatnonzero(targets.touched[number][piece.rows])
+        if not len(moved):
+            continue
+        rows = piece.rows[moved]
+        shape = UsdSkel.BlendShape.Define(stage, place.AppendChild(Tf.MakeValidIdentifier(name)))
+        shape.CreateOffsetsAttr(_vectors(targets.shapes[number][rows]))
+        shape.CreateNormalOffsetsAttr(_vectors(targets.normals[number][rows]))
+        shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(moved.astype(np.int32)))
+        names.append(name)
+        paths.append(shape.GetPath())
+    binding.CreateBlendShapesAttr(names)
+    binding.CreateBlendShapeTargetsRel().SetTargets(paths)
+
+
+def _material(stage: Any, material: Material, paint: bool) -> Any:
+    place = f"/talk/materials/{material.name}"
+    made = UsdShade.Material.Define(stage, place)
+    shader = UsdShade.Shader.Define(stage, f"{place}/surface")
+    shader.CreateIdAttr("UsdPreviewSurface")
+    shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(material.roughness)
+    color = shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f)
+    if paint:
+        color.Set(Gf.Vec3f(*srgb_to_linear(np.rint(material.color)).tolist()))
+    else:
+        reader = UsdShade.Shader.Define(stage, f"{place}/color")
+        reader.CreateIdAttr("UsdPrimvarReader_float3")
+        reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("displayColor")
+        color.ConnectToSource(reader.CreateOutput("result", Sdf.ValueTypeNames.Float3))
+    made.CreateSurfaceOutput().ConnectToSource(shader.CreateOutput("surface", Sdf.ValueTypeNames.Token))
+    return made
+
+
+def _extent(targets: MorphTargets) -> tuple[list[float], list[float]]:
+    """A box around all frames: the base, and the largest that each shape does to it either way."""
+    used = targets.weights.max(axis=0, initial=0.0)[:, None, None] * targets.shapes
+    low = targets.base.vertices + np.minimum(used, 0.0).sum(axis=0)
+    high = targets.base.vertices + np.maximum(used, 0.0).sum(axis=0)
+    return low.min(axis=0).tolist(), high.max(axis=0).tolist()
+
+
+def _vectors(values: Any) -> Any:
+    return Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(values, np.float32))

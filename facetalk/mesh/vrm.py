@@ -1,0 +1,141 @@
+"""Heads as avatars: the VRM 1.0 extension of a .glb, with its preset expressions made of ARKit's shapes.
+
+Source of names and fields: github.com/vrm-c/vrm-specification, specification/VRMC_vrm-1.0. The vowels are the
+visemes of this project (data/visemes.json), the emotions the action units of EMFACS (Friesen and Ekman, 1983)
+as ARKit's shapes have them. Every shape is an expression of its own as well, under its ARKit name, which is
+what receivers of "perfect sync" look for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from facetalk.mesh.glb import GlbWriter
+from facetalk.mesh.gltf_json import Json
+from facetalk.units import GAZE_RADIANS_PER_WEIGHT
+
+EXTENSION = "VRMC_vrm"
+
+_BOTH = ("Left", "Right")
+_FACES: dict[str, dict[str, float]] = {
+    # Visemes AA, IY, UW, EH and OH of data/visemes.json; a test holds them together.
+    "aa": {"jawOpen": 0.36, "mouthLowerDown*": 0.22, "mouthUpperUp*": 0.1},
+    "ih": {
+        "jawOpen": 0.09,
+        "mouthStretch*": 0.28,
+        "mouthSmile*": 0.16,
+        "mouthLowerDown*": 0.16,
+        "mouthUpperUp*": 0.08,
+    },
+    "ou": {"jawOpen": 0.06, "mouthPucker": 0.64, "mouthFunnel": 0.22},
+    "ee": {
+        "jawOpen": 0.22,
+        "mouthStretch*": 0.14,
+        "mouthSmile*": 0.06,
+        "mouthLowerDown*": 0.18,
+        "mouthUpperUp*": 0.08,
+    },
+    "oh": {"jawOpen": 0.18, "mouthFunnel": 0.3, "mouthPucker": 0.34, "mouthLowerDown*": 0.04},
+    "happy": {"mouthSmile*": 0.8, "cheekSquint*": 0.6},  # AU 12, 6
+    "angry": {"browDown*": 0.9, "eyeWide*": 0.3, "eyeSquint*": 0.5, "mouthPress*": 0.4},  # 4, 5, 7, 23
+    "sad": {"browInnerUp*": 0.9, "browDown*": 0.3, "mouthFrown*": 0.7},  # 1, 4, 15
+    "surprised": {"browInnerUp*": 0.9, "browOuterUp*": 0.8, "eyeWide*": 0.7, "jawOpen": 0.35},  # 1, 2, 5, 26
+    "blink": {"eyeBlink*": 1.0},
+    "blinkLeft": {"eyeBlinkLeft": 1.0},
+    "blinkRight": {"eyeBlinkRight": 1.0},
+    "lookUp": {"eyeLookUp*": 1.0},
+    "lookDown": {"eyeLookDown*": 1.0},
+    "lookLeft": {"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0},
+    "lookRight": {"eyeLookInLeft": 1.0, "eyeLookOutRight": 1.0},
+}
+"""Presets by shapes; ``*`` stands for both sides."""
+
+# Where the bones of a body would be, metres from the middle of the head; the mesh hangs on none but the head.
+_BONES: dict[str, tuple[str | None, tuple[float, float, float]]] = {
+    "hips": (None, (0.0, -0.68, 0.0)),
+    "spine": ("hips", (0.0, -0.50, 0.0)),
+    "head": ("spine", (0.0, 0.0, 0.0)),
+    **{
+        f"{side}{bone}": (parent if parent in ("hips", "spine") else f"{side}{parent}", (sign * x, y, z))
+        for side, sign in (("left", 1.0), ("right", -1.0))
+        for bone, parent, x, y, z in (
+            ("UpperLeg", "hips", 0.09, -0.74, 0.0),
+            ("LowerLeg", "UpperLeg", 0.09, -1.14, 0.0),
+            ("Foot", "LowerLeg", 0.09, -1.54, 0.0),
+            ("UpperArm", "spine", 0.16, -0.22, 0.0),
+            ("LowerArm", "UpperArm", 0.42, -0.22, 0.0),
+            ("Hand", "LowerArm", 0.66, -0.22, 0.0),
+        )
+    },
+}
+
+
+def presets(names: Sequence[str]) -> dict[str, dict[int, float]]:
+    """VRM's preset expressions by the numbers of morph targets; those of no known shape are left out.
+
+    Args:
+        names: of the morph targets, ARKit's.
+    """
+    known = {name: number for number, name in enumerate(names)}
+    found: dict[str, dict[int, float]] = {}
+    for preset, shapes in _FACES.items():
+        weights: dict[int, float] = {}
+        for name, value in shapes.items():
+            sides = [name.replace("*", side) for side in _BOTH] if "*" in name else [name]
+            weights |= {known[side]: value for side in sides if side in known}
+        if weights:
+            found[preset] = weights
+    return found
+
+
+def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> list[int]:
+    """Make a document an avatar: the extension, and the bones that it asks for.
+
+    Args:
+        glb: the document, with its mesh.
+        node: of the mesh.
+        names: of its morph targets.
+
+    Returns:
+        Numbers of the nodes of the scene.
+    """
+    bones: dict[str, int] = {}
+    for name, (parent, place) in _BONES.items():
+        above = (0.0, 0.0, 0.0) if parent is None else _BONES[parent][1]
+        entry: Json = {"name": name, "translation": [a - b for a, b in zip(place, above, strict=True)]}
+        bones[name] = glb.add("nodes", entry)
+        if parent is not None:
+            glb.document["nodes"][bones[parent]].setdefault("children", []).append(bones[name])
+    glb.document["nodes"][bones["head"]].setdefault("children", []).append(node)
+    extension = {
+        "specVersion": "1.0",
+        "meta": {
+            "name": "facetalk",
+            "version": "1",
+            "authors": ["facetalk"],
+            "licenseUrl": "https://vrm.dev/licenses/1.0/",
+        },
+        "humanoid": {"humanBones": {name: {"node": number} for name, number in bones.items()}},
+        "lookAt": {
+            "type": "expression",
+            "offsetFromHeadBone": [0.0, 0.0, 0.0],
+            **{
+                f"rangeMap{way}": {"inputMaxValue": math.degrees(GAZE_RADIANS_PER_WEIGHT), "outputScale": 1.0}
+                for way in ("HorizontalInner", "HorizontalOuter", "VerticalDown", "VerticalUp")
+            },
+        },
+        "expressions": {
+            "preset": {name: _expression(node, weights) for name, weights in presets(names).items()},
+            "custom": {name: _expression(node, {number: 1.0}) for number, name in enumerate(names)},
+        },
+    }
+    glb.document.setdefault("extensions", {})[EXTENSION] = extension
+    glb.document.setdefault("extensionsUsed", []).append(EXTENSION)
+    return [bones["hips"]]
+
+
+def _expression(node: int, weights: Mapping[int, float]) -> Json:
+    binds = [{"node": node, "index": index, "weight": value} for index, value in weights.items()]
+    return {"isBinary": False, "morphTargetBinds": binds, "overrideBlink": "none", "overrideLookAt": "none",
+            "overrideMouth": "none"}  # fmt: skip

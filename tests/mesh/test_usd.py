@@ -1,0 +1,130 @@
+"""Heads as USD, evaluated by USD's own skinning and checked by its own checker."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mesh_scenes import sphere, talking_ball
+
+pytest.importorskip("pxr", reason="pip install 'facetalk[usd]'")
+from pxr import Usd, UsdGeom, UsdMedia, UsdSkel, UsdValidation, Vt
+
+from facetalk.cli import main
+from facetalk.errors import InputError, NotInstalledError
+from facetalk.mesh import Mesh
+from facetalk.mesh.export import export
+from facetalk.motion import Motion
+from facetalk.pipeline import FaceTalk
+
+
+def complaints(path: Path) -> list[str]:
+    validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+    found = UsdValidation.ValidationContext(validators).Validate(Usd.Stage.Open(str(path)))
+    return [f"{error.GetName()}: {error.GetMessage()}" for error in found]
+
+
+def posed(stage: Usd.Stage, time: float) -> np.ndarray:
+    """Points of all meshes at a time code, as UsdSkel deforms them."""
+    cache = UsdSkel.Cache()
+    root = UsdSkel.Root(stage.GetPrimAtPath("/talk/head"))
+    cache.Populate(root, Usd.PrimDefaultPredicate)
+    skeleton = cache.GetSkelQuery(UsdSkel.Skeleton(stage.GetPrimAtPath("/talk/head/skeleton")))
+    names = list(skeleton.GetAnimQuery().GetBlendShapeOrder())
+    weights = skeleton.GetAnimQuery().ComputeBlendShapeWeights(time)
+    out = []
+    for prim in Usd.PrimRange(root.GetPrim()):
+        if not prim.IsA(UsdGeom.Mesh):
+            continue
+        query = cache.GetSkinningQuery(prim)
+        blend = UsdSkel.BlendShapeQuery(UsdSkel.BindingAPI(prim))
+        mapped = query.GetBlendShapeMapper().Remap(weights)
+        assert len(names) == len(weights) and mapped is not None
+        sub = blend.ComputeSubShapeWeights(mapped)
+        points = Vt.Vec3fArray(UsdGeom.Mesh(prim).GetPointsAttr().Get())
+        assert blend.ComputeDeformedPoints(
+            *sub, blend.ComputeBlendShapePointIndices(), blend.ComputeSubShapePointOffsets(), points
+        )
+        assert query.ComputeSkinnedPoints(skeleton.ComputeSkinningTransforms(time), points, time)
+        out.append(np.array(points))
+    return np.concatenate(out)
+
+
+def test_the_checker_is_listened_to(tmp_path: Path) -> None:
+    path = export(tmp_path / "talk.usda", talking_ball(2), fps=24)
+    path.write_text(path.read_text().replace('defaultPrim = "talk"', ""))
+    assert complaints(path)
+
+
+def farthest(points: np.ndarray, expected: np.ndarray) -> float:
+    """Largest distance of a point from the nearest expected one: pieces repeat points on borders."""
+    from scipy.spatial import cKDTree
+
+    return float(cKDTree(expected).query(points)[0].max())
+
+
+@pytest.mark.parametrize("suffix", [".usda", ".usdc", ".usd"])
+def test_usd_plays_what_was_decoded(tmp_path: Path, suffix: str) -> None:
+    rig = talking_ball(12)
+    path = export(tmp_path / f"talk{suffix}", rig, fps=24, audio=(np.zeros(8000), 16_000))
+    stage = Usd.Stage.Open(str(path))
+    assert (stage.GetTimeCodesPerSecond(), stage.GetStartTimeCode(), stage.GetEndTimeCode()) == (24, 0, 12)
+    assert UsdGeom.GetStageUpAxis(stage) == "Y" and UsdGeom.GetStageMetersPerUnit(stage) == 1.0
+    for frame in range(12):
+        assert farthest(posed(stage, frame + 0.5), rig[frame].vertices) < 1e-4
+    notes = stage.GetRootLayer().customLayerData["facetalk"]
+    assert notes["fps"] == 24 and notes["frames"] == 12 and 0 <= notes["vertex_error_mm"] <= 0.1
+    sound = UsdMedia.SpatialAudio(stage.GetPrimAtPath("/talk/sound"))
+    assert sound.GetFilePathAttr().Get().path == "./talk.wav" and path.with_suffix(".wav").is_file()
+    assert complaints(path) == []
+
+
+def test_the_built_in_heads_shapes_have_their_names(tmp_path: Path) -> None:
+    model = FaceTalk.from_pretrained("default", "cpu")
+    weights = np.random.default_rng(1).random((3, 53)).astype(np.float32) ** 4
+    rig = model.decode(Motion(weights, 25.0), temporal_sigma=0)
+    stage = Usd.Stage.Open(str(export(tmp_path / "talk.usdc", rig, fps=25)))
+    animation = UsdSkel.Animation(stage.GetPrimAtPath("/talk/head/skeleton/talk"))
+    assert tuple(animation.GetBlendShapesAttr().Get()) == rig.names
+    samples = animation.GetBlendShapeWeightsAttr().GetTimeSamples()
+    assert samples == [0.5, 1.5, 2.5]
+    for frame, time in enumerate(samples):
+        np.testing.assert_allclose(animation.GetBlendShapeWeightsAttr().Get(time), weights[frame], atol=1e-6)
+        assert farthest(posed(stage, time), rig[frame].vertices) <= 1e-4
+        box = UsdGeom.Mesh(stage.GetPrimAtPath("/talk/head/skin")).GetExtentAttr().Get()
+        assert (rig[frame].vertices.min(0) >= np.array(box[0]) - 1e-4).all()
+    color = UsdGeom.PrimvarsAPI(stage.GetPrimAtPath("/talk/head/skin")).GetPrimvar("displayColor")
+    assert np.ptp(np.array(color.Get()), axis=0).max() > 0.1
+
+
+def test_topology_that_changes_becomes_points_that_do(tmp_path: Path) -> None:
+    meshes = [Mesh(*sphere(5 + i % 3, 8, 0.1 + 0.01 * i)) for i in range(40)]
+    path = export(tmp_path / "talk.usdc", meshes, fps=25)
+    stage = Usd.Stage.Open(str(path))
+    assert stage.GetEndTimeCode() == 40
+    mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/talk/head"))
+    for frame, expected in enumerate(meshes):
+        for time in (frame, frame + 0.49):  # shown until the next one comes
+            np.testing.assert_array_equal(mesh.GetPointsAttr().Get(time), expected.vertices)
+            indices = np.array(mesh.GetFaceVertexIndicesAttr().Get(time)).reshape(-1, 3)
+            np.testing.assert_array_equal(indices, expected.faces)
+    assert complaints(path) == []
+
+
+def test_what_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="quantize is for"):
+        export(tmp_path / "a.usda", talking_ball(2), fps=25, quantize=True)
+    (tmp_path / "a.wav").write_bytes(b"mine")
+    with pytest.raises(InputError, match="--force"):
+        export(tmp_path / "a.usda", talking_ball(2), fps=25, audio=(np.zeros(800), 16_000))
+    monkeypatch.setitem(sys.modules, "pxr", None)
+    monkeypatch.delitem(sys.modules, "facetalk.mesh.usd")
+    with pytest.raises(NotInstalledError, match="usd-core"):
+        export(tmp_path / "b.usda", talking_ball(2), fps=25)
+    (tmp_path / "m.safetensors").touch()
+    assert main(["export", str(tmp_path / "m.safetensors"), "-o", str(tmp_path / "b.usda")]) == 2
+    assert "usd-core" in capsys.readouterr().err and not (tmp_path / "b.usda").exists()

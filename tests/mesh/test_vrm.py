@@ -1,0 +1,117 @@
+"""Avatars: preset expressions by their names, loaded by three-vrm where npm is."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mesh_scenes import sphere
+from npm import packages
+
+from facetalk.data.arkit import ARKIT_NAMES
+from facetalk.data.expressions import EXPRESSION_NAMES, arkit_name
+from facetalk.data.phones import table
+from facetalk.errors import InputError
+from facetalk.mesh import Mesh, RiggedSequence
+from facetalk.mesh.export import export
+from facetalk.mesh.vrm import presets
+
+SCRIPT = Path(__file__).with_name("load_vrm.mjs")
+VERSIONS = "three@0.187.0", "@pixiv/three-vrm@3.5.5"
+# github.com/vrm-c/vrm-specification: expressions of VRMC_vrm, and bones that a humanoid has to have.
+PRESETS = {
+    "happy", "angry", "sad", "surprised", "aa", "ih", "ou", "ee", "oh", "blink", "blinkLeft", "blinkRight",
+    "lookUp", "lookDown", "lookLeft", "lookRight",
+}  # fmt: skip
+BONES = {"hips", "spine", "head"} | {
+    side + bone
+    for side in ("left", "right")
+    for bone in ("UpperLeg", "LowerLeg", "Foot", "UpperArm", "LowerArm", "Hand")
+}
+
+
+@pytest.fixture
+def avatar(tmp_path: Path) -> Path:
+    vertices, faces = sphere(6, 8)
+    basis = 0.01 * np.random.default_rng(0).normal(size=(len(ARKIT_NAMES), len(vertices), 3))
+    weights = np.zeros((2, len(ARKIT_NAMES)), np.float32)
+    return export(
+        tmp_path / "talk.vrm",
+        RiggedSequence(Mesh(vertices, faces), basis, weights, names=ARKIT_NAMES),
+        fps=25,
+    )
+
+
+def document(path: Path) -> dict:
+    raw = path.read_bytes()
+    return json.loads(raw[20 : 20 + struct.unpack("<I", raw[12:16])[0]])
+
+
+def test_the_extension_names_what_is_there(avatar: Path) -> None:
+    content = document(avatar)
+    extension = content["extensions"]["VRMC_vrm"]
+    assert "VRMC_vrm" in content["extensionsUsed"] and extension["specVersion"] == "1.0"
+    assert set(extension["expressions"]["preset"]) == PRESETS
+    assert set(extension["expressions"]["custom"]) == set(ARKIT_NAMES)
+    assert {"name", "authors", "licenseUrl"} <= set(extension["meta"])
+    assert set(extension["humanoid"]["humanBones"]) >= BONES
+    mesh = next(i for i, node in enumerate(content["nodes"]) if "mesh" in node)
+    for expression in (
+        *extension["expressions"]["preset"].values(),
+        *extension["expressions"]["custom"].values(),
+    ):
+        for bind in expression["morphTargetBinds"]:
+            assert bind["node"] == mesh and 0 <= bind["index"] < 52 and 0 < bind["weight"] <= 1
+    reached, todo = set(), list(content["scenes"][0]["nodes"])
+    while todo:
+        reached.add(todo[-1])
+        todo += content["nodes"][todo.pop()].get("children", [])
+    assert reached == set(range(len(content["nodes"])))
+
+
+def test_presets_are_made_of_the_right_shapes() -> None:
+    found = {
+        name: {ARKIT_NAMES[i]: w for i, w in weights.items()}
+        for name, weights in presets(ARKIT_NAMES).items()
+    }
+    assert found["blink"] == {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}
+    assert found["lookLeft"] == {"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0}, "its own left"
+    assert found["aa"]["jawOpen"] > found["oh"]["jawOpen"] > found["ou"]["jawOpen"]
+    assert found["ou"]["mouthPucker"] > 0.3 and found["oh"].get("mouthFunnel", 0) > 0.1
+    assert presets(["something"]) == {}
+    assert set(presets(["browInnerUpLeft", "eyeBlinkLeft"])) >= {"sad", "blink", "blinkLeft"}
+
+
+def test_vowels_are_the_visemes_of_speech() -> None:
+    names = [arkit_name(name) for name in EXPRESSION_NAMES]
+    found = presets(names)
+    for preset, viseme in {"aa": "AA", "ih": "IY", "ou": "UW", "ee": "EH", "oh": "OH"}.items():
+        targets = table()["visemes"][viseme]["targets"]
+        assert {names[i]: w for i, w in found[preset].items()} == {
+            arkit_name(n): w for n, w in targets.items()
+        }
+
+
+def test_an_avatar_has_one_mesh(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one mesh that moves"):
+        export(tmp_path / "a.vrm", [Mesh(*sphere(5, 6)), Mesh(*sphere(6, 7))], fps=25)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_three_vrm_plays_it(avatar: Path) -> None:
+    cache = packages(*VERSIONS)
+    done = subprocess.run(
+        ["node", str(SCRIPT), str(cache), str(avatar)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert loaded["version"] == "1" and set(loaded["bones"]) >= BONES
+    assert set(loaded["found"]) == PRESETS | set(ARKIT_NAMES)
+    wanted = presets(ARKIT_NAMES)
+    for name, weights in loaded["found"].items():
+        expected = {ARKIT_NAMES[i]: w for i, w in wanted[name].items()} if name in wanted else {name: 1.0}
+        assert weights == pytest.approx(expected)
