@@ -27,8 +27,8 @@ from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 
 SPEECH = Path(__file__).parents[2] / "examples" / "demo.flac"
-FIRST = 40  # frame of the demo at which the capture begins: somebody speaks there
-SHUT_MM = 1.0
+FIRST = 60  # frame of the demo at which the capture begins: the lips shut there, and open wide
+SHUT_MM = 1.5
 PAPER_STEPS = 500
 PAIRS = ((61, 67), (62, 66), (63, 65))  # inner lips of the 68 Multi-PIE landmarks
 
