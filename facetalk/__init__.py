@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from facetalk.optional import names_of
 
 if TYPE_CHECKING:
-    from facetalk import audio, batch, diffusion, mesh, metrics, nphm, ops
+    from facetalk import audio, batch, diffusion, fitting, mesh, metrics, nphm, ops
     from facetalk.errors import ExtensionError, InputError
     from facetalk.mesh import Mesh, RiggedSequence
     from facetalk.mesh.export import export
@@ -45,6 +45,7 @@ __all__ = [
     "batch",
     "diffusion",
     "export",
+    "fitting",
     "get_include",
     "get_library",
     "mesh",
