@@ -122,7 +122,9 @@ def test_the_verb_opens_the_page(
     assert main(["live", "--from", str(sound), "--to", f"ws://0.0.0.0:{port}", "--preview"]) == 0
     url = f"http://127.0.0.1:{port}/preview"
     assert [url, url] == [where for where, _ in seen] and b"webgl2" in seen[0][1]
-    assert struct.unpack_from("<3I", seen[1][1])[2] == 52 and len(seen[1][1]) > 10**7
+    vertices, faces, shapes = struct.unpack_from("<3I", seen[1][1])
+    assert shapes == 52 and vertices > 10**4
+    assert len(seen[1][1]) == 12 + vertices * (12 + 6 * shapes + 3) + 12 * faces + 4 * shapes
     said = capfd.readouterr().err
     assert f"{url} shows the head" in said and "no browser" not in said
     assert main(["live", "--from", str(sound), "--to", f"ws://127.0.0.1:{port}", "--preview"]) == 0
