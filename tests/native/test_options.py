@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -200,6 +201,9 @@ def test_options_that_are_none_are_refused(lib, small):
     assert (options.struct_size, options.device, bool(options.log)) == (size, 0, False)
 
 
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer's own operators are everybody's"
+)
 def test_the_programs_own_operators_are_left_alone():
     """The library's operator new is its own: a C++ library beside it keeps the runtime's."""
     code = f"import ctypes; lib = ctypes.CDLL({library()._name!r}); lib._Znwm"
