@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -12,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from facetalk import posing
 from facetalk.ambient import plainly
 from facetalk.arguments import real_number, whole_number
-from facetalk.arrays import Float32, UInt8
+from facetalk.arrays import Float32
 from facetalk.audio.containers import RATES
 from facetalk.audio.load import AudioReader, Source, open_audio
 from facetalk.audio.padding import DEFAULT_PAD, Padded, padding
 from facetalk.backend import Backend, by_torch, native_model, pick_for, start
-from facetalk.data.expressions import arkit_name
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
@@ -27,17 +26,15 @@ from facetalk.models import ModelConfig, find_model
 from facetalk.motion import Motion, ease_ends
 from facetalk.native import WHOLE, NativeModel, NativeStream
 from facetalk.nphm.head.head import HeadModel
-from facetalk.nphm.head.person import Person
 from facetalk.optional import needed_for
 from facetalk.streaming import LiveStream, run_through
-from facetalk.units import HEAD_UNIT_METRES, SAMPLE_RATE
+from facetalk.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import torch
 
     from facetalk.audio.encoder import AudioEncoder
     from facetalk.diffusion.model import MotionModel
-    from facetalk.nphm.surface.options import ExtractionOptions
     from facetalk.torch_backend import TorchEngine
 
 Topology = Literal["fixed", "marching-cubes"]
@@ -327,14 +324,17 @@ class FaceTalk:
             raise InputError("give exact or tolerance_mm, not both: an exact extraction tolerates nothing")
         smoothing = self.facial_smoothing if smooth else None
         if topology == "fixed":
-            return self._fixed(self._checked(motion, temporal_sigma), smoothing, detail)
+            checked = self._checked(motion, temporal_sigma)
+            return posing.rigged(self.head, checked, smoothing, _DETAILS.index(detail))
         with needed_for("extracting a head by marching cubes"):
             from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
         options = ExtractionOptions(
             tolerance_mm=DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm, exact=exact
         )
         motion = self._checked(motion, temporal_sigma)
-        return self._marching_cubes(motion, resolution, smoothing, options)
+        return posing.extracted(
+            self.head, motion, smoothing, resolution, self.config.bounds, options, self.device
+        )
 
     @plainly
     def landmarks(self, motion: Motion) -> Float32:
@@ -343,15 +343,7 @@ class FaceTalk:
         They are points of the model's own canonical surface, carried by the same deformation as the mesh of
         ``decode(topology="fixed")``.
         """
-        motion = self._checked(motion, 0.0)
-        person = self.head.bind(motion.identity)
-        points = person.landmarks()
-        part = np.zeros(len(points), np.uint8)
-        basis = self._basis(person, points, part, self.facial_smoothing)
-        # The canonical shape has weights of its own (the jaw slightly open); the motion's count from zero.
-        moved = motion.expressions - self.head.rest_expression
-        posed = np.tensordot(moved, basis, axes=1) + points
-        return np.asarray(posed * HEAD_UNIT_METRES, dtype=np.float32)
+        return posing.landmarks(self.head, self._checked(motion, 0.0), self.facial_smoothing)
 
     def _identity(self, identity: ArrayLike | None) -> Float32:
         if identity is None:
@@ -385,64 +377,3 @@ class FaceTalk:
                 raise InputError(f"temporal_sigma must lie in 0..60 seconds, got {sigma:g}")
         motion = Motion(motion.expressions, motion.fps, identity, motion.provenance)
         return motion.smooth(sigma) if sigma else motion
-
-    def _basis(
-        self,
-        person: Person,
-        points: Float32,
-        part: UInt8,
-        smoothing: FacialSmoothing | None,
-    ) -> Float32:
-        basis = person.forward_basis(points, part)
-        if smoothing is not None:
-            basis = basis * smoothing.weight(points)[None, :, None].astype(np.float32)
-        return basis
-
-    def _fixed(
-        self, motion: Motion, smoothing: FacialSmoothing | None, detail: Detail = "high"
-    ) -> RiggedSequence:
-        person = self.head.bind(motion.identity)
-        canonical, basis = person.rig(_DETAILS.index(detail))
-        if smoothing is not None:
-            basis = basis * smoothing.weight(canonical.vertices)[None, :, None].astype(np.float32)
-        # At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
-        neutral = canonical.vertices - np.tensordot(self.head.rest_expression, basis, axes=1)
-        base = Mesh(
-            neutral.astype(np.float32) * np.float32(HEAD_UNIT_METRES),
-            canonical.faces,
-            colors=canonical.colors,
-            part=canonical.part,
-        )
-        return RiggedSequence(
-            base,
-            basis * np.float32(HEAD_UNIT_METRES),
-            motion.expressions,
-            names=[arkit_name(name) for name in self.head.expression_names],
-        )
-
-    @plainly
-    def _marching_cubes(
-        self,
-        motion: Motion,
-        resolution: int,
-        smoothing: FacialSmoothing | None,
-        options: ExtractionOptions,
-    ) -> Iterator[Mesh]:
-        with needed_for("extracting a head by marching cubes"):
-            from facetalk.mesh.borrow import borrow
-            from facetalk.ops._device import with_kernels
-        field = self.head.nphm.bind(
-            motion.identity, facial_smoothing=smoothing, device=with_kernels(self.device)
-        )
-        rig = self._fixed(motion, smoothing)
-        shown = self.head.bind(motion.identity).lenders()
-        frames = field.iterate(motion.expressions, resolution, self.config.bounds, options=options)
-        for frame, (mesh, _) in enumerate(frames):
-            # An extraction knows no parts; the rig stands in the same place and lends its colours.
-            painted = rig[frame]
-            assert painted.colors is not None and painted.part is not None
-            colors, part = borrow(
-                mesh.vertices, mesh.normals, painted.vertices[shown], painted.normals[shown],
-                painted.colors[shown], painted.part[shown],
-            )  # fmt: skip
-            yield dataclasses.replace(mesh, colors=colors, part=part)

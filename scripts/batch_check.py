@@ -44,7 +44,7 @@ from facetalk.batch.listing import read_recordings
 from facetalk.batch.work import SUFFIX, Settings, model_digest, work
 from facetalk.files import atomic_path
 
-STARTED = ("multiprocessing.spawn", "ray::")
+STARTED = ("multiprocessing.spawn", "ray::work", "ray::IDLE")
 """Beginnings of what workers are called."""
 SPEECH = Path(__file__).parents[1] / "examples" / "demo.flac"
 

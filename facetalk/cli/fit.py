@@ -27,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--identity", default=None, metavar="CODE",
                         help="the person: a .npy code, a motion of the same person, or 'fit' to find the "
                         "built-in head's from the first frames (default: the head's own)")  # fmt: skip
-    parser.add_argument("--fps", type=_options.positive, default=25.0, help="frames a second (default: 25)")
+    parser.add_argument("--fps", type=_options.positive, default=25.0, help="frames a second")
     parser.add_argument("--unit", choices=("metres", "millimetres", "centimetres", "head"), default=None,
                         help="of the points (default: found by their extent)")  # fmt: skip
     parser.add_argument("--method", choices=("newton", "adam"), default="newton",
                         help="newton: Gauss-Newton steps; adam: as in the paper, slower")  # fmt: skip
     parser.add_argument("--per-frame", type=_options.positive_int, default=5000, metavar="N",
-                        help="points of a frame that are looked at (default: 5000)")  # fmt: skip
+                        help="points of a frame that are looked at")  # fmt: skip
     parser.add_argument("--no-pose", action="store_true", help="the points stay in the first frame's pose")
     _options.add_direction(parser)
     parser.add_argument("--threads", type=_options.positive_int, default=None,

@@ -49,10 +49,10 @@ def align(field: DifferentiableField, scan: Float64, code: Tensor, unit: str | N
     units = _units(radius, unit)
     few = torch.from_numpy(scan[generator.permutation(len(scan))[:_FEW]] - middle)
     more = torch.from_numpy(scan[generator.permutation(len(scan))[:_MORE]] - middle)
-    anchors = field.bound.source.anchors.double()
+    centre = field.bound.source.anchors.double().mean(0)
     best: tuple[float, Pose] | None = None
     for factor, turn in itertools.product(units, _axes()):
-        start = Pose(turn, _start(anchors), factor)
+        start = Pose(turn, centre, factor)
         pose, error = _refine(field, few, code, start, 10)
         if best is None or error < best[0]:
             best = (error, pose)
@@ -96,11 +96,6 @@ def _axes() -> list[Tensor]:
             if torch.linalg.det(turn) > 0:
                 found.append(turn)
     return found
-
-
-def _start(anchors: Tensor) -> Tensor:
-    """Where the middle of a scan, which sees more of a face than of its back, is put at first."""
-    return anchors.mean(0)
 
 
 def _refine(

@@ -9,19 +9,22 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from facetalk.ambient import plainly
 from facetalk.arrays import Float32
 from facetalk.fitting.align import align
-from facetalk.fitting.differentiable import DifferentiableField
+from facetalk.fitting.differentiable import DifferentiableField, Slopes
 from facetalk.fitting.options import MM, FitOptions
+from facetalk.fitting.pose import pose_slopes
 from facetalk.fitting.robust import scale_of, weights
 from facetalk.fitting.sequence import checked
 from facetalk.fitting.window import Frame, solve
 from facetalk.nphm.head.head import HeadModel
 
-_STEP = 0.25  # of a coefficient, whose deviation is 1, for differences
+_WIDTH = 0.25  # of a coefficient, whose deviation is 1, for differences
+_STEPS = 2  # of a round
+_SIZE = 0.03  # standard deviation of a change of size
+_LIMITS = (0.0, 1.0)  # of the head's expression weights
 _LEAST_MM = 0.3
 
 
@@ -38,9 +41,9 @@ def fit_identity(
 ) -> Float32:
     """The identity code (L,) of the built-in head that explains scans of one person best.
 
-    Each round fits every frame's expression and pose with the identity as it is, and then takes a
-    Gauss-Newton step of the leading coefficients, which are standard normal among people, with all frames'
-    points at once. The size that the first alignment found is kept.
+    Each round fits every frame's expression and pose with the identity as it is, and then takes Gauss-Newton
+    steps of the leading coefficients, which are standard normal among people, together with every frame's
+    code, pose and size, with all frames' points at once.
 
     Args:
         frames: (N, 3) points of each scan, as near to neutral as there are.
@@ -64,41 +67,69 @@ def fit_identity(
     solved = [Frame(scan, rest, align(field, scan.numpy(), rest, unit)) for scan in scans]
     for done in range(rounds):
         for frame in solved:
-            solve(field, [frame], None, (0.0, 1.0), options, generator)
-        drawn = [(frame.drawn(max(500, options.points // len(solved)), generator), frame.code.float())
-                 for frame in solved]  # fmt: skip
-        values[:count] += _change(head, values, count, drawn, options)
+            solve(field, [frame], None, _LIMITS, options, generator)
+        most = max(500, options.points // len(solved))
+        for _ in range(_STEPS):
+            values[:count] += _step(head, values, count, solved, most, options, generator)
         field = DifferentiableField(head.nphm, head.encode_identity(values))
         progress(done + 1)
     return head.encode_identity(values)
 
 
-def _change(
+def _step(
     head: HeadModel,
     values: Float32,
     count: int,
-    drawn: list[tuple[Tensor, Tensor]],
+    frames: list[Frame],
+    most: int,
     options: FitOptions,
+    generator: torch.Generator,
 ) -> Float32:
-    """The step (count,) of the leading coefficients."""
+    """The change (count,) of the leading coefficients; codes and poses of the frames change along with it.
 
-    def distances(at: Float32) -> Tensor:
+    Each frame's own unknowns, its code, its pose and its size, are solved for together with the coefficients
+    (by the Schur complement), as they could otherwise explain most of a person away.
+    """
+    points = [frame.drawn(most, generator) for frame in frames]
+    codes = [frame.code.float() for frame in frames]
+
+    def slopes(at: Float32) -> list[Slopes]:
         field = DifferentiableField(head.nphm, head.encode_identity(at))
-        return torch.cat([field.slopes(points, code).value for points, code in drawn]).double()
+        return [field.slopes(*pair) for pair in zip(points, codes, strict=True)]
 
-    residual = distances(values)
-    slopes = torch.empty(len(residual), count, dtype=torch.float64)
+    here, by = slopes(values), []
     for i in range(count):
         ends = []
         for sign in (1.0, -1.0):
             moved = values.copy()
-            moved[i] += sign * _STEP
-            ends.append(distances(moved))
-        slopes[:, i] = (ends[0] - ends[1]) / (2 * _STEP)
-    farthest = 2 * options.outlier_mm * MM
-    scale = scale_of(residual[residual.abs() <= farthest], _LEAST_MM * MM)
-    weight = weights(residual, scale, farthest) / scale**2
-    matrix = slopes.T @ (weight[:, None] * slopes) + torch.eye(count, dtype=torch.float64)
-    vector = slopes.T @ (weight * residual) + torch.from_numpy(values[:count]).double()
-    step = -torch.linalg.solve(matrix, vector)
-    return step.clamp(-1.0, 1.0).float().numpy()
+            moved[i] += sign * _WIDTH
+            ends.append([found.value for found in slopes(moved)])
+        by.append([(more - less) / (2 * _WIDTH) for more, less in zip(*ends, strict=True)])
+    matrix = torch.eye(count, dtype=torch.float64)
+    vector = torch.from_numpy(values[:count]).double()
+    farthest, kept = 2 * options.outlier_mm * MM, []
+    for t, found in enumerate(here):
+        ours = torch.stack([row[t] for row in by], 1).double()
+        own = torch.cat([found.by_expression, pose_slopes(points[t], found.by_point)], 1).double()
+        residual = found.value.double()
+        scale = scale_of(residual[residual.abs() <= farthest], _LEAST_MM * MM)
+        weight = weights(residual, scale, farthest)[:, None] / scale**2
+        expected = torch.full((own.shape[1],), 1e-6, dtype=torch.float64)
+        expected[: len(codes[t])] = 1 / options.code_spread**2
+        expected[-1] = 1 / _SIZE**2
+        inner = own.T @ (weight * own) + torch.diag(expected)
+        pull = own.T @ (weight[:, 0] * residual)
+        pull[: len(codes[t])] += codes[t].double() / options.code_spread**2
+        across = own.T @ (weight * ours)
+        solved = torch.linalg.solve(inner, torch.cat([across, pull[:, None]], 1))
+        matrix += ours.T @ (weight * ours) - across.T @ solved[:, :-1]
+        vector += ours.T @ (weight[:, 0] * residual) - across.T @ solved[:, -1]
+        kept.append(solved)
+    change = -torch.linalg.solve(matrix, vector).clamp(-1.0, 1.0)
+    for frame, solved in zip(frames, kept, strict=True):
+        own = (-solved[:, -1] - solved[:, :-1] @ change).clamp(-0.3, 0.3)
+        size = len(frame.code)
+        frame.code = (frame.code + own[:size]).clamp(*_LIMITS)
+        turn, shift, stretch = own[size:].split((3, 3, 1))
+        frame.pose = frame.pose.moved(turn, shift, float(stretch.clamp(-0.05, 0.05)))
+    return change.float().numpy()

@@ -22,6 +22,7 @@ from facetalk.data.arkit import ANGLE_NAMES, ARKIT_NAMES
 from facetalk.errors import InputError, NotInstalledError
 from facetalk.live.address import Address
 from facetalk.live.frame import Frame, Sender
+from facetalk.loops import let_go
 
 try:
     from websockets.asyncio.server import serve
@@ -127,7 +128,7 @@ class WebSocketSender(Sender):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
     def _stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(_let_go(), self._loop)
+        asyncio.run_coroutine_threadsafe(let_go(), self._loop)
         self._thread.join(_CLOSING_S)
         if not self._thread.is_alive():
             self._loop.close()
@@ -212,15 +213,6 @@ async def _ignore(connection: Any) -> None:
     with contextlib.suppress(ConnectionClosed):
         async for _ in connection:
             pass
-
-
-async def _let_go() -> None:
-    """Cancel what is left, and end the loop."""
-    loop, rest = asyncio.get_running_loop(), asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-    loop.stop()
 
 
 def _shrink(connection: Any) -> None:

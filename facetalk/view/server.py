@@ -37,6 +37,7 @@ from websockets.http11 import Response
 
 from facetalk.arguments import real_number
 from facetalk.errors import InputError
+from facetalk.loops import let_go
 from facetalk.motion import Motion
 from facetalk.reading import parse_json
 from facetalk.view.files import File, inline_scripts
@@ -103,7 +104,7 @@ class ViewServer:
         if self._thread is not None:
             with contextlib.suppress(TimeoutError):
                 asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result(2.0 * _CLOSING_S)
-            asyncio.run_coroutine_threadsafe(_let_go(), self._loop)
+            asyncio.run_coroutine_threadsafe(let_go(), self._loop)
             self._thread.join(_CLOSING_S)
         if self._thread is None or not self._thread.is_alive():
             self._loop.close()
@@ -258,15 +259,6 @@ async def _send_frames(connection: Any, motion: Motion, first: int) -> int:
 async def _tell(connection: Any, **message: Any) -> None:
     with contextlib.suppress(ConnectionClosed):
         await connection.send(json.dumps(message))
-
-
-async def _let_go() -> None:
-    """Cancel what is left, and end the loop."""
-    loop, rest = asyncio.get_running_loop(), asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-    loop.stop()
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from facetalk.errors import InputError
-from facetalk.fitting import FitOptions, fit_points, fit_sequence
+from facetalk.fitting import DifferentiableField, FitOptions, fit_points, fit_sequence
+from facetalk.fitting.identity import fit_identity
 from facetalk.fitting.options import MM
 from facetalk.fitting.pose import Pose, rotation
+from facetalk.fitting.synthetic import scan
 from facetalk.nphm import load_checkpoint
 
 QUICK = FitOptions(points=900, steps=8)
@@ -33,6 +35,30 @@ def test_noise_and_outliers(capture):
     assert fit.motion.expressions.min() >= 0 and fit.motion.expressions.max() <= 1
     assert 0.1 < np.mean(fit.report.outliers) < 0.3 and not fit.report.flagged
     assert 0.5 < np.mean(fit.report.mean_mm) < 1.5  # of points with 1 mm of noise
+
+
+def test_windows_go_on_from_each_other(capture):
+    """Frames that are not in one window are tied all the same, and each is measured once."""
+    options = FitOptions(points=900, steps=8, window=2, overlap=1)
+    told = []
+    fit = fit_sequence(capture.frames, capture.head, fps=30, options=options, progress=told.append)
+    assert told == [2, 3] and len(fit.report.mean_mm) == len(fit.poses) == 3
+    assert max(surface_mm(capture, fit, lambda x: 0.25 * x)) < 0.4
+
+
+def test_a_person_is_found(capture):
+    """A few coefficients of somebody else's head explain scans of it better than the mean head does."""
+    coefficients = np.zeros(capture.head.coefficient_dim, np.float32)
+    coefficients[:3] = (1.5, -1.5, 1.0)
+    code = capture.head.encode_identity(coefficients)
+    frames = [0.25 * scan(DifferentiableField(capture.head.nphm, code), capture.codes[0], points=1500)]
+    found = fit_identity(frames, capture.head, coefficients=3, rounds=3, options=QUICK)
+    mine, mean = (
+        fit_sequence(frames, capture.head, fps=25, identity=identity, options=QUICK).report.median_mm[0]
+        for identity in (found, capture.head.default_identity)
+    )
+    assert mine < 0.1 * mean
+    assert np.abs(capture.head.coefficients(found)[:3] - coefficients[:3]).max() < 0.1
 
 
 def test_millimetres_z_up_and_a_head_that_drifts(capture):
@@ -69,7 +95,6 @@ def test_the_papers_way_goes_downhill(capture):
 def test_codes_of_any_nphm(direction):
     from golden import GOLDEN
 
-    from facetalk.fitting import DifferentiableField
     from facetalk.fitting.window import Frame, solve
 
     model = load_checkpoint(GOLDEN / "nphm_tiny", direction=direction)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mesh_scenes import sphere, talking_ball
+from npm import packages
 
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
@@ -22,27 +21,7 @@ VERSION = "2.0.0-dev.3.10"
 @pytest.fixture(scope="session")
 def validator() -> list[str]:
     """The command that validates the files named after it."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are needed for the glTF validator")
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        / "facetalk"
-        / f"gltf-validator-{VERSION}"
-    )
-    if not (cache / "node_modules" / "gltf-validator").is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [
-            "npm",
-            "install",
-            "--no-save",
-            "--silent",
-            "--prefix",
-            str(cache),
-            f"gltf-validator@{VERSION}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            pytest.skip(f"npm could not install gltf-validator: {done.stderr.strip()[-200:]}")
+    cache = packages(f"gltf-validator@{VERSION}")
     return ["node", str(SCRIPT), str(cache)]
 
 

@@ -1,0 +1,92 @@
+"""A motion on a head, in metres: one mesh that moves, meshes extracted anew, landmarks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facetalk.ambient import plainly
+from facetalk.arrays import Float32
+from facetalk.data.expressions import arkit_name
+from facetalk.mesh import Mesh, RiggedSequence
+from facetalk.mesh.smoothing import FacialSmoothing
+from facetalk.motion import Motion
+from facetalk.nphm.head.head import HeadModel
+from facetalk.optional import needed_for
+from facetalk.units import HEAD_UNIT_METRES
+
+if TYPE_CHECKING:
+    import torch
+
+    from facetalk.nphm.lattice import Bounds
+    from facetalk.nphm.surface.options import ExtractionOptions
+
+
+def rigged(
+    head: HeadModel, motion: Motion, smoothing: FacialSmoothing | None, level: int = 0
+) -> RiggedSequence:
+    """The canonical mesh carried to every frame, at a level of detail, 0 the finest."""
+    canonical, basis = head.bind(motion.identity).rig(level)
+    basis = _weighted(basis, canonical.vertices, smoothing)
+    # At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
+    neutral = canonical.vertices - np.tensordot(head.rest_expression, basis, axes=1)
+    base = Mesh(
+        neutral.astype(np.float32) * np.float32(HEAD_UNIT_METRES),
+        canonical.faces,
+        colors=canonical.colors,
+        part=canonical.part,
+    )
+    return RiggedSequence(
+        base,
+        basis * np.float32(HEAD_UNIT_METRES),
+        motion.expressions,
+        names=[arkit_name(name) for name in head.expression_names],
+    )
+
+
+@plainly
+def extracted(
+    head: HeadModel,
+    motion: Motion,
+    smoothing: FacialSmoothing | None,
+    resolution: int,
+    bounds: Bounds,
+    options: ExtractionOptions,
+    device: torch.device,
+) -> Iterator[Mesh]:
+    """Every frame's surface by marching cubes, with the rig's colours."""
+    with needed_for("extracting a head by marching cubes"):
+        from facetalk.mesh.borrow import borrow
+        from facetalk.ops._device import with_kernels
+    field = head.nphm.bind(motion.identity, facial_smoothing=smoothing, device=with_kernels(device))
+    rig = rigged(head, motion, smoothing)
+    shown = head.bind(motion.identity).lenders()
+    frames = field.iterate(motion.expressions, resolution, bounds, options=options)
+    for frame, (mesh, _) in enumerate(frames):
+        # An extraction knows no parts; the rig stands in the same place and lends its colours.
+        painted = rig[frame]
+        assert painted.colors is not None and painted.part is not None
+        colors, part = borrow(
+            mesh.vertices, mesh.normals, painted.vertices[shown], painted.normals[shown],
+            painted.colors[shown], painted.part[shown],
+        )  # fmt: skip
+        yield dataclasses.replace(mesh, colors=colors, part=part)
+
+
+def landmarks(head: HeadModel, motion: Motion, smoothing: FacialSmoothing) -> Float32:
+    """The 68 Multi-PIE landmarks of every frame (T, 68, 3), carried by the deformation of the mesh."""
+    person = head.bind(motion.identity)
+    points = person.landmarks()
+    basis = _weighted(person.forward_basis(points, np.zeros(len(points), np.uint8)), points, smoothing)
+    # The canonical shape has weights of its own (the jaw slightly open); the motion's count from zero.
+    posed = np.tensordot(motion.expressions - head.rest_expression, basis, axes=1) + points
+    return np.asarray(posed * HEAD_UNIT_METRES, dtype=np.float32)
+
+
+def _weighted(basis: Float32, points: Float32, smoothing: FacialSmoothing | None) -> Float32:
+    if smoothing is None:
+        return basis
+    return basis * smoothing.weight(points)[None, :, None].astype(np.float32)
