@@ -8,6 +8,7 @@ Work is queued without waiting between rounds: the flush in front of each and a 
 keep the GPU busy while the host prepares the work, so that the time between the two events is the GPU's own
 unless the work itself waits for a result or takes the host longer than that.
 `report` prints one line and, when FACETALK_BENCH_JSON names a file, appends it there as a line of JSON.
+Rounds end early, after three at least, where they would take longer than MOST_S.
 FACETALK_BENCH_ROUNDS caps the rounds, and leaves one warm-up: for a profiler, which wants each kernel once.
 FACETALK_BENCH_PEERS=0 leaves out everybody but us, whose kernels a profiler is not asked about.
 """
@@ -27,6 +28,7 @@ import torch
 
 COPY_FLOATS = 1 << 28
 MATMUL_SIZE = 8192
+MOST_S = 1.0
 _PAUSE_CYCLES = 2_000_000
 
 
@@ -79,8 +81,7 @@ class Gpu:
             cold: flush the L2 cache before each call; False for work that follows its producer at once.
         """
         rounds, warmup = _capped(rounds, warmup)
-        for _ in range(warmup):
-            work()
+        rounds = min(rounds, max(3, int(MOST_S / _warm(work, warmup))))
         events = [
             (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
             for _ in range(rounds)
@@ -99,9 +100,8 @@ class Gpu:
     def wall(self, work: Callable[[], object], *, rounds: int = 20, warmup: int = 3) -> Timing:
         """Time `work` by the clock on the wall, until the device is idle: what a caller waits."""
         rounds, warmup = _capped(rounds, warmup)
-        for _ in range(warmup):
-            work()
-        times = []
+        _warm(work, warmup)
+        times: list[float] = []
         for _ in range(rounds):
             self._flush.zero_()
             torch.cuda.synchronize()
@@ -109,6 +109,8 @@ class Gpu:
             work()
             torch.cuda.synchronize()
             times.append(1e3 * (time.perf_counter() - begin))
+            if len(times) >= 3 and sum(times) > 1e3 * MOST_S:
+                break
         return Timing.of(times)
 
     @functools.cached_property
@@ -183,6 +185,19 @@ class Gpu:
 def _capped(rounds: int, warmup: int) -> tuple[int, int]:
     most = os.environ.get("FACETALK_BENCH_ROUNDS")
     return (min(rounds, int(most)), min(warmup, 1)) if most else (rounds, warmup)
+
+
+def _warm(work: Callable[[], object], calls: int) -> float:
+    """Call it so often, twice at least where that takes long; the seconds of the last call."""
+    began, last = time.perf_counter(), 1e-6
+    for call in range(calls):
+        begin = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        last = time.perf_counter() - begin
+        if call > 0 and time.perf_counter() - began > MOST_S:
+            break
+    return last
 
 
 @functools.cache

@@ -2,7 +2,9 @@
 
     python -m pytest benchmarks/bench_field_cuda.py -s
 
-A random head of the official size, anchors over an ellipsoid of a head's size. Five tables:
+The first two tables take a random head of the official size, anchors over an ellipsoid of a head's size; the
+others heads that move as faces do, the built-in one and, where FACETALK_GOLDEN is set, the official weights:
+what they cost hangs on how much surface there is. Five tables:
 
 kernels     points near the surface through the deformation alone and the ensemble alone, in each precision.
             Operations are those of the folded networks at the points and members that are computed (softplus,
@@ -14,9 +16,8 @@ formula     the dense formula in torch, float32 and float16, plain and compiled,
 bricks      a lattice of 256 samples along each axis by bricks around the surface, 1 and 32 frames, until the
             bricks are there (what the host waits for between the rounds of the search is in the time);
 meshes      the same and marching cubes over the bricks, until vertices and faces are in device memory;
-surfaces    from expression codes to such meshes by `Field.surfaces`, without and with the identity cached, of
-            heads that move as faces do: the built-in one and, where FACETALK_GOLDEN is set, the official
-            weights. `first_s` is the first call, which bakes; rows without a cache are the peer.
+surfaces    from expression codes to such meshes by `Field.surfaces`, without and with the identity cached.
+            `first_s` is the first call, which bakes; rows without a cache are the peer.
 """
 
 from __future__ import annotations
@@ -66,7 +67,6 @@ class Head:
         direction = torch.nn.functional.normalize(torch.randn(POINTS, 3, generator=generator), dim=1)
         distance = 1.0 + 0.02 * torch.randn(POINTS, 1, generator=generator)
         self.points = (direction * axes * distance).to(DEVICE).contiguous()
-        self.axes = lattice_axes(RESOLUTION, DEFAULT_BOUNDS)
 
     def frames(self, count: int) -> list[Tensor]:
         return [b[:count] for b in self.biases]
@@ -179,25 +179,36 @@ def bound(source: FieldSource, precision: str, path: str) -> CudaField:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="module", params=["built-in", "official"])
+def speaking(request: pytest.FixtureRequest) -> tuple[str, Field, Tensor]:
+    """A head on the CPU, and 32 faces of it."""
+    Gpu.or_skip()
+    field, codes = {"built-in": built_in, "official": official}[request.param]()
+    return request.param, field, codes.repeat(-(-32 // len(codes)), 1)[:32]
+
+
 @pytest.mark.parametrize("frames", [32, 1])
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_bricks(head: Head, precision: str, path: str, frames: int) -> None:
+def test_bricks(speaking: tuple[str, Field, Tensor], precision: str, path: str, frames: int) -> None:
     gpu = Gpu.or_skip()
+    name, head, codes = speaking
     field = bound(head.source, precision, path)
-    biases = head.frames(frames)
-    found = field.bricks(head.axes, biases)
-    lattice = ([float(a[0]) for a in head.axes], [float(a[1] - a[0]) for a in head.axes])
+    packed = head.bound.biases(codes[:frames])
+    assert packed is not None
+    biases, axes = [b.to(DEVICE) for b in packed], lattice_axes(RESOLUTION, DEFAULT_BOUNDS)
+    found = field.bricks(axes, biases)
+    lattice = ([float(a[0]) for a in axes], [float(a[1] - a[0]) for a in axes])
 
     def meshes() -> object:
-        made = field.bricks(head.axes, biases)
+        made = field.bricks(axes, biases)
         return extract_bricks(made.samples, made.table, made.shape, 0.0, *lattice)
 
-    for name, work in (("bricks", lambda: field.bricks(head.axes, biases)), ("meshes", meshes)):
+    for what, work in (("bricks", lambda: field.bricks(axes, biases)), ("meshes", meshes)):
         timing = gpu.wall(work, rounds=10, warmup=2)
         seconds = 1e-3 * timing.median_ms
         gpu.report(
-            f"field {name}",
+            f"field {what}, {name}",
             {"resolution": RESOLUTION, "frames": frames, "precision": precision, "path": path},
             "ours",
             timing,
@@ -208,14 +219,6 @@ def test_bricks(head: Head, precision: str, path: str, frames: int) -> None:
                 "evaluated_of_lattice": found.evaluated / frames / RESOLUTION**3,
             },
         )
-
-
-@pytest.fixture(scope="module", params=["built-in", "official"])
-def speaking(request: pytest.FixtureRequest) -> tuple[str, Field, Tensor]:
-    """A head on the CPU, and 32 faces of it."""
-    Gpu.or_skip()
-    field, codes = {"built-in": built_in, "official": official}[request.param]()
-    return request.param, field, codes.repeat(-(-32 // len(codes)), 1)[:32]
 
 
 @pytest.mark.parametrize("frames", [32, 1])

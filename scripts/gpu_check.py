@@ -95,7 +95,7 @@ def _watched(tool: str, seconds: float) -> Step:
 STEPS: dict[str, tuple[Step, ...]] = {
     "right": (Step("tests", ("-m", "cuda", *TESTS), 420), _watched("memcheck", 300)),
     "fast": (
-        Step("bricks", bench("bench_field_cuda", "bricks and float16 and not bfloat16"), 120),
+        Step("bricks", bench("bench_field_cuda", "bricks and float16 and official"), 90),
         Step("field", bench("bench_field_cuda", "(kernels and not float32) or test_hopper"), 60),
         Step("surfaces", bench("bench_field_cuda", "surfaces and fp16 and official"), 120),
         Step("marching-cubes", bench("bench_marching_cubes_cuda"), 90),
@@ -122,7 +122,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
             120,
             tool="ncu",
         ),
-        Step("ncu-bricks", bench("bench_field_cuda", "bricks and float16 and not bfloat16"), 150, tool="ncu"),
+        Step("ncu-bricks", bench("bench_field_cuda", "bricks and float16 and official and hopper"), 150, tool="ncu"),
         Step("ncu-marching-cubes", bench("bench_marching_cubes_cuda", "one_volume"), 90, tool="ncu"),
         Step("ncu-attention", bench("bench_attention_cuda", "window and 1500"), 90, tool="ncu"),
         _watched("racecheck", 200),

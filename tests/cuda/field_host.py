@@ -105,20 +105,20 @@ def some_points(rng: np.random.Generator, n: int, columns: int = 3) -> Tensor:
     return torch.from_numpy(rng.uniform(-0.8, 0.8, (n, columns)).astype(np.float32))
 
 
-def converted(source: FieldSource, dtype: torch.dtype) -> FieldSource:
-    """The head with every number of the given dtype."""
+def converted(source: FieldSource, dtype: torch.dtype, device: str = "cpu") -> FieldSource:
+    """The head with every number of the given dtype, on a device."""
 
     def two(pair: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
         hidden, coords = pair
-        return (None if hidden is None else hidden.to(dtype), None if coords is None else coords.to(dtype))
+        return (None if hidden is None else hidden.to(device, dtype), None if coords is None else coords.to(device, dtype))
 
     assert source.deformation is not None
     return FieldSource(
         identity=[two(pair) for pair in source.identity],
-        identity_bias=[b.to(dtype) for b in source.identity_bias],
-        anchors=source.anchors.to(dtype),
-        member_set=source.member_set,
-        mirror=source.mirror.to(dtype),
+        identity_bias=[b.to(device, dtype) for b in source.identity_bias],
+        anchors=source.anchors.to(device, dtype),
+        member_set=source.member_set.to(device),
+        mirror=source.mirror.to(device, dtype),
         deformation=[two(pair) for pair in source.deformation],
         blending=source.blending,
         neighbours=source.neighbours,

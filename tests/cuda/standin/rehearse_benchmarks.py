@@ -100,8 +100,7 @@ def test_field(gpu: _gpu.Gpu, rows, monkeypatch: pytest.MonkeyPatch) -> None:
         bench_field_cuda.test_hopper(head, "float16")
     bench_field_cuda.test_formula(head, torch.float32, False)
     bench_field_cuda.test_formula(head, torch.float16, True)
-    bench_field_cuda.test_bricks(head, "float16", "portable", 2)
-    peers = {f"field {name} | ours" for name in ("deformation", "ensemble", "bricks", "meshes")}
+    peers = {f"field {name} | ours" for name in ("deformation", "ensemble")}
     assert set(rows()) - {"field deformation | ours, hopper"} == {*peers, "field formula | torch"}
 
 
@@ -111,8 +110,10 @@ def test_surfaces(gpu: _gpu.Gpu, rows, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = load_file(folder / "golden.safetensors")
     head = load_checkpoint(folder, family="nphm").bind(arrays["lat_id"])
     way = next(name for name, options in bench_field_cuda.WAYS.items() if not options.cache)
-    bench_field_cuda.test_surfaces(("tiny", head, arrays["lat_expr"]), "fp16", way, "portable", 2)
-    assert set(rows()) == {"field surfaces, tiny | ours"}
+    speaking = ("tiny", head, arrays["lat_expr"])
+    bench_field_cuda.test_surfaces(speaking, "fp16", way, "portable", 2)
+    bench_field_cuda.test_bricks(speaking, "float16", "portable", 2)
+    assert set(rows()) == {f"field {what}, tiny | ours" for what in ("surfaces", "bricks", "meshes")}
 
 
 def test_sampler(gpu: _gpu.Gpu, rows, monkeypatch: pytest.MonkeyPatch) -> None:
