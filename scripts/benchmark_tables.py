@@ -1,4 +1,5 @@
-"""Makes the figures of README and docs from the JSON files under benchmarks/results/.
+"""Makes the figures of README and docs from the JSON files under benchmarks/results/; those of a GPU by
+gpu_tables.py.
 
     python scripts/benchmark_tables.py            # rewrite them
     python scripts/benchmark_tables.py --check    # fail when a page does not say what the JSON says
@@ -32,6 +33,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gpu_tables
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
     r"(?P<begin><!-- benchmark: (?P<file>[\w.-]+)(?P<options>[^\n]*?) -->\n)"
@@ -40,6 +43,10 @@ BLOCK = re.compile(
 )
 FIGURES = re.compile(
     r"(?P<begin><!-- figures: (?P<file>[\w.-]+) -->\n)(?P<body>.*?)(?P<end><!-- /figures -->)", re.DOTALL
+)
+GPU = re.compile(
+    r"(?P<begin><!-- gpu: (?P<file>[\w.-]+)(?P<options>[^\n]*?) -->\n)(?P<body>.*?)(?P<end><!-- /gpu -->)",
+    re.DOTALL,
 )
 REFERENCE = re.compile(r"\{([^{}]+)\}")
 OPTION = re.compile(r'\s*(\w+)="([^"]*)"')
@@ -218,6 +225,8 @@ def fill(page: str, results: Path) -> str:
         raise TableError("a <!-- benchmark: file --> has no <!-- /benchmark --> after it, or no file name")
     if page.count("<!-- figures:") != len(FIGURES.findall(page)):
         raise TableError("a <!-- figures: file --> has no <!-- /figures --> after it, or no file name")
+    if page.count("<!-- gpu:") != len(GPU.findall(page)):
+        raise TableError("a <!-- gpu: file --> has no <!-- /gpu --> after it, or no file name")
     page = FIGURES.sub(
         lambda m: f"{m['begin']}{sentences(results.parent / 'figures' / m['file'], results)}{m['end']}", page
     )
@@ -226,10 +235,15 @@ def fill(page: str, results: Path) -> str:
         rest = OPTION.sub("", match["options"]).strip()
         if rest:
             raise TableError(f'{match["file"]}: cannot read {rest!r}; options are name="value"')
-        made = body(results, match["file"], dict(OPTION.findall(match["options"])))
+        options = dict(OPTION.findall(match["options"]))
+        make = gpu_tables.body if match["begin"].startswith("<!-- gpu") else body
+        try:
+            made = make(results, match["file"], options)
+        except gpu_tables.GpuTableError as error:
+            raise TableError(str(error)) from error
         return f"{match['begin']}\n{made}\n{match['end']}"
 
-    return BLOCK.sub(replace, page)
+    return GPU.sub(replace, BLOCK.sub(replace, page))
 
 
 def main(words: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "benchmark_tables.py"
 pytestmark = pytest.mark.skipif(not SCRIPT.is_file(), reason="the scripts are not part of an installation")
+
+
+sys.path.insert(0, str(SCRIPT.parent))  # gpu_tables.py
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +174,45 @@ def test_a_figure_that_is_not_there_is_said_in_one_line(
 def test_the_committed_pages_say_what_the_json_says(tables) -> None:
     assert ROOT / "README.md" in tables.pages() and ROOT / "docs" / "benchmarks.md" in tables.pages()
     assert tables.main(["--check"]) == 0
+
+
+def gpu_row(operation: str, peer: str, ms: float, case: dict, **extra) -> dict:
+    return {"operation": operation, "case": case, "peer": peer, "median_ms": ms, **extra}
+
+
+@pytest.fixture
+def gpu_results(tmp_path: Path) -> Path:
+    rows = [
+        gpu_row("attention", "ours", 0.0123, {"frames": 48, "dtype": "float16"}, of_copy=0.5),
+        gpu_row("attention", "SDPA", 0.0456, {"frames": 48, "dtype": "float16"}, **{"times ours": 3.7}),
+        gpu_row("attention", "ours", 1234.5, {"frames": 96, "dtype": "float16"}, frames_per_s=2.5e6),
+    ]
+    machine = {"device": {"name": "GPU", "driver_version": "1.2"}, "packages": {"torch": "2.11"}}
+    steps = {"machine": {"machine": machine}, "attention": {"rows": rows}, "tests": {}}
+    (tmp_path / "gpu.json").write_text(json.dumps({"fast": {"commit": "abcdef123456", "steps": steps}}))
+    return tmp_path
+
+
+def test_a_gpu_table_has_its_rows_and_says_where_they_come_from(tables, gpu_results: Path):
+    made = tables.fill('a\n<!-- gpu: gpu.json step="attention" -->\n<!-- /gpu -->\n', gpu_results)
+    assert "**attention, dtype float16**" in made
+    assert "| 48 | ours | 0.0123 |  | 50% |  |" in made
+    assert "| 48 | SDPA | 0.0456 |  |  | 3.7 |" in made
+    assert "| 96 | ours | 1 234 | 2.5 M |  |  |" in made
+    assert "GPU, driver 1.2, torch 2.11" in made and "abcdef1234;" in made
+    assert tables.fill(made, gpu_results) == made
+    only = tables.fill('<!-- gpu: gpu.json step="attention" only="frames=96" -->\n<!-- /gpu -->\n', gpu_results)
+    assert "SDPA" not in only and "1 234" in only
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ('step="field"', "step 'field' has no rows; those that do: attention"),
+        ('step="attention" case="other"', "no row of 'attention' is such a case"),
+        ('case="attention"', "step is needed"),
+    ],
+)
+def test_what_a_gpu_table_cannot_say(tables, gpu_results: Path, options: str, message: str):
+    with pytest.raises(tables.TableError, match=message):
+        tables.fill(f"<!-- gpu: gpu.json {options} -->\n<!-- /gpu -->\n", gpu_results)

@@ -87,8 +87,8 @@ def test_the_kernels_meant_for_each_device_are_taken() -> None:
         plans = [runner._kernel(network, False)[1] for network in ("identity", "deformation")]
         assert all(plan.shared_bytes <= limit for plan in plans)
         kinds[name] = [plan.stages for plan in plans] + [plan.points for plan in plans]
-    assert kinds["sm_90"] == [0, 3, 64, 128]  # members' weights stay; the deformation's stream
-    assert kinds["sm_80"] == [0, 3, 64, 64]
+    assert kinds["sm_90"] == [0, 3, 32, 128]  # members' weights stay; the deformation's stream
+    assert kinds["sm_80"] == [0, 3, 32, 64]
     assert kinds["sm_86"] == [3, 3, 128, 64]
     full, _, _ = random_head(0, identity=(200, 101, 200, 200), identity_skip=2)
     narrow, _, _ = random_head(0, **WIDTHS["narrow"])

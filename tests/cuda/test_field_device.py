@@ -34,8 +34,6 @@ def on_gpu(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def formula(source: FieldSource, points: Tensor, biases: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    # On the GPU, where torch has products in 16 bit; some processors' are broken (an assertion in
-    # c10/core/Allocator.h of torch 2.11).
     x, frames = points.to("cuda", dtype), [b.to("cuda", dtype) for b in biases]
     head = converted(source, dtype, "cuda")
     return [made.double().cpu() for made in (reference(head, x, frames), field_offsets(head, x, frames))]

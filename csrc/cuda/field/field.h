@@ -28,7 +28,8 @@ constexpr int kFieldRouteBlock = 256;    // points of a block of route, fill and
 constexpr int kFieldMaxHalfWidth = 512;  // hidden units of a layer in 16 bit
 constexpr int kFieldChunkTiles = 32;     // 8-output tiles of a layer that are computed together in 16 bit
 
-// Where a layer's parameters lie. Outputs are padded with zeros to a multiple of 8.
+// Where a layer's parameters lie. Outputs are padded with zeros to a multiple of 8, and those of hidden layers to
+// one of 64 where biases and coordinate weights lie.
 struct FieldDeviceLayer {
   int hidden = 0;       // hidden units read; 0 in the first layer
   int outputs = 0;      // not padded

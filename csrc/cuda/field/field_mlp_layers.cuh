@@ -7,10 +7,29 @@
 // sweep of the warps (8 * kFieldChunkTiles outputs) take two, of which the first waits, packed.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/field/field_mlp_parts.cuh"
 #include "cuda/field/field_slabs.cuh"
 
 namespace facetalk::cuda {
+
+// With weights that stay, groups of warps work on tiles of their own, so that one's softplus and loads fill the
+// time of the other's products. A ring keeps all warps of a block together.
+constexpr int mma_groups(int tiles_m, int stages) { return stages == 0 ? 8 / tiles_m : 1; }
+
+// visit(a number that the compiler knows) for the one that the launch has, up to kMost: loops over a warp's tiles of
+// outputs are then without jumps, between which loads could not be sent for ahead.
+template <int kMost, typename Visitor>
+__device__ __forceinline__ void visit_count(int count, Visitor&& visit) {
+  if constexpr (kMost == 0) {
+    visit(std::integral_constant<int, 0>{});
+  } else if (count == kMost) {
+    visit(std::integral_constant<int, kMost>{});
+  } else {
+    visit_count<kMost - 1>(count, visit);
+  }
+}
 
 template <typename T, typename Work, int kTilesM, int kTilesN, int kRows, int kColumns, int kChunks,
           int kStages>
@@ -20,9 +39,7 @@ struct MmaMlp {
   static constexpr int kAside = kChunks > 1 && kTilesM* kTilesN >= 32 ? kTilesM / 2 : 0;
   static constexpr int kPoints = 16 * kTilesM * kRows;
   static constexpr int kThreads = 32 * kRows * kColumns;
-  // With weights that stay, groups of warps work on tiles of their own, so that one's softplus fills the time
-  // of the other's products. A ring keeps all warps of a block together.
-  static constexpr int kGroups = kStages == 0 ? 2 : 1;
+  static constexpr int kGroups = mma_groups(kTilesM, kStages);
   static constexpr int kAsideBytes = kAside * kTilesN / 2 * kThreads * 16;
 
   const FieldDeviceMlp& mlp;
@@ -64,35 +81,65 @@ struct MmaMlp {
                                            int steps, int tiles_here, int first, int count) const {
     const T* a_row = act_row(row * 16 * kTilesM + lane % 16) + lane / 16 * 8 + step * 16;
     const char* b_lane = slab + first * kFragmentBytes + lane * 8;
-    for (int k = 0; k < steps; ++k) {
-      uint32_t a[kTilesM][4];
-      FACETALK_UNROLL()
-      for (int m = 0; m < kTilesM; ++m) ldmatrix<4>(a[m], a_row + m * 16 * shape.stride + k * 16);
-      FACETALK_UNROLL()
-      for (int n = 0; n < kTiles; ++n) {
-        if (n >= count) break;
-        const uint2 pair = *reinterpret_cast<const uint2*>(b_lane + (k * tiles_here + n) * kFragmentBytes);
-        const uint32_t b[2] = {pair.x, pair.y};
+    visit_count<kTiles>(count, [&](auto known) {
+      constexpr int kCount = decltype(known)::value;
+      const T* a_from = a_row;
+      const char* b_from = b_lane;
+      FACETALK_UNROLL(1)
+      for (int k = 0; k < steps; ++k) {
+        uint32_t a[kTilesM][4], b[kTiles][2];
         FACETALK_UNROLL()
-        for (int m = 0; m < kTilesM; ++m) mma_m16n8k16<T>(sum[m][n], a[m], b);
+        for (int m = 0; m < kTilesM; ++m) ldmatrix<4>(a[m], a_from + m * 16 * shape.stride);
+        FACETALK_UNROLL()
+        for (int n = 0; n < kCount; ++n) {
+          const uint2 pair = *reinterpret_cast<const uint2*>(b_from + n * kFragmentBytes);
+          b[n][0] = pair.x;
+          b[n][1] = pair.y;
+        }
+        FACETALK_UNROLL()
+        for (int n = 0; n < kCount; ++n) {
+          FACETALK_UNROLL()
+          for (int m = 0; m < kTilesM; ++m) mma_m16n8k16<T>(sum[m][n], a[m], b[n]);
+        }
+        a_from += 16;
+        b_from += tiles_here * kFragmentBytes;
       }
-    }
+    });
   }
 
-  __device__ __forceinline__ void finish(const FieldTile& tile, const FieldDeviceLayer& layer,
-                                         float (&sum)[kTilesM][kTilesN][4],
-                                         uint32_t (&packed)[kTilesM][kTilesN][2], int first,
-                                         int count) const {
+  // Results of the warp's first `count` tiles of a chunk; the others are zero.
+  __device__ __forceinline__ static void finish(const float (&sum)[kTilesM][kTilesN][4],
+                                                uint32_t (&packed)[kTilesM][kTilesN][2], int count) {
     FACETALK_UNROLL()
     for (int n = 0; n < kTilesN; ++n) {
       if (n >= count) break;
-      add_bias(tile, layer, lane, sum, n, first + n);
-      if (layer.coords >= 0) {
-        const float* w = coord_weights_of(mlp, tile, layer);
-        for (int c = 0; c < mlp.coords; ++c)
-          add_coordinate(mlp.coords, w, coordinate, c, row, lane, sum, n, first + n);
-      }
       activate<T>(sum, packed, n);
+    }
+  }
+
+  // The same, to shared memory.
+  __device__ __forceinline__ void finish_and_write(const float (&sum)[kTilesM][kTilesN][4], int first,
+                                                   int count) const {
+    visit_count<kTilesN>(count, [&](auto known) {
+      uint32_t ready[kTilesM][kTilesN][2];
+      FACETALK_UNROLL()
+      for (int n = 0; n < decltype(known)::value; ++n) {
+        activate<T>(sum, ready, n);
+        write_tile(ready, n, first);
+      }
+    });
+  }
+
+  __device__ __forceinline__ void write_tile(const uint32_t (&packed)[kTilesM][kTilesN][2], int n,
+                                             int first) const {
+    const int output = (first + n) * 8 + lane % 4 * 2;
+    FACETALK_UNROLL()
+    for (int m = 0; m < kTilesM; ++m) {
+      FACETALK_UNROLL()
+      for (int half = 0; half < 2; ++half) {
+        const int r = (row * kTilesM + m) * 16 + half * 8 + lane / 4;
+        *reinterpret_cast<uint32_t*>(act_row(r) + output) = packed[m][n][half];
+      }
     }
   }
 
@@ -101,15 +148,7 @@ struct MmaMlp {
     FACETALK_UNROLL()
     for (int n = 0; n < kTilesN; ++n) {
       if (n >= count) break;
-      const int output = (first + n) * 8 + lane % 4 * 2;
-      FACETALK_UNROLL()
-      for (int m = 0; m < kTilesM; ++m) {
-        FACETALK_UNROLL()
-        for (int half = 0; half < 2; ++half) {
-          const int r = (row * kTilesM + m) * 16 + half * 8 + lane / 4;
-          *reinterpret_cast<uint32_t*>(act_row(r) + output) = packed[m][n][half];
-        }
-      }
+      write_tile(packed, n, first);
     }
   }
 
@@ -207,26 +246,27 @@ struct MmaMlp {
         const int start = split(tiles, chunk, kChunks), here = split(tiles, chunk + 1, kChunks) - start;
         const int mine = split(here, column, kColumns);
         const int count = split(here, column + 1, kColumns) - mine;
-        float sum[kTilesM][kTilesN][4] = {};
+        float sum[kTilesM][kTilesN][4];
+        start_sums<1>(mlp, tile, layer, coordinate, row, lane, sum, start + mine, count);
         for (int step = 0; step < steps; step += slabs.steps()) {
           const int left = steps - step;
           const char* slab = slabs.next();
           multiply<kTilesN>(sum, slab, step, left < slabs.steps() ? left : slabs.steps(), here, mine, count);
         }
-        uint32_t ready[kTilesM][kTilesN][2] = {};
         if (chunk + 1 < kChunks) {
-          finish(tile, layer, sum, ready, start + mine, count);
+          uint32_t ready[kTilesM][kTilesN][2] = {};
+          finish(sum, ready, count);
           put_aside(ready, waiting);
           continue;
         }
         barrier();  // every warp has read its inputs
         if (kChunks > 1) {
+          uint32_t ready[kTilesM][kTilesN][2];
           const int first = split(start, column, kColumns);
           take_back(waiting, ready);
           write(ready, first, split(start, column + 1, kColumns) - first);
         }
-        finish(tile, layer, sum, ready, start + mine, count);
-        write(ready, start + mine, count);
+        finish_and_write(sum, start + mine, count);
       }
       pad(layer.outputs);
       if (slabs.quiet()) barrier();  // a ring has a barrier before each slab

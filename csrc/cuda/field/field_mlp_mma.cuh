@@ -4,7 +4,7 @@
 // a ring of kStages in shared memory that cp.async fills ahead, across the borders of layers and tiles; a
 // network's slabs lie in memory in the order of use. With kStages == 0 all hidden weights of a set stay in
 // shared memory, and are only loaded again when a tile has another set: a block takes consecutive tiles, and
-// those of a member are consecutive. Two groups of warps then work on tiles of their own.
+// those of a member are consecutive. Several groups of warps then work on tiles of their own.
 #pragma once
 
 #include "cuda/field/field_mlp_layers.cuh"
@@ -13,7 +13,7 @@ namespace facetalk::cuda {
 
 template <typename T, typename Work, int kTilesM, int kTilesN, int kRows, int kColumns, int kChunks,
           int kStages>
-__global__ void __launch_bounds__(32 * kRows * kColumns * (kStages == 0 ? 2 : 1), 1)
+__global__ void __launch_bounds__(32 * kRows * kColumns * mma_groups(kTilesM, kStages), 1)
     field_mlp_mma(FieldDeviceMlp mlp, MmaShape shape, Work work) {
   using Mlp = MmaMlp<T, Work, kTilesM, kTilesN, kRows, kColumns, kChunks, kStages>;
   static_assert(sizeof(FieldTile) <= kTileBytes);

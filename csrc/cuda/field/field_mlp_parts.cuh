@@ -49,50 +49,90 @@ __device__ __forceinline__ void first_layer_pairs(const FieldDeviceMlp& mlp, con
       bias[0] = tile.bias[layer.bias + 2 * pair];
       bias[1] = tile.bias[layer.bias + 2 * pair + 1];
     }
-    const float* w = weights + 2 * pair * mlp.coords;
+    // In registers, because the compiler cannot know that what is stored does not change them.
+    float w[2][kMaxFieldCoords] = {};
+    FACETALK_UNROLL()
+    for (int c = 0; c < kMaxFieldCoords; ++c) {
+      if (pair >= real || c >= mlp.coords) continue;
+      w[0][c] = weights[2 * pair * mlp.coords + c];
+      w[1][c] = weights[(2 * pair + 1) * mlp.coords + c];
+    }
     for (int r = begin + line; r < begin + rows; r += lines) {
       float z[2] = {bias[0], bias[1]};
-      if (pair < real) {
-        for (int c = 0; c < mlp.coords; ++c) {
-          const float x = coordinate[r * mlp.coords + c];
-          z[0] = fmaf(w[c], x, z[0]);
-          z[1] = fmaf(w[mlp.coords + c], x, z[1]);
-        }
+      FACETALK_UNROLL()
+      for (int c = 0; c < kMaxFieldCoords; ++c) {
+        if (c >= mlp.coords) break;
+        const float x = coordinate[r * mlp.coords + c];
+        z[0] = fmaf(w[0][c], x, z[0]);
+        z[1] = fmaf(w[1][c], x, z[1]);
       }
-      store(r, 2 * pair, pair < real ? pack2<T>(softplus2_half(z[0]), softplus2_half(z[1])) : 0u);
+      store(r, 2 * pair, pair < real ? softplus2_pair<T>(z[0], z[1]) : 0u);
     }
   }
 }
 
-// What follows a layer's products, on a warp's sums: its n-th tile of outputs, which is the layer's tile
-// `place`, of rows 16 * kTilesM * row on.
-template <int kTilesM, int kTilesN>
-__device__ __forceinline__ void add_bias(const FieldTile& tile, const FieldDeviceLayer& layer, int lane,
-                                         float (&sum)[kTilesM][kTilesN][4], int n, int place) {
-  const int output = place * 8 + lane % 4 * 2;
-  const float bias[2] = {tile.bias[layer.bias + output], tile.bias[layer.bias + output + 1]};
-  FACETALK_UNROLL()
-  for (int m = 0; m < kTilesM; ++m) {
-    FACETALK_UNROLL()
-    for (int i = 0; i < 4; ++i) sum[m][n][i] += bias[i % 2];
-  }
+// Two neighbours of what does not change while the kernel runs; their address is a multiple of 8 bytes.
+__device__ __forceinline__ float2 load_pair(const float* from) {
+  return __ldg(reinterpret_cast<const float2*>(from));
 }
 
-// Of coordinate c; w: weights of the layer's coordinates.
-template <int kTilesM, int kTilesN>
-__device__ __forceinline__ void add_coordinate(int coords, const float* w, const float* coordinate, int c,
-                                               int row, int lane, float (&sum)[kTilesM][kTilesN][4], int n,
-                                               int place) {
-  w += (place * 8 + lane % 4 * 2) * coords;
-  const float pair[2] = {w[c], w[coords + c]};
+// What a layer's products are added to, its biases and what the coordinates give: a warp's sums of `count`
+// tiles of outputs from the layer's tile `first` on, for rows 16 * kTilesM * row on. Of kTogether tiles of
+// which the first counts all do, padded ones: hidden layers are padded to 8 tiles. Others are zero. It stands in front of the products because all its loads are then on their way together: behind them, the sums
+// leave no registers for what is loaded, and each tile of outputs would wait for its own.
+template <int kTogether, int kTilesM, int kTilesN>
+__device__ __forceinline__ void start_sums(const FieldDeviceMlp& mlp, const FieldTile& tile,
+                                           const FieldDeviceLayer& layer, const float* coordinate, int row,
+                                           int lane, float (&sum)[kTilesM][kTilesN][4], int first, int count) {
+  const int output = first * 8 + lane % 4 * 2;
+  const float* bias = tile.bias + layer.bias + output;
+  const float2 none = make_float2(0.0f, 0.0f);  // not a jump, across which all sums would have to move
   FACETALK_UNROLL()
-  for (int m = 0; m < kTilesM; ++m) {
+  for (int n = 0; n < kTilesN; ++n) {
+    const float2 pair = n / kTogether * kTogether < count ? load_pair(bias + 8 * n) : none;
     FACETALK_UNROLL()
-    for (int half = 0; half < 2; ++half) {
-      const int r = (row * kTilesM + m) * 16 + half * 8 + lane / 4;
-      const float x = coordinate[r * coords + c];
-      sum[m][n][2 * half] = fmaf(pair[0], x, sum[m][n][2 * half]);
-      sum[m][n][2 * half + 1] = fmaf(pair[1], x, sum[m][n][2 * half + 1]);
+    for (int m = 0; m < kTilesM; ++m) {
+      FACETALK_UNROLL()
+      for (int i = 0; i < 4; ++i) sum[m][n][i] = i % 2 ? pair.y : pair.x;
+    }
+  }
+  if (layer.coords < 0) return;
+  const int coords = mlp.coords;
+  const float* weights = coord_weights_of(mlp, tile, layer) + output * coords;
+  const float* x = coordinate + (row * kTilesM * 16 + lane / 4) * coords;
+  if (coords == 3) {
+    FACETALK_UNROLL()
+    for (int n = 0; n < kTilesN; ++n) {
+      const float* w = weights + 24 * n;
+      const float2 a = n / kTogether * kTogether < count ? load_pair(w) : none;
+      const float2 b = n / kTogether * kTogether < count ? load_pair(w + 2) : none;
+      const float2 c = n / kTogether * kTogether < count ? load_pair(w + 4) : none;
+      FACETALK_UNROLL()
+      for (int m = 0; m < kTilesM; ++m) {
+        FACETALK_UNROLL()
+        for (int half = 0; half < 2; ++half) {
+          const float* at = x + (m * 16 + half * 8) * 3;
+          float* to = sum[m][n] + 2 * half;
+          to[0] = fmaf(b.x, at[2], fmaf(a.y, at[1], fmaf(a.x, at[0], to[0])));
+          to[1] = fmaf(c.y, at[2], fmaf(c.x, at[1], fmaf(b.y, at[0], to[1])));
+        }
+      }
+    }
+    return;
+  }
+  FACETALK_UNROLL(1)
+  for (int c = 0; c < coords; ++c) {
+    FACETALK_UNROLL()
+    for (int n = 0; n < kTilesN; ++n) {
+      const float* w = weights + 8 * n * coords + c;
+      const bool here = n / kTogether * kTogether < count;
+      const float pair[2] = {here ? __ldg(w) : 0.0f, here ? __ldg(w + coords) : 0.0f};
+      FACETALK_UNROLL()
+      for (int m = 0; m < kTilesM; ++m) {
+        FACETALK_UNROLL()
+        for (int i = 0; i < 4; ++i)
+          sum[m][n][i] = fmaf(pair[i % 2], x[(m * 16 + i / 2 * 8) * coords + c], sum[m][n][i]);
+      }
     }
   }
 }
@@ -105,8 +145,7 @@ __device__ __forceinline__ void activate(const float (&sum)[kTilesM][kTilesN][4]
   for (int m = 0; m < kTilesM; ++m) {
     FACETALK_UNROLL()
     for (int half = 0; half < 2; ++half) {
-      packed[m][n][half] =
-          pack2<T>(softplus2_half(sum[m][n][2 * half]), softplus2_half(sum[m][n][2 * half + 1]));
+      packed[m][n][half] = softplus2_pair<T>(sum[m][n][2 * half], sum[m][n][2 * half + 1]);
     }
   }
 }

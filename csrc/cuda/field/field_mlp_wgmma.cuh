@@ -126,42 +126,29 @@ struct WgmmaMlp {
   }
 
   // The products of a stage, on their way.
-  template <int kColumns, bool kAdd>
+  template <int kColumns>
   __device__ __forceinline__ static void start_products(float (&sum)[kTiles][4], const T* inputs,
                                                         const char* weights) {
     wgmma_fence();
-    wgmma_m64k16<T, kColumns, kAdd>(sum, wgmma_descriptor(inputs, 0), wgmma_descriptor(weights, 0));
     FACETALK_UNROLL()
-    for (int step = 1; step < kSwizzleDepth / 16; ++step)
-      wgmma_m64k16<T, kColumns, true>(sum, wgmma_descriptor(inputs, step), wgmma_descriptor(weights, step));
+    for (int step = 0; step < kSwizzleDepth / 16; ++step)
+      wgmma_m64k16<T, kColumns>(sum, wgmma_descriptor(inputs, step), wgmma_descriptor(weights, step));
     wgmma_commit();
   }
 
-  template <bool kAdd>
-  __device__ __forceinline__ static void start_stage(float (&sum)[kTiles][4], WgmmaRing& ring,
-                                                     const T* inputs, int columns) {
-    mbarrier_wait(ring.full + ring.at, ring.round);
-    switch (columns) {
-      case 64:
-        return start_products<64, kAdd>(sum, inputs, ring.stage());
-      case 144:
-        return start_products<144, kAdd>(sum, inputs, ring.stage());
-      default:
-        return start_products<kWgmmaMost, kAdd>(sum, inputs, ring.stage());
-    }
-  }
-
   // The sums of a pass, through `depth` stages. Frees each when the next one's products are on their way.
-  __device__ __forceinline__ void multiply(float (&sum)[kTiles][4], WgmmaRing& ring, int depth,
-                                           int columns) const {
+  template <int kColumns>
+  __device__ __forceinline__ void multiply_columns(float (&sum)[kTiles][4], WgmmaRing& ring, int depth) const {
     const WgmmaPlace me;
     const T* inputs = act + me.group * (kWgmmaRows * kSwizzleDepth);
-    start_stage<false>(sum, ring, inputs, columns);
+    mbarrier_wait(ring.full + ring.at, ring.round);
+    start_products<kColumns>(sum, inputs, ring.stage());
     for (int k = 1; k < depth; ++k) {
       uint64_t* before = ring.empty + ring.at;
       ring.next();
       inputs += kWgmmaActBytes / 2;
-      start_stage<true>(sum, ring, inputs, columns);
+      mbarrier_wait(ring.full + ring.at, ring.round);
+      start_products<kColumns>(sum, inputs, ring.stage());
       wgmma_wait<1>();
       if (me.lane == 0) mbarrier_arrive(before);
     }
@@ -170,20 +157,24 @@ struct WgmmaMlp {
     ring.next();
   }
 
-  // What the coordinates add to a pass whose first outputs are tile `before` of the layer.
-  __device__ __forceinline__ void add_coordinates(float (&sum)[1][kTiles][4], const WgmmaPlace& me,
-                                                  const FieldDeviceLayer& layer, int before) const {
-    if (layer.coords < 0) return;
-    const float* w = coord_weights_of(mlp, tile, layer);
-    const int count = tiles_of(layer.outputs) - before;
-    FACETALK_UNROLL(1)
-    for (int c = 0; c < mlp.coords; ++c) {
-      FACETALK_UNROLL()
-      for (int n = 0; n < kTiles; ++n) {
-        if (n >= count) break;
-        add_coordinate(mlp.coords, w, coordinate, c, me.row, me.lane, sum, n, before + n);
-      }
+  __device__ __forceinline__ void multiply(float (&sum)[kTiles][4], WgmmaRing& ring, int depth,
+                                           int columns) const {
+    switch (columns) {
+      case 64:
+        return multiply_columns<64>(sum, ring, depth);
+      case 144:
+        return multiply_columns<144>(sum, ring, depth);
+      default:
+        return multiply_columns<kWgmmaMost>(sum, ring, depth);
     }
+  }
+
+  // What the sums of `count` tiles of outputs start from, the layer's tiles from `before` on.
+  __device__ __forceinline__ void start(float (&sum)[1][kTiles][4], const FieldDeviceLayer& layer, int before,
+                                        int count) const {
+    const WgmmaPlace me;
+    start_sums<8>(mlp, tile, layer, coordinate, me.row, me.lane, sum, before, count);
+    pin(sum[0]);
   }
 
   // Where a thread's results go: of its tile n of outputs, and 8 rows below.
@@ -206,14 +197,10 @@ struct WgmmaMlp {
   // The first of two passes: its results wait.
   __device__ __forceinline__ void first_pass(float (&sum)[1][kTiles][4], uint32_t (&waiting)[1][kTiles][2],
                                              const FieldDeviceLayer& layer, WgmmaRing& ring) const {
-    multiply(sum[0], ring, wgmma_depth(layer.hidden), kWgmmaMost);
-    const WgmmaPlace me;
-    add_coordinates(sum, me, layer, 0);
+    start(sum, layer, 0, kTiles);
+    multiply_columns<kWgmmaMost>(sum[0], ring, wgmma_depth(layer.hidden));
     FACETALK_UNROLL()
-    for (int n = 0; n < kTiles; ++n) {
-      add_bias(tile, layer, me.lane, sum, n, n);
-      activate<T>(sum, waiting, n);
-    }
+    for (int n = 0; n < kTiles; ++n) activate<T>(sum, waiting, n);
     pin(waiting[0]);  // before the products that take the sums' registers
   }
 
@@ -224,6 +211,8 @@ struct WgmmaMlp {
       float sum[1][kTiles][4];
       uint32_t ready[1][kTiles][2], waiting[1][kTiles][2];
       if (before > 0) first_pass(sum, waiting, layer, ring);
+      const int count = tiles_of(layer.outputs) - before;
+      start(sum, layer, before, count);
       multiply(sum[0], ring, wgmma_depth(layer.hidden), wgmma_columns(layer.outputs));
       barrier();  // every warp has read its inputs
       const WgmmaPlace me;
@@ -232,17 +221,12 @@ struct WgmmaMlp {
         FACETALK_UNROLL()
         for (int n = 0; n < kTiles; ++n) to.write(n, waiting[0][n]);
       }
-      add_coordinates(sum, me, layer, before);
       const Results to = results(me, before);
-      const int count = tiles_of(layer.outputs) - before;
       FACETALK_UNROLL()
       for (int n = 0; n < kTiles; ++n) {
-        // The next layer reads 64 inputs at a time: those beyond the outputs are zeros.
-        if (n % 8 == 0 && n >= count) break;
-        if (n < count) add_bias(tile, layer, me.lane, sum, n, before + n);
+        if (n % 8 == 0 && n >= count) break;  // the next layer reads 64 inputs at a time
         activate<T>(sum, ready, n);
-        const uint32_t pair[2] = {n < count ? ready[0][n][0] : 0u, n < count ? ready[0][n][1] : 0u};
-        to.write(n, pair);
+        to.write(n, ready[0][n]);
       }
       publish();
     }
@@ -256,6 +240,7 @@ struct WgmmaMlp {
     const int steps = (layer.hidden + 15) / 16, tiles = tiles_of(layer.outputs);
     const char* weights = static_cast<const char*>(mlp.weights) + 2 * layer.weights + me.lane * 8;
     float sum[kLastTiles][4] = {};
+    FACETALK_UNROLL(4)
     for (int k = 0; k < steps; ++k) {
       uint32_t a[4];
       ldmatrix<4>(a, at(me.row * 16 + me.lane % 16, k * 16 + me.lane / 16 * 8));

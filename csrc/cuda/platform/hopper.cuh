@@ -138,10 +138,9 @@ __device__ __forceinline__ void wgmma_wait_all(float (&d)[kTiles][4]) {
   pin(d);
 }
 
-// d (64, kColumns) = a (64, 16) b (16, kColumns), or added to d with kAdd. b lies as its transpose,
-// (kColumns, 16), as a weight matrix (outputs, inputs) does. a and b are descriptors; d is not to be touched
-// before wgmma_wait_all.
-template <typename T, int kColumns, bool kAdd>
+// d (64, kColumns) += a (64, 16) b (16, kColumns). b lies as its transpose, (kColumns, 16), as a weight matrix
+// (outputs, inputs) does. a and b are descriptors; d is not to be touched before wgmma_wait_all.
+template <typename T, int kColumns>
 __device__ __forceinline__ void wgmma_m64k16(float (&d)[32][4], uint64_t a, uint64_t b);
 
 #define FACETALK_SUM(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
@@ -166,28 +165,22 @@ __device__ __forceinline__ void wgmma_m64k16(float (&d)[32][4], uint64_t a, uint
   "%104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, " \
   "%120, %121, %122, %123, %124, %125, %126, %127"
 // a_name, b_name: of the two operands after the sums.
-#define FACETALK_WGMMA(type, ptx, columns, add, add_bit, names, a_name, b_name, ...)                         \
+#define FACETALK_WGMMA(type, ptx, columns, names, a_name, b_name, ...)                                        \
   template <>                                                                                                \
-  __device__ __forceinline__ void wgmma_m64k16<type, columns, add>(float (&d)[32][4], uint64_t a,            \
-                                                                   uint64_t b) {                             \
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " add_bit                                             \
-                 ", 0;\n"                                                                                    \
+  __device__ __forceinline__ void wgmma_m64k16<type, columns>(float (&d)[32][4], uint64_t a, uint64_t b) {   \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\n"                                           \
                  "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." ptx "." ptx " {" names "}, " a_name \
-                 ", " b_name ", add, 1, 1, 0, 0;\n}"                                                         \
+                 ", " b_name ", add, 1, 1, 0, 0;\n}"                                                        \
                  : __VA_ARGS__                                                                               \
                  : "l"(a), "l"(b));                                                                          \
   }
-#define FACETALK_WGMMA_BOTH(type, ptx, columns, names, a_name, b_name, sums)  \
-  FACETALK_WGMMA(type, ptx, columns, false, "0", names, a_name, b_name, sums) \
-  FACETALK_WGMMA(type, ptx, columns, true, "1", names, a_name, b_name, sums)
 #define FACETALK_WGMMA_OF(type, ptx)                                                    \
-  FACETALK_WGMMA_BOTH(type, ptx, 64, FACETALK_NAMES32, "%32", "%33", FACETALK_SUMS64)   \
-  FACETALK_WGMMA_BOTH(type, ptx, 144, FACETALK_NAMES72, "%72", "%73", FACETALK_SUMS144) \
-  FACETALK_WGMMA_BOTH(type, ptx, 256, FACETALK_NAMES128, "%128", "%129", FACETALK_SUMS256)
+  FACETALK_WGMMA(type, ptx, 64, FACETALK_NAMES32, "%32", "%33", FACETALK_SUMS64)   \
+  FACETALK_WGMMA(type, ptx, 144, FACETALK_NAMES72, "%72", "%73", FACETALK_SUMS144) \
+  FACETALK_WGMMA(type, ptx, 256, FACETALK_NAMES128, "%128", "%129", FACETALK_SUMS256)
 FACETALK_WGMMA_OF(__half, "f16")
 FACETALK_WGMMA_OF(__nv_bfloat16, "bf16")
 #undef FACETALK_WGMMA_OF
-#undef FACETALK_WGMMA_BOTH
 #undef FACETALK_WGMMA
 #undef FACETALK_NAMES128
 #undef FACETALK_NAMES72

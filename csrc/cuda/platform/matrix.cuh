@@ -155,6 +155,23 @@ __device__ __forceinline__ float fast_rcp(float v) {
   return result;
 }
 
+// On both fp16 numbers of a register. exp2_halves is within 2^-9.9 of the value.
+__device__ __forceinline__ uint32_t exp2_halves(uint32_t v) {
+  uint32_t result;
+  asm("ex2.approx.f16x2 %0, %1;" : "=r"(result) : "r"(v));
+  return result;
+}
+__device__ __forceinline__ uint32_t fma_halves(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t result;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
+  return result;
+}
+__device__ __forceinline__ uint32_t max_halves(uint32_t a, uint32_t b) {
+  uint32_t result;
+  asm("max.f16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
+  return result;
+}
+
 }  // namespace facetalk::cuda
 
 #endif

@@ -28,6 +28,11 @@ def pad(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
+def padded_outputs(outputs: int, *, last: bool) -> int:
+    """Outputs of a layer with those that only biases and weights of coordinates have, zeros."""
+    return pad(outputs, 8 if last else 64)
+
+
 def fragments(weights: Tensor, chunks: int) -> Tensor:
     """Lay weights (U, out, in) out as B fragments of mma.m16n8k16: (U, elements), see FieldDeviceMlp."""
     sets, outputs, inputs = weights.shape
@@ -93,7 +98,8 @@ def pack_network(
     table, coord_parts, weight_parts = [], [], []
     bias = coord_count = weight_count = 0
     for i, (hidden, inputs) in enumerate(layers):
-        last, rows = i == len(layers) - 1, pad(outputs[i], 8)
+        last = i == len(layers) - 1
+        rows, columns = padded_outputs(outputs[i], last=last), pad(outputs[i], 8)
         coord_at, weight_at = -1, weight_count
         if inputs is not None:
             block = torch.zeros(sets, rows, coords, device=device)
@@ -103,7 +109,7 @@ def pack_network(
         if hidden is not None:
             values = hidden.to(device, torch.float32)
             if precision == "float32":
-                block = torch.zeros(sets, values.shape[2], rows, device=device)
+                block = torch.zeros(sets, values.shape[2], columns, device=device)
                 block[:, :, : outputs[i]] = values.transpose(1, 2)
                 flat = block.reshape(sets, -1)
             elif staged and not last:
@@ -134,10 +140,9 @@ def pack_biases(layers: Sequence[Tensor], device: torch.device) -> Tensor:
     """Rows of biases (rows, bias_count) from per-layer (rows, out), hidden layers in softplus units."""
     parts = []
     for i, bias in enumerate(layers):
-        block = torch.zeros(bias.shape[0], pad(bias.shape[1], 8), device=device)
-        block[:, : bias.shape[1]] = bias.to(device, torch.float32) * (
-            1.0 if i == len(layers) - 1 else SOFTPLUS_UNITS
-        )
+        last = i == len(layers) - 1
+        block = torch.zeros(bias.shape[0], padded_outputs(bias.shape[1], last=last), device=device)
+        block[:, : bias.shape[1]] = bias.to(device, torch.float32) * (1.0 if last else SOFTPLUS_UNITS)
         parts.append(block)
     return torch.cat(parts, dim=1).contiguous()
 

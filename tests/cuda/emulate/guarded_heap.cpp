@@ -7,6 +7,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
+#include <unordered_map>
 
 namespace {
 
@@ -23,10 +25,23 @@ struct Map {
   size_t bytes;
 };
 
-void unmap(void* context) {
-  auto* map = static_cast<Map*>(context);
-  munmap(map->memory, map->bytes);
-  delete map;
+// By the address that torch knows: what asks for memory without a DataPtr, as oneDNN's products in 16 bit do, wants
+// an allocator's context to be that address.
+std::mutex mutex;
+std::unordered_map<void*, Map> held;
+
+void release(void* data) {
+  Map map{};
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto found = held.find(data);
+    if (found != held.end()) {
+      map = found->second;
+      held.erase(found);
+    }
+  }
+  if (map.memory == nullptr) return plain->raw_deallocate(data);
+  munmap(map.memory, map.bytes);
   --maps;
 }
 
@@ -41,8 +56,11 @@ struct Guarded final : c10::Allocator {
     mprotect(first, inside, PROT_READ | PROT_WRITE);
     ++maps;
     char* data = first + inside - (bytes + kAlign - 1) / kAlign * kAlign;
-    return {data, new Map{memory, all}, &unmap, c10::Device(c10::DeviceType::CPU)};
+    const std::lock_guard<std::mutex> lock(mutex);
+    held[data] = {memory, all};
+    return {data, data, &release, c10::Device(c10::DeviceType::CPU)};
   }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }

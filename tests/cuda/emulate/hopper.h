@@ -62,7 +62,7 @@ class Warpgroups {
 
   // compute(a (64, 16), b (columns, 16), all 128 operands), by the last thread of a warpgroup to come.
   template <typename Read>
-  void multiply(float* d, int columns, bool add, uint64_t a, uint64_t b, Read read, const Site& site) {
+  void multiply(float* d, int columns, uint64_t a, uint64_t b, Read read, const Site& site) {
     ProductThread& me = self();
     auto found = me.sums.find(d);
     if (found == me.sums.end()) {
@@ -107,7 +107,7 @@ class Warpgroups {
         const int thread = row / 16 * 32 + row % 8 * 4 + column % 8 / 2;
         float& sum = (*values[static_cast<size_t>(thread)])[static_cast<size_t>(
             column / 8 * 4 + row % 16 / 8 * 2 + column % 2)];
-        double total = add ? sum : 0.0;
+        double total = sum;
         for (int k = 0; k < 16; ++k) total += static_cast<double>(x[k]) * static_cast<double>(w[k]);
         sum = static_cast<float>(total);
       }
@@ -243,14 +243,10 @@ void wgmma_wait_all(float (&)[kTiles][4], FACETALK_HERE_PARAMETERS) {
   facetalk::emulate::warpgroups.wait_products(0, {"wgmma_wait_all", file, line});
 }
 
-template <typename T, int kColumns, bool kAdd>
+template <typename T, int kColumns>
 void wgmma_m64k16(float (&d)[32][4], uint64_t a, uint64_t b, FACETALK_HERE_PARAMETERS) {
   static_assert(kColumns % 8 == 0 && kColumns >= 8 && kColumns <= 256, "wgmma has 8 to 256 columns");
-  // Of sums that a product leaves out nothing is known.
-  for (int n = kColumns / 8; n < 32; ++n) {
-    for (float& one : d[n]) one = __uint_as_float(0x7fc00000u);
-  }
-  facetalk::emulate::warpgroups.multiply(&d[0][0], kColumns, kAdd, a, b,
+  facetalk::emulate::warpgroups.multiply(&d[0][0], kColumns, a, b,
                                          [](uint16_t bits) -> float { return T::of_bits(bits); },
                                          {"wgmma_m64k16", file, line});
 }

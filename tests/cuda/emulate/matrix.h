@@ -165,5 +165,30 @@ inline float fast_exp2(float v) { return std::exp2(v); }
 inline float fast_log2(float v) { return std::log2(v); }
 inline float fast_rcp(float v) { return 1.0f / v; }
 
+namespace emulated {
+// each(low halves of the registers) and each(high halves), rounded to fp16, in one register.
+template <typename Each, typename... Registers>
+uint32_t both_halves(Each each, Registers... v) {
+  const auto half = [](uint32_t bits) -> float { return __half::of_bits(static_cast<uint16_t>(bits)); };
+  const __half low = each(half(v)...), high = each(half(v >> 16)...);
+  return low.bits | uint32_t{high.bits} << 16;
+}
+}  // namespace emulated
+
+inline uint32_t exp2_halves(uint32_t v) {
+  return emulated::both_halves([](float x) { return std::exp2(x); }, v);
+}
+inline uint32_t fma_halves(uint32_t a, uint32_t b, uint32_t c) {
+  // Products of two fp16 numbers are exact in double, and so is nearly every sum.
+  return emulated::both_halves(
+      [](float x, float y, float z) {
+        return static_cast<float>(static_cast<double>(x) * y + static_cast<double>(z));
+      },
+      a, b, c);
+}
+inline uint32_t max_halves(uint32_t a, uint32_t b) {
+  return emulated::both_halves([](float x, float y) { return std::fmax(x, y); }, a, b);
+}
+
 }  // namespace facetalk::cuda
 #undef FACETALK_HERE_PARAMETERS
