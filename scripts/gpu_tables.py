@@ -16,6 +16,10 @@ from typing import Any
 
 EXTRA = {
     "frames_per_s": "frames/s",
+    "frames/s": "frames/s",
+    "x real time": "times real time",
+    "p95": "95 %, ms",
+    "p99": "99 %, ms",
     "points_per_s": "points/s",
     "extrapolated_frames_per_s": "frames/s (extrapolated)",
     "of_copy": "of a copy's rate",
