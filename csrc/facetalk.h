@@ -65,10 +65,11 @@ enum {
   FACETALK_INVALID = 1,  /* an argument is null, out of range or not finite */
   FACETALK_BAD_FILE = 2, /* a file is missing, damaged, or of a kind that this version does not read */
   FACETALK_NO_MEMORY = 3,
-  FACETALK_UNSUPPORTED = 4, /* this model, or this build, cannot do it */
-  FACETALK_WRONG_STATE = 5, /* out of order: sound pushed after the end, a field that is not bound */
-  FACETALK_INTERNAL = 6,    /* a defect of this library */
-  FACETALK_STOPPED = 7      /* by the caller's own callback */
+  FACETALK_UNSUPPORTED = 4,  /* this model, or this build, cannot do it */
+  FACETALK_WRONG_STATE = 5,  /* out of order: sound pushed after the end, a field that is not bound */
+  FACETALK_INTERNAL = 6,     /* a defect of this library */
+  FACETALK_STOPPED = 7,      /* by the caller's own callback */
+  FACETALK_DEVICE_FAILED = 8 /* what a GPU's driver said; a field is of no use then, another may be */
 };
 
 typedef struct facetalk_model facetalk_model;
@@ -109,10 +110,13 @@ typedef struct {
   void* memory_user;
   facetalk_log_callback log; /* NULL: none. Every error, warnings, and what was loaded. */
   void* log_user;
-  int32_t device; /* FACETALK_DEVICE_CUDA is FACETALK_UNSUPPORTED in this version */
+  /* Where fields compute (facetalk_field_load_with). FACETALK_UNSUPPORTED for FACETALK_DEVICE_CUDA where the build
+   * has no CUDA code or the machine no GPU that it runs on, and for models and volumes, which are the CPU's. */
+  int32_t device;
+  int32_t device_index; /* which of the machine's GPUs, from 0; the CPU does not look at it */
 } facetalk_options;
 
-/* malloc() and free(), no log, the CPU; struct_size is set too. */
+/* malloc() and free(), no log, the CPU, GPU 0; struct_size is set too. */
 FACETALK_API void facetalk_options_default(facetalk_options* options);
 
 /* --- Models --- */
@@ -146,7 +150,7 @@ typedef struct {
    * as Python's generate() does by default; then nothing comes before finish(), and memory grows with the
    * sound, which otherwise is constant. */
   double look_ahead_s;
-  double guidance; /* weight of classifier-free guidance, 0 to 20, 1: none; negative: the model's own */
+  double guidance; /* weight of classifier-free guidance, 0 to 20, 1: none; exactly -1: the model's own */
   uint64_t seed;   /* of the noise; equal seeds, sound and options give equal curves */
 } facetalk_stream_options;
 
@@ -238,11 +242,26 @@ FACETALK_API facetalk_status facetalk_marching_cubes_with(const float* volume, i
                                                           const facetalk_options* options,
                                                           facetalk_mesh** mesh);
 
-/* Reads a neural parametric head (NPHM) as facetalk writes it: config.json, identity.safetensors, ... */
+/* Reads a neural parametric head (NPHM) as facetalk writes it: config.json, identity.safetensors, ...
+ *
+ * With options that ask for a GPU all that follows is computed there, on a stream of the field's own. Its memory on
+ * the GPU grows to what calls need and stays until the field is freed: a call like the last one takes none. Calls
+ * from several threads wait for each other; fields do not. What a call gives is in the CPU's memory when it
+ * returns. The program's current device and its own streams are left as they are. */
 FACETALK_API facetalk_status facetalk_field_load(const char* checkpoint_folder, facetalk_field** field);
 FACETALK_API facetalk_status facetalk_field_load_with(const char* checkpoint_folder,
                                                       const facetalk_options* options,
                                                       facetalk_field** field);
+
+/* Values of an identity's code and of an expression's, which is 0 for a head without a deformation; 0 for NULL. */
+FACETALK_API int32_t facetalk_field_identity_count(const facetalk_field* field);
+FACETALK_API int32_t facetalk_field_expression_count(const facetalk_field* field);
+
+/* How networks round between their layers on a GPU, from the next facetalk_field_bind on: 32 bit, which is what
+ * happens if nobody asks, gives the CPU's surfaces but for the order of sums. The 16-bit ones take tensor cores; their
+ * rounding, of which bfloat16 has eight times as much, moves surfaces. The CPU computes in 32 bit alone. */
+enum { FACETALK_FLOAT32 = 0, FACETALK_FLOAT16 = 1, FACETALK_BFLOAT16 = 2 };
+FACETALK_API facetalk_status facetalk_field_set_precision(facetalk_field* field, int32_t precision);
 
 /* identity: its code; NULL and 0 for zeros. */
 FACETALK_API facetalk_status facetalk_field_bind(facetalk_field* field, const float* identity,
@@ -253,7 +272,8 @@ FACETALK_API facetalk_status facetalk_field_bind(facetalk_field* field, const fl
  * is in metres. It is that of the dense grid as far as bounds on the field's slope hold, which are sampled.
  * tolerance_mm, 0 to 10, is what further short cuts may cost: above 0, the identity is baked onto a lattice once
  * that pays (after a few posed surfaces in a box, one call then takes seconds longer), and the deformation
- * is interpolated where it is smooth. They do not apply to heads with hyper-coordinates, nor to forward ones.
+ * is interpolated where it is smooth. They do not apply to heads with hyper-coordinates, nor to forward ones, nor
+ * on a GPU, where every surface is found as with 0.
  * A deformation that goes backward (config.json: direction) gives the surface of the posed field; of one that
  * goes forward, the canonical surface is found once and its vertices are moved, so all expressions have the
  * same faces. */
@@ -261,6 +281,13 @@ FACETALK_API facetalk_status facetalk_field_extract(const facetalk_field* field,
                                                     int32_t expression_count, int32_t resolution,
                                                     const float bounds[6], float tolerance_mm,
                                                     facetalk_mesh** mesh);
+
+/* Signed distances (count) in metres, negative inside, at points (count, 3) in metres, each up to 1e6: to the head of
+ * an expression code, or for NULL and 0 to the canonical shape. FACETALK_UNSUPPORTED for a code where the
+ * deformation goes forward. */
+FACETALK_API facetalk_status facetalk_field_query(const facetalk_field* field, const float* expression,
+                                                  int32_t expression_count, const float* points,
+                                                  int64_t count, float* distances);
 FACETALK_API void facetalk_field_free(facetalk_field* field);
 
 FACETALK_API int64_t facetalk_mesh_vertex_count(const facetalk_mesh* mesh);

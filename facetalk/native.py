@@ -254,6 +254,8 @@ class NativeStream:
         self._library.facetalk_stream_options_default(byref(options))
         options.sample_rate, options.look_ahead_s, options.seed = rate, look_ahead, seed
         options.steps = 0 if steps is None else (steps if 0 < steps < 2**31 else -1)
+        if guidance is not None and guidance < 0.0:  # -1 asks the library for the model's own
+            raise InputError(f"guidance must lie in 0..20, got {guidance:g}")
         options.guidance = -1.0 if guidance is None else guidance
         self._handle = c_void_p()
         check(self._library.facetalk_stream_create(model._handle, byref(options), byref(self._handle)))

@@ -18,17 +18,21 @@ Context checked(const facetalk_options* given) {
   std::memcpy(&options, given, size - size % sizeof(void*));
   if ((options.allocate == nullptr) != (options.release == nullptr))
     throw ArgumentError("options: allocate and release go together; give both or neither");
-  if (options.device == FACETALK_DEVICE_CUDA)
-    throw Unsupported(
-        "options: device CUDA: the C library of this version has no CUDA code; use FACETALK_DEVICE_CPU, or "
-        "the Python package for fields and sampling on a GPU");
-  if (options.device != FACETALK_DEVICE_CPU)
+  if (options.device != FACETALK_DEVICE_CPU && options.device != FACETALK_DEVICE_CUDA)
     throw ArgumentError("device", "one of the FACETALK_DEVICE_ numbers", std::to_string(options.device));
   Context context;
   context.memory = {options.allocate, options.release, options.memory_user};
   context.logged = options.log;
   context.log_user = options.log_user;
+  context.device = options.device;
+  context.device_index = options.device == FACETALK_DEVICE_CUDA ? options.device_index : 0;
   return context;
+}
+
+void require_cpu(const Context& context, const char* what) {
+  if (context.device != FACETALK_DEVICE_CPU)
+    throw Unsupported(std::string("options: device CUDA: ") + what +
+                      " on the CPU alone; in the C library fields run on a GPU (facetalk_field_load_with)");
 }
 
 }  // namespace facetalk::capi

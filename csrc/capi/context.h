@@ -12,6 +12,7 @@ struct Context {
   Memory memory;
   facetalk_log_callback logged = nullptr;
   void* log_user = nullptr;
+  int32_t device = FACETALK_DEVICE_CPU, device_index = 0;
 
   bool is_logging() const noexcept { return logged != nullptr; }
   void log(int32_t level, const char* message) const noexcept {
@@ -19,8 +20,11 @@ struct Context {
   }
 };
 
-// NULL gives the defaults. Throws ArgumentError, and Unsupported for a device that this build does not have.
+// NULL gives the defaults. Throws ArgumentError. Whether a device is there is not asked.
 Context checked(const facetalk_options* options);
+
+// Throws Unsupported where the options ask for another device than the CPU; `what` is what runs there alone.
+void require_cpu(const Context& context, const char* what);
 
 // That of a handle, or the defaults for NULL.
 template <typename Handle>

@@ -36,6 +36,21 @@ void require_finite(const float* values, size_t count, const char* name) {
   }
 }
 
+std::vector<float> checked_code(const float* values, int32_t count, int expected, const char* name) {
+  constexpr float kMostCode = 1000.0f;  // beyond anything that is a head, and far below what overflows
+  if (count < 0) throw ArgumentError(std::string(name) + ": a negative count");
+  if (count == 0) return {};
+  require(values, name);
+  if (count != expected)
+    throw ArgumentError(name, std::to_string(expected) + " values", std::to_string(count));
+  require_finite(values, static_cast<size_t>(count), name);
+  for (int32_t i = 0; i < count; ++i) {
+    if (std::abs(values[i]) > kMostCode)
+      throw ArgumentError(name, "values up to 1000", std::to_string(values[i]));
+  }
+  return {values, values + count};
+}
+
 }  // namespace facetalk::capi
 
 const char* facetalk_version(void) { return FACETALK_VERSION; }

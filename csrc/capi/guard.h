@@ -5,6 +5,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "capi/context.h"
 #include "core/status.h"
@@ -15,12 +16,6 @@ namespace facetalk::capi {
 
 // Sets what facetalk_last_error() gives, one line, whatever comes, and logs it.
 facetalk_status fail(const Context& context, facetalk_status status, const char* message) noexcept;
-
-// Cannot be done by this model or build.
-class Unsupported : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 // Called out of order.
 class WrongState : public std::runtime_error {
@@ -49,6 +44,8 @@ facetalk_status guarded(const Context& context, Body&& body) noexcept {
     return fail(context, FACETALK_WRONG_STATE, error.what());
   } catch (const Stopped& error) {
     return fail(context, FACETALK_STOPPED, error.what());
+  } catch (const DeviceError& error) {
+    return fail(context, error.is_memory() ? FACETALK_NO_MEMORY : FACETALK_DEVICE_FAILED, error.what());
   } catch (const std::invalid_argument& error) {  // ArgumentError, KindError
     return fail(context, FACETALK_INVALID, error.what());
   } catch (const std::bad_alloc&) {
@@ -84,5 +81,8 @@ void one_thread_unless_told();
 
 // Throws ArgumentError naming the first value that is not finite.
 void require_finite(const float* values, size_t count, const char* name);
+
+// A code of `expected` values, or none. Throws ArgumentError for another count, and for values that are no head's.
+std::vector<float> checked_code(const float* values, int32_t count, int expected, const char* name);
 
 }  // namespace facetalk::capi

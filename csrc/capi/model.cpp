@@ -65,6 +65,7 @@ facetalk_status facetalk_model_load_with(const char* folder, const facetalk_opti
                                          facetalk_model** model) {
   if (model != nullptr) *model = nullptr;
   return with_options(options, [&](const Context& context) {
+    facetalk::capi::require_cpu(context, "speech and rigs run");
     require(folder, "folder");
     require(model, "model");
     facetalk::capi::one_thread_unless_told();

@@ -21,6 +21,10 @@ using facetalk::capi::require;
 using facetalk::capi::WrongState;
 using facetalk::network::kSampleRate;
 
+namespace {
+constexpr double kOwnGuidance = -1.0;  // asks for the model's own
+}
+
 struct facetalk_stream {
   facetalk_stream(const facetalk_model& of, const facetalk_stream_options& asked)
       : context(of.context), model(of), options(asked) {
@@ -30,7 +34,8 @@ struct facetalk_stream {
   bool is_live() const { return !std::isinf(options.look_ahead_s); }
 
   void start() {
-    const double guidance = options.guidance < 0.0 ? model.motion.default_guidance() : options.guidance;
+    const double guidance =
+        options.guidance == kOwnGuidance ? model.motion.default_guidance() : options.guidance;
     motion.emplace(model.motion, options.steps, guidance, options.seed);
     live.reset();
     if (is_live()) live.emplace(model.encoder, model.fps, options.look_ahead_s);
@@ -134,7 +139,7 @@ facetalk_status on_stream(facetalk_stream* stream, Body&& body) {
 
 void facetalk_stream_options_default(facetalk_stream_options* options) {
   if (options == nullptr) return;
-  *options = {sizeof(facetalk_stream_options), kSampleRate, 0, 0.2, -1.0, 0};
+  *options = {sizeof(facetalk_stream_options), kSampleRate, 0, 0.2, kOwnGuidance, 0};
 }
 
 facetalk_status facetalk_stream_create(const facetalk_model* model, const facetalk_stream_options* options,

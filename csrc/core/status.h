@@ -21,4 +21,21 @@ class KindError : public std::invalid_argument {
       : std::invalid_argument(argument + ": expected " + expected + ", got " + got) {}
 };
 
+// This model, build or machine cannot do it.
+class Unsupported : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// A device failed, or has no memory left. Python sees RuntimeError.
+class DeviceError : public std::runtime_error {
+ public:
+  DeviceError(const std::string& message, bool is_memory)
+      : std::runtime_error(message), is_memory_(is_memory) {}
+  bool is_memory() const { return is_memory_; }
+
+ private:
+  bool is_memory_;
+};
+
 }  // namespace facetalk

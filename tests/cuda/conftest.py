@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # host_kernels.py
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+import native_cuda
 from guarded import guarded_heap
 from host_kernels import Emulated, compile_entry
 
@@ -46,3 +47,11 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Emulat
         pytest.skip("no C++ compiler: the kernels' logic cannot be tested on the host")
     folder = tmp_path_factory.mktemp("emulated")
     return functools.cache(lambda name: compile_entry(compiler, name, folder))
+
+
+@pytest.fixture(scope="session")
+def emulated_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C library with CUDA, over kernels on the host."""
+    if native_cuda.compiler() is None:
+        pytest.skip("no C++ compiler: the C library's kernels cannot be tested on the host")
+    return native_cuda.build(tmp_path_factory.mktemp("native_cuda"))

@@ -11,36 +11,12 @@
 namespace facetalk::head {
 namespace {
 
-constexpr float kMetres = 0.25f;      // of a head unit
 constexpr double kCoarseBand = 0.15;  // head units, as COARSE_BAND in facetalk/ops/field/cpu.py
 
 // facetalk/nphm/surface/plan.py says why.
 constexpr double kUnitMm = 250.0, kDefaultToleranceMm = 0.05, kCacheShare = 0.65, kBoxMargin = 0.12,
                  kWidestStretch = 1.2, kSpareWidth = 1.1, kCoarseOffsets = 0.08, kBandPoints = 18.0,
                  kBakePoints = 220.0, kFirstSpacing = 0.01;
-
-struct Place {
-  cpu::Lattice lattice;
-  cpu::GridFrame grid;
-  double mean = 0.0, diagonal = 0.0;  // of the steps
-};
-
-Place place_of(const Box& box) {
-  Place place;
-  for (size_t a = 0; a < 3; ++a) {
-    const double low = box.bounds[a];
-    const double step = (static_cast<double>(box.bounds[3 + a]) - low) / (box.resolution - 1);
-    for (int i = 0; i < box.resolution; ++i)
-      place.lattice.axis[a].push_back(i + 1 < box.resolution ? static_cast<float>(low + i * step)
-                                                             : box.bounds[3 + a]);
-    place.grid.origin[a] = low;
-    place.grid.step[a] = step;
-    place.mean += step / 3.0;
-    place.diagonal += step * step;
-  }
-  place.diagonal = std::sqrt(place.diagonal);
-  return place;
-}
 
 // The nearest power of two on a logarithmic scale.
 int power_of_two(double value, int least) {
@@ -75,6 +51,23 @@ cpu::SurfaceMesh guided(const cpu::FieldRunner& runner, const cpu::FieldFrames& 
 }
 
 }  // namespace
+
+Place place_of(const Box& box) {
+  Place place;
+  for (size_t a = 0; a < 3; ++a) {
+    const double low = box.bounds[a];
+    const double step = (static_cast<double>(box.bounds[3 + a]) - low) / (box.resolution - 1);
+    for (int i = 0; i < box.resolution; ++i)
+      place.lattice.axis[a].push_back(i + 1 < box.resolution ? static_cast<float>(low + i * step)
+                                                             : box.bounds[3 + a]);
+    place.grid.origin[a] = low;
+    place.grid.step[a] = step;
+    place.mean += step / 3.0;
+    place.diagonal += step * step;
+  }
+  place.diagonal = std::sqrt(place.diagonal);
+  return place;
+}
 
 std::shared_ptr<const Slopes> Knowledge::slopes(const cpu::FieldRunner& runner, const Box& box) {
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -20,6 +20,16 @@ struct Box {
   bool operator==(const Box& other) const = default;
 };
 
+constexpr float kMetres = 0.25f;  // of a head unit
+
+// Its samples, and where they lie.
+struct Place {
+  cpu::Lattice lattice;
+  cpu::GridFrame grid;
+  double mean = 0.0, diagonal = 0.0;  // of the steps
+};
+Place place_of(const Box& box);
+
 // How a surface was found.
 struct Report {
   int64_t uncertified = 0;  // cells whose sign rests on a bound that samples contradict

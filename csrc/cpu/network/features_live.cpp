@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/status.h"
 #include "cpu/network/features.h"
 
 namespace facetalk::network {
@@ -103,7 +104,7 @@ LiveFeatures::LiveFeatures(const Wav2Vec2& encoder, double fps, double look_ahea
       past_(encoder.past(fps)),
       level_(encoder.floor()) {
   if (span_ < 0 || !encoder.extracts_locally())
-    throw FileError(
+    throw Unsupported(
         "this model's audio encoder attends to, or normalises over, the whole recording, so it cannot hear "
         "live; "
         "take an infinite look-ahead, or a model whose encoder has attention_span_s and feat_extract_norm "

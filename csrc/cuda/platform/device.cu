@@ -1,8 +1,8 @@
-#include <cuda_runtime.h>
-
 #include "cuda/platform/device.h"
+
 #include "cuda/platform/device_code.h"
 #include "cuda/platform/error.h"
+#include "cuda/platform/portable.h"
 
 namespace facetalk::cuda {
 

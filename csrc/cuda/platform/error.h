@@ -1,18 +1,19 @@
 // Errors of CUDA as exceptions that name what was being launched.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 
+#include "core/status.h"
 #include "cuda/platform/portable.h"
 
 namespace facetalk::cuda {
 
 // Python sees RuntimeError.
-class CudaError : public std::runtime_error {
+class CudaError : public DeviceError {
  public:
   CudaError(const std::string& what, cudaError_t status)
-      : std::runtime_error(what + ": " + cudaGetErrorString(status)), status_(status) {}
+      : DeviceError(what + ": " + cudaGetErrorString(status), status == cudaErrorMemoryAllocation),
+        status_(status) {}
   cudaError_t status() const { return status_; }
 
  private:

@@ -19,11 +19,14 @@
 #include <set>
 #include <utility>
 
+#include "core/memory.h"
+
 #if defined(FACETALK_EMULATE_CUDA)
 
 #include "emulate/half.h"
 #include "emulate/intrinsics.h"
 #include "emulate/machine.h"
+#include "emulate/runtime.h"
 #include "emulate/types.h"
 
 #define FACETALK_SHARED(type, name, ...)       \
@@ -79,6 +82,7 @@ template <typename... Params, typename... Args>
 cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    Args&&... args) {
   static_assert(sizeof...(Params) == sizeof...(Args), "one argument for each parameter of the kernel");
+  const MemoryScope plain({});  // what is kept of kernels outlives the handle that a call is about
   const void* const address = reinterpret_cast<const void*>(kernel);
   cudaError_t status = shared_bytes > 48 * 1024 ? allow_most_shared(address) : cudaSuccess;
   if (status == cudaSuccess) {

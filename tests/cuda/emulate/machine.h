@@ -329,6 +329,7 @@ class Machine {
 };
 
 inline Machine machine;
+inline int64_t launches_left = 0;  // until one fails, which is the last of them; 0: none does
 
 template <typename T>
 T& static_shared(const void* key) {
@@ -345,6 +346,10 @@ cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shar
     machine.error = "launch with " + std::to_string(shared_bytes) +
                     " bytes of dynamic shared memory, of which this kernel may have " + std::to_string(most);
     return cudaErrorInvalidValue;
+  }
+  if (launches_left > 0 && --launches_left == 0) {
+    machine.error = "a test asked for it";
+    return cudaErrorLaunchFailure;
   }
   std::tuple<std::remove_cv_t<Params>...> values(std::forward<Args>(args)...);
   return machine.run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });

@@ -1,0 +1,15 @@
+// The kernels that the C library's fields run on a GPU, and what leads them, for the host; native_cuda.py links
+// it with the C interface.
+#include "cuda/field/field_blend.cu"
+#include "cuda/field/field_mlp.cu"
+#include "cuda/field/field_mlp_bfloat.cu"
+#include "cuda/field/field_mlp_half.cu"
+#include "cuda/field/field_mlp_wgmma.cu"
+#include "cuda/head/band.cu"
+#include "cuda/head/bound_head.cu"
+#include "cuda/head/pack.cu"
+#include "cuda/head/surface.cu"
+#include "cuda/head/workplace.cu"
+#include "cuda/marching_cubes/marching_cubes.cu"
+#include "cuda/platform/device.cu"
+#include "cuda/surface/field_band.cu"
