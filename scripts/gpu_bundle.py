@@ -5,14 +5,16 @@
     python scripts/gpu_bundle.py --tar FILE     # the checkout and the bundle in one archive
 
 The bundle has the compiled core without its Python bindings, which are compiled where they are used (see
-gpu_module.py); the golden set of the official networks, from FACETALK_GOLDEN or shared/golden beside the
-checkout; and wheels of packages that such machines tend to lack and that some benchmarks read sound with,
-if pip can have them. It says what travels and its size, and fails where that is more than --most-mib.
+gpu_module.py), and the C library; the golden set of the official networks, from FACETALK_GOLDEN or
+shared/golden beside the checkout; and wheels of packages that such machines tend to lack and that some
+benchmarks read sound with, if pip can have them. It says what travels and its size, and fails where that is
+more than --most-mib.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import re
@@ -23,7 +25,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from gpu_module import ARCHIVE, BUNDLE, MANIFEST, ROOT, RUNTIME, digest
+from gpu_module import ARCHIVE, BUNDLE, LIBRARY, MANIFEST, PARTS, ROOT, RUNTIME, digest
 
 WHEELS = ("soundfile", "soxr", "cffi", "pycparser", "platformdirs")
 _MIB = 2**20
@@ -33,15 +35,17 @@ STAYS = ("docs/", "benchmarks/results/", "experiments/", "facetalk/data/heads/",
 
 
 def build_core(archs: str, jobs: int) -> None:
-    """The archive and the static runtime, by CMake; what is there from these sources already is kept."""
+    """Compile the archive and the C library by CMake; what is there from these sources already is kept."""
     manifest = BUNDLE / MANIFEST
     wanted = {"sources": digest(bindings=False), "archs": archs}
     try:
         before = json.loads(manifest.read_text())
     except (OSError, ValueError):
         before = {}
-    if all(before.get(key) == value for key, value in wanted.items()) and (BUNDLE / ARCHIVE).exists():
-        print(f"{ARCHIVE} is there, of these sources")
+    if all(before.get(key) == value for key, value in wanted.items()) and all(
+        (BUNDLE / name).exists() for name in PARTS
+    ):
+        print(f"{', '.join(PARTS)} are there, of these sources")
         return
     manifest.unlink(missing_ok=True)
     import pybind11
@@ -55,15 +59,16 @@ def build_core(archs: str, jobs: int) -> None:
         f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         f"-DFACETALK_CUDA_ARCHS={archs}",
     ]  # fmt: skip
-    build = ["cmake", "--build", str(folder), "--target", "facetalk_archive", "-j", str(jobs)]
+    build = ["cmake", "--build", str(folder), "--target", "facetalk_archive", "facetalk", "-j", str(jobs)]
     for command in (configure, build):
         if subprocess.run(command, env=environment).returncode != 0:
             sys.exit(f"error: {' '.join(command[:3])} ... failed")
     shutil.copy2(folder / ARCHIVE, BUNDLE / ARCHIVE)
     shutil.copy2(_runtime(folder), BUNDLE / RUNTIME)
-    sizes = {name: (BUNDLE / name).stat().st_size for name in (ARCHIVE, RUNTIME)}
+    (BUNDLE / LIBRARY).write_bytes(gzip.compress((folder / "lib" / "libfacetalk.so").read_bytes(), mtime=0))
+    sizes = {name: (BUNDLE / name).stat().st_size for name in PARTS}
     manifest.write_text(json.dumps(wanted | {"bytes": sizes}, indent=1) + "\n")
-    print(f"{ARCHIVE}: compiled in {time.monotonic() - begin:.0f} s")
+    print(f"{ARCHIVE}, {LIBRARY}: compiled in {time.monotonic() - begin:.0f} s")
 
 
 def _runtime(folder: Path) -> Path:

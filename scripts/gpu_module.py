@@ -3,11 +3,13 @@ built.
 
 A bundle (gpu_bundle.py) carries everything of the core but its Python bindings as one archive, compiled for
 the GPU, and the static CUDA runtime: bindings depend on the Python that imports them, so they alone are
-compiled where they are used, for whatever Python that is, which takes its headers and no nvcc.
+compiled where they are used, for whatever Python that is, which takes its headers and no nvcc. The C library
+knows nothing of Python, so the bundle has it whole.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
 import json
@@ -23,8 +25,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "build" / "gpu-bundle"
 MANIFEST, ARCHIVE, RUNTIME = "manifest.json", "libfacetalk_core.a", "libcudart_static.a"
+LIBRARY = "libfacetalk.so.gz"  # half of it is machine code that compresses well
+PARTS = (ARCHIVE, RUNTIME, LIBRARY)
 SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 MODULE = ROOT / "facetalk" / f"_C{SUFFIX}"
+C_LIBRARY = ROOT / "facetalk" / "lib" / "libfacetalk.so"
 STAMP = ROOT / "build" / "gpu-module" / "sources"  # of the module that was put there last
 
 
@@ -59,8 +64,9 @@ def look(timeout: float = 120) -> tuple[bool, str]:
 
 def fits() -> tuple[bool, str]:
     """Whether the module that is there was put there from these sources, and works."""
-    if not MODULE.exists():
-        return False, f"there is no {MODULE.name}"
+    for file in (MODULE, C_LIBRARY):
+        if not file.exists():
+            return False, f"there is no {file.name}"
     if not STAMP.exists() or STAMP.read_text() != digest(bindings=True):
         return False, f"{MODULE.name} is of other sources"
     return look()
@@ -74,7 +80,7 @@ def bundle() -> tuple[dict[str, object] | None, str]:
         return None, f"no bundle: {error}"
     if manifest.get("sources") != digest(bindings=False):
         return None, "the bundle is of other sources"
-    for name in (ARCHIVE, RUNTIME):
+    for name in PARTS:
         if not (BUNDLE / name).exists() or (BUNDLE / name).stat().st_size != manifest.get("bytes", {}).get(
             name
         ):
@@ -88,10 +94,14 @@ def _version() -> str:
     return named[1] if named else "0.0.0"
 
 
+def _folder(manifest: object) -> Path:
+    return STAMP.parent / ("whole" if manifest is None else "bindings")
+
+
 def commands(jobs: int) -> list[list[str]]:
     """Configure and build, from the bundle where it fits, else everything by nvcc."""
     manifest, why = bundle()
-    folder = STAMP.parent / ("whole" if manifest is None else "bindings")
+    folder = _folder(manifest)
     import pybind11
 
     configure = [
@@ -107,8 +117,24 @@ def commands(jobs: int) -> list[list[str]]:
         configure.append(f"-DFACETALK_CUDA_ARCHS={'90a' if arch in ('', '90') else arch}")
     else:
         configure += [f"-DFACETALK_CUDA_ARCHS={manifest['archs']}", f"-DFACETALK_PREBUILT={BUNDLE}"]
-    return [configure, ["cmake", "--build", str(folder), "--target", "_C", "-j", str(jobs)],
+    library = ["facetalk"] if manifest is None else []
+    return [configure, ["cmake", "--build", str(folder), "--target", "_C", *library, "-j", str(jobs)],
             ["cp", str(folder / MODULE.name), str(MODULE)]]  # fmt: skip
+
+
+def put_library() -> None:
+    """Put the C library and its headers in their places: the bundle's, or what was made beside the module."""
+    manifest, _ = bundle()
+    if manifest is None:
+        library = (_folder(manifest) / "lib" / "libfacetalk.so").read_bytes()
+    else:
+        library = gzip.decompress((BUNDLE / LIBRARY).read_bytes())
+    headers = {name: (ROOT / "csrc" / name).read_bytes() for name in ("facetalk.h", "facetalk.hpp")}
+    include = ROOT / "facetalk" / "include"
+    for path, data in [(C_LIBRARY, library), *((include / name, text) for name, text in headers.items())]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # a process that has the old one mapped keeps it whole
+        path.write_bytes(data)
 
 
 def unpack_wheels(target: Path) -> list[str]:
@@ -136,6 +162,7 @@ def main() -> None:
     for command in commands(os.cpu_count() or 1):
         if subprocess.run(command).returncode != 0:
             sys.exit(f"error: {' '.join(command[:3])} ... failed")
+    put_library()
     STAMP.write_text(digest(bindings=True))
     good, why = look()
     print(f"{MODULE.name}: {why}")

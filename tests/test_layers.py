@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not CSRC.is_dir(), reason="the sources are not p
 # What a folder of csrc may include besides its own files.
 BELOW = {
     "core": set(),
-    "capi": {"core", "cpu", "facetalk.h"},
+    "capi": {"core", "cpu", "cuda", "facetalk.h"},
     "cpu": {"core"},
     "cuda": {"core"},
     "glibc": set(),  # stands in for symbols of newer C libraries; the linker alone knows of it

@@ -7,7 +7,7 @@
 #include "capi/guard.h"
 
 #if defined(FACETALK_WITH_CUDA) || defined(FACETALK_EMULATE_CUDA)
-#include "cuda/head/surface.h"
+#include "cuda/head/head_surface.h"
 #include "cuda/platform/device.h"
 #else
 #ifndef FACETALK_CUDA_NOTE
@@ -79,8 +79,7 @@ std::unique_ptr<FieldDevice> FieldDevice::open(const Context& context) {
 
 std::unique_ptr<FieldDevice> FieldDevice::open(const Context& context) {
   if (context.device == FACETALK_DEVICE_CPU) return nullptr;
-  throw Unsupported("options: device CUDA: this library was " FACETALK_CUDA_NOTE
-                    "; use FACETALK_DEVICE_CPU");
+  throw Unsupported("options: device CUDA: this library was " FACETALK_CUDA_NOTE "; use FACETALK_DEVICE_CPU");
 }
 
 #endif

@@ -1,4 +1,4 @@
-"""The C library with CUDA, its kernels on the host: what `facetalk_field_*` does on a GPU, tested without one.
+"""The C library with CUDA, its kernels on the host: what `facetalk_field_*` does on a GPU, without one.
 
 Of the C interface it has fields and meshes, of the CPU's code what those stand on. Functions
 `facetalk_emulate_*` (emulate/runtime.h) say how many GPUs there are, when their memory ends, and what fails.
@@ -18,8 +18,9 @@ VERSIONS = ['-DFACETALK_VERSION="0"', '-DFACETALK_CUDA_ARCH_LIST="90a"']
 # Sources that are compiled as one: most of the time goes into headers.
 TOGETHER = (
     "capi/context capi/field capi/field_device capi/guard capi/memory capi/mesh core/cpu_features "
-    "core/field_pack core/marching_cubes_table cpu/field/field cpu/head/extract cpu/head/field_model cpu/head/slopes "
-    "cpu/marching_cubes/marching_cubes cpu/network/json cpu/network/safetensors cpu/parallel cpu/threads",
+    "core/field_pack core/marching_cubes_table cpu/field/field cpu/head/extract cpu/head/field_model "
+    "cpu/head/slopes cpu/marching_cubes/marching_cubes cpu/network/json cpu/network/safetensors cpu/parallel "
+    "cpu/threads",
     "cpu/head/bake cpu/head/distance cpu/surface/canonical_cache cpu/surface/field_band "
     "cpu/surface/field_bricks cpu/surface/field_guided cpu/surface/offset_lattice",
     "cpu/field/field_baseline", "cpu/marching_cubes/marching_cubes_rows_baseline",

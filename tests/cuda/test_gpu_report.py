@@ -31,10 +31,10 @@ def test_a_line_that_is_not_whole_yet_is_read_when_it_is(tmp_path):
 def test_a_bundle_of_other_sources_or_cut_off_is_not_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_module, "BUNDLE", tmp_path)
     assert gpu_module.bundle()[0] is None
-    for name in (gpu_module.ARCHIVE, gpu_module.RUNTIME):
+    for name in gpu_module.PARTS:
         (tmp_path / name).write_bytes(b"1234")
     manifest = {"sources": gpu_module.digest(bindings=False), "archs": "90a",
-                "bytes": {gpu_module.ARCHIVE: 4, gpu_module.RUNTIME: 4}}  # fmt: skip
+                "bytes": dict.fromkeys(gpu_module.PARTS, 4)}  # fmt: skip
     (tmp_path / gpu_module.MANIFEST).write_text(json.dumps(manifest))
     assert gpu_module.bundle() == (manifest, "")
     configure, *_ = gpu_module.commands(2)

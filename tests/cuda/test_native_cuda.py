@@ -36,7 +36,9 @@ from facetalk.nphm.bound import Bound
 from facetalk.ops.cuda.field import CudaField
 
 BOX = np.array([-0.55, -0.5, -0.95, 0.55, 0.75, 0.4], np.float32)
-SMALL = np.array([-0.2, -0.2, -0.2, 0.3, 0.3, 0.3], np.float32)  # quickly searched; the surface passes through
+SMALL = np.array(
+    [-0.2, -0.2, -0.2, 0.3, 0.3, 0.3], np.float32
+)  # quickly searched; the surface passes through
 TINY = GOLDEN / "nphm_tiny"
 ROUNDING = 1e-5  # metres, of other orders of summing
 
@@ -134,8 +136,8 @@ def test_values_are_those_of_pythons_device(gpu: Library, name: str, precision: 
     biases = bound.biases(torch.from_numpy(code)[None])
     expected = python.query(torch.from_numpy(4.0 * points), biases)["sdf"][0].numpy() / 4.0
     found = gpu.field(GOLDEN / name, CUDA).bind(identity, precision).query(code, points)
-    # The last layer's weights leave the softplus' units here and there; that and the order of sums in biases, and
-    # where one of them rounds to another half.
+    # Weights of the last layer went through the softplus' units and back, sums of biases have another order,
+    # and now and then one of them rounds to another half.
     away = np.abs(found - expected)
     assert np.median(away) < 1e-6 and away.max() < (1e-5, 2e-4, 1e-3)[precision]
     exact = gpu.field(GOLDEN / name, CUDA).bind(identity).query(code, points)
@@ -173,7 +175,13 @@ def test_builds_without_cuda_say_so(cpu: Library) -> None:
 def test_what_a_gpu_does_not_do(gpu: Library, cpu: Library) -> None:
     mesh, options = c_void_p(), Options(ctypes.sizeof(Options), device=CUDA)
     volume = np.zeros(8, np.float32)
-    arguments = c_void_p(volume.ctypes.data), *map(c_int64, (2, 2, 2)), c_float(0), byref(options), byref(mesh)
+    arguments = (
+        c_void_p(volume.ctypes.data),
+        *map(c_int64, (2, 2, 2)),
+        c_float(0),
+        byref(options),
+        byref(mesh),
+    )
     assert gpu.c.facetalk_marching_cubes_with(*arguments) == UNSUPPORTED and not mesh
     assert cpu.c.facetalk_model_load_with(b"x", byref(options), byref(mesh)) == UNSUPPORTED
     assert refused(cpu.field(TINY).bind, None, FLOAT16)[0] == UNSUPPORTED
@@ -189,8 +197,10 @@ def test_nulls_and_numbers_that_are_none(gpu: Library) -> None:
         assert refused(field.query, None, np.array(points, np.float32))[0] == INVALID
     c, here = gpu.c, c_void_p(out.ctypes.data)
     for arguments in (
-        (None, None, c_int32(0), here, c_int64(0), here), (field.handle, None, c_int32(0), None, c_int64(1), here),
-        (field.handle, None, c_int32(0), here, c_int64(1), None), (field.handle, None, c_int32(0), here, c_int64(-1), here),
+        (None, None, c_int32(0), here, c_int64(0), here),
+        (field.handle, None, c_int32(0), None, c_int64(1), here),
+        (field.handle, None, c_int32(0), here, c_int64(1), None),
+        (field.handle, None, c_int32(0), here, c_int64(-1), here),
         (field.handle, None, c_int32(3), here, c_int64(0), here),
     ):  # fmt: skip
         assert c.facetalk_field_query(*arguments) == INVALID
@@ -258,8 +268,8 @@ def test_memory_comes_from_the_programs_allocator_and_goes_back(gpu: Library) ->
 
     log = LOG(lambda user, level, text: said.append(text.decode()))
     functions = ALLOCATE(take), RELEASE(give_back)
-    options = Options(allocate=ctypes.cast(functions[0], c_void_p), release=ctypes.cast(functions[1], c_void_p),
-                      log=ctypes.cast(log, c_void_p))  # fmt: skip
+    allocate, release, logged = (ctypes.cast(function, c_void_p) for function in (*functions, log))
+    options = Options(allocate=allocate, release=release, log=logged)
     identity, code = codes(TINY)
 
     def use() -> None:

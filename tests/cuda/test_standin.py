@@ -31,6 +31,7 @@ DEVICE_TESTS = {
     "tests/cuda/test_field_cached_device.py": "chunks and float32",
     "tests/cuda/test_field_hopper_device.py": "columns and bfloat16",
     "tests/cuda/test_streams_device.py": "test",
+    "tests/cuda/test_native_device.py": "(small and float32) or distances or not_there",
     "tests/ops/test_normals.py": "None",
     "tests/ops/test_attention.py": "opcheck or export or autocast or sees_nothing or empty",
     "tests/diffusion/test_cuda_graph.py": "window0",
@@ -66,14 +67,15 @@ def outcomes(report: Path) -> dict[str, Counter[str]]:
     return found
 
 
-def test_device_tests_are_collected_and_pass(standin: Path, tmp_path: Path) -> None:
+def test_device_tests_are_collected_and_pass(standin: Path, emulated_library: Path, tmp_path: Path) -> None:
     names = " or ".join(
         f"({Path(file).stem} and ({names or 'test'}))" for file, names in DEVICE_TESTS.items()
     )
     report = tmp_path / "junit.xml"
     done = build.run(
-        standin, *DEVICE_TESTS, "-m", "cuda", "-k", names, "-q", "--tb=short", f"--junitxml={report}"
-    )
+        standin, *DEVICE_TESTS, "-m", "cuda", "-k", names, "-q", "--tb=short", f"--junitxml={report}",
+        FACETALK_EMULATED_LIBRARY=str(emulated_library),
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     found = outcomes(report)
     for file in DEVICE_TESTS:

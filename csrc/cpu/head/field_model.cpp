@@ -93,6 +93,9 @@ FieldModel::FieldModel(const std::string& folder) {
       blend_std_ = static_cast<float>(found->number(1e-6, 1e6));
     if (const Json* found = config.find("n_hyper"); found != nullptr && family_ == FieldBlending::kMonoNphm)
       hyper_ = static_cast<int>(found->whole(0, 16));
+    // The built-in head's folder, which has a network for each direction: this file is the backward one.
+    if (const Json* found = config.find("format"); found != nullptr && found->text() == "facetalk-head")
+      backward_ = true;
     if (const Json* found = config.find("direction")) {
       backward_ = found->text() == "backward";
       if (!backward_ && found->text() != "forward")

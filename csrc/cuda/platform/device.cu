@@ -1,5 +1,4 @@
 #include "cuda/platform/device.h"
-
 #include "cuda/platform/device_code.h"
 #include "cuda/platform/error.h"
 #include "cuda/platform/portable.h"

@@ -1,8 +1,8 @@
 #include <algorithm>
 
 #include "cuda/field/field_launch.cuh"
-#include "cuda/head/band.cuh"
-#include "cuda/head/band.h"
+#include "cuda/head/head_band.cuh"
+#include "cuda/head/head_band.h"
 #include "cuda/head/lists.cuh"
 
 namespace facetalk::cuda {

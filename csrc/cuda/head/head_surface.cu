@@ -3,9 +3,9 @@
 
 #include "core/status.h"
 #include "cuda/field/field_launch.cuh"
-#include "cuda/head/band.h"
 #include "cuda/head/bound_head.h"
-#include "cuda/head/surface.h"
+#include "cuda/head/head_band.h"
+#include "cuda/head/head_surface.h"
 #include "cuda/marching_cubes/marching_cubes.h"
 #include "cuda/platform/device.h"
 
