@@ -14,9 +14,9 @@ import pytest
 from small_networks import small_encoder, small_motion
 
 from facetalk.errors import InputError
-from facetalk.native import NativeModel, library
+from facetalk.native import NativeModel, _Options, library
 
-INVALID = 1
+INVALID, UNSUPPORTED = 1, 4
 
 
 def test_nulls_are_refused_and_freed(model):
@@ -69,6 +69,30 @@ def test_a_stream_made_of_fewer_options_takes_the_defaults_for_the_rest(model):
     assert lib.facetalk_stream_latency_s(stream) == pytest.approx(0.2056, abs=1e-3)
     lib.facetalk_stream_free(stream)
     assert create(model._handle, byref(Old(0, 48_000, 1)), byref(stream)) == INVALID
+
+
+def test_an_encoder_that_hears_all_at_once_is_not_damaged_but_unsupported(make_folder):
+    handle, stream = c_void_p(), c_void_p()
+    lib = ctypes.CDLL(library()._name)
+    folder = make_folder(small_encoder(), small_motion(20))  # without a span of attention
+    assert lib.facetalk_model_load(str(folder).encode(), byref(handle)) == 0
+    assert lib.facetalk_stream_create(handle, None, byref(stream)) == UNSUPPORTED and not stream
+    frames, values = c_int64(100), (c_float * 6400)()
+    assert (
+        lib.facetalk_model_features(handle, values, c_size_t(6400), c_double(0.2), values, byref(frames)) == 4
+    )
+    lib.facetalk_model_free.argtypes = [c_void_p]
+    lib.facetalk_model_free(handle)
+
+
+def test_guidance_below_zero_is_no_default_but_for_minus_one(model):
+    lib, options, stream = library(), _Options(), c_void_p()
+    lib.facetalk_stream_options_default(byref(options))
+    assert options.guidance == -1.0
+    for guidance in (-2.0, -0.5, -1e9):
+        options.guidance = guidance
+        assert lib.facetalk_stream_create(model._handle, byref(options), byref(stream)) == INVALID
+        assert b"guidance" in lib.facetalk_last_error() and not stream
 
 
 @pytest.mark.parametrize("name", ["", "nowhere", "file", "/dev/null", "empty"])
