@@ -9,6 +9,9 @@ namespace {
 
 int pad(int count, int step) { return (count + step - 1) / step * step; }
 
+// With those that only biases and weights of coordinates have, see FieldDeviceLayer.
+int padded_outputs(const FieldLayer& layer, bool last) { return pad(layer.outputs, last ? 8 : 64); }
+
 // A layer's weights of one set as a plain matrix.
 struct Matrix {
   int inputs = 0, outputs = 0;
@@ -126,10 +129,10 @@ PackedNetwork pack_as(const FieldMlp& from, int sets, FieldPrecision precision, 
       to.coords = layer.coords > 0 ? static_cast<int>(coords.size() - coords_before) : -1;
       if (set == 0) {
         to.bias = mlp.bias_count;
-        mlp.bias_count += pad(layer.outputs, 8);
+        mlp.bias_count += padded_outputs(layer, last);
       }
       if (layer.coords > 0) {
-        for (int o = 0; o < pad(layer.outputs, 8); ++o) {
+        for (int o = 0; o < padded_outputs(layer, last); ++o) {
           for (int c = 0; c < layer.coords; ++c) coords.push_back(matrix.at(c, o));
         }
       }
