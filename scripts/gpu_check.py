@@ -53,7 +53,7 @@ WATCHED = {
     # Any address: every kernel once.
     "memcheck": (
         _FIELD, "(test_field_device and derivatives)", _HOPPER, _EXTRACTION, _ATTENTION, _GUIDED,
-        "(test_normals and None)",
+        "(test_normals and None)", "(test_native_device and small and float32)",
     ),
     # What threads of a block hand each other in shared memory.
     "racecheck": (_FIELD, _EXTRACTION, _ATTENTION, _HOPPER),
@@ -123,7 +123,12 @@ STEPS: dict[str, tuple[Step, ...]] = {
             120,
             tool="ncu",
         ),
-        Step("ncu-bricks", bench("bench_field_cuda", "bricks and float16 and official and hopper"), 150, tool="ncu"),
+        Step(
+            "ncu-bricks",
+            bench("bench_field_cuda", "bricks and float16 and official and hopper"),
+            150,
+            tool="ncu",
+        ),
         Step("ncu-marching-cubes", bench("bench_marching_cubes_cuda", "one_volume"), 90, tool="ncu"),
         Step("ncu-attention", bench("bench_attention_cuda", "window and 1500"), 90, tool="ncu"),
         _watched("racecheck", 200),

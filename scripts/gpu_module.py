@@ -130,7 +130,7 @@ def put_library() -> None:
     else:
         library = gzip.decompress((BUNDLE / LIBRARY).read_bytes())
     headers = {name: (ROOT / "csrc" / name).read_bytes() for name in ("facetalk.h", "facetalk.hpp")}
-    include = ROOT / "facetalk" / "include"
+    include = C_LIBRARY.parents[1] / "include"
     for path, data in [(C_LIBRARY, library), *((include / name, text) for name, text in headers.items())]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # a process that has the old one mapped keeps it whole

@@ -1,5 +1,6 @@
 """What the commands for GPU machines read and carry: lines of results, reports of tools, the bundle."""
 
+import gzip
 import json
 import re
 import sys
@@ -45,6 +46,24 @@ def test_a_bundle_of_other_sources_or_cut_off_is_not_taken(tmp_path, monkeypatch
     assert "other sources" in gpu_module.bundle()[1]
     (tmp_path / gpu_module.MANIFEST).write_text('{"sources"')
     assert "no bundle" in gpu_module.bundle()[1]
+
+
+def test_the_bundles_library_is_put_in_its_place(tmp_path, monkeypatch):
+    bundle, place = tmp_path / "bundle", tmp_path / "facetalk" / "lib" / "libfacetalk.so"
+    bundle.mkdir()
+    monkeypatch.setattr(gpu_module, "BUNDLE", bundle)
+    monkeypatch.setattr(gpu_module, "C_LIBRARY", place)
+    for name in gpu_module.PARTS:
+        (bundle / name).write_bytes(gzip.compress(b"library"))
+    sizes = {name: (bundle / name).stat().st_size for name in gpu_module.PARTS}
+    manifest = {"sources": gpu_module.digest(bindings=False), "archs": "90a", "bytes": sizes}
+    (bundle / gpu_module.MANIFEST).write_text(json.dumps(manifest))
+    for _ in range(2):
+        gpu_module.put_library()
+        assert place.read_bytes() == b"library"
+    assert (place.parents[1] / "include" / "facetalk.h").read_bytes() == (
+        ROOT / "csrc/facetalk.h"
+    ).read_bytes()
 
 
 def test_the_bundle_says_what_travels_and_fails_where_it_is_too_much(tmp_path, monkeypatch, capsys):
