@@ -6,7 +6,7 @@ namespace facetalk::cuda {
 
 void field_classify(const FieldBricks& blocks, const float* nodes, const int32_t* parents, float lipschitz,
                     int32_t* table, void* stream) {
-  launch_threads<kBandThreads>("field_classify", field_classify_kernel, 32 * blocks.count, stream, blocks,
+  launch_threads<kBandThreads>("field_classify", field_classify_kernel, blocks.count, stream, blocks,
                                nodes, parents, lipschitz, table);
 }
 
@@ -19,7 +19,7 @@ void field_brick_points(const FieldBricks& bricks, const int64_t* list, int64_t 
 
 void field_contradictions(const FieldBricks& bricks, const int32_t* table, const float* samples,
                           uint8_t* wanted, void* stream) {
-  launch_threads<kBandThreads>("field_contradictions", field_contradictions_kernel, 32 * bricks.count, stream,
+  launch_threads<kBandThreads>("field_contradictions", field_contradictions_kernel, bricks.count, stream,
                                bricks, table, samples, wanted);
 }
 

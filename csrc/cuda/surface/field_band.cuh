@@ -34,23 +34,11 @@ __host__ __device__ constexpr int band_nodes(int samples) { return (samples + 1)
 
 // table: the sign of each block, or kBrickWanted where the surface may be; from nodes, (frames, band_nodes of each
 // axis), of which a sign bit says inside. parents: the table of blocks of twice the side, whose signs stay; null:
-// all are looked at. A warp for each block.
-__global__ void __launch_bounds__(kBandThreads)
-    field_classify_kernel(FieldBricks b, const float* nodes, const int32_t* parents, float lipschitz,
-                          int32_t* table) {
-  const int64_t index = (static_cast<int64_t>(blockIdx.x) * kBandThreads + threadIdx.x) / 32;
-  if (index >= b.count) return;
+// all are looked at. A thread for each block; those that have to be looked at are few, and the warp takes them one
+// after the other.
+__device__ int32_t classified(const FieldBricks& b, const float* nodes, float lipschitz, int64_t index) {
   const int lane = threadIdx.x % 32;
   const BrickPlace place = place_of(b, index);
-  if (parents != nullptr) {
-    int64_t above = place.frame;
-    for (int a = 0; a < 3; ++a) above = above * ((b.bricks[a] + 1) / 2) + place.at[a] / 2;
-    const int32_t sign = parents[above];
-    if (sign != kBrickWanted) {
-      if (lane == 0) table[index] = sign;
-      return;
-    }
-  }
   // Each corner has four lanes.
   float edge[3];
   int64_t at = place.frame;
@@ -99,7 +87,28 @@ __global__ void __launch_bounds__(kBandThreads)
     covered = covered && free;
   }
   const bool clear = __all_sync(kAllLanes, covered) != 0 && (inside == 0 || inside == kAllLanes);
-  if (lane == 0) table[index] = !clear ? kBrickWanted : inside != 0 ? kBrickInside : kBrickOutside;
+  return !clear ? kBrickWanted : inside != 0 ? kBrickInside : kBrickOutside;
+}
+
+__global__ void __launch_bounds__(kBandThreads)
+    field_classify_kernel(FieldBricks b, const float* nodes, const int32_t* parents, float lipschitz,
+                          int32_t* table) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kBandThreads + threadIdx.x;
+  const int lane = threadIdx.x % 32;
+  const bool there = index < b.count;
+  int32_t mine = kBrickWanted;
+  if (there && parents != nullptr) {
+    const BrickPlace place = place_of(b, index);
+    int64_t above = place.frame;
+    for (int a = 0; a < 3; ++a) above = above * ((b.bricks[a] + 1) / 2) + place.at[a] / 2;
+    mine = parents[above];
+  }
+  for (unsigned left = __ballot_sync(kAllLanes, there && mine == kBrickWanted); left != 0; left &= left - 1) {
+    const int which = __ffs(static_cast<int>(left)) - 1;
+    const int32_t found = classified(b, nodes, lipschitz, index - lane + which);
+    if (lane == which) mine = found;
+  }
+  if (there) table[index] = mine;
 }
 
 // points (listed, points^3, 3), z fastest: the samples of listed bricks, `step` apart from their first.
@@ -141,14 +150,11 @@ __device__ __forceinline__ bool touches_agree(const FieldBricks& b, const float*
 
 // wanted: 1 for a brick that was left out and that a neighbour contradicts. A warp for each brick, a lane for
 // each neighbour.
-__global__ void __launch_bounds__(kBandThreads)
-    field_contradictions_kernel(FieldBricks b, const int32_t* table, const float* samples, uint8_t* wanted) {
-  const int64_t index = (static_cast<int64_t>(blockIdx.x) * kBandThreads + threadIdx.x) / 32;
-  if (index >= b.count) return;
+__device__ bool contradicted(const FieldBricks& b, const int32_t* table, const float* samples, int64_t index) {
   const int lane = threadIdx.x % 32;
-  const int32_t mine = table[index];
+  const bool inside = table[index] == kBrickInside;
   bool wrong = false;
-  if (mine < 0 && lane < 27 && lane != 13) {
+  if (lane < 27 && lane != 13) {
     const BrickPlace place = place_of(b, index);
     const int step[3] = {lane / 9 - 1, lane / 3 % 3 - 1, lane % 3 - 1};
     int at[3];
@@ -162,11 +168,36 @@ __global__ void __launch_bounds__(kBandThreads)
       const int32_t theirs = table[other];
       const int64_t cube = static_cast<int64_t>(b.side) * b.side * b.side;
       // Neighbours that were both left out share a node, so their signs agree.
-      wrong = theirs >= 0 && !touches_agree(b, samples + theirs * cube, at, step, mine == kBrickInside);
+      wrong = theirs >= 0 && !touches_agree(b, samples + theirs * cube, at, step, inside);
     }
   }
-  const bool any = __any_sync(kAllLanes, wrong) != 0;
-  if (lane == 0) wanted[index] = any ? 1 : 0;
+  return __any_sync(kAllLanes, wrong) != 0;
+}
+
+// A thread for each brick sees whether a neighbour is stored, which is so for few of those that are not; the warp
+// compares them one after the other.
+__global__ void __launch_bounds__(kBandThreads)
+    field_contradictions_kernel(FieldBricks b, const int32_t* table, const float* samples, uint8_t* wanted) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kBandThreads + threadIdx.x;
+  const int lane = threadIdx.x % 32;
+  bool near = false;
+  if (index < b.count && table[index] < 0) {
+    const BrickPlace place = place_of(b, index);
+    for (int row = 0; row < 9; ++row) {
+      const int i = place.at[0] + row / 3 - 1, j = place.at[1] + row % 3 - 1;
+      if (i < 0 || i >= b.bricks[0] || j < 0 || j >= b.bricks[1]) continue;
+      const int32_t* their = table + ((place.frame * b.bricks[0] + i) * b.bricks[1] + j) * b.bricks[2];
+      const int k = place.at[2];
+      near = near || their[k] >= 0 || (k > 0 && their[k - 1] >= 0) || (k + 1 < b.bricks[2] && their[k + 1] >= 0);
+    }
+  }
+  uint8_t mine = 0;
+  for (unsigned left = __ballot_sync(kAllLanes, near); left != 0; left &= left - 1) {
+    const int which = __ffs(static_cast<int>(left)) - 1;
+    const bool wrong = contradicted(b, table, samples, index - lane + which);
+    if (lane == which) mine = wrong ? 1 : 0;
+  }
+  if (index < b.count) wanted[index] = mine;
 }
 
 }  // namespace facetalk::cuda
