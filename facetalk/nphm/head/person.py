@@ -201,7 +201,7 @@ class Person:
         if self.identity.any():
             with needed_for("painting an identity other than the default"):
                 from facetalk.nphm.head.complexion import paint_template, palette_of
-            colors = paint_template(mesh, tables.linear["landmarks_mean"], palette_of(self.identity))
+            colors = paint_template(mesh, tables.linear["landmarks_mean"], palette_of(self._coefficients))
         return mesh.canonical(vertices, colors), basis
 
     def _add_the_rest(self, mesh: TemplateMesh, vertices: Float32) -> None:
