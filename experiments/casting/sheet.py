@@ -17,7 +17,7 @@ from facetalk.render.studio import Camera
 
 __all__ = ["write_sheet"]
 
-_CAMERA, _SIZE = Camera((0.0, -0.02, -0.03), 15.0, 0.0, 1.25), (220, 250)
+_CAMERA, _SIZE = Camera((0.0, -0.02, -0.03), 15.0, 0.0, 1.1), (160, 170)
 
 
 def write_sheet(face: FaceTalk, heard: dict[str, list[Voice]], path: Path, seeds: int = 3) -> None:
@@ -26,7 +26,7 @@ def write_sheet(face: FaceTalk, heard: dict[str, list[Voice]], path: Path, seeds
     Args:
         face: the model.
         heard: of each voice, by its name, two recordings.
-        path: .png to write.
+        path: .png or .jpg to write.
         seeds: draws of the first recording.
     """
     rows = []
@@ -35,7 +35,10 @@ def write_sheet(face: FaceTalk, heard: dict[str, list[Voice]], path: Path, seeds
         cells = [_cell(face, voice, seed, f"{name}, {voice.f0:.0f} Hz" if seed == 0 else f"seed {seed}")
                  for voice, seed in draws]  # fmt: skip
         rows.append(np.concatenate(cells, axis=1))
-    Image.fromarray(np.concatenate(rows, axis=0)).save(path)
+    half = -(-len(rows) // 2)  # two columns of rows, so that a page shows them all
+    rows += [np.zeros_like(rows[0])] * (2 * half - len(rows))
+    columns = [np.concatenate(rows[:half], axis=0), np.concatenate(rows[half:], axis=0)]
+    Image.fromarray(np.concatenate(columns, axis=1)).save(path, quality=88)
 
 
 def _cell(face: FaceTalk, voice: Voice, seed: int, text: str) -> UInt8:

@@ -33,9 +33,9 @@ def compare(face: FaceTalk, folder: Path, resolutions: tuple[int, ...] = (128, 2
     """Write ``cubes.png`` (the rig above, then each resolution) and return the figures at rest.
 
     Returns:
-        by resolution, for eyes and for lips: mean difference of colours, of 255, between the mesh as drawn and
-        the rig's closest point, and the share of points where anyone would see it; "vertices alone" is the
-        same lattice without vertices where the paint changes.
+        by resolution, for eyes and for lips: mean difference of colours, of 255, between the mesh as drawn
+        and the rig's closest point, and the share of points where anyone would see it; "vertices alone" is
+        the same lattice without vertices where the paint changes.
     """
     names = face.head.expression_names
     weights = np.zeros((len(_FACES), len(names)), np.float32)
