@@ -71,10 +71,11 @@ class Paint:
         weights = _closest(np.repeat(points.astype(np.float64), count, axis=0), self._corners[flat])
         weights = weights.reshape(len(points), count, 3)
         place = np.einsum("nkc,nkcx->nkx", weights, self._corners[near])
-        distance = np.linalg.norm(place - points[:, None], axis=2)
+        off = place - points[:, None]
+        distance = np.sqrt(np.einsum("nkx,nkx->nk", off, off))
         theirs = np.einsum("nkc,nkcx->nkx", weights, self._normals[near])
-        theirs /= np.maximum(np.linalg.norm(theirs, axis=2, keepdims=True), 1e-12)
-        away = np.einsum("nkx,nx->nk", theirs, normals) < _FACING
+        length = np.sqrt(np.einsum("nkx,nkx->nk", theirs, theirs))
+        away = np.einsum("nkx,nx->nk", theirs, normals) < _FACING * length
         best = (distance + np.where(away, 1e3 * (1.0 + distance.max()), 0.0)).argmin(axis=1)
         rows = np.arange(len(points))
         chosen = near[rows, best]
@@ -159,21 +160,25 @@ def _closest(points: AnyFloat, triangles: AnyFloat) -> AnyFloat:
     """
     a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
     ab, ac, ap = b - a, c - a, points - a
-    d00, d01, d11 = (ab * ab).sum(1), (ab * ac).sum(1), (ac * ac).sum(1)
-    d20, d21 = (ap * ab).sum(1), (ap * ac).sum(1)
+    d00, d01, d11 = _dot(ab, ab), _dot(ab, ac), _dot(ac, ac)
+    d20, d21 = _dot(ap, ab), _dot(ap, ac)
     area = np.maximum(d00 * d11 - d01 * d01, 1e-30)
     v, w = (d11 * d20 - d01 * d21) / area, (d00 * d21 - d01 * d20) / area
-    best = np.stack([1.0 - v - w, v, w], axis=1)
-    outside = best.min(axis=1) < 0.0
+    u = 1.0 - v - w
+    best = np.stack([u, v, w], axis=1)
+    outside = np.minimum(np.minimum(u, v), w) < 0.0
     least = np.where(outside, np.inf, 0.0)
     for start, end, one, two in ((a, b, 0, 1), (b, c, 1, 2), (c, a, 2, 0)):
         along = end - start
-        t = ((points - start) * along).sum(1) / np.maximum((along * along).sum(1), 1e-30)
-        t = np.clip(t, 0.0, 1.0)
-        gap = ((start + t[:, None] * along - points) ** 2).sum(1)
+        t = np.clip(_dot(points - start, along) / np.maximum(_dot(along, along), 1e-30), 0.0, 1.0)
+        off = start + t[:, None] * along - points
+        gap = _dot(off, off)
         closer = outside & (gap < least)
-        least = np.where(closer, gap, least)
-        weights = np.zeros_like(best)
-        weights[:, one], weights[:, two] = 1.0 - t, t
-        best = np.where(closer[:, None], weights, best)
+        least[closer] = gap[closer]
+        best[closer] = 0.0
+        best[closer, one], best[closer, two] = 1.0 - t[closer], t[closer]
     return best
+
+
+def _dot(a: AnyFloat, b: AnyFloat) -> AnyFloat:
+    return np.asarray(np.einsum("nx,nx->n", a, b))
