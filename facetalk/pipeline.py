@@ -16,9 +16,10 @@ from facetalk.ambient import plainly
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import Float32
 from facetalk.audio.containers import RATES
-from facetalk.audio.load import AudioReader, Source, open_audio
+from facetalk.audio.load import AudioReader, SampleReader, Source, open_audio
 from facetalk.audio.padding import DEFAULT_PAD, Padded, padding
 from facetalk.backend import Backend, by_torch, native_model, pick_for, start
+from facetalk.casting import cast, hear, seed_of
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
@@ -133,7 +134,7 @@ class FaceTalk:
         steps: int | None = None,
         guidance: float | None = None,
         seed: int | None = None,
-        identity: ArrayLike | None = None,
+        identity: ArrayLike | str | None = None,
         track: int | None = None,
         pad: float | None = 0.0,
         look_ahead: float | None = None,
@@ -151,7 +152,8 @@ class FaceTalk:
                 student takes 1 to 2.5; with other weights None steps means the full model.
             seed: noise seed; the same seed, audio and steps give the same motion. None = a fresh one,
                 which is kept in ``Motion.provenance["seed"]``.
-            identity: (I,) identity code of the head; the default identity when None.
+            identity: (I,) identity code of the head; the default identity when None. ``"voice"`` or
+                ``"voice:SEED"`` draws one for the voice: see :meth:`identity_from_voice`.
             track: number, from 1, of the sound track of a file; None takes the one that is marked as default,
                 or the first that is not silent.
             pad: seconds of near-silence to put before and after the recording, so that the face comes from
@@ -167,7 +169,8 @@ class FaceTalk:
             ``provenance["hearing"]`` lists what was not well with the sound.
 
         Raises:
-            InputError: the audio cannot be used, or an option is out of range.
+            InputError: the audio cannot be used, an option is out of range, or a face is to be drawn for a
+                voice of which not enough is heard.
 
         Warns:
             HearingWarning: silence, near-silence, clipping, missing sound, channels that cancel.
@@ -175,8 +178,11 @@ class FaceTalk:
         seed = int.from_bytes(os.urandom(4), "little") if seed is None else whole_number("seed", seed)
         steps = None if steps is None else whole_number("steps", steps)
         guidance = None if guidance is None else real_number("guidance", guidance)
-        code = self._identity(identity)
+        drawn = seed_of(identity) if isinstance(identity, str) else None
+        code = None if drawn is not None else self._identity(identity)
         sound = open_audio(audio, track=track)
+        if code is None:
+            code = self.identity_from_voice(sound, seed=drawn or 0)
         before, after = padding(sound, pad)
         # The model hears more silence than there will be, and so comes to rest whatever the padding is.
         fps = self.config.fps
@@ -187,6 +193,8 @@ class FaceTalk:
         provenance: dict[str, Any] = {"model": self.config.name, "seed": seed}
         if ahead is not None:
             provenance["look_ahead"] = ahead
+        if drawn is not None:
+            provenance["identity"] = f"voice:{drawn}"
         if ahead is not None or self.native_model is not None:
             engine = self._engine(WHOLE if ahead is None else ahead, steps, guidance, seed, SAMPLE_RATE)
             expressions = run_through(engine, heard, progress=progress)
@@ -208,6 +216,36 @@ class FaceTalk:
         provenance["seconds"] = before + heard.seconds + after
         provenance["hearing"] = sound.notes
         return Motion(expressions, fps, code, provenance)
+
+    @plainly
+    def identity_from_voice(
+        self, audio: Audio | SampleReader, *, seed: int = 0, track: int | None = None
+    ) -> Float32:
+        """Draw an identity code for a voice.
+
+        The face is invented. What the pitch and formants of voices of men and women have to do with the size
+        of faces, by published means, shifts the draw; the rest goes by timbre through a map that is the
+        seed's, so that a voice gets about the same face in every recording. It is nobody's likeness, and no
+        evidence of who speaks, or of what they look like: ``facetalk/models/timbre/README.md``.
+
+        Args:
+            audio: as :meth:`generate` takes it; it is heard until there was half a minute of voiced
+                sound.
+            seed: of the draw; another one gives another face.
+            track: number, from 1, of the sound track of a file.
+
+        Returns:
+            (I,) float32 code.
+
+        Raises:
+            InputError: less than a second of voiced speech is heard; or the audio cannot be used.
+        """
+        seed = whole_number("seed", seed)
+        if seed < 0:
+            raise InputError(f"seed must be at least 0, got {seed}")
+        sound = audio if isinstance(audio, SampleReader) else open_audio(audio, track=track)
+        name = Path(sound.name).name if isinstance(sound, AudioReader) else "the sound"
+        return cast(hear(sound, name), self.head, seed)
 
     @plainly
     def stream(
@@ -296,10 +334,12 @@ class FaceTalk:
             resolution: grid points per axis of ``topology="marching-cubes"``.
             topology: ``"fixed"`` carries the canonical mesh to every frame (constant faces; the result is a
                 ``RiggedSequence``, which is iterable); ``"marching-cubes"`` extracts every frame anew from
-                the backward-deformed field, as the paper does.
+                the backward-deformed field, as the paper does, paints it by the first, and gives it more
+                vertices at eyes, lips and wherever the paint changes.
             smooth: weight the deformation by the model's facial smoothing.
             tolerance_mm: with marching cubes, how far a mesh may be from that of the dense grid, millimetres:
                 more is quicker. 0 keeps to short cuts that change nothing; None is 0.05, which nobody sees.
+                Above 0, vertices at eyes and lips are brought from there to the field's own surface.
             temporal_sigma: standard deviation in seconds of a Gaussian over time; None = the model's setting.
             exact: with marching cubes, evaluate the dense grid instead of a band around the surface.
             detail: of the fixed topology: about 24, 11 or 5 thousand vertices, the fewer ones among the more.
@@ -345,9 +385,14 @@ class FaceTalk:
         """
         return posing.landmarks(self.head, self._checked(motion, 0.0), self.facial_smoothing)
 
-    def _identity(self, identity: ArrayLike | None) -> Float32:
+    def _identity(self, identity: ArrayLike | str | None) -> Float32:
         if identity is None:
             return np.asarray(self.head.default_identity, dtype=np.float32)
+        if isinstance(identity, str):
+            raise InputError(
+                f"identity must be a code, or for a recording voice or voice:SEED, got {identity!r}; "
+                f"identity_from_voice gives the code of a voice"
+            )
         code = np.asarray(identity, dtype=np.float32)
         if code.shape != (self.head.identity_dim,):
             raise InputError(f"identity must have shape ({self.head.identity_dim},), got {code.shape}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
+from facetalk.nphm.head.parts import Part
 from facetalk.optional import needed_for
 from facetalk.units import HEAD_UNIT_METRES
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from facetalk.nphm.lattice import Bounds
     from facetalk.nphm.surface.options import ExtractionOptions
+
+EYES_AND_LIPS = slice(36, 68)
+"""Of the Multi-PIE landmarks."""
 
 
 def rigged(
@@ -57,23 +60,27 @@ def extracted(
     options: ExtractionOptions,
     device: torch.device,
 ) -> Iterator[Mesh]:
-    """Every frame's surface by marching cubes, with the rig's colours."""
+    """Every frame's surface by marching cubes, with the rig's colours, and vertices to show them."""
     with needed_for("extracting a head by marching cubes"):
-        from facetalk.mesh.borrow import borrow
+        from facetalk.mesh.borrow import Paint, painted
+        from facetalk.nphm.surface.close_up import settle
         from facetalk.ops._device import with_kernels
     field = head.nphm.bind(motion.identity, facial_smoothing=smoothing, device=with_kernels(device))
     rig = rigged(head, motion, smoothing)
     shown = head.bind(motion.identity).lenders()
+    worn = head.tables.mesh
+    # Who asks for the lattice's own mesh gets its surface; only vertices are added to it.
+    as_sampled = options.exact or options.tolerance_mm == 0.0
+    marks = None if worn is None or as_sampled else worn.landmarks[EYES_AND_LIPS]
     frames = field.iterate(motion.expressions, resolution, bounds, options=options)
     for frame, (mesh, _) in enumerate(frames):
         # An extraction knows no parts; the rig stands in the same place and lends its colours.
-        painted = rig[frame]
-        assert painted.colors is not None and painted.part is not None
-        colors, part = borrow(
-            mesh.vertices, mesh.normals, painted.vertices[shown], painted.normals[shown],
-            painted.colors[shown], painted.part[shown],
-        )  # fmt: skip
-        yield dataclasses.replace(mesh, colors=colors, part=part)
+        posed = rig[frame]
+        paint = Paint(posed, shown)
+        fine = painted(mesh, paint, always=Part.EYEBALLS)
+        if marks is not None:
+            fine = settle(fine, len(mesh), field, motion.expressions[frame], posed.vertices[marks], paint)
+        yield fine
 
 
 def landmarks(head: HeadModel, motion: Motion, smoothing: FacialSmoothing) -> Float32:

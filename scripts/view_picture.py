@@ -18,6 +18,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/helpers"))
 from chromium import Chromium
 
+_SCALE = 2
+"""Chromium without a GPU leaves out a sample of a pixel here and there where faces meet, and what is behind
+shows as a dark speck, elsewhere from every place. Drawn larger and reduced, there is none to be seen."""
+
 
 def main() -> None:
     """Draw it."""
@@ -36,7 +40,7 @@ def main() -> None:
         try:
             assert server.stdout is not None
             url = server.stdout.readline().split()[0]
-            with Chromium(Path(folder), size=(1180, 943)) as browser:
+            with Chromium(Path(folder), size=(1180, 943), scale=_SCALE) as browser:
                 browser.open(url)
                 browser.until("globalThis.facetalk && !facetalk.state.busy && facetalk.state.playing", 120.0)
                 browser.run(f"facetalk.seek({args.at})")
@@ -44,7 +48,7 @@ def main() -> None:
                 browser.run("document.querySelector('#play').click()")
                 browser.run(f"facetalk.seek({args.at})")
                 time.sleep(1.0)
-                picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
+                picture = Image.open(io.BytesIO(browser.picture())).convert("RGB").reduce(_SCALE)
         finally:
             server.terminate()
     picture.save(args.output, quality=88, optimize=True)

@@ -165,6 +165,12 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
         asked.append((facial_smoothing, device))
         return Field()
 
+    def settle(mesh: Mesh, first: int, *_: Any) -> Mesh:
+        settled.append(first)
+        return mesh
+
+    settled: list[int] = []
+    monkeypatch.setattr("facetalk.nphm.surface.close_up.settle", settle)
     monkeypatch.setattr(model.head.nphm, "bind", bind)
     rig = model.decode(motion)
     rows = np.flatnonzero(model.head.bind().lenders())[::7]
@@ -180,8 +186,12 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
         off = np.abs(mesh.colors.astype(int) - rig.base.colors[rows])[same]  # type: ignore[index, union-attr]
         assert np.quantile(off, 0.99) <= 2
     assert len(frames[2].part) == len(frames[2].colors) == 0  # type: ignore[arg-type]
+    assert settled == [len(rows), len(rows), 0]
+    asked.clear()
+    list(model.decode(motion, topology="marching-cubes", tolerance_mm=0.0))
     asked.clear()
     list(model.decode(motion, topology="marching-cubes", smooth=False, exact=True, resolution=16))
+    assert len(settled) == 3  # who asks for the lattice's surface gets it
     assert asked[0][0] is None and asked[1][0] == 16 and asked[1][2].exact
 
 

@@ -1,7 +1,8 @@
-"""The head that people see: ``python -m experiments.face measure`` (or ``sheets``, ``mesh``).
+"""The head that people see: ``python -m experiments.face measure`` (or ``sheets``, ``cubes``, ``mesh``).
 
 ``measure`` binds random identities and writes what is whole about them, beside the same heads with their
-seams left as the data has them; ``sheets`` draws mouths, a blink and identities to be looked at; ``mesh``
+seams left as the data has them; ``sheets`` draws mouths, a blink and identities to be looked at; ``cubes``
+draws eyes and lips by marching cubes beside the rig and writes how far their colours are off; ``mesh``
 makes the template mesh of a trained head anew.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from experiments.face.cubes import compare
 from experiments.face.geometry import measure
 from experiments.face.sheets import write_sheets
 from facetalk.cli._options import read_identity
@@ -40,6 +42,8 @@ def main() -> int:
     figures.add_argument("-o", "--out", type=Path, default=RESULTS, help="file to write")
     sheets = verbs.add_parser("sheets", help="pictures to look at")
     sheets.add_argument("-o", "--out", type=Path, required=True, help="folder to write them to")
+    cubes = verbs.add_parser("cubes", help="marching cubes close up, beside the rig")
+    cubes.add_argument("-o", "--out", type=Path, required=True, help="folder for the picture")
     mesh = verbs.add_parser("mesh", help="make a head's template mesh anew")
     mesh.add_argument("--data", type=Path, default=BUILT_IN, help="packed ICT-FaceKit Light")
     mesh.add_argument("head", type=Path, help="head folder, changed in place")
@@ -49,6 +53,11 @@ def main() -> int:
             head = HeadModel.load(options.head)
             give_mesh(head, MorphableHead.load(options.data))
             head.save(options.head, force=True)
+        elif options.verb == "cubes":
+            figures = compare(FaceTalk.from_pretrained("default", device="cpu"), options.out)
+            with atomic_path(RESULTS.with_name("cubes.json")) as scratch:
+                scratch.write_text(json.dumps(figures, indent=1) + "\n")
+            print(json.dumps(figures, indent=1))
         elif options.verb == "sheets":
             face = FaceTalk.from_pretrained("default", device="cpu")
             codes = [read_identity(f"random:{seed}", face.head) for seed in range(8)]

@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facetalk.arrays import Float32, UInt8
-from facetalk.mesh import Mesh
-from facetalk.mesh.gltf import split_by_material
-from facetalk.mesh.materials import MATERIALS, srgb_to_linear
+from experiments.common.portrait import close, picture
+from facetalk.arrays import Float32
 from facetalk.motion import Motion
-from facetalk.ops.raster import draw
 from facetalk.pipeline import FaceTalk
-from facetalk.render.studio import Camera, Look
+from facetalk.render.studio import Camera
 
 __all__ = ["MOUTHS", "write_sheets"]
 
@@ -31,7 +28,6 @@ MOUTHS: dict[str, dict[str, float]] = {
 }
 """Weights of sounds; a name without side means both."""
 _BLINK = (0.0, 0.3, 0.6, 0.85, 1.0)
-_FOCAL = 85.0 / 24.0
 
 
 def write_sheets(face: FaceTalk, folder: Path, codes: list[Float32]) -> list[Path]:
@@ -54,41 +50,17 @@ def write_sheets(face: FaceTalk, folder: Path, codes: list[Float32]) -> list[Pat
     mouth, eye = (0.0, -0.053, 0.045), (0.0325, 0.018, 0.035)
     sheets = {
         "mouths.png": [
-            [_picture(m, _close(mouth, azimuth, elevation, 0.11), (300, 270)) for m in mouths]
+            [picture(m, close(mouth, azimuth, elevation, 0.11), (300, 270)) for m in mouths]
             for azimuth, elevation in ((0.0, 0.0), (60.0, 0.0), (0.0, -35.0))
         ],
-        "blink.png": [[_picture(m, _close(eye, 10.0, 0.0, 0.06), (360, 300)) for m in blinks]],
+        "blink.png": [[picture(m, close(eye, 10.0, 0.0, 0.06), (360, 300)) for m in blinks]],
         "identities.png": [
-            [_picture(h[0], Camera((0.0, -0.02, -0.03), 15.0, 0.0, 1.25), (300, 340)) for h in heads],
-            [_picture(h[1], _close(eye, 0.0, 0.0, 0.08), (300, 240)) for h in heads],
+            [picture(h[0], Camera((0.0, -0.02, -0.03), 15.0, 0.0, 1.25), (300, 340)) for h in heads],
+            [picture(h[1], close(eye, 0.0, 0.0, 0.08), (300, 240)) for h in heads],
         ],
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in sheets.items():
-        picture = np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
-        Image.fromarray(picture).save(folder / name)
+        sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
+        Image.fromarray(sheet).save(folder / name)
     return [folder / name for name in sheets]
-
-
-def _close(target: tuple[float, float, float], azimuth: float, elevation: float, width: float) -> Camera:
-    return Camera(target, azimuth, elevation, distance=_FOCAL * width, focal=_FOCAL)
-
-
-def _picture(mesh: Mesh, camera: Camera, size: tuple[int, int]) -> UInt8:
-    look, materials = Look(), list(MATERIALS.values())
-    assert mesh.colors is not None
-    pieces = split_by_material(mesh)
-    return draw(
-        mesh.vertices,
-        mesh.normals,
-        srgb_to_linear(mesh.colors),
-        np.concatenate([piece.rows[piece.faces] for piece in pieces]).astype(np.int32),
-        np.concatenate([np.full(len(p.faces), materials.index(p.material), np.uint8) for p in pieces]),
-        background=look.backdrop(*size),
-        palette=[[m.roughness, m.specular, m.subsurface, m.coat] for m in materials],
-        lights=[[*direction, *color] for direction, color in look.lights],
-        ambient=[look.sky, look.ground],
-        camera=camera.matrix(),
-        focal=camera.focal * size[1],
-        exposure=look.exposure,
-    )

@@ -16,11 +16,13 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from facetalk.arguments import real_number, whole_number
+from facetalk.arrays import Float32
 from facetalk.batch.ledger import Ledger, Row, stamp
 from facetalk.batch.listing import Recording, read_recordings
 from facetalk.batch.place import Place
 from facetalk.batch.work import SUFFIX, Kind, Settings, model_digest, work
 from facetalk.batch.workers import Pool, RayCluster, Workers, results
+from facetalk.casting import seed_of
 from facetalk.errors import InputError
 from facetalk.files import output_error
 from facetalk.models import builtin_models
@@ -63,7 +65,7 @@ def generate_batch(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
-    identity: ArrayLike | None = None,
+    identity: ArrayLike | str | None = None,
     workers: int | None = None,
     ray: str | None = None,
     force: bool = False,
@@ -87,7 +89,8 @@ def generate_batch(
         steps: denoising steps; the model's default when None.
         guidance: guidance weight; the model's default when None.
         seed: noise seed of all recordings that have none of their own.
-        identity: (I,) identity code; the default identity when None.
+        identity: (I,) identity code; the default identity when None; ``"voice"`` or ``"voice:SEED"`` draws
+            one for the voice of each recording.
         workers: recordings at a time; when None one a core (one alone with another device than the CPU), with
             Ray as many as the cluster takes.
         ray: address of a Ray cluster, as ``ray.init`` takes it, or ``"local"``. Where the caller is connected
@@ -119,7 +122,7 @@ def generate_batch(
         None if steps is None else whole_number("steps", steps),
         None if guidance is None else real_number("guidance", guidance),
         first,
-        None if identity is None else np.asarray(identity, np.float32),
+        _identity(identity),
     )
     recordings = read_recordings(source)
     place = Place(output)
@@ -222,3 +225,11 @@ def _work_off(
                     on_row(row)
         except OSError as error:  # a worker found the disk full
             raise output_error(Path(place.address), error) from error
+
+
+def _identity(identity: ArrayLike | str | None) -> Float32 | str | None:
+    if identity is None or (isinstance(identity, str) and seed_of(identity) is not None):
+        return identity
+    if isinstance(identity, str):
+        raise InputError(f"identity must be a code, voice or voice:SEED, got {identity!r}")
+    return np.asarray(identity, np.float32)

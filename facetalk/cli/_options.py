@@ -178,6 +178,23 @@ def check_output(path: Path, suffixes: Iterable[str], *inputs: Path | None) -> N
     check_replaceable(path)
 
 
+VOICE_HELP = (
+    "voice draws one for the recording's voice, which is invented and nobody's likeness: published means of "
+    "men's and women's voices and faces, and chance"
+)
+
+
+def read_drawn(text: str | None, head: HeadModel) -> Float32 | str | None:
+    """Read an ``--identity`` that may also be ``voice`` or ``voice:SEED``, which are returned as they are.
+
+    Raises:
+        InputError: as :func:`read_identity`, or the seed is no whole number.
+    """
+    from facetalk.casting import seed_of
+
+    return text if text is not None and seed_of(text) is not None else read_identity(text, head)
+
+
 def read_identity(text: str | None, head: HeadModel) -> Float32 | None:
     """Read ``--identity``: None, ``random:SEED``, or a .npy file with a code (L,) or coefficients (I,).
 

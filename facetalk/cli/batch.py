@@ -35,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight, 1 = none (default: the model's)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="noise seed of recordings without their own")
-    parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED",
-                        help="whose head (default: the model's default identity)")  # fmt: skip
+    parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED|voice[:SEED]",
+                        help=f"whose head (default: the model's default identity); "
+                        f"{_options.VOICE_HELP}")  # fmt: skip
     parser.add_argument("--force", action="store_true",
                         help="begin again in a folder with outputs of other settings, or write into one with "
                         "other files; those of other names stay")  # fmt: skip
@@ -77,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _identity(args: argparse.Namespace) -> Float32 | None:
+def _identity(args: argparse.Namespace) -> Float32 | str | None:
     if args.identity is None:
         return None
     from facetalk.pipeline import FaceTalk
 
-    return _options.read_identity(args.identity, FaceTalk.from_pretrained(args.model, "cpu").head)
+    return _options.read_drawn(args.identity, FaceTalk.from_pretrained(args.model, "cpu").head)

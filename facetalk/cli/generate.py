@@ -41,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=("auto", "native", "torch"), default="auto",
                         help="what turns speech into motion (default: the C library on the CPU where it runs "
                              "the model, else torch)")  # fmt: skip
-    parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED",
-                        help="whose head (default: the model's default identity)")  # fmt: skip
+    parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED|voice[:SEED]",
+                        help=f"whose head (default: the model's default identity); "
+                        f"{_options.VOICE_HELP}")  # fmt: skip
     parser.add_argument("--motion", type=Path, default=None, metavar="OUT.safetensors",
                         help="also keep the motion, for facetalk export")  # fmt: skip
     parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
 
         _options.set_threads(args.threads)
         model = FaceTalk.from_pretrained(args.model, args.device, backend=args.backend)
-        identity = _options.read_identity(args.identity, model.head)
+        identity = _options.read_drawn(args.identity, model.head)
         if model.native_model is None:
             _ = model.audio_encoder, model.motion_model
     with stages.stage("generate"):
@@ -114,6 +115,8 @@ def run(args: argparse.Namespace) -> None:
         before, after = motion.pad
         why = "" if args.pad is not None else ": it is cut in a word (--pad 0 leaves it as it is)"
         print(f"  {before:g} s of silence before the recording, {after:g} s after it{why}")
+    if "identity" in motion.provenance:
+        print(f"  face drawn for the voice ({motion.provenance['identity']}): invented, nobody's likeness")
     print(stages.report(motion.duration))
 
 

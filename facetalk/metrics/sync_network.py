@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facetalk.arrays import AnyFloat, Float32, Float64
-from facetalk.audio.mel import MEL_BANDS, MEL_RATE
+from facetalk.audio.mel import MEL_RATE
+from facetalk.audio.mel_bands import MEL_BANDS
 from facetalk.metrics.landmarks import MOUTH
 
 SYNC_FPS = 25

@@ -33,14 +33,21 @@ class Chromium:
     Args:
         folder: for its profile.
         microphone: WAV that its microphone hears, again and again.
-        size: of the window, pixels.
+        size: of the window, CSS pixels.
+        scale: pixels of the screen along each side of one of them.
     """
 
     def __init__(
-        self, folder: Path, *, microphone: Path | None = None, size: tuple[int, int] = (640, 480)
+        self,
+        folder: Path,
+        *,
+        microphone: Path | None = None,
+        size: tuple[int, int] = (640, 480),
+        scale: int = 1,
     ) -> None:
         assert PROGRAM is not None
-        flags = [*_FLAGS, f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}"]
+        flags = [*_FLAGS, f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}",
+                 f"--force-device-scale-factor={scale}"]  # fmt: skip
         if microphone is not None:
             flags.append(f"--use-file-for-fake-audio-capture={microphone}")
         self._process = subprocess.Popen([PROGRAM, *flags, "about:blank"], stderr=subprocess.DEVNULL,

@@ -10,7 +10,8 @@ import pytest
 import torch
 from truth import TEXTS, Truth, speech
 
-from facetalk.audio.mel import MEL_BANDS, log_mel, mel_filters
+from facetalk.audio.mel import log_mel
+from facetalk.audio.mel_bands import MEL_BANDS, mel_filters
 from facetalk.errors import InputError
 from facetalk.metrics import SyncExpert
 from facetalk.metrics.sync import MAX_SHIFT, mean_distances

@@ -1,17 +1,19 @@
-"""What a person looks like beside the shape: colours of the template mesh, and palettes by seed.
+"""What a person looks like beside the shape: colours of the template mesh, and palettes.
 
 Tones lie on a line of human skin colours from light to dark; hair and eyes go with them only loosely, as they
-do among people. Nothing about anyone is known or claimed: a seed picks, and the same code gets the same look.
+do among people. Nothing about anyone is known or claimed: directions drawn by chance pick, and the same code
+gets the same look.
 """
 
 from __future__ import annotations
 
-import zlib
+import functools
+import math
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from facetalk.arrays import AnyFloat, Float32, Int64, UInt8
+from facetalk.arrays import AnyFloat, Float32, Float64, Int64, UInt8
 from facetalk.nphm.head.albedo import PALETTE, Palette, eyeball, mix, paint, smooth
 from facetalk.nphm.head.parts import SurfaceClass
 from facetalk.nphm.head.regions import Region
@@ -39,19 +41,28 @@ _INSIDE = (
     ((Region.TONGUE,), (222, 128, 122)),
 )
 _FLESH = np.array([150, 84, 76], np.float32)
+_SPREAD = 0.75
+"""About the standard deviation of coefficients that are drawn with their tails drawn in."""
+_PLAIN = 0.4
+"""Share of the coefficients, the first and largest, that no colour goes by."""
 
 
-def palette_of(identity: Float32) -> Palette:
-    """Colours of an identity code (L,): those of the default identity at zeros, else by a seed from it."""
-    if not identity.any():
+def palette_of(coefficients: Float32) -> Palette:
+    """Colours of identity coefficients (I,), those of the default identity at zeros.
+
+    They go by directions among the finest shapes, which were drawn once: heads that are nearly the same have
+    nearly the same colours, and colours say nothing of a shape that anyone sees.
+    """
+    if not coefficients.any():
         return PALETTE
-    seed = zlib.crc32(np.round(identity.astype(np.float64), 3).astype(np.float32).tobytes())
-    rng = np.random.default_rng(seed)
-    depth = rng.uniform(0.0, len(_SKIN) - 1.0)
-    dark = depth / (len(_SKIN) - 1.0)
-    skin = _between(_SKIN, depth) + rng.normal(0.0, 3.0, 3)
-    hair = _between(_HAIR, np.clip(4.0 * (0.25 + 0.75 * dark) + rng.normal(0.0, 0.8), 0.0, 4.0))
-    iris, inner = _IRIS[int(np.clip(rng.normal(0.6 + 4.0 * dark, 1.2), 0, len(_IRIS) - 1))]
+    tone, *jitter, hairs, eyes = _directions(len(coefficients)) @ coefficients.astype(np.float64) / _SPREAD
+    dark = 0.5 * (1.0 + math.erf(tone / math.sqrt(2.0)))
+    skin = _between(_SKIN, dark * (len(_SKIN) - 1.0)) + 3.0 * np.array(jitter)
+    hair = _between(_HAIR, float(np.clip(4.0 * (0.25 + 0.75 * dark) + 0.8 * hairs, 0.0, 4.0)))
+    iris, inner = (
+        _tone(_between(tones, float(np.clip(0.6 + 4.0 * dark + 1.2 * eyes, 0.0, len(_IRIS) - 1.0))))
+        for tones in zip(*_IRIS, strict=True)
+    )
     red = skin * (np.array([0.975, 0.82, 0.82]) * (1 - 0.5 * dark) + 0.5 * dark * 0.93)
     return Palette(
         skin=_tone(skin),
@@ -118,6 +129,14 @@ def _margins(mesh: TemplateMesh, color: AnyFloat, palette: Palette) -> AnyFloat:
     line = 0.7 * (1.0 - smooth(distance, 0.0015, 0.006))
     out[near] = mix(out[near], palette.of("lash"), line)
     return out
+
+
+@functools.cache
+def _directions(count: int) -> Float64:
+    """(6, count) unit directions for the skin's tone and three of its tints, hair and eyes."""
+    rows = np.random.default_rng(6).standard_normal((6, count))
+    rows[:, : int(_PLAIN * count)] = 0.0
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def _between(tones: tuple[tuple[int, int, int], ...], at: float) -> AnyFloat:

@@ -92,16 +92,9 @@ class Person:
     @plainly
     def project(self, points: Float32, *, steps: int = 3, limit: float = 0.004) -> Float32:
         """Move points onto the zero set by Newton steps along the gradient, at most ``limit`` in all."""
-        start = x = np.ascontiguousarray(points, np.float32)
-        for _ in range(steps):
-            gradient = np.asarray(self.field.gradient(x)[0])
-            value = np.asarray(self.field.query(x)[0])
-            # Where the field is much flatter than a distance, a full step would jump.
-            step = value / np.maximum((gradient**2).sum(1), 0.05)
-            offset = x - step[:, None] * gradient - start
-            length = np.maximum(np.linalg.norm(offset, axis=1, keepdims=True), 1e-12)
-            x = (start + offset * np.minimum(limit / length, 1.0)).astype(np.float32)
-        return x
+        with needed_for("moving points onto a head"):
+            from facetalk.nphm.surface.project import project
+        return project(self.field, points, steps=steps, limit=limit)[0]
 
     @plainly
     def eyeballs(self) -> tuple[Float32, Float32]:
@@ -201,7 +194,7 @@ class Person:
         if self.identity.any():
             with needed_for("painting an identity other than the default"):
                 from facetalk.nphm.head.complexion import paint_template, palette_of
-            colors = paint_template(mesh, tables.linear["landmarks_mean"], palette_of(self.identity))
+            colors = paint_template(mesh, tables.linear["landmarks_mean"], palette_of(self._coefficients))
         return mesh.canonical(vertices, colors), basis
 
     def _add_the_rest(self, mesh: TemplateMesh, vertices: Float32) -> None:

@@ -23,7 +23,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facetalk.arrays import AnyFloat, Float32
-from facetalk.audio.mel import MEL_BANDS, MEL_RATE, log_mel
+from facetalk.audio.mel import MEL_RATE, log_mel
+from facetalk.audio.mel_bands import MEL_BANDS
 from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import Style, curves

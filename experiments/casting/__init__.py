@@ -1,0 +1,1 @@
+"""Faces for voices: learning the timbre, and what the draw keeps apart."""
