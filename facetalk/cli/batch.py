@@ -82,4 +82,4 @@ def _identity(args: argparse.Namespace) -> Float32 | None:
         return None
     from facetalk.pipeline import FaceTalk
 
-    return _options.read_identity(args.identity, FaceTalk.from_pretrained(args.model, "cpu").head)
+    return _options.read_identity(args.identity, FaceTalk.from_pretrained(args.model, "cpu").any_head)

@@ -68,6 +68,20 @@ def align(field: DifferentiableField, scan: Float64, code: Tensor, unit: str | N
     return Pose(pose.turn, pose.shift - pose.scale * (pose.turn @ torch.from_numpy(middle)), pose.scale)
 
 
+def placed(unit: str | None) -> Pose:
+    """The pose of points that lie on the head as they are.
+
+    Raises:
+        InputError: the unit is not said, or is none.
+    """
+    if unit not in UNITS:
+        raise InputError(
+            f"points that are aligned already need their unit, one of {', '.join(UNITS)}; got {unit!r}"
+        )
+    eye, zero = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    return Pose(eye, zero, UNITS[unit] / HEAD_UNIT_METRES)
+
+
 def _units(radius: float, unit: str | None) -> list[float]:
     """Head units per unit of the points, of the units that come into question."""
     if unit is not None:

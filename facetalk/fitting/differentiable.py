@@ -96,6 +96,30 @@ class DifferentiableField:
         _, by_expression = self._back(-carried, folded, gates)
         return Slopes(found["sdf"][0], carried, by_expression)
 
+    @torch.no_grad()
+    def carried(self, points: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Where neutral points (N, 3) are under a code (E,), and how they move with it: (N, 3), (N, 3, E).
+
+        Of a backward model the posed point x solves x + F(x) = neutral point, so that its derivative is
+        -(I + dF/dx)^-1 dF; of a forward one it is dF at the neutral point.
+        """
+        kernels, biases = self.bound.kernels, self.bound.biases(expression[None])
+        assert biases is not None
+        folded = self._network.fold(self._compressed, expression[None].float())
+        forward = self.bound.direction == "forward"
+        at = points if forward else posed_roots(kernels, points, biases).points[0].contiguous()
+        offsets, gates = _evaluate(at, folded)
+        rows = []
+        for axis in range(3):
+            cotangent = torch.zeros_like(offsets)
+            cotangent[:, axis] = 1.0
+            rows.append(self._back(cotangent, folded, gates)[1])
+        by_code = torch.stack(rows, 1)
+        if forward:
+            return points + offsets[:, :3], by_code
+        jacobian = kernels.query(at, biases, outputs=("jacobian",))["jacobian"][0]
+        return at, -inverses(jacobian) @ by_code
+
     def _back(self, cotangent: Tensor, folded: FoldedNetwork, gates: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Products (N, 3) and (N, E) of cotangents (N, 3 + m) of the offsets with their derivatives."""
         by_point = cotangent.new_zeros(len(cotangent), 3)

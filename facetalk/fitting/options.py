@@ -29,6 +29,7 @@ class FitOptions:
         code_speed: the scale of Cauchy's distribution of their change from frame to frame.
         pose: also fit a rigid pose of each frame.
         pose_speed_mm: standard deviation of a pose's change from frame to frame, at the face's surface.
+        aligned: the first frame's points lie on the head as they are, but for their unit, which is said.
         outlier_mm: points farther than this from the fitted surface count for nothing in the end.
         seed: of the points that are drawn.
     """
@@ -43,6 +44,7 @@ class FitOptions:
     code_speed: float = 0.01
     pose: bool = True
     pose_speed_mm: float = 4.0
+    aligned: bool = False
     outlier_mm: float = 5.0
     seed: int = 0
 

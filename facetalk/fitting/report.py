@@ -12,10 +12,12 @@ from facetalk.arrays import Float32, Float64
 from facetalk.fitting.differentiable import DifferentiableField
 from facetalk.fitting.options import MM
 from facetalk.fitting.window import Frame
+from facetalk.metrics.lips import CLOSED_MM
 
 # Above these, somebody should look at a frame: half of its points off by more than the noise of good scans,
 # or more points than hair and clothes are that lie nowhere near.
 _MEDIAN_MM, _OUTLIERS = 1.5, 0.4
+_MEASURED = ("mean_mm", "median_mm", "ninetieth_mm", "outliers", "code_speed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Report:
         outliers: (T,) share of the points beyond `outlier_mm`.
         code_speed: (T,) largest change of a number of the code since the frame before.
         flagged: frames that somebody should look at.
+        lip_gap_mm: (T,) between the inner lips of the fitted face, empty where it was not measured.
     """
 
     mean_mm: list[float]
@@ -37,6 +40,7 @@ class Report:
     outliers: list[float]
     code_speed: list[float]
     flagged: list[int]
+    lip_gap_mm: list[float] = dataclasses.field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Totals first, then everything a frame."""
@@ -45,13 +49,16 @@ class Report:
             "mean_mm": round(float(np.mean(self.mean_mm)), 4),
             "ninetieth_mm": round(float(np.mean(self.ninetieth_mm)), 4),
             "outliers": round(float(np.mean(self.outliers)), 4),
+            "code_speed": round(float(np.mean(self.code_speed)), 4),
+            **({"closed": self.closed} if self.lip_gap_mm else {}),
             "flagged": self.flagged,
-            "per_frame": {
-                field.name: getattr(self, field.name)
-                for field in dataclasses.fields(self)
-                if field.name != "flagged"
-            },
+            "per_frame": {name: row for name in (*_MEASURED, "lip_gap_mm") if (row := getattr(self, name))},
         }
+
+    @property
+    def closed(self) -> int:
+        """Frames in which the fitted lips are shut."""
+        return sum(gap < CLOSED_MM for gap in self.lip_gap_mm)
 
 
 class Measurement:
@@ -70,15 +77,29 @@ class Measurement:
     def __init__(self, field: DifferentiableField, outlier_mm: float, most: int = 5000) -> None:
         self._field, self._outlier_mm, self._most = field, outlier_mm, most
         self._generator = torch.Generator().manual_seed(1)
-        self._figures: dict[str, list[float]] = {
-            each.name: [] for each in dataclasses.fields(Report) if each.name != "flagged"
-        }
+        self._figures: dict[str, list[float]] = {name: [] for name in _MEASURED}
         self.codes: list[Float32] = []
         self.poses: list[Float64] = []
 
     def __len__(self) -> int:
         """Frames so far."""
         return len(self.codes)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything taken down, as arrays."""
+        return {
+            "codes": np.stack(self.codes),
+            "poses": np.stack(self.poses),
+            "figures": np.array([self._figures[name] for name in sorted(self._figures)]),
+            "measuring": self._generator.get_state().numpy(),
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.codes, self.poses = list(state["codes"]), list(state["poses"])
+        for name, row in zip(sorted(self._figures), state["figures"], strict=True):
+            self._figures[name] = [float(value) for value in row]
+        self._generator.set_state(torch.from_numpy(state["measuring"]))
 
     def add(self, frame: Frame) -> None:
         """Measure a frame that is as it will stay."""

@@ -34,6 +34,7 @@ class Scans(Sequence[Float64]):
 
     Attributes:
         names: of the frames.
+        stamp: what changes when one of the files is another.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -45,6 +46,8 @@ class Scans(Sequence[Float64]):
             if not file.is_file():
                 raise InputError(f"{file}: no such file")
         self._files = list(files)
+        told = [file.stat() for file in files]
+        self.stamp = repr([(one.st_size, one.st_mtime_ns) for one in told])
         self._array: np.ndarray | None = None
         self.names = [str(file) for file in files]
         if len(files) == 1 and files[0].suffix.lower() in ARRAYS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,20 +14,26 @@ from torch import Tensor
 from facetalk.ambient import plainly
 from facetalk.arrays import Float32, Float64
 from facetalk.errors import InputError
-from facetalk.fitting.align import align
+from facetalk.fitting.align import align, placed
 from facetalk.fitting.differentiable import DifferentiableField
 from facetalk.fitting.options import FitOptions
+from facetalk.fitting.progress import Progress, key_of
 from facetalk.fitting.report import Measurement, Report
 from facetalk.fitting.window import Frame, Limits, solve
+from facetalk.metrics.lips import lip_gap
+from facetalk.models.heads import mean_landmarks
 from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.model import NPHM
+from facetalk.nphm.plain_head import PlainHead, fingerprint
 from facetalk.pipeline import FaceTalk
+from facetalk.posing import landmarks
 
-__all__ = ["Fit", "fit_points", "fit_sequence"]
+__all__ = ["Fit", "as_head", "fit_points", "fit_sequence"]
 
 _LEAST = 200  # points that a frame needs
-Model = FaceTalk | HeadModel | NPHM
+Model = FaceTalk | HeadModel | PlainHead | NPHM
+_SPARE = 20  # times as many points as a step draws are kept of a frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +83,8 @@ def fit_sequence(
     unit: str | None = None,
     progress: Callable[[int], None] = lambda frames: None,
     names: Sequence[str] | None = None,
+    state: Path | None = None,
+    stamp: str = "",
 ) -> Fit:
     """Fit a capture, window after window.
 
@@ -93,12 +101,16 @@ def fit_sequence(
         unit: "metres", "millimetres", "centimetres" or "head", None to find it.
         progress: called with how many frames are done.
         names: of the frames, for errors.
+        state: file in which every window that is done is kept. Where one is there of the same head, person,
+            options and frames, the fit goes on from it, to the same result; it is removed in the end.
+        stamp: tells the frames' content apart from that of other ones with the same names.
 
     Raises:
         InputError: as :func:`fit_points`.
     """
     options = options or FitOptions()
-    nphm, code, limits = _parts(model, identity)
+    head, code, limits = _parts(model, identity)
+    nphm = head.nphm
     if not len(frames):
         raise InputError("frames: expected at least one frame of points, got none")
     field = DifferentiableField(nphm, code)
@@ -107,14 +119,34 @@ def fit_sequence(
     measured = Measurement(field, options.outlier_mm)
     window: list[Frame] = []  # the last of them stay for the next; points of the others are let go
     before: Frame | None = None
-    done = 0
+
+    def points_of(t: int) -> Tensor:
+        return _fewer(checked(frames[t], names[t] if names else f"frame {t}"), options.points)
+
+    key, done = "", 0
+    mark = fingerprint(nphm)
+    if state is not None:
+        key = key_of(mark, code, options, unit, len(frames), list(names or ()), stamp)
+        found = Progress.load(state, key)
+        if found is not None:
+            measured.restore(found.measured)
+            generator.set_state(found.random)
+            first = len(measured)
+            window = [Frame(points_of(first + i), *resting) for i, resting in enumerate(found.window)]
+            if found.before is not None:
+                before = Frame(torch.zeros(0, 3, dtype=torch.float64), *found.before)
+            done = first + len(window)
+            progress(done)
     while done < len(frames):
         for t in range(done, min(done + options.window - len(window), len(frames))):
-            points = checked(frames[t], names[t] if names else f"frame {t}")
+            points = points_of(t)
             if window:
                 window.append(Frame(points, window[-1].code.clone(), window[-1].pose))
                 continue
-            pose = align(field, points.numpy(), rest, unit)
+            if before is not None:  # windows that do not overlap
+                window = [Frame(points, before.code.clone(), before.pose)]
+                continue
+            pose = placed(unit) if options.aligned else align(field, points.numpy(), rest, unit)
             window = [Frame(points, rest, pose)]
             # Alone at first, so that the others start near.
             solve(field, window, None, limits, options, generator)
@@ -125,19 +157,51 @@ def fit_sequence(
             measured.add(frame)
             before = frame
         window = window[len(window) - kept :]
+        if state is not None and done < len(frames):
+            resting = None if before is None else (before.code, before.pose)
+            left = [(frame.code, frame.pose) for frame in window]
+            Progress(measured.state(), left, resting, generator.get_state()).save(state, key)
         progress(done)
-    made = {"made_by": "fit", "options": dataclasses.asdict(options)}
-    return Fit(Motion(np.stack(measured.codes), fps, code, made), np.stack(measured.poses), measured.report())
+    report = measured.report()
+    made = {
+        "made_by": "fit", "options": dataclasses.asdict(options), "head": mark, "flagged": report.flagged,
+        "median_mm": round(float(np.median(report.median_mm)), 4),
+    }  # fmt: skip
+    motion = Motion(np.stack(measured.codes), fps, code, made)
+    gaps = [round(float(gap), 4) for gap in lip_gap(landmarks(head, motion, None))]
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return Fit(motion, np.stack(measured.poses), dataclasses.replace(report, lip_gap_mm=gaps))
 
 
-def _parts(model: Any, identity: ArrayLike | None) -> tuple[NPHM, Float32, Limits]:
-    """The networks, the identity code, and the limits of the expression's numbers."""
-    head = model.head if isinstance(model, FaceTalk) else model
-    if isinstance(head, HeadModel):
-        code = head.bind(identity).identity
-        return head.nphm, code, (0.0, 1.0)
-    if not isinstance(head, NPHM):
+def _fewer(points: Tensor, looked_at: int) -> Tensor:
+    """At most so many points that random draws of them differ: memory does not grow with the scanner."""
+    most = _SPARE * looked_at
+    if len(points) <= most:
+        return points
+    return points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:most]]
+
+
+def as_head(model: Model) -> HeadModel | PlainHead:
+    """What of a model is fitted; of a bare NPHM, with the built-in mean head's landmarks.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(model, FaceTalk):
+        return model.any_head
+    if isinstance(model, HeadModel | PlainHead):
+        return model
+    if not isinstance(model, NPHM):
         raise InputError(f"model: expected a FaceTalk, a head or an NPHM, got {type(model).__name__}")
+    return PlainHead(model, mean_landmarks())
+
+
+def _parts(model: Model, identity: ArrayLike | None) -> tuple[HeadModel | PlainHead, Float32, Limits]:
+    """The head, the identity code, and the limits of the expression's numbers."""
+    head = as_head(model)
+    if isinstance(head, HeadModel):
+        return head, head.bind(identity).identity, (0.0, 1.0)
     code = np.zeros(head.identity_dim, np.float32) if identity is None else np.asarray(identity, np.float32)
     if code.shape != (head.identity_dim,) or not np.isfinite(code).all():
         raise InputError(
