@@ -46,6 +46,7 @@ _FITS = "fits"
 _PEOPLE = 4  # whose metric is averaged
 _HELD_OUT = 0.1  # share of the pieces, where there is but one voice
 _LONGEST_S = 20.0  # of a piece
+_TELLING_S = 2.4  # from this length on the expert on synchrony searches as far as it can
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ class CorpusOptions:
 
     sync: Sync = "check"
     late_s: float = 0.085
-    confidence: float = 0.12
+    confidence: float = 0.3
     least_s: float = 1.0
     least_share: float = 0.5
 
@@ -132,10 +133,12 @@ def build_corpus(
     _check_place(out)
     expert = None if options.sync == "ignore" else SyncExpert.from_pretrained()
     mark = fingerprint(head.nphm)
+    for take in takes:  # before hours of fitting
+        if take.motion is not None:
+            _check_head(take, Motion.load(take.motion), head, mark)
     outcomes: list[Outcome] = []
     found: list[tuple[Stretch, str, Float32]] = []
     people: dict[str, Float32] = {}
-    codes: list[Float32] = []
     for take in tqdm(takes, desc="takes", unit="take", disable=None):
         outcome = Outcome(take.id)
         outcomes.append(outcome)
@@ -191,9 +194,7 @@ def _motion(
 ) -> Motion:
     """The take's codes: given ones, those of an earlier run, or fitted now."""
     if take.motion is not None:
-        motion = Motion.load(take.motion)
-        _check_head(take, motion, head, mark)
-        return motion
+        return Motion.load(take.motion)
     scans = Scans(take.points)
     identity = person(take, scans)
     rate = take.fps or fps
@@ -251,15 +252,12 @@ def _judge(
     if kept.mean() < options.least_share:
         outcome.left_out = f"{outcome.flagged} of {outcome.frames} frames are not well explained"
         return nothing, offset
-    if expert is None or motion.duration < options.least_s:
+    if expert is None or motion.duration < _TELLING_S:
         return kept, offset
     identity = motion.identity if motion.identity.size else head.default_identity
     shown = dataclasses.replace(motion, identity=identity)
     sound = _sound(take, offset, motion.duration)
-    try:
-        told = expert.score((sound, SAMPLE_RATE), landmarks(head, shown, None), motion.fps)
-    except InputError:
-        return kept, offset  # too short to tell
+    told = expert.score((sound, SAMPLE_RATE), landmarks(head, shown, None), motion.fps)
     if told["confidence"] < options.confidence:
         return kept, offset
     late = told["offset_frames"] / motion.fps
