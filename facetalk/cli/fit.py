@@ -1,4 +1,4 @@
-"""``facetalk fit --points frames/*.ply -o motion.safetensors``, and ``--takes takes.jsonl -o corpus``."""
+"""``facetalk fit --points frames/*.ply -o motion.safetensors``, ``--views``, and ``--takes`` to a corpus."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ from facetalk.cli import _options
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input
 
-_OF_ONE = ("report",)
+_OF_ONE = ("points", "views", "report", "sheet")
 _OF_MANY = ("sync",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--points", type=Path, nargs="+", metavar="FILE",
+    what = parser.add_argument_group("recordings, at least one of")
+    what.add_argument("--points", type=Path, nargs="+", default=[], metavar="FILE",
                       help="one a frame, in order: .ply, .obj, .stl, .off (clouds, or meshes that points "
-                      "are drawn on), .npy or .npz (N, 3); or one .npy or .npz (T, N, 3)")  # fmt: skip
+                      "are drawn on), COLMAP's points3D.txt or .bin, .npy or .npz (N, 3); or one .npy or "
+                      ".npz (T, N, 3)")  # fmt: skip
+    what.add_argument("--views", type=Path, default=None, metavar="CAPTURE",
+                      help=".json of cameras: K, R, t, distortion, and of each its depth maps (16-bit PNG), "
+                      "or its 2-D landmarks (T, 68, 2)")  # fmt: skip
     what.add_argument("--takes", type=Path, metavar="LIST",
-                      help="many recordings, one JSON object a line: id, audio, points (or motion, which an "
-                      "earlier fit wrote), and where needed voice, fps, offset, identity, unit, licence, "
-                      "split; makes a corpus that facetalk train motion reads")  # fmt: skip
+                      help="many recordings, one JSON object a line: id, audio, points, views (or motion, "
+                      "which an earlier fit wrote), and where needed voice, fps, offset, identity, unit, "
+                      "licence, split; makes a corpus that facetalk train motion reads")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True,
                         help="motion.safetensors; of --takes the folder of the corpus")  # fmt: skip
     parser.add_argument("--report", type=Path, default=None, metavar="FILE",
                         help="also write .json: how well each frame is explained, and its pose")  # fmt: skip
+    parser.add_argument("--sheet", type=Path, default=None, metavar="FILE",
+                        help="also write .png: scans over the fitted face, in some frames")  # fmt: skip
     parser.add_argument("--sync", choices=("check", "shift", "ignore"), default=None,
                         help="a take whose lips are not in step with its sound is left out (check, the "
                         "default), moved (shift), or kept (ignore)")  # fmt: skip
@@ -56,9 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit and write."""
+    if args.takes is None and not args.points and args.views is None:
+        raise InputError("nothing to fit: give --points, --views or --takes")
     unused = _OF_ONE if args.takes is not None else _OF_MANY
     for name in unused:
-        if getattr(args, name) is not None:
+        if getattr(args, name):
             raise InputError(f"--{name} is not for {'--takes' if args.takes is not None else '--points'}")
     if args.takes is None:
         return _one(args)
@@ -69,39 +77,62 @@ def _one(args: argparse.Namespace) -> None:
     """One recording to a motion."""
     from facetalk.motion import SUFFIX
 
-    _options.check_output(args.output, (SUFFIX,), *args.points)
+    inputs = [*args.points, args.views]
+    _options.check_output(args.output, (SUFFIX,), *inputs)
     if args.report is not None:
-        check_not_input(args.report, *args.points, args.output)
-        _options.check_output(args.report, (".json",), *args.points)
+        check_not_input(args.report, *inputs, args.output)
+        _options.check_output(args.report, (".json",), *inputs)
+    if args.sheet is not None:
+        check_not_input(args.sheet, *inputs)
+        _options.check_output(args.sheet, (".png",), *inputs)
     from tqdm import tqdm
 
-    from facetalk.fitting import fit_sequence
-    from facetalk.fitting.scans import Scans
+    from facetalk.fitting.views import Capture
 
     _options.set_threads(args.threads)
-    scans = Scans(args.points)
+    capture = Capture(args.points, args.views, args.unit)
+    if args.sheet is not None and capture.scans is None:
+        raise InputError("--sheet shows scans over the fitted face; landmarks alone have none")
     model, options = _model(args), _fit_options(args)
-    identity = _identity(args.identity, args.unit, model, scans)
+    identity = _identity(args.identity, capture.unit, model, capture.scans)
     state = args.output.with_name(args.output.name + ".partial")
-    with tqdm(total=len(scans), unit="frame", desc="fit", disable=None) as bar:
-        fit = fit_sequence(
-            scans, model, fps=args.fps, identity=identity, options=options, unit=args.unit,
-            progress=lambda done: bar.update(done - bar.n), names=scans.names, state=state, stamp=scans.stamp,
+    with tqdm(total=len(capture), unit="frame", desc="fit", disable=None) as bar:
+        fit = capture.fit(
+            model, fps=args.fps, identity=identity, options=options, state=state,
+            progress=lambda done: bar.update(done - bar.n),
         )  # fmt: skip
     fit.motion.save(args.output)
     report = fit.report.as_json()
+    if capture.views is not None:
+        report["cameras"] = capture.views.cameras()
     if args.report is not None:
         report["poses"] = np.round(fit.poses, 6).tolist()
         with atomic_path(args.report) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n")
-    print(
-        f"{args.output}: {len(fit.motion)} frames, mean distance {report['mean_mm']:.2f} mm, "
-        f"{100 * report['outliers']:.0f} % of the points beyond {options.outlier_mm:g} mm, lips shut in "
-        f"{report['closed']}"
-    )
+    if args.sheet is not None and capture.scans is not None:
+        from facetalk.fitting.sheet import write_sheet
+
+        write_sheet(args.sheet, capture.scans, fit, model)
+    print(f"{args.output}: {len(fit.motion)} frames{_how_well(report, options.outlier_mm)}")
     if report["flagged"]:
-        some = ", ".join(scans.names[t] for t in report["flagged"][:3])
+        names = capture.names or [f"frame {t}" for t in range(len(fit.motion))]
+        some = ", ".join(names[t] for t in report["flagged"][:3])
         print(f"look at {len(report['flagged'])} frames that are not well explained: {some} ...")
+    for name in capture.views.wrong if capture.views is not None else ():
+        print(f"camera {name} does not agree with the others, and was left out; look at its K, R and t")
+
+
+def _how_well(report: dict[str, Any], outlier_mm: float) -> str:
+    """What a report says in short."""
+    told = ""
+    if "mean_mm" in report:
+        told += f", mean distance {report['mean_mm']:.2f} mm, {100 * report['outliers']:.0f} % of the points "
+        told += f"beyond {outlier_mm:g} mm"
+    if "landmark_mm" in report:
+        told += f", landmarks {report['landmark_mm']:.2f} mm"
+    if "landmark_px" in report:
+        told += f" ({report['landmark_px']:.2f} px)"
+    return f"{told}, lips shut in {report['closed']}"
 
 
 def _many(args: argparse.Namespace) -> None:
@@ -115,8 +146,8 @@ def _many(args: argparse.Namespace) -> None:
     model = _model(args)
     outcomes = build_corpus(
         takes, model, args.output, fps=args.fps, unit=args.unit, fit=_fit_options(args), options=options,
-        person=lambda take, scans: _identity(
-            take.identity or args.identity, take.unit or args.unit, model, scans
+        person=lambda take, capture: _identity(
+            take.identity or args.identity, capture.unit, model, capture.scans
         ),
     )  # fmt: skip
     width = max(len(outcome.id) for outcome in outcomes)
@@ -169,6 +200,8 @@ def _identity(text: str | None, unit: str | None, model: Any, scans: Any) -> Any
     if text == "fit":
         if not isinstance(model, HeadModel):
             raise InputError("--identity fit is for the built-in head; give an NPHM's code as a .npy file")
+        if scans is None:
+            raise InputError("--identity fit takes scans; landmarks alone do not tell a person")
         from tqdm import tqdm
 
         with tqdm(total=4, unit="round", desc="identity", disable=None) as bar:

@@ -25,10 +25,9 @@ from facetalk.errors import InputError
 from facetalk.files import check_output_folder
 from facetalk.fitting.options import FitOptions
 from facetalk.fitting.progress import key_of
-from facetalk.fitting.scans import Scans
-from facetalk.fitting.sequence import fit_sequence
 from facetalk.fitting.space import code_space
 from facetalk.fitting.takes import Take
+from facetalk.fitting.views import Capture
 from facetalk.metrics.sync import SyncExpert
 from facetalk.motion import SUFFIX, Motion
 from facetalk.nphm.head.head import HeadModel
@@ -40,7 +39,7 @@ __all__ = ["CorpusOptions", "Outcome", "build_corpus"]
 
 Head = HeadModel | PlainHead
 Sync = Literal["check", "shift", "ignore"]
-Person = Callable[[Take, Scans | None], Float32 | None]
+Person = Callable[[Take, Capture], Float32 | None]
 
 _FITS = "fits"
 _PEOPLE = 4  # whose metric is averaged
@@ -107,7 +106,7 @@ def build_corpus(
     *,
     fps: float = 25.0,
     unit: str | None = None,
-    person: Person = lambda take, scans: None,
+    person: Person = lambda take, capture: None,
     fit: FitOptions | None = None,
     options: CorpusOptions | None = None,
 ) -> list[Outcome]:
@@ -195,21 +194,21 @@ def _motion(
     """The take's codes: given ones, those of an earlier run, or fitted now."""
     if take.motion is not None:
         return Motion.load(take.motion)
-    scans = Scans(take.points)
-    identity = person(take, scans)
+    capture = Capture(take.points, take.views, take.unit or unit)
+    identity = person(take, capture)
     rate = take.fps or fps
     code = head.default_identity if identity is None else identity
-    key = key_of(mark, np.asarray(code), fit, take.unit or unit, rate, scans.names, scans.stamp)
+    seen = np.zeros(0) if capture.marks is None else capture.marks
+    key = key_of(mark, np.asarray(code), fit, capture.unit, rate, capture.names, capture.stamp, seen)
     place = out / _FITS / (take.id.replace("/", "__") + SUFFIX)
     place.parent.mkdir(exist_ok=True)
     if place.is_file():
         motion = Motion.load(place)
         if motion.provenance.get("key") == key:
             return motion
-    with tqdm(total=len(scans), unit="frame", desc=take.id, leave=False, disable=None) as bar:
-        fitted = fit_sequence(
-            scans, head, fps=rate, identity=identity, options=fit, unit=take.unit or unit, names=scans.names,
-            stamp=scans.stamp, state=place.with_suffix(".partial"),
+    with tqdm(total=len(capture), unit="frame", desc=take.id, leave=False, disable=None) as bar:
+        fitted = capture.fit(
+            head, fps=rate, identity=identity, options=fit, state=place.with_suffix(".partial"),
             progress=lambda done: bar.update(done - bar.n),
         )  # fmt: skip
     motion = dataclasses.replace(fitted.motion, provenance={**fitted.motion.provenance, "key": key})

@@ -13,7 +13,7 @@ from facetalk.reading import read_json_lines
 
 __all__ = ["Take", "read_takes"]
 
-_TEXTS = {"id", "audio", "motion", "voice", "licence", "split", "identity", "unit"}
+_TEXTS = {"id", "audio", "motion", "views", "voice", "licence", "split", "identity", "unit"}
 _NUMBERS = {"fps", "offset"}
 _NAME = re.compile(r"[A-Za-z0-9][\w .+-]*(/[A-Za-z0-9][\w .+-]*)*")
 
@@ -26,6 +26,7 @@ class Take:
         id: unique name; what is before its first slash is the voice, unless that is said.
         audio: its sound.
         points: files of its scans, see :class:`facetalk.fitting.scans.Scans`; none where ``motion`` is given.
+        views: file of its cameras, see :class:`facetalk.fitting.views.Views`, or None.
         motion: what an earlier fit made of it, or None.
         voice: who speaks.
         licence: of the recording.
@@ -41,6 +42,7 @@ class Take:
     points: tuple[Path, ...]
     motion: Path | None
     voice: str
+    views: Path | None = None
     licence: str = "unknown"
     split: str = ""
     identity: str | None = None
@@ -91,19 +93,19 @@ def _take(fields: dict[str, Any], folder: Path) -> Take:
         raise ValueError(f"id: expected letters, digits and / in between, got {fields['id']!r}")
     if fields.get("split", "train") not in ("train", "valid"):
         raise ValueError(f"split: expected train or valid, got {fields['split']!r}")
-    if ("points" in fields) == ("motion" in fields):
-        raise ValueError("give points or motion, one of them")
-    places = ("points", "audio", "motion", "voice")
+    if ("motion" in fields) == bool({"points", "views"} & set(fields)):
+        raise ValueError("give points or views, or both, or a motion")
+    places = ("points", "audio", "motion", "voice", "views")
     told = {name: value for name, value in fields.items() if name not in places}
     audio = folder / fields["audio"]
     if not audio.is_file():
         raise ValueError(f"audio: no such file: {audio}")
-    motion = folder / fields["motion"] if "motion" in fields else None
+    motion, views = (folder / fields[name] if name in fields else None for name in ("motion", "views"))
     voice = fields.get("voice", fields["id"].split("/")[0])
     if "identity" in told and told["identity"] != "fit":
         told["identity"] = str(folder / told["identity"])
     files = _files(fields.get("points", ()), folder)
-    return Take(audio=audio, points=files, motion=motion, voice=voice, **told)
+    return Take(audio=audio, points=files, motion=motion, views=views, voice=voice, **told)
 
 
 def _files(told: Any, folder: Path) -> tuple[Path, ...]:
