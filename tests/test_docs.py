@@ -24,11 +24,13 @@ from facetalk.cli import main, train_nphm
 from facetalk.data.speech.synth import Flite
 from facetalk.errors import InputError
 from facetalk.fitting import DifferentiableField
+from facetalk.fitting.cameras import Camera
 from facetalk.fitting.synthetic import scan
 from facetalk.models import find_model
 from facetalk.motion import Motion
 from facetalk.nphm import load_checkpoint
 from facetalk.nphm.head.head import HeadModel
+from facetalk.posing import landmarks
 from facetalk.training.head.train import HeadTraining
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,6 +130,16 @@ def captured(folder: Path) -> None:
         trimesh.PointCloud(points).export(folder / f"frames/{t}.ply")
     np.savez(folder / "capture.npz", points=np.stack([points, points]))
     np.save(folder / "person.npy", head.default_identity)
+    still = Motion(np.zeros((2, head.expression_dim), np.float32), 25.0, head.default_identity)
+    marks, entries = landmarks(head, still, None), []
+    for side in (-0.4, 0.4):  # cameras to both sides, turned towards the face
+        turn = np.array([[np.cos(side), 0, np.sin(side)], [0, 1, 0], [-np.sin(side), 0, np.cos(side)]])
+        camera = Camera(np.array([[600, 0, 128], [0, 600, 128], [0, 0, 1.0]]),
+                        np.diag([1.0, -1, -1]) @ turn, np.array([0, 0, 0.9]))  # fmt: skip
+        np.save(folder / f"seen{len(entries)}.npy", np.stack([camera.project(frame)[0] for frame in marks]))
+        entries.append({"K": camera.K.tolist(), "R": camera.R.tolist(), "t": camera.t.tolist(),
+                        "landmarks": f"seen{len(entries)}.npy"})  # fmt: skip
+    (folder / "capture.json").write_text(json.dumps({"cameras": entries}))
     model = load_checkpoint(ROOT / "tests/golden/nphm_tiny", direction="forward")
     code = np.zeros(model.identity_dim, np.float32)
     codes = 0.2 * np.sin(np.arange(30)[:, None] * 0.2 + np.arange(16)[None]).astype(np.float32)
