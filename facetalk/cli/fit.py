@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="default",
                         help="a built-in model, a model folder, or an NPHM's (facetalk convert)")  # fmt: skip
     parser.add_argument("--identity", default=None, metavar="CODE",
-                        help="the person: a .npy code, a motion of the same person, or 'fit' to find the "
-                        "built-in head's from the first frames (default: the head's own)")  # fmt: skip
+                        help="the person: a .npy code, a motion of the same person, or 'fit' to find it by "
+                        "the first frames (default: the head's own)")  # fmt: skip
     parser.add_argument("--fps", type=_options.positive, default=25.0, help="frames a second")
     parser.add_argument("--unit", choices=("metres", "millimetres", "centimetres", "head"), default=None,
                         help="of the points (default: found by their extent)")  # fmt: skip
@@ -94,7 +94,7 @@ def _one(args: argparse.Namespace) -> None:
     if args.sheet is not None and capture.scans is None:
         raise InputError("--sheet shows scans over the fitted face; landmarks alone have none")
     model, options = _model(args), _fit_options(args)
-    identity = _identity(args.identity, capture.unit, model, capture.scans)
+    identity = _identity(args.identity, capture.unit, model, capture.scans, options)
     state = args.output.with_name(args.output.name + ".partial")
     with tqdm(total=len(capture), unit="frame", desc="fit", disable=None) as bar:
         fit = capture.fit(
@@ -147,7 +147,7 @@ def _many(args: argparse.Namespace) -> None:
     outcomes = build_corpus(
         takes, model, args.output, fps=args.fps, unit=args.unit, fit=_fit_options(args), options=options,
         person=lambda take, capture: _identity(
-            take.identity or args.identity, capture.unit, model, capture.scans
+            take.identity or args.identity, capture.unit, model, capture.scans, _fit_options(args)
         ),
     )  # fmt: skip
     width = max(len(outcome.id) for outcome in outcomes)
@@ -189,24 +189,21 @@ def _model(args: argparse.Namespace) -> Any:
     return PlainHead.open(folder, mean_landmarks(), direction=args.direction)
 
 
-def _identity(text: str | None, unit: str | None, model: Any, scans: Any) -> Any:
+def _identity(text: str | None, unit: str | None, model: Any, scans: Any, options: Any) -> Any:
     from facetalk.fitting.identity import fit_identity
     from facetalk.motion import SUFFIX, Motion
-    from facetalk.nphm.head.head import HeadModel
     from facetalk.reading import read_array
 
     if text is None:
         return None
     if text == "fit":
-        if not isinstance(model, HeadModel):
-            raise InputError("--identity fit is for the built-in head; give an NPHM's code as a .npy file")
         if scans is None:
             raise InputError("--identity fit takes scans; landmarks alone do not tell a person")
         from tqdm import tqdm
 
         with tqdm(total=4, unit="round", desc="identity", disable=None) as bar:
             return fit_identity(
-                [scans[t] for t in range(min(3, len(scans)))], model, rounds=4, unit=unit,
+                [scans[t] for t in range(min(3, len(scans)))], model, rounds=4, unit=unit, options=options,
                 progress=lambda done: bar.update(done - bar.n),
             )  # fmt: skip
     path = Path(text)

@@ -85,16 +85,25 @@ class DifferentiableField:
         by_point, by_expression = self._back(gradient, folded, gates)
         return Slopes(found["sdf"][0], gradient[:, :3] + by_point, by_expression)
 
-    def _forward(self, points: Tensor, expression: Tensor, folded: FoldedNetwork) -> Slopes:
+    @torch.no_grad()
+    def roots(self, points: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a forward model: neutral points (N, 3) of posed ones, and the posed gradient (N, 3) there."""
+        _, x, carried = self._at_roots(points, expression)
+        return x, carried
+
+    def _at_roots(self, points: Tensor, expression: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         kernels, biases = self.bound.kernels, self.bound.biases(expression[None])
         assert biases is not None
         x = posed_roots(kernels, points, biases).points[0].contiguous()
         found = kernels.query(x, None, outputs=("sdf", "gradient"))
         jacobian = kernels.query(x, biases, outputs=("jacobian",))["jacobian"][0]
-        carried = (found["gradient"][0][:, None] @ inverses(jacobian))[:, 0]
+        return found["sdf"][0], x, (found["gradient"][0][:, None] @ inverses(jacobian))[:, 0]
+
+    def _forward(self, points: Tensor, expression: Tensor, folded: FoldedNetwork) -> Slopes:
+        value, x, carried = self._at_roots(points, expression)
         _, gates = _evaluate(x, folded)
         _, by_expression = self._back(-carried, folded, gates)
-        return Slopes(found["sdf"][0], carried, by_expression)
+        return Slopes(value, carried, by_expression)
 
     @torch.no_grad()
     def carried(self, points: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:

@@ -163,7 +163,7 @@ def test_from_captures_to_a_head_that_speaks(captures, tmp_path, capsys, monkeyp
         ({"audio": "a.wav", "points": "a.npz"}, "no id"),
         ({"id": "a"}, "no audio"),
         ({"id": "a", "audio": "gone.wav", "points": "a.npz"}, "no such file"),
-        ({"id": "a", "audio": "a.wav"}, "points or motion"),
+        ({"id": "a", "audio": "a.wav"}, "points or views"),
         ({"id": "a", "audio": "a.wav", "points": "*.ply"}, "nothing fits"),
         ({"id": "a", "audio": "a.wav", "points": []}, "no files"),
         ({"id": "a", "audio": "a.wav", "points": "a.npz", "fps": 0}, "fps"),
