@@ -30,10 +30,10 @@ __all__ = ["fit_identity"]
 _WIDTH = 0.25  # of a coefficient, whose deviation is 1, for differences
 _STEPS = 2  # of a round
 _SIZE = 0.03  # standard deviation of a change of size
-_LEAST_MM = 0.3
+_LEAST_MM, _FAR_MM = 0.3, 60.0
 _SPREAD = 0.2  # standard deviation that the numbers of an NPHM's code are expected to have
 _MOST = 1500  # points of a scan whose derivatives by an NPHM's code are taken
-_TOGETHER = 256  # of them at a time
+_TOGETHER = 64  # of them at a time, which bounds memory
 
 
 @plainly
@@ -80,11 +80,13 @@ def fit_identity(
     for done in range(rounds):
         for frame in solved:
             solve(field, [frame], None, limits, options, generator)
+        # Points far off pull at first, as a stranger's face may be anywhere; then near ones decide.
+        farthest = MM * max(2 * options.outlier_mm, _FAR_MM * 0.5**done)
         most = min(person.most, max(500, options.points // len(solved)))
         for _ in range(_STEPS):
             points = [frame.drawn(most, generator) for frame in solved]
             here, by = person.slopes(points, [frame.code.float() for frame in solved])
-            person.move(_change(here, by, points, solved, person.expected(), limits, options))
+            person.move(_change(here, by, points, solved, person.expected(), farthest, limits, options))
         field = person.field()
         progress(done + 1)
     return person.code()
@@ -189,6 +191,7 @@ def _change(
     points: list[Tensor],
     frames: list[Frame],
     expected: tuple[Tensor, Tensor],
+    farthest: float,
     limits: Limits,
     options: FitOptions,
 ) -> Tensor:
@@ -198,7 +201,7 @@ def _change(
     (by the Schur complement), as they could otherwise explain most of a person away.
     """
     matrix, vector = torch.diag(expected[0]), expected[0] * expected[1]
-    farthest, kept = 2 * options.outlier_mm * MM, []
+    kept = []
     for found, ours, some, frame in zip(here, by, points, frames, strict=True):
         ours, size = ours.double(), len(frame.code)
         own = torch.cat([found.by_expression, pose_slopes(some, found.by_point)], 1).double()

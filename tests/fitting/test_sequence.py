@@ -82,8 +82,8 @@ def test_a_person_of_any_nphm_is_found(direction):
     for row, point in zip(found, points, strict=True):
         (wanted,) = torch.autograd.grad(model.sdf(point[None], own, expression).sum(), own)
         assert (row - wanted).abs().max() < 2e-3 * float(wanted.abs().max())
-    frames = model.bind(code).track(torch.stack([expression, -expression]), resolution=24)[0]
-    options = FitOptions(points=1600, steps=4, aligned=True)
+    frames = model.bind(code).track(torch.stack([expression, -expression]), resolution=18)[0]
+    options = FitOptions(points=1000, steps=4, aligned=True)
     mine = fit_identity(list(frames), head, rounds=3, options=options, unit="head")
 
     def median(identity):
