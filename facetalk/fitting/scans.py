@@ -82,7 +82,10 @@ class Scans(Sequence[Float64]):
 
 def _array(file: Path) -> np.ndarray:
     if file.suffix.lower() == ".npy":
-        return read_array(file)
+        with usable(file, "give a .npy file of numbers"):
+            mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+        # Of a whole capture a frame at a time is read.
+        return mapped if mapped.ndim == 3 and mapped.dtype.kind in "fiu" else read_array(file)
     arrays = read_arrays(file)
     name = "points" if "points" in arrays else next(iter(arrays), "")
     if name != "points" and len(arrays) != 1:

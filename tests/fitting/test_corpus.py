@@ -179,6 +179,15 @@ def test_lines_that_describe_no_take(captures, tmp_path, line, text):
         read_takes(captures / "bad.jsonl")
 
 
+def test_takes_of_cameras(captures):
+    """Points and cameras go together; both are beside the list."""
+    line = {"id": "a/b/2", "audio": "a.wav", "points": ["a.npz"], "views": "capture.json", "offset": -0.1}
+    (captures / "views.jsonl").write_text(json.dumps(line) + "\n")
+    (take,) = read_takes(captures / "views.jsonl")
+    assert take.views == captures / "capture.json" and take.points == (captures / "a.npz",)
+    assert (take.voice, take.offset, take.motion) == ("a", -0.1, None)
+
+
 def test_lists_and_places_that_cannot_be_used(captures, tmp_path, capsys):
     (captures / "empty.jsonl").write_text("")
     twice = (captures / "takes.jsonl").read_text().splitlines()[0]
