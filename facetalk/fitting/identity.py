@@ -31,7 +31,8 @@ _WIDTH = 0.25  # of a coefficient, whose deviation is 1, for differences
 _STEPS = 2  # of a round
 _SIZE = 0.03  # standard deviation of a change of size
 _LEAST_MM, _FAR_MM = 0.3, 60.0
-_SPREAD = 0.2  # standard deviation that the numbers of an NPHM's code are expected to have
+_DAMPING = 0.3  # of steps of an NPHM's code: share of the curvature that is added to it
+_SPREAD = 0.1  # standard deviation that the numbers of an NPHM's code are expected to have
 _MOST = 1500  # points of a scan whose derivatives by an NPHM's code are taken
 _TOGETHER = 64  # of them at a time, which bounds memory
 
@@ -86,7 +87,8 @@ def fit_identity(
         for _ in range(_STEPS):
             points = [frame.drawn(most, generator) for frame in solved]
             here, by = person.slopes(points, [frame.code.float() for frame in solved])
-            person.move(_change(here, by, points, solved, person.expected(), farthest, limits, options))
+            expected = (*person.expected(), person.damping)
+            person.move(_change(here, by, points, solved, expected, farthest, limits, options))
         field = person.field()
         progress(done + 1)
     return person.code()
@@ -95,7 +97,7 @@ def fit_identity(
 class _Coefficients:
     """The built-in head's person as leading coefficients."""
 
-    most = 1 << 30
+    most, damping = 1 << 30, 0.0
 
     def __init__(self, head: HeadModel, count: int) -> None:
         self._head, self._count = head, min(count, head.coefficient_dim)
@@ -135,7 +137,7 @@ class _Coefficients:
 class _Code:
     """An NPHM's person as its code."""
 
-    most = _MOST
+    most, damping = _MOST, _DAMPING
 
     def __init__(self, head: PlainHead) -> None:
         self._nphm, self._values = head.nphm, torch.zeros(head.identity_dim)
@@ -190,7 +192,7 @@ def _change(
     by: list[Tensor],
     points: list[Tensor],
     frames: list[Frame],
-    expected: tuple[Tensor, Tensor],
+    expected: tuple[Tensor, Tensor, float],
     farthest: float,
     limits: Limits,
     options: FitOptions,
@@ -219,6 +221,7 @@ def _change(
         matrix += ours.T @ (weight * ours) - across.T @ solved[:, :-1]
         vector += ours.T @ (weight[:, 0] * residual) - across.T @ solved[:, -1]
         kept.append(solved)
+    matrix += expected[2] * torch.diag(matrix.diag())
     change = -torch.linalg.solve(matrix, vector).clamp(-1.0, 1.0)
     for frame, solved in zip(frames, kept, strict=True):
         own = (-solved[:, -1] - solved[:, :-1] @ change).clamp(-0.3, 0.3)
