@@ -20,7 +20,7 @@ _OF_MANY = ("sync",)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     what = parser.add_argument_group("recordings, at least one of")
-    what.add_argument("--points", type=Path, nargs="+", default=[], metavar="FILE",
+    what.add_argument("--points", type=Path, nargs="+", default=None, metavar="FILE",
                       help="one a frame, in order: .ply, .obj, .stl, .off (clouds, or meshes that points "
                       "are drawn on), COLMAP's points3D.txt or .bin, .npy or .npz (N, 3); or one .npy or "
                       ".npz (T, N, 3)")  # fmt: skip
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit and write."""
+    args.points = args.points or []
     if args.takes is None and not args.points and args.views is None:
         raise InputError("nothing to fit: give --points, --views or --takes")
     unused = _OF_ONE if args.takes is not None else _OF_MANY
