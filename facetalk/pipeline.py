@@ -24,6 +24,7 @@ from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.models import ModelConfig, find_model
+from facetalk.models.heads import open_head, with_rig
 from facetalk.motion import Motion, ease_ends
 from facetalk.native import WHOLE, NativeModel, NativeStream
 from facetalk.nphm.head.head import HeadModel
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from facetalk.audio.encoder import AudioEncoder
     from facetalk.diffusion.model import MotionModel
+    from facetalk.nphm.plain_head import PlainHead
     from facetalk.torch_backend import TorchEngine
 
 Topology = Literal["fixed", "marching-cubes"]
@@ -117,9 +119,18 @@ class FaceTalk:
         return kind.load(self.config.folder / "motion", device=self._device)
 
     @cached_property
+    def any_head(self) -> HeadModel | PlainHead:
+        """The neural parametric head, with a rig or, of an NPHM, without one."""
+        return open_head(self.config.folder / "head")
+
+    @property
     def head(self) -> HeadModel:
-        """The neural parametric head."""
-        return HeadModel.open(self.config.folder / "head")
+        """The neural parametric head.
+
+        Raises:
+            InputError: it is an NPHM, whose codes have no names and no rig.
+        """
+        return with_rig(self.any_head, self.config.folder)
 
     @cached_property
     def facial_smoothing(self) -> FacialSmoothing:
@@ -282,7 +293,7 @@ class FaceTalk:
         engine = self._engine(look_ahead, steps, guidance, seed, rate)
         provenance = {"model": self.config.name, "seed": seed, "look_ahead": look_ahead}
         return LiveStream(
-            engine, curves=self.head.expression_dim, fps=self.config.fps, rate=rate,
+            engine, curves=self.any_head.expression_dim, fps=self.config.fps, rate=rate,
             identity=self._identity(identity), provenance=provenance,
         )  # fmt: skip
 
@@ -333,16 +344,18 @@ class FaceTalk:
             motion: expression codes; an empty ``motion.identity`` means the default identity.
             resolution: grid points per axis of ``topology="marching-cubes"``.
             topology: ``"fixed"`` carries the canonical mesh to every frame (constant faces; the result is a
-                ``RiggedSequence``, which is iterable); ``"marching-cubes"`` extracts every frame anew from
-                the backward-deformed field, as the paper does, paints it by the first, and gives it more
-                vertices at eyes, lips and wherever the paint changes.
+                ``RiggedSequence``, which is iterable, or of a head without a rig an iterator);
+                ``"marching-cubes"`` extracts every frame anew from the backward-deformed field, as the paper
+                does, paints it by the first, and gives it more vertices at eyes, lips and wherever the paint
+                changes.
             smooth: weight the deformation by the model's facial smoothing.
             tolerance_mm: with marching cubes, how far a mesh may be from that of the dense grid, millimetres:
                 more is quicker. 0 keeps to short cuts that change nothing; None is 0.05, which nobody sees.
                 Above 0, vertices at eyes and lips are brought from there to the field's own surface.
             temporal_sigma: standard deviation in seconds of a Gaussian over time; None = the model's setting.
             exact: with marching cubes, evaluate the dense grid instead of a band around the surface.
-            detail: of the fixed topology: about 24, 11 or 5 thousand vertices, the fewer ones among the more.
+            detail: of the fixed topology: about 24, 11 or 5 thousand vertices, the fewer ones among the more;
+                of a head without a rig those of an extraction with 128, 96 or 64 samples along every axis.
 
         Raises:
             InputError: the motion does not fit this head, or an option is out of range or would do nothing.
@@ -362,19 +375,19 @@ class FaceTalk:
             raise InputError(f"{option} is for topology='marching-cubes'; a carried mesh has no use for it")
         if exact and tolerance_mm is not None:
             raise InputError("give exact or tolerance_mm, not both: an exact extraction tolerates nothing")
-        smoothing = self.facial_smoothing if smooth else None
+        smoothing, head = self.facial_smoothing if smooth else None, self.any_head
         if topology == "fixed":
-            checked = self._checked(motion, temporal_sigma)
-            return posing.rigged(self.head, checked, smoothing, _DETAILS.index(detail))
+            checked, level = self._checked(motion, temporal_sigma), _DETAILS.index(detail)
+            if isinstance(head, HeadModel):
+                return posing.rigged(head, checked, smoothing, level)
+            return posing.tracked(head, checked, smoothing, level, self.config.bounds)
         with needed_for("extracting a head by marching cubes"):
             from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
         options = ExtractionOptions(
             tolerance_mm=DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm, exact=exact
         )
         motion = self._checked(motion, temporal_sigma)
-        return posing.extracted(
-            self.head, motion, smoothing, resolution, self.config.bounds, options, self.device
-        )
+        return posing.extracted(head, motion, smoothing, resolution, self.config.bounds, options, self.device)
 
     @plainly
     def landmarks(self, motion: Motion) -> Float32:
@@ -383,19 +396,19 @@ class FaceTalk:
         They are points of the model's own canonical surface, carried by the same deformation as the mesh of
         ``decode(topology="fixed")``.
         """
-        return posing.landmarks(self.head, self._checked(motion, 0.0), self.facial_smoothing)
+        return posing.landmarks(self.any_head, self._checked(motion, 0.0), self.facial_smoothing)
 
     def _identity(self, identity: ArrayLike | str | None) -> Float32:
         if identity is None:
-            return np.asarray(self.head.default_identity, dtype=np.float32)
+            return np.asarray(self.any_head.default_identity, dtype=np.float32)
         if isinstance(identity, str):
             raise InputError(
                 f"identity must be a code, or for a recording voice or voice:SEED, got {identity!r}; "
                 f"identity_from_voice gives the code of a voice"
             )
-        code = np.asarray(identity, dtype=np.float32)
-        if code.shape != (self.head.identity_dim,):
-            raise InputError(f"identity must have shape ({self.head.identity_dim},), got {code.shape}")
+        code, size = np.asarray(identity, dtype=np.float32), self.any_head.identity_dim
+        if code.shape != (size,):
+            raise InputError(f"identity must have shape ({size},), got {code.shape}")
         if not np.isfinite(code).all():
             raise InputError("identity has values that are not finite")
         if np.abs(code).max(initial=0.0) > _LARGEST_CODE:
@@ -406,8 +419,8 @@ class FaceTalk:
 
     def _checked(self, motion: Motion, temporal_sigma: float | None) -> Motion:
         width = motion.expressions.shape[1]
-        if width != self.head.expression_dim:
-            takes = self.head.expression_dim
+        takes = self.any_head.expression_dim
+        if width != takes:
             raise InputError(f"the motion has {width} values a frame, this head takes {takes}")
         if np.abs(motion.expressions).max(initial=0.0) > _LARGEST_WEIGHT:
             raise InputError(

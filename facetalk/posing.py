@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from facetalk.nphm.lattice import Bounds
+    from facetalk.nphm.plain_head import PlainHead
     from facetalk.nphm.surface.options import ExtractionOptions
 
 EYES_AND_LIPS = slice(36, 68)
@@ -51,8 +52,20 @@ def rigged(
 
 
 @plainly
+def tracked(
+    head: PlainHead, motion: Motion, smoothing: FacialSmoothing | None, level: int, bounds: Bounds
+) -> Iterator[Mesh]:
+    """The neutral surface of a head without a rig, carried to every frame: meshes with the same faces."""
+    field = head.field(motion.identity, smoothing)
+    vertices, faces = head.surface(field, level, bounds)
+    for frames in head.track(field, motion.expressions, vertices, faces):
+        for points in frames:
+            yield Mesh(points * np.float32(HEAD_UNIT_METRES), faces)
+
+
+@plainly
 def extracted(
-    head: HeadModel,
+    head: HeadModel | PlainHead,
     motion: Motion,
     smoothing: FacialSmoothing | None,
     resolution: int,
@@ -66,6 +79,10 @@ def extracted(
         from facetalk.nphm.surface.close_up import settle
         from facetalk.ops._device import with_kernels
     field = head.nphm.bind(motion.identity, facial_smoothing=smoothing, device=with_kernels(device))
+    if not isinstance(head, HeadModel):
+        frames = field.iterate(motion.expressions, resolution, bounds, options=options)
+        yield from (mesh for mesh, _ in frames)
+        return
     rig = rigged(head, motion, smoothing)
     shown = head.bind(motion.identity).lenders()
     worn = head.tables.mesh
@@ -83,8 +100,13 @@ def extracted(
         yield fine
 
 
-def landmarks(head: HeadModel, motion: Motion, smoothing: FacialSmoothing) -> Float32:
+def landmarks(head: HeadModel | PlainHead, motion: Motion, smoothing: FacialSmoothing | None) -> Float32:
     """The 68 Multi-PIE landmarks of every frame (T, 68, 3), carried by the deformation of the mesh."""
+    if not isinstance(head, HeadModel):
+        field = head.field(motion.identity, smoothing)
+        marks = head.neutral_landmarks(field)
+        found = [np.zeros((0, 68, 3), np.float32), *head.track(field, motion.expressions, marks)]
+        return np.concatenate(found) * np.float32(HEAD_UNIT_METRES)
     person = head.bind(motion.identity)
     points = person.landmarks()
     basis = _weighted(person.forward_basis(points, np.zeros(len(points), np.uint8)), points, smoothing)

@@ -201,7 +201,9 @@ def test_a_gpu_table_has_its_rows_and_says_where_they_come_from(tables, gpu_resu
     assert "| 96 | ours | 1 234 | 2.5 M |  |  |" in made
     assert "GPU, driver 1.2, torch 2.11" in made and "abcdef1234;" in made
     assert tables.fill(made, gpu_results) == made
-    only = tables.fill('<!-- gpu: gpu.json step="attention" only="frames=96" -->\n<!-- /gpu -->\n', gpu_results)
+    only = tables.fill(
+        '<!-- gpu: gpu.json step="attention" only="frames=96" -->\n<!-- /gpu -->\n', gpu_results
+    )
     assert "SDPA" not in only and "1 234" in only
 
 

@@ -23,7 +23,14 @@ from safetensors.torch import load_file
 from facetalk.cli import main, train_nphm
 from facetalk.data.speech.synth import Flite
 from facetalk.errors import InputError
+from facetalk.fitting import DifferentiableField
+from facetalk.fitting.cameras import Camera
+from facetalk.fitting.synthetic import scan
 from facetalk.models import find_model
+from facetalk.motion import Motion
+from facetalk.nphm import load_checkpoint
+from facetalk.nphm.head.head import HeadModel
+from facetalk.posing import landmarks
 from facetalk.training.head.train import HeadTraining
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +54,7 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
     ("facetalk evaluate examples/demo.jsonl", [], "--seeds 1 --steps 1"),
     ("facetalk evaluate", [("--seeds 4", "--seeds 2")], "--limit 2"),
     ("facetalk generate", [("--steps 25", "--steps 3")], ""),
+    ("facetalk fit", [], "--per-frame 300"),
     ("facetalk batch", [("FOLDER", "manifest.jsonl")], "--workers 1"),
     ("facetalk render", [], "--size 48 --frames 2"),
     ("facetalk distill", [("--minutes 60", "--steps 2"), ("--minutes 90", "--steps 3"),
@@ -56,7 +64,6 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
 ELSEWHERE = {
     "pip install": "test_packaging.py installs the wheel",
     "make ": "the Makefile runs this suite",
-    "facetalk fit ": "tests/cli/test_fit.py fits a capture",
     "pytest ": "rehearsed by the tests of the benchmarks",
     "cp ": "would change the package",
     "python -m experiments": "experiments have tests and results of their own",
@@ -110,6 +117,44 @@ def scaled(command: str) -> str:
     return command
 
 
+def captured(folder: Path) -> None:
+    """Scans of the built-in head and of the official one, and a list of takes."""
+    import trimesh
+
+    head = HeadModel.load(DEFAULT / "head")
+    field = DifferentiableField(head.nphm, head.default_identity)
+    code = np.zeros(head.expression_dim, np.float32)
+    points = 0.25 * scan(field, code, points=900, noise_mm=0.3)
+    (folder / "frames").mkdir()
+    for t in range(2):
+        trimesh.PointCloud(points).export(folder / f"frames/{t}.ply")
+    np.savez(folder / "capture.npz", points=np.stack([points, points]))
+    np.save(folder / "person.npy", head.default_identity)
+    still = Motion(np.zeros((2, head.expression_dim), np.float32), 25.0, head.default_identity)
+    marks, entries = landmarks(head, still, None), []
+    for side in (-0.4, 0.4):  # cameras to both sides, turned towards the face
+        turn = np.array([[np.cos(side), 0, np.sin(side)], [0, 1, 0], [-np.sin(side), 0, np.cos(side)]])
+        camera = Camera(np.array([[600, 0, 128], [0, 600, 128], [0, 0, 1.0]]),
+                        np.diag([1.0, -1, -1]) @ turn, np.array([0, 0, 0.9]))  # fmt: skip
+        np.save(folder / f"seen{len(entries)}.npy", np.stack([camera.project(frame)[0] for frame in marks]))
+        entries.append({"K": camera.K.tolist(), "R": camera.R.tolist(), "t": camera.t.tolist(),
+                        "landmarks": f"seen{len(entries)}.npy"})  # fmt: skip
+    (folder / "capture.json").write_text(json.dumps({"cameras": entries}))
+    model = load_checkpoint(ROOT / "tests/golden/nphm_tiny", direction="forward")
+    code = np.zeros(model.identity_dim, np.float32)
+    codes = 0.2 * np.sin(np.arange(30)[:, None] * 0.2 + np.arange(16)[None]).astype(np.float32)
+    Motion(codes, 25.0, code).save(folder / "anna_2.safetensors")
+    (folder / "anna_1").mkdir()
+    np.save(folder / "anna.npy", code)
+    for t, frame in enumerate(model.bind(code).track(codes[:25], resolution=20)[0]):
+        trimesh.PointCloud(250 * frame).export(folder / f"anna_1/{t:03}.ply")
+    for name in ("anna_1", "anna_2"):
+        shutil.copy(folder / "clip.wav", folder / f"{name}.wav")
+    (folder / "takes.jsonl").write_text("\n".join(
+        re.findall(r'^ {4}(\{"id": .*\})$', (ROOT / "docs/captures.md").read_text(), re.M)
+    ))  # fmt: skip
+
+
 def official(folder: Path) -> None:
     """The golden weights as a folder of facetalk's, as official files, and as a folder of downloads."""
     golden = ROOT / "tests/golden/nphm_tiny"
@@ -157,12 +202,15 @@ def test_a_page_says_what_works(page: str, desk: Path, capsys: pytest.CaptureFix
     if any(command.startswith("facetalk data --out speech") for _, command in content):
         shutil.rmtree(desk / "speech")
     text = " ".join(command for kind, command in content if kind == "command")
-    if "facetalk data" in text or "facetalk train" in text:
+    if re.search("facetalk (data|train (?!motion))", text):
         pytest.importorskip("igl", reason="pip install 'facetalk[train]'")
         try:
             Flite()
         except InputError as error:
             pytest.skip(str(error))
+    if "facetalk fit" in text:
+        pytest.importorskip("trimesh")
+        captured(desk)
     if "--plot" in text:
         pytest.importorskip("matplotlib")
     for kind, code in content:
@@ -173,7 +221,9 @@ def test_a_page_says_what_works(page: str, desk: Path, capsys: pytest.CaptureFix
             continue
         if any(code.startswith(beginning) for beginning in ELSEWHERE):
             continue
-        words = shlex.split(scaled(code))
+        # Patterns of files that are there are a shell's to resolve.
+        words = [found for word in shlex.split(scaled(code))
+                 for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]  # fmt: skip
         assert words[0] == "facetalk", f"{page}: {code}: say in ELSEWHERE what tests it, or in SCALED how"
         status = main(words[1:])
         assert status == 0, f"{page}: {code}\nran as {shlex.join(words)}\n{capsys.readouterr().err[-2000:]}"

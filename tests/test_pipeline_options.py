@@ -32,7 +32,7 @@ def head() -> Any:
 def model(head: Any, monkeypatch: pytest.MonkeyPatch) -> FaceTalk:
     """The built-in head with an encoder and a motion model that only tell what they were asked."""
     found = FaceTalk.from_pretrained(device="cpu", backend="torch")
-    found.__dict__["head"] = head
+    found.__dict__["any_head"] = head
     asked: dict[str, Any] = {}
     found.asked = asked  # type: ignore[attr-defined]
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from facetalk.mesh import Mesh
     from facetalk.motion import Motion
     from facetalk.nphm.head.head import HeadModel
+    from facetalk.nphm.plain_head import PlainHead
     from facetalk.pipeline import FaceTalk
 
 T = TypeVar("T")
@@ -184,7 +185,7 @@ VOICE_HELP = (
 )
 
 
-def read_drawn(text: str | None, head: HeadModel) -> Float32 | str | None:
+def read_drawn(text: str | None, head: HeadModel | PlainHead) -> Float32 | str | None:
     """Read an ``--identity`` that may also be ``voice`` or ``voice:SEED``, which are returned as they are.
 
     Raises:
@@ -195,8 +196,10 @@ def read_drawn(text: str | None, head: HeadModel) -> Float32 | str | None:
     return text if text is not None and seed_of(text) is not None else read_identity(text, head)
 
 
-def read_identity(text: str | None, head: HeadModel) -> Float32 | None:
+def read_identity(text: str | None, head: HeadModel | PlainHead) -> Float32 | None:
     """Read ``--identity``: None, ``random:SEED``, or a .npy file with a code (L,) or coefficients (I,).
+
+    Of an NPHM, which has no coefficients, it is a code.
 
     Args:
         text: the option's value.
@@ -207,25 +210,30 @@ def read_identity(text: str | None, head: HeadModel) -> Float32 | None:
     """
     if text is None:
         return None
+    from facetalk.nphm.head.head import HeadModel
+
+    named = head if isinstance(head, HeadModel) else None
     if text.startswith("random:"):
+        if named is None:
+            raise InputError(f"--identity {text}: an NPHM has no people to draw; give a code as a .npy file")
         try:
             seed = int(text.removeprefix("random:"))
         except ValueError:
             raise InputError(f"--identity {text}: the part after 'random:' must be a whole number") from None
         # Unit normal coefficients, drawn in from the tails as in training: faces, not caricatures.
-        draw = np.random.default_rng(seed).standard_normal(head.coefficient_dim)
-        return head.encode_identity(0.8 * np.clip(draw, -2.0, 2.0))
+        draw = np.random.default_rng(seed).standard_normal(named.coefficient_dim)
+        return named.encode_identity(0.8 * np.clip(draw, -2.0, 2.0))
     try:
         values = read_array(text)
     except InputError as error:
         raise InputError(f"--identity: {error}") from error
     if values.shape == (head.identity_dim,):
         return np.asarray(values, dtype=np.float32)
-    if values.shape == (head.coefficient_dim,):
-        return head.encode_identity(values)
+    if named is not None and values.shape == (named.coefficient_dim,):
+        return named.encode_identity(values)
+    coefficients = "" if named is None else f" or ({named.coefficient_dim},)"
     raise InputError(
-        f"--identity {text}: expected shape ({head.identity_dim},) or ({head.coefficient_dim},), "
-        f"got {values.shape}"
+        f"--identity {text}: expected shape ({head.identity_dim},){coefficients}, got {values.shape}"
     )
 
 

@@ -83,4 +83,4 @@ def _identity(args: argparse.Namespace) -> Float32 | str | None:
         return None
     from facetalk.pipeline import FaceTalk
 
-    return _options.read_drawn(args.identity, FaceTalk.from_pretrained(args.model, "cpu").head)
+    return _options.read_drawn(args.identity, FaceTalk.from_pretrained(args.model, "cpu").any_head)

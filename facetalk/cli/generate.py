@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
 
         _options.set_threads(args.threads)
         model = FaceTalk.from_pretrained(args.model, args.device, backend=args.backend)
-        identity = _options.read_drawn(args.identity, model.head)
+        identity = _options.read_drawn(args.identity, model.any_head)
         if model.native_model is None:
             _ = model.audio_encoder, model.motion_model
     with stages.stage("generate"):

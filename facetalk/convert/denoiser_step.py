@@ -135,7 +135,7 @@ class Curves(nn.Module):
         matrix, mean = model.representation.decode_matrix, model.representation.mean
         self.register_buffer("matrix", torch.tensor(matrix.T.copy(), dtype=torch.float32))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.contact = model.contact
+        self.contact, self.limits = model.contact, model.limits
         if self.contact is not None:
             slope = self.contact.per_unit_mm
             self.register_buffer("slope", torch.tensor(slope, dtype=torch.float32)[:, None])
@@ -143,8 +143,10 @@ class Curves(nn.Module):
             self.steepness = float(-slope[self.contact.close])
 
     def forward(self, clean: Tensor) -> Tensor:
-        """(B, K) coordinates -> (B, E) weights in [0, 1]."""
-        weights = (clean @ self.matrix + self.mean).clamp(0.0, 1.0)
+        """(B, K) coordinates -> (B, E) weights within the model's limits."""
+        weights = clean @ self.matrix + self.mean
+        if self.limits is not None:
+            weights = weights.clamp(*self.limits)
         if self.contact is None:
             return weights
         gap = weights @ self.slope + self.contact.bias_mm

@@ -26,7 +26,8 @@ from facetalk.tensors import check_sizes
 from facetalk.weights import build_for, check_tensors, read_tensors, write_tensors
 
 _FORMAT = "facetalk-motion-model"
-_VERSION = 1
+_VERSION, _WITHOUT_LIMITS = 1, 2
+"""The second is that of models whose values have no limits, which earlier readers would cut to 0..1."""
 _CONFIG, _WEIGHTS, _STUDENT = "config.json", "model.safetensors", "student.safetensors"
 
 
@@ -43,6 +44,7 @@ class MotionContent:
     default_steps: int
     default_guidance: float
     contact: LipContact | None
+    limits: tuple[float, float] | None
     notes: dict[str, Any]
     student: Student | None
     student_range: StudentRange | None
@@ -71,7 +73,7 @@ def write(folder: str | os.PathLike[str], content: MotionContent, *, half: bool,
     tensors |= {"features.mean": content.feature_mean, "features.scale": content.feature_scale}
     config: dict[str, Any] = {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": _VERSION if content.limits is not None else _WITHOUT_LIMITS,
         "denoiser": dataclasses.asdict(content.denoiser.config),
         "schedule": {"kind": "cosine", "train_steps": content.schedule.train_steps},
         "sampling": {"steps": content.default_steps, "guidance": content.default_guidance},
@@ -119,8 +121,11 @@ def read(folder: Path, device: str | torch.device, dtype: torch.dtype) -> Motion
         check_tensors(student, folder / _STUDENT)
     if content.get("format") != _FORMAT:
         raise InputError(f"{folder / _CONFIG} does not describe a motion model (format is not {_FORMAT!r})")
-    if content.get("version") != _VERSION:
-        raise InputError(f"{folder / _CONFIG} has version {content.get('version')!r}; this is for {_VERSION}")
+    if content.get("version") not in (_VERSION, _WITHOUT_LIMITS):
+        raise InputError(
+            f"{folder / _CONFIG} has version {content.get('version')!r}; this is for {_VERSION} and "
+            f"{_WITHOUT_LIMITS}"
+        )
     try:
         return _assemble(content, tensors, student, device, dtype)
     except Exception as error:
@@ -176,6 +181,7 @@ def _assemble(
         default_steps=whole_number("sampling.steps", content["sampling"]["steps"]),
         default_guidance=float(content["sampling"]["guidance"]),
         contact=contact,
+        limits=(0.0, 1.0) if content["version"] == _VERSION else None,
         notes=dict(content.get("notes") or {}),
         student=student,
         student_range=StudentRange(**content["student"]) if student is not None else None,

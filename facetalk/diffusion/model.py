@@ -34,7 +34,7 @@ Features = Tensor | AnyFloat | Iterable[Tensor]
 
 
 class MotionModel:
-    """Audio features in, blendshape weights out.
+    """Audio features in, blendshape weights or the codes of a learned space out.
 
     Attributes:
         denoiser: the network, in evaluation mode, on ``device``.
@@ -45,6 +45,7 @@ class MotionModel:
             student that covers the guidance, its default number of steps goes before.
         student, student_range: the few-step student and what it was trained for, or None.
         contact: lip contact, or None.
+        limits: least and largest value of a weight; None for the codes of a learned space, which have none.
         feature_mean, feature_scale: (A,) standardisation of the audio features.
         replays: when sampling is replayed as one CUDA graph, ``replays.mode``.
     """
@@ -61,6 +62,7 @@ class MotionModel:
         default_steps: int = 25,
         default_guidance: float = 1.0,
         contact: LipContact | None = None,
+        limits: tuple[float, float] | None = (0.0, 1.0),
         notes: dict[str, Any] | None = None,
         student: Student | None = None,
         student_range: StudentRange | None = None,
@@ -80,6 +82,7 @@ class MotionModel:
         self.expression_names = list(expression_names)
         self.default_steps, self.default_guidance = default_steps, default_guidance
         self.contact = contact
+        self.limits = limits
         self.notes = dict(notes or {})
         self.student = None if student is None else student.eval().requires_grad_(False)
         self.student_range = student_range or StudentRange()
@@ -190,7 +193,7 @@ class MotionModel:
             chunk: frames sampled at a time; bounds the memory when the denoiser has a bounded history.
 
         Returns:
-            (T, E) float32 blendshape weights in 0..1.
+            (T, E) float32 blendshape weights in 0..1, or codes without limits.
 
         Raises:
             InputError: a setting is out of range, or the features have the wrong size or are not finite.

@@ -40,6 +40,7 @@ class Parts(Protocol):
 
     representation: Representation
     contact: LipContact | None
+    limits: tuple[float, float] | None
     feature_mean: Tensor
     feature_scale: Tensor
     replays: Replays
@@ -140,7 +141,7 @@ class MotionStream:
                 "the motion model gives numbers that are not finite: its weights are damaged, or the audio "
                 "encoder is not the one that it was trained with"
             )
-        weights = decoded.clip(0.0, 1.0)
+        weights = decoded if model.limits is None else decoded.clip(*model.limits)
         return model.contact.apply(weights) if model.contact is not None else weights
 
     def _loop(self, batch: Tensor, noise: Callable[[int], Tensor], *, side_by_side: bool = False) -> Tensor:

@@ -24,6 +24,9 @@ _RADIUS = (0.06, 0.24)  # metres; of nine tenths of the points of a face or a he
 _FEW, _MORE = 300, 1500  # points that orientations are tried with, and that the best one is refined with
 _GOOD_MM, _USABLE_MM = 3.0, 6.0  # mean distance, capped: taken without more ado; refused above
 _CAP_MM = 12.0
+_STILL = 31  # of the landmarks in use, above the mouth
+_FEWEST = 8  # landmarks that a head is placed by
+_FACE_MM = 12.0  # median distance of landmarks of any face, laid on the head
 _SIZE = 0.05  # standard deviation of a head's size about its unit's
 
 
@@ -66,6 +69,85 @@ def align(field: DifferentiableField, scan: Float64, code: Tensor, unit: str | N
             f"best; give points of one head without its surroundings, or its pose"
         )
     return Pose(pose.turn, pose.shift - pose.scale * (pose.turn @ torch.from_numpy(middle)), pose.scale)
+
+
+def align_marks(
+    field: DifferentiableField,
+    face: Tensor,
+    marks: Tensor,
+    points: Tensor,
+    code: Tensor,
+    unit: str | None = None,
+) -> Pose:
+    """The similarity that lays landmarks on the head's, refined by points where there are any.
+
+    S. Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991; once
+    more without those that lie far off.
+
+    Args:
+        field: of the identity.
+        face: (P, 3) landmarks of the head.
+        marks: (P, 3) captured ones, NaN where there is none.
+        points: (N, 3) of the same frame, perhaps none.
+        code: (E,) expression that the frame is near.
+        unit: one of `UNITS`, None to find the size by the landmarks.
+
+    Raises:
+        InputError: too few landmarks, or they are no face's.
+    """
+    scale = None if unit is None else placed(unit).scale
+    seen = torch.isfinite(marks).all(dim=1)
+    # A mouth that is open makes a head look larger.
+    still = seen & (torch.arange(len(seen)) < _STILL)
+    seen = still if int(still.sum()) >= _FEWEST else seen
+    for _ in range(2):
+        if int(seen.sum()) < _FEWEST:
+            raise InputError(
+                f"{int(seen.sum())} landmarks of the first frame with any; at least {_FEWEST} are needed to "
+                f"place a head"
+            )
+        pose = _similarity(marks[seen], face[seen], scale)
+        off = (pose.apply(marks) - face.float()).norm(dim=1)
+        error = float(off[seen].median()) / MM
+        seen = torch.isfinite(off) & (off <= 3 * max(float(off[seen].median()), MM))
+    if error > _FACE_MM:
+        raise InputError(
+            f"the landmarks are no face's: laid on the head, half of them are {error:.0f} mm off or more; "
+            f"expected Multi-PIE's 68 in their order"
+        )
+    if len(points) and scale is None:
+        chosen = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:_MORE]]
+        middle = chosen.median(dim=0).values
+        start = Pose(pose.turn, pose.shift + pose.scale * (pose.turn @ middle), pose.scale)
+        found, error = _refine(field, chosen - middle, code, start, 15)
+        if error < _USABLE_MM:
+            return Pose(found.turn, found.shift - found.scale * (found.turn @ middle), found.scale)
+    return pose
+
+
+def _similarity(source: Tensor, target: Tensor, scale: float | None) -> Pose:
+    """Least squares over rotation, shift and, where it is None, scale."""
+    a, b = source - source.mean(0), target - target.mean(0)
+    u, s, vt = torch.linalg.svd(b.T @ a)
+    handed = torch.ones(3, dtype=torch.float64)
+    handed[2] = torch.sign(torch.linalg.det(u @ vt))
+    turn = u @ torch.diag(handed) @ vt
+    size = float((s * handed).sum() / a.square().sum()) if scale is None else scale
+    return Pose(turn, target.mean(0) - size * (turn @ source.mean(0)), size)
+
+
+def placed(unit: str | None) -> Pose:
+    """The pose of points that lie on the head as they are.
+
+    Raises:
+        InputError: the unit is not said, or is none.
+    """
+    if unit not in UNITS:
+        raise InputError(
+            f"points that are aligned already need their unit, one of {', '.join(UNITS)}; got {unit!r}"
+        )
+    eye, zero = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    return Pose(eye, zero, UNITS[unit] / HEAD_UNIT_METRES)
 
 
 def _units(radius: float, unit: str | None) -> list[float]:

@@ -85,16 +85,49 @@ class DifferentiableField:
         by_point, by_expression = self._back(gradient, folded, gates)
         return Slopes(found["sdf"][0], gradient[:, :3] + by_point, by_expression)
 
-    def _forward(self, points: Tensor, expression: Tensor, folded: FoldedNetwork) -> Slopes:
+    @torch.no_grad()
+    def roots(self, points: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a forward model: neutral points (N, 3) of posed ones, and the posed gradient (N, 3) there."""
+        _, x, carried = self._at_roots(points, expression)
+        return x, carried
+
+    def _at_roots(self, points: Tensor, expression: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         kernels, biases = self.bound.kernels, self.bound.biases(expression[None])
         assert biases is not None
         x = posed_roots(kernels, points, biases).points[0].contiguous()
         found = kernels.query(x, None, outputs=("sdf", "gradient"))
         jacobian = kernels.query(x, biases, outputs=("jacobian",))["jacobian"][0]
-        carried = (found["gradient"][0][:, None] @ inverses(jacobian))[:, 0]
+        return found["sdf"][0], x, (found["gradient"][0][:, None] @ inverses(jacobian))[:, 0]
+
+    def _forward(self, points: Tensor, expression: Tensor, folded: FoldedNetwork) -> Slopes:
+        value, x, carried = self._at_roots(points, expression)
         _, gates = _evaluate(x, folded)
         _, by_expression = self._back(-carried, folded, gates)
-        return Slopes(found["sdf"][0], carried, by_expression)
+        return Slopes(value, carried, by_expression)
+
+    @torch.no_grad()
+    def carried(self, points: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Where neutral points (N, 3) are under a code (E,), and how they move with it: (N, 3), (N, 3, E).
+
+        Of a backward model the posed point x solves x + F(x) = neutral point, so that its derivative is
+        -(I + dF/dx)^-1 dF; of a forward one it is dF at the neutral point.
+        """
+        kernels, biases = self.bound.kernels, self.bound.biases(expression[None])
+        assert biases is not None
+        folded = self._network.fold(self._compressed, expression[None].float())
+        forward = self.bound.direction == "forward"
+        at = points if forward else posed_roots(kernels, points, biases).points[0].contiguous()
+        offsets, gates = _evaluate(at, folded)
+        rows = []
+        for axis in range(3):
+            cotangent = torch.zeros_like(offsets)
+            cotangent[:, axis] = 1.0
+            rows.append(self._back(cotangent, folded, gates)[1])
+        by_code = torch.stack(rows, 1)
+        if forward:
+            return points + offsets[:, :3], by_code
+        jacobian = kernels.query(at, biases, outputs=("jacobian",))["jacobian"][0]
+        return at, -inverses(jacobian) @ by_code
 
     def _back(self, cotangent: Tensor, folded: FoldedNetwork, gates: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Products (N, 3) and (N, E) of cotangents (N, 3 + m) of the offsets with their derivatives."""

@@ -29,6 +29,8 @@ class FitOptions:
         code_speed: the scale of Cauchy's distribution of their change from frame to frame.
         pose: also fit a rigid pose of each frame.
         pose_speed_mm: standard deviation of a pose's change from frame to frame, at the face's surface.
+        landmark_mm: standard deviation of landmarks, where there are any.
+        aligned: the first frame's points lie on the head as they are, but for their unit, which is said.
         outlier_mm: points farther than this from the fitted surface count for nothing in the end.
         seed: of the points that are drawn.
     """
@@ -43,6 +45,8 @@ class FitOptions:
     code_speed: float = 0.01
     pose: bool = True
     pose_speed_mm: float = 4.0
+    landmark_mm: float = 1.0
+    aligned: bool = False
     outlier_mm: float = 5.0
     seed: int = 0
 
@@ -55,6 +59,6 @@ class FitOptions:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 <= self.overlap < self.window:
             raise InputError(f"overlap: expected 0 to window - 1 = {self.window - 1}, got {self.overlap}")
-        for name in ("code_spread", "code_speed", "pose_speed_mm", "outlier_mm"):
+        for name in ("code_spread", "code_speed", "pose_speed_mm", "landmark_mm", "outlier_mm"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: expected a positive number, got {getattr(self, name)}")

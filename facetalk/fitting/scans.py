@@ -11,12 +11,14 @@ import numpy as np
 
 from facetalk.arrays import Float64
 from facetalk.errors import InputError
+from facetalk.fitting.colmap import read_points
 from facetalk.optional import needed_for
 from facetalk.reading import read_array, read_arrays, usable
 
 MESHES = (".ply", ".obj", ".stl", ".off")
 """Suffixes that trimesh reads."""
 ARRAYS = (".npy", ".npz")
+COLMAP = ("points3D.txt", "points3D.bin")
 
 _ON_A_MESH = 20000  # points drawn on the faces of a mesh
 _MOST_BYTES = 1 << 31  # of one file
@@ -34,17 +36,21 @@ class Scans(Sequence[Float64]):
 
     Attributes:
         names: of the frames.
+        stamp: what changes when one of the files is another.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
         if not files:
             raise InputError("no files of points were given")
         for file in files:
-            if file.suffix.lower() not in MESHES + ARRAYS:
-                raise InputError(f"{file}: expected one of {', '.join(MESHES + ARRAYS)}")
+            if file.suffix.lower() not in MESHES + ARRAYS and file.name not in COLMAP:
+                known = ", ".join((*MESHES, *ARRAYS, *COLMAP))
+                raise InputError(f"{file}: expected one of {known}")
             if not file.is_file():
                 raise InputError(f"{file}: no such file")
         self._files = list(files)
+        told = [file.stat() for file in files]
+        self.stamp = repr([(one.st_size, one.st_mtime_ns) for one in told])
         self._array: np.ndarray | None = None
         self.names = [str(file) for file in files]
         if len(files) == 1 and files[0].suffix.lower() in ARRAYS:
@@ -66,6 +72,8 @@ class Scans(Sequence[Float64]):
         if self._array is not None:
             return np.asarray(self._array[frame], dtype=np.float64)
         file = self._files[frame]
+        if file.name in COLMAP:
+            return read_points(file)
         points = _array(file) if file.suffix.lower() in ARRAYS else _mesh_points(file)
         if points.ndim != 2 or points.shape[1] != 3:
             raise InputError(f"{file}: expected points (N, 3), got shape {points.shape}")
@@ -74,7 +82,10 @@ class Scans(Sequence[Float64]):
 
 def _array(file: Path) -> np.ndarray:
     if file.suffix.lower() == ".npy":
-        return read_array(file)
+        with usable(file, "give a .npy file of numbers"):
+            mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+        # Of a whole capture a frame at a time is read.
+        return mapped if mapped.ndim == 3 and mapped.dtype.kind in "fiu" else read_array(file)
     arrays = read_arrays(file)
     name = "points" if "points" in arrays else next(iter(arrays), "")
     if name != "points" and len(arrays) != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,20 +14,29 @@ from torch import Tensor
 from facetalk.ambient import plainly
 from facetalk.arrays import Float32, Float64
 from facetalk.errors import InputError
-from facetalk.fitting.align import align
+from facetalk.fitting.align import align, align_marks, placed
 from facetalk.fitting.differentiable import DifferentiableField
+from facetalk.fitting.marks import USED, marks_of
 from facetalk.fitting.options import FitOptions
+from facetalk.fitting.pose import Pose
+from facetalk.fitting.progress import Progress, key_of
 from facetalk.fitting.report import Measurement, Report
 from facetalk.fitting.window import Frame, Limits, solve
+from facetalk.metrics.lips import lip_gap
+from facetalk.models.heads import mean_landmarks
 from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.model import NPHM
+from facetalk.nphm.plain_head import PlainHead, fingerprint
 from facetalk.pipeline import FaceTalk
+from facetalk.posing import landmarks
+from facetalk.units import HEAD_UNIT_MM
 
-__all__ = ["Fit", "fit_points", "fit_sequence"]
+__all__ = ["Fit", "as_head", "fit_points", "fit_sequence"]
 
 _LEAST = 200  # points that a frame needs
-Model = FaceTalk | HeadModel | NPHM
+Model = FaceTalk | HeadModel | PlainHead | NPHM
+_SPARE = 20  # times as many points as a step draws are kept of a frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +77,7 @@ def fit_points(
 
 @plainly
 def fit_sequence(
-    frames: Sequence[ArrayLike],
+    frames: Sequence[ArrayLike] | None,
     model: Model,
     *,
     fps: float,
@@ -77,6 +86,9 @@ def fit_sequence(
     unit: str | None = None,
     progress: Callable[[int], None] = lambda frames: None,
     names: Sequence[str] | None = None,
+    state: Path | None = None,
+    stamp: str = "",
+    marks: ArrayLike | None = None,
 ) -> Fit:
     """Fit a capture, window after window.
 
@@ -85,7 +97,7 @@ def fit_sequence(
     its poses at once (:mod:`facetalk.fitting.window`). Weights of the built-in head stay within 0..1.
 
     Args:
-        frames: see :func:`fit_points`. They are asked for one window at a time.
+        frames: see :func:`fit_points`. They are asked for one window at a time. None with landmarks alone.
         model: the head.
         fps: frames per second.
         identity: (L,) code, None for the head's default one.
@@ -93,13 +105,21 @@ def fit_sequence(
         unit: "metres", "millimetres", "centimetres" or "head", None to find it.
         progress: called with how many frames are done.
         names: of the frames, for errors.
+        state: file in which every window that is done is kept. Where one is there of the same head, person,
+            options and frames, the fit goes on from it, to the same result; it is removed in the end.
+        stamp: tells the frames' content apart from that of other ones with the same names.
+        marks: (T, 68, 3) landmarks in Multi-PIE's order, in the points' space, NaN where there is none. They
+            place the head, and decide lips and lids, where points are blind.
 
     Raises:
         InputError: as :func:`fit_points`.
     """
     options = options or FitOptions()
-    nphm, code, limits = _parts(model, identity)
-    if not len(frames):
+    head, code, limits = _parts(model, identity)
+    nphm = head.nphm
+    seen = _checked_marks(marks, frames, options)
+    count = len(frames) if frames is not None else 0 if seen is None else len(seen)
+    if not count:
         raise InputError("frames: expected at least one frame of points, got none")
     field = DifferentiableField(nphm, code)
     generator = torch.Generator().manual_seed(options.seed)
@@ -107,37 +127,128 @@ def fit_sequence(
     measured = Measurement(field, options.outlier_mm)
     window: list[Frame] = []  # the last of them stay for the next; points of the others are let go
     before: Frame | None = None
-    done = 0
-    while done < len(frames):
-        for t in range(done, min(done + options.window - len(window), len(frames))):
-            points = checked(frames[t], names[t] if names else f"frame {t}")
-            if window:
-                window.append(Frame(points, window[-1].code.clone(), window[-1].pose))
+
+    def points_of(t: int) -> Tensor:
+        if frames is None:
+            return torch.zeros(0, 3, dtype=torch.float64)
+        return _fewer(checked(frames[t], names[t] if names else f"frame {t}"), options.points)
+
+    def frame_of(t: int, code: Tensor, pose: Pose) -> Frame:
+        return Frame(points_of(t), code, pose, None if seen is None else seen[t])
+
+    face = None if seen is None else marks_of(head, code, field)
+
+    key, done = "", 0
+    mark = fingerprint(nphm)
+    if state is not None:
+        told = np.zeros(0) if seen is None else seen.numpy()
+        key = key_of(mark, code, options, unit, count, list(names or ()), stamp, told)
+        found = Progress.load(state, key)
+        if found is not None:
+            measured.restore(found.measured)
+            generator.set_state(found.random)
+            first = len(measured)
+            window = [frame_of(first + i, *resting) for i, resting in enumerate(found.window)]
+            if found.before is not None:
+                before = Frame(torch.zeros(0, 3, dtype=torch.float64), *found.before)
+            done = first + len(window)
+            progress(done)
+    while done < count:
+        for t in range(done, min(done + options.window - len(window), count)):
+            if window or before is not None:  # before alone: windows that do not overlap
+                last = window[-1] if window else before
+                assert last is not None
+                window.append(frame_of(t, last.code.clone(), last.pose))
                 continue
-            pose = align(field, points.numpy(), rest, unit)
-            window = [Frame(points, rest, pose)]
+            points = points_of(t)
+            if options.aligned:
+                pose = placed(unit)
+            elif face is not None and seen is not None:
+                # The first frame that shows most of a face; its points are known where it is this one.
+                shown = torch.isfinite(seen).all(dim=2).sum(1)
+                start = int((shown >= shown.max().clamp(max=20)).nonzero()[0])
+                there = points if start == t else points[:0]
+                pose = align_marks(field, face.carried(rest)[0], seen[start], there, rest, unit)
+            else:
+                pose = align(field, points.numpy(), rest, unit)
+            window = [frame_of(t, rest, pose)]
             # Alone at first, so that the others start near.
-            solve(field, window, None, limits, options, generator)
-        solve(field, window, before, limits, options, generator)
+            solve(field, window, None, limits, options, generator, face)
+        solve(field, window, before, limits, options, generator, face)
         done = len(measured) + len(window)
-        kept = options.overlap if done < len(frames) else 0
+        kept = options.overlap if done < count else 0
         for frame in window[: len(window) - kept]:
             measured.add(frame)
             before = frame
         window = window[len(window) - kept :]
+        if state is not None and done < count:
+            resting = None if before is None else (before.code, before.pose)
+            left = [(frame.code, frame.pose) for frame in window]
+            Progress(measured.state(), left, resting, generator.get_state()).save(state, key)
         progress(done)
-    made = {"made_by": "fit", "options": dataclasses.asdict(options)}
-    return Fit(Motion(np.stack(measured.codes), fps, code, made), np.stack(measured.poses), measured.report())
+    motion = Motion(np.stack(measured.codes), fps, code, {"made_by": "fit", "head": mark})
+    fitted, poses = landmarks(head, motion, None), np.stack(measured.poses)
+    gaps = [round(float(gap), 4) for gap in lip_gap(fitted)]
+    report = measured.report(gaps, [] if seen is None else _marks_off(seen, poses, fitted))
+    motion.provenance |= {"options": dataclasses.asdict(options), "flagged": report.flagged}
+    if frames is not None:
+        motion.provenance["median_mm"] = round(float(np.median(report.median_mm)), 4)
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return Fit(motion, poses, report)
 
 
-def _parts(model: Any, identity: ArrayLike | None) -> tuple[NPHM, Float32, Limits]:
-    """The networks, the identity code, and the limits of the expression's numbers."""
-    head = model.head if isinstance(model, FaceTalk) else model
-    if isinstance(head, HeadModel):
-        code = head.bind(identity).identity
-        return head.nphm, code, (0.0, 1.0)
-    if not isinstance(head, NPHM):
+def _checked_marks(
+    marks: ArrayLike | None, frames: Sequence[ArrayLike] | None, options: FitOptions
+) -> Tensor | None:
+    """(T, 51, 3) landmarks that are used."""
+    if marks is None:
+        return None
+    array = np.asarray(marks, np.float64)
+    if array.ndim != 3 or array.shape[1:] != (68, 3) or not np.isfinite(array).any():
+        raise InputError(f"marks: expected landmarks (T, 68, 3), some of them seen, got {array.shape}")
+    if frames is not None and len(array) != len(frames):
+        raise InputError(f"marks: landmarks of {len(array)} frames, points of {len(frames)}")
+    if options.method == "adam":
+        raise InputError("landmarks are for the method newton; the paper's way knows of none")
+    return torch.from_numpy(np.where(np.isfinite(array), array, np.nan)[:, USED].copy())
+
+
+def _marks_off(seen: Tensor, poses: Float64, fitted: Float32) -> list[float]:
+    """(T,) mean distance of captured landmarks from fitted ones (T, 68, 3), mm; NaN where there is none."""
+    there = np.einsum("tij,tpj->tpi", poses[:, :3, :3], seen.numpy()) + poses[:, None, :3, 3]
+    off = np.linalg.norm(there * HEAD_UNIT_MM - 1000.0 * fitted[:, USED], axis=2)
+    return [round(float(np.nanmean(row)), 4) if np.isfinite(row).any() else np.nan for row in off]
+
+
+def _fewer(points: Tensor, looked_at: int) -> Tensor:
+    """At most so many points that random draws of them differ: memory does not grow with the scanner."""
+    most = _SPARE * looked_at
+    if len(points) <= most:
+        return points
+    return points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:most]]
+
+
+def as_head(model: Model) -> HeadModel | PlainHead:
+    """What of a model is fitted; of a bare NPHM, with the built-in mean head's landmarks.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(model, FaceTalk):
+        return model.any_head
+    if isinstance(model, HeadModel | PlainHead):
+        return model
+    if not isinstance(model, NPHM):
         raise InputError(f"model: expected a FaceTalk, a head or an NPHM, got {type(model).__name__}")
+    return PlainHead(model, mean_landmarks())
+
+
+def _parts(model: Model, identity: ArrayLike | None) -> tuple[HeadModel | PlainHead, Float32, Limits]:
+    """The head, the identity code, and the limits of the expression's numbers."""
+    head = as_head(model)
+    if isinstance(head, HeadModel):
+        return head, head.bind(identity).identity, (0.0, 1.0)
     code = np.zeros(head.identity_dim, np.float32) if identity is None else np.asarray(identity, np.float32)
     if code.shape != (head.identity_dim,) or not np.isfinite(code).all():
         raise InputError(

@@ -9,9 +9,11 @@ import torch
 from numpy.typing import ArrayLike
 
 from facetalk.ambient import plainly
-from facetalk.arrays import Float32
+from facetalk.arrays import Float32, Float64
+from facetalk.fitting.cameras import Camera
 from facetalk.fitting.differentiable import DifferentiableField
 from facetalk.fitting.options import MM
+from facetalk.units import HEAD_UNIT_METRES
 
 _DISTANCE = 2.6  # head units from the head's middle to a scanner
 _SPAN = math.radians(130)  # of the arc, as wide as NeRSemble's (T. Kirschstein et al., SIGGRAPH 2023)
@@ -65,6 +67,33 @@ def scan(
     bad = torch.rand(len(found), generator=generator) < outliers
     found[bad] += 30 * MM / math.sqrt(3) * torch.randn(int(bad.sum()), 3, generator=generator)
     return found.numpy()
+
+
+@plainly
+@torch.no_grad()
+def depth_map(field: DifferentiableField, code: ArrayLike, camera: Camera, shape: tuple[int, int]) -> Float64:
+    """Distance along z (H, W), metres, 0 where a camera sees nothing; the world is head space in metres.
+
+    Args:
+        field: of the person.
+        code: (E,) expression.
+        camera: in metres.
+        shape: H, W.
+    """
+    expression = torch.as_tensor(np.asarray(code, np.float32))
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    pixels = np.stack([columns.ravel(), rows.ravel()], axis=1)
+    start, end = (camera.lift(pixels, np.full(len(pixels), z)) for z in (0.0, 1.0))
+    at = torch.from_numpy((start / HEAD_UNIT_METRES).astype(np.float32))
+    ray = torch.from_numpy(((end - start) / HEAD_UNIT_METRES).astype(np.float32))
+    length = ray.norm(dim=1)
+    middle = field.bound.source.anchors.mean(0)
+    along = (float((at[0] - middle).norm()) - 1.0) / length
+    for _ in range(_STEPS):
+        along = along + _SHARE * _values(field, at + along[:, None] * ray, expression) / length
+    found = at + along[:, None] * ray
+    hit = (_values(field, found, expression).abs() < _HIT) & ((found - middle).norm(dim=1) < 1.0)
+    return np.where(hit.numpy(), along.double().numpy(), 0.0).reshape(shape)
 
 
 def _values(field: DifferentiableField, points: torch.Tensor, code: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from facetalk.fitting.differentiable import DifferentiableField
+from facetalk.fitting.marks import FaceMarks
 from facetalk.fitting.options import MM, FitOptions
 from facetalk.fitting.pose import Pose, pose_slopes, rotation
 from facetalk.fitting.robust import even, rare, scale_of, weights
@@ -30,11 +31,13 @@ class Frame:
         points: (N, 3) float64, as captured.
         code: (E,) float64.
         pose: of its points in head space.
+        marks: (51, 3) float64 landmarks as captured, NaN where there is none; None without.
     """
 
     points: Tensor
     code: Tensor
     pose: Pose
+    marks: Tensor | None = None
 
     def drawn(self, most: int, generator: torch.Generator) -> Tensor:
         """Some of its points in head space."""
@@ -55,8 +58,12 @@ def solve(
     limits: Limits,
     options: FitOptions,
     generator: torch.Generator,
+    marks: FaceMarks | None = None,
 ) -> None:
-    """Fit frames in place; `before` is the frame in front of them, which stays as it is."""
+    """Fit frames in place; `before` is the frame in front of them, which stays as it is.
+
+    `marks` are the person's landmarks, for frames that have them.
+    """
     if options.method == "adam":
         _adam(field, frames, before, limits, options, generator)
         return
@@ -67,6 +74,8 @@ def solve(
         system = _System(len(frames), field.expression_dim, options)
         for t, frame in enumerate(frames):
             system.observe(t, frame, field, frame.drawn(most, generator), farthest)
+            if marks is not None and frame.marks is not None:
+                system.observe_marks(t, frame, marks)
         system.smooth(frames, before)
         change = system.solve(torch.stack([frame.code for frame in frames]), limits)
         for frame, row in zip(frames, change, strict=True):
@@ -100,6 +109,11 @@ class _System:
         self, t: int, frame: Frame, field: DifferentiableField, points: Tensor, farthest: float
     ) -> None:
         """Add what points (N, 3) of a frame say, and what its code is expected to be."""
+        codes = self._rows(t, 0, self.codes)
+        self.matrix[codes, codes] += torch.eye(self.codes, dtype=torch.float64) / self.options.code_spread**2
+        self.vector[codes] += frame.code / self.options.code_spread**2
+        if not len(points):
+            return
         found = field.slopes(points, frame.code.float())
         slopes = found.by_expression
         if self.options.pose:
@@ -110,9 +124,29 @@ class _System:
         rows = self._rows(t)
         self.matrix[rows, rows] += (slopes.T @ (weight[:, None] * slopes)).double()
         self.vector[rows] += (slopes.T @ (weight * residual)).double()
-        codes = self._rows(t, 0, self.codes)
-        self.matrix[codes, codes] += torch.eye(self.codes, dtype=torch.float64) / self.options.code_spread**2
-        self.vector[codes] += frame.code / self.options.code_spread**2
+
+    def observe_marks(self, t: int, frame: Frame, marks: FaceMarks) -> None:
+        """Add what landmarks of a frame say, by Cauchy's weights of their distances."""
+        assert frame.marks is not None
+        seen = torch.isfinite(frame.marks).all(dim=1)
+        if not bool(seen.any()):
+            return
+        places, by_code = marks.carried(frame.code)
+        there = frame.pose.apply(frame.marks[seen]).double()
+        off = there - places[seen]
+        scale = self.options.landmark_mm * MM
+        weight = rare(off.norm(dim=1), 2 * scale) / scale**2
+        slopes = -by_code[seen]
+        if self.options.pose:
+            x, y, z = there.unbind(1)
+            zero = torch.zeros_like(x)
+            # A turn w moves p by w x p.
+            turned = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).view(-1, 3, 3)
+            shifted = torch.eye(3, dtype=torch.float64).expand(len(x), 3, 3)
+            slopes = torch.cat([slopes, turned, shifted], 2)
+        rows = self._rows(t)
+        self.matrix[rows, rows] += torch.einsum("nai,n,naj->ij", slopes, weight, slopes)
+        self.vector[rows] += torch.einsum("nai,n,na->i", slopes, weight, off)
 
     def smooth(self, frames: list[Frame], before: Frame | None) -> None:
         """Add that codes and poses change little from frame to frame, in most of their numbers."""

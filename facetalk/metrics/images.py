@@ -151,6 +151,15 @@ def face_crops(meshes: RiggedSequence | Iterable[Mesh], rest: ArrayLike, *, size
     return _drawn(meshes, _Frame.of_face(rest, size))
 
 
+def face_view(rest: ArrayLike, size: int) -> tuple[Float32, float]:
+    """The camera (3, 4) and focal length in pixels that :func:`face_crops` looks with.
+
+    Camera space has +x right and +y up and looks along -z; the picture's middle is at (size / 2, size / 2).
+    """
+    settings = _Frame.of_face(rest, size).settings
+    return settings["camera"], float(settings["focal"])
+
+
 def _drawn(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> UInt8:
     drawings = list(_pictures(meshes, frame))
     if not drawings:

@@ -13,6 +13,7 @@ from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_replaceable
 from facetalk.models import find_model
+from facetalk.models.heads import open_head
 from facetalk.nphm.head.head import HeadModel
 from facetalk.units import DEFAULT_FPS
 
@@ -81,12 +82,19 @@ def _find(kind: str, place: Path) -> Path:
 def _check_fit(parts: dict[str, Path]) -> None:
     encoder = AudioEncoder.from_pretrained(parts["audio"])
     motion = MotionModel.load(parts["motion"])
-    head = HeadModel.load(parts["head"])
+    head = open_head(parts["head"])
     heard = motion.denoiser.config.audio_dim
     if encoder.feature_dim != heard:
         raise InputError(
             f"{parts['motion']} was trained on {heard} audio features a frame, {parts['audio']} gives "
             f"{encoder.feature_dim}; give the encoder that it was trained with"
+        )
+    if isinstance(head, HeadModel):
+        _ = head.content  # damaged networks are told now
+    elif motion.notes.get("head") not in (None, head.fingerprint) or motion.limits is not None:
+        raise InputError(
+            f"{parts['motion']} was not trained on codes of the head {parts['head']}; give the head that its "
+            f"captures were fitted with"
         )
     ours, theirs = list(motion.expression_names), list(head.expression_names)
     if ours != theirs:

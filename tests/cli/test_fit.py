@@ -46,7 +46,9 @@ def test_points_are_drawn_on_faces(tmp_path):
     np.save(tmp_path / "many.npy", np.zeros((3, 7, 3), np.float32))
     (drawn,) = Scans([tmp_path / "box.obj"])
     assert len(drawn) == 20000 and np.abs(np.abs(drawn).max(axis=1) - 0.5).max() < 1e-6
-    assert [len(frame) for frame in Scans([tmp_path / "many.npy"])] == [7, 7, 7]
+    many = Scans([tmp_path / "many.npy"])
+    assert [len(frame) for frame in many] == [7, 7, 7]
+    assert isinstance(many._array, np.memmap)  # thousands of frames need not fit into memory
 
 
 def test_refusals(points, tmp_path, capsys):

@@ -110,7 +110,10 @@ def converted(source: FieldSource, dtype: torch.dtype, device: str = "cpu") -> F
 
     def two(pair: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
         hidden, coords = pair
-        return (None if hidden is None else hidden.to(device, dtype), None if coords is None else coords.to(device, dtype))
+        return (
+            None if hidden is None else hidden.to(device, dtype),
+            None if coords is None else coords.to(device, dtype),
+        )
 
     assert source.deformation is not None
     return FieldSource(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -69,3 +71,22 @@ def test_uniforms_are_centred_on_their_cells(monkeypatch: pytest.MonkeyPatch) ->
         radius, angle = np.sqrt(-2 * np.log(uniform)), 2 * np.pi * uniform
         np.testing.assert_allclose(found[0, :1], radius * np.cos(angle), rtol=1e-5, atol=1e-7)
         assert np.isfinite(found).all()
+
+
+def test_codes_of_a_learned_space_have_no_limits(tmp_path):
+    """And readers that would cut them to 0..1 do not take the file for one of theirs."""
+    config = DenoiserConfig(motion_dim=3, audio_dim=5, layers=1, heads=1, width=8, feedforward=8)
+    wide = Representation(np.full(3, -2.0), np.eye(3), 3.0 * np.eye(3), np.ones(3))
+    found = []
+    for limits in ((0.0, 1.0), None):
+        torch.manual_seed(0)
+        model = MotionModel(Denoiser(config), wide, expression_names=["a", "b", "c"], limits=limits)
+        model.save(tmp_path / "model")
+        again = MotionModel.load(tmp_path / "model")
+        assert again.limits == limits
+        features = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+        found.append(again.sample(features, steps=2, seed=1))
+        told = json.loads((tmp_path / "model" / "config.json").read_text())
+        assert told["version"] == (2 if limits is None else 1)
+    assert found[1].min() < -0.5
+    np.testing.assert_array_equal(found[0], found[1].clip(0.0, 1.0))

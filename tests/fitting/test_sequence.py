@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from golden import GOLDEN
 
 from facetalk.errors import InputError
 from facetalk.fitting import DifferentiableField, FitOptions, fit_points, fit_sequence
@@ -61,6 +62,37 @@ def test_a_person_is_found(capture):
     assert np.abs(capture.head.coefficients(found)[:3] - coefficients[:3]).max() < 0.1
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_person_of_any_nphm_is_found(direction):
+    """By every point's own derivative, which autograd through the plain networks confirms."""
+    from facetalk.fitting.identity import _Code
+    from facetalk.models.heads import mean_landmarks
+    from facetalk.nphm.plain_head import PlainHead
+
+    model = load_checkpoint(GOLDEN / "nphm_tiny", direction=direction)
+    head = PlainHead(model, mean_landmarks())
+    generator = torch.Generator().manual_seed(3)
+    code = 0.15 * torch.randn(model.identity_dim, generator=generator)
+    expression = 0.05 * torch.randn(model.expression_dim, generator=generator)
+    person = _Code(head)
+    person.move(code)
+    points = 0.2 * torch.randn(5, 3, generator=generator)
+    (found,) = person.slopes([points], [expression])[1]
+    own = code.clone().requires_grad_()
+    for row, point in zip(found, points, strict=True):
+        (wanted,) = torch.autograd.grad(model.sdf(point[None], own, expression).sum(), own)
+        assert (row - wanted).abs().max() < 2e-3 * float(wanted.abs().max())
+    frames = model.bind(code).track(torch.stack([expression, -expression]), resolution=18)[0]
+    options = FitOptions(points=1000, steps=4, aligned=True)
+    mine = fit_identity(list(frames), head, rounds=3, options=options, unit="head")
+
+    def median(identity):
+        fit = fit_sequence(frames, head, fps=25, identity=identity, options=options, unit="head")
+        return np.mean(fit.report.median_mm)
+
+    assert median(mine) < 0.3 * median(None)
+
+
 def test_millimetres_z_up_and_a_head_that_drifts(capture):
     turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
     drift = [np.array([300 + 4.0 * t, 20, 1500 + 2.0 * t]) for t in range(3)]
@@ -93,8 +125,6 @@ def test_the_papers_way_goes_downhill(capture):
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_codes_of_any_nphm(direction):
-    from golden import GOLDEN
-
     from facetalk.fitting.window import Frame, solve
 
     model = load_checkpoint(GOLDEN / "nphm_tiny", direction=direction)

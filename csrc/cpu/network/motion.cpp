@@ -11,6 +11,8 @@ namespace facetalk::network {
 namespace {
 
 constexpr const char* kFormat = "facetalk-motion-model";
+// Of a model whose values have no limits, which readers of the first version would cut to 0..1.
+constexpr int64_t kWithoutLimits = 2;
 
 std::vector<double> doubles(const std::vector<float>& values) { return {values.begin(), values.end()}; }
 
@@ -57,8 +59,10 @@ void LipContact::apply(float* weights) const {
 MotionModel::MotionModel(const std::string& folder) {
   const std::string where = folder + "/config.json";
   const Json config = read_json(where);
-  if (config.at("format").text() != kFormat || config.at("version").whole(0, 1000) != 1)
-    throw FileError(where + ": does not describe a motion model of version 1");
+  const int64_t version = config.at("version").whole(0, 1000);
+  if (config.at("format").text() != kFormat || (version != 1 && version != kWithoutLimits))
+    throw FileError(where + ": does not describe a motion model of version 1 or 2");
+  limited_ = version != kWithoutLimits;
   const DenoiserSizes sizes = DenoiserSizes::read(config.at("denoiser"));
   const Safetensors file(folder + "/model.safetensors");
   denoiser_ = std::make_unique<Denoiser>(file, "denoiser.", sizes, false);
@@ -183,7 +187,7 @@ void MotionStream::advance(int64_t count, std::vector<float>& weights) {
           throw FileError(
               "the motion model gives numbers that are not finite: its weights are damaged, or the audio "
               "encoder is not the one that it was trained with");
-        weights[first + e] = std::clamp(value, 0.0f, 1.0f);
+        weights[first + e] = model_.limited_ ? std::clamp(value, 0.0f, 1.0f) : value;
       }
       if (model_.contact_) model_.contact_->apply(weights.data() + first);
     }

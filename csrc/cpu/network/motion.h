@@ -63,6 +63,7 @@ class MotionModel {
   std::vector<float> feature_mean_, feature_scale_;
   std::vector<double> mean_, decode_;  // (E), (E, K)
   std::optional<LipContact> contact_;
+  bool limited_ = true;  // to 0..1; the codes of a learned space have no limits
 };
 
 // Samples a clip in pieces, each as soon as its features are there.

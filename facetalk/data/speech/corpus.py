@@ -20,6 +20,7 @@ import soundfile
 
 from facetalk.arrays import Float32
 from facetalk.audio.load import load_audio
+from facetalk.data.captured import is_captured
 from facetalk.data.phones import ALPHABETS, Phone, phone_times
 from facetalk.data.speech.kokoro import HELD_OUT
 from facetalk.data.speech.synth import Speech
@@ -85,6 +86,11 @@ def read_manifest(path: str | Path, *, split: str | None = None) -> list[Utteran
     """
     path = Path(path)
     file = path / MANIFEST if path.is_dir() else path
+    if is_captured(file.parent):
+        raise InputError(
+            f"{path} holds captured faces, of whose sound no phones are known: `facetalk train motion` alone "
+            f"reads it"
+        )
     if not file.is_file():
         raise InputError(f"{path}: no {MANIFEST} there; make a corpus with `facetalk data --out {path}`")
     out = []

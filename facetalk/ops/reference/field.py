@@ -51,7 +51,9 @@ def _blending(source: FieldSource, xyz: Tensor) -> Tensor:
     weight = torch.exp(-((near / sigma) ** 2) / 2)
     weight = weight / (weight.sum(1, keepdim=True) + 1e-8)
     member = torch.cat([order, torch.full_like(order[:, :1], distance.shape[1])], dim=1)
-    return torch.zeros(len(xyz), distance.shape[1] + 1, dtype=xyz.dtype, device=xyz.device).scatter(1, member, weight)
+    return torch.zeros(len(xyz), distance.shape[1] + 1, dtype=xyz.dtype, device=xyz.device).scatter(
+        1, member, weight
+    )
 
 
 def field_offsets(

@@ -75,10 +75,27 @@ class MotionData:
         """Frames of audio features."""
         return sum(len(part) for part in self.features)
 
+    def read(self, file: Path) -> None:
+        """Add the sessions of a file that :func:`store` wrote."""
+        with usable(file, "remove it, and it is made again"):
+            archive = read_arrays(file)
+            cuts = np.cumsum(archive["lengths"])[:-1]
+            self.features += np.split(archive["features"], cuts)
+            self.weights += np.split(archive["weights"], cuts, axis=1)
+
     def crop(self, rng: np.random.Generator, length: int) -> tuple[Float32, Float32]:
-        """A random stretch: features (length, A) and weights (length, E)."""
+        """A random stretch: features (length, A) and weights (length, E).
+
+        Raises:
+            InputError: no session is that long.
+        """
         lengths = np.array([len(part) for part in self.features])
         room = np.maximum(lengths - length + 1, 0)
+        if not room.any():
+            raise InputError(
+                f"no recording is as long as a crop of {length} frames, the longest has "
+                f"{lengths.max(initial=0)}; give a smaller --crop"
+            )
         session = int(rng.choice(len(room), p=room / room.sum()))
         start = int(rng.integers(room[session]))
         draw = int(rng.integers(len(self.weights[session])))
@@ -163,11 +180,7 @@ def build(
             chosen = rng.permutation(len(utterances))[: max(1, round(share * len(utterances)))]
             part = [utterances[i] for i in chosen]
             _encode(part, encoder, file, fps=fps, draws=draws, rng=rng, augment=noisy)
-        with usable(file, "remove it, and it is made again"):
-            archive = read_arrays(file)
-            cuts = np.cumsum(archive["lengths"])[:-1]
-            data.features += np.split(archive["features"], cuts)
-            data.weights += np.split(archive["weights"], cuts, axis=1)
+        data.read(file)
     return data
 
 
@@ -197,6 +210,11 @@ def _encode(
             heard = np.asarray(encoder.features(session.samples, fps=fps))
             features.append(heard.astype(np.float16))
             bar.update(round(len(session.samples) / SAMPLE_RATE))
+    store(file, features, weights)
+
+
+def store(file: Path, features: list[NDArray[np.float16]], weights: list[NDArray[np.float16]]) -> None:
+    """Write sessions, see :class:`MotionData`, as one file."""
     lengths = np.array([len(part) for part in features])
     with atomic_path(file) as temporary:
         np.savez(
@@ -209,7 +227,12 @@ def _encode(
 
 def _key(utterances: Sequence[Utterance], encoder: Encoder, *settings: object) -> str:
     """A name for the cache that changes with the corpus, the encoder's weights and the settings."""
-    digest = hashlib.sha256(json.dumps([[u.id, u.phones] for u in utterances]).encode())
+    return cache_key([[u.id, u.phones] for u in utterances], encoder, *settings)
+
+
+def cache_key(content: object, encoder: Encoder, *settings: object) -> str:
+    """The same of anything that JSON has for a corpus's content."""
+    digest = hashlib.sha256(json.dumps(content).encode())
     probe = np.random.default_rng(0).normal(0.0, 0.1, SAMPLE_RATE).astype(np.float32)
     digest.update(np.asarray(encoder.features(probe, fps=25.0)).round(2).tobytes())
     digest.update(repr(settings).encode())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,20 @@ import torch
 from torch import Tensor
 
 from facetalk.audio import AudioEncoder
+from facetalk.data.captured import CodeSpace, is_captured, read_space, read_stretches
 from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.heads.ict import BUILT_IN, MorphableHead
 from facetalk.data.speech.corpus import read_manifest
 from facetalk.diffusion.checkpoint import is_model_folder
 from facetalk.diffusion.denoiser import Denoiser, DenoiserConfig
-from facetalk.diffusion.lip_contact import LipContact
+from facetalk.diffusion.lip_contact import LipContact, LipGap
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.representation import Representation, face_metric, lip_gap_matrix
 from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.errors import InputError
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.motion.captured import build_captured, lips_of, prepare_learned
 from facetalk.training.motion.dataset import MotionData, build
 from facetalk.training.processes import is_main_process, step_generator
 from facetalk.training.resume import check_resume
@@ -122,19 +125,11 @@ def train(options: MotionTrainingOptions) -> dict[str, Any]:
     def in_time() -> bool:
         return options.cache_minutes is None or time.monotonic() - begun < 60.0 * options.cache_minutes
 
-    cache = options.out / "cache"
-    data = build(
-        read_manifest(options.corpus, split="train"), encoder, cache, fps=DEFAULT_FPS,
-        variants=options.variants, draws=3, seed=options.seed, share=options.share, keep_going=in_time,
-    )  # fmt: skip
-    held_out = build(
-        read_manifest(options.corpus, split="valid"), encoder, cache, fps=DEFAULT_FPS, variants=1, draws=1,
-        seed=options.seed + 1,
-    )  # fmt: skip
+    data, held_out, space = _data(options, encoder, in_time)
     print(f"{data.frames} frames of features to train on, {held_out.frames} held out")
     torch.manual_seed(options.seed)
-    model = prepare(data, options.head, options.preset, options.init)
-    training = MotionTraining(data, held_out, model, options)
+    model = prepare(data, options.head, options.preset, options.init, space)
+    training = MotionTraining(data, held_out, model, options, gap=None if space is None else lips_of(space))
     loop = TrainingLoop(
         "motion",
         options.out,
@@ -155,7 +150,31 @@ def train(options: MotionTrainingOptions) -> dict[str, Any]:
     return result
 
 
-def prepare(data: MotionData, head: Path | None, preset: str, init: Path | None = None) -> MotionModel:
+def _data(
+    options: MotionTrainingOptions, encoder: AudioEncoder, in_time: Callable[[], bool]
+) -> tuple[MotionData, MotionData, CodeSpace | None]:
+    """What is trained on, what is held out, and what the codes of captures do."""
+    folder, fixed = options.corpus, {"cache": options.out / "cache", "fps": DEFAULT_FPS}
+    ours: dict[str, Any] = {
+        **fixed, "variants": options.variants, "seed": options.seed, "share": options.share,
+        "keep_going": in_time,
+    }  # fmt: skip
+    theirs: dict[str, Any] = {**fixed, "variants": 1, "seed": options.seed + 1}
+    if is_captured(folder):
+        train, valid = (read_stretches(folder, split=split) for split in ("train", "valid"))
+        space = read_space(folder)
+        return build_captured(train, encoder, **ours), build_captured(valid, encoder, **theirs), space
+    spoken, unheard = (read_manifest(folder, split=split) for split in ("train", "valid"))
+    return build(spoken, encoder, **ours, draws=3), build(unheard, encoder, **theirs, draws=1), None
+
+
+def prepare(
+    data: MotionData,
+    head: Path | None,
+    preset: str,
+    init: Path | None = None,
+    space: CodeSpace | None = None,
+) -> MotionModel:
     """A model to train, with everything that follows from the data: coordinates, feature scale, contact.
 
     Args:
@@ -164,10 +183,13 @@ def prepare(data: MotionData, head: Path | None, preset: str, init: Path | None 
         preset: "mini" or "paper" (its sizes; motion and audio sizes follow the data).
         init: a motion model to start from, for another corpus or a newer audio encoder; it keeps its sizes
             and coordinates and takes the feature scale of the new data.
+        space: of codes that were captured; None for the weights of a speech corpus. Where its numbers have no
+            names, its metric and lips are taken instead of the head's.
 
     Raises:
         InputError: the head cannot be read or has other expressions than the corpus, or the encoder's
-            features have another size than ``init`` was made for.
+            features or the corpus's codes have another size than ``init`` was made for, or ``head`` is given
+            for codes that are not its own.
     """
     heard = np.concatenate(data.features)
     heard = heard[:: max(1, len(heard) // 50_000)].astype(np.float32)
@@ -179,8 +201,20 @@ def prepare(data: MotionData, head: Path | None, preset: str, init: Path | None 
             raise InputError(
                 f"{init} takes {size} audio features, this encoder gives {heard.shape[1]}; drop --init"
             )
+        size = data.weights[0].shape[-1]
+        if model.expression_dim != size:
+            raise InputError(
+                f"{init} moves {model.expression_dim} expressions, the corpus has codes of {size}; drop "
+                f"--init"
+            )
         model.feature_mean, model.feature_scale = feature_mean, feature_scale
         return model
+    if space is not None and space.names is None:
+        if head is not None:
+            raise InputError("--head is for weights with names; what captured codes do is in their corpus")
+        return prepare_learned(data, space, preset, feature_mean, feature_scale)
+    if space is not None and space.names != tuple(EXPRESSION_NAMES):
+        raise InputError("the corpus was captured with a head of other expressions than the built-in one")
     morphable = MorphableHead.load(head or BUILT_IN)
     names = list(morphable.expression_names)
     if tuple(names) != tuple(EXPRESSION_NAMES):
@@ -214,6 +248,13 @@ class MotionTraining:
         expression_scale: range of the factor r of the paper's expression augmentation, w <- r w; the paper
             does not give its own.
         gap_weight, velocity_weight: of the losses beside the squared error.
+
+    Args:
+        data: what is trained on.
+        held_out: what is measured beside it.
+        model: what is trained.
+        options: sizes, rate and seed.
+        gap: of the lips; None takes that of the model's lip contact.
     """
 
     expression_scale: tuple[float, float] = (0.85, 1.15)
@@ -221,7 +262,13 @@ class MotionTraining:
     velocity_weight: float = 1.0
 
     def __init__(
-        self, data: MotionData, held_out: MotionData, model: MotionModel, options: MotionTrainingOptions
+        self,
+        data: MotionData,
+        held_out: MotionData,
+        model: MotionModel,
+        options: MotionTrainingOptions,
+        *,
+        gap: LipGap | None = None,
     ) -> None:
         self.data, self.held_out, self.model, self.options = data, held_out, model, options
         self._held: dict[str, Tensor] = {}
@@ -232,15 +279,15 @@ class MotionTraining:
         )
         self.schedule: NoiseSchedule = model.schedule
         scale = model.representation.scale_mm.clip(*_VISIBLE_MM)
-        assert model.contact is not None
-        gap = model.contact.per_unit_mm
+        lips = model.contact if gap is None else gap
+        assert lips is not None
         self._constants = {
             "weight": torch.from_numpy(scale / scale.mean()).float(),
-            "gap": torch.from_numpy(gap @ model.representation.decode_matrix).float(),
+            "gap": torch.from_numpy(lips.per_unit_mm @ model.representation.decode_matrix).float(),
             "mean": model.feature_mean,
             "scale": model.feature_scale,
         }
-        self._gap_bias = float(model.contact.gap(model.representation.mean))
+        self._gap_bias = float(lips.gap(model.representation.mean))
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One batch: the loss and its parts. Every 50th step also measures the held-out voices."""
@@ -261,8 +308,10 @@ class MotionTraining:
             "trained_with": self.options.command(),
             "frames_of_features": self.data.frames,
         }
-        if model.notes:
+        if set(model.notes) - {"head"}:
             notes["started_from"] = model.notes
+        if "head" in model.notes:
+            notes["head"] = model.notes["head"]
         MotionModel(
             trained,
             model.representation,
@@ -273,6 +322,7 @@ class MotionTraining:
             default_steps=model.default_steps,
             default_guidance=model.default_guidance,
             contact=model.contact,
+            limits=model.limits,
             notes=notes,
         ).save(out / "model", half=True)
 

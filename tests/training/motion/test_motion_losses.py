@@ -227,7 +227,7 @@ def test_gradients_are_clipped_and_rates_warmed_up(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(motion_train, "TrainingLoop", loop)
     monkeypatch.setattr(motion_train, "build", build)
     monkeypatch.setattr(motion_train, "read_manifest", lambda corpus, split: split)
-    monkeypatch.setattr(motion_train, "prepare", lambda data, head, preset, init: work.model)
+    monkeypatch.setattr(motion_train, "prepare", lambda data, head, preset, init, space: work.model)
     monkeypatch.setattr(motion_train.AudioEncoder, "from_pretrained", lambda name: None)
     options = MotionTrainingOptions(
         tmp_path, "a", tmp_path / "o", steps=7, minutes=3.0, seed=5, variants=3, share=0.5

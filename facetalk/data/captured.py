@@ -1,0 +1,182 @@
+"""Corpora of captured faces on disk: sound beside the expression codes of one head.
+
+A corpus is a folder with ``audio/*.flac`` (16 kHz mono), ``codes/*.safetensors`` (motions that begin and
+end with their sound), ``manifest.jsonl`` with one :class:`Stretch` a line, and the :class:`CodeSpace` of the
+codes in ``captures.json`` and ``space.safetensors``. ``facetalk fit --takes`` writes it, ``facetalk train
+motion`` reads it. No phones are known of it, so that other trainings have no use for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from facetalk.arrays import Float32, Float64
+from facetalk.audio.load import load_audio
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.motion import SUFFIX, Motion
+from facetalk.reading import read_json, read_json_lines, usable
+from facetalk.tensors import read_safetensors, tensor_bytes
+from facetalk.units import SAMPLE_RATE
+
+__all__ = ["CodeSpace", "Stretch", "is_captured", "read_space", "read_stretches", "write_corpus"]
+
+SETTINGS, MANIFEST, _SPACE = "captures.json", "manifest.jsonl", "space.safetensors"
+_FORMAT, _VERSION = "facetalk-captures", 1
+_TEXTS = ("id", "audio", "codes", "voice", "licence", "split")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """A piece of a recording in which the face is known in every frame; a line of the manifest.
+
+    Attributes:
+        id: unique name.
+        audio: path of its sound.
+        codes: path of its motion.
+        voice: who speaks.
+        licence: of the recording, as its owner put it.
+        split: ``"train"`` or ``"valid"``.
+    """
+
+    id: str
+    audio: Path
+    codes: Path
+    voice: str
+    licence: str
+    split: str
+
+    def samples(self) -> Float32:
+        """(N,) float32, 16 kHz mono."""
+        return load_audio(self.audio)
+
+    def motion(self) -> Motion:
+        """Its codes."""
+        return Motion.load(self.codes)
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeSpace:
+    """What the numbers of a code do to a face.
+
+    Attributes:
+        head: fingerprint of the head that the codes belong to, see :func:`facetalk.nphm.fingerprint`.
+        names: of the E numbers, where each is a shape that has one; None for a learned space.
+        metric: (E, E) mm², see :func:`facetalk.diffusion.representation.face_metric`, about the corpus's mean
+            code.
+        gap_mm: inner-lip gap of a code of zeros, linearised there.
+        gap_per_unit_mm: (E,) its change.
+    """
+
+    head: str
+    names: tuple[str, ...] | None
+    metric: Float64
+    gap_mm: float
+    gap_per_unit_mm: Float64
+
+    @property
+    def size(self) -> int:
+        """E."""
+        return len(self.metric)
+
+
+def is_captured(folder: str | Path) -> bool:
+    """Whether a folder is a corpus of captures."""
+    return (Path(folder) / SETTINGS).is_file()
+
+
+def read_stretches(folder: str | Path, *, split: str | None = None) -> list[Stretch]:
+    """The pieces of a corpus, or of one split of it.
+
+    Raises:
+        InputError: no such corpus, or a line of its manifest is damaged.
+    """
+    file = Path(folder) / MANIFEST
+    if not is_captured(folder) or not file.is_file():
+        raise InputError(f"{folder} is no corpus of captures; `facetalk fit --takes` makes one")
+    found = []
+    for number, fields in read_json_lines(file):
+        texts = [value for value in fields.values() if isinstance(value, str) and value]
+        if set(fields) != set(_TEXTS) or len(texts) != len(_TEXTS):
+            raise InputError(f"{file}, line {number}: damaged; make the corpus again")
+        places = {name: file.parent / fields[name] for name in ("audio", "codes")}
+        stretch = Stretch(**{**fields, **places})
+        if split is None or stretch.split == split:
+            found.append(stretch)
+    return found
+
+
+def read_space(folder: str | Path) -> CodeSpace:
+    """What the codes of a corpus do.
+
+    Raises:
+        InputError: no such corpus, or a damaged one.
+    """
+    path = Path(folder) / SETTINGS
+    with usable(path, "make the corpus again"):
+        told = read_json(path)
+        if told.get("format") != _FORMAT or told.get("version") != _VERSION:
+            raise InputError(f"{path} does not describe a corpus of captures of version {_VERSION}")
+        arrays = read_safetensors(path.parent / _SPACE)
+        names = None if told["names"] is None else tuple(str(name) for name in told["names"])
+        metric, per_unit = arrays["metric"].astype(np.float64), arrays["gap_per_unit_mm"].astype(np.float64)
+        size = len(metric)
+        if metric.shape != (size, size) or per_unit.shape != (size,) or len(names or per_unit) != size:
+            raise InputError(f"{path.parent / _SPACE}: arrays that do not fit; make the corpus again")
+        if not (np.isfinite(metric).all() and np.isfinite(per_unit).all()):
+            raise InputError(f"{path.parent / _SPACE}: numbers that are not finite; make the corpus again")
+        return CodeSpace(str(told["head"]), names, metric, float(told["gap_mm"]), per_unit)
+
+
+def write_stretch(
+    folder: Path, name: str, samples: Float32, motion: Motion, *, voice: str, licence: str
+) -> Stretch:
+    """Put sound and codes of a piece into a corpus, of which :func:`write_corpus` tells afterwards."""
+    file = name.replace("/", "__")
+    audio, codes = folder / "audio" / f"{file}.flac", folder / "codes" / f"{file}{SUFFIX}"
+    try:
+        for path in (audio, codes):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
+    sound = io.BytesIO()
+    peak = float(np.abs(samples).max(initial=1e-9))
+    soundfile.write(sound, samples / max(1.0, peak * 1.01), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    with atomic_path(audio) as temporary:
+        temporary.write_bytes(sound.getbuffer())
+    motion.save(codes)
+    return Stretch(name, audio, codes, voice, licence, "train")
+
+
+def write_corpus(folder: Path, stretches: Iterable[Stretch], space: CodeSpace, notes: dict[str, Any]) -> None:
+    """Write what tells of the pieces; the manifest, which comes last, makes it a corpus.
+
+    Args:
+        folder: of the corpus.
+        stretches: what is in it.
+        space: of the codes.
+        notes: how it was made, JSON values, put into ``captures.json``.
+    """
+    told = {
+        "format": _FORMAT, "version": _VERSION, "head": space.head,
+        "names": None if space.names is None else list(space.names), "gap_mm": space.gap_mm, **notes,
+    }  # fmt: skip
+    arrays = {"metric": space.metric, "gap_per_unit_mm": space.gap_per_unit_mm}
+    with atomic_path(folder / _SPACE) as temporary:
+        temporary.write_bytes(tensor_bytes({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {}))
+    with atomic_path(folder / SETTINGS) as temporary:
+        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(folder / MANIFEST) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for stretch in stretches:
+            fields = dataclasses.asdict(stretch)
+            for name in ("audio", "codes"):
+                fields[name] = str(fields[name].relative_to(folder))
+            file.write(json.dumps(fields, ensure_ascii=False) + "\n")

@@ -1,0 +1,195 @@
+"""Cameras of a capture: a pinhole with lens distortion, as OpenCV and COLMAP have it, and lists of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from facetalk.arrays import Float64
+from facetalk.errors import InputError
+from facetalk.fitting.colmap import read_cameras
+from facetalk.reading import read_json
+
+__all__ = ["Camera", "View", "read_views"]
+
+_KEYS = {"name", "image", "K", "R", "t", "distortion", "depth", "depth_scale", "landmarks"}
+_STEPS = 12  # of the fixed-point iteration that takes a distortion off
+_TURN = 1e-3  # how far R may be from a rotation
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """x_camera = R x + t, +z ahead; pixel = K (distorted x_camera / z). Pixel centres are whole numbers.
+
+    Attributes:
+        K: (3, 3) intrinsics.
+        R: (3, 3) rotation.
+        t: (3,) shift, in the unit of the world's points.
+        distortion: k1, k2, p1, p2, k3 of OpenCV (Brown's model).
+    """
+
+    K: Float64
+    R: Float64
+    t: Float64
+    distortion: Float64 = dataclasses.field(default_factory=lambda: np.zeros(5))
+
+    def project(self, points: ArrayLike) -> tuple[Float64, Float64]:
+        """Pixels (N, 2) of points (N, 3), and how far ahead (N,) each of them is."""
+        seen = np.asarray(points, np.float64) @ self.R.T + self.t
+        ahead = seen[:, 2]
+        flat = np.asarray(seen[:, :2] / np.where(np.abs(ahead) > 1e-12, ahead, np.nan)[:, None], np.float64)
+        return self._distorted(flat) @ self.K[:2, :2].T + self.K[:2, 2], np.asarray(ahead, np.float64)
+
+    def rays(self, pixels: ArrayLike) -> Float64:
+        """(N, 2) the x / z and y / z that pixels (N, 2) look along, in the camera's own axes."""
+        wanted = np.linalg.solve(self.K[:2, :2], (np.asarray(pixels, np.float64) - self.K[:2, 2]).T).T
+        flat: Float64 = np.asarray(wanted, np.float64)
+        if self.distortion.any():
+            for _ in range(_STEPS):
+                flat = np.asarray(flat + wanted - self._distorted(flat), np.float64)
+        return flat
+
+    def lift(self, pixels: ArrayLike, depth: ArrayLike) -> Float64:
+        """World points (N, 3) of pixels (N, 2) whose points are so far ahead, along z (N,)."""
+        seen = np.concatenate([self.rays(pixels), np.ones((len(np.asarray(pixels)), 1))], axis=1)
+        return np.asarray((seen * np.asarray(depth, np.float64)[:, None] - self.t) @ self.R)
+
+    @property
+    def centre(self) -> Float64:
+        """(3,) where it stands."""
+        return np.asarray(-self.R.T @ self.t)
+
+    def _distorted(self, flat: Float64) -> Float64:
+        k1, k2, p1, p2, k3 = self.distortion
+        x, y = flat[:, 0], flat[:, 1]
+        r = x * x + y * y
+        radial = 1 + r * (k1 + r * (k2 + r * k3))
+        return np.stack(
+            [
+                x * radial + 2 * p1 * x * y + p2 * (r + 2 * x * x),
+                y * radial + p1 * (r + 2 * y * y) + 2 * p2 * x * y,
+            ],
+            axis=1,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What a camera of a capture saw.
+
+    Attributes:
+        name: for messages.
+        camera: the camera.
+        depth: its depth maps, one a frame, or none.
+        depth_scale: metres of a step of theirs.
+        landmarks: file of its 2-D landmarks (T, 68, 2), or None.
+    """
+
+    name: str
+    camera: Camera
+    depth: tuple[Path, ...]
+    depth_scale: float
+    landmarks: Path | None
+
+
+def read_views(path: Path) -> list[View]:
+    """Read the cameras of a capture: ``{"cameras": [{"K": ..., "R": ..., "t": ..., "depth": ...}, ...]}``.
+
+    Raises:
+        InputError: no such file, no cameras, or an entry that is none (named).
+    """
+    told = read_json(path)
+    unknown = set(told) - {"cameras", "colmap"}
+    if unknown:
+        raise InputError(
+            f"{path}: unknown {', '.join(sorted(unknown))}; expected cameras, and perhaps colmap"
+        )
+    entries = told.get("cameras")
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path}: no cameras; expected a list of them, each with K, R, t")
+    known = None
+    if "colmap" in told:
+        known = read_cameras(path.parent / str(told["colmap"]))
+    found = []
+    for number, entry in enumerate(entries):
+        try:
+            found.append(_view(entry, number, path.parent, known))
+        except ValueError as error:
+            raise InputError(f"{path}: camera {number}: {error}") from error
+    counts = {len(view.depth) for view in found if view.depth}
+    if len(counts) > 1:
+        raise InputError(
+            f"{path}: cameras have {min(counts)} to {max(counts)} depth maps; expected as many each"
+        )
+    return found
+
+
+def _view(entry: Any, number: int, folder: Path, known: dict[str, Any] | None) -> View:
+    if not isinstance(entry, dict):
+        raise ValueError(f"expected an object, got {type(entry).__name__}")
+    unknown = set(entry) - _KEYS
+    if unknown:
+        raise ValueError(f"unknown {', '.join(sorted(unknown))}")
+    if known is not None and not {"K", "R", "t"} & set(entry):
+        image = str(entry.get("image", entry.get("name", "")))
+        if image not in known:
+            some = ", ".join(sorted(known)[:3])
+            raise ValueError(f"COLMAP knows no image {image!r}, but {some} ...")
+        camera = _camera(known[image])
+    else:
+        camera = _camera(entry)
+    scale = entry.get("depth_scale", 0.001)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0.0 < scale <= 1.0:
+        raise ValueError(f"depth_scale: expected metres a step, got {scale!r}")
+    marks = entry.get("landmarks")
+    if marks is not None and not isinstance(marks, str):
+        raise ValueError(f"landmarks: expected a file, got {marks!r}")
+    name = str(entry.get("name", entry.get("image", number)))
+    depth = _maps(entry.get("depth", []), folder)
+    return View(name, camera, depth, float(scale), None if marks is None else folder / marks)
+
+
+def _camera(entry: dict[str, Any]) -> Camera:
+    arrays = {}
+    for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))):
+        if name not in entry:
+            raise ValueError(f"no {name}")
+        arrays[name] = _numbers(name, entry[name])
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name}: expected shape {shape}, got {arrays[name].shape}")
+    K, R = arrays["K"], arrays["R"]
+    if np.abs(R @ R.T - np.eye(3)).max() > _TURN or np.linalg.det(R) < 0:
+        raise ValueError("R: expected a rotation from the world to the camera")
+    if K[0, 0] <= 0 or K[1, 1] <= 0 or np.abs(K[2] - [0, 0, 1]).max() > 1e-9 or K[1, 0] != 0:
+        raise ValueError("K: expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels")
+    bent = _numbers("distortion", entry.get("distortion", [])).reshape(-1)
+    if len(bent) > 5:
+        raise ValueError(f"distortion: expected up to k1, k2, p1, p2, k3, got {len(bent)} numbers")
+    return Camera(K, R, arrays["t"], np.concatenate([bent, np.zeros(5 - len(bent))]))
+
+
+def _numbers(name: str, value: Any) -> Float64:
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected numbers, got {value!r}") from None
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: numbers that are not finite")
+    return array
+
+
+def _maps(told: Any, folder: Path) -> tuple[Path, ...]:
+    if isinstance(told, str):
+        if told.startswith("/"):
+            raise ValueError(f"depth: a pattern is relative to the capture's file, got {told!r}")
+        files = tuple(sorted(folder.glob(told))) if told else ()
+        if not files:
+            raise ValueError(f"depth: nothing fits {told!r}")
+        return files
+    if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
+        raise ValueError(f"depth: expected names of files, got {told!r}")
+    return tuple(folder / name for name in told)
