@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from facetalk.motion import Motion
     from facetalk.native import get_include, get_library
     from facetalk.pipeline import FaceTalk
+    from facetalk.style import Style
     from facetalk.version import __version__
 
 _ORIGINS = {
@@ -25,6 +26,7 @@ _ORIGINS = {
     "Motion": "facetalk.motion",
     "Mesh": "facetalk.mesh",
     "RiggedSequence": "facetalk.mesh",
+    "Style": "facetalk.style",
     "export": "facetalk.mesh.export",
     "get_include": "facetalk.native",
     "get_library": "facetalk.native",
@@ -40,6 +42,7 @@ __all__ = [
     "Mesh",
     "Motion",
     "RiggedSequence",
+    "Style",
     "__version__",
     "audio",
     "batch",

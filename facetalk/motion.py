@@ -1,10 +1,11 @@
-"""Motion: what a face does over time, as expression codes of one head."""
+"""Motion: what a face does over time, as expression codes of one head, and where the head goes meanwhile."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from facetalk.arrays import Float32, Float64
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.interrupts import Uninterrupted
+from facetalk.mesh.pose import POSE_NAMES, checked_pose
 from facetalk.mesh.smoothing import gaussian_smooth
 from facetalk.reading import parse_json, usable
 from facetalk.tensors import tensor_bytes
@@ -39,12 +41,17 @@ class Motion:
         fps: frames per second; frame ``i`` is centred at ``(i + 0.5) / fps`` seconds.
         identity: (I,) float32 identity code of the head that the codes belong to.
         provenance: how the motion was made (model, seed, steps ...), JSON values only.
+        pose: (T, 6) float32 where the head is: pitch, yaw and roll in radians about the neck, positive down,
+            to the head's left and to its right shoulder, then x, y, z in millimetres
+            (:mod:`facetalk.mesh.pose`); None for a head that keeps still. Expressions, landmarks and decoded
+            meshes are those of the still head; exports and live frames carry the pose beside them.
     """
 
     expressions: Float32
     fps: float = DEFAULT_FPS
     identity: Float32 = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pose: Float32 | None = None
 
     def __post_init__(self) -> None:
         """Bring the arrays to their types and check them."""
@@ -61,6 +68,8 @@ class Motion:
             if not np.isfinite(value).all():
                 bad = np.count_nonzero(~np.isfinite(value))
                 raise InputError(f"{name} has {bad} values that are not finite")
+        if self.pose is not None:
+            self.pose = checked_pose(self.pose, len(self.expressions))
 
     def __repr__(self) -> str:
         """Sizes and origin, not the arrays."""
@@ -81,7 +90,35 @@ class Motion:
         if frames.step not in (None, 1):
             raise ValueError("slices of a Motion keep every frame: step must be 1")
         origin = {name: value for name, value in self.provenance.items() if name not in ("pad", "seconds")}
-        return dataclasses.replace(self, expressions=self.expressions[frames], provenance=origin)
+        pose = None if self.pose is None else self.pose[frames]
+        return dataclasses.replace(self, expressions=self.expressions[frames], pose=pose, provenance=origin)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Motion]) -> Motion:
+        """Motions of one head one after the other, such as the pieces of a stream.
+
+        Provenance and identity are the first one's; what has no pose keeps its head still.
+
+        Raises:
+            InputError: there are none, or they are of different rates, widths or identities.
+        """
+        if not parts:
+            raise InputError("there are no motions to join")
+        first = parts[0]
+        for part in parts[1:]:
+            if part.fps != first.fps or part.expressions.shape[1] != first.expressions.shape[1]:
+                raise InputError("motions of different frame rates or heads cannot be joined")
+            if not np.array_equal(part.identity, first.identity):
+                raise InputError("motions of different identities cannot be joined")
+        pose = None
+        if any(part.pose is not None for part in parts):
+            still = [np.zeros((len(part), len(POSE_NAMES)), np.float32) for part in parts]
+            pose = np.concatenate(
+                [none if part.pose is None else part.pose for part, none in zip(parts, still, strict=True)]
+            )
+        origin = {name: value for name, value in first.provenance.items() if name not in ("pad", "seconds")}
+        codes = np.concatenate([part.expressions for part in parts])
+        return dataclasses.replace(first, expressions=codes, pose=pose, provenance=origin)
 
     @property
     def duration(self) -> float:
@@ -135,9 +172,16 @@ class Motion:
         Raises:
             InputError: the motion has no frames.
         """
+        return self._between(self.expressions, times, fps)
+
+    def pose_at(self, times: ArrayLike, *, fps: float | None = None) -> Float32 | None:
+        """The pose at any times, (n, 6) float32, as :meth:`at` has the expressions; None for a still head."""
+        return None if self.pose is None else self._between(self.pose, times, fps)
+
+    def _between(self, codes: Float32, times: ArrayLike, fps: float | None) -> Float32:
         if not len(self):
             raise InputError("a motion without frames cannot be resampled")
-        wanted, codes = np.asarray(times, np.float64), self.expressions
+        wanted = np.asarray(times, np.float64)
         if fps is not None and fps < self.fps:
             # A frame is as wide as its rate; the Gaussian adds what the new frames are wider by.
             sigma = _FRAME_WIDTH * float(np.sqrt(1.0 / fps**2 - 1.0 / self.fps**2))
@@ -160,12 +204,15 @@ class Motion:
         if fps == self.fps:
             return self
         count = max(1, round(self.seconds * fps))
-        codes = self.at((np.arange(count) + 0.5) / fps, fps=fps)
-        return dataclasses.replace(self, expressions=codes, fps=fps)
+        times = (np.arange(count) + 0.5) / fps
+        codes, pose = self.at(times, fps=fps), self.pose_at(times, fps=fps)
+        return dataclasses.replace(self, expressions=codes, pose=pose, fps=fps)
 
     def smooth(self, sigma: float) -> Motion:
         """Motion filtered over time by a Gaussian of standard deviation ``sigma`` seconds (0 = unchanged)."""
-        return dataclasses.replace(self, expressions=gaussian_smooth(self.expressions, sigma, self.fps))
+        codes = gaussian_smooth(self.expressions, sigma, self.fps)
+        pose = None if self.pose is None else gaussian_smooth(self.pose, sigma, self.fps)
+        return dataclasses.replace(self, expressions=codes, pose=pose)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the motion as one safetensors file and return its path.
@@ -179,6 +226,8 @@ class Motion:
         except (TypeError, ValueError) as error:
             raise InputError(f"the motion's provenance cannot be written as JSON: {error}") from error
         tensors = {"expressions": self.expressions, "identity": self.identity}
+        if self.pose is not None:
+            tensors["pose"] = self.pose
         with atomic_path(path) as temporary:
             # Not by save_file: its files only their owner may read, its error on a full disk is no OSError.
             temporary.write_bytes(tensor_bytes(tensors, header))
@@ -200,9 +249,10 @@ class Motion:
                     raise InputError(f"{path} is not a facetalk motion (no format {_FORMAT!r})")
                 provenance = parse_json(header.get("provenance", "{}"), f"{path}: provenance")
                 expressions, identity = file.get_tensor("expressions"), file.get_tensor("identity")
+                pose = file.get_tensor("pose") if "pose" in file.keys() else None  # noqa: SIM118  # no mapping
                 fps = float(header["fps"])
             try:
-                return cls(expressions, fps, identity, provenance)
+                return cls(expressions, fps, identity, provenance, pose)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -29,7 +30,9 @@ from facetalk.motion import Motion, ease_ends
 from facetalk.native import WHOLE, NativeModel, NativeStream
 from facetalk.nphm.head.head import HeadModel
 from facetalk.optional import needed_for
-from facetalk.streaming import LiveStream, run_through
+from facetalk.pose.generator import AHEAD_S, head_motion
+from facetalk.streaming import LiveHead, LiveStream, run_through
+from facetalk.style import Style, StyleFilter
 from facetalk.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -149,6 +152,7 @@ class FaceTalk:
         track: int | None = None,
         pad: float | None = 0.0,
         look_ahead: float | None = None,
+        style: Style | None = None,
         progress: bool = False,
     ) -> Motion:
         """Sample a motion for a recording.
@@ -173,6 +177,8 @@ class FaceTalk:
                 where the recording is cut in a word.
             look_ahead: seconds after a frame's middle that may be heard for it: what :meth:`stream` with it
                 would give. None: the whole recording.
+            style: sliders of the expression, the blinks, the gaze and the head's motion; None changes
+                nothing of what is sampled, and moves the head as people do.
             progress: show a progress bar on stderr.
 
         Returns:
@@ -201,7 +207,11 @@ class FaceTalk:
         silent = (settling if before else 0, settling if after else 0)
         heard = Padded(sound, before + silent[0] / fps, after + silent[1] / fps)
         ahead = None if look_ahead is None else real_number("look_ahead", look_ahead)
+        style = Style() if style is None else style
         provenance: dict[str, Any] = {"model": self.config.name, "seed": seed}
+        if style.changed():
+            provenance["style"] = style.changed()
+        styled = self._styled(style, seed)
         if ahead is not None:
             provenance["look_ahead"] = ahead
         if drawn is not None:
@@ -219,14 +229,20 @@ class FaceTalk:
             provenance["steps"] = motion.steps_for(steps, guidance)
             provenance["guidance"] = motion.default_guidance if guidance is None else guidance
         eased = (round(min(before, DEFAULT_PAD) * fps), round(min(after, DEFAULT_PAD) * fps))
-        expressions = ease_ends(np.asarray(expressions), silent, eased)
+        pose = None
+        if style.head_motion:
+            pose = head_motion(
+                heard, fps, len(expressions), seed=seed, amount=style.head_motion,
+                look_ahead=AHEAD_S if ahead is None else ahead,
+            )[silent[0] : len(expressions) - silent[1]]  # fmt: skip
+        expressions = ease_ends(styled.apply(np.asarray(expressions)), silent, eased)
         if isinstance(sound, AudioReader):
             provenance["audio"] = Path(sound.name).name
         if before or after:
             provenance["pad"] = [before, after]
         provenance["seconds"] = before + heard.seconds + after
         provenance["hearing"] = sound.notes
-        return Motion(expressions, fps, code, provenance)
+        return Motion(expressions, fps, code, provenance, pose)
 
     @plainly
     def identity_from_voice(
@@ -268,13 +284,14 @@ class FaceTalk:
         guidance: float | None = None,
         rate: float = SAMPLE_RATE,
         identity: ArrayLike | None = None,
+        style: Style | None = None,
     ) -> LiveStream:
         """Start a motion for sound that is still to come.
 
         Args:
             look_ahead: seconds after a frame's middle that are heard before it is given, 0 to 60. With less
                 than about 0.2 lips lag behind quick sounds, whose frames are given before they are heard.
-            steps, seed, guidance, identity: as those of :meth:`generate`.
+            steps, seed, guidance, identity, style: as those of :meth:`generate`.
             rate: sampling rate of the sound that will be pushed, Hz.
 
         Returns:
@@ -291,11 +308,23 @@ class FaceTalk:
         if not RATES[0] <= rate <= RATES[1]:
             raise InputError(f"rate must be between {RATES[0]} and {RATES[1]} Hz, got {rate:g}")
         engine = self._engine(look_ahead, steps, guidance, seed, rate)
-        provenance = {"model": self.config.name, "seed": seed, "look_ahead": look_ahead}
+        provenance: dict[str, Any] = {"model": self.config.name, "seed": seed, "look_ahead": look_ahead}
+        style = Style() if style is None else style
+        if style.changed():
+            provenance["style"] = style.changed()
+        head = None
+        if style.head_motion:
+            head = LiveHead(self.config.fps, seed, rate, look_ahead=look_ahead, amount=style.head_motion)
         return LiveStream(
             engine, curves=self.any_head.expression_dim, fps=self.config.fps, rate=rate,
-            identity=self._identity(identity), provenance=provenance,
+            identity=self._identity(identity), provenance=provenance, style=self._styled(style, seed),
+            head=head,
         )  # fmt: skip
+
+    def _styled(self, style: Style, seed: int) -> StyleFilter:
+        # Most talk has no slider moved, and asks nothing of the head for it.
+        names = self.any_head.expression_names if style.changed() else ()
+        return StyleFilter(style, names, self.config.fps, seed)
 
     def _engine(
         self, look_ahead: float, steps: int | None, guidance: float | None, seed: int, rate: float
@@ -433,5 +462,5 @@ class FaceTalk:
             sigma = real_number("temporal_sigma", temporal_sigma)
             if not 0.0 <= sigma <= 60.0:
                 raise InputError(f"temporal_sigma must lie in 0..60 seconds, got {sigma:g}")
-        motion = Motion(motion.expressions, motion.fps, identity, motion.provenance)
+        motion = dataclasses.replace(motion, identity=identity)
         return motion.smooth(sigma) if sigma else motion

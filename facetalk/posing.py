@@ -48,6 +48,7 @@ def rigged(
         basis * np.float32(HEAD_UNIT_METRES),
         motion.expressions,
         names=[arkit_name(name) for name in head.expression_names],
+        pose=motion.pose,
     )
 
 

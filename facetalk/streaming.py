@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
+import soxr
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
@@ -19,7 +20,11 @@ from facetalk.arrays import Float32
 from facetalk.audio.hearing import Notes
 from facetalk.audio.samples import samples_and_rate
 from facetalk.errors import InputError
+from facetalk.mesh.pose import POSE_NAMES
 from facetalk.motion import Motion
+from facetalk.pose.generator import HeadMotion
+from facetalk.style import StyleFilter
+from facetalk.units import SAMPLE_RATE
 
 
 class Engine(Protocol):
@@ -53,6 +58,35 @@ def run_through(engine: Engine, sound: Iterable[Float32], *, progress: bool) -> 
     return np.concatenate(parts)
 
 
+class LiveHead:
+    """The head's motion for sound of any rate; arguments as those of :class:`HeadMotion`."""
+
+    def __init__(self, fps: float, seed: int, rate: float, *, look_ahead: float, amount: float) -> None:
+        self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
+        # What a resampler has not given yet cannot be listened to.
+        self._made = HeadMotion(
+            fps, seed, look_ahead=look_ahead - (0.0 if self._resampler is None else _RESAMPLING_S),
+            amount=amount,
+        )  # fmt: skip
+
+    def push(self, samples: Float32) -> Float32:
+        """Take (n,) samples, give the poses (m, 6) of the frames that they complete."""
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples)
+        return self._made.push(samples)
+
+    def finish(self, frames: int) -> Float32:
+        """The poses of the frames up to number ``frames`` that were still waiting."""
+        if self._resampler is None:
+            return self._made.finish(frames)
+        rest = self._made.push(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        return np.concatenate([rest, self._made.finish(frames)])
+
+
+_RESAMPLING_S = 0.02
+"""How far soxr's output lags behind what it was given, at the rates that are taken."""
+
+
 class LiveStream:
     """A face that speaks along with sound as it comes; from ``FaceTalk.stream``, for one thread.
 
@@ -74,10 +108,16 @@ class LiveStream:
         rate: float,
         identity: Float32,
         provenance: dict[str, Any],
+        style: StyleFilter,
+        head: LiveHead | None,
     ) -> None:
         self._engine, self.fps, self.rate = engine, fps, rate
         self._identity, self._provenance = identity, provenance
+        self._style, self._head = style, head
         self._nothing = np.zeros((0, curves), np.float32)
+        # Curves that wait for their pose, and poses that wait for their curves.
+        self._curves, self._poses = self._nothing, np.zeros((0, len(POSE_NAMES)), np.float32)
+        self._sampled = 0
         self._notes = Notes("sound")
         self._over = False
 
@@ -101,13 +141,18 @@ class LiveStream:
         if array.size == 0:
             return self._motion(self._nothing)
         data, _ = samples_and_rate((array, self.rate), self._notes)
-        return self._motion(self._engine.push(np.ascontiguousarray(data.mean(axis=1), np.float32)))
+        sound = np.ascontiguousarray(data.mean(axis=1), np.float32)
+        curves = self._engine.push(sound)
+        return self._motion(curves, None if self._head is None else self._head.push(sound))
 
     def finish(self) -> Motion:
         """The sound is over: the frames that were still waiting; a second call gives none."""
-        curves = self._nothing if self._over else self._engine.finish()
+        if self._over:
+            return self._motion(self._nothing)
+        curves = self._engine.finish()
         self._over = True
-        return self._motion(curves)
+        frames = self._sampled + len(curves)
+        return self._motion(curves, None if self._head is None else self._head.finish(frames))
 
     def __enter__(self) -> LiveStream:
         """The stream itself."""
@@ -119,5 +164,16 @@ class LiveStream:
         """Take no more sound."""
         self._over = True
 
-    def _motion(self, curves: Float32) -> Motion:
-        return Motion(curves, self.fps, self._identity, dict(self._provenance))
+    def _motion(self, curves: Float32, poses: Float32 | None = None) -> Motion:
+        """The frames that are whole with these."""
+        self._sampled += len(curves)
+        styled, origin = self._style.apply(curves), dict(self._provenance)
+        if self._head is None:
+            return Motion(styled, self.fps, self._identity, origin)
+        self._curves = np.concatenate([self._curves, styled])
+        if poses is not None:
+            self._poses = np.concatenate([self._poses, poses])
+        count = min(len(self._curves), len(self._poses))
+        motion = Motion(self._curves[:count], self.fps, self._identity, origin, self._poses[:count])
+        self._curves, self._poses = self._curves[count:], self._poses[count:]
+        return motion

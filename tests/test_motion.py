@@ -60,3 +60,46 @@ def test_bad_files_are_named(tmp_path):
         Motion.load(damaged)
     with pytest.raises(InputError, match="does not exist"):
         motion().save(tmp_path / "no" / "such" / "folder.safetensors")
+
+
+def posed(frames: int = 20) -> Motion:
+    rng = np.random.default_rng(3)
+    pose = rng.normal(0.0, 0.05, (frames, 6)).astype(np.float32)
+    return Motion(rng.random((frames, 3)), 25.0, pose=pose, provenance={"pad": [0.0, 0.0], "seed": 1})
+
+
+def test_the_pose_goes_where_its_frames_go(tmp_path):
+    motion = posed()
+    assert np.array_equal(Motion.load(motion.save(tmp_path / "a.safetensors")).pose, motion.pose)
+    assert np.array_equal(motion[3:7].pose, motion.pose[3:7])
+    half, double = motion.resample(12.5), motion.resample(50.0)
+    assert half.pose.shape == (10, 6) and double.pose.shape == (40, 6)
+    np.testing.assert_allclose(double.pose_at((np.arange(20) + 0.5) / 25), motion.pose, atol=0.05)
+    assert motion.smooth(0.1).pose.std() < 0.7 * motion.pose.std()
+    joined = Motion.joined([motion[:5], motion[5:12], motion[12:]])
+    assert np.array_equal(joined.pose, motion.pose) and np.array_equal(joined.expressions, motion.expressions)
+    assert joined.provenance == {"seed": 1}
+
+
+def test_a_head_without_a_pose_keeps_still(tmp_path):
+    motion = Motion(np.zeros((4, 3)), 25.0)
+    assert motion.pose is None and motion.pose_at([0.1]) is None and motion.smooth(0.1).pose is None
+    assert motion[1:].pose is None and motion.resample(50).pose is None
+    assert Motion.load(motion.save(tmp_path / "a.safetensors")).pose is None
+    joined = Motion.joined([motion, posed(5)])
+    assert not joined.pose[:4].any() and np.array_equal(joined.pose[4:], posed(5).pose)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[], [posed(), Motion(np.zeros((4, 2)), 25.0)], [posed(), Motion(np.zeros((4, 3)), 30.0)],
+     [posed(), Motion(np.zeros((4, 3)), 25.0, np.ones(2))]],
+)  # fmt: skip
+def test_motions_that_do_not_go_together(parts):
+    with pytest.raises(InputError, match="join"):
+        Motion.joined(parts)
+
+
+def test_a_pose_has_as_many_frames_as_the_face():
+    with pytest.raises(InputError, match="pose must have shape"):
+        Motion(np.zeros((4, 3)), 25.0, pose=np.zeros((3, 6)))

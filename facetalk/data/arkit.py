@@ -2,7 +2,7 @@
 
 ARKit's names are what engines and avatars listen to. 49 of the built-in head's 53 expressions are ARKit's;
 browInnerUp and cheekPuff come in two halves, whose mean is ARKit's one; nothing moves the tongue. Eyes turn
-by angles beside their weights. The head does not turn by itself, so its angles are 0.
+by angles beside their weights, the head by those of its pose; without one its angles are 0.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ ANGLE_NAMES: tuple[str, ...] = (
     "leftEyeYaw", "leftEyePitch", "leftEyeRoll", "rightEyeYaw", "rightEyePitch", "rightEyeRoll",
 )  # fmt: skip
 """The nine angles beside them, in the same order: radians, positive yaw to the head's left, positive pitch
-down, as in takes of the Live Link Face app (eyes that look down have a positive pitch there)."""
+down, as in takes of the Live Link Face app (eyes that look down have a positive pitch there); a positive roll
+tilts the head to its right shoulder."""
+
+_HEAD = (1, 0, 2)  # yaw, pitch and roll among the columns of a pose
 
 _HALVES = {"browInnerUpLeft": "browInnerUp", "browInnerUpRight": "browInnerUp",
            "cheekPuffLeft": "cheekPuff", "cheekPuffRight": "cheekPuff"}  # fmt: skip
@@ -92,11 +95,12 @@ class ArkitFace:
         """
         return np.tensordot((self._matrix > 0.0).T.astype(np.float32), basis, axes=1)
 
-    def __call__(self, expressions: Float32) -> tuple[Float32, Float32]:
+    def __call__(self, expressions: Float32, pose: Float32 | None = None) -> tuple[Float32, Float32]:
         """Blendshapes and angles of frames.
 
         Args:
             expressions: (T, E) expression codes.
+            pose: (T, 6) where the head is, as ``Motion.pose`` has it; None for a head that keeps still.
 
         Returns:
             (T, 52) float32 weights in [0, 1], in the order of :data:`ARKIT_NAMES`, and (T, 9) float32 angles
@@ -109,4 +113,7 @@ class ArkitFace:
         if codes.ndim != 2 or codes.shape[1] != len(self._matrix):
             raise InputError(f"expressions must have shape (T, {len(self._matrix)}), got {codes.shape}")
         weights = np.clip(codes @ self._matrix, 0.0, 1.0).astype(np.float32)
-        return weights, np.asarray(weights @ self._turns, np.float32)
+        angles = np.asarray(weights @ self._turns, np.float32)
+        if pose is not None:
+            angles[:, :3] = np.asarray(pose, np.float32)[:, _HEAD]
+        return weights, angles

@@ -10,6 +10,7 @@ from facetalk.errors import InputError, NotInstalledError
 from facetalk.live.address import Address
 from facetalk.live.datagram import DatagramSender
 from facetalk.live.frame import Frame
+from facetalk.mesh.pose import quaternions
 
 try:
     from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
@@ -82,8 +83,9 @@ class VmcSender(DatagramSender):
     """The VMC protocol (protocol.vmc.info), Performer to Marionette: blend shapes by ARKit's names.
 
     Every frame is ``/VMC/Ext/OK`` (1), ``/VMC/Ext/T`` (seconds), a ``/VMC/Ext/Blend/Val`` (name, weight) for
-    each blendshape and ``/VMC/Ext/Blend/Apply``, in bundles. Avatars made for "perfect sync" have blend
-    shapes of these names. The protocol's eyes are bones, which blendshapes of gaze make superfluous.
+    each blendshape and ``/VMC/Ext/Blend/Apply``, in bundles, with the head's turn as a ``/VMC/Ext/Bone/Pos``
+    of the bone "Head" while it has one. Avatars made for "perfect sync" have blend shapes of these names. The
+    protocol's eyes are bones, which blendshapes of gaze make superfluous.
 
     Args:
         address: ``vmc://host:port``, with ``?names=pascal`` for avatars that call them JawOpen.
@@ -100,19 +102,35 @@ class VmcSender(DatagramSender):
             raise InputError(f"--to {address.text}: names are 'arkit' (jawOpen) or 'pascal' (JawOpen)")
         pascal = [name[0].upper() + name[1:] for name in ARKIT_NAMES]
         self._names = list(ARKIT_NAMES) if style == "arkit" else pascal
+        self._turned = False
         super().__init__(address)
 
     def packets(self, frame: Frame) -> Sequence[bytes]:
         """See :class:`DatagramSender`."""
         pairs = zip(self._names, frame.weights.tolist(), strict=True)
+        head = (_bone(frame),) if frame.angles[:3].any() or self._turned else ()
+        # A head that came back to the middle has to be told so.
+        self._turned = bool(frame.angles[:3].any())
         return bundles(
             (
                 ("/VMC/Ext/OK", "i", (1,)),
                 ("/VMC/Ext/T", "f", (frame.time,)),
+                *head,
                 *(("/VMC/Ext/Blend/Val", "sf", pair) for pair in pairs),
                 ("/VMC/Ext/Blend/Apply", "", ()),
             )
         )
+
+
+def _bone(frame: Frame) -> Message:
+    """The bone of the head: its place is left to the avatar, as senders that track a face alone leave it.
+
+    Unity's axes are left-handed, with x to the avatar's right where ours goes to its left; a turn about y or
+    z that is mirrored so goes the other way round.
+    """
+    yaw, pitch, roll = frame.angles[:3].tolist()
+    x, y, z, w = quaternions([[pitch, yaw, roll, 0.0, 0.0, 0.0]])[0].tolist()
+    return "/VMC/Ext/Bone/Pos", "sfffffff", ("Head", 0.0, 0.0, 0.0, x, -y, -z, w)
 
 
 def _require_python_osc(address: Address) -> None:

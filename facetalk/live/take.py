@@ -80,7 +80,8 @@ def arkit_curves(motion: Motion, names: Sequence[str], fps: float) -> tuple[Floa
     """
     before, after = motion.pad
     rows = max(1, round((motion.seconds - before - after) * fps))
-    return ArkitFace(names)(motion.at(np.arange(rows) / fps + before, fps=fps))
+    times = np.arange(rows) / fps + before
+    return ArkitFace(names)(motion.at(times, fps=fps), motion.pose_at(times, fps=fps))
 
 
 def _timecode(row: int, fps: float) -> str:

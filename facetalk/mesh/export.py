@@ -5,19 +5,23 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from facetalk.arguments import real_number
+from facetalk.arrays import Float32
 from facetalk.audio.load import AudioReader
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.mesh import gltf, morphs
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.ply import is_sequence, write_sequence
+from facetalk.mesh.pose import checked_pose, moved
 from facetalk.mesh.rig_fit import as_rig
 from facetalk.mesh.sequence import RiggedSequence
 from facetalk.mesh.sound import Source, is_ours, write_wav
@@ -40,6 +44,7 @@ def export(
     quantize: bool = False,
     basis: morphs.Basis | None = None,
     pad: tuple[float, float] = (0.0, 0.0),
+    pose: ArrayLike | None = None,
     force: bool = False,
 ) -> Path:
     """Write an animation.
@@ -50,7 +55,11 @@ def export(
     largest vertex error in millimetres. Meshes whose topology changes (marching cubes) become one node per
     frame, shown in turn; such a file is as large as its frames are.
 
-    ``.vrm``: the same as an avatar: VRM 1.0, with preset expressions and one for each shape.
+    A head that moves (``pose``) hangs on a node in its neck, ``neck``, whose rotation and translation have
+    keys at the same times; what meshes of changing topology, and ``.ply``, show is where the head is.
+
+    ``.vrm``: the same as an avatar: VRM 1.0, with preset expressions and one for each shape; the bone of the
+    head is what moves.
 
     ``.usda``, ``.usdc``, ``.usd``: blend shapes of ``UsdSkel`` with time samples, or points that change with
     time where the topology does (package usd-core).
@@ -75,6 +84,8 @@ def export(
             every clip of a head; ``"pca"`` the principal components of this motion, fewer and smaller,
             called ``motion_0`` and so on. None: the shapes of a rig that names them, else the components.
         pad: seconds of silence before and after the recording, as ``Motion.pad`` has them.
+        pose: (T, 6) where the head is in each frame, as ``Motion.pose`` has it; None: what a
+            ``RiggedSequence`` says, else a head that keeps still.
         force: replace the folder, or the sound file beside, whatever they hold.
 
     Returns:
@@ -98,13 +109,17 @@ def export(
         raise InputError(f"basis is for morph targets; a {suffix} has none")
     if quantize and suffix not in _GLTF:
         raise InputError(f"quantize is for {' and '.join(_GLTF)}; a {suffix} has floats")
-    if isinstance(meshes, RiggedSequence) and not len(meshes):
-        raise InputError("there are no frames to write")
+    if isinstance(meshes, RiggedSequence):
+        if not len(meshes):
+            raise InputError("there are no frames to write")
+        pose = meshes.pose if pose is None else pose
+    rows = None if pose is None else checked_pose(pose, len(np.asarray(pose)))
     if suffix == ".ply":
         with atomic_path(out, directory=True, ours=None if force else is_sequence) as folder:
             if audio is not None:
                 write_wav(folder / out.with_suffix(".wav").name, audio, pad)
-            if not write_sequence(folder, tqdm(meshes, "write", disable=None, leave=False)):
+            shown = tqdm(_moved(meshes, rows), "write", disable=None, leave=False)
+            if not write_sequence(folder, shown):
                 raise InputError("there are no frames to write")
         return out
     beside = out.with_suffix(".wav")
@@ -116,7 +131,7 @@ def export(
             # Before the meshes: a bad recording should not cost the time of writing them.
             write_wav(sound, audio, pad)
         sound_name = None if audio is None else beside.name
-        _write_file(temporary, meshes, fps, tolerance_mm, quantize, basis, sound_name)
+        _write_file(temporary, meshes, fps, tolerance_mm, quantize, basis, sound_name, rows)
     return out
 
 
@@ -197,6 +212,7 @@ def _write_file(
     quantize: bool,
     basis: morphs.Basis | None,
     sound: str | None,
+    pose: Float32 | None,
 ) -> None:
     extras: dict[str, object] = {"fps": fps}
     if sound is not None:
@@ -216,15 +232,33 @@ def _write_file(
                     "an avatar has one mesh that moves: leave out marching cubes, or write a .glb"
                 )
             write = gltf.write_flipbook if path.suffix.lower() == ".glb" else _usd().write_points
-            write(path, result, fps=fps, extras=extras)
+            write(path, _moved(result, pose), fps=fps, extras=extras)
             return
         rig, lost = result
+    if pose is not None:
+        checked_pose(pose, len(rig))
     targets = morphs.reduce(rig, tolerance - lost, basis=basis, quantize=quantize)
     # Rounded up: the error that is stated must not be smaller than the real one.
     extras["frames"] = len(rig)
     extras["vertex_error_mm"] = math.ceil((targets.error + lost) * 1e7) / 1e4
     if path.suffix.lower() in USD_SUFFIXES:
-        _usd().write_shapes(path, targets, fps=fps, extras=extras)
+        _usd().write_shapes(path, targets, fps=fps, extras=extras, pose=pose)
         return
     avatar = path.suffix.lower() == ".vrm"
-    gltf.write_morphs(path, targets, fps=fps, extras=extras, quantize=quantize, avatar=avatar)
+    gltf.write_morphs(path, targets, fps=fps, extras=extras, quantize=quantize, avatar=avatar, pose=pose)
+
+
+def _moved(meshes: Iterable[Mesh], pose: Float32 | None) -> Iterator[Mesh]:
+    """Meshes where their head is, one by one.
+
+    Raises:
+        InputError: there are more or fewer of them than poses.
+    """
+    count = 0
+    for mesh in meshes:
+        if pose is not None and count >= len(pose):
+            raise InputError(f"there are more meshes than the {len(pose)} rows of the pose")
+        yield mesh if pose is None else moved(mesh, pose[count])
+        count += 1
+    if pose is not None and count < len(pose):
+        raise InputError(f"the pose has {len(pose)} rows, and there are {count} meshes")

@@ -26,13 +26,21 @@ from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets
+from facetalk.mesh.pose import NECK, quaternions, translations
 from facetalk.mesh.vrm import add_avatar
 
 _QUANTIZATION = "KHR_mesh_quantization"
 
 
 def write_morphs(
-    path: Path, targets: MorphTargets, *, fps: float, extras: Json, quantize: bool, avatar: bool = False
+    path: Path,
+    targets: MorphTargets,
+    *,
+    fps: float,
+    extras: Json,
+    quantize: bool,
+    avatar: bool = False,
+    pose: Float32 | None = None,
 ) -> None:
     """Write a sequence of constant topology.
 
@@ -44,6 +52,7 @@ def write_morphs(
         extras: notes that go into ``asset.extras``.
         quantize: 16-bit morph targets; False writes floats, which need no extension.
         avatar: add what makes it a VRM.
+        pose: (T, 6) where the head is in each frame, or None.
     """
     base = targets.base
     with GlbWriter(path) as glb:
@@ -58,22 +67,54 @@ def write_morphs(
         node: Json = {"name": "head", "mesh": glb.add("meshes", mesh)}
         if scale != 1.0:
             node["scale"] = [scale] * 3
-        scene = [glb.add("nodes", node)]
+        head = glb.add("nodes", node)
+        scene = [head]
         if morphs and quantize:
             glb.document["extensionsUsed"] = glb.document["extensionsRequired"] = [_QUANTIZATION]
-        if morphs and len(targets.weights):
-            times = ((np.arange(len(targets.weights)) + 0.5) / fps).astype(np.float32)
-            sampler = {
-                "input": glb.accessor(times, bounds=True),
-                "output": glb.accessor(targets.weights.reshape(-1)),
-                "interpolation": "LINEAR",
-            }
-            channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
-            glb.add("animations", {"name": "talk", "samplers": [sampler], "channels": [channel]})
+        animation = _Animation(glb, fps, len(targets.weights))
+        if morphs:
+            animation.add(head, "weights", targets.weights.reshape(-1))
+        neck = None
         if avatar:
-            scene = add_avatar(glb, scene[0], targets.names)
+            scene, neck = add_avatar(glb, head, targets.names)
+        elif pose is not None:
+            neck = glb.add("nodes", {"name": "neck", "translation": list(NECK), "children": [head]})
+            node["translation"] = [-value for value in NECK]
+            scene = [neck]
+        if neck is not None and pose is not None:
+            rest = np.array(glb.document["nodes"][neck]["translation"])
+            animation.add(neck, "rotation", quaternions(pose).astype(np.float32))
+            animation.add(neck, "translation", (rest + translations(pose)).astype(np.float32))
+        animation.finish()
         _scene(glb, scene)
         glb.finish()
+
+
+class _Animation:
+    """What moves over the frames of a document, with keys in their middles."""
+
+    def __init__(self, glb: GlbWriter, fps: float, frames: int) -> None:
+        self._glb, self._frames = glb, frames
+        self._times = ((np.arange(frames) + 0.5) / fps).astype(np.float32)
+        self._input = -1
+        self._samplers: list[Json] = []
+        self._channels: list[Json] = []
+
+    def add(self, node: int, path: str, values: Float32) -> None:
+        """Move a property of a node; without frames nothing moves."""
+        if not self._frames:
+            return
+        if self._input < 0:
+            self._input = self._glb.accessor(self._times, bounds=True)
+        sampler = {"input": self._input, "output": self._glb.accessor(values), "interpolation": "LINEAR"}
+        self._channels.append({"sampler": len(self._samplers), "target": {"node": node, "path": path}})
+        self._samplers.append(sampler)
+
+    def finish(self) -> None:
+        """Add the animation, if there is any."""
+        if self._channels:
+            entry = {"name": "talk", "samplers": self._samplers, "channels": self._channels}
+            self._glb.add("animations", entry)
 
 
 def write_flipbook(path: Path, meshes: Iterable[Mesh], *, fps: float, extras: Json) -> int:

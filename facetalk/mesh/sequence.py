@@ -10,6 +10,7 @@ import numpy as np
 
 from facetalk.arrays import AnyFloat, Float32
 from facetalk.mesh.mesh import Mesh, vertex_normals
+from facetalk.mesh.pose import checked_pose
 
 
 class RiggedSequence(Sequence[Mesh]):
@@ -22,6 +23,9 @@ class RiggedSequence(Sequence[Mesh]):
         basis: (E, V, 3) float32 displacement of every vertex at weight 1, metres.
         weights: (T, E) float32 weights, one row per frame.
         names: E names of the shapes, or None.
+        pose: (T, 6) float32 where the head is in each frame (:mod:`facetalk.mesh.pose`), or None. Frames
+            and positions are the still head's; :func:`facetalk.export` writes where it is beside them, and
+            :func:`facetalk.mesh.pose.moved` puts a mesh there.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class RiggedSequence(Sequence[Mesh]):
         weights: AnyFloat,
         *,
         names: Sequence[str] | None = None,
+        pose: AnyFloat | None = None,
     ) -> None:
         self.base = base
         self.basis = np.ascontiguousarray(basis, dtype=np.float32)
@@ -45,6 +50,7 @@ class RiggedSequence(Sequence[Mesh]):
                 raise ValueError(
                     f"{name} has {np.count_nonzero(~np.isfinite(value))} values that are not finite"
                 )
+        self.pose = None if pose is None else checked_pose(pose, len(self.weights))
         if self.names is not None and len(self.names) != len(self.basis):
             raise ValueError(f"names must have {len(self.basis)} entries, got {len(self.names)}")
 
@@ -59,7 +65,8 @@ class RiggedSequence(Sequence[Mesh]):
     def __getitem__(self, index: int | slice) -> Mesh | RiggedSequence:
         """One frame as a mesh, or a range of frames as a sequence that shares the rig."""
         if isinstance(index, slice):
-            return RiggedSequence(self.base, self.basis, self.weights[index], names=self.names)
+            pose = None if self.pose is None else self.pose[index]
+            return RiggedSequence(self.base, self.basis, self.weights[index], names=self.names, pose=pose)
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of a sequence of {len(self)}")
         vertices = self.positions(slice(index, index + 1 or None))[0]

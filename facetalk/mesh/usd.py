@@ -1,9 +1,9 @@
 """Animated heads as USD: blend shapes for constant topology, points that change with time for a changing one.
 
-``UsdSkel`` as the schema has it: a ``SkelRoot`` with a skeleton of one joint that stays where it is, an
-animation whose ``blendShapeWeights`` are time samples, and a mesh per material with a ``BlendShape`` for each
-shape, of the points that it moves alone. A second has as many time codes as frames, and frame ``i`` has its
-sample at ``i + 0.5``, its middle.
+``UsdSkel`` as the schema has it: a ``SkelRoot`` with a skeleton of one joint, in the neck of a head that
+moves, an animation whose ``blendShapeWeights`` are time samples, and a mesh per material with a
+``BlendShape`` for each shape, of the points that it moves alone. A second has as many time codes as frames,
+and frame ``i`` has its sample at ``i + 0.5``, its middle.
 
 The package usd-core takes a while to import, so this module is imported where USD is asked for.
 """
@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from facetalk.arrays import Float32
 from facetalk.mesh.gltf import Piece, split_by_material
 from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets
+from facetalk.mesh.pose import NECK, quaternions, rotations, translations
 from facetalk.optional import needed_for
 
 with needed_for("USD"):
@@ -30,7 +32,9 @@ _BLOCK = 32
 """Frames that are held in memory before they are written."""
 
 
-def write_shapes(path: Path, targets: MorphTargets, *, fps: float, extras: Json) -> None:
+def write_shapes(
+    path: Path, targets: MorphTargets, *, fps: float, extras: Json, pose: Float32 | None = None
+) -> None:
     """Write a sequence of constant topology.
 
     Args:
@@ -38,13 +42,16 @@ def write_shapes(path: Path, targets: MorphTargets, *, fps: float, extras: Json)
         targets: base mesh, shapes and weights.
         fps: frames per second.
         extras: notes that go into the layer's ``customLayerData``; of ``audio`` a player is made as well.
+        pose: (T, 6) where the head is in each frame, or None.
     """
     stage = _stage(path, fps, len(targets.weights), extras)
     root = UsdSkel.Root.Define(stage, "/talk/head")
-    skeleton, animation = _skeleton(stage)
-    _bind_animation(animation, targets, fps)
+    skeleton, animation = _skeleton(stage, (0.0, 0.0, 0.0) if pose is None else NECK)
+    _bind_animation(animation, targets)
+    if pose is not None:
+        _move(animation, pose)
     pieces = split_by_material(targets.base)
-    low, high = _extent(targets)
+    low, high = _extent(targets, pose)
     for piece in pieces:
         mesh = _mesh(stage, f"/talk/head/{piece.material.name}", targets.base, piece)
         _skin(mesh, skeleton, targets, piece)
@@ -113,9 +120,9 @@ def _note(stage: Any, extras: Json) -> None:
     stage.GetRootLayer().customLayerData = {"facetalk": dict(extras)}
 
 
-def _skeleton(stage: Any) -> tuple[Any, Any]:
-    """A skeleton of one joint that stays where it is, and its animation."""
-    still = Vt.Matrix4dArray([Gf.Matrix4d(1.0)])
+def _skeleton(stage: Any, place: tuple[float, float, float]) -> tuple[Any, Any]:
+    """A skeleton of one joint at a place, and its animation, in which it stays there."""
+    still = Vt.Matrix4dArray([Gf.Matrix4d(1.0).SetTranslate(Gf.Vec3d(*place))])
     skeleton = UsdSkel.Skeleton.Define(stage, "/talk/head/skeleton")
     skeleton.CreateJointsAttr(["root"])
     skeleton.CreateBindTransformsAttr(still)
@@ -123,13 +130,22 @@ def _skeleton(stage: Any) -> tuple[Any, Any]:
     animation = UsdSkel.Animation.Define(stage, "/talk/head/skeleton/talk")
     UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets([animation.GetPath()])
     animation.CreateJointsAttr(["root"])
-    animation.CreateTranslationsAttr([Gf.Vec3f(0.0)])
+    animation.CreateTranslationsAttr([Gf.Vec3f(*place)])
     animation.CreateRotationsAttr([Gf.Quatf(1.0)])
     animation.CreateScalesAttr([Gf.Vec3h(1.0, 1.0, 1.0)])
     return skeleton, animation
 
 
-def _bind_animation(animation: Any, targets: MorphTargets, fps: float) -> None:
+def _move(animation: Any, pose: Float32) -> None:
+    """Turn the joint and carry it along."""
+    turns, places = animation.GetRotationsAttr(), animation.GetTranslationsAttr()
+    for frame, (turn, shift) in enumerate(zip(quaternions(pose), translations(pose), strict=True)):
+        x, y, z, w = turn.tolist()
+        turns.Set(Vt.QuatfArray([Gf.Quatf(w, x, y, z)]), frame + 0.5)
+        places.Set(Vt.Vec3fArray([Gf.Vec3f(*(np.array(NECK) + shift).tolist())]), frame + 0.5)
+
+
+def _bind_animation(animation: Any, targets: MorphTargets) -> None:
     animation.CreateBlendShapesAttr(list(targets.names))
     weights = animation.CreateBlendShapeWeightsAttr()
     weights.Set(Vt.FloatArray.FromNumpy(targets.rest.astype(np.float32)))
@@ -196,12 +212,19 @@ def _material(stage: Any, material: Material, paint: bool) -> Any:
     return made
 
 
-def _extent(targets: MorphTargets) -> tuple[list[float], list[float]]:
-    """A box around all frames: the base, and the largest that each shape does to it either way."""
+def _extent(targets: MorphTargets, pose: Float32 | None) -> tuple[list[float], list[float]]:
+    """A box around all frames: the base, the largest that each shape does to it either way, and its corners
+    wherever the head is."""
     used = targets.weights.max(axis=0, initial=0.0)[:, None, None] * targets.shapes
     low = targets.base.vertices + np.minimum(used, 0.0).sum(axis=0)
     high = targets.base.vertices + np.maximum(used, 0.0).sum(axis=0)
-    return low.min(axis=0).tolist(), high.max(axis=0).tolist()
+    box = np.stack([low.min(axis=0), high.max(axis=0)])
+    if pose is not None:
+        corners = np.stack(np.meshgrid(*box.T, indexing="ij"), axis=-1).reshape(-1, 3) - NECK
+        placed = corners @ np.swapaxes(rotations(pose), 1, 2) + NECK + translations(pose)[:, None]
+        placed = np.concatenate([placed.reshape(-1, 3), box])
+        box = np.stack([placed.min(axis=0), placed.max(axis=0)])
+    return box[0].tolist(), box[1].tolist()
 
 
 def _vectors(values: Any) -> Any:

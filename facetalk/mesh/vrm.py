@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from facetalk.mesh.glb import GlbWriter
 from facetalk.mesh.gltf_json import Json
+from facetalk.mesh.pose import NECK
 from facetalk.units import GAZE_RADIANS_PER_WEIGHT
 
 EXTENSION = "VRMC_vrm"
@@ -55,7 +56,7 @@ _FACES: dict[str, dict[str, float]] = {
 _BONES: dict[str, tuple[str | None, tuple[float, float, float]]] = {
     "hips": (None, (0.0, -0.68, 0.0)),
     "spine": ("hips", (0.0, -0.50, 0.0)),
-    "head": ("spine", (0.0, 0.0, 0.0)),
+    "head": ("spine", NECK),  # what a head turns about
     **{
         f"{side}{bone}": (parent if parent in ("hips", "spine") else f"{side}{parent}", (sign * x, y, z))
         for side, sign in (("left", 1.0), ("right", -1.0))
@@ -89,7 +90,7 @@ def presets(names: Sequence[str]) -> dict[str, dict[int, float]]:
     return found
 
 
-def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> list[int]:
+def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> tuple[list[int], int]:
     """Make a document an avatar: the extension, and the bones that it asks for.
 
     Args:
@@ -98,7 +99,7 @@ def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> list[int]:
         names: of its morph targets.
 
     Returns:
-        Numbers of the nodes of the scene.
+        Numbers of the nodes of the scene, and that of the head's bone.
     """
     bones: dict[str, int] = {}
     for name, (parent, place) in _BONES.items():
@@ -108,6 +109,7 @@ def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> list[int]:
         if parent is not None:
             glb.document["nodes"][bones[parent]].setdefault("children", []).append(bones[name])
     glb.document["nodes"][bones["head"]].setdefault("children", []).append(node)
+    glb.document["nodes"][node]["translation"] = [-value for value in NECK]
     extension = {
         "specVersion": "1.0",
         "meta": {
@@ -119,7 +121,7 @@ def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> list[int]:
         "humanoid": {"humanBones": {name: {"node": number} for name, number in bones.items()}},
         "lookAt": {
             "type": "expression",
-            "offsetFromHeadBone": [0.0, 0.0, 0.0],
+            "offsetFromHeadBone": [-value for value in NECK],
             **{
                 f"rangeMap{way}": {"inputMaxValue": math.degrees(GAZE_RADIANS_PER_WEIGHT), "outputScale": 1.0}
                 for way in ("HorizontalInner", "HorizontalOuter", "VerticalDown", "VerticalUp")
@@ -132,7 +134,7 @@ def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> list[int]:
     }
     glb.document.setdefault("extensions", {})[EXTENSION] = extension
     glb.document.setdefault("extensionsUsed", []).append(EXTENSION)
-    return [bones["hips"]]
+    return [bones["hips"]], bones["head"]
 
 
 def _expression(node: int, weights: Mapping[int, float]) -> Json:

@@ -73,6 +73,13 @@ def test_eyes_turn_by_angles(name: str, angle: str, sign: int) -> None:
     assert turned == pytest.approx({angle: sign * np.deg2rad(10.0)}, rel=1e-5)
 
 
+def test_the_head_turns_by_its_pose() -> None:
+    codes = np.zeros((2, len(EXPRESSION_NAMES)), np.float32)
+    _, angles = ArkitFace(EXPRESSION_NAMES)(codes, np.array([[0.1, 0.2, 0.3, 9, 9, 9]] * 2, np.float32))
+    turned = {key: float(a) for key, a in zip(ANGLE_NAMES, angles[1], strict=True) if a}
+    assert turned == pytest.approx({"headPitch": 0.1, "headYaw": 0.2, "headRoll": 0.3})
+
+
 def test_the_table_of_gaze_has_the_same_scale() -> None:
     rules = json.loads((files("facetalk.data") / "visemes.json").read_text(encoding="utf-8"))
     assert np.deg2rad(1.0 / rules["gaze"]["deg_to_weight"]) == pytest.approx(GAZE_RADIANS_PER_WEIGHT)

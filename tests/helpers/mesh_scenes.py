@@ -31,6 +31,14 @@ def sphere(rows: int = 14, columns: int = 20, radius: float = 0.1) -> tuple[np.n
     return vertices.astype(np.float32), np.array(faces, np.int32)
 
 
+def some_poses(frames: int, *, seed: int = 0) -> np.ndarray:
+    """(frames, 6) poses that follow each other smoothly: up to 30 degrees and 2 cm."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(frames)[:, None] / 25.0
+    waves = np.sin(2.0 * np.pi * rng.uniform(0.3, 1.0, 6) * times + rng.uniform(0.0, 6.0, 6))
+    return (waves * np.array([0.5, 0.5, 0.5, 20.0, 20.0, 20.0])).astype(np.float32)
+
+
 def talking_ball(frames: int = 30, shapes: int = 6, *, seed: int = 0) -> RiggedSequence:
     """A ball with local shapes that move up to 2 cm, four materials and colours."""
     rng = np.random.default_rng(seed)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 
+import numpy as np
 import pytest
 from live_face import frame, listener
+from scipy.spatial.transform import Rotation
 
 from facetalk.data.arkit import ANGLE_NAMES, ARKIT_NAMES
 from facetalk.errors import InputError
@@ -52,7 +55,12 @@ def test_vmc_gives_names_and_values_and_applies_them(query: str, jaw: bytes) -> 
         sender.close()
     assert messages[0] == (b"/VMC/Ext/OK", b"i", [1])
     assert messages[1][0] == b"/VMC/Ext/T" and messages[1][2] == [pytest.approx(0.14)]
-    shapes = messages[2:-1]
+    bone, *shapes = messages[2:-1]
+    assert bone[:2] == (b"/VMC/Ext/Bone/Pos", b"sfffffff") and bone[2][:4] == [b"Head", 0.0, 0.0, 0.0]
+    # Unity's x goes to the avatar's right: pitch keeps its sign, yaw and roll go the other way round.
+    yaw, pitch, roll = sent.angles[:3].tolist()
+    expected = Rotation.from_euler("YXZ", [-yaw, pitch, -roll]).as_quat()
+    np.testing.assert_allclose(bone[2][4:], expected * np.sign(expected[3]), atol=1e-6)
     assert {(address, tags) for address, tags, _ in shapes} == {(b"/VMC/Ext/Blend/Val", b"sf")}
     values = {name: value for _, _, (name, value) in shapes}
     assert len(values) == len(shapes) == 52
@@ -61,6 +69,19 @@ def test_vmc_gives_names_and_values_and_applies_them(query: str, jaw: bytes) -> 
         name.lower().encode(): value for name, value in zip(ARKIT_NAMES, sent.weights, strict=True)
     }
     assert messages[-1][2] == []
+
+
+def test_vmc_leaves_a_still_head_alone_and_brings_one_back() -> None:
+    with listener() as there:
+        sender = osc.VmcSender(parse_address(f"vmc://127.0.0.1:{there.getsockname()[1]}"))
+        still = dataclasses.replace(frame(0), angles=np.zeros(len(ANGLE_NAMES), np.float32))
+        counts = []
+        for sent in (still, frame(1), still, still):
+            sender.send(sent)
+            bones = [m for m in received(there, b"/VMC/Ext/Blend/Apply") if m[0] == b"/VMC/Ext/Bone/Pos"]
+            counts.append([bone[2][7] for bone in bones])
+        sender.close()
+    assert [len(count) for count in counts] == [0, 1, 1, 0] and counts[2] == [1.0]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import trimesh
-from mesh_scenes import sphere, talking_ball
+from mesh_scenes import some_poses, sphere, talking_ball
+from scipy.spatial import cKDTree
 
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
@@ -20,6 +21,7 @@ from facetalk.mesh.gltf import split_by_material
 from facetalk.mesh.gltf_read import GlbFile
 from facetalk.mesh.materials import SKIN, srgb_to_linear
 from facetalk.mesh.ply import read_ply
+from facetalk.mesh.pose import moved
 from facetalk.render.scene import AnimatedScene
 
 
@@ -92,6 +94,53 @@ def test_normals_colors_parts_and_times(tmp_path: Path) -> None:
     np.testing.assert_allclose(file.array(sampler["input"]), (np.arange(25) + 0.5) / 30, atol=1e-6)
     assert sampler["interpolation"] == "LINEAR"
     assert file.list("meshes")[0]["extras"]["targetNames"] == list(rig.names or ())
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+def test_a_node_in_the_neck_carries_a_head_that_moves(tmp_path: Path, quantize: bool) -> None:
+    rig = talking_ball(30)
+    still = export(tmp_path / "still.glb", rig, fps=25, quantize=quantize)
+    rig.pose = some_poses(30)
+    path = export(tmp_path / "talk.glb", rig, fps=25, quantize=quantize)
+    scene = AnimatedScene(path)
+    for frame in (0, 7, 29):
+        expected = moved(rig[frame], rig.pose[frame])
+        shown = scene.geometry((frame + 0.5) / 25)
+        distance, nearest = cKDTree(expected.vertices).query(shown.positions)
+        assert distance.max() < 2e-4
+        assert np.abs(shown.normals - expected.normals[nearest]).max() < 0.2
+    # Shapes, weights and the mesh's own numbers are those of the still head.
+    one, other = (GlbFile(file) for file in (still, path))
+    assert one.document["meshes"] == other.document["meshes"]
+    names = [node["name"] for node in other.document["nodes"]]
+    assert names == ["head", "neck"] and [node["name"] for node in one.document["nodes"]] == ["head"]
+    moves = [("rotation", 1), ("translation", 1)]
+    paths = [c["target"] for c in other.document["animations"][0]["channels"]]
+    assert paths == [
+        {"node": 0, "path": "weights"},
+        *({"node": 1, "path": p} for p in ("rotation", "translation")),
+    ]
+
+
+def test_what_has_no_node_is_shown_where_the_head_is(tmp_path: Path) -> None:
+    rig, pose = talking_ball(3), some_poses(3)
+    folder = export(tmp_path / "talk.ply", rig, fps=25, pose=pose)
+    for frame in range(3):
+        found = read_ply(folder / f"frame_{frame:05d}.ply")
+        np.testing.assert_allclose(found.vertices, moved(rig[frame], pose[frame]).vertices, atol=1e-6)
+    book = [Mesh(*sphere(5 + i, 7)) for i in range(3)]
+    scene = AnimatedScene(export(tmp_path / "book.glb", book, fps=25, pose=pose))
+    for frame in range(3):
+        expected = moved(book[frame], pose[frame]).vertices
+        assert cKDTree(expected).query(scene.geometry((frame + 0.5) / 25).positions)[0].max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["talk.glb", "talk.ply", "talk.vrm"])
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_pose_of_other_frames_is_refused(tmp_path: Path, name: str, rows: int) -> None:
+    with pytest.raises(InputError, match="pose"):
+        export(tmp_path / name, talking_ball(3), fps=25, pose=some_poses(rows))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_trimesh_reads_the_rest_pose(tmp_path: Path) -> None:

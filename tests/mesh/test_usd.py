@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import sphere, talking_ball
+from mesh_scenes import some_poses, sphere, talking_ball
 
 pytest.importorskip("pxr", reason="pip install 'facetalk[usd]'")
 from pxr import Usd, UsdGeom, UsdMedia, UsdSkel, UsdValidation, Vt
@@ -16,6 +16,7 @@ from facetalk.cli import main
 from facetalk.errors import InputError, NotInstalledError
 from facetalk.mesh import Mesh
 from facetalk.mesh.export import export
+from facetalk.mesh.pose import moved
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 
@@ -78,6 +79,19 @@ def test_usd_plays_what_was_decoded(tmp_path: Path, suffix: str) -> None:
     assert notes["fps"] == 24 and notes["frames"] == 12 and 0 <= notes["vertex_error_mm"] <= 0.1
     sound = UsdMedia.SpatialAudio(stage.GetPrimAtPath("/talk/sound"))
     assert sound.GetFilePathAttr().Get().path == "./talk.wav" and path.with_suffix(".wav").is_file()
+    assert complaints(path) == []
+
+
+def test_the_joint_carries_a_head_that_moves(tmp_path: Path) -> None:
+    rig = talking_ball(8)
+    rig.pose = some_poses(8)
+    path = export(tmp_path / "talk.usda", rig, fps=24)
+    stage = Usd.Stage.Open(str(path))
+    box = UsdGeom.Boundable(stage.GetPrimAtPath("/talk/head")).GetExtentAttr().Get()
+    for frame in range(8):
+        found = posed(stage, frame + 0.5)
+        assert farthest(found, moved(rig[frame], rig.pose[frame]).vertices) < 1e-4
+        assert (found >= np.array(box[0]) - 1e-5).all() and (found <= np.array(box[1]) + 1e-5).all()
     assert complaints(path) == []
 
 

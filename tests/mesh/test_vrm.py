@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import sphere
+from mesh_scenes import some_poses, sphere, talking_ball
 from npm import packages
+from scipy.spatial import cKDTree
 
 from facetalk.data.arkit import ARKIT_NAMES
 from facetalk.data.expressions import EXPRESSION_NAMES, arkit_name
@@ -18,7 +19,9 @@ from facetalk.data.phones import table
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
+from facetalk.mesh.pose import moved
 from facetalk.mesh.vrm import presets
+from facetalk.render.scene import AnimatedScene
 
 SCRIPT = Path(__file__).with_name("load_vrm.mjs")
 VERSIONS = "three@0.187.0", "@pixiv/three-vrm@3.5.5"
@@ -71,6 +74,22 @@ def test_the_extension_names_what_is_there(avatar: Path) -> None:
         reached.add(todo[-1])
         todo += content["nodes"][todo.pop()].get("children", [])
     assert reached == set(range(len(content["nodes"])))
+
+
+def test_the_heads_bone_turns_in_the_neck(tmp_path: Path) -> None:
+    rig = talking_ball(5)
+    rig.pose = some_poses(5)
+    path = export(tmp_path / "talk.vrm", rig, fps=25)
+    content = document(path)
+    bone = content["extensions"]["VRMC_vrm"]["humanoid"]["humanBones"]["head"]["node"]
+    channels = content["animations"][0]["channels"]
+    assert [c["target"]["path"] for c in channels if c["target"]["node"] == bone] == [
+        "rotation",
+        "translation",
+    ]
+    shown = AnimatedScene(path).geometry(2.5 / 25)
+    expected = moved(rig[2], rig.pose[2])
+    assert cKDTree(expected.vertices).query(shown.positions)[0].max() < 2e-4
 
 
 def test_presets_are_made_of_the_right_shapes() -> None:
