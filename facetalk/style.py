@@ -71,7 +71,7 @@ class Style:
         return {name: value for name, value in dataclasses.asdict(self).items() if value != still[name]}
 
 
-_SMILE, _SMILE_CHEEK, _FROWN = 0.5, 0.16, 0.4
+_SMILE, _SMILE_CHEEK, _FROWN = 0.42, 0.13, 0.35
 """Weights at the slider's ends. A smile of the mouth alone would be none (Duchenne); together the two leave
 the gap between the lips what it is, as one lowers it by as much as the other raises it."""
 

@@ -26,6 +26,7 @@ from facetalk.casting import seed_of
 from facetalk.errors import InputError
 from facetalk.files import output_error
 from facetalk.models import builtin_models
+from facetalk.style import Style
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,7 @@ def generate_batch(
     guidance: float | None = None,
     seed: int = 0,
     identity: ArrayLike | str | None = None,
+    style: Style | None = None,
     workers: int | None = None,
     ray: str | None = None,
     force: bool = False,
@@ -91,6 +93,7 @@ def generate_batch(
         seed: noise seed of all recordings that have none of their own.
         identity: (I,) identity code; the default identity when None; ``"voice"`` or ``"voice:SEED"`` draws
             one for the voice of each recording.
+        style: sliders, as :meth:`facetalk.FaceTalk.generate` takes them.
         workers: recordings at a time; when None one a core (one alone with another device than the CPU), with
             Ray as many as the cluster takes.
         ray: address of a Ray cluster, as ``ray.init`` takes it, or ``"local"``. Where the caller is connected
@@ -105,8 +108,8 @@ def generate_batch(
     """
     if to not in SUFFIX:
         raise InputError(f"a batch makes {', '.join(SUFFIX)}; got {to!r}")
-    if to == "features" and not (steps is None and guidance is None and identity is None):
-        raise InputError("features depend on the sound alone: leave out steps, guidance and identity")
+    if to == "features" and not (steps is None and guidance is None and identity is None and style is None):
+        raise InputError("features depend on the sound alone: leave out steps, guidance, identity and style")
     count = None if workers is None else whole_number("workers", workers)
     if count is not None and not 1 <= count <= 4096:
         raise InputError(f"workers must lie in 1..4096, got {count}")
@@ -123,6 +126,7 @@ def generate_batch(
         None if guidance is None else real_number("guidance", guidance),
         first,
         _identity(identity),
+        Style() if style is None else style,
     )
     recordings = read_recordings(source)
     place = Place(output)

@@ -24,6 +24,7 @@ from facetalk.batch.listing import Recording, is_address
 from facetalk.errors import HearingWarning, InputError
 from facetalk.models import find_model
 from facetalk.reading import one_line
+from facetalk.style import Style
 from facetalk.tensors import tensor_bytes
 from facetalk.version import __version__
 
@@ -51,6 +52,7 @@ class Settings:
         seed: noise seed of recordings that have none of their own.
         identity: (I,) float32 identity code; None = the default identity; "voice" or "voice:SEED" = one for
             each recording's voice.
+        style: sliders.
     """
 
     to: Kind
@@ -61,6 +63,7 @@ class Settings:
     guidance: float | None = None
     seed: int = 0
     identity: Float32 | str | None = None
+    style: Style = dataclasses.field(default_factory=Style)
 
     def record(self) -> dict[str, Any]:
         """All that the outputs depend on, as JSON values; a batch goes on only by the same."""
@@ -74,6 +77,7 @@ class Settings:
             "guidance": self.guidance,
             "seed": self.seed,
             "identity": code if code is None or isinstance(code, str) else _sha256(code),
+            "style": self.style.changed(),
         }
 
 
@@ -214,6 +218,7 @@ def _check(model: FaceTalk, settings: Settings) -> None:
                 (tone, 16_000), steps=settings.steps, guidance=settings.guidance, seed=settings.seed,
                 # A tone has no voice; what is asked for in words has been read.
                 identity=None if isinstance(settings.identity, str) else settings.identity,
+                style=settings.style,
             )  # fmt: skip
     _checked.append(settings)
 
@@ -229,8 +234,9 @@ def _write(model: FaceTalk, settings: Settings, recording: Recording, file: Path
         if settings.to == "features":
             return _write_features(model, sound, file)
         motion = model.generate(
-            sound, steps=settings.steps, guidance=settings.guidance, seed=seed, identity=settings.identity
-        )
+            sound, steps=settings.steps, guidance=settings.guidance, seed=seed, identity=settings.identity,
+            style=settings.style,
+        )  # fmt: skip
         # A recording that was fetched has lost its name on the way.
         motion.provenance["audio"] = recording.audio.replace("\\", "/").rsplit("/", 1)[-1]
         if settings.to == "motion":

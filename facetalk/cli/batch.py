@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from facetalk.cli import _options
+from facetalk.cli._style import add_style_arguments, read_style
 
 if TYPE_CHECKING:
     from facetalk.arrays import Float32
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED|voice[:SEED]",
                         help=f"whose head (default: the model's default identity); "
                         f"{_options.VOICE_HELP}")  # fmt: skip
+    add_style_arguments(parser)
     parser.add_argument("--force", action="store_true",
                         help="begin again in a folder with outputs of other settings, or write into one with "
                         "other files; those of other names stay")  # fmt: skip
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         guidance=args.guidance,
         seed=args.seed,
         identity=_identity(args),
+        style=read_style(args),
         workers=args.workers,
         ray=args.ray,
         force=args.force,

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
         audio=sound,
         force=args.force,
         pad=(0.0, 0.0) if sound is None else motion.pad,
+        pose=motion.pose,
         **_options.morph_options(args),
     )
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facetalk.cli import _options
+from facetalk.cli._style import add_style_arguments, read_style
 from facetalk.errors import InputError
 from facetalk.files import check_not_input
 
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="silence before and after the recording: the face comes from rest and goes "
                         "to rest (default: 0.2 on a side where it is cut in a word, else none)")  # fmt: skip
     _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb (.vrm, .usda),")
+    add_style_arguments(parser)
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)
 
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
     _options.check_decode_arguments(args)
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
+    style = read_style(args)
     sound = _check_places(args)
     # The recording itself lies where the padded one would: it is used as it is, unless asked for otherwise.
     pad = 0.0 if args.pad is None and is_beside(sound, args.output) else args.pad
@@ -86,6 +89,7 @@ def run(args: argparse.Namespace) -> None:
             identity=identity,
             pad=pad,
             look_ahead=args.look_ahead,
+            style=style,
             progress=sys.stderr.isatty(),
         )
     if args.motion is not None:
@@ -108,6 +112,7 @@ def run(args: argparse.Namespace) -> None:
                 audio=sound,
                 force=args.force,
                 pad=motion.pad,
+                pose=motion.pose,
                 **_options.morph_options(args),
             )
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps, seed {motion.provenance['seed']}")

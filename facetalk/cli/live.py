@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facetalk.cli import _options
+from facetalk.cli._style import add_style_arguments, read_style
 from facetalk.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fast", action="store_true",
                         help="with --to stdout alone: as fast as it goes instead of in real time, and every "
                         "frame")  # fmt: skip
+    add_style_arguments(parser)
     _options.add_model_arguments(parser)
 
 
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
     if args.preview and not any(address.scheme == "ws" for address in addresses):
         addresses.append(parse_address("ws://"))
     _check(args, addresses)
+    style = read_style(args)
     fps = find_model(args.model).fps
     with contextlib.ExitStack() as stack:
         source = _open_source(args)
@@ -84,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
                 seed=args.seed,
                 guidance=args.guidance,
                 rate=source.rate,
+                style=style,
             )
         )
         bar = stack.enter_context(
