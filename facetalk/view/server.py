@@ -13,7 +13,9 @@ client, a JSON object that may have ``steps``, ``guidance`` and ``seed``, and wh
     The first message has ``rate`` (Hz) and may have ``look_ahead`` (s). The answer is ``{"type": "ready",
     "latency"}``. Binary messages of the client are 16-bit little-endian mono samples; the server's are the
     frames that they complete: u32 number of the first, u32 how many, then their weights as f32, frame by
-    frame, little endian. A text message ends the sound; the other frames come, and ``{"type": "done"}``.
+    frame, little endian. Before them comes where the head is, ``{"type": "pose", "first", "rows"}``: a
+    quaternion x, y, z, w and a translation in metres for each frame. A text message ends the sound; the
+    other frames come, and ``{"type": "done"}``.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from websockets.http11 import Response
 from facetalk.arguments import real_number
 from facetalk.errors import InputError
 from facetalk.loops import let_go
+from facetalk.mesh.pose import quaternions, translations
 from facetalk.motion import Motion
 from facetalk.reading import parse_json
 from facetalk.view.files import File, inline_scripts
@@ -249,8 +252,14 @@ async def _receive(connection: Any, place: Path, size: int) -> None:
 
 
 async def _send_frames(connection: Any, motion: Motion, first: int) -> int:
-    """Send the frames of a piece of motion and return how many there are."""
+    """Send the frames of a piece of motion and return how many there are.
+
+    Where the head is comes before them: a quaternion x, y, z, w and a translation in metres for each.
+    """
     if len(motion):
+        if motion.pose is not None:
+            rows = np.hstack([quaternions(motion.pose), translations(motion.pose)])
+            await _tell(connection, type="pose", first=first, rows=rows.round(6).tolist())
         head = struct.pack("<II", first, len(motion))
         await connection.send(head + np.asarray(motion.expressions, "<f4").tobytes())
     return len(motion)

@@ -15,6 +15,7 @@ from facetalk.audio.load import AudioReader
 from facetalk.data.expressions import arkit_name
 from facetalk.errors import InputError
 from facetalk.mesh.export import export
+from facetalk.mesh.pose import POSE_NAMES
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.reading import read_json
@@ -104,9 +105,12 @@ class Speaker:
 
     @cached_property
     def head(self) -> bytes:
-        """The head at rest as a .glb with all its morph targets."""
+        """The head at rest as a .glb with all its morph targets, and the node that it turns on."""
         with self._one_at_a_time:
-            still = Motion(np.zeros((1, len(self.names)), np.float32), self._model.config.fps)
+            still = Motion(
+                np.zeros((1, len(self.names)), np.float32), self._model.config.fps,
+                pose=np.zeros((1, len(POSE_NAMES)), np.float32),
+            )  # fmt: skip
             path = export(self._folder / "head.glb", self._model.decode(still), fps=still.fps, quantize=True)
             return path.read_bytes()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import struct
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,10 +21,12 @@ from live_face import CountingStream, frame, free_port
 from facetalk.cli import main
 from facetalk.data.arkit import ARKIT_NAMES, ArkitFace
 from facetalk.data.expressions import EXPRESSION_NAMES
+from facetalk.live import preview
 from facetalk.live.address import parse_address
 from facetalk.live.preview import PATH, pack, pages
 from facetalk.live.websocket import WebSocketSender
 from facetalk.mesh import Mesh, RiggedSequence
+from facetalk.mesh.pose import NECK, rotations
 from facetalk.pipeline import FaceTalk
 
 client = pytest.importorskip("websocket", reason="pip install 'facetalk[test]'")
@@ -100,6 +104,20 @@ def test_the_page_is_served_beside_the_frames(sender: WebSocketSender, rig: Rigg
         assert json.loads(there.recv())["names"] == list(ARKIT_NAMES)
         sender.send(frame(0))
         assert len(there.recv()) == 16 + 4 * 61
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not here")
+def test_the_page_turns_the_head_as_its_pose_does() -> None:
+    text = (Path(preview.__file__).parent / "preview.html").read_text()
+    neck = re.search(r"const neck = (\[.*?\]);", text)
+    assert neck is not None and tuple(json.loads(neck[1])) == NECK
+    begin = text.index("function rotation")
+    script = (
+        text[begin : text.index("function draw")] + "console.log(JSON.stringify(rotation([0.3, -0.2, 0.1])))"
+    )
+    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, timeout=60, check=True)
+    columns = np.array(json.loads(done.stdout)).reshape(3, 3).T
+    np.testing.assert_allclose(columns, rotations([[-0.2, 0.3, 0.1, 0, 0, 0]])[0], atol=1e-12)
 
 
 def test_the_verb_opens_the_page(

@@ -144,6 +144,8 @@ def test_the_microphone_moves_the_lips(browser: Chromium) -> None:
         60.0,
         "a jaw that moves",
     )
+    # And the head, which rests at 0, 0, 0, 1.
+    wait_for(lambda: abs(browser.run("facetalk.turned()[0]")) > 0.003, 60.0, "a head that moves")
     browser.run("document.querySelector('#microphone').click()")
     assert browser.run("facetalk.state.live") is None and status(browser) == "The microphone is off"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import socket
@@ -16,8 +17,11 @@ import numpy as np
 import pytest
 import websocket
 from chromium import wait_for
+from live_face import CountingStream
 
 from facetalk.errors import InputError
+from facetalk.mesh.pose import quaternions
+from facetalk.motion import Motion
 from facetalk.view import server as module
 from facetalk.view.server import ViewServer
 
@@ -203,6 +207,25 @@ def test_sound_becomes_curves(server: ViewServer, speaker: Any) -> None:
     np.testing.assert_allclose(jaw, np.arange(25) / 1000, atol=1e-7)
     assert speaker.heard[0].heard == 48_000 and speaker.heard[0].finished
     assert vars(speaker.asked[0]) == {"steps": None, "guidance": None, "seed": 3}
+
+
+def test_the_head_goes_with_the_curves(server: ViewServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, pose = CountingStream._until, np.array([0.1, 0.2, -0.1, 1.0, 2.0, 3.0], np.float32)
+
+    def with_pose(self: CountingStream, count: int) -> Motion:
+        motion = whole(self, count)
+        return dataclasses.replace(motion, pose=np.tile(pose, (len(motion), 1)))
+
+    monkeypatch.setattr(CountingStream, "_until", with_pose)
+    line = dial(server, "/listen")
+    hello(line, rate=16_000)
+    assert last(line)["type"] == "ready"
+    line.send_binary(np.zeros(8000, "<i2").tobytes())
+    told, frames = last(line), line.recv()
+    first, count = struct.unpack("<II", frames[:8])
+    assert (told["type"], told["first"], len(told["rows"])) == ("pose", first, count) and count > 5
+    expected = [*quaternions([pose])[0], 1e-3, 2e-3, 3e-3]
+    np.testing.assert_allclose(told["rows"], [expected] * count, atol=1e-6)
 
 
 @pytest.mark.parametrize(

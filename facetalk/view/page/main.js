@@ -174,8 +174,9 @@ async function listen() {
     await openHead(await (await fetch("/head.glb")).arrayBuffer(), null, "microphone");
     $("player").hidden = true;
     rate = await microphone.open((piece) => { if (ready && !listener.push(piece, rate)) dropped++; });
-    const latency = await listener.start(rate, { ...settings(), look_ahead: Number($("ahead").value) }, (weights, frame) => {
+    const latency = await listener.start(rate, { ...settings(), look_ahead: Number($("ahead").value) }, (weights, frame, pose) => {
       stage.show(model.names, weights);
+      if (pose) stage.place(pose);
       showWeights();
       state.frames = frame + 1;
       if (dropped > 50 && state.live) say("This machine is too slow for it: sound is left out", true);
@@ -236,4 +237,4 @@ await attempt(async () => {
 });
 
 // For the console, and for tests: what is shown.
-globalThis.facetalk = { state, seek, pause, weights: () => stage.weights() };
+globalThis.facetalk = { state, seek, pause, weights: () => stage.weights(), turned: () => stage.turned() };

@@ -37,9 +37,9 @@ export function talk(recording, name, settings, tell) {
   });
 }
 
-// A stream of sound; `show` gets the weights of a frame and its number.
+// A stream of sound; `show` gets the weights of a frame, its number, and where the head is: a quaternion and a translation.
 export class Listener {
-  #socket; #count;
+  #socket; #count; #poses = [];
 
   constructor(count) { this.#count = count; }
 
@@ -53,13 +53,15 @@ export class Listener {
         if (typeof data === "string") {
           const said = JSON.parse(data);
           if (said.type === "ready") resolve(said.latency);
+          if (said.type === "pose") this.#poses = said.rows; // of the frames of the next message
           if (said.type === "error") { reject(new Error(said.text)); ended(said.text); }
           return;
         }
         const head = new DataView(data);
         const first = head.getUint32(0, true), frames = head.getUint32(4, true);
         const weights = new Float32Array(data, 8);
-        for (let i = 0; i < frames; i++) show(weights.subarray(i * this.#count, (i + 1) * this.#count), first + i);
+        for (let i = 0; i < frames; i++) show(weights.subarray(i * this.#count, (i + 1) * this.#count), first + i, this.#poses[i]);
+        this.#poses = [];
       };
     });
   }

@@ -7,7 +7,7 @@ import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
 const FAR = 40; // radii of the head that the camera may be away
 
 export class Stage {
-  #renderer; #scene; #camera; #controls; #root = null; #mixer = null; #actions = []; #faces = []; #asked = false;
+  #renderer; #scene; #camera; #controls; #root = null; #mixer = null; #actions = []; #faces = []; #neck = null; #asked = false;
 
   constructor(canvas) {
     this.#renderer = new THREE.WebGLRenderer({ canvas, antialias: true, alpha: true });
@@ -39,6 +39,8 @@ export class Stage {
     this.#scene.add(this.#root);
     this.#faces = [];
     this.#root.traverse((part) => { if (part.morphTargetDictionary) this.#faces.push(part); });
+    const neck = this.#root.getObjectByName("neck");
+    this.#neck = neck ? { part: neck, rest: neck.position.clone() } : null;
     this.#mixer = file.animations.length ? new THREE.AnimationMixer(this.#root) : null;
     this.#actions = file.animations.map((clip) => this.#mixer.clipAction(clip));
     for (const action of this.#actions) {
@@ -61,6 +63,16 @@ export class Stage {
     this.#mixer?.setTime(Math.max(0, seconds));
     this.#draw();
   }
+
+  // Put the head where a quaternion and a translation in metres have it.
+  place([x, y, z, w, ...shift]) {
+    this.#neck?.part.quaternion.set(x, y, z, w);
+    this.#neck?.part.position.copy(this.#neck.rest).add(new THREE.Vector3(...shift));
+    this.#draw();
+  }
+
+  // Where it is: a quaternion, none of a head without a neck.
+  turned() { return this.#neck?.part.quaternion.toArray() ?? []; }
 
   // Show a face by weights in the order of names.
   show(names, weights) {
