@@ -14,7 +14,8 @@ from pathlib import Path
 
 from facetalk.data.arkit import ARKIT_NAMES
 from facetalk.files import atomic_path
-from facetalk.live.take import arkit_curves
+from facetalk.live.take import arkit_curves, curve_times
+from facetalk.mesh.pose import quaternions, translations
 from facetalk.motion import Motion, frame_rate
 
 SUFFIX = ".json"
@@ -29,8 +30,9 @@ def write_audio2face(
 ) -> Path:
     """Write a motion and return the path.
 
-    Row ``i`` is the face at ``i / fps`` seconds of the recording. There are no joints: what turns, the eyes,
-    has weights.
+    Row ``i`` is the face at ``i / fps`` seconds of the recording. A head that moves is the one joint, "head":
+    its turn as a quaternion x, y, z, w and its way in metres, +y up and +z out of the face. The eyes, which
+    turn too, have weights.
 
     Args:
         path: the file, replaced if it is there.
@@ -44,6 +46,13 @@ def write_audio2face(
     """
     rate = frame_rate(fps)
     weights, _ = arkit_curves(motion, names, rate)
+    pose = motion.pose_at(curve_times(motion, rate), fps=rate)
+    joints: list[str] = [] if pose is None else ["head"]
+    turns: list[list[list[float]]] = [[] for _ in weights]
+    ways: list[list[list[float]]] = [[] for _ in weights]
+    if pose is not None:
+        turns = quaternions(pose).round(6)[:, None].tolist()
+        ways = translations(pose).round(6)[:, None].tolist()
     content = {
         "exportFps": rate,
         "trackPath": str(motion.provenance.get("audio", "")),
@@ -51,9 +60,9 @@ def write_audio2face(
         "numFrames": len(weights),
         "facsNames": ARKIT_NAMES,
         "weightMat": [[round(value, 6) for value in row] for row in weights.tolist()],
-        "joints": [],
-        "rotations": [[] for _ in weights],
-        "translations": [[] for _ in weights],
+        "joints": joints,
+        "rotations": turns,
+        "translations": ways,
     }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")

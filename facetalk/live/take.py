@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facetalk.arrays import Float32
+from facetalk.arrays import Float32, Float64
 from facetalk.data.arkit import ANGLE_NAMES, ARKIT_NAMES, ArkitFace
 from facetalk.files import atomic_path
 from facetalk.motion import Motion, frame_rate
@@ -78,10 +78,15 @@ def arkit_curves(motion: Motion, names: Sequence[str], fps: float) -> tuple[Floa
     Raises:
         InputError: the names are not ARKit's or ICT-FaceKit's, or there are no frames.
     """
+    times = curve_times(motion, fps)
+    return ArkitFace(names)(motion.at(times, fps=fps), motion.pose_at(times, fps=fps))
+
+
+def curve_times(motion: Motion, fps: float) -> Float64:
+    """(T,) seconds of the motion that the rows of :func:`arkit_curves` stand for."""
     before, after = motion.pad
     rows = max(1, round((motion.seconds - before - after) * fps))
-    times = np.arange(rows) / fps + before
-    return ArkitFace(names)(motion.at(times, fps=fps), motion.pose_at(times, fps=fps))
+    return np.arange(rows) / fps + before
 
 
 def _timecode(row: int, fps: float) -> str:

@@ -8,7 +8,7 @@ What people do is published (:mod:`facetalk.pose.human`); nothing here is learne
 - *posture*: it takes another place when a phrase begins and about every other phrase (Hadar et al. 1984);
 - *drift*, which is all that is left in pauses, where a head hardly moves (Hadar et al. 1983).
 
-All of it is a causal function of the sound, every 10 ms; a frame takes what it has come to some 0.3 s after
+All of it is a causal function of the sound, every 10 ms; a frame takes what it has come to some 0.25 s after
 its middle, since what is heard has to be recognised and a head has mass. A stream that looks ahead less has
 the same motion, later by as much. Frames do not depend on how the sound is cut.
 """
@@ -24,7 +24,7 @@ from facetalk.arrays import Float32, Float64
 from facetalk.diffusion.noise import frame_noise
 from facetalk.pose.prosody import HOP, HOP_S, Prosody
 
-AHEAD_S = 0.3
+AHEAD_S = 0.25
 """Seconds after a frame's middle that its pose listens to, if they may be heard: about what it takes to
 notice an accent and to carry a head of 4.5 kg through a nod, so that its lowest point is on the vowel."""
 
@@ -35,23 +35,25 @@ neck can do, and what leaves a face that speaks to somebody turned to them."""
 _NOISE_STEP = 0x706F7365
 """Which noise of the seed is the head's: far beyond the steps of any sampler."""
 _DRAWS = 12
+_KEPT = 512
+"""Measurements that no frame needs any more, of which so many are let go at a time."""
 
 # Standard deviations of the posture that is taken with a phrase, and of the drift around it, in the columns
 # of a pose: degrees, millimetres.
-_POSTURE = np.array([2.7, 1.8, 1.6, 2.5, 1.0, 3.0])
+_POSTURE = np.array([3.8, 1.8, 1.7, 2.5, 1.0, 3.0])
 _DRIFT = np.array([0.25, 0.3, 0.3, 0.4, 0.3, 0.5])
-_NOD = 4.6
+_NOD = 4.0
 """Degrees of a nod of usual prominence."""
 _SWING = np.array([0.9, 1.2, 1.2, 1.2, 0.3, 1.0])
-_MELODY = 0.95
+_MELODY = 1.0
 """Degrees that the head rises by with a semitone of F0; speech has a standard deviation of 2 to 4."""
 _LOUDNESS = 0.1
 """Degrees that it rises by with a decibel over the speaker's mean, and half as many millimetres forward."""
 _PULSE_S = (0.24, 0.40)
 """Length of a stroke: two to four phones, 0.15 to 0.4 s (Graf et al. 2002)."""
 _REFRACTORY_S = 0.32
-_PHRASE_S = 2.6
-"""Mean time between shifts of posture in speech without a pause; intonation units take half of it (Inbar
+_PHRASE_S = 2.0
+"""Usual time between shifts of posture in speech without a pause; an intonation unit takes 1.6 s (Inbar
 et al., A Universal of Speech Timing, PNAS 2025)."""
 _PAUSE_S = 0.25
 """A silence that ends a phrase."""
@@ -146,8 +148,8 @@ class HeadMotion:
         self._prosody, self._heard = Prosody(), _Heard()
         draws = self._draw(0, _DRAWS)
         self._habit = math.copysign(0.35, draws[6]) * (1.0 + 0.3 * draws[7])
-        self._target = _POSTURE * draws[:6]
-        self._posture = _Spring(0.55, self._target)
+        self._target = self._place(draws)
+        self._posture = _Spring(0.7, self._target)
         self._drift, self._slow = np.zeros(6), _Spring(0.5, np.zeros(6))
         self._gate = _Spring(1.2, np.zeros(1))
         self._strokes: list[tuple[int, int, float, float]] = []
@@ -172,6 +174,11 @@ class HeadMotion:
     def _draw(self, hop: int, count: int) -> Float64:
         return frame_noise(self.seed, _NOISE_STEP, hop, hop + 1, count)[0].astype(np.float64)
 
+    @staticmethod
+    def _place(draws: Float64) -> Float64:
+        """A posture; nobody speaks to somebody and looks at the floor."""
+        return _POSTURE * np.clip(draws[:6], -1.6, 1.6)
+
     def _interval(self, normal: float) -> int:
         return round(_PHRASE_S * math.exp(0.35 * normal) / HOP_S)
 
@@ -190,7 +197,7 @@ class HeadMotion:
         if (begins and hop - self._last > 50) or self._next <= 0:
             draws = self._draw(hop, _DRAWS)
             # Half way from where it was: people come back to who they speak to.
-            self._target = 0.35 * self._target + 0.94 * _POSTURE * draws[:6]
+            self._target = 0.35 * self._target + 0.94 * self._place(draws)
             self._next = self._interval(draws[6])
         if prominence > 0.55 and hop - self._last > _REFRACTORY_S / HOP_S:
             self._last = hop
@@ -250,7 +257,8 @@ class HeadMotion:
         self._done = count
         # What later frames need: a measurement before the next frame.
         spare = math.floor(((count + 0.5) / self.fps + self._ahead) / HOP_S) - 3 - self._first
-        if spare > 512:
+        spare = min(spare, len(self._track) - 1)  # the next frame may need more than is known
+        if spare > _KEPT:
             del self._track[:spare]
             self._first += spare
         rows = LIMITS * np.tanh(self.amount * rows / LIMITS)

@@ -14,7 +14,11 @@ SENTENCE_S = 3.0
 MOVING = 1.0
 """Degrees a second above which a head moves: what is less, nobody sees."""
 _VOICED, _RANGE_DB = 0.6, 30.0
-_MARGIN_S = 0.15
+_SPEECH_S, _PAUSE_S = 0.15, 0.5
+"""How near to a voice a frame is in speech, and how far from one in a pause: consonants have no voice, and a
+head that was moving takes a moment to stop."""
+_SPOKEN = 0.7
+"""Share of a piece that is speech, from which on it is a sentence."""
 _ANGLES = POSE_NAMES[:3]
 
 
@@ -23,7 +27,8 @@ def pose_figures(pose: Float32, fps: float, sound: Float32) -> dict[str, float]:
 
     Degrees and degrees a second; speed is the length of the rate of the three angles:
 
-    - ``pitch_sd``, ``yaw_sd``, ``roll_sd`` and ``pitch_range`` ...: within pieces of 3 s, their mean;
+    - ``pitch_sd``, ``yaw_sd``, ``roll_sd`` and ``pitch_range`` ...: within pieces of 3 s of speech, their
+      mean;
     - ``speed_in_speech``, ``speed_in_pauses``, ``fastest``; ``moving_in_speech``, ``moving_in_pauses``: the
       share of frames faster than one degree a second;
     - ``rapid_share``: of the variance of pitch, what lies above 3.7 Hz;
@@ -41,14 +46,16 @@ def pose_figures(pose: Float32, fps: float, sound: Float32) -> dict[str, float]:
     """
     rows = np.asarray(pose, np.float64)
     turns = np.degrees(rows[:, :3])
-    level, f0, voiced, speaking = _voice(sound, len(rows), fps)
+    level, f0, voiced = _voice(sound, len(rows), fps)
+    speaking, pausing = _near(voiced, _SPEECH_S * fps), ~_near(voiced, _PAUSE_S * fps)
     out: dict[str, float] = {}
     pieces = _pieces(len(rows), fps)
+    pieces = [piece for piece in pieces if speaking[piece].mean() >= _SPOKEN] or pieces
     for column, name in enumerate(_ANGLES):
         out[f"{name}_sd"] = float(np.mean([turns[p, column].std() for p in pieces]))
         out[f"{name}_range"] = float(np.mean([np.ptp(turns[p, column]) for p in pieces]))
     speed = np.linalg.norm(np.gradient(turns, 1.0 / fps, axis=0), axis=1)
-    for name, chosen in (("speech", speaking), ("pauses", ~speaking)):
+    for name, chosen in (("speech", speaking), ("pauses", pausing)):
         out[f"speed_in_{name}"] = float(speed[chosen].mean()) if chosen.any() else float("nan")
         out[f"moving_in_{name}"] = float((speed[chosen] > MOVING).mean()) if chosen.any() else float("nan")
     out["fastest"] = float(speed.max())
@@ -63,8 +70,8 @@ def pose_figures(pose: Float32, fps: float, sound: Float32) -> dict[str, float]:
     return out
 
 
-def _voice(sound: Float32, frames: int, fps: float) -> tuple[Float64, Float64, Bool, Bool]:
-    """Level, F0, whether there is a voice, and whether somebody is speaking, of every frame."""
+def _voice(sound: Float32, frames: int, fps: float) -> tuple[Float64, Float64, Bool]:
+    """Level, F0, and whether there is a voice, of every frame."""
     measured = Prosody().push(np.concatenate([sound, np.zeros(1600, np.float32)]))
     # A measurement is of the 40 ms before it.
     middles = (np.arange(frames) + 0.5) / fps + 0.02
@@ -77,9 +84,14 @@ def _voice(sound: Float32, frames: int, fps: float) -> tuple[Float64, Float64, B
     # What is an octave from where the voice mostly is was misheard.
     centre = np.median(f0[voiced]) if voiced.any() else 0.0
     voiced &= np.abs(f0 - centre) < 9.0
-    near = round(_MARGIN_S * fps)
-    speaking = np.convolve(voiced, np.ones(2 * near + 1), mode="same") > 0.0
-    return level, f0, voiced, speaking
+    return level, f0, voiced
+
+
+def _near(voiced: Bool, frames: float) -> Bool:
+    """Whether there is a voice within a number of frames of each."""
+    reach = round(frames)
+    counts = np.convolve(voiced, np.ones(2 * reach + 1))[reach : reach + len(voiced)]
+    return np.asarray(counts > 0.5)
 
 
 def _pieces(frames: int, fps: float) -> list[slice]:

@@ -20,9 +20,9 @@ async function three() {
   action.play();
   const parts = [];
   scene.traverse((part) => part.isMesh && parts.push(part));
-  scene.updateMatrixWorld(true);
   const positions = (seconds) => {
     mixer.setTime(seconds);
+    scene.updateMatrixWorld(true);
     const place = new Vector3();
     return parts.flatMap((part) => Array.from({ length: part.geometry.attributes.position.count }, (_, i) =>
       part.getVertexPosition(i, place).applyMatrix4(part.matrixWorld).toArray()).flat());
@@ -45,6 +45,7 @@ async function babylon() {
   talk.pause();
   const positions = (seconds) => {
     talk.goToFrame(seconds * 60);
+    scene.transformNodes.concat(meshes).forEach((node) => node.computeWorldMatrix(true));
     return parts.flatMap((part) => {
       const manager = part.morphTargetManager, base = part.getVerticesData("position"), sum = Float64Array.from(base);
       for (let target = 0; target < manager.numTargets; target++) {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import sphere, talking_ball
+from mesh_scenes import some_poses, sphere, talking_ball
 from npm import packages
 
 from facetalk.mesh import Mesh, RiggedSequence
@@ -48,6 +48,8 @@ def test_every_kind_of_file_is_valid(tmp_path: Path, validator: list[str]) -> No
         export(tmp_path / "pca.glb", rig, fps=25, basis="pca"),
         export(tmp_path / "beyond.glb", beyond, fps=25),
         export(tmp_path / "one.glb", rig[:1], fps=25),
+        export(tmp_path / "moved.glb", rig, fps=25, pose=some_poses(30)),
+        export(tmp_path / "moved-bits.glb", rig, fps=25, pose=some_poses(30), quantize=True),
         export(tmp_path / "still.glb", still, fps=25),
         export(tmp_path / "plain.glb", RiggedSequence(plain, rig.basis, rig.weights), fps=29.97),
         export(tmp_path / "flipbook.glb", [plain, Mesh(*sphere(9, 11)), plain], fps=25),

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import talking_ball
+from mesh_scenes import some_poses, talking_ball
 from npm import packages
 
 from facetalk.mesh import RiggedSequence
 from facetalk.mesh.export import export
 from facetalk.mesh.gltf import split_by_material
+from facetalk.mesh.pose import moved
 
 SCRIPT = Path(__file__).with_name("read_glb.mjs")
 PACKAGES = {
@@ -50,6 +51,17 @@ def test_it_plays_what_was_decoded(tmp_path: Path, reader: str, options: dict) -
     assert np.linalg.norm(found - expected(rig), axis=2).max() <= 1.01e-4
     assert names == list(rig.names) if "basis" not in options else names[0] == "motion_0"
     assert sum(vertices) == found.shape[1], "each primitive has its own"
+
+
+@pytest.mark.parametrize("reader", list(PACKAGES))
+def test_it_turns_the_head_as_its_pose_has_it(tmp_path: Path, reader: str) -> None:
+    rig = talking_ball(20)
+    rig.pose = some_poses(20)
+    path = export(tmp_path / "talk.glb", rig, fps=25, quantize=True)
+    found, _, _ = played(reader, path, [(i + 0.5) / 25 for i in range(20)])
+    rows = np.concatenate([piece.rows for piece in split_by_material(rig.base)])
+    placed = np.stack([moved(mesh, row).vertices[rows] for mesh, row in zip(rig, rig.pose, strict=True)])
+    assert np.linalg.norm(found - placed, axis=2).max() <= 1.1e-4
 
 
 def test_a_clip_that_is_half_a_frame_late_is_seen(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from facetalk.pose.measure import pose_figures
 
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
-    return load_audio("examples/demo.flac")
+    """Ten seconds of speech, and a pause."""
+    sound = load_audio("examples/demo.flac")
+    pause = np.random.default_rng(0).normal(0.0, 2e-4, 4 * 16_000).astype(np.float32)
+    return np.concatenate([sound, pause])
 
 
 def made(sound: np.ndarray, seed: int = 0, **options: float) -> np.ndarray:
@@ -31,7 +34,10 @@ def degrees(pose: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("ahead", [0.0, 0.123, 0.2, AHEAD_S, 5.0])
 @pytest.mark.parametrize("fps", [25.0, 29.97, 60.0])
-def test_pieces_do_not_matter(speech: np.ndarray, ahead: float, fps: float) -> None:
+def test_pieces_do_not_matter(
+    speech: np.ndarray, ahead: float, fps: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facetalk.pose.generator._KEPT", 30)
     sound = speech[:40_000]
     frames = round(2.5 * fps)
     whole = head_motion([sound], fps, frames, seed=3, look_ahead=ahead)
@@ -57,7 +63,7 @@ def test_a_frame_comes_when_its_sound_was_heard_and_hears_no_more(speech: np.nda
 
 
 def test_less_look_ahead_is_the_same_later(speech: np.ndarray) -> None:
-    # 0.2 s are five frames.
+    # 0.2 s are five frames; before the first measurement there is nothing to be late with.
     early, late = made(speech), made(speech, look_ahead=AHEAD_S - 0.2)
     np.testing.assert_allclose(late[7:], early[2:-5], atol=1e-6)
 
@@ -75,7 +81,8 @@ def test_it_moves_as_much_as_people_do(speech: np.ndarray, performances: list[np
     for axis in ("pitch", "yaw", "roll"):
         assert 0.6 < mean[f"{axis}_sd"] / FIGURES[f"{axis}_sd"].value < 1.6, axis
     assert mean["moving_in_speech"] > 0.75
-    assert mean["speed_in_pauses"] < 0.8 * mean["speed_in_speech"]
+    assert mean["speed_in_pauses"] < 0.3 * mean["speed_in_speech"]
+    assert mean["moving_in_pauses"] < 0.45
     # A head goes from place to place within tenths of a second, and does not tremble.
     assert max(f["fastest"] for f in found) < 120.0
     assert mean["rapid_share"] < 0.1
@@ -86,13 +93,13 @@ def test_it_comes_to_rest_in_a_pause(speech: np.ndarray) -> None:
     turns = [degrees(made(np.concatenate([speech, pause, speech]), seed))[:, :3] for seed in range(4)]
     speed = np.linalg.norm(np.diff(turns, axis=1), axis=2) * 25
     # A second after the last word, and before what precedes the next one.
-    begin = len(speech) // 640
-    quiet, busy = speed[:, begin + 25 : begin + 5 * 25 - 10], speed[:, 25 : begin - 25]
+    begin = len(speech) // 640 - 100
+    quiet, busy = speed[:, begin + 25 : begin + 9 * 25 - 10], speed[:, 25 : begin - 25]
     assert (quiet > 1.0).mean() < 0.3 and quiet.mean() < 0.15 * busy.mean()
 
 
 def test_it_goes_with_the_voice(speech: np.ndarray, performances: list[np.ndarray]) -> None:
-    other = np.roll(speech, len(speech) // 2)
+    other = np.roll(speech, 5 * 16_000)
     own = np.mean([pose_figures(pose, 25.0, speech)["pitch_f0_r"] for pose in performances])
     wrong = np.mean([pose_figures(pose, 25.0, other)["pitch_f0_r"] for pose in performances])
     assert own < -0.4 and abs(wrong) < 0.15

@@ -1,0 +1,1 @@
+"""How the head moves with voices, beside what is published of people."""
