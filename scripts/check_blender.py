@@ -41,7 +41,7 @@ def largest_distance(positions: Float32, rig: RiggedSequence) -> float:
     if positions.shape != (len(rig), len(rows), 3):
         raise ValueError(f"expected {len(rig)} frames of {len(rows)} vertices, got {positions.shape[:2]}")
     return 1e3 * max(
-        float(np.linalg.norm(found - rig.positions(slice(frame, frame + 1))[0][rows], axis=1).max())
+        float(np.linalg.norm(found - rig.placed(frame).vertices[rows], axis=1).max())
         for frame, found in enumerate(positions)
     )
 

@@ -106,6 +106,8 @@ def test_no_blink_begins_while_another_is_under_way(curves: np.ndarray) -> None:
     # Two in one would be shut for as long as both.
     longest = [max(map(len, "".join("x" if s else " " for s in c > 0.5).split())) for c in (own, lids)]
     assert longest[1] <= longest[0] + 1
+    put = np.flatnonzero(np.diff((lids > own + 0.05).astype(int), prepend=0) == 1)
+    assert len(put) > 50 and all(own[max(0, start - 5) : start + 1].max() < 0.45 for start in put)
     assert not np.array_equal(lids, lid_closure(styled(curves, 1, blink_rate=3.0), EXPRESSION_NAMES))
 
 

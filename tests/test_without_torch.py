@@ -116,7 +116,7 @@ def test_heads_are_those_of_the_torch_networks(place: Path, by_torch: tuple[Face
     assert scene.frames == len(motion) == 50
     for frame in range(0, 50, 7):
         found = scene.geometry((frame + 0.5) / scene.fps).positions
-        assert np.abs(found - rig.positions(slice(frame, frame + 1))[0][rows]).max() < TOLERANCE
+        assert np.abs(found - rig.placed(frame).vertices[rows]).max() < TOLERANCE
 
 
 def test_nothing_heavy_is_imported_where_it_is_installed(place: Path) -> None:

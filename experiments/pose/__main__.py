@@ -98,7 +98,11 @@ def table(report: dict[str, Any]) -> str:
     for title, values in [("people, as published", people)] + [
         (ROWS[row][0], figures) for row, figures in report["rows"].items()
     ]:
-        cells = [format(values[name], form) if name in values else "" for name, (_, form) in COLUMNS.items()]
+        # Adding 0 makes a 0 of -0.
+        cells = [
+            format(round(values[name], 4) + 0.0, form) if name in values else ""
+            for name, (_, form) in COLUMNS.items()
+        ]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     told = f"{len(report['recordings'])} recordings, {report['seconds']:.0f} s, {report['seeds']} seeds"
     lines += ["", f"{told}. `{report['command']}`"]
@@ -136,7 +140,7 @@ def main() -> int:
             chosen = np.linspace(0, len(sounds) - 1, args.limit).round().astype(int)
             sounds = {name: sounds[name] for name in np.array(list(sounds))[chosen]}
         # A corpus has hundreds, of a few sources.
-        names = " ".join(sorted({re.sub("__.*", "*", path.name) for path in args.audio}))
+        names = " ".join(sorted({re.sub("__.*", "*", str(path)) for path in args.audio}))
         limit = "" if args.limit is None else f" --limit {args.limit}"
         report = {
             "command": f"python -m experiments.pose {names} --seeds {args.seeds}{limit}",

@@ -10,7 +10,7 @@ import numpy as np
 
 from facetalk.arrays import AnyFloat, Float32
 from facetalk.mesh.mesh import Mesh, vertex_normals
-from facetalk.mesh.pose import checked_pose
+from facetalk.mesh.pose import checked_pose, moved
 
 
 class RiggedSequence(Sequence[Mesh]):
@@ -25,7 +25,7 @@ class RiggedSequence(Sequence[Mesh]):
         names: E names of the shapes, or None.
         pose: (T, 6) float32 where the head is in each frame (:mod:`facetalk.mesh.pose`), or None. Frames
             and positions are the still head's; :func:`facetalk.export` writes where it is beside them, and
-            :func:`facetalk.mesh.pose.moved` puts a mesh there.
+            :meth:`placed` puts a frame there.
     """
 
     def __init__(
@@ -76,6 +76,10 @@ class RiggedSequence(Sequence[Mesh]):
         """Frames, posed one by one."""
         for index in range(len(self)):
             yield self[index]
+
+    def placed(self, index: int) -> Mesh:
+        """One frame where the head is in it."""
+        return self[index] if self.pose is None else moved(self[index], self.pose[index])
 
     def positions(self, frames: slice = slice(None)) -> Float32:
         """Vertex positions of a range of frames, (n, V, 3) float32 in metres: ask for few at a time."""
