@@ -87,7 +87,7 @@ class _Heard:
         self.activity = self.loud = 0.0
         self.silence = 10.0
         self.melody = _Spring(3.0, np.zeros(1))
-        self._centre: float | None = None
+        self._centre, self._voiced = 0.0, 0
         self._deviation = 0.0
         self._envelope = _Spring(6.0, np.full(1, -80.0))
         self._rising, self._peak, self._held = False, -120.0, 0.0
@@ -105,10 +105,11 @@ class _Heard:
         begins = voiced > 0.5 and self.silence > _PAUSE_S
         self.silence = 0.0 if voiced > 0.5 else self.silence + HOP_S
         if voiced > 0.5:
-            self._centre = pitch if self._centre is None else self._centre
+            # A mean of what was heard so far, then one that follows; voices begin high.
+            self._voiced += 1
             # A leap of nearly an octave is an error of the ear, not of the voice.
             leap = abs(pitch - self._centre) > 9.0
-            self._centre += (pitch - self._centre) * (0.02 if leap else 0.006)
+            self._centre += (pitch - self._centre) * max(0.02 if leap else 0.006, 1.0 / self._voiced)
             if not leap:
                 self._deviation += (max(-6.0, min(6.0, pitch - self._centre)) - self._deviation) * 0.35
             self.mean += (level - self.mean) * (0.01 if self.mean > self.top - 40.0 else 1.0)
