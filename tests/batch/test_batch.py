@@ -13,7 +13,7 @@ import threadpoolctl
 import torch
 from safetensors import safe_open
 
-from facetalk import FaceTalk, Motion, ops
+from facetalk import FaceTalk, Motion, Style, ops
 from facetalk.batch import generate_batch
 from facetalk.batch import work as batch_work
 from facetalk.batch.listing import Recording, read_recordings
@@ -111,6 +111,8 @@ def test_bad_options_are_one_line_and_leave_nothing(sounds: Path, tmp_path: Path
         ([str(sounds), "-o", out, "--model", "nobody"], "no model 'nobody'"),
         ([str(sounds), "-o", out, "--seed", "-1"], "seed must be"),
         ([str(sounds), "-o", out, "--to", "features", "--steps", "2"], "features depend on the sound alone"),
+        ([str(sounds), "-o", out, "--to", "features", "--smile", "1"], "features depend on the sound alone"),
+        ([str(sounds), "-o", out, "--blink-rate", "9"], "--blink-rate must lie in 0..3"),
     ]:
         assert main(["batch", *words]) == 2, words
         error = capsys.readouterr().err
@@ -128,6 +130,10 @@ def test_the_task_makes_every_kind_and_tells_of_failures(
     assert fetched.data == first.data
     other = work(Settings("motion", "default", digest), Recording("a", str(sounds / "a.wav"), seed=1))
     assert other.row["seed"] == 1 and other.data != first.data
+    styled = Settings("motion", "default", digest, style=Style(smile=0.5, head_motion=0.0))
+    assert styled.record() != Settings("motion", "default", digest).record()
+    (tmp_path / "styled.safetensors").write_bytes(work(styled, Recording("a", str(sounds / "a.wav"))).data)
+    assert Motion.load(tmp_path / "styled.safetensors").pose is None
     head = work(Settings("glb", "default", digest), Recording("a", str(sounds / "a.wav")), tmp_path)
     assert isinstance(head.data, Path) and head.data.read_bytes()[:4] == b"glTF"
     features = work(Settings("features", "default", digest), Recording("a", str(sounds / "a.wav")))

@@ -19,6 +19,7 @@ from live_face import CountingStream, free_port, listener
 from facetalk.cli import main
 from facetalk.data.arkit import ArkitFace
 from facetalk.pipeline import FaceTalk
+from facetalk.style import Style
 
 
 @pytest.fixture
@@ -153,12 +154,15 @@ def test_the_built_in_model_says_what_it_generates(
 ) -> None:
     """The whole way, without a fake: lines of the stream against the motion of the same look-ahead."""
     status = main(["live", "--from", str(recording), "--to", "stdout", "--fast", "--steps", "1",
-                   "--seed", "3", "--look-ahead", "0.1"])  # fmt: skip
+                   "--seed", "3", "--look-ahead", "0.1", "--smile", "0.4"])  # fmt: skip
     out, error = capfd.readouterr()
     assert status == 0, error
-    found = [list(json.loads(line)["weights"].values()) for line in out.splitlines()]
+    lines = [json.loads(line) for line in out.splitlines()]
+    found = [list(line["weights"].values()) for line in lines]
     model = FaceTalk.from_pretrained(device="cpu")
-    motion = model.generate(recording, steps=1, seed=3, look_ahead=0.1)
-    expected, _ = ArkitFace(model.head.expression_names)(motion.expressions)
+    motion = model.generate(recording, steps=1, seed=3, look_ahead=0.1, style=Style(smile=0.4))
+    expected, angles = ArkitFace(model.head.expression_names)(motion.expressions, motion.pose)
+    turned = np.array([list(line["angles"].values()) for line in lines])
+    assert np.abs(turned - angles).max() < 2e-5 and np.abs(turned[:, :3]).max() > 0.005
     assert np.abs(np.array(found) - expected).max() < 2e-5
     assert np.ptp(expected, axis=0).max() > 0.01, "a face that does not move proves nothing"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import pytest
 
 from facetalk.cli import main
 from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
+from facetalk.live.audio2face import write_audio2face
 from facetalk.live.take import write_take
+from facetalk.mesh.pose import quaternions
 from facetalk.motion import Motion
 
 # The header of a take of the app, version 1.1.1.
@@ -77,6 +81,23 @@ def test_silence_around_the_recording_is_left_out(tmp_path: Path) -> None:
     take.provenance["pad"] = [0.2, 0.4]
     found = [float(row["JawOpen"]) for row in rows(write_take(tmp_path / "t.csv", take, EXPRESSION_NAMES))]
     np.testing.assert_allclose(found, (np.arange(84) / 60.0 + 0.2) / 2.0, atol=1e-6)
+
+
+def test_a_head_that_moves_has_its_angles_and_its_joint(tmp_path: Path) -> None:
+    take = motion(50)
+    ramp = (np.arange(50, dtype=np.float32) + 0.5) / 25.0
+    take = dataclasses.replace(take, pose=np.outer(ramp, [0.1, 0.2, -0.05, 10.0, 0.0, 0.0]))
+    found = rows(write_take(tmp_path / "t.csv", take, EXPRESSION_NAMES))[60]
+    assert [float(found[f"Head{name}"]) for name in ("Yaw", "Pitch", "Roll")] == pytest.approx(
+        [0.2, 0.1, -0.05]
+    )
+    export = json.loads(write_audio2face(tmp_path / "t.json", take, EXPRESSION_NAMES).read_text())
+    assert export["joints"] == ["head"]
+    turn, way = (np.array(export[name])[:, 0] for name in ("rotations", "translations"))
+    np.testing.assert_allclose(turn[30], quaternions([[0.1, 0.2, -0.05, 0, 0, 0]])[0], atol=1e-5)
+    np.testing.assert_allclose(way[30], [0.01, 0.0, 0.0], atol=1e-6)
+    still = json.loads(write_audio2face(tmp_path / "s.json", motion(50), EXPRESSION_NAMES).read_text())
+    assert still["joints"] == [] and not any(still["rotations"]) and not any(still["translations"])
 
 
 def test_export_writes_a_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
