@@ -71,9 +71,10 @@ class Style:
         return {name: value for name, value in dataclasses.asdict(self).items() if value != still[name]}
 
 
-_SMILE, _SMILE_CHEEK, _FROWN = 0.42, 0.13, 0.35
-"""Weights at the slider's ends. A smile of the mouth alone would be none (Duchenne); together the two leave
-the gap between the lips what it is, as one lowers it by as much as the other raises it."""
+_SMILE = {"mouthSmile": 0.42, "mouthStretch": 0.2, "cheekSquint": 0.22}
+_FROWN = {"mouthFrown": 0.45, "cheekSquint": 0.14}
+"""What the slider's ends add. A smile of the mouth alone would be none (Duchenne); cheeks also lift the upper
+lip by what corners and stretch lower it in the middle and beside it, so the gap stays what it is."""
 
 # By the beginnings of ARKit's names.
 _EXPRESSIVE = ("brow", "eyeWide", "eyeSquint", "cheekSquint", "mouthSmile", "mouthFrown")
@@ -127,9 +128,8 @@ class StyleFilter:
             out[:, lids] -= (np.float32(style.gaze_steadiness) * follow)[:, None]
         out[:, self._columns(*_EXPRESSIVE)] *= np.float32(style.intensity)
         out[:, self._columns("brow")] *= np.float32(style.brow_activity)
-        out[:, self._columns("mouthSmile")] += np.float32(_SMILE * max(style.smile, 0.0))
-        out[:, self._columns("cheekSquint")] += np.float32(_SMILE_CHEEK * max(style.smile, 0.0))
-        out[:, self._columns("mouthFrown")] += np.float32(_FROWN * max(-style.smile, 0.0))
+        for name, weight in (_SMILE if style.smile > 0.0 else _FROWN).items():
+            out[:, self._columns(name)] += np.float32(weight * abs(style.smile))
         return np.clip(out, 0.0, 1.0)
 
     def _columns(self, *beginnings: str) -> list[int]:

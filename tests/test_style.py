@@ -50,7 +50,8 @@ SLIDERS = [
     {"intensity": 0.0}, {"intensity": 2.0}, {"smile": -1.0}, {"smile": 1.0}, {"brow_activity": 0.0},
     {"brow_activity": 3.0}, {"blink_rate": 0.0}, {"blink_rate": 0.5}, {"blink_rate": 2.0},
     {"blink_rate": 3.0}, {"gaze_steadiness": 0.5}, {"gaze_steadiness": 1.0},
-    {"smile": 1.0, "blink_rate": 2.0, "gaze_steadiness": 0.5, "intensity": 1.5},
+    {"smile": 1.0, "blink_rate": 2.0, "gaze_steadiness": 0.5, "intensity": 1.5, "brow_activity": 3.0},
+    {"smile": -1.0, "intensity": 2.0},
 ]  # fmt: skip
 
 
