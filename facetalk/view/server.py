@@ -1,7 +1,8 @@
 """The server behind the page: files from memory, a recording that becomes a head, sound that becomes curves.
 
 ``GET`` answers the files it was given. Two WebSockets do the rest; both begin with a text message of the
-client, a JSON object that may have ``steps``, ``guidance`` and ``seed``, and whatever goes wrong is told as
+client, a JSON object that may have ``steps``, ``guidance``, ``seed`` and ``style`` (sliders by name), and
+whatever goes wrong is told as
 ``{"type": "error", "text"}``:
 
 ``/talk``

@@ -20,6 +20,7 @@ from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.reading import read_json
 from facetalk.streaming import LiveStream
+from facetalk.style import RANGES, Style
 from facetalk.units import SAMPLE_RATE
 
 MOST_BYTES = 256 * 2**20
@@ -38,11 +39,13 @@ class Settings:
         steps: of denoising.
         guidance: weight of classifier-free guidance.
         seed: of the noise.
+        style: sliders.
     """
 
     steps: int | None = None
     guidance: float | None = None
     seed: int = 0
+    style: Style = dataclasses.field(default_factory=Style)
 
     @classmethod
     def of(cls, said: dict[str, Any]) -> Settings:
@@ -64,7 +67,10 @@ class Settings:
             raise InputError(f"{name} must be a number, got {str(value)[:40]!r}")
         if not 0 <= seed < 2**64 or (guidance is not None and not guidance >= 0.0):
             raise InputError("seed and guidance must be at least 0")
-        return cls(steps, guidance, seed)
+        sliders = said.get("style", {})
+        if not isinstance(sliders, dict) or not set(sliders) <= set(RANGES):
+            raise InputError(f"style must name sliders among {', '.join(RANGES)}, got {str(sliders)[:40]}")
+        return cls(steps, guidance, seed, Style(**sliders))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +131,7 @@ class Speaker:
             "steps": plain.get("steps") if student is None else student["default_steps"],
             "guidance": plain.get("guidance"),
             **few,
+            "sliders": {name: [*ends, getattr(Style(), name)] for name, ends in RANGES.items()},
             "most_bytes": MOST_BYTES,
             "most_seconds": MOST_SECONDS,
         }
@@ -139,8 +146,9 @@ class Speaker:
             sound = AudioReader(recording)
             _check_length(sound)
             motion = self._model.generate(
-                sound, steps=settings.steps, guidance=settings.guidance, seed=settings.seed, pad=None
-            )
+                sound, steps=settings.steps, guidance=settings.guidance, seed=settings.seed, pad=None,
+                style=settings.style,
+            )  # fmt: skip
             out = self._folder / "out"
             out.mkdir(exist_ok=True)
             path = export(out / "talk.glb", self._model.decode(motion), fps=motion.fps, audio=sound,
@@ -167,6 +175,7 @@ class Speaker:
             steps=settings.steps,
             guidance=settings.guidance,
             seed=settings.seed,
+            style=settings.style,
         )
 
     def place(self, name: str) -> Path:

@@ -15,6 +15,7 @@ from PIL import Image
 from facetalk.errors import NotInstalledError
 from facetalk.mesh.export import export
 from facetalk.pipeline import FaceTalk
+from facetalk.style import RANGES
 from facetalk.view.files import page_files
 
 try:
@@ -80,6 +81,18 @@ def test_the_head_is_there_and_nothing_was_refused(browser: Chromium) -> None:
         line for line in browser.said if "Content Security Policy" in line or "exception" in line.lower()
     ]
     assert refused == []
+
+
+def test_sliders_are_there_and_reach_the_face(browser: Chromium, clip: Path) -> None:
+    names = browser.run("[...document.querySelectorAll('#sliders input')].map((slider) => slider.name)")
+    assert names == list(RANGES)
+    smile = "document.querySelector('#sliders input[name=smile]')"
+    browser.run(f"{smile}.value = 1; {smile}.dispatchEvent(new Event('input'))")
+    browser.give_files("#file", clip)
+    browser.until("!facetalk.state.busy && facetalk.state.length > 1.9")
+    browser.run("facetalk.pause()")
+    assert browser.run("facetalk.weights().mouthSmileLeft") > 0.4
+    browser.run(f"{smile}.value = 0; {smile}.dispatchEvent(new Event('input'))")
 
 
 def test_a_recording_becomes_moving_lips_in_step_with_its_sound(browser: Chromium, clip: Path) -> None:

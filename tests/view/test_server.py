@@ -22,6 +22,7 @@ from live_face import CountingStream
 from facetalk.errors import InputError
 from facetalk.mesh.pose import quaternions
 from facetalk.motion import Motion
+from facetalk.style import Style
 from facetalk.view import server as module
 from facetalk.view.server import ViewServer
 
@@ -126,12 +127,15 @@ def test_what_is_no_request_of_a_page_is_turned_away(server: ViewServer, request
 def test_a_recording_comes_back_as_sound_and_head(server: ViewServer, speaker: Any) -> None:
     line = dial(server, "/talk")
     content = bytes(range(256)) * 9000
-    hello(line, name="C:\\me\\../../x y.wav", size=len(content), steps=2, guidance=1.25, seed=7)
+    hello(line, name="C:\\me\\../../x y.wav", size=len(content), steps=2, guidance=1.25, seed=7,
+          style={"smile": 0.5})  # fmt: skip
     for start in range(0, len(content), 1_000_000):
         line.send_binary(content[start : start + 1_000_000])
     assert last(line) == {"type": "done", "frames": 25, "steps": 4, "guidance": 1.5, "notes": ["quiet"]}
     assert line.recv() == content and line.recv() == b"glTFx y.wav"
-    assert vars(speaker.asked[0]) == {"steps": 2, "guidance": 1.25, "seed": 7}
+    assert vars(speaker.asked[0]) == {
+        "steps": 2, "guidance": 1.25, "seed": 7, "style": Style(smile=0.5),
+    }  # fmt: skip
     wait_for(lambda: not list((speaker._folder / "in").iterdir()), 5.0, "the recording to be removed")
 
 
@@ -154,6 +158,10 @@ def test_a_recording_comes_back_as_sound_and_head(server: ViewServer, speaker: A
         ({"size": 3, "seed": -1}, b"", "seed"),
         ({"size": 3, "guidance": -0.5}, b"", "guidance"),
         ({"size": 3, "seed": None}, b"", "seed"),
+        ({"size": 3, "style": {"smile": 7}}, b"", "smile must lie in -1..1"),
+        ({"size": 3, "style": {"smile": "x"}}, b"", "smile"),
+        ({"size": 3, "style": {"mood": 1}}, b"", "style must name sliders"),
+        ({"size": 3, "style": [1]}, b"", "style must name sliders"),
     ],
 )
 def test_a_bad_recording_is_told_in_a_line(
@@ -206,7 +214,9 @@ def test_sound_becomes_curves(server: ViewServer, speaker: Any) -> None:
     assert numbers == list(range(25))
     np.testing.assert_allclose(jaw, np.arange(25) / 1000, atol=1e-7)
     assert speaker.heard[0].heard == 48_000 and speaker.heard[0].finished
-    assert vars(speaker.asked[0]) == {"steps": None, "guidance": None, "seed": 3}
+    assert vars(speaker.asked[0]) == {
+        "steps": None, "guidance": None, "seed": 3, "style": Style(),
+    }  # fmt: skip
 
 
 def test_the_head_goes_with_the_curves(server: ViewServer, monkeypatch: pytest.MonkeyPatch) -> None:

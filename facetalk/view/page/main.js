@@ -34,12 +34,29 @@ function setUpControls() {
   };
   for (const id of ["steps", "guidance", "ahead"]) $(id).addEventListener("input", show);
   show();
+  for (const [name, [min, max, value]] of Object.entries(model.sliders)) addSlider(name, { min, max, value });
+}
+
+function addSlider(name, range) {
+  const label = document.createElement("label"), told = document.createElement("output"), slider = document.createElement("input");
+  Object.assign(slider, { type: "range", step: 0.05, name, ...range });
+  const show = () => { told.value = Number(slider.value).toFixed(2); };
+  slider.addEventListener("input", show);
+  show();
+  label.append(name[0].toUpperCase() + name.slice(1).replaceAll("_", " ") + " ", told, slider);
+  $("sliders").append(label);
+}
+
+// Those that were moved from where they change nothing.
+function style() {
+  const moved = [...$("sliders").querySelectorAll("input")].filter(({ name, value }) => Number(value) !== model.sliders[name][2]);
+  return Object.fromEntries(moved.map(({ name, value }) => [name, Number(value)]));
 }
 
 function settings() {
   const seed = Number($("seed").value);
   if (!Number.isSafeInteger(seed) || seed < 0) throw new Error("the seed must be a whole number");
-  return { steps: counts[$("steps").value], guidance: Number($("guidance").value), seed };
+  return { steps: counts[$("steps").value], guidance: Number($("guidance").value), seed, style: style() };
 }
 
 function showWeights() {
