@@ -11,7 +11,7 @@ from facetalk.files import atomic_path
 
 __all__ = ["fill", "tables"]
 
-_BEGIN, _END = "<!-- figures: python -m experiments.casting table -->", "<!-- end of figures -->"
+_BEGIN, _END = "<!-- made by: python -m experiments.casting table -->", "<!-- end of figures -->"
 
 
 def tables(report: Mapping[str, Any]) -> str:

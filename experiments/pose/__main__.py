@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "examples" / "demo.flac"
 PAUSE_S = 4.0
 SHORTEST_S = 5.0
-BEGIN, END = "<!-- figures: pose -->\n", "<!-- /figures -->"
+BEGIN, END = "<!-- made by: python -m experiments.pose -->\n", "<!-- end of what was made -->"
 
 ROWS: dict[str, tuple[str, dict[str, float]]] = {
     "model": ("the head", {}),
