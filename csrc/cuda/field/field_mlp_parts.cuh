@@ -83,7 +83,8 @@ __device__ __forceinline__ float2 load_pair(const float* from) {
 template <int kTogether, int kTilesM, int kTilesN>
 __device__ __forceinline__ void start_sums(const FieldDeviceMlp& mlp, const FieldTile& tile,
                                            const FieldDeviceLayer& layer, const float* coordinate, int row,
-                                           int lane, float (&sum)[kTilesM][kTilesN][4], int first, int count) {
+                                           int lane, float (&sum)[kTilesM][kTilesN][4], int first,
+                                           int count) {
   const int output = first * 8 + lane % 4 * 2;
   const float* bias = tile.bias + layer.bias + output;
   const float2 none = make_float2(0.0f, 0.0f);  // not a jump, across which all sums would have to move

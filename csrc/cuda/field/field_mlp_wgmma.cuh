@@ -138,7 +138,8 @@ struct WgmmaMlp {
 
   // The sums of a pass, through `depth` stages. Frees each when the next one's products are on their way.
   template <int kColumns>
-  __device__ __forceinline__ void multiply_columns(float (&sum)[kTiles][4], WgmmaRing& ring, int depth) const {
+  __device__ __forceinline__ void multiply_columns(float (&sum)[kTiles][4], WgmmaRing& ring,
+                                                   int depth) const {
     const WgmmaPlace me;
     const T* inputs = act + me.group * (kWgmmaRows * kSwizzleDepth);
     mbarrier_wait(ring.full + ring.at, ring.round);

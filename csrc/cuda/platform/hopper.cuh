@@ -165,16 +165,17 @@ __device__ __forceinline__ void wgmma_m64k16(float (&d)[32][4], uint64_t a, uint
   "%104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, " \
   "%120, %121, %122, %123, %124, %125, %126, %127"
 // a_name, b_name: of the two operands after the sums.
-#define FACETALK_WGMMA(type, ptx, columns, names, a_name, b_name, ...)                                        \
-  template <>                                                                                                \
-  __device__ __forceinline__ void wgmma_m64k16<type, columns>(float (&d)[32][4], uint64_t a, uint64_t b) {   \
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\n"                                           \
-                 "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." ptx "." ptx " {" names "}, " a_name \
-                 ", " b_name ", add, 1, 1, 0, 0;\n}"                                                        \
-                 : __VA_ARGS__                                                                               \
-                 : "l"(a), "l"(b));                                                                          \
+#define FACETALK_WGMMA(type, ptx, columns, names, a_name, b_name, ...)                                     \
+  template <>                                                                                              \
+  __device__ __forceinline__ void wgmma_m64k16<type, columns>(float (&d)[32][4], uint64_t a, uint64_t b) { \
+    asm volatile(                                                                                          \
+        "{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\n"                                                     \
+        "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." ptx "." ptx " {" names "}, " a_name        \
+        ", " b_name ", add, 1, 1, 0, 0;\n}"                                                                \
+        : __VA_ARGS__                                                                                      \
+        : "l"(a), "l"(b));                                                                                 \
   }
-#define FACETALK_WGMMA_OF(type, ptx)                                                    \
+#define FACETALK_WGMMA_OF(type, ptx)                                               \
   FACETALK_WGMMA(type, ptx, 64, FACETALK_NAMES32, "%32", "%33", FACETALK_SUMS64)   \
   FACETALK_WGMMA(type, ptx, 144, FACETALK_NAMES72, "%72", "%73", FACETALK_SUMS144) \
   FACETALK_WGMMA(type, ptx, 256, FACETALK_NAMES128, "%128", "%129", FACETALK_SUMS256)

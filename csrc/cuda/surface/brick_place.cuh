@@ -27,7 +27,8 @@ __device__ __forceinline__ BrickPlace place_by(const FieldBricks& b, Number inde
 
 // By 32 bits where they will do: a division of 64 takes some seventy instructions.
 __device__ __forceinline__ BrickPlace place_of(const FieldBricks& b, int64_t index) {
-  return b.count >> 32 == 0 ? place_by<uint32_t>(b, static_cast<uint32_t>(index)) : place_by<int64_t>(b, index);
+  return b.count >> 32 == 0 ? place_by<uint32_t>(b, static_cast<uint32_t>(index))
+                            : place_by<int64_t>(b, index);
 }
 
 }  // namespace facetalk::cuda

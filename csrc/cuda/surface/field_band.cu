@@ -6,8 +6,8 @@ namespace facetalk::cuda {
 
 void field_classify(const FieldBricks& blocks, const float* nodes, const int32_t* parents, float lipschitz,
                     int32_t* table, void* stream) {
-  launch_threads<kBandThreads>("field_classify", field_classify_kernel, blocks.count, stream, blocks,
-                               nodes, parents, lipschitz, table);
+  launch_threads<kBandThreads>("field_classify", field_classify_kernel, blocks.count, stream, blocks, nodes,
+                               parents, lipschitz, table);
 }
 
 void field_brick_points(const FieldBricks& bricks, const int64_t* list, int64_t listed, int side, int step,

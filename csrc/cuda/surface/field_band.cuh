@@ -150,7 +150,8 @@ __device__ __forceinline__ bool touches_agree(const FieldBricks& b, const float*
 
 // wanted: 1 for a brick that was left out and that a neighbour contradicts. A warp for each brick, a lane for
 // each neighbour.
-__device__ bool contradicted(const FieldBricks& b, const int32_t* table, const float* samples, int64_t index) {
+__device__ bool contradicted(const FieldBricks& b, const int32_t* table, const float* samples,
+                             int64_t index) {
   const int lane = threadIdx.x % 32;
   const bool inside = table[index] == kBrickInside;
   bool wrong = false;
@@ -188,7 +189,8 @@ __global__ void __launch_bounds__(kBandThreads)
       if (i < 0 || i >= b.bricks[0] || j < 0 || j >= b.bricks[1]) continue;
       const int32_t* their = table + ((place.frame * b.bricks[0] + i) * b.bricks[1] + j) * b.bricks[2];
       const int k = place.at[2];
-      near = near || their[k] >= 0 || (k > 0 && their[k - 1] >= 0) || (k + 1 < b.bricks[2] && their[k + 1] >= 0);
+      near =
+          near || their[k] >= 0 || (k > 0 && their[k - 1] >= 0) || (k + 1 < b.bricks[2] && their[k + 1] >= 0);
     }
   }
   uint8_t mine = 0;
