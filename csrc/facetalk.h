@@ -257,9 +257,10 @@ FACETALK_API facetalk_status facetalk_field_load_with(const char* checkpoint_fol
 FACETALK_API int32_t facetalk_field_identity_count(const facetalk_field* field);
 FACETALK_API int32_t facetalk_field_expression_count(const facetalk_field* field);
 
-/* How networks round between their layers on a GPU, from the next facetalk_field_bind on: 32 bit, which is what
- * happens if nobody asks, gives the CPU's surfaces but for the order of sums (and pieces that slopes above 1.5 hide). The 16-bit ones take tensor cores; their
- * rounding, of which bfloat16 has eight times as much, moves surfaces. The CPU computes in 32 bit alone. */
+/* How networks round between their layers on a GPU, from the next facetalk_field_bind on. 32 bit, which is what
+ * happens if nobody asks, gives the CPU's surfaces but for the order of sums, and for pieces that a search by slopes
+ * up to 1.5 passes over. The 16-bit ones take tensor cores; their rounding, of which bfloat16 has eight times as
+ * much, moves surfaces. The CPU computes in 32 bit alone. */
 enum { FACETALK_FLOAT32 = 0, FACETALK_FLOAT16 = 1, FACETALK_BFLOAT16 = 2 };
 FACETALK_API facetalk_status facetalk_field_set_precision(facetalk_field* field, int32_t precision);
 

@@ -5,6 +5,9 @@
 
 #include "capi/guard.h"
 
+// Programs that were compiled before there was a device_index have the same struct: it took the place of padding.
+static_assert(sizeof(void*) != 8 || sizeof(facetalk_options) == 56);
+
 namespace facetalk::capi {
 
 Context checked(const facetalk_options* given) {
