@@ -96,7 +96,7 @@ def _watched(tool: str, seconds: float) -> Step:
 STEPS: dict[str, tuple[Step, ...]] = {
     "right": (Step("tests", ("-m", "cuda", *TESTS), 420), _watched("memcheck", 300)),
     "fast": (
-        Step("bricks", bench("bench_field_cuda", "bricks and float16 and official"), 90),
+        Step("bricks", bench("bench_field_cuda", "bricks and float16 and not bfloat16 and official"), 90),
         Step("field", bench("bench_field_cuda", "(kernels and not float32) or test_hopper"), 60),
         Step("surfaces", bench("bench_field_cuda", "surfaces and fp16 and official"), 120),
         Step("marching-cubes", bench("bench_marching_cubes_cuda"), 90),
@@ -104,7 +104,14 @@ STEPS: dict[str, tuple[Step, ...]] = {
         Step("sampler", bench("bench_sampler_cuda"), 60),
         Step("end-to-end", bench("bench_end_to_end_cuda"), 90),
         Step("attention-more", bench("bench_attention_cuda", "not (window and float16 and not 250)"), 90),
-        Step("built-in", bench("bench_field_cuda", "surfaces and fp16 and not official"), 90),
+        Step(
+            "built-in",
+            bench(
+                "bench_field_cuda",
+                "(surfaces and fp16 or bricks and float16 and not bfloat16) and not official",
+            ),
+            90,
+        ),
         Step("formula", bench("bench_field_cuda", "formula"), 60),
         # The slowest rows, and those that decide least.
         Step(
@@ -125,7 +132,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
         ),
         Step(
             "ncu-bricks",
-            bench("bench_field_cuda", "bricks and float16 and official and hopper"),
+            bench("bench_field_cuda", "bricks and float16 and not bfloat16 and official and hopper"),
             150,
             tool="ncu",
         ),
