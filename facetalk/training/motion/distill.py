@@ -23,8 +23,11 @@ from facetalk.diffusion.sampler import guide
 from facetalk.diffusion.schedule import CLEAN
 from facetalk.diffusion.student import Student, StudentRange
 from facetalk.nphm.head.head import HeadModel
+from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
 from facetalk.training.motion.distill_energy import EnergyScore
+from facetalk.training.motion.distill_life import LifeScore, mouth_projection
+from facetalk.training.motion.distill_life import faces as draw_faces
 from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Opening, Steps
 from facetalk.training.processes import step_generator
 from facetalk.units import HEAD_UNIT_MM
@@ -50,6 +53,8 @@ class DistillOptions:
         guidance: range of the weight.
         uses: how often a frame of a trajectory is used, on average.
         energy: weight of the energy score of one step, 0 = none; it costs two more passes.
+        life: weight of the energy score of the upper face against the corpus's own, in all numbers of steps,
+            0 = none; with it the teacher is followed in the mouth alone.
         anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
         settle: updates with the plain square and the teacher's states alone, before the robust loss and the
             student's own states; none where a student is taught further.
@@ -64,6 +69,7 @@ class DistillOptions:
     guidance: tuple[float, float] = (1.0, 2.5)
     uses: float = 10.0
     energy: float = 0.0
+    life: float = 0.0
     anchor: int = 8
     settle: int = 3000
     seed: int = 0
@@ -102,6 +108,7 @@ class DistillTraining:
         options: DistillOptions,
         *,
         start: Student | None = None,
+        faces: MotionData | None = None,
         notes: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.cache, self.teacher, self.options = model, cache, teacher, options
@@ -118,7 +125,9 @@ class DistillTraining:
         self.notes = dict(notes or {})
         self._place = {timestep: row for row, timestep in enumerate(self.grid)}
         self._pairs = {count: model.schedule.transitions(count) for count in self.counts}
-        self._lids, self._held_out = lids, held_out
+        self._lids, self._held_out, self._faces = lids, held_out, faces
+        if (options.life > 0.0) != (faces is not None):
+            raise ValueError("faces to compare with are needed with a weight of life, and only then")
         self._tools: tuple[Steps, DistillLoss] | None = None
         self._held: dict[str, Tensor] = {}
         self._scale_mm = torch.from_numpy(model.representation.scale_mm).float()
@@ -133,8 +142,16 @@ class DistillTraining:
         if self._tools is None:
             device = self.device
             self.model.denoiser.to(device)
-            lossy = DistillLoss(self.model, self._lids, warm_up=self.options.warm_up, device=device)
+            life, warm_up = self.options.life > 0.0, self.options.warm_up
+            lossy = DistillLoss(
+                self.model,
+                [] if life else self._lids,
+                warm_up=warm_up,
+                keep=mouth_projection(self.model) if life else None,
+                device=device,
+            )
             self._tools = Steps(self.model.schedule, device), lossy
+            self._life = LifeScore(self.model, warm_up=warm_up, device=device)
         self._supply(index)
         self._update_average(index)
         rng = step_generator(self.options.seed, index)
@@ -147,6 +164,9 @@ class DistillTraining:
             if self.options.energy:
                 score = self._energy(clips, rng)
                 losses = {**losses, "energy": score, "loss": losses["loss"] + self.options.energy * score}
+            if self._faces is not None:
+                score = self._lived(self._faces, rng)
+                losses = {**losses, "life": score, "loss": losses["loss"] + self.options.life * score}
         if index % _MEASURE_EVERY == 0 or not self._held:
             self._measure(np.random.default_rng((self.options.seed, index, 1)))
         return {**losses, **self._held}
@@ -210,8 +230,29 @@ class DistillTraining:
         width = NARROW if settled else WIDE
         return lossy(answer, target, steps.importance(timesteps, ends), ends == CLEAN, width=width)
 
+    def _lived(self, faces: MotionData, rng: np.random.Generator) -> Tensor:
+        """The energy score of the upper face from two fresh noises, in some number of steps."""
+        count = int(rng.choice(self.counts, p=list(SHARES.values())))
+        heard, truth = (
+            part.to(self.device)
+            for part in draw_faces(faces, self.model, rng, self.options.batch, self.options.crop)
+        )
+        shape = (2 * len(heard), *truth.shape[1:])
+        noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(self.device)
+        weights = rng.uniform(*self.options.guidance, len(heard)).astype(np.float32)
+        guidance = torch.from_numpy(weights).to(self.device).repeat(2)
+        sampled = self._walked(heard.repeat(2, 1, 1), noise, guidance, self._pairs[count])
+        first, second = sampled.chunk(2)
+        return self._life(first, second, truth)
+
     @torch.no_grad()
     def _walk(self, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]) -> Tensor:
+        """As :meth:`_walked`, without a gradient."""
+        return self._walked(features, noise, guidance, way)
+
+    def _walked(
+        self, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]
+    ) -> Tensor:
         """The student's own states at the end of a way, (B, L, K), from x_T (B, L, K)."""
         steps, _ = self._both()
         sample, condition, size = noise, self.net.condition(features), len(noise)
