@@ -34,6 +34,10 @@ from facetalk.units import HEAD_UNIT_MM
 
 SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}
 """How much of the training each number of steps gets."""
+LIFE_SHARES = {1: 0.25, 2: 0.35, 4: 0.35, 8: 0.05}
+"""The same of the distance of life, whose cost is every step's."""
+_TRUTHS = 8
+"""Motions of the truth for each sound that is sampled: even, since two motions are."""
 _ON_POLICY = 0.5
 """How often a later step starts from where the student itself got to, not from the teacher's state."""
 _ON_POLICY_COUNTS = (2, 4)
@@ -53,8 +57,8 @@ class DistillOptions:
         guidance: range of the weight.
         uses: how often a frame of a trajectory is used, on average.
         energy: weight of the energy score of one step, 0 = none; it costs two more passes.
-        life: weight of the energy score of the upper face against the corpus's own, in all numbers of steps,
-            0 = none; with it the teacher is followed in the mouth alone.
+        life: weight of the distance of the upper face from the corpus's own, in all numbers of steps, 0 =
+            none; with it the teacher is followed in the mouth alone.
         anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
         settle: updates with the plain square and the teacher's states alone, before the robust loss and the
             student's own states; none where a student is taught further.
@@ -157,16 +161,17 @@ class DistillTraining:
         rng = step_generator(self.options.seed, index)
         clips = self.cache.crops(rng, self.options.batch, self.options.crop)
         every = self.options.anchor
-        if every and index % every == every - 1:
+        if self._faces is not None and index % 2 == 0:
+            # Under a name of its own in the log, and by turns with the rest, which has the mouth alone.
+            score = self._lived(self._faces, rng)
+            losses = {"loss": self.options.life * score, "life": score}
+        elif every and index % every == every - 1:
             losses = self._anchor(clips, rng)
         else:
             losses = self._flow(clips, rng, settled=index >= self._settle)
             if self.options.energy:
                 score = self._energy(clips, rng)
                 losses = {**losses, "energy": score, "loss": losses["loss"] + self.options.energy * score}
-            if self._faces is not None:
-                score = self._lived(self._faces, rng)
-                losses = {**losses, "life": score, "loss": losses["loss"] + self.options.life * score}
         if index % _MEASURE_EVERY == 0 or not self._held:
             self._measure(np.random.default_rng((self.options.seed, index, 1)))
         return {**losses, **self._held}
@@ -231,19 +236,24 @@ class DistillTraining:
         return lossy(answer, target, steps.importance(timesteps, ends), ends == CLEAN, width=width)
 
     def _lived(self, faces: MotionData, rng: np.random.Generator) -> Tensor:
-        """The energy score of the upper face from two fresh noises, in some number of steps."""
-        count = int(rng.choice(self.counts, p=list(SHARES.values())))
+        """The upper face from two fresh noises, in some number of steps, beside the truth."""
+        count = int(rng.choice(list(LIFE_SHARES), p=list(LIFE_SHARES.values())))
+        batch = self.options.batch
         heard, truth = (
             part.to(self.device)
-            for part in draw_faces(faces, self.model, rng, self.options.batch, self.options.crop)
+            for part in draw_faces(faces, self.model, rng, _TRUTHS * batch, self.options.crop)
         )
-        shape = (2 * len(heard), *truth.shape[1:])
-        noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(self.device)
-        weights = rng.uniform(*self.options.guidance, len(heard)).astype(np.float32)
-        guidance = torch.from_numpy(weights).to(self.device).repeat(2)
-        sampled = self._walked(heard.repeat(2, 1, 1), noise, guidance, self._pairs[count])
+        noise = rng.standard_normal((2 * batch, *truth.shape[1:]), dtype=np.float32)
+        guidance = torch.from_numpy(rng.uniform(*self.options.guidance, batch).astype(np.float32))
+        sampled = self._walked(
+            heard[:batch].repeat(2, 1, 1),
+            torch.from_numpy(noise).to(self.device),
+            guidance.to(self.device).repeat(2),
+            self._pairs[count],
+        )
         first, second = sampled.chunk(2)
-        return self._life(first, second, truth)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        return self._life(first, second, truth[:batch], truth, generator)
 
     @torch.no_grad()
     def _walk(self, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]) -> Tensor:

@@ -72,32 +72,42 @@ def test_the_best_causal_denoiser_samples_too_still_and_too_fast(memory: float) 
     assert 1.3 < causal_speed / speed < 1.7
 
 
+def compared(score: LifeScore, first: torch.Tensor, second: torch.Tensor, truth: torch.Tensor) -> float:
+    others = truth.repeat(2, 1, 1)
+    return float(score(first, second, truth, others, torch.Generator().manual_seed(0)))
+
+
 def test_the_score_is_least_where_both_draw_alike() -> None:
-    """Of random motions of several sizes, that of the truth's size scores best."""
+    """Of random motions of several sizes and speeds, those of the truth's score best."""
     rng = np.random.default_rng(0)
-    score = LifeScore(motion_model(Representation.identity(len(NAMES))), warm_up=4)
+    space = Representation(np.full(len(NAMES), 0.5), np.eye(6) / 0.1, np.eye(6) * 0.1, np.ones(6))
+    score = LifeScore(motion_model(space), warm_up=4)
 
-    def draw(size: float) -> torch.Tensor:
-        return torch.from_numpy(size * rng.normal(size=(600, 32, len(NAMES)))).float()
+    def draw(size: float, memory: float) -> torch.Tensor:
+        steps = rng.normal(size=(120, 60, len(NAMES)))
+        for frame in range(1, 60):
+            steps[:, frame] = memory * steps[:, frame - 1] + np.sqrt(1.0 - memory**2) * steps[:, frame]
+        return torch.from_numpy(size * steps).float()
 
-    found = {size: float(score(draw(size), draw(size), draw(1.0))) for size in (0.0, 0.6, 1.0, 1.5)}
-    assert min(found, key=lambda size: found[size]) == 1.0
+    kinds = [(0.0, 0.8), (0.6, 0.8), (1.0, 0.8), (1.5, 0.8), (1.0, 0.3), (1.0, 0.97)]
+    found = {kind: compared(score, draw(*kind), draw(*kind), draw(1.0, 0.8)) for kind in kinds}
+    assert min(found, key=lambda kind: found[kind]) == (1.0, 0.8)
 
 
 def test_the_score_does_not_see_the_mouth_nor_the_warm_up() -> None:
     model = motion_model()
     score = LifeScore(model, warm_up=4)
     generator = torch.Generator().manual_seed(0)
-    first, second, truth = (torch.randn(2, 32, len(NAMES), generator=generator) for _ in range(3))
-    before = score(first, second, truth)
-    mouth = np.zeros((32, len(NAMES)))
-    mouth[:, 4:] = np.random.default_rng(1).normal(size=(32, 2))
+    first, second, truth = (torch.randn(2, 48, len(NAMES), generator=generator) for _ in range(3))
+    before = compared(score, first, second, truth)
+    mouth = np.zeros((48, len(NAMES)))
+    mouth[:, 4:] = np.random.default_rng(1).normal(size=(48, 2))
     talking = first + torch.from_numpy(model.representation.encode(mouth))
-    assert float(score(talking, second, truth)) == pytest.approx(float(before), rel=1e-4)
+    assert compared(score, talking, second, truth) == pytest.approx(before, rel=1e-4)
     talking[:, :4] += 3.0
-    assert float(score(talking, second, truth)) == pytest.approx(float(before), rel=1e-4)
-    talking[:, 10] += 3.0
-    assert float(score(talking, second, truth)) != pytest.approx(float(before), rel=1e-2)
+    assert compared(score, talking, second, truth) == pytest.approx(before, rel=1e-4)
+    talking[:, 10:20] += 3.0
+    assert compared(score, talking, second, truth) != pytest.approx(before, rel=1e-2)
 
 
 def test_the_projection_keeps_the_mouth_and_drops_the_rest() -> None:
