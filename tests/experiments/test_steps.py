@@ -94,18 +94,26 @@ def test_the_fewest_steps_that_keep_every_figure_are_adopted(
 def test_a_page_is_filled_between_its_marks() -> None:
     found = results({1: {"blinks_per_minute": 0.9}, 2: {"blinks_per_minute": 0.98}})
     page = "a\n<!-- steps: ratios -->\nold\n<!-- /steps -->\nb <!-- steps: set -->\n<!-- /steps -->"
-    once = report.fill(page, found)
+    once = report.fill(page, {"results": found})
     assert "old" not in once and "| blinks_per_minute | 90 [89, 91] | 98 [97, 99] |" in once
-    assert "4 recordings" in once and once.startswith("a\n") and report.fill(once, found) == once
+    assert "4 recordings" in once and once.startswith("a\n") and report.fill(once, {"results": found}) == once
     assert "| student | 1 | 1 |" in report.table(found) and "blinks_per_minute 90" in report.table(found)
 
 
-def test_a_page_tells_what_a_second_stage_changed() -> None:
+def test_a_page_tells_what_a_later_stage_changed() -> None:
     before, after = results({1: {"a": 0.9, "b": 1.0}}), results({1: {"a": 0.98, "b": 1.01}})
     page = "<!-- steps: energy -->\n<!-- /steps -->"
-    assert "| a | 90 → 98 |" in report.fill(page, after, before) and "| b |" not in report.fill(
-        page, after, before
+    told = report.fill(page, {"before-energy": before, "after-energy": after})
+    assert "| a | 90 → 98 |" in told and "| b |" not in told
+
+
+def test_no_distance_from_truth_is_told() -> None:
+    found = results({1: {"a": 0.9}})
+    assert "LVE mm" in report.table(found)
+    page = report.fill(
+        "<!-- steps: truth-table -->\n<!-- /steps -->", {"truth": {**found, "reference": "truth-1"}}
     )
+    assert "LVE mm" not in page and "| student | 1 | 1 |" in page
 
 
 def test_landmarks_are_those_of_the_pipeline() -> None:

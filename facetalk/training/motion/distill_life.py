@@ -114,7 +114,9 @@ class LifeScore:
         """(B, L, M) -> (B L', M x kernels): every channel through every kernel."""
         batch, _, channels = mixed.shape
         rows = mixed.transpose(1, 2).flatten(0, 1)[:, None]
-        out = conv1d(rows, self._kernels[:, None])
+        # Of short crops the middle of the kernels.
+        cut = max(0, (_LONGEST - mixed.shape[1] + 1) // 2)
+        out = conv1d(rows, self._kernels[:, None, cut : _LONGEST - cut])
         return out.unflatten(0, (batch, channels)).permute(0, 3, 1, 2).flatten(0, 1).flatten(1)
 
 

@@ -94,6 +94,13 @@ def test_the_score_is_least_where_both_draw_alike() -> None:
     assert min(found, key=lambda kind: found[kind]) == (1.0, 0.8)
 
 
+@pytest.mark.parametrize("length", [6, 7, 16, 40])
+def test_short_crops_are_compared_as_well(length: int) -> None:
+    motion = torch.randn(2, length, len(NAMES), generator=torch.Generator().manual_seed(0))
+    score = LifeScore(motion_model(), warm_up=2)
+    assert np.isfinite(compared(score, motion, motion.flip(0), motion))
+
+
 def test_the_score_does_not_see_the_mouth_nor_the_warm_up() -> None:
     model = motion_model()
     score = LifeScore(model, warm_up=4)
