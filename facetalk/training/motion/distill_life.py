@@ -24,7 +24,7 @@ from facetalk.diffusion.model import MotionModel
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill_energy import distance
 
-GROUPS = (("eyeBlink", "eyeSquint", "eyeWide", "cheekSquint"), ("brow",), ("eyeLook",))
+GROUPS = (("eyeBlink",), ("eyeSquint", "eyeWide", "cheekSquint"), ("brow",), ("eyeLook",))
 """Beginnings of the names of the expressions that are compared together. Apart, because the truth draws them
 apart, and a score of few values sees more of each."""
 ENERGY_WEIGHT = 1.0
