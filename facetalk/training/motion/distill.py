@@ -146,16 +146,16 @@ class DistillTraining:
         if self._tools is None:
             device = self.device
             self.model.denoiser.to(device)
-            life, warm_up = self.options.life > 0.0, self.options.warm_up
+            life = self.options.life > 0.0
             lossy = DistillLoss(
                 self.model,
                 [] if life else self._lids,
-                warm_up=warm_up,
+                warm_up=self.options.warm_up,
                 keep=mouth_projection(self.model) if life else None,
                 device=device,
             )
             self._tools = Steps(self.model.schedule, device), lossy
-            self._life = LifeScore(self.model, warm_up=warm_up, device=device)
+            self._life = LifeScore(self.model, device=device)
         self._supply(index)
         self._update_average(index)
         rng = step_generator(self.options.seed, index)

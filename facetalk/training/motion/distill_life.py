@@ -49,13 +49,11 @@ class LifeScore:
 
     Args:
         model: the motion model, for its coordinates.
-        warm_up: frames at the start of a crop without a say.
         device: where the batches are.
     """
 
-    def __init__(self, model: MotionModel, *, warm_up: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, model: MotionModel, *, device: torch.device | str = "cpu") -> None:
         names, space = model.expression_names, model.representation
-        self.warm_up = warm_up
         self._groups: list[tuple[Tensor, Tensor, Tensor]] = []
         for group in GROUPS:
             chosen = [index for index, name in enumerate(names) if name.startswith(group)]
@@ -89,9 +87,12 @@ class LifeScore:
         return total
 
     def _shown(self, motion: Tensor, group: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """(B, L, K) -> (B, L - warm_up, E) weights as they are shown, in standard deviations of the truth."""
+        """(B, L, K) -> (B, L, E) weights as they are shown, in standard deviations of the truth.
+
+        From the first frame on: what begins without a past should live as well.
+        """
         matrix, mean, size = group
-        return (motion[:, self.warm_up :] @ matrix + mean).clamp(0.0, 1.0) / size
+        return (motion @ matrix + mean).clamp(0.0, 1.0) / size
 
     def _windows(self, looked: Tensor) -> Tensor:
         """(B, L, E) -> (B, N, F): overlapping seconds of one group and of its differences in time."""
