@@ -50,7 +50,8 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
     ("facetalk train motion", [], "--steps 2 --batch 2 --crop 12 --variants 1"),
     # The tiny head has other expressions than speech: the built-in head stands in for it.
     ("facetalk assemble",
-     [("--head run/head", "--head builtin"), ("facetalk/models/default", "builtin")], ""),
+     [("--head run/head", "--head builtin"), ("--head built/head", "--head builtin"),
+      ("facetalk/models/default", "builtin")], ""),
     ("facetalk evaluate examples/demo.jsonl", [], "--seeds 1 --steps 1"),
     ("facetalk evaluate", [("--seeds 4", "--seeds 2")], "--limit 2"),
     ("facetalk generate", [("--steps 25", "--steps 3")], ""),
@@ -58,6 +59,8 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
     ("facetalk batch", [("FOLDER", "manifest.jsonl")], "--workers 1"),
     ("facetalk render", [], "--size 48 --frames 2"),
     ("facetalk distill", [("--minutes 60", "--steps 2"), ("--minutes 90", "--steps 3"),
+                          ("--minutes 104", "--steps 2"), ("--steps 2500", "--steps 2"),
+                          ("--steps 100000", "--steps 2"), ("MODEL", "builtin"),
                           ("--produce 1", "--produce 1 --minutes 0.001")],
      "--clips 2 --clip 24 --crop 16 --batch 2 --uses 100 --variants 1"),
 ]  # fmt: skip

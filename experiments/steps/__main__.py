@@ -45,6 +45,8 @@ def parse(name: str, clips: int) -> Row:
         )
     if few and (not few.isdigit() or int(few) < 2):
         raise InputError(f"row {name!r}: needs at least two clips, got {few}")
+    if sampler == "truth" and steps != "1":
+        raise InputError(f"row {name!r}: truth is not sampled in steps; its row is truth-1")
     if sampler == "converged" and (int(steps) == 0 or int(steps) % CONVERGED_STEPS):
         raise InputError(f"row {name!r}: steps must be a multiple of {CONVERGED_STEPS}")
     many = int(steps) > LONG
@@ -82,6 +84,12 @@ def run(args: argparse.Namespace) -> int:
     clips = find_clips(args.audio, args.clips)
     reference = parse(args.reference, args.clips)
     rows = [parse(name, args.clips) for name in args.rows.split(",") if name.split("@")[0] != args.reference]
+    if any(row.sampler == "truth" for row in (*rows, reference)):
+        clips = [clip for clip in clips if clip.phones]
+        if not clips:
+            raise InputError(
+                "truth is drawn from phones, and no recording has any; give a corpus with --audio"
+            )
     motions = Motions(args.out / "motions", model, seeds=args.seeds, guidance=args.guidance)
     for row in [*rows, reference]:
         motions.sample(row, clips)

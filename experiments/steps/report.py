@@ -16,6 +16,7 @@ COLUMNS = {
     "opening_mm": "opening mm",
     "opening_r": "opening r",
 }
+APART = ("lve_mm", "opening_mm", "opening_r")
 SHOWN = {
     "diversity_mouth_mm": "diversity mouth",
     "diversity_upper_mm": "diversity upper",
@@ -46,11 +47,14 @@ def worst(row: dict[str, Any]) -> tuple[str, float]:
 
 def table(results: dict[str, Any]) -> str:
     """Markdown: a row for each sampler, ratios to the reference in percent."""
-    heads = ["sampler", "steps", *COLUMNS.values(), *(f"{head} %" for head in SHOWN.values()), "worst of all"]
+    # Truth is of no noise, so no distance frame by frame from it means anything.
+    apart = () if results["reference"].startswith("truth") else APART
+    columns = [COLUMNS[key] for key in COLUMNS if key in apart or key not in APART]
+    heads = ["sampler", "steps", *columns, *(f"{head} %" for head in SHOWN.values()), "worst of all"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in results["rows"]:
         cells = [row["sampler"], str(row["steps"]), str(row["passes"])]
-        for key in list(COLUMNS)[1:]:
+        for key in ("cpu_ms_per_s", *apart):
             value = row["figures"].get(key)
             cells.append("-" if value is None else f"{value:.3f}" if key == "opening_r" else f"{value:.2f}")
         cells += [_percent(row["ratios"].get(key)) for key in SHOWN]
@@ -84,27 +88,41 @@ def _percent(found: dict[str, Any] | None) -> str:
     return "-" if found is None else f"{100.0 * found['ratio']:.0f}"
 
 
+FILES = ("results", "truth", "before-energy", "after-energy", "truth-before-life")
+"""In ``experiments/steps/results``."""
 MARK = re.compile(r"(<!-- steps: (?P<what>[\w-]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
 
 
-def fill(page: str, results: dict[str, Any], before: dict[str, Any] | None = None) -> str:
+def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
     """A page with what stands between ``<!-- steps: table -->`` and ``<!-- /steps -->`` made anew.
 
-    Known are ``table``, ``ratios``, ``set`` (how much was measured) and, given the results of the student
-    before its second stage, ``energy``.
+    Known are ``table``, ``ratios`` and ``set`` (how much was measured) of ``results``, the same with
+    ``truth-`` before them of ``truth``, and the student's figures before and after its later stages:
+    ``energy``, ``life``.
+
+    Args:
+        page: Markdown.
+        results: by the name of the file, as in :data:`FILES`; what is missing cannot be asked for.
     """
-    students = [row["row"] for row in results["rows"] if row["sampler"] == "student"]
-    parts = {
-        "table": table(results),
-        "ratios": ratios(results, [*students, "teacher-10", "teacher-50"]),
-        "set": (
-            f"{results['clips']} recordings ({results['minutes']:.1f} min) of voices not trained on, "
-            f"{results['seeds']} seeds each, guidance {results['guidance']:g}; the reference is "
-            f"{results['reference']}."
-        ),
-    }
-    if before is not None:
-        parts["energy"] = before_and_after(before, results)
+    parts: dict[str, str] = {}
+    for name, mark in (("results", ""), ("truth", "truth-")):
+        if name not in results:
+            continue
+        found = results[name]
+        students = [row["row"] for row in found["rows"] if row["sampler"] == "student"]
+        parts[f"{mark}table"] = table(found)
+        parts[f"{mark}ratios"] = ratios(found, [*students, "teacher-10", "teacher-50"])
+        parts[f"{mark}set"] = (
+            f"{found['clips']} recordings ({found['minutes']:.1f} min) of voices not trained on, "
+            f"{found['seeds']} seeds each, guidance {found['guidance']:g}; the reference is "
+            f"{found['reference']}."
+        )
+    for name, (before, after) in {
+        "energy": ("before-energy", "after-energy"),
+        "life": ("truth-before-life", "truth"),
+    }.items():
+        if before in results and after in results:
+            parts[name] = before_and_after(results[before], results[after])
     return MARK.sub(lambda found: found[1] + parts[found["what"]] + "\n" + found[3], page)
 
 
@@ -127,13 +145,10 @@ def before_and_after(before: dict[str, Any], after: dict[str, Any]) -> str:
 def main() -> None:
     """Fill pages: ``python -m experiments.steps.report PAGE...``."""
     folder = Path(__file__).parent / "results"
-    results, before = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in ("results.json", "before-energy.json")
-    )
+    results = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in FILES}
     for name in sys.argv[1:]:
         page = Path(name)
-        page.write_text(fill(page.read_text(encoding="utf-8"), results, before), encoding="utf-8")
+        page.write_text(fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
 def plot(results: dict[str, Any], file: Path) -> None:

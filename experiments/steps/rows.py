@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from facetalk.diffusion.noise import INITIAL, frame_noise
 from facetalk.diffusion.schedule import CLEAN
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.metrics.reference import draw
 from facetalk.pipeline import FaceTalk
 from facetalk.training.motion.distill_audio import SUFFIXES, recordings
 from facetalk.training.motion.distill_cache import grid, teacher_timesteps, trajectory
@@ -32,9 +34,11 @@ SAMPLERS = {
     "student": ("ddim", True),
     "dpm++": ("dpm++", False),
     "converged": None,
+    "truth": None,
 }
 CONVERGED_STEPS = 26
 """Steps of the finest trajectories of distillation; a "converged" row takes a multiple of them."""
+_TRUTH_SEED = 2_000_003
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +46,9 @@ class Row:
     """A sampler and its steps.
 
     Attributes:
-        sampler: "teacher" (DDIM, two passes a step), "student" (DDIM, one pass), "dpm++" (two passes), or
-            "converged" (two passes; DPM-Solver++ with its steps where the path bends, as in distillation).
+        sampler: "teacher" (DDIM, two passes a step), "student" (DDIM, one pass), "dpm++" (two passes),
+            "converged" (two passes; DPM-Solver++ with its steps where the path bends, as in distillation), or
+            "truth" (draws of what training saw, from the phones; no network).
         steps: number of steps.
         clips: only this many clips, for what takes very long; None = all.
         seeds: only this many seeds; None = all.
@@ -62,6 +67,8 @@ class Row:
     @property
     def passes(self) -> int:
         """Forward passes of the network, with guidance."""
+        if self.sampler == "truth":
+            return 0
         return self.steps if self.sampler == "student" else 2 * self.steps
 
 
@@ -137,7 +144,11 @@ class Motions:
         motions, spent = [], []
         for seed in range(row.seeds or self.seeds):
             begun = time.process_time()
-            motions.append(self._sampled(row, heard, seed))
+            if row.sampler == "truth":
+                chance = _TRUTH_SEED + 1000 * seed + zlib.crc32(clip.name.encode())
+                motions.append(draw(clip.phones, len(heard), self.model.config.fps, clip.alphabet, chance))
+            else:
+                motions.append(self._sampled(row, heard, seed))
             spent.append(time.process_time() - begun)
         return np.stack(motions), float(np.median(spent))
 

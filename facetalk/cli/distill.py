@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="every n-th step learns the teacher's answer anywhere, 0 = never")  # fmt: skip
     parser.add_argument("--energy", type=_options.non_negative, default=0.0,
                         help="weight of the energy score of one step, 0 = none")  # fmt: skip
+    parser.add_argument("--life", type=_options.non_negative, default=0.0,
+                        help="weight of the distance of the upper face from the faces of the corpus in "
+                        "--audio, 0 = none; only the mouth follows the teacher then")  # fmt: skip
     parser.add_argument("--variants", type=_options.positive_int, default=2,
                         help="encoded copies of the recordings, all but one with another sound")  # fmt: skip
     parser.add_argument("--produce", type=_options.positive_int, default=None, metavar="N",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+import soundfile
 
 from experiments.steps import report
 from experiments.steps.__main__ import adopt, parse
-from experiments.steps.rows import Motions, Row, find_clips
+from experiments.steps.__main__ import main as steps
+from experiments.steps.rows import Clip, Motions, Row, find_clips
 from experiments.steps.scores import RATIOS, Entry, Scorer, Scores, summary
 from facetalk.errors import InputError
 from facetalk.pipeline import FaceTalk
@@ -21,7 +24,15 @@ def test_rows_have_names() -> None:
     assert parse("dpm++-25", 50).passes == 50
     assert parse("teacher-3@10", 50) == Row("teacher", 3, 10)
     assert parse("teacher-1000", 50) == Row("teacher", 1000, 5, 1)  # a tenth of the clips, one seed
-    for wrong in ("student", "nobody-3", "teacher-x", "teacher-3@1", "teacher-3@x", "converged-25"):
+    for wrong in (
+        "student",
+        "nobody-3",
+        "teacher-x",
+        "teacher-3@1",
+        "teacher-3@x",
+        "converged-25",
+        "truth-2",
+    ):
         with pytest.raises(InputError, match="row"):
             parse(wrong, 50)
 
@@ -83,18 +94,26 @@ def test_the_fewest_steps_that_keep_every_figure_are_adopted(
 def test_a_page_is_filled_between_its_marks() -> None:
     found = results({1: {"blinks_per_minute": 0.9}, 2: {"blinks_per_minute": 0.98}})
     page = "a\n<!-- steps: ratios -->\nold\n<!-- /steps -->\nb <!-- steps: set -->\n<!-- /steps -->"
-    once = report.fill(page, found)
+    once = report.fill(page, {"results": found})
     assert "old" not in once and "| blinks_per_minute | 90 [89, 91] | 98 [97, 99] |" in once
-    assert "4 recordings" in once and once.startswith("a\n") and report.fill(once, found) == once
+    assert "4 recordings" in once and once.startswith("a\n") and report.fill(once, {"results": found}) == once
     assert "| student | 1 | 1 |" in report.table(found) and "blinks_per_minute 90" in report.table(found)
 
 
-def test_a_page_tells_what_a_second_stage_changed() -> None:
+def test_a_page_tells_what_a_later_stage_changed() -> None:
     before, after = results({1: {"a": 0.9, "b": 1.0}}), results({1: {"a": 0.98, "b": 1.01}})
     page = "<!-- steps: energy -->\n<!-- /steps -->"
-    assert "| a | 90 → 98 |" in report.fill(page, after, before) and "| b |" not in report.fill(
-        page, after, before
+    told = report.fill(page, {"before-energy": before, "after-energy": after})
+    assert "| a | 90 → 98 |" in told and "| b |" not in told
+
+
+def test_no_distance_from_truth_is_told() -> None:
+    found = results({1: {"a": 0.9}})
+    assert "LVE mm" in report.table(found)
+    page = report.fill(
+        "<!-- steps: truth-table -->\n<!-- /steps -->", {"truth": {**found, "reference": "truth-1"}}
     )
+    assert "LVE mm" not in page and "| student | 1 | 1 |" in page
 
 
 def test_landmarks_are_those_of_the_pipeline() -> None:
@@ -113,6 +132,27 @@ def test_a_converged_row_is_near_very_many_steps_of_the_sampler(tmp_path: Path) 
         for row in (Row("converged", 52), Row("teacher", 200), Row("teacher", 50))
     )
     assert np.abs(ours - many).mean() < 0.8 * np.abs(few - many).mean()
+
+
+def test_truth_is_drawn_from_the_phones_anew_for_each_seed(tmp_path: Path) -> None:
+    sound = tmp_path / "a.wav"
+    soundfile.write(sound, np.zeros(32000, np.float32), 16000)
+    spoken = Clip("a", sound, (("M", 0.4, 0.6), ("AA", 0.6, 1.2)), "arpabet")
+    motions = Motions(tmp_path, FaceTalk.from_pretrained("default", "cpu"), seeds=2, guidance=1.5)
+    row = parse("truth-1", 5)
+    motions.sample(row, [spoken])
+    drawn, _ = motions.load(row, spoken)
+    assert row.passes == 0 and drawn.shape == (2, 50, 53)
+    assert np.abs(drawn[0] - drawn[1]).max() > 0.01
+
+
+def test_truth_needs_phones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(80000, np.float32), 16000)
+    command = ["--audio", str(tmp_path), "--out", str(tmp_path / "out"), "--reference", "truth-1"]
+    with mock.patch("sys.argv", ["steps", *command]):
+        assert steps() == 2
+    assert "phones" in capsys.readouterr().err
 
 
 def test_a_folder_without_recordings_is_one_line(tmp_path: Path) -> None:

@@ -23,14 +23,21 @@ from facetalk.diffusion.sampler import guide
 from facetalk.diffusion.schedule import CLEAN
 from facetalk.diffusion.student import Student, StudentRange
 from facetalk.nphm.head.head import HeadModel
+from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
 from facetalk.training.motion.distill_energy import EnergyScore
+from facetalk.training.motion.distill_life import LifeScore, mouth_projection
+from facetalk.training.motion.distill_life import faces as draw_faces
 from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Opening, Steps
 from facetalk.training.processes import step_generator
 from facetalk.units import HEAD_UNIT_MM
 
 SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}
 """How much of the training each number of steps gets."""
+LIFE_SHARES = {1: 0.25, 2: 0.35, 4: 0.35, 8: 0.05}
+"""The same of the distance of life, whose cost is every step's."""
+_TRUTHS = 8
+"""Motions of the truth for each sound that is sampled: even, since two motions are."""
 _ON_POLICY = 0.5
 """How often a later step starts from where the student itself got to, not from the teacher's state."""
 _ON_POLICY_COUNTS = (2, 4)
@@ -50,6 +57,8 @@ class DistillOptions:
         guidance: range of the weight.
         uses: how often a frame of a trajectory is used, on average.
         energy: weight of the energy score of one step, 0 = none; it costs two more passes.
+        life: weight of the distance of the upper face from the corpus's own, in all numbers of steps, 0 =
+            none; with it the teacher is followed in the mouth alone.
         anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
         settle: updates with the plain square and the teacher's states alone, before the robust loss and the
             student's own states; none where a student is taught further.
@@ -64,6 +73,7 @@ class DistillOptions:
     guidance: tuple[float, float] = (1.0, 2.5)
     uses: float = 10.0
     energy: float = 0.0
+    life: float = 0.0
     anchor: int = 8
     settle: int = 3000
     seed: int = 0
@@ -102,6 +112,7 @@ class DistillTraining:
         options: DistillOptions,
         *,
         start: Student | None = None,
+        faces: MotionData | None = None,
         notes: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.cache, self.teacher, self.options = model, cache, teacher, options
@@ -118,7 +129,9 @@ class DistillTraining:
         self.notes = dict(notes or {})
         self._place = {timestep: row for row, timestep in enumerate(self.grid)}
         self._pairs = {count: model.schedule.transitions(count) for count in self.counts}
-        self._lids, self._held_out = lids, held_out
+        self._lids, self._held_out, self._faces = lids, held_out, faces
+        if (options.life > 0.0) != (faces is not None):
+            raise ValueError("faces to compare with are needed with a weight of life, and only then")
         self._tools: tuple[Steps, DistillLoss] | None = None
         self._held: dict[str, Tensor] = {}
         self._scale_mm = torch.from_numpy(model.representation.scale_mm).float()
@@ -133,14 +146,26 @@ class DistillTraining:
         if self._tools is None:
             device = self.device
             self.model.denoiser.to(device)
-            lossy = DistillLoss(self.model, self._lids, warm_up=self.options.warm_up, device=device)
+            life = self.options.life > 0.0
+            lossy = DistillLoss(
+                self.model,
+                [] if life else self._lids,
+                warm_up=self.options.warm_up,
+                keep=mouth_projection(self.model) if life else None,
+                device=device,
+            )
             self._tools = Steps(self.model.schedule, device), lossy
+            self._life = LifeScore(self.model, device=device)
         self._supply(index)
         self._update_average(index)
         rng = step_generator(self.options.seed, index)
         clips = self.cache.crops(rng, self.options.batch, self.options.crop)
         every = self.options.anchor
-        if every and index % every == every - 1:
+        if self._faces is not None and index % 2 == 0:
+            # Under a name of its own in the log, and by turns with the rest, which has the mouth alone.
+            score = self._lived(self._faces, rng)
+            losses = {"loss": self.options.life * score, "life": score}
+        elif every and index % every == every - 1:
             losses = self._anchor(clips, rng)
         else:
             losses = self._flow(clips, rng, settled=index >= self._settle)
@@ -210,8 +235,34 @@ class DistillTraining:
         width = NARROW if settled else WIDE
         return lossy(answer, target, steps.importance(timesteps, ends), ends == CLEAN, width=width)
 
+    def _lived(self, faces: MotionData, rng: np.random.Generator) -> Tensor:
+        """The upper face from two fresh noises, in some number of steps, beside the truth."""
+        count = int(rng.choice(list(LIFE_SHARES), p=list(LIFE_SHARES.values())))
+        batch = self.options.batch
+        heard, truth = (
+            part.to(self.device)
+            for part in draw_faces(faces, self.model, rng, _TRUTHS * batch, self.options.crop)
+        )
+        noise = rng.standard_normal((2 * batch, *truth.shape[1:]), dtype=np.float32)
+        guidance = torch.from_numpy(rng.uniform(*self.options.guidance, batch).astype(np.float32))
+        sampled = self._walked(
+            heard[:batch].repeat(2, 1, 1),
+            torch.from_numpy(noise).to(self.device),
+            guidance.to(self.device).repeat(2),
+            self._pairs[count],
+        )
+        first, second = sampled.chunk(2)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        return self._life(first, second, truth[:batch], truth, generator)
+
     @torch.no_grad()
     def _walk(self, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]) -> Tensor:
+        """As :meth:`_walked`, without a gradient."""
+        return self._walked(features, noise, guidance, way)
+
+    def _walked(
+        self, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]
+    ) -> Tensor:
         """The student's own states at the end of a way, (B, L, K), from x_T (B, L, K)."""
         steps, _ = self._both()
         sample, condition, size = noise, self.net.condition(features), len(noise)

@@ -38,7 +38,7 @@ class EnergyScore:
             truth: (B, L, K) a motion Y of the teacher, of yet another noise.
         """
         one, two, real = (self._windows(x) for x in (first, second, truth))
-        return 0.5 * (_distance(one, real) + _distance(two, real) - _distance(one, two)).mean()
+        return 0.5 * (distance(one, real) + distance(two, real) - distance(one, two)).mean()
 
     def _windows(self, motion: Tensor) -> Tensor:
         """(B, L, K) -> (B, N, F): overlapping half seconds of what is looked at."""
@@ -50,6 +50,6 @@ class EnergyScore:
         return looked.unfold(1, size, _HOP).flatten(2)
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    # Softened at zero, where a root has no slope.
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """(..., F) twice -> (...): root of the mean square, softened at zero, where a root has no slope."""
     return ((a - b).square().mean(-1) + _SOFT**2).sqrt()

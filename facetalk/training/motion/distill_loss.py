@@ -86,6 +86,7 @@ class DistillLoss:
         model: the motion model, for its coordinates and lips.
         lids: openings of the eyes.
         warm_up: frames at the start of a crop without a say: they lack the past that they have in use.
+        keep: (K, K), what of answers and targets is compared, as ``x @ keep``; None = all.
         device: where the batches are.
     """
 
@@ -95,8 +96,10 @@ class DistillLoss:
         lids: list[Opening],
         *,
         warm_up: int,
+        keep: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        self._keep = None if keep is None else keep.to(device)
         scale = model.representation.scale_mm.clip(*VISIBLE_MM)
         self.weight = torch.from_numpy(scale / scale.mean()).float().to(device)
         self.warm_up = warm_up
@@ -132,6 +135,8 @@ class DistillLoss:
             "loss" and its parts "error", "gap", "lid", "velocity", "acceleration", "power", unweighted.
         """
         answer, target = answer[:, self.warm_up :], target[:, self.warm_up :]
+        if self._keep is not None:
+            answer, target = answer @ self._keep, target @ self._keep
         error = answer - target
         rows = importance[:, None]
         size = (error.square() * self.weight).mean(-1)

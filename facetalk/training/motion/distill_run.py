@@ -11,12 +11,14 @@ import torch
 from tqdm import tqdm
 
 from facetalk.audio import AudioEncoder
+from facetalk.data.speech.corpus import MANIFEST, read_manifest
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.student import Student
 from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.motion.dataset import MotionData, build
 from facetalk.training.motion.distill import (
     SHARES,
     DistillOptions,
@@ -25,9 +27,12 @@ from facetalk.training.motion.distill import (
     lid_openings,
     until,
 )
-from facetalk.training.motion.distill_audio import check_audible, features
+from facetalk.training.motion.distill_audio import Features, check_audible, features
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
 from facetalk.training.resume import check_resume
+
+_FACES = 4
+"""Draws of the face for each recording, with --life."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +92,11 @@ def distil(
     """
     config = find_model(model)
     check_audible(audio)
+    if options.life and not ((audio / MANIFEST).is_file() or audio.is_file()):
+        raise InputError(
+            f"{audio}: --life compares with the faces of a corpus, and this is a folder of recordings; give "
+            "what `facetalk data` made"
+        )
     if producer is None:
         check_resume(out, resume)
     encoder = AudioEncoder.from_pretrained(config.folder / "audio")
@@ -94,16 +104,17 @@ def distil(
     start, before = (None, "") if init is None else _student_of(init, motion)
     out.mkdir(parents=True, exist_ok=True)
 
-    def teacher(split: str, variants: int) -> Teacher:
-        heard = features(
-            audio,
-            encoder,
-            out / "features",
-            fps=config.fps,
-            variants=variants,
-            seed=options.seed,
-            split=split,
-        )
+    def teacher(split: str, variants: int, heard: Features | None = None) -> Teacher:
+        if heard is None:
+            heard = features(
+                audio,
+                encoder,
+                out / "features",
+                fps=config.fps,
+                variants=variants,
+                seed=options.seed,
+                split=split,
+            )
         return Teacher(
             motion, heard, states, timesteps=timesteps, guidance=options.guidance,
             clips=production.clips, frames=production.frames,
@@ -119,7 +130,14 @@ def distil(
         "frames": production.frames,
     }
     cache = Cache(out / "trajectories", settings, keep=production.keep)
-    trained_on = teacher("train", production.variants)
+    faces: MotionData | None = None
+    if options.life and producer is None:
+        # One encoding of the corpus serves both: sound for the teacher, sound and faces for the score.
+        faces = build(
+            read_manifest(audio, split="train"), encoder, out / "features", fps=config.fps,
+            variants=production.variants, draws=_FACES, seed=options.seed,
+        )  # fmt: skip
+    trained_on = teacher("train", production.variants, faces.features if faces is not None else None)
     if producer is not None:
         with tqdm(desc=f"producer {producer}", unit="batch", disable=not show) as bar:
             produce(
@@ -136,7 +154,7 @@ def distil(
     }
     training = DistillTraining(
         motion, lid_openings(HeadModel.load(config.folder / "head")), cache, trained_on, held_out, options,
-        start=start, notes=notes,
+        start=start, faces=faces, notes=notes,
     )  # fmt: skip
     loop = TrainingLoop(
         "distill",

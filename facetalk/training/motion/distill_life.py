@@ -1,0 +1,153 @@
+"""Life from the corpus itself: the upper face of the student beside that of the training motion.
+
+A causal denoiser cannot give back the spread of what it was trained on, however long it trains. Its answer
+for a frame is the mean given the noisy frames up to that frame, where the flow that carries noise to motion
+wants the mean given all of them; of a slow Gaussian process it samples 0.7 to 0.85 of the standard deviation
+at about 1.5 times the speed (``tests/training/motion/test_distill_life.py`` computes it). So brows, lids and
+gaze of the teacher are too still and too jittery at once, and a student that follows it is no better.
+
+A student is not bound to that: as a map from noise to motion, a causal one can have any distribution, since
+each frame may draw from what the frames before it leave open. So its last stage compares what it samples, in
+all its numbers of steps, with the corpus's own faces. The mouth stays with the teacher, whose guidance closes
+more lips than draws from the truth would.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv1d
+
+from facetalk.arrays import Float32
+from facetalk.diffusion.model import MotionModel
+from facetalk.training.motion.dataset import MotionData
+from facetalk.training.motion.distill_energy import distance
+
+GROUPS = (("eyeBlink",), ("eyeSquint", "eyeWide", "cheekSquint"), ("brow",), ("eyeLook",))
+"""Beginnings of the names of the expressions that are compared together. Apart, because the truth draws them
+apart, and a score of few values sees more of each."""
+ENERGY_WEIGHT = 1.0
+"""Of the energy score beside the sliced distance."""
+_WINDOW, _HOP = 24, 8
+_VELOCITY = 3.0
+_MIXES = 4
+"""Random mixtures of a group's expressions in each comparison, beside the expressions themselves."""
+_WIDTHS = (1.0, 2.0, 4.0)
+"""Frames, of the Gaussians whose values, slopes and bends are compared beside those of the frames."""
+_LONGEST = 25
+
+
+class LifeScore:
+    """Compares the upper faces of sampled motions with those of the truth.
+
+    Of two kinds. The *sliced Wasserstein distance* (Bonneel et al., 2015) asks whether values, slopes and
+    bends at several scales of time are as often as large as the truth's, whoever speaks: rare events such as
+    blinks count in it. The *energy score* (:mod:`facetalk.training.motion.distill_energy`), with the truth
+    for the same sound, ties them to what is heard; alone it hardly sees what is rare, since a blink at
+    another moment is as far from the truth as none.
+
+    Args:
+        model: the motion model, for its coordinates.
+        device: where the batches are.
+    """
+
+    def __init__(self, model: MotionModel, *, device: torch.device | str = "cpu") -> None:
+        names, space = model.expression_names, model.representation
+        self._groups: list[tuple[Tensor, Tensor, Tensor]] = []
+        for group in GROUPS:
+            chosen = [index for index, name in enumerate(names) if name.startswith(group)]
+            rows = space.decode_matrix[chosen]
+            # Coordinates have variance 1 in the training motion, so this is what moves in it, and how far.
+            size = np.sqrt((rows**2).sum(1))
+            moved = size > 1e-3
+            if moved.any():
+                parts = rows[moved].T, space.mean[chosen][moved], size[moved]
+                self._groups.append(tuple(torch.from_numpy(part).float().to(device) for part in parts))  # type: ignore[arg-type]
+        self._kernels = _kernels().to(device)
+
+    def __call__(
+        self, first: Tensor, second: Tensor, truth: Tensor, others: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """How far the motions are from the truth.
+
+        Args:
+            first, second: (B, L, K) motions of independent noises for the same sound.
+            truth: (B, L, K) a motion of the truth for it.
+            others: (N, L, K) motions of the truth for any sound, N a multiple of 2 B.
+            generator: of the random mixtures.
+        """
+        total = first.new_zeros(())
+        for group in self._groups:
+            one, two, real, more = (self._shown(x, group) for x in (first, second, truth, others))
+            a, b, c = (self._windows(x) for x in (one, two, real))
+            energy = 0.5 * (distance(a, c) + distance(b, c) - distance(a, b)).mean()
+            sliced = self._sliced(torch.cat([one, two]), more, generator)
+            total = total + sliced + ENERGY_WEIGHT * energy
+        return total
+
+    def _shown(self, motion: Tensor, group: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """(B, L, K) -> (B, L, E) weights as they are shown, in standard deviations of the truth.
+
+        From the first frame on: what begins without a past should live as well.
+        """
+        matrix, mean, size = group
+        return (motion @ matrix + mean).clamp(0.0, 1.0) / size
+
+    def _windows(self, looked: Tensor) -> Tensor:
+        """(B, L, E) -> (B, N, F): overlapping seconds of one group and of its differences in time."""
+        looked = torch.cat([looked[:, 1:], _VELOCITY * looked.diff(dim=1)], dim=-1)
+        size = looked.shape[1]
+        return looked.unfold(1, min(_WINDOW, size), _HOP).flatten(2) / looked.shape[-1] ** 0.5
+
+    def _sliced(self, sampled: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean over slices of the squared Wasserstein distance, relative to the truth's variance."""
+        count = sampled.shape[-1]
+        mix = torch.randn(count, _MIXES, generator=generator).to(sampled)
+        mix = torch.cat([torch.eye(count).to(sampled), mix / mix.norm(dim=0)], dim=1)
+        mine, theirs = (self._filtered(x @ mix) for x in (sampled, truth))
+        mine, theirs = mine.sort(dim=0).values, theirs.sort(dim=0).values
+        variance = theirs.var(dim=0) + 1e-6
+        quantiles = theirs.reshape(len(mine), -1, theirs.shape[1]).mean(1)
+        return ((mine - quantiles).square().mean(0) / variance).mean()
+
+    def _filtered(self, mixed: Tensor) -> Tensor:
+        """(B, L, M) -> (B L', M x kernels): every channel through every kernel."""
+        batch, _, channels = mixed.shape
+        rows = mixed.transpose(1, 2).flatten(0, 1)[:, None]
+        # Of short crops the middle of the kernels.
+        cut = max(0, (_LONGEST - mixed.shape[1] + 1) // 2)
+        out = conv1d(rows, self._kernels[:, None, cut : _LONGEST - cut])
+        return out.unflatten(0, (batch, channels)).permute(0, 3, 1, 2).flatten(0, 1).flatten(1)
+
+
+def _kernels() -> Tensor:
+    """(N, T): a frame, its first and second difference, and Gaussians with their two derivatives."""
+    frame = torch.arange(_LONGEST) - _LONGEST // 2
+    one = (frame == 0).float()
+    step = one - one.roll(1)
+    bank = [one, step, step - step.roll(1)]
+    for width in _WIDTHS:
+        hill = torch.exp(-0.5 * (frame / width) ** 2)
+        hill = hill / hill.sum()
+        bank += [hill, -frame / width**2 * hill, (frame**2 / width**2 - 1.0) / width**2 * hill]
+    return torch.stack(bank)
+
+
+def mouth_projection(model: MotionModel) -> Tensor:
+    """(K, K): coordinates -> those of the same motion with its upper face at rest, by ``x @ matrix``."""
+    names, space = model.expression_names, model.representation
+    mouth = [i for i, name in enumerate(names) if not name.startswith(tuple(sum(GROUPS, ())))]
+    kept = space.encode_matrix[:, mouth] @ space.decode_matrix[mouth]
+    return torch.from_numpy(kept.T.copy()).float()
+
+
+def faces(
+    data: MotionData, model: MotionModel, rng: np.random.Generator, count: int, length: int
+) -> tuple[Tensor, Tensor]:
+    """Random stretches of the corpus: standardised features (B, L, A), coordinates (B, L, K)."""
+    pairs = [data.crop(rng, length) for _ in range(count)]
+    heard = torch.from_numpy(np.stack([features for features, _ in pairs]))
+    moved: Float32 = model.representation.encode(np.stack([weights for _, weights in pairs]))
+    mean, scale = model.feature_mean.cpu(), model.feature_scale.cpu()
+    return (heard - mean) / scale, torch.from_numpy(moved)

@@ -1,0 +1,146 @@
+"""Life from the corpus: why a causal teacher lacks it, and the score that gives it back to the student."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from facetalk.cli import main
+from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, NoiseSchedule, Representation
+from facetalk.training.motion.dataset import MotionData
+from facetalk.training.motion.distill_life import LifeScore, faces, mouth_projection
+
+NAMES = ["eyeBlink_L", "eyeBlink_R", "browDown_L", "eyeLookUp_L", "jawOpen", "mouthClose"]
+
+
+def mixed_space() -> Representation:
+    """Coordinates that each mix upper face and mouth, as principal components do."""
+    encode, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(len(NAMES), len(NAMES))))
+    return Representation(np.zeros(len(NAMES)), encode, np.linalg.inv(encode), np.ones(len(NAMES)))
+
+
+def motion_model(space: Representation | None = None) -> MotionModel:
+    config = DenoiserConfig(
+        motion_dim=len(NAMES), audio_dim=3, layers=1, heads=1, width=8, feedforward=8, dropout=0.0
+    )
+    return MotionModel(Denoiser(config), space or mixed_space(), expression_names=NAMES)
+
+
+def sampled(truth: NDArray[np.float64], *, causal: bool) -> NDArray[np.float64]:
+    """Covariance (T, T) that DDIM samples of a Gaussian process, by its best denoiser.
+
+    Each step is linear, so all of sampling is one matrix from noise to motion.
+    """
+    schedule, frames = NoiseSchedule(), len(truth)
+    way = np.eye(frames)
+    times = [*range(999, 0, -4), -1]
+    for now, after in itertools.pairwise(times):
+        power, next_power = (schedule.alphas_cumprod[t] if t >= 0 else 1.0 for t in (now, after))
+        alpha, sigma = np.sqrt(power), np.sqrt(1.0 - power)
+        noisy = alpha**2 * truth + sigma**2 * np.eye(frames)
+        best = np.zeros((frames, frames))
+        for frame in range(frames):
+            seen = slice(frame + 1) if causal else slice(frames)
+            best[frame, seen] = np.linalg.solve(noisy[seen, seen], alpha * truth[seen, frame])
+        left = np.sqrt(1.0 - next_power) / sigma
+        way = (np.sqrt(next_power) * best + left * (np.eye(frames) - alpha * best)) @ way
+    return way @ way.T
+
+
+@pytest.mark.parametrize("memory", [12.0, 50.0])
+def test_the_best_causal_denoiser_samples_too_still_and_too_fast(memory: float) -> None:
+    frame = np.arange(50)
+    truth = np.exp(-np.abs(frame[:, None] - frame) / memory)
+    difference = np.diff(np.eye(50), axis=0)
+
+    def figures(covariance: NDArray[np.float64]) -> tuple[float, float]:
+        late = slice(25, 49)
+        moved = difference @ covariance @ difference.T
+        return float(np.sqrt(np.diag(covariance)[late].mean())), float(np.sqrt(np.diag(moved)[late].mean()))
+
+    spread, speed = figures(truth)
+    whole_spread, whole_speed = figures(sampled(truth, causal=False))
+    assert whole_spread / spread == pytest.approx(1.0, abs=0.03)
+    assert whole_speed / speed == pytest.approx(1.0, abs=0.05)
+    causal_spread, causal_speed = figures(sampled(truth, causal=True))
+    assert 0.6 < causal_spread / spread < 0.85
+    assert 1.3 < causal_speed / speed < 1.7
+
+
+def compared(score: LifeScore, first: torch.Tensor, second: torch.Tensor, truth: torch.Tensor) -> float:
+    others = truth.repeat(2, 1, 1)
+    return float(score(first, second, truth, others, torch.Generator().manual_seed(0)))
+
+
+def test_the_score_is_least_where_both_draw_alike() -> None:
+    """Of random motions of several sizes and speeds, those of the truth's score best."""
+    rng = np.random.default_rng(0)
+    space = Representation(np.full(len(NAMES), 0.5), np.eye(6) / 0.1, np.eye(6) * 0.1, np.ones(6))
+    score = LifeScore(motion_model(space))
+
+    def draw(size: float, memory: float) -> torch.Tensor:
+        steps = rng.normal(size=(120, 60, len(NAMES)))
+        for frame in range(1, 60):
+            steps[:, frame] = memory * steps[:, frame - 1] + np.sqrt(1.0 - memory**2) * steps[:, frame]
+        return torch.from_numpy(size * steps).float()
+
+    kinds = [(0.0, 0.8), (0.6, 0.8), (1.0, 0.8), (1.5, 0.8), (1.0, 0.3), (1.0, 0.97)]
+    found = {kind: compared(score, draw(*kind), draw(*kind), draw(1.0, 0.8)) for kind in kinds}
+    assert min(found, key=lambda kind: found[kind]) == (1.0, 0.8)
+
+
+@pytest.mark.parametrize("length", [6, 7, 16, 40])
+def test_short_crops_are_compared_as_well(length: int) -> None:
+    motion = torch.randn(2, length, len(NAMES), generator=torch.Generator().manual_seed(0))
+    score = LifeScore(motion_model())
+    assert np.isfinite(compared(score, motion, motion.flip(0), motion))
+
+
+def test_the_score_does_not_see_the_mouth() -> None:
+    model = motion_model()
+    score = LifeScore(model)
+    generator = torch.Generator().manual_seed(0)
+    first, second, truth = (torch.randn(2, 48, len(NAMES), generator=generator) for _ in range(3))
+    before = compared(score, first, second, truth)
+    mouth = np.zeros((48, len(NAMES)))
+    mouth[:, 4:] = np.random.default_rng(1).normal(size=(48, 2))
+    talking = first + torch.from_numpy(model.representation.encode(mouth))
+    assert compared(score, talking, second, truth) == pytest.approx(before, rel=1e-4)
+    talking[:, 10:20] += 3.0
+    assert compared(score, talking, second, truth) != pytest.approx(before, rel=1e-2)
+
+
+def test_the_projection_keeps_the_mouth_and_drops_the_rest() -> None:
+    model = motion_model()
+    weights = np.random.default_rng(2).normal(size=(5, len(NAMES)))
+    kept = torch.from_numpy(model.representation.encode(weights)) @ mouth_projection(model)
+    back = model.representation.decode(kept.numpy())
+    np.testing.assert_allclose(back[:, 4:], weights[:, 4:], atol=1e-4)
+    np.testing.assert_allclose(back[:, :4], 0.0, atol=1e-4)
+
+
+def test_faces_are_standardised_sound_beside_coordinates() -> None:
+    model = motion_model(Representation.identity(len(NAMES)))
+    model.feature_mean, model.feature_scale = torch.full((3,), 2.0), torch.full((3,), 4.0)
+    data = MotionData([np.full((9, 3), 10.0, np.float16)], [np.full((2, 9, len(NAMES)), 0.5, np.float16)])
+    heard, moved = faces(data, model, np.random.default_rng(0), 3, 7)
+    assert heard.shape == (3, 7, 3)
+    assert moved.shape == (3, 7, len(NAMES))
+    torch.testing.assert_close(heard, torch.full_like(heard, 2.0))
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.5))
+
+
+def test_life_asks_for_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import soundfile
+
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.wav", np.zeros(16000, np.float32), 16000)
+    command = ["distill", "--audio", str(tmp_path), "--out", str(tmp_path / "run"), "--life", "0.5"]
+    assert main(command) == 2
+    assert "corpus" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
