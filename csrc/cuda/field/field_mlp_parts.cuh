@@ -101,7 +101,8 @@ __device__ __forceinline__ void start_sums(const FieldDeviceMlp& mlp, const Fiel
   const int coords = mlp.coords;
   const float* weights = coord_weights_of(mlp, tile, layer) + output * coords;
   const float* x = coordinate + (row * kTilesM * 16 + lane / 4) * coords;
-  if (coords == 3) {
+  // With more rows to a warp, their coordinates and three pairs of weights find no registers beside the sums.
+  if (kTilesM <= 2 && coords == 3) {
     FACETALK_UNROLL()
     for (int n = 0; n < kTilesN; ++n) {
       const float* w = weights + 24 * n;
