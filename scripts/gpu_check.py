@@ -113,6 +113,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
             90,
         ),
         Step("formula", bench("bench_field_cuda", "formula"), 60),
+        Step("trace", bench("bench_trace_cuda"), 60),
         # The slowest rows, and those that decide least.
         Step(
             "float32",

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ import bench_field
 import bench_field_cuda
 import bench_marching_cubes_cuda
 import bench_sampler_cuda
+import bench_trace_cuda
 
 
 @pytest.fixture
@@ -114,6 +116,22 @@ def test_surfaces(gpu: _gpu.Gpu, rows, monkeypatch: pytest.MonkeyPatch) -> None:
     bench_field_cuda.test_surfaces(speaking, "fp16", way, "portable", 2)
     bench_field_cuda.test_bricks(speaking, "float16", "portable", 2)
     assert set(rows()) == {f"field {what}, tiny | ours" for what in ("surfaces", "bricks", "meshes")}
+
+
+def test_trace(gpu: _gpu.Gpu, rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_trace_cuda, "RESOLUTION", 9)
+    event = lambda key, ms, kind: types.SimpleNamespace(  # noqa: E731
+        key=key, self_device_time_total=1e3 * ms, count=2, device_type=types.SimpleNamespace(name=kind)
+    )
+    events = [event("void a<1>(int)", 1.0, "CUDA"), event("b", 3.0, "CUDA"), event("aten::c", 9.0, "CPU")]
+    traced = contextlib.nullcontext(types.SimpleNamespace(key_averages=lambda: events))
+    monkeypatch.setattr(bench_trace_cuda, "profile", lambda **_: traced)
+    folder = Path(__file__).parents[2] / "golden" / "nphm_tiny"
+    arrays = load_file(folder / "golden.safetensors")
+    head = load_checkpoint(folder, family="nphm").bind(arrays["lat_id"])
+    monkeypatch.setattr(bench_trace_cuda, "official", lambda: (head, arrays["lat_expr"]))
+    bench_trace_cuda.test_surfaces("official", "bands", 2)
+    assert set(rows()) == {"kernels of surfaces | ours"}
 
 
 def test_sampler(gpu: _gpu.Gpu, rows, monkeypatch: pytest.MonkeyPatch) -> None:
