@@ -152,11 +152,16 @@ class RayCluster:
             options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
             if address == "local":
                 options |= {"num_cpus": count, "include_dashboard": False}
+            ends = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(**options)
             except Exception as error:  # ConnectionError, ValueError, RuntimeError: by the kind of address
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"no Ray cluster at {address!r}: {reason}") from error
+            finally:
+                # Ray ends the process at SIGTERM by a handler of its own, past what we clean up then.
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, ends)
         # A worker is one thread (OMP_NUM_THREADS as well, which Ray sets by the number of CPUs).
         remote: Any = ray.remote(num_cpus=1, num_gpus=int(self._gpu), max_retries=_RETRIES)
         self._task = remote(task)

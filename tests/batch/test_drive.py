@@ -220,6 +220,7 @@ def test_ray_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers have to find the task
     monkeypatch.setattr(batch_workers, "_RETRIES", 1)
     names = [*NAMES[:3], "bad", "deadly"]
+    ends = signal.getsignal(signal.SIGTERM)
     run(tmp_path / "here", names[:4], hire=Here)
     killed: list[int] = []
 
@@ -230,7 +231,7 @@ def test_ray_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     report = run(tmp_path / "ray", names, hire=lambda folder: RayCluster(task, 0.2, "local", 2), on_row=kill)
     assert killed and [row["status"] for row in report.rows] == ["done"] * 3 + ["failed"] * 2
-    assert report.rows[4]["again"]
+    assert report.rows[4]["again"] and signal.getsignal(signal.SIGTERM) is ends
     for name in NAMES[:3]:
         assert (tmp_path / f"ray/{name}.txt").read_bytes() == (tmp_path / f"here/{name}.txt").read_bytes()
 
