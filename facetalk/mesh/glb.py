@@ -113,6 +113,18 @@ class GlbWriter:
         }
         return self.add("accessors", entry)
 
+    def zeros(self, data: NDArray[Any], view: int, *, normalized: bool = False) -> int:
+        """Append an accessor of zeros of the shape and type of ``data``, with bounds, and return its number.
+
+        Args:
+            data: (N, columns), of which only shape and type are used.
+            view: a view that holds enough zeros.
+            normalized: integers stand for fractions.
+        """
+        entry = self._entry(np.zeros_like(data), normalized, True)
+        entry["bufferView"] = view
+        return self.add("accessors", entry)
+
     def row_numbers(self, rows: NDArray[Any], count: int) -> int:
         """Append the row numbers of a sparse accessor of ``count`` elements and return the view's number."""
         return self.view(rows.astype(_index_dtype(count)))

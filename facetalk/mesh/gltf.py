@@ -58,9 +58,11 @@ def write_morphs(
     with GlbWriter(path) as glb:
         _asset(glb, extras)
         scale = targets.step * 32767.0 if quantize and targets.step > 0.0 else 1.0
+        morphs = len(targets.shapes)
+        if morphs:
+            _view_of_zeros(glb, base)
         # The scale is a power of two: dividing by it loses nothing.
         mesh: Json = {"name": "head", "primitives": _primitives(glb, base, scale, targets)}
-        morphs = len(targets.shapes)
         if morphs:
             mesh["weights"] = targets.rest.tolist()
             mesh["extras"] = {"targetNames": list(targets.names)}
@@ -199,6 +201,22 @@ def _primitives(glb: GlbWriter, mesh: Mesh, scale: float, targets: MorphTargets 
     return primitives
 
 
+_ZEROS = 0
+"""Number of the view of zeros.
+
+A sparse accessor need not name a view: what it does not list is zero. Godot before 4.1 takes the first view
+of the file for that (github.com/godotengine/godot/pull/76875), so the first one has nothing but zeros. That
+the accessors name it would be no better: Babylon.js writes what they list into the view that they share.
+"""
+
+
+def _view_of_zeros(glb: GlbWriter, mesh: Mesh) -> None:
+    """Begin the file with zeros enough for the morph targets of any primitive."""
+    most = max((len(piece.rows) for piece in split_by_material(mesh)), default=1)
+    view = glb.view(np.zeros((most, 3), np.float32), target=VERTEX_DATA, stride=12)
+    assert view == _ZEROS
+
+
 def _targets(glb: GlbWriter, targets: MorphTargets, rows: Int64, scale: float) -> list[dict[str, int]]:
     """Accessors of all morph targets of the vertices ``rows``."""
     quantized = targets.step > 0.0
@@ -213,9 +231,7 @@ def _targets(glb: GlbWriter, targets: MorphTargets, rows: Int64, scale: float) -
         if not len(moved):
             if still is None:
                 # An accessor without any data is legal, but some importers trip over it.
-                first = np.zeros(1, np.int64)
-                view = glb.row_numbers(first, len(rows))
-                still = glb.sparse(np.zeros_like(place), first, view, normalized=quantized, bounds=True)
+                still = glb.zeros(place, _ZEROS, normalized=quantized)
             found.append({"POSITION": still, "NORMAL": still})
         elif len(moved) > 0.95 * len(rows):
             # Row numbers cost less than the padding of dense targets, but for (nearly) full ones.

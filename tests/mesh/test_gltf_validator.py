@@ -13,6 +13,7 @@ from npm import packages
 
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
+from facetalk.mesh.gltf_read import GlbFile, _split_glb
 
 SCRIPT = Path(__file__).with_name("validate_gltf.mjs")
 VERSION = "2.0.0-dev.3.10"
@@ -65,3 +66,14 @@ def test_the_validator_is_listened_to(tmp_path: Path, validator: list[str]) -> N
     raw[at : at + 20] = b'"componentType":5999'
     (tmp_path / "talk.glb").write_bytes(raw)
     assert problems(validator, tmp_path / "talk.glb")[str(tmp_path / "talk.glb")]
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+def test_who_takes_the_first_view_for_zeros_finds_zeros(tmp_path: Path, quantize: bool) -> None:
+    file = GlbFile(export(tmp_path / "talk.glb", talking_ball(3), fps=25, quantize=quantize))
+    sparse = [entry for entry in file.list("accessors") if "sparse" in entry]
+    assert sparse and not any("bufferView" in entry for entry in sparse)
+    view = file.list("bufferViews")[0]
+    assert view["byteLength"] >= 12 * max(entry["count"] for entry in sparse)
+    _, binary = _split_glb((tmp_path / "talk.glb").read_bytes())
+    assert binary is not None and not any(binary[: view["byteLength"]]) and view["byteOffset"] == 0
