@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     import json
+import re
 
     from facetalk.view.files import File
     from facetalk.view.server import ViewServer
@@ -98,7 +100,7 @@ def test_sliders_are_there_and_reach_the_face(browser: Chromium, clip: Path) -> 
 def test_a_recording_becomes_moving_lips_in_step_with_its_sound(browser: Chromium, clip: Path) -> None:
     browser.give_files("#file", clip)
     browser.until("!facetalk.state.busy && facetalk.state.length > 1.9")
-    assert status(browser).startswith("clip.wav: 5") and "frames in 4 steps" in status(browser)
+    assert re.fullmatch(r"clip\.wav: 5\d frames in \d steps", status(browser))
     browser.until("facetalk.state.playing || facetalk.state.sound.ended")
     browser.run("facetalk.pause()")
     motion = FaceTalk.from_pretrained("default", "cpu").generate(clip, seed=0, pad=None)
