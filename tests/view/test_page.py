@@ -41,7 +41,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     import json
-import re
 
     from facetalk.view.files import File
     from facetalk.view.server import ViewServer
