@@ -37,11 +37,22 @@ class Rig {
   void pose(const float* weights, float* positions) const;
 
  private:
-  void wear(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing);
-  void ask(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing);
+  // Displacements (E, V, 3).
+  void wear(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing,
+            std::vector<float>& basis) const;
+  void ask(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing,
+           std::vector<float>& basis) const;
+
+  // Neighbouring coordinates that one curve moves. Curves are of parts of a face: two thirds of all displacements
+  // are 0, and what a frame costs is the reading of the others.
+  struct Run {
+    size_t curve, first, size, at;  // `size` coordinates from `first` on, the displacements from `at` on
+  };
+  void keep(const std::vector<float>& basis);
 
   std::vector<float> neutral_;  // (V, 3)
-  std::vector<float> basis_;    // (E, V, 3)
+  std::vector<Run> runs_;       // in the order of pieces of `neutral_`, then of curves
+  std::vector<float> moves_;    // of all runs, one after the other
   std::vector<int32_t> faces_;  // (F, 3)
   size_t curves_ = 0;
 };
