@@ -44,7 +44,8 @@ void check_shadow(float size) {
   scene.lights.resize(1);
   scene.lights[0].direction = {0.0f, 0.0f, 1.0f};
   Stop stop([] { return false; });
-  const ShadowMap map(points, scene, stop);
+  ShadowMap map;
+  map.draw(points, scene, stop);
   for (const float x : kNumbers) {
     for (const float y : kNumbers) {
       for (const float z : kNumbers) {

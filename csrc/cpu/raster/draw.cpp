@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
 
 #include "cpu/raster/raster.h"
 #include "cpu/raster/shade.h"
@@ -27,6 +26,11 @@ struct Fragment {
   float share = 0.0f;        // of the pixel
 };
 
+// Ambient occlusion of 2 x 2 pixels; depth 0 where nothing is.
+struct Block {
+  float open = 0.0f, depth = 0.0f;
+};
+
 // What one picture needs. Its memory is kept from picture to picture of a thread: fresh pages cost as much as
 // drawing.
 struct Frame {
@@ -37,7 +41,9 @@ struct Frame {
   std::vector<Projected> projected;
   Visibility seen;
   std::vector<Fragment> first;  // (height, width) nearest surface; its face is -1 on the background
+  std::vector<Block> blocks;    // of find_open
   std::vector<float> open;      // (height, width) share of the surroundings that is not blocked
+  ShadowMap shadow;
 };
 
 Vec3 rotate(const float* r, Vec3 v) {
@@ -123,8 +129,32 @@ Vec3 normal_at(const Frame& f, const int32_t* face, Vec3 w, Vec3 position) {
   return away < 0.02f ? normalized(side + view * (0.02f - away)) : side;
 }
 
+// Whether all samples of a pixel are of one surface, as inside a face they mostly are.
+bool is_one_surface(const Frame& f, int px, int py, Fragment* out) {
+  const int s = f.samples;
+  const size_t at = static_cast<size_t>(py) * s * f.seen.width + static_cast<size_t>(px) * s;
+  const int32_t first = f.seen.face[at];
+  if (first < 0) return false;
+  const float depth = 1.0f / f.seen.near[at];
+  for (int j = 0; j < s; ++j) {
+    for (int i = 0; i < s; ++i) {
+      const size_t here = at + static_cast<size_t>(j) * f.seen.width + i;
+      const int32_t face = f.seen.face[here];
+      if (face < 0 || (face != first && f.scene.materials[face] != f.scene.materials[first]) ||
+          std::fabs(depth - 1.0f / f.seen.near[here]) > kSameSurface)
+        return false;
+    }
+  }
+  // As below: the sample half-way names the triangle, and the mean place is the middle.
+  const int half = (s * s + 1) / 2 - 1;
+  const size_t named = at + static_cast<size_t>(half / s) * f.seen.width + half % s;
+  *out = {f.seen.face[named], (px + 0.5f) * s, (py + 0.5f) * s, depth, 1.0f};
+  return true;
+}
+
 // Groups the samples of a pixel into surfaces. Returns how many there are.
 int surfaces(const Frame& f, int px, int py, Fragment* out) {
+  if (is_one_surface(f, px, py, out)) return 1;
   const int s = f.samples;
   int count = 0, sizes[kMaxSamples];
   for (int j = 0; j < s; ++j) {
@@ -209,10 +239,8 @@ void find_open(Frame* f) {
       offsets[turn][2 * t] = reach * std::cos(angle), offsets[turn][2 * t + 1] = reach * std::sin(angle);
     }
   }
-  struct Block {
-    float open = 0.0f, depth = 0.0f;
-  };
-  std::vector<Block> blocks(static_cast<size_t>(columns) * rows);
+  std::vector<Block>& blocks = f->blocks;
+  blocks.assign(static_cast<size_t>(columns) * rows, Block{});
   each(f->scene.alone, 0, rows, 4, [&](int y) {
     for (int x = 0; x < columns; ++x) {
       Block* block = &blocks[static_cast<size_t>(y) * columns + x];
@@ -243,7 +271,7 @@ void find_open(Frame* f) {
   });
 }
 
-Vec3 color_of(const Frame& f, const ShadowMap* shadow, const Fragment& fragment, float open) {
+SurfacePoint point_of(const Frame& f, const ShadowMap* shadow, const Fragment& fragment, float open) {
   const Scene& s = f.scene;
   const int32_t* face = s.faces + 3 * static_cast<int64_t>(fragment.face);
   const Vec3 w = corner_weights(f, face, fragment.x, fragment.y);
@@ -257,9 +285,61 @@ Vec3 color_of(const Frame& f, const ShadowMap* shadow, const Fragment& fragment,
   }
   p.open = open;
   p.lit = shadow != nullptr ? shadow->lit(p.position) : 1.0f;
-  const Vec3 light = shade(p, s.palette[s.materials[fragment.face]], s) * s.exposure;
-  // Compressed before samples are averaged: one bright sample must not whiten an outline.
-  return {tone_curve(light.x), tone_curve(light.y), tone_curve(light.z)};
+  p.material = s.materials[fragment.face];
+  return p;
+}
+
+// The surfaces of a row of pixels, from the left, and what they add to their pixels.
+struct Row {
+  struct Part {
+    int x;
+    float share;
+  };
+  std::vector<SurfacePoint> points;
+  std::vector<Part> parts;
+  std::vector<Vec3> colors;
+};
+
+void draw_row(const Frame& f, const ShadowMap* shadow, const Encoder& encoder, int y, Row& row,
+              uint8_t* out) {
+  row.points.clear(), row.parts.clear();
+  const size_t start = static_cast<size_t>(y) * f.width;
+  const uint8_t* behind = f.scene.background + 3 * start;
+  uint8_t* pixels = out + 3 * start;
+  std::copy_n(behind, 3 * static_cast<size_t>(f.width), pixels);
+  if (y < f.y0 || y >= f.y1) return;
+  for (int x = f.x0; x < f.x1; ++x) {
+    const Fragment& first = f.first[start + x];
+    if (first.face < 0) continue;
+    const float open = f.open[start + x];
+    if (first.share > 0.999f) {
+      row.points.push_back(point_of(f, shadow, first, open));
+      row.parts.push_back({x, 1.0f});
+      continue;
+    }
+    Fragment fragments[kMaxSamples];
+    const int count = surfaces(f, x, y, fragments);
+    for (int k = 0; k < count; ++k) {
+      row.points.push_back(point_of(f, shadow, fragments[k], open));
+      row.parts.push_back({x, fragments[k].share});
+    }
+  }
+  row.colors.resize(row.points.size());
+  shade(row.points.data(), row.points.size(), f.scene, row.colors.data());
+  for (size_t i = 0; i < row.parts.size();) {
+    const int x = row.parts[i].x;
+    Vec3 sum;
+    float covered = 0.0f;
+    for (; i < row.parts.size() && row.parts[i].x == x; ++i) {
+      sum = sum + row.colors[i] * row.parts[i].share;
+      covered += row.parts[i].share;
+    }
+    const float rest = std::max(0.0f, 1.0f - covered);
+    uint8_t* pixel = pixels + 3 * x;
+    pixel[0] = encoder.encode(sum.x + encoder.decode(pixel[0]) * rest);
+    pixel[1] = encoder.encode(sum.y + encoder.decode(pixel[1]) * rest);
+    pixel[2] = encoder.encode(sum.z + encoder.decode(pixel[2]) * rest);
+  }
 }
 
 }  // namespace
@@ -279,39 +359,16 @@ bool draw(const Scene& scene, int width, int height, int samples, Stop& stop, ui
   if (stop.now()) return false;
   resolve(&f);
   find_open(&f);
-  std::unique_ptr<ShadowMap> shadow;
+  const ShadowMap* shadow = nullptr;
   if (!scene.lights.empty() && scene.vertex_count > 0) {
-    shadow = std::make_unique<ShadowMap>(f.positions, scene, stop);
+    f.shadow.draw(f.positions, scene, stop);
+    shadow = &f.shadow;
   }
   if (stop.now()) return false;
   each(scene.alone, 0, height, 8, [&](int y) {
     if (stop.now()) return;
-    for (int x = 0; x < width; ++x) {
-      const size_t at = static_cast<size_t>(y) * width + x;
-      uint8_t* pixel = out + 3 * at;
-      const uint8_t* behind = scene.background + 3 * at;
-      if (x < f.x0 || y < f.y0 || x >= f.x1 || y >= f.y1 || f.first[at].face < 0) {
-        std::copy_n(behind, 3, pixel);
-        continue;
-      }
-      Vec3 sum;
-      float covered = 0.0f;
-      if (f.first[at].share > 0.999f) {
-        sum = color_of(f, shadow.get(), f.first[at], f.open[at]);
-        covered = 1.0f;
-      } else {
-        Fragment fragments[kMaxSamples];
-        const int count = surfaces(f, x, y, fragments);
-        for (int k = 0; k < count; ++k) {
-          sum = sum + color_of(f, shadow.get(), fragments[k], f.open[at]) * fragments[k].share;
-          covered += fragments[k].share;
-        }
-      }
-      const float rest = std::max(0.0f, 1.0f - covered);
-      pixel[0] = encoder.encode(sum.x + encoder.decode(behind[0]) * rest);
-      pixel[1] = encoder.encode(sum.y + encoder.decode(behind[1]) * rest);
-      pixel[2] = encoder.encode(sum.z + encoder.decode(behind[2]) * rest);
-    }
+    static thread_local Row row;
+    draw_row(f, shadow, encoder, y, row, out);
   });
   return !stop.now();
 }

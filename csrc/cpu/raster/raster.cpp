@@ -2,12 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace facetalk::cpu {
 namespace {
 
 // A tile's depths and numbers (32 KiB) stay in the first-level cache while its triangles are drawn.
 constexpr int kTile = 64;
+// Samples of a row that are tested at a time.
+constexpr int kLanes = 4;
+typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
+typedef int32_t Marks __attribute__((vector_size(kLanes * sizeof(int32_t))));
+constexpr Lanes kFirst = {0.0f, 1.0f, 2.0f, 3.0f};
+constexpr int kTileSize = kTile * kTile + kLanes;  // the last row's lanes may reach beyond it
 // Entries of the tiles' lists at a time (64 MiB): enough for all triangles of a head at once, and a bound where
 // a million triangles each cover a large picture.
 constexpr int64_t kMostEntries = int64_t{1} << 24;
@@ -23,9 +30,12 @@ struct Box {
 // Samples whose centre may lie in the triangle; empty for a triangle that cannot be seen.
 Box bounds_of(const Projected& a, const Projected& b, const Projected& c, int width, int height) {
   if (!(a.near > 0.0f && b.near > 0.0f && c.near > 0.0f)) return {0, 0, 0, 0};
-  // Clamped before the conversion: far outside, a float does not fit an int.
+  // Clamped before the conversion: far outside, a float does not fit an int. Without std::ceil, which is a call
+  // on processors that need not have an instruction for it.
   const auto sample = [](float v, int limit) {
-    return static_cast<int>(std::ceil(within(v - 0.5f, -1.0f, static_cast<float>(limit))));
+    const float place = within(v - 0.5f, -1.0f, static_cast<float>(limit));
+    const int below = static_cast<int>(place);
+    return below + (static_cast<float>(below) < place ? 1 : 0);
   };
   return {std::max(0, sample(std::min({a.x, b.x, c.x}) - kSlack, width)),
           std::max(0, sample(std::min({a.y, b.y, c.y}) - kSlack, height)),
@@ -34,16 +44,15 @@ Box bounds_of(const Projected& a, const Projected& b, const Projected& c, int wi
 }
 
 // The tiles that each triangle may touch.
-std::vector<Box> tiles_of(const std::vector<Projected>& v, const int32_t* faces, int64_t count, int width,
-                          int height, bool alone) {
-  std::vector<Box> boxes(static_cast<size_t>(count));
+void tiles_of(const std::vector<Projected>& v, const int32_t* faces, int64_t count, int width, int height,
+              bool alone, std::vector<Box>& boxes) {
+  boxes.resize(static_cast<size_t>(count));
   each(alone, 0, count, 4096, [&](int f) {
     const Box b = bounds_of(v[faces[3 * f]], v[faces[3 * f + 1]], v[faces[3 * f + 2]], width, height);
     const bool empty = b.x0 >= b.x1 || b.y0 >= b.y1;
     boxes[f] = empty ? Box{0, 0, 0, 0}
                      : Box{b.x0 / kTile, b.y0 / kTile, (b.x1 - 1) / kTile + 1, (b.y1 - 1) / kTile + 1};
   });
-  return boxes;
 }
 
 // Some triangles of every tile, in rising order.
@@ -53,8 +62,7 @@ struct Bins {
 };
 
 // Sorts triangles from `*next` on, as many as kMostEntries allow (at least one), and moves `*next` behind them.
-Bins sort_into_tiles(const std::vector<Box>& boxes, int columns, int rows, size_t* next) {
-  Bins bins;
+void sort_into_tiles(const std::vector<Box>& boxes, int columns, int rows, size_t* next, Bins& bins) {
   bins.start.assign(static_cast<size_t>(columns) * rows + 1, 0);
   const size_t first = *next;
   size_t last = first;
@@ -75,7 +83,6 @@ Bins sort_into_tiles(const std::vector<Box>& boxes, int columns, int rows, size_
         bins.face[place[static_cast<size_t>(y) * columns + x]++] = static_cast<int32_t>(f);
   }
   *next = last;
-  return bins;
 }
 
 // A function that is linear over the screen: value at the first sample of the box, change per sample.
@@ -108,21 +115,28 @@ void draw_triangle(const Projected& a, Projected b, Projected c, int32_t number,
   d.origin = a.near + d.dx * (x0 - a.x) + d.dy * (y0 - a.y);
   // The slack must not reach beyond the triangle's own depths: slivers have steep planes.
   const float low = std::min({a.near, b.near, c.near}), high = std::max({a.near, b.near, c.near});
-  const int n = box.x1 - box.x0;
+  const auto wide = static_cast<float>(box.x1 - box.x0);
   for (int y = box.y0; y < box.y1; ++y) {
     const float fy = static_cast<float>(y - box.y0);
     const float r0 = e0.origin + e0.dy * fy, r1 = e1.origin + e1.dy * fy, r2 = e2.origin + e2.dy * fy;
     const float rd = d.origin + d.dy * fy;
     const int64_t row = static_cast<int64_t>(y - tile.y0) * kTile + (box.x0 - tile.x0);
-    float* __restrict depths = near + row;
-    int32_t* __restrict numbers = face + row;
-    for (int x = 0; x < n; ++x) {
-      const float fx = static_cast<float>(x);
-      const float v = std::min(std::max(rd + d.dx * fx, low), high);
-      const bool seen =
-          (r0 + e0.dx * fx >= 0.0f) & (r1 + e1.dx * fx >= 0.0f) & (r2 + e2.dx * fx >= 0.0f) & (v > depths[x]);
-      depths[x] = seen ? v : depths[x];
-      numbers[x] = seen ? number : numbers[x];
+    float* depths = near + row;
+    int32_t* numbers = face + row;
+    // Lanes beyond the box keep what they hold, be it of the next row.
+    for (Lanes fx = kFirst; fx[0] < wide; fx += kLanes, depths += kLanes, numbers += kLanes) {
+      Lanes v = rd + d.dx * fx, had;
+      Marks held;
+      std::memcpy(&had, depths, sizeof had);
+      std::memcpy(&held, numbers, sizeof held);
+      v = v < low ? low - Lanes{} : v;
+      v = v > high ? high - Lanes{} : v;
+      const Marks seen = (r0 + e0.dx * fx >= 0.0f) & (r1 + e1.dx * fx >= 0.0f) & (r2 + e2.dx * fx >= 0.0f) &
+                         (v > had) & (fx < wide);
+      had = seen ? v : had;
+      held = seen ? number - Marks{} : held;
+      std::memcpy(depths, &had, sizeof had);
+      std::memcpy(numbers, &held, sizeof held);
     }
   }
 }
@@ -134,21 +148,26 @@ void rasterize(const std::vector<Projected>& vertices, const int32_t* faces, int
   const int width = out->width, height = out->height;
   const int columns = (width + kTile - 1) / kTile, rows = (height + kTile - 1) / kTile;
   const bool wants_face = !out->face.empty();
-  const std::vector<Box> boxes = tiles_of(vertices, faces, face_count, width, height, alone);
+  // Kept from picture to picture; the names themselves would mean other objects in the threads of the loop.
+  static thread_local std::vector<Box> kept_boxes;
+  static thread_local Bins kept_bins;
+  std::vector<Box>& boxes = kept_boxes;
+  Bins& bins = kept_bins;
+  tiles_of(vertices, faces, face_count, width, height, alone, boxes);
   size_t next = 0;
   for (bool fresh = true; fresh || next < boxes.size(); fresh = false) {
     if (stop.now()) return;
-    const Bins bins = sort_into_tiles(boxes, columns, rows, &next);
+    sort_into_tiles(boxes, columns, rows, &next, bins);
     each(alone, 0, columns * rows, 1, [&](int t) {
       Box tile{t % columns * kTile, t / columns * kTile, 0, 0};
       tile.x1 = std::min(tile.x0 + kTile, width);
       tile.y1 = std::min(tile.y0 + kTile, height);
       if (tile.x0 >= out->x1 || tile.y0 >= out->y1 || tile.x1 <= out->x0 || tile.y1 <= out->y0) return;
       if (!fresh && bins.start[t] == bins.start[t + 1]) return;
-      float near[kTile * kTile];
-      int32_t face[kTile * kTile];
-      std::fill_n(near, kTile * kTile, 0.0f);
-      std::fill_n(face, kTile * kTile, -1);
+      float near[kTileSize];
+      int32_t face[kTileSize];
+      std::fill_n(near, kTileSize, 0.0f);
+      std::fill_n(face, kTileSize, -1);
       const int across = tile.x1 - tile.x0;
       const auto row = [&](int y) { return static_cast<int64_t>(y) * width + tile.x0; };
       for (int y = fresh ? tile.y1 : tile.y0; y < tile.y1; ++y) {

@@ -10,34 +10,153 @@ constexpr float kPi = 3.14159265f;
 
 // One pass of a running box average along the rows, written transposed: two calls blur along both axes.
 void box_blur(const std::vector<float>& in, int size, int radius, bool alone, std::vector<float>* out) {
+  // Rows side by side: each one's sum waits for the one before, and what is written lies together.
+  constexpr int kRows = 8;
   const float weight = 1.0f / static_cast<float>(2 * radius + 1);
-  each(alone, 0, size, 16, [&](int y) {
-    const float* row = in.data() + static_cast<size_t>(y) * size;
-    double sum = 0.0;
-    for (int i = -radius; i <= radius; ++i) sum += row[std::clamp(i, 0, size - 1)];
-    for (int x = 0; x < size; ++x) {
-      (*out)[static_cast<size_t>(x) * size + y] = static_cast<float>(sum) * weight;
-      sum += row[std::min(x + radius + 1, size - 1)] - row[std::max(x - radius, 0)];
+  each(alone, 0, size / kRows, 2, [&](int block) {
+    const float* rows = in.data() + static_cast<size_t>(block) * kRows * size;
+    float* to = out->data() + block * kRows;
+    double sum[kRows] = {};
+    const auto at = [&](int row, int x) { return rows[static_cast<size_t>(row) * size + x]; };
+    for (int i = -radius; i <= radius; ++i)
+      for (int row = 0; row < kRows; ++row) sum[row] += at(row, std::clamp(i, 0, size - 1));
+    for (int x = 0; x < size; ++x, to += size) {
+      const int enters = std::min(x + radius + 1, size - 1), leaves = std::max(x - radius, 0);
+      for (int row = 0; row < kRows; ++row) {
+        to[row] = static_cast<float>(sum[row]) * weight;
+        sum[row] += at(row, enters) - at(row, leaves);
+      }
     }
   });
 }
 
+// What lanes of a vector hold belongs to as many surface points; comparisons give masks, by which the lanes
+// choose. Every lane goes through the operations of a single point in their order.
+constexpr int kLanes = 4;
+typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
+
+Lanes splat(float v) { return v - Lanes{}; }
+Lanes most(Lanes v, float least) { return v < least ? splat(least) : v; }
+Lanes unit(Lanes v) { return v > 0.0f ? (v < 1.0f ? v : splat(1.0f)) : Lanes{}; }
+Lanes between(Lanes a, Lanes b, Lanes t) { return a + (b - a) * t; }
+Lanes step(float a, float b, Lanes v) {
+  const Lanes t = unit((v - a) / splat(b - a));
+  return t * t * (3.0f - 2.0f * t);
+}
+Lanes root(Lanes v) {
+  for (int i = 0; i < kLanes; ++i) v[i] = std::sqrt(v[i]);
+  return v;
+}
+template <typename Mask>
+bool any(Mask mask) {
+  bool found = false;
+  for (int i = 0; i < kLanes; ++i) found |= mask[i] != 0;
+  return found;
+}
+
+struct Wide {
+  Lanes x, y, z;
+};
+Wide splat(Vec3 v) { return {splat(v.x), splat(v.y), splat(v.z)}; }
+Wide operator+(const Wide& a, const Wide& b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+Wide operator-(const Wide& a, const Wide& b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
+Wide operator*(const Wide& a, const Wide& b) { return {a.x * b.x, a.y * b.y, a.z * b.z}; }
+Wide operator*(const Wide& a, Lanes s) { return {a.x * s, a.y * s, a.z * s}; }
+Lanes dot(const Wide& a, const Wide& b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
+Wide between(const Wide& a, const Wide& b, Lanes t) { return a + (b - a) * t; }
+template <typename Mask>
+Wide choose(Mask mask, const Wide& a, const Wide& b) {
+  return {mask ? a.x : b.x, mask ? a.y : b.y, mask ? a.z : b.z};
+}
+Wide unit_vector(const Wide& v) {
+  const Lanes n = dot(v, v);
+  return choose(n > 1e-30f, v * (1.0f / root(n)), splat(Vec3{0.0f, 0.0f, 1.0f}));
+}
+
 // GGX lobe times visibility over 4 (n.l)(n.v), in the form of Karis, "Real Shading in Unreal Engine 4", 2013.
-float specular_lobe(float nl, float nv, float nh, float roughness) {
-  const float a = roughness * roughness, a2 = a * a;
-  const float d = nh * nh * (a2 - 1.0f) + 1.0f;
-  const float k = (roughness + 1.0f) * (roughness + 1.0f) * 0.125f;
+Lanes specular_lobe(Lanes nl, Lanes nv, Lanes nh, Lanes roughness) {
+  const Lanes a = roughness * roughness, a2 = a * a;
+  const Lanes d = nh * nh * (a2 - 1.0f) + 1.0f;
+  const Lanes k = (roughness + 1.0f) * (roughness + 1.0f) * 0.125f;
   return a2 * 0.25f / (kPi * d * d * (nl * (1.0f - k) + k) * (nv * (1.0f - k) + k));
 }
 
-float fresnel(float f0, float cosine) {
-  const float m = 1.0f - clamp01(cosine), m2 = m * m;
+Lanes fresnel(Lanes f0, Lanes cosine) {
+  const Lanes m = 1.0f - unit(cosine), m2 = m * m;
   return f0 + (1.0f - f0) * m2 * m2 * m;
+}
+
+// Straight up to 0.6, then bends so that light of 4 just reaches white.
+Lanes tone_curve(Lanes v) {
+  constexpr float kKnee = 0.6f, kWhite = 4.0f, kWide = (kWhite - kKnee) / (1.0f - kKnee);
+  const Lanes t = (v - kKnee) / splat(1.0f - kKnee);
+  const Lanes bent = kKnee + (1.0f - kKnee) * t * (1.0f + t / splat(kWide * kWide)) / (1.0f + t);
+  return v <= kKnee ? v : (bent < 1.0f ? bent : splat(1.0f));
+}
+
+struct WidePoint {
+  Wide position, normal, albedo;
+  Lanes open, lit;
+  Lanes roughness, specular, subsurface, coat;
+};
+
+Wide radiance(const WidePoint& p, const Scene& scene) {
+  const Wide white = splat(Vec3{1.0f, 1.0f, 1.0f}), sky = splat(scene.sky), ground = splat(scene.ground);
+  const Wide view = unit_vector(p.position * splat(-1.0f)), n = p.normal;
+  const Lanes facing = dot(n, view), nv = most(facing, 1e-3f);
+  // Light bounces within bright surfaces, so blocked places keep their colour (Jimenez et al., "Practical
+  // Realtime Strategies for Accurate Indirect Occlusion", 2016, in its simplest form).
+  const auto bounced = [&](Lanes albedo) { return p.open / (1.0f - 0.6f * albedo * (1.0f - p.open)); };
+  const Wide open = {bounced(p.albedo.x), bounced(p.albedo.y), bounced(p.albedo.z)};
+  // What blocks the light is flesh, so what still arrives is tinted by it.
+  const Wide flesh = between(splat(Vec3{1.0f, 0.70f, 0.62f}), white, p.open);
+  Wide diffuse = between(ground, sky, 0.5f + 0.5f * n.y) * open * flesh, gloss = splat(Vec3{});
+  const Wide mirror = n * (2.0f * facing) - view;
+  // Skin scatters red farthest: the wrap of each channel follows the mean free path.
+  const Wide wrap = splat(Vec3{0.20f, 0.10f, 0.07f}) * p.subsurface;
+  const Wide slope = {1.0f / (1.0f + wrap.x), 1.0f / (1.0f + wrap.y), 1.0f / (1.0f + wrap.z)};
+  const auto skin = p.subsurface > 0.0f;
+  for (size_t l = 0; l < scene.lights.size(); ++l) {
+    const Light& light = scene.lights[l];
+    const Wide direction = splat(light.direction), color = splat(light.color);
+    const Lanes nl = dot(n, direction);
+    const auto dark = nl <= -0.2f;  // beyond every wrap
+    if (!any(~dark)) continue;
+    // Only the first light has a shadow map; the others at least do not reach into closed places, and those
+    // from behind not into a mouth, whose walls would stand in their way.
+    Lanes arrives = l == 0 ? p.lit * between(p.open, splat(1.0f), splat(0.4f)) : p.open * p.open;
+    if (l > 0 && light.direction.z < 0.0f) arrives *= step(0.45f, 0.9f, p.open);
+    const Lanes softened = root(arrives);
+    const auto wrapped = [&](Lanes w, Lanes s) {
+      return unit((nl + w) * s) * between(arrives, softened, w) * (1.0f - 0.4f * w);
+    };
+    const Wide soft = {wrapped(wrap.x, slope.x), wrapped(wrap.y, slope.y), wrapped(wrap.z, slope.z)};
+    diffuse = choose(dark, diffuse, diffuse + color * soft);
+    const auto shines = nl > 0.0f;
+    if (!any(shines)) continue;
+    const Wide half = unit_vector(direction + view);
+    const Lanes nh = unit(dot(n, half)), f = fresnel(p.specular, dot(view, half));
+    const Lanes lobe = specular_lobe(nl, nv, nh, p.roughness);
+    // Skin has a second, sharper lobe from its oily film.
+    const Lanes film = 0.75f * lobe + 0.25f * specular_lobe(nl, nv, nh, p.roughness * 0.6f);
+    gloss = choose(shines, gloss + color * (f * (skin ? film : lobe) * nl * arrives), gloss);
+  }
+  const auto wet = p.coat > 0.0f;
+  if (any(wet)) {
+    // A small soft box close to the camera, as portrait photographers use, so that eyes have a light in them:
+    // the key is too high to be mirrored below the upper lid.
+    const Wide lamp = splat(normalized({-0.27f, 0.36f, 0.90f}));
+    const Lanes box = step(0.972f, 0.986f, dot(mirror, lamp));
+    gloss = choose(wet, gloss + white * (box * p.coat * p.open * 1.1f), gloss);
+  }
+  const Wide around = between(ground, sky, 0.5f + 0.5f * mirror.y);
+  gloss = gloss + around * (fresnel(p.specular, nv) * p.open * p.open * (1.0f - 0.7f * p.roughness));
+  return diffuse * p.albedo + gloss;
 }
 
 }  // namespace
 
-ShadowMap::ShadowMap(const std::vector<Vec3>& points, const Scene& scene, Stop& stop) {
+void ShadowMap::draw(const std::vector<Vec3>& points, const Scene& scene, Stop& stop) {
   constexpr float kBlur = 0.0035f;  // metres
   w_ = scene.lights[0].direction;
   u_ = normalized(cross(std::fabs(w_.y) < 0.9f ? Vec3{0, 1, 0} : Vec3{1, 0, 0}, w_));
@@ -53,25 +172,24 @@ ShadowMap::ShadowMap(const std::vector<Vec3>& points, const Scene& scene, Stop& 
   u0_ = 0.5f * (low[0] + high[0] - size);
   v0_ = 0.5f * (low[1] + high[1] - size);
   w0_ = low[2] - 0.05f * size;  // keeps every distance positive, as the rasteriser wants
-  std::vector<Projected> projected(points.size());
+  projected_.assign(points.size(), Projected{});
   for (size_t i = 0; i < points.size(); ++i) {
     if (std::isnan(points[i].x)) continue;  // its `near` stays 0: not drawn
-    projected[i] = {(dot(points[i], u_) - u0_) * scale_, (dot(points[i], v_) - v0_) * scale_,
-                    dot(points[i], w_) - w0_};
+    projected_[i] = {(dot(points[i], u_) - u0_) * scale_, (dot(points[i], v_) - v0_) * scale_,
+                     dot(points[i], w_) - w0_};
   }
-  Visibility seen{kSize, kSize, 0, 0, kSize, kSize, std::vector<float>(static_cast<size_t>(kSize) * kSize),
-                  {}};
-  rasterize(projected, scene.faces, scene.face_count, scene.alone, stop, &seen);
-  mean_ = std::move(seen.near);
-  square_.resize(mean_.size());
+  seen_.width = seen_.height = seen_.x1 = seen_.y1 = kSize;
+  seen_.near.resize(static_cast<size_t>(kSize) * kSize);
+  rasterize(projected_, scene.faces, scene.face_count, scene.alone, stop, &seen_);
+  mean_.swap(seen_.near);
+  square_.resize(mean_.size()), other_.resize(mean_.size());
   for (size_t i = 0; i < mean_.size(); ++i) square_[i] = mean_[i] * mean_[i];
   const int radius = static_cast<int>(std::lround(within(kBlur * scale_ * 0.5f, 1.0f, kMostBlur)));
   // Twice along each axis: a triangle filter.
-  std::vector<float> other(mean_.size());
   for (std::vector<float>* image : {&mean_, &square_}) {
     for (int pass = 0; pass < 2; ++pass) {
-      box_blur(*image, kSize, radius, scene.alone, &other);
-      box_blur(other, kSize, radius, scene.alone, image);
+      box_blur(*image, kSize, radius, scene.alone, &other_);
+      box_blur(other_, kSize, radius, scene.alone, image);
     }
   }
 }
@@ -93,61 +211,23 @@ float ShadowMap::lit(Vec3 point) const {
   return smoothstep(0.15f, 1.0f, variance / (variance + d * d));
 }
 
-Vec3 shade(const SurfacePoint& p, const Material& m, const Scene& scene) {
-  const Vec3 view = normalized(p.position * -1.0f), n = p.normal;
-  const float nv = std::max(dot(n, view), 1e-3f);
-  // Light bounces within bright surfaces, so blocked places keep their colour (Jimenez et al., "Practical
-  // Realtime Strategies for Accurate Indirect Occlusion", 2016, in its simplest form).
-  const auto bounced = [&](float albedo) { return p.open / (1.0f - 0.6f * albedo * (1.0f - p.open)); };
-  const Vec3 open = {bounced(p.albedo.x), bounced(p.albedo.y), bounced(p.albedo.z)};
-  // What blocks the light is flesh, so what still arrives is tinted by it.
-  const Vec3 flesh = mix(Vec3{1.0f, 0.70f, 0.62f}, Vec3{1.0f, 1.0f, 1.0f}, p.open);
-  Vec3 diffuse = mix(scene.ground, scene.sky, 0.5f + 0.5f * n.y) * open * flesh, gloss;
-  const Vec3 mirror = n * (2.0f * dot(n, view)) - view;
-  // Skin scatters red farthest: the wrap of each channel follows the mean free path.
-  const Vec3 wrap = Vec3{0.20f, 0.10f, 0.07f} * m.subsurface;
-  const Vec3 slope = {1.0f / (1.0f + wrap.x), 1.0f / (1.0f + wrap.y), 1.0f / (1.0f + wrap.z)};
-  for (size_t l = 0; l < scene.lights.size(); ++l) {
-    const Light& light = scene.lights[l];
-    const float nl = dot(n, light.direction);
-    if (nl <= -0.2f) continue;  // beyond every wrap
-    // Only the first light has a shadow map; the others at least do not reach into closed places, and those
-    // from behind not into a mouth, whose walls would stand in their way.
-    float arrives = l == 0 ? p.lit * mix(p.open, 1.0f, 0.4f) : p.open * p.open;
-    if (l > 0 && light.direction.z < 0.0f) arrives *= smoothstep(0.45f, 0.9f, p.open);
-    const float softened = std::sqrt(arrives);
-    const auto wrapped = [&](float w, float s) {
-      return clamp01((nl + w) * s) * mix(arrives, softened, w) * (1.0f - 0.4f * w);
-    };
-    diffuse = diffuse + light.color * Vec3{wrapped(wrap.x, slope.x), wrapped(wrap.y, slope.y),
-                                           wrapped(wrap.z, slope.z)};
-    if (nl > 0.0f) {
-      const Vec3 half = normalized(light.direction + view);
-      const float nh = clamp01(dot(n, half)), f = fresnel(m.specular, dot(view, half));
-      float lobe = specular_lobe(nl, nv, nh, m.roughness);
-      // Skin has a second, sharper lobe from its oily film.
-      if (m.subsurface > 0.0f) lobe = 0.75f * lobe + 0.25f * specular_lobe(nl, nv, nh, m.roughness * 0.6f);
-      gloss = gloss + light.color * (f * lobe * nl * arrives);
+void shade(const SurfacePoint* points, size_t count, const Scene& scene, Vec3* out) {
+  for (size_t first = 0; first < count; first += kLanes) {
+    const int known = static_cast<int>(std::min<size_t>(kLanes, count - first));
+    WidePoint wide;
+    for (int i = 0; i < kLanes; ++i) {
+      const SurfacePoint& p = points[first + static_cast<size_t>(std::min(i, known - 1))];
+      const Material& m = scene.palette[p.material];
+      const auto put = [i](Wide& to, Vec3 v) { to.x[i] = v.x, to.y[i] = v.y, to.z[i] = v.z; };
+      put(wide.position, p.position), put(wide.normal, p.normal), put(wide.albedo, p.albedo);
+      wide.open[i] = p.open, wide.lit[i] = p.lit;
+      wide.roughness[i] = m.roughness, wide.specular[i] = m.specular;
+      wide.subsurface[i] = m.subsurface, wide.coat[i] = m.coat;
     }
+    const Wide light = radiance(wide, scene) * splat(scene.exposure);
+    const Wide tone = {tone_curve(light.x), tone_curve(light.y), tone_curve(light.z)};
+    for (int i = 0; i < known; ++i) out[first + static_cast<size_t>(i)] = {tone.x[i], tone.y[i], tone.z[i]};
   }
-  if (m.coat > 0.0f) {
-    // A small soft box close to the camera, as portrait photographers use, so that eyes have a light in them:
-    // the key is too high to be mirrored below the upper lid.
-    const Vec3 lamp = normalized({-0.27f, 0.36f, 0.90f});
-    const float box = smoothstep(0.972f, 0.986f, dot(mirror, lamp));
-    gloss = gloss + Vec3{1.0f, 1.0f, 1.0f} * (box * m.coat * p.open * 1.1f);
-  }
-  const Vec3 around = mix(scene.ground, scene.sky, 0.5f + 0.5f * mirror.y);
-  gloss = gloss + around * (fresnel(m.specular, nv) * p.open * p.open * (1.0f - 0.7f * m.roughness));
-  return diffuse * p.albedo + gloss;
-}
-
-// Straight up to 0.6, then bends so that light of 4 just reaches white.
-float tone_curve(float v) {
-  constexpr float kKnee = 0.6f, kWhite = 4.0f;
-  if (v <= kKnee) return v;
-  const float t = (v - kKnee) / (1.0f - kKnee), w = (kWhite - kKnee) / (1.0f - kKnee);
-  return std::min(1.0f, kKnee + (1.0f - kKnee) * t * (1.0f + t / (w * w)) / (1.0f + t));
 }
 
 Encoder::Encoder() : encode_(kSteps + 1) {

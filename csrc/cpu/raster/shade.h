@@ -9,12 +9,12 @@
 namespace facetalk::cpu {
 
 // Which points the first light reaches, with soft borders: a variance shadow map (Donnelly and Lauritzen,
-// "Variance Shadow Maps", I3D 2006), blurred over a few millimetres.
+// "Variance Shadow Maps", I3D 2006), blurred over a few millimetres. Its memory is kept from picture to picture.
 class ShadowMap {
  public:
   // `points` are the scene's vertices in camera space, NaN those that are not drawn; the scene has at least
   // one light.
-  ShadowMap(const std::vector<Vec3>& points, const Scene& scene, Stop& stop);
+  void draw(const std::vector<Vec3>& points, const Scene& scene, Stop& stop);
   // Share of the light that reaches a camera-space point, 0 to 1.
   float lit(Vec3 point) const;
 
@@ -26,6 +26,9 @@ class ShadowMap {
   Vec3 u_, v_, w_;      // axes of the map; w_ towards the light
   float scale_ = 1.0f;  // texels per metre
   float u0_ = 0.0f, v0_ = 0.0f, w0_ = 0.0f;
+  std::vector<Projected> projected_;
+  Visibility seen_;
+  std::vector<float> other_;          // of a pass of the blur
   std::vector<float> mean_, square_;  // (kSize, kSize) distance towards the light, metres, and its square
 };
 
@@ -35,10 +38,12 @@ struct SurfacePoint {
   Vec3 albedo;    // linear
   float open;     // share of the surroundings that is not blocked, 0 to 1
   float lit;      // share of the first light that arrives
+  uint8_t material;
 };
 
-// Linear radiance towards the viewer.
-Vec3 shade(const SurfacePoint& point, const Material& material, const Scene& scene);
+// Light towards the viewer, exposed and bent by the tone curve: compressed before samples are averaged, since one
+// bright sample must not whiten an outline. Several points at a time, each as if it were alone.
+void shade(const SurfacePoint* points, size_t count, const Scene& scene, Vec3* out);
 
 // Linear light to a byte and back.
 class Encoder {
@@ -52,7 +57,5 @@ class Encoder {
   std::vector<uint8_t> encode_;
   float decode_[256];
 };
-
-float tone_curve(float linear);
 
 }  // namespace facetalk::cpu
