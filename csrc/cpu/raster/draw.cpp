@@ -2,50 +2,14 @@
 #include <cmath>
 #include <limits>
 
-#include "cpu/raster/raster.h"
-#include "cpu/raster/shade.h"
+#include "cpu/raster/frame.h"
 
 namespace facetalk::cpu {
 namespace {
 
 // Nearest surface that the scene may have, metres before the eye.
 constexpr float kNearPlane = 0.01f;
-// Samples of one pixel within this depth belong to one surface and are shaded once.
-constexpr float kSameSurface = 0.003f;
 constexpr int kMaxSamples = 16;
-// Ambient occlusion: taps of one spiral, and how many turned copies of it a 2 x 2 average merges.
-constexpr int kTaps = 12, kTurns = 4;
-// Farthest tap, pixels: half the largest picture.
-constexpr int kShift = 4096;
-
-// One surface that a pixel sees.
-struct Fragment {
-  int32_t face = -1;
-  float x = 0.0f, y = 0.0f;  // mean place of its samples on the screen
-  float depth = 0.0f;        // metres before the eye
-  float share = 0.0f;        // of the pixel
-};
-
-// Ambient occlusion of 2 x 2 pixels; depth 0 where nothing is.
-struct Block {
-  float open = 0.0f, depth = 0.0f;
-};
-
-// What one picture needs. Its memory is kept from picture to picture of a thread: fresh pages cost as much as
-// drawing.
-struct Frame {
-  Scene scene;
-  int width = 0, height = 0, samples = 1;
-  int x0 = 0, y0 = 0, x1 = 0, y1 = 0;    // pixels that the scene may cover, half open; nothing else is filled
-  std::vector<Vec3> positions, normals;  // camera space; positions too far away to draw are NaN
-  std::vector<Projected> projected;
-  Visibility seen;
-  std::vector<Fragment> first;  // (height, width) nearest surface; its face is -1 on the background
-  std::vector<Block> blocks;    // of find_open
-  std::vector<float> open;      // (height, width) share of the surroundings that is not blocked
-  ShadowMap shadow;
-};
-
 Vec3 rotate(const float* r, Vec3 v) {
   return {r[0] * v.x + r[1] * v.y + r[2] * v.z, r[3] * v.x + r[4] * v.y + r[5] * v.z,
           r[6] * v.x + r[7] * v.y + r[8] * v.z};
@@ -96,52 +60,21 @@ void project(Frame* f) {
   f->y0 -= f->y0 % 4;
 }
 
-// Weights of a face's corners at a place of the screen, for values that are linear in space; they add up
-// to 1.
-Vec3 corner_weights(const Frame& f, const int32_t* face, float x, float y) {
-  const Projected &a = f.projected[face[0]], &b = f.projected[face[1]], &c = f.projected[face[2]];
-  const float bx = b.x - a.x, by = b.y - a.y, cx = c.x - a.x, cy = c.y - a.y, px = x - a.x, py = y - a.y;
-  const float inverse = 1.0f / (bx * cy - by * cx);
-  // A mean of samples may lie just outside; beyond the edge the values would be extrapolated. A sliver's area
-  // may vanish, so there is an upper limit too, far beyond what any other triangle reaches.
-  constexpr float kMost = 1e6f;
-  float u = within((px * cy - py * cx) * inverse, 0.0f, kMost),
-        v = within((bx * py - by * px) * inverse, 0.0f, kMost);
-  float t = std::max(0.0f, 1.0f - u - v);
-  t *= a.near, u *= b.near, v *= c.near;
-  const float sum = 1.0f / (t + u + v);
-  return {t * sum, u * sum, v * sum};
-}
-
-Vec3 blend(const Vec3* values, const int32_t* face, Vec3 w) {
-  return values[face[0]] * w.x + values[face[1]] * w.y + values[face[2]] * w.z;
-}
-
-Vec3 normal_at(const Frame& f, const int32_t* face, Vec3 w, Vec3 position) {
-  const Vec3 n = normalized(blend(f.normals.data(), face, w));
-  const Vec3 a = f.positions[face[0]];
-  const Vec3 flat = cross(f.positions[face[1]] - a, f.positions[face[2]] - a);
-  // Seen from behind (an open neck, say), the surface has its other side's normal.
-  const Vec3 side = dot(flat, position) > 0.0f ? n * -1.0f : n;
-  // Near outlines an interpolated normal can point away from the eye, which would light it from behind.
-  const Vec3 view = normalized(position * -1.0f);
-  const float away = dot(side, view);
-  return away < 0.02f ? normalized(side + view * (0.02f - away)) : side;
-}
-
 // Whether all samples of a pixel are of one surface, as inside a face they mostly are.
 bool is_one_surface(const Frame& f, int px, int py, Fragment* out) {
   const int s = f.samples;
   const size_t at = static_cast<size_t>(py) * s * f.seen.width + static_cast<size_t>(px) * s;
   const int32_t first = f.seen.face[at];
   if (first < 0) return false;
-  const float depth = 1.0f / f.seen.near[at];
+  const float near = f.seen.near[at], depth = 1.0f / near;
   for (int j = 0; j < s; ++j) {
     for (int i = 0; i < s; ++i) {
       const size_t here = at + static_cast<size_t>(j) * f.seen.width + i;
       const int32_t face = f.seen.face[here];
-      if (face < 0 || (face != first && f.scene.materials[face] != f.scene.materials[first]) ||
-          std::fabs(depth - 1.0f / f.seen.near[here]) > kSameSurface)
+      if (face < 0 || (face != first && f.scene.materials[face] != f.scene.materials[first])) return false;
+      // Depths that are surely close are not divided for.
+      const float other = f.seen.near[here], apart = std::fabs(other - near);
+      if (apart > 0.99f * kSameSurface * near * other && std::fabs(depth - 1.0f / other) > kSameSurface)
         return false;
     }
   }
@@ -184,7 +117,7 @@ int surfaces(const Frame& f, int px, int py, Fragment* out) {
 
 // Notes the nearest surface of every pixel.
 void resolve(Frame* f) {
-  f->first.resize(static_cast<size_t>(f->width) * f->height);
+  f->first.resize(static_cast<size_t>(f->width) * f->height), f->depths.resize(f->first.size());
   each(f->scene.alone, f->y0, f->y1, 8, [&](int y) {
     for (int x = f->x0; x < f->x1; ++x) {
       Fragment fragments[kMaxSamples];
@@ -193,80 +126,7 @@ void resolve(Frame* f) {
       *first = count > 0 ? fragments[0] : Fragment{};
       for (int k = 1; k < count; ++k)
         if (fragments[k].depth < first->depth) *first = fragments[k];
-    }
-  });
-}
-
-// Share of the surroundings of one pixel that is not blocked, from the depths around it: ambient obscurance
-// after McGuire et al., "The Alchemy Screen-Space Ambient Obscurance Algorithm", HPG 2011.
-float open_at(const Frame& f, int x, int y, const float* offsets) {
-  const float radius = f.scene.occlusion_radius, focal = f.scene.focal;
-  const auto point = [&](int px, int py, float depth) {
-    const float scale = depth / focal;
-    return Vec3{(px + 0.5f - 0.5f * f.width) * scale, (0.5f * f.height - py - 0.5f) * scale, -depth};
-  };
-  const Fragment& at = f.first[static_cast<size_t>(y) * f.width + x];
-  const int32_t* face = f.scene.faces + 3 * static_cast<int64_t>(at.face);
-  const Vec3 here = point(x, y, at.depth);
-  const Vec3 n = normal_at(f, face, corner_weights(f, face, at.x, at.y), here);
-  // Pixels; a lens or a radius of any size must not reach beyond what the sums below can hold.
-  const float reach = within(radius * focal / at.depth, 0.0f, kShift),
-              range = 1.0f / (4.0f * radius * radius);
-  float blocked = 0.0f;
-  for (int t = 0; t < kTaps; ++t) {
-    // Shifted to positive numbers, where the cast rounds down.
-    const int qx = x - kShift + static_cast<int>(offsets[2 * t] * reach + (kShift + 0.5f));
-    const int qy = y - kShift + static_cast<int>(offsets[2 * t + 1] * reach + (kShift + 0.5f));
-    if (qx < f.x0 || qy < f.y0 || qx >= f.x1 || qy >= f.y1) continue;
-    const Fragment& there = f.first[static_cast<size_t>(qy) * f.width + qx];
-    if (there.face < 0) continue;
-    const Vec3 d = point(qx, qy, there.depth) - here;
-    const float dd = dot(d, d), up = dot(d, n) - 0.0003f;
-    if (up > 0.0f) blocked += clamp01(1.0f - dd * range) * up / std::sqrt(dd + 1e-7f);
-  }
-  return std::max(0.0f, 1.0f - 1.9f * blocked / kTaps);
-}
-
-// Occlusion is smooth: it is found for one pixel of each 2 x 2 block and averaged over the four nearest
-// blocks, whose spirals are turned differently.
-void find_open(Frame* f) {
-  const int w = f->width, columns = (f->x1 - f->x0 + 1) / 2, rows = (f->y1 - f->y0 + 1) / 2;
-  float offsets[kTurns][2 * kTaps];
-  for (int turn = 0; turn < kTurns; ++turn) {
-    for (int t = 0; t < kTaps; ++t) {
-      const float reach = (t + 0.5f + 0.25f * static_cast<float>(turn) - 0.375f) / kTaps;
-      const float angle = 2.39996f * t + 6.2831853f * turn / (kTurns * kTaps) * 3.0f;  // golden angle
-      offsets[turn][2 * t] = reach * std::cos(angle), offsets[turn][2 * t + 1] = reach * std::sin(angle);
-    }
-  }
-  std::vector<Block>& blocks = f->blocks;
-  blocks.assign(static_cast<size_t>(columns) * rows, Block{});
-  each(f->scene.alone, 0, rows, 4, [&](int y) {
-    for (int x = 0; x < columns; ++x) {
-      Block* block = &blocks[static_cast<size_t>(y) * columns + x];
-      for (int corner = 3; corner >= 0 && block->depth == 0.0f; --corner) {
-        const int px = f->x0 + 2 * x + corner % 2, py = f->y0 + 2 * y + corner / 2;
-        if (px >= f->x1 || py >= f->y1) continue;
-        const Fragment& at = f->first[static_cast<size_t>(py) * w + px];
-        if (at.face >= 0) *block = {open_at(*f, px, py, offsets[y % 2 * 2 + x % 2]), at.depth};
-      }
-    }
-  });
-  f->open.resize(static_cast<size_t>(w) * f->height);
-  each(f->scene.alone, f->y0, f->y1, 16, [&](int y) {
-    for (int x = f->x0; x < f->x1; ++x) {
-      const size_t at = static_cast<size_t>(y) * w + x;
-      if (f->first[at].face < 0) continue;
-      const int bx = (x - f->x0 - 1) >> 1, by = (y - f->y0 - 1) >> 1;
-      float sum = 0.0f, count = 0.0f;
-      for (int j = std::max(0, by); j < std::min(rows, by + 2); ++j) {
-        for (int i = std::max(0, bx); i < std::min(columns, bx + 2); ++i) {
-          const Block& block = blocks[static_cast<size_t>(j) * columns + i];
-          if (std::fabs(block.depth - f->first[at].depth) < 2.0f * kSameSurface)
-            sum += block.open, count += 1.0f;
-        }
-      }
-      f->open[at] = count > 0.0f ? sum / count : open_at(*f, x, y, offsets[0]);
+      f->depths[static_cast<size_t>(y) * f->width + x] = first->depth;
     }
   });
 }
@@ -277,7 +137,7 @@ SurfacePoint point_of(const Frame& f, const ShadowMap* shadow, const Fragment& f
   const Vec3 w = corner_weights(f, face, fragment.x, fragment.y);
   SurfacePoint p;
   p.position = blend(f.positions.data(), face, w);
-  p.normal = normal_at(f, face, w, p.position);
+  p.normal = blend(f.normals.data(), face, w), p.flat = flat_normal(f, face);
   const float weights[3] = {w.x, w.y, w.z};
   for (int i = 0; i < 3; ++i) {
     const float* c = s.colors + 3 * static_cast<int64_t>(face[i]);

@@ -4,15 +4,13 @@
 #include <cmath>
 #include <cstring>
 
+#include "cpu/raster/lanes.h"
+
 namespace facetalk::cpu {
 namespace {
 
 // A tile's depths and numbers (32 KiB) stay in the first-level cache while its triangles are drawn.
 constexpr int kTile = 64;
-// Samples of a row that are tested at a time.
-constexpr int kLanes = 4;
-typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
-typedef int32_t Marks __attribute__((vector_size(kLanes * sizeof(int32_t))));
 constexpr Lanes kFirst = {0.0f, 1.0f, 2.0f, 3.0f};
 constexpr int kTileSize = kTile * kTile + kLanes;  // the last row's lanes may reach beyond it
 // Entries of the tiles' lists at a time (64 MiB): enough for all triangles of a head at once, and a bound where

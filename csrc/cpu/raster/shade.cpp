@@ -30,49 +30,6 @@ void box_blur(const std::vector<float>& in, int size, int radius, bool alone, st
   });
 }
 
-// What lanes of a vector hold belongs to as many surface points; comparisons give masks, by which the lanes
-// choose. Every lane goes through the operations of a single point in their order.
-constexpr int kLanes = 4;
-typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
-
-Lanes splat(float v) { return v - Lanes{}; }
-Lanes most(Lanes v, float least) { return v < least ? splat(least) : v; }
-Lanes unit(Lanes v) { return v > 0.0f ? (v < 1.0f ? v : splat(1.0f)) : Lanes{}; }
-Lanes between(Lanes a, Lanes b, Lanes t) { return a + (b - a) * t; }
-Lanes step(float a, float b, Lanes v) {
-  const Lanes t = unit((v - a) / splat(b - a));
-  return t * t * (3.0f - 2.0f * t);
-}
-Lanes root(Lanes v) {
-  for (int i = 0; i < kLanes; ++i) v[i] = std::sqrt(v[i]);
-  return v;
-}
-template <typename Mask>
-bool any(Mask mask) {
-  bool found = false;
-  for (int i = 0; i < kLanes; ++i) found |= mask[i] != 0;
-  return found;
-}
-
-struct Wide {
-  Lanes x, y, z;
-};
-Wide splat(Vec3 v) { return {splat(v.x), splat(v.y), splat(v.z)}; }
-Wide operator+(const Wide& a, const Wide& b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
-Wide operator-(const Wide& a, const Wide& b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
-Wide operator*(const Wide& a, const Wide& b) { return {a.x * b.x, a.y * b.y, a.z * b.z}; }
-Wide operator*(const Wide& a, Lanes s) { return {a.x * s, a.y * s, a.z * s}; }
-Lanes dot(const Wide& a, const Wide& b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
-Wide between(const Wide& a, const Wide& b, Lanes t) { return a + (b - a) * t; }
-template <typename Mask>
-Wide choose(Mask mask, const Wide& a, const Wide& b) {
-  return {mask ? a.x : b.x, mask ? a.y : b.y, mask ? a.z : b.z};
-}
-Wide unit_vector(const Wide& v) {
-  const Lanes n = dot(v, v);
-  return choose(n > 1e-30f, v * (1.0f / root(n)), splat(Vec3{0.0f, 0.0f, 1.0f}));
-}
-
 // GGX lobe times visibility over 4 (n.l)(n.v), in the form of Karis, "Real Shading in Unreal Engine 4", 2013.
 Lanes specular_lobe(Lanes nl, Lanes nv, Lanes nh, Lanes roughness) {
   const Lanes a = roughness * roughness, a2 = a * a;
@@ -95,14 +52,14 @@ Lanes tone_curve(Lanes v) {
 }
 
 struct WidePoint {
-  Wide position, normal, albedo;
+  Wide position, normal, flat, albedo;
   Lanes open, lit;
   Lanes roughness, specular, subsurface, coat;
 };
 
 Wide radiance(const WidePoint& p, const Scene& scene) {
   const Wide white = splat(Vec3{1.0f, 1.0f, 1.0f}), sky = splat(scene.sky), ground = splat(scene.ground);
-  const Wide view = unit_vector(p.position * splat(-1.0f)), n = p.normal;
+  const Wide view = unit_vector(p.position * splat(-1.0f)), n = visible_side(p.normal, p.flat, p.position);
   const Lanes facing = dot(n, view), nv = most(facing, 1e-3f);
   // Light bounces within bright surfaces, so blocked places keep their colour (Jimenez et al., "Practical
   // Realtime Strategies for Accurate Indirect Occlusion", 2016, in its simplest form).
@@ -211,6 +168,17 @@ float ShadowMap::lit(Vec3 point) const {
   return smoothstep(0.15f, 1.0f, variance / (variance + d * d));
 }
 
+Wide visible_side(const Wide& normal, const Wide& flat, const Wide& position) {
+  const Wide n = unit_vector(normal);
+  // Seen from behind (an open neck, say), the surface has its other side's normal.
+  const Wide side = choose(dot(flat, position) > 0.0f, n * splat(-1.0f), n);
+  // Near outlines an interpolated normal can point away from the eye, which would light it from behind.
+  const Wide view = unit_vector(position * splat(-1.0f));
+  const Lanes away = dot(side, view);
+  const Marks beyond = away < 0.02f;
+  return any(beyond) ? choose(beyond, unit_vector(side + view * (0.02f - away)), side) : side;
+}
+
 void shade(const SurfacePoint* points, size_t count, const Scene& scene, Vec3* out) {
   for (size_t first = 0; first < count; first += kLanes) {
     const int known = static_cast<int>(std::min<size_t>(kLanes, count - first));
@@ -219,7 +187,8 @@ void shade(const SurfacePoint* points, size_t count, const Scene& scene, Vec3* o
       const SurfacePoint& p = points[first + static_cast<size_t>(std::min(i, known - 1))];
       const Material& m = scene.palette[p.material];
       const auto put = [i](Wide& to, Vec3 v) { to.x[i] = v.x, to.y[i] = v.y, to.z[i] = v.z; };
-      put(wide.position, p.position), put(wide.normal, p.normal), put(wide.albedo, p.albedo);
+      put(wide.position, p.position), put(wide.normal, p.normal), put(wide.flat, p.flat);
+      put(wide.albedo, p.albedo);
       wide.open[i] = p.open, wide.lit[i] = p.lit;
       wide.roughness[i] = m.roughness, wide.specular[i] = m.specular;
       wide.subsurface[i] = m.subsurface, wide.coat[i] = m.coat;

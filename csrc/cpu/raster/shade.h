@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/raster/lanes.h"
 #include "cpu/raster/raster.h"
 
 namespace facetalk::cpu {
@@ -34,12 +35,16 @@ class ShadowMap {
 
 struct SurfacePoint {
   Vec3 position;  // camera space
-  Vec3 normal;    // unit, on the viewer's side
+  Vec3 normal;    // between those of the face's corners, of any length, on either side
+  Vec3 flat;      // of the face, of any length: the side that is its front
   Vec3 albedo;    // linear
   float open;     // share of the surroundings that is not blocked, 0 to 1
   float lit;      // share of the first light that arrives
   uint8_t material;
 };
+
+// Unit normals on the viewer's side of what is seen at `position`, camera space.
+Wide visible_side(const Wide& normal, const Wide& flat, const Wide& position);
 
 // Light towards the viewer, exposed and bent by the tone curve: compressed before samples are averaged, since one
 // bright sample must not whiten an outline. Several points at a time, each as if it were alone.
