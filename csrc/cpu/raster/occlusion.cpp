@@ -1,6 +1,7 @@
 // Ambient occlusion: how much of its surroundings each pixel's surface is open to.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "cpu/raster/frame.h"
 #include "cpu/raster/lanes.h"
@@ -14,9 +15,13 @@ static_assert(kTaps % kLanes == 0);
 // Farthest tap, pixels: half the largest picture.
 constexpr int kShift = 4096;
 
+struct Taps {
+  float x[kTaps], y[kTaps];  // in reaches
+};
+
 // Share of the surroundings of one pixel that is not blocked, from the depths around it: ambient obscurance
 // after McGuire et al., "The Alchemy Screen-Space Ambient Obscurance Algorithm", HPG 2011.
-float open_at(const Frame& f, int x, int y, const float* offsets) {
+float open_at(const Frame& f, int x, int y, const Taps& taps) {
   const float radius = f.scene.occlusion_radius, focal = f.scene.focal;
   const Fragment& at = f.first[static_cast<size_t>(y) * f.width + x];
   const int32_t* face = f.scene.faces + 3 * static_cast<int64_t>(at.face);
@@ -30,23 +35,28 @@ float open_at(const Frame& f, int x, int y, const float* offsets) {
               range = 1.0f / (4.0f * radius * radius);
   float blocked = 0.0f;
   for (int t = 0; t < kTaps; t += kLanes) {
-    Lanes depth, place_x, place_y;
-    for (int i = 0; i < kLanes; ++i) {
-      // Shifted to positive numbers, where the cast rounds down.
-      const int qx = x - kShift + static_cast<int>(offsets[2 * (t + i)] * reach + (kShift + 0.5f));
-      const int qy = y - kShift + static_cast<int>(offsets[2 * (t + i) + 1] * reach + (kShift + 0.5f));
-      const bool inside = qx >= f.x0 && qy >= f.y0 && qx < f.x1 && qy < f.y1;
-      depth[i] = inside ? f.depths[static_cast<size_t>(qy) * f.width + qx] : 0.0f;
-      place_x[i] = static_cast<float>(qx), place_y[i] = static_cast<float>(qy);
-    }
+    // Shifted to positive numbers, where the conversion rounds down.
+    const auto shifted = [&](const float* offset) {
+      Lanes v;
+      std::memcpy(&v, offset + t, sizeof v);
+      return __builtin_convertvector(v * reach + (kShift + 0.5f), Marks);
+    };
+    const Marks qx = (x - kShift) + shifted(taps.x), qy = (y - kShift) + shifted(taps.y);
+    const Marks inside = (qx >= f.x0) & (qy >= f.y0) & (qx < f.x1) & (qy < f.y1);
+    const Lanes place_x = __builtin_convertvector(qx, Lanes), place_y = __builtin_convertvector(qy, Lanes);
+    // Those outside look at this pixel, and then count for nothing.
+    const Marks place = inside ? qy * f.width + qx : (y * f.width + x) - Marks{};
+    Lanes depth;
+    for (int i = 0; i < kLanes; ++i) depth[i] = f.depths[static_cast<size_t>(place[i])];
+    depth = inside ? depth : Lanes{};
     const Lanes away = depth / splat(focal);
     const Wide there = {(place_x + 0.5f - 0.5f * f.width) * away, (0.5f * f.height - place_y - 0.5f) * away,
                         -depth};
     const Wide d = there - middle;
     const Lanes dd = dot(d, d), up = dot(d, n) - 0.0003f;
     const Lanes part = unit(1.0f - dd * range) * up / root(dd + 1e-7f);
-    for (int i = 0; i < kLanes; ++i)
-      if (depth[i] > 0.0f && up[i] > 0.0f) blocked += part[i];
+    const Lanes counted = (depth > 0.0f) & (up > 0.0f) ? part : Lanes{};
+    for (int i = 0; i < kLanes; ++i) blocked += counted[i];
   }
   return std::max(0.0f, 1.0f - 1.9f * blocked / kTaps);
 }
@@ -57,12 +67,12 @@ float open_at(const Frame& f, int x, int y, const float* offsets) {
 // blocks, whose spirals are turned differently.
 void find_open(Frame* f) {
   const int w = f->width, columns = (f->x1 - f->x0 + 1) / 2, rows = (f->y1 - f->y0 + 1) / 2;
-  float offsets[kTurns][2 * kTaps];
+  Taps taps[kTurns];
   for (int turn = 0; turn < kTurns; ++turn) {
     for (int t = 0; t < kTaps; ++t) {
       const float reach = (t + 0.5f + 0.25f * static_cast<float>(turn) - 0.375f) / kTaps;
       const float angle = 2.39996f * t + 6.2831853f * turn / (kTurns * kTaps) * 3.0f;  // golden angle
-      offsets[turn][2 * t] = reach * std::cos(angle), offsets[turn][2 * t + 1] = reach * std::sin(angle);
+      taps[turn].x[t] = reach * std::cos(angle), taps[turn].y[t] = reach * std::sin(angle);
     }
   }
   std::vector<Block>& blocks = f->blocks;
@@ -74,7 +84,7 @@ void find_open(Frame* f) {
         const int px = f->x0 + 2 * x + corner % 2, py = f->y0 + 2 * y + corner / 2;
         if (px >= f->x1 || py >= f->y1) continue;
         const float depth = f->depths[static_cast<size_t>(py) * w + px];
-        if (depth > 0.0f) *block = {open_at(*f, px, py, offsets[y % 2 * 2 + x % 2]), depth};
+        if (depth > 0.0f) *block = {open_at(*f, px, py, taps[y % 2 * 2 + x % 2]), depth};
       }
     }
   });
@@ -92,7 +102,7 @@ void find_open(Frame* f) {
           if (std::fabs(block.depth - depth) < 2.0f * kSameSurface) sum += block.open, count += 1.0f;
         }
       }
-      f->open[at] = count > 0.0f ? sum / count : open_at(*f, x, y, offsets[0]);
+      f->open[at] = count > 0.0f ? sum / count : open_at(*f, x, y, taps[0]);
     }
   });
 }

@@ -212,8 +212,4 @@ Encoder::Encoder() : encode_(kSteps + 1) {
   }
 }
 
-uint8_t Encoder::encode(float linear) const {
-  return encode_[static_cast<int>(clamp01(linear) * kSteps + 0.5f)];
-}
-
 }  // namespace facetalk::cpu

@@ -54,7 +54,7 @@ void shade(const SurfacePoint* points, size_t count, const Scene& scene, Vec3* o
 class Encoder {
  public:
   Encoder();
-  uint8_t encode(float linear) const;
+  uint8_t encode(float linear) const { return encode_[static_cast<size_t>(clamp01(linear) * kSteps + 0.5f)]; }
   float decode(uint8_t value) const { return decode_[value]; }
 
  private:
