@@ -184,7 +184,7 @@ def test_a_graph_reads_its_inputs_again():
 @pytest.mark.parametrize(
     ("command", "choice", "step"),
     [
-        ("right", "small and float16 and not bfloat16", "tests"),
+        ("right", "matches and small and float16 and not bfloat16", "tests"),
         ("fast", "48 and float16", "attention"),
         ("why", "small and float16 and not bfloat16", "racecheck"),
     ],
