@@ -43,8 +43,7 @@ __global__ void product(const T* a, const T* b, float* d, int fault) {
   }
   if (fault != kSumsNotFenced) wgmma_fence();
   for (int step = 0; step < 4; ++step) {
-    wgmma_m64k16<T, kColumns>(sum, wgmma_descriptor(memory, step),
-                                    wgmma_descriptor(memory + kInputs, step));
+    wgmma_m64k16<T, kColumns>(sum, wgmma_descriptor(memory, step), wgmma_descriptor(memory + kInputs, step));
   }
   wgmma_commit();
   if (fault == kSumsTouched) sum[1][2] = 0.0f;
