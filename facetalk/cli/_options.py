@@ -193,7 +193,12 @@ def read_drawn(text: str | None, head: HeadModel | PlainHead) -> Float32 | str |
     """
     from facetalk.casting import seed_of
 
-    return text if text is not None and seed_of(text) is not None else read_identity(text, head)
+    if text is not None and seed_of(text) is not None:
+        return text
+    try:
+        return read_identity(text, head)
+    except InputError as error:
+        raise InputError(f"{error} (or random:SEED, voice, voice:SEED)") from error
 
 
 def read_identity(text: str | None, head: HeadModel | PlainHead) -> Float32 | None:
