@@ -33,10 +33,14 @@ def rigged(
     head: HeadModel, motion: Motion, smoothing: FacialSmoothing | None, level: int = 0
 ) -> RiggedSequence:
     """The canonical mesh carried to every frame, at a level of detail, 0 the finest."""
-    canonical, basis = head.bind(motion.identity).rig(level)
+    person = head.bind(motion.identity)
+    canonical, basis = person.rig(level)
     basis = _weighted(basis, canonical.vertices, smoothing)
     # At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
     neutral = canonical.vertices - np.tensordot(head.rest_expression, basis, axes=1)
+    eyes = person.eyes(canonical)
+    for eye in eyes:
+        neutral[eye.rows] = eye.turned(neutral[eye.rows], -head.rest_expression[None])[0]
     base = Mesh(
         neutral.astype(np.float32) * np.float32(HEAD_UNIT_METRES),
         canonical.faces,
@@ -49,6 +53,7 @@ def rigged(
         motion.expressions,
         names=[arkit_name(name) for name in head.expression_names],
         pose=motion.pose,
+        eyes=[eye.scaled(HEAD_UNIT_METRES) for eye in eyes],
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import facetalk
 from facetalk.arrays import Float32
 from facetalk.mesh import RiggedSequence
-from facetalk.mesh.gltf import split_by_material
+from facetalk.mesh.gltf import rows_in_file
 from facetalk.mesh.morphs import BASES
 
 SCRIPT = Path(__file__).with_name("blender_positions.py")
@@ -37,7 +37,7 @@ def blender(glb: Path, python: str) -> tuple[Float32, Float32, list[str]]:
 
 def largest_distance(positions: Float32, rig: RiggedSequence) -> float:
     """Largest distance in mm between a file's vertices, piece by piece, and those of the frames."""
-    rows = np.concatenate([piece.rows for piece in split_by_material(rig.base)])
+    rows = rows_in_file(rig)
     if positions.shape != (len(rig), len(rows), 3):
         raise ValueError(f"expected {len(rig)} frames of {len(rows)} vertices, got {positions.shape[:2]}")
     return 1e3 * max(

@@ -19,7 +19,7 @@ from bare import run_bare
 import facetalk
 from facetalk import FaceTalk, Motion
 from facetalk.live.take import write_take
-from facetalk.mesh.gltf import split_by_material
+from facetalk.mesh.gltf import rows_in_file
 from facetalk.optional import EXTRAS
 from facetalk.render.scene import AnimatedScene
 
@@ -111,7 +111,7 @@ def test_heads_are_those_of_the_torch_networks(place: Path, by_torch: tuple[Face
     found = model.head.bind().forward_basis(mesh.vertices, mesh.part)
     np.testing.assert_allclose(found[:, skin], basis[:, skin], atol=4e-7)
     rig = model.decode(motion)
-    rows = np.concatenate([piece.rows for piece in split_by_material(rig.base)])
+    rows = rows_in_file(rig)
     scene = AnimatedScene(place / "talk.glb")
     assert scene.frames == len(motion) == 50
     for frame in range(0, 50, 7):

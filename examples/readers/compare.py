@@ -18,7 +18,7 @@ import numpy as np
 import facetalk
 from facetalk.arrays import Float64
 from facetalk.mesh import RiggedSequence
-from facetalk.mesh.gltf import split_by_material
+from facetalk.mesh.gltf import rows_in_file
 
 
 def read(lines: Iterable[str]) -> dict[float, Float64]:
@@ -40,7 +40,7 @@ def largest_distance(found: dict[float, Float64], rig: RiggedSequence, fps: floa
     Raises:
         ValueError: there are no frames, or they have another number of vertices.
     """
-    rows = np.concatenate([piece.rows for piece in split_by_material(rig.base)])
+    rows = rows_in_file(rig)
     if not found or any(len(positions) != len(rows) for positions in found.values()):
         raise ValueError(f"expected frames of {len(rows)} vertices, got {[len(p) for p in found.values()]}")
     distances = [

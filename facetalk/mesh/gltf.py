@@ -5,6 +5,8 @@ Morph targets are sparse: only the vertices that a shape moves. They are floats,
 Blender, Unity (glTFast, UnityGLTF), Godot 4 and Filament read it. Lengths in the file are metres after the
 node's scale, which is the size of the quantisation grid.
 
+Eyes that turn are nodes of their own, with meshes around their centres and keys of rotation.
+
 Every primitive has its own vertices: engines make a buffer of each primitive, with all the vertices and morph
 targets that it names, used or not.
 """
@@ -12,7 +14,7 @@ targets that it names, used or not.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,21 @@ from numpy.typing import NDArray
 
 from facetalk import version
 from facetalk.arrays import Float32, Int32, Int64, UInt8
+from facetalk.mesh.eyes import turn_quaternions
 from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter
 from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
-from facetalk.mesh.morphs import MorphTargets
+from facetalk.mesh.morphs import MorphTargets, TurningEye
 from facetalk.mesh.pose import NECK, quaternions, translations
+from facetalk.mesh.sequence import RiggedSequence
 from facetalk.mesh.vrm import add_avatar
 
 _QUANTIZATION = "KHR_mesh_quantization"
+
+ROTATION_VECTORS = "rotationVectors"
+"""In the extras of an eye's node: rotation vectors (axis times angle, radians) at a weight of 1, by the names
+of morph targets. An eye is turned by the sum of weight times vector."""
 
 
 def write_morphs(
@@ -54,7 +62,7 @@ def write_morphs(
         avatar: add what makes it a VRM.
         pose: (T, 6) where the head is in each frame, or None.
     """
-    base = targets.base
+    base, balls = without_eyes(targets)
     with GlbWriter(path) as glb:
         _asset(glb, extras)
         scale = targets.step * 32767.0 if quantize and targets.step > 0.0 else 1.0
@@ -77,8 +85,14 @@ def write_morphs(
         if morphs:
             animation.add(head, "weights", targets.weights.reshape(-1))
         neck = None
+        # Bones are in metres; what hangs on the mesh's node has its scale.
+        eyes = [_eye(glb, eye, ball, 1.0 if avatar else scale, targets.names) for eye, ball in balls]
+        for number, (eye, _) in zip(eyes, balls, strict=True):
+            animation.add(number, "rotation", turn_quaternions(eye.turns).astype(np.float32))
+        if eyes and not avatar:
+            node["children"] = eyes
         if avatar:
-            scene, neck = add_avatar(glb, head, targets.names)
+            scene, neck = add_avatar(glb, head, targets.names, eyes)
         elif pose is not None:
             neck = glb.add("nodes", {"name": "neck", "translation": list(NECK), "children": [head]})
             node["translation"] = [-value for value in NECK]
@@ -90,6 +104,17 @@ def write_morphs(
         animation.finish()
         _scene(glb, scene)
         glb.finish()
+
+
+def _eye(glb: GlbWriter, eye: TurningEye, ball: Mesh, scale: float, names: Sequence[str]) -> int:
+    """The node of an eye, below one of a scale; its extras say how weights turn it."""
+    mesh = {"name": eye.name, "primitives": _primitives(glb, ball, scale)}
+    place = [float(value) for value in eye.centre / scale]
+    node: Json = {"name": eye.name, "translation": place, "mesh": glb.add("meshes", mesh)}
+    if eye.rates is not None:
+        pairs = zip(names, eye.rates, strict=True)
+        node["extras"] = {ROTATION_VECTORS: {name: rate.tolist() for name, rate in pairs if rate.any()}}
+    return glb.add("nodes", node)
 
 
 class _Animation:
@@ -283,6 +308,28 @@ def split_by_material(mesh: Mesh) -> list[Piece]:
             rows, local = np.unique(faces, return_inverse=True)
             pieces.append(Piece(material, rows.astype(np.int64), local.reshape(-1, 3).astype(np.int32)))
     return pieces
+
+
+def without_eyes(targets: MorphTargets) -> tuple[Mesh, list[tuple[TurningEye, Mesh]]]:
+    """The base mesh without the faces of eyes that turn, and each of these eyes' own around its centre."""
+    base, left = targets.base, np.ones(len(targets.base.faces), bool)
+    balls = []
+    for eye in targets.eyes:
+        mine = np.isin(base.faces, eye.rows).all(axis=1)
+        if mine.any():
+            around = (base.vertices - eye.centre).astype(np.float32)
+            balls.append((eye, dataclasses.replace(base, vertices=around, faces=base.faces[mine])))
+            left &= ~mine
+    return (dataclasses.replace(base, faces=base.faces[left]) if balls else base), balls
+
+
+def rows_in_file(sequence: RiggedSequence) -> Int64:
+    """(N,) which vertex of a rig each vertex of its file is, in the order of nodes and primitives."""
+    faces = sequence.base.faces
+    eyes = [np.isin(faces, eye.rows).all(axis=1) for eye in sequence.eyes]
+    parts = [faces[~np.any(eyes, axis=0)] if eyes else faces, *(faces[mine] for mine in eyes)]
+    pieces = [p for part in parts for p in split_by_material(dataclasses.replace(sequence.base, faces=part))]
+    return np.concatenate([piece.rows for piece in pieces])
 
 
 def _material(glb: GlbWriter, material: Material, paint: bool) -> int:

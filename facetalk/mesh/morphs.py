@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from facetalk.arrays import Bool, Float32, Float64
+from facetalk.arrays import Bool, Float32, Float64, Int64
 from facetalk.mesh.mesh import Mesh, vertex_normals
 from facetalk.mesh.sequence import RiggedSequence
 
@@ -41,6 +41,26 @@ _ATTEMPTS = 7
 """How often the threshold below which a shape leaves a vertex alone is halved; at the last it is 0."""
 
 
+@dataclasses.dataclass(frozen=True)
+class TurningEye:
+    """An eyeball over the frames of a sequence.
+
+    Attributes:
+        name: of its node.
+        centre: (3,) float64 what it turns about, metres.
+        rows: (v,) int64 its vertices.
+        turns: (T, 3) float64 rotation vectors, radians.
+        rates: (K, 3) float64 rotation vector at a weight of 1 of each target; None where turns do not follow
+            from the weights of the targets.
+    """
+
+    name: str
+    centre: Float64
+    rows: Int64
+    turns: Float64
+    rates: Float64 | None
+
+
 @dataclasses.dataclass
 class MorphTargets:
     """A sequence as base + weights x shapes, ready to be written.
@@ -56,6 +76,7 @@ class MorphTargets:
         names: K names.
         step: grid of ``shapes`` in metres, or 0 when they are not rounded.
         error: largest distance of a vertex of a frame from where it should be, metres.
+        eyes: what turns instead of being moved by shapes.
     """
 
     base: Mesh
@@ -67,6 +88,7 @@ class MorphTargets:
     names: tuple[str, ...]
     step: float
     error: float
+    eyes: tuple[TurningEye, ...] = ()
 
 
 def reduce(
@@ -99,6 +121,16 @@ def reduce(
         _own_normals(sequence, targets)
     else:
         _fit_normals(sequence, targets)
+    targets.eyes = tuple(
+        TurningEye(
+            eye.name,
+            eye.centre,
+            eye.rows,
+            eye.turns(sequence.weights),
+            eye.rates if basis == "shapes" else None,
+        )
+        for eye in sequence.eyes
+    )
     return targets
 
 
@@ -121,6 +153,7 @@ def _within_unit(sequence: RiggedSequence) -> RiggedSequence:
     names = sequence.names or tuple(f"shape_{j}" for j in range(len(sequence.basis)))
     weights = sequence.weights
     shapes, columns, labels = [sequence.basis], [np.clip(weights, 0.0, 1.0)], list(names)
+    rates = [[eye.rates] for eye in sequence.eyes]
     for label, beyond in (
         ("Beyond", np.maximum(weights - 1.0, 0.0)),
         ("Negative", np.maximum(-weights, 0.0)),
@@ -130,11 +163,17 @@ def _within_unit(sequence: RiggedSequence) -> RiggedSequence:
         sign = np.float32(-1.0 if label == "Negative" else 1.0)
         shapes.append(sign * reach[used, None, None] * sequence.basis[used])
         columns.append(beyond[:, used] / reach[used])
+        for eye, known in zip(sequence.eyes, rates, strict=True):
+            known.append(sign * reach[used, None] * eye.rates[used])
         labels += [names[j] + label for j in used]
     if len(labels) == len(names):
-        return RiggedSequence(sequence.base, sequence.basis, columns[0], names=names)
+        return RiggedSequence(sequence.base, sequence.basis, columns[0], names=names, eyes=sequence.eyes)
+    eyes = [
+        dataclasses.replace(eye, rates=np.concatenate(known))
+        for eye, known in zip(sequence.eyes, rates, strict=True)
+    ]
     return RiggedSequence(
-        sequence.base, np.concatenate(shapes), np.concatenate(columns, axis=1), names=labels
+        sequence.base, np.concatenate(shapes), np.concatenate(columns, axis=1), names=labels, eyes=eyes
     )
 
 
@@ -292,6 +331,8 @@ def _fit_normals(sequence: RiggedSequence, targets: MorphTargets) -> None:
     ridge = 1e-4 * np.trace(gram) / count + 1e-12
     solve = np.linalg.inv(gram + ridge * np.eye(count)).astype(np.float32)
     targets.normals = np.clip(solve @ total, -1.0, 1.0).reshape(count, len(base), 3)
+    for eye in sequence.eyes:
+        targets.normals[:, eye.rows] = 0.0  # they turn with their eye
     _mark_normals(targets)
 
 

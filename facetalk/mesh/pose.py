@@ -66,7 +66,7 @@ def quaternions(pose: ArrayLike) -> Float64:
     """(T, 4) unit quaternions x, y, z, w of (T, 6) poses, each the near one of its neighbour's two."""
     pitch, yaw, roll = np.moveaxis(np.asarray(pose, np.float64)[:, :3] / 2.0, 1, 0)
     (sx, cx), (sy, cy), (sz, cz) = ((np.sin(a), np.cos(a)) for a in (pitch, yaw, roll))
-    out = np.stack(
+    found = np.stack(
         [
             cy * sx * cz + sy * cx * sz,
             sy * cx * cz - cy * sx * sz,
@@ -75,10 +75,17 @@ def quaternions(pose: ArrayLike) -> Float64:
         ],
         axis=-1,
     )
-    # Half a turn of the angles turns the sign; players that do not look would spin the head around.
-    flips = np.cumsum(np.einsum("tk,tk->t", out[1:], out[:-1]) < 0.0) % 2
-    out[1:][flips == 1] *= -1.0
-    return out
+    return in_one_hemisphere(found)
+
+
+def in_one_hemisphere(quaternions: Float64) -> Float64:
+    """(T, 4) quaternions with the signs that make neighbours near ones, in place.
+
+    Half a turn of an angle turns the sign; players that do not look would spin around.
+    """
+    flips = np.cumsum(np.einsum("tk,tk->t", quaternions[1:], quaternions[:-1]) < 0.0) % 2
+    quaternions[1:][flips == 1] *= -1.0
+    return quaternions
 
 
 def translations(pose: ArrayLike) -> Float64:

@@ -8,13 +8,14 @@ from typing import overload
 
 import numpy as np
 
-from facetalk.arrays import AnyFloat, Float32
+from facetalk.arrays import AnyFloat, AnyInt, Float32, Int32
+from facetalk.mesh.eyes import Eye
 from facetalk.mesh.mesh import Mesh, vertex_normals
 from facetalk.mesh.pose import checked_pose, moved
 
 
 class RiggedSequence(Sequence[Mesh]):
-    """Meshes of constant topology: frame ``t`` is ``base + sum_j weights[t, j] * basis[j]``.
+    """Meshes of constant topology: frame ``t`` is ``base + sum_j weights[t, j] * basis[j]``, eyes turned.
 
     Frames are posed when they are asked for; memory is that of the basis, whatever the length.
 
@@ -26,6 +27,7 @@ class RiggedSequence(Sequence[Mesh]):
         pose: (T, 6) float32 where the head is in each frame (:mod:`facetalk.mesh.pose`), or None. Frames
             and positions are the still head's; :func:`facetalk.export` writes where it is beside them, and
             :meth:`placed` puts a frame there.
+        eyes: parts that turn about a point of their own; ``basis`` leaves them where they are.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class RiggedSequence(Sequence[Mesh]):
         *,
         names: Sequence[str] | None = None,
         pose: AnyFloat | None = None,
+        eyes: Sequence[Eye] = (),
     ) -> None:
         self.base = base
         self.basis = np.ascontiguousarray(basis, dtype=np.float32)
@@ -51,6 +54,14 @@ class RiggedSequence(Sequence[Mesh]):
                     f"{name} has {np.count_nonzero(~np.isfinite(value))} values that are not finite"
                 )
         self.pose = None if pose is None else checked_pose(pose, len(self.weights))
+        self.eyes = tuple(eyes)
+        for eye in self.eyes:
+            if eye.rates.shape != (len(self.basis), 3):
+                raise ValueError(
+                    f"an eye's rates must have shape ({len(self.basis)}, 3), got {eye.rates.shape}"
+                )
+            if self.basis[:, eye.rows].any():
+                raise ValueError(f"{eye.name} turns: the basis must not move its vertices as well")
         if self.names is not None and len(self.names) != len(self.basis):
             raise ValueError(f"names must have {len(self.basis)} entries, got {len(self.names)}")
 
@@ -66,7 +77,9 @@ class RiggedSequence(Sequence[Mesh]):
         """One frame as a mesh, or a range of frames as a sequence that shares the rig."""
         if isinstance(index, slice):
             pose = None if self.pose is None else self.pose[index]
-            return RiggedSequence(self.base, self.basis, self.weights[index], names=self.names, pose=pose)
+            return RiggedSequence(
+                self.base, self.basis, self.weights[index], names=self.names, pose=pose, eyes=self.eyes
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of a sequence of {len(self)}")
         vertices = self.positions(slice(index, index + 1 or None))[0]
@@ -85,7 +98,16 @@ class RiggedSequence(Sequence[Mesh]):
         """Vertex positions of a range of frames, (n, V, 3) float32 in metres: ask for few at a time."""
         weights = self.weights[frames]
         offsets = weights @ self.basis.reshape(len(self.basis), self.base.vertices.size)
-        return self.base.vertices + offsets.reshape(len(weights), *self.base.vertices.shape)
+        found: Float32 = self.base.vertices + offsets.reshape(len(weights), *self.base.vertices.shape)
+        for eye in self.eyes:
+            found[:, eye.rows] = eye.turned(self.base.vertices[eye.rows], weights)
+        return found
+
+    def among(self, rows: AnyInt, faces: Int32) -> RiggedSequence:
+        """The same frames of the vertices ``rows``, rising, alone, with ``faces`` by their new numbers."""
+        base = Mesh(self.base.vertices[rows], faces)
+        eyes = [eye.among(rows) for eye in self.eyes]
+        return RiggedSequence(base, self.basis[:, rows], self.weights, names=self.names, eyes=eyes)
 
     def _mesh(self, vertices: Float32, normals: Float32) -> Mesh:
         return dataclasses.replace(self.base, vertices=vertices, normals=normals)

@@ -90,13 +90,17 @@ def presets(names: Sequence[str]) -> dict[str, dict[int, float]]:
     return found
 
 
-def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> tuple[list[int], int]:
+def add_avatar(
+    glb: GlbWriter, node: int, names: Sequence[str], eyes: Sequence[int] = ()
+) -> tuple[list[int], int]:
     """Make a document an avatar: the extension, and the bones that it asks for.
 
     Args:
         glb: the document, with its mesh.
         node: of the mesh.
         names: of its morph targets.
+        eyes: nodes of eyes that turn, by the names of VRM's bones, placed in the mesh; they become bones, and
+            what eyes look at turns them. Without them it is expressions that look.
 
     Returns:
         Numbers of the nodes of the scene, and that of the head's bone.
@@ -108,8 +112,13 @@ def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> tuple[list[in
         bones[name] = glb.add("nodes", entry)
         if parent is not None:
             glb.document["nodes"][bones[parent]].setdefault("children", []).append(bones[name])
-    glb.document["nodes"][bones["head"]].setdefault("children", []).append(node)
-    glb.document["nodes"][node]["translation"] = [-value for value in NECK]
+    glb.document["nodes"][bones["head"]].setdefault("children", []).extend([node, *eyes])
+    for number in (node, *eyes):
+        entry = glb.document["nodes"][number]
+        place = entry.get("translation", (0.0, 0.0, 0.0))
+        entry["translation"] = [a - b for a, b in zip(place, NECK, strict=True)]
+    bones |= {glb.document["nodes"][number]["name"]: number for number in eyes}
+    degrees = math.degrees(GAZE_RADIANS_PER_WEIGHT)
     extension = {
         "specVersion": "1.0",
         "meta": {
@@ -120,10 +129,11 @@ def add_avatar(glb: GlbWriter, node: int, names: Sequence[str]) -> tuple[list[in
         },
         "humanoid": {"humanBones": {name: {"node": number} for name, number in bones.items()}},
         "lookAt": {
-            "type": "expression",
+            "type": "bone" if eyes else "expression",
             "offsetFromHeadBone": [-value for value in NECK],
             **{
-                f"rangeMap{way}": {"inputMaxValue": math.degrees(GAZE_RADIANS_PER_WEIGHT), "outputScale": 1.0}
+                # As far as a weight of 1 turns an eye: a bone in degrees, an expression in weights.
+                f"rangeMap{way}": {"inputMaxValue": degrees, "outputScale": degrees if eyes else 1.0}
                 for way in ("HorizontalInner", "HorizontalOuter", "VerticalDown", "VerticalUp")
             },
         },

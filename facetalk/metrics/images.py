@@ -184,9 +184,7 @@ def _posed(meshes: RiggedSequence | Iterable[Mesh], frame: _Frame) -> Iterator[t
             yield part, mesh.vertices[part.rows]
         return
     part = _Part(meshes.base, frame)
-    rig = RiggedSequence(
-        Mesh(meshes.base.vertices[part.rows], part.faces), meshes.basis[:, part.rows], meshes.weights
-    )
+    rig = meshes.among(part.rows, part.faces)
     for start in range(0, len(rig), _BLOCK):
         for positions in rig.positions(slice(start, start + _BLOCK)):
             yield part, positions

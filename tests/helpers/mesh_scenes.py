@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from facetalk.mesh import Mesh, RiggedSequence
+from facetalk.mesh.eyes import EYE_NAMES, Eye
 
 
 def sphere(rows: int = 14, columns: int = 20, radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -54,3 +55,26 @@ def talking_ball(frames: int = 30, shapes: int = 6, *, seed: int = 0) -> RiggedS
     base = Mesh(vertices, faces, colors=colors, part=part)
     names = [f"shape{j}" for j in range(shapes)]
     return RiggedSequence(base, basis.astype(np.float32), weights.astype(np.float32), names=names)
+
+
+def watching_ball(frames: int = 30, *, seed: int = 0) -> RiggedSequence:
+    """The talking ball with two eyes on it, which its shapes turn by up to a radian."""
+    ball, rng = talking_ball(frames, seed=seed), np.random.default_rng(seed)
+    small, around = sphere(7, 10, 0.012)
+    vertices, faces, eyes = [ball.base.vertices], [ball.base.faces], []
+    for name, x in zip(EYE_NAMES, (0.04, -0.04), strict=True):
+        centre, first = np.array([x, 0.02, 0.09]), sum(map(len, vertices))
+        rates = rng.uniform(-0.4, 0.4, (len(ball.basis), 3))
+        eyes.append(Eye(name, centre, np.arange(first, first + len(small)), rates))
+        vertices.append((small + centre).astype(np.float32))
+        faces.append(around + np.int32(first))
+    added = 2 * len(small)
+    assert ball.base.part is not None and ball.base.colors is not None
+    base = Mesh(
+        np.concatenate(vertices),
+        np.concatenate(faces),
+        colors=np.concatenate([ball.base.colors, np.full((added, 3), 240, np.uint8)]),
+        part=np.concatenate([ball.base.part, np.ones(added, np.uint8)]),
+    )
+    basis = np.pad(ball.basis, ((0, 0), (0, added), (0, 0)))
+    return RiggedSequence(base, basis, ball.weights, names=ball.names, eyes=eyes)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from mesh_scenes import sphere, talking_ball
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from facetalk.cli import main
 from facetalk.data.expressions import EXPRESSION_NAMES, arkit_name
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
-from facetalk.mesh.gltf import split_by_material
+from facetalk.mesh.gltf import rows_in_file, split_by_material
 from facetalk.mesh.gltf_read import GlbFile
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
@@ -41,12 +42,25 @@ def as_blender_poses(path: Path) -> np.ndarray:
         rest = file.array(primitive["attributes"]["POSITION"])
         shapes = np.stack([file.array(target["POSITION"]) for target in primitive["targets"]])
         pieces.append((rest + np.tensordot(weights, shapes, axes=1)) * scale)
+    for number in file.list("nodes")[0].get("children", []):
+        eye = file.list("nodes")[number]
+        turn = Rotation.from_quat(rotations_of(file, number)).as_matrix()
+        for primitive in file.list("meshes")[eye["mesh"]]["primitives"]:
+            rest = file.array(primitive["attributes"]["POSITION"])
+            pieces.append((rest @ np.swapaxes(turn, 1, 2) + eye["translation"]) * scale)
     return np.concatenate(pieces, axis=1)
+
+
+def rotations_of(file: GlbFile, node: int) -> np.ndarray:
+    """(T, 4) keys of a node's rotation."""
+    talk = file.list("animations")[0]
+    channel = next(c for c in talk["channels"] if c["target"] == {"node": node, "path": "rotation"})
+    return file.array(talk["samplers"][channel["sampler"]]["output"])
 
 
 def distance(path: Path, rig: RiggedSequence) -> float:
     """Largest distance in mm between what Blender shows and the frames."""
-    rows = np.concatenate([piece.rows for piece in split_by_material(rig.base)])
+    rows = rows_in_file(rig)
     return 1e3 * float(np.linalg.norm(as_blender_poses(path) - rig.positions()[:, rows], axis=2).max())
 
 

@@ -13,7 +13,7 @@ from npm import packages
 
 from facetalk.mesh import RiggedSequence
 from facetalk.mesh.export import export
-from facetalk.mesh.gltf import split_by_material
+from facetalk.mesh.gltf import rows_in_file
 
 SCRIPT = Path(__file__).with_name("read_glb.mjs")
 PACKAGES = {
@@ -34,7 +34,7 @@ def played(reader: str, path: Path, times: list[float]) -> tuple[np.ndarray, lis
 
 
 def expected(rig: RiggedSequence) -> np.ndarray:
-    rows = np.concatenate([piece.rows for piece in split_by_material(rig.base)])
+    rows = rows_in_file(rig)
     return rig.positions()[:, rows]
 
 
@@ -58,7 +58,7 @@ def test_it_turns_the_head_as_its_pose_has_it(tmp_path: Path, reader: str) -> No
     rig.pose = some_poses(20)
     path = export(tmp_path / "talk.glb", rig, fps=25, quantize=True)
     found, _, _ = played(reader, path, [(i + 0.5) / 25 for i in range(20)])
-    rows = np.concatenate([piece.rows for piece in split_by_material(rig.base)])
+    rows = rows_in_file(rig)
     placed = np.stack([rig.placed(frame).vertices[rows] for frame in range(20)])
     assert np.linalg.norm(found - placed, axis=2).max() <= 1.1e-4
 

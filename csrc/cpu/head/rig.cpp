@@ -40,20 +40,17 @@ double distance(const float* a, const float* b) {
   return std::sqrt(x * x + y * y + z * z);
 }
 
-// Eyeballs turn to first order about their centres: (E, 3) of one point.
-void turn_eye(const HeadFiles& head, const Shape& shape, const float* point, float* basis) {
-  std::fill(basis, basis + 3 * head.names.size(), 0.0f);
-  const bool left = distance(point, shape.eyes[0]) < distance(point, shape.eyes[1]);
-  const float* centre = shape.eyes[left ? 0 : 1];
-  const float arm[3] = {point[0] - centre[0], point[1] - centre[1], point[2] - centre[2]};
-  for (const Gaze& gaze : kGaze) {
-    const auto found = std::find(head.names.begin(), head.names.end(), gaze.name);
-    if (found == head.names.end() || gaze.left != left) continue;
-    float* to = basis + 3 * (found - head.names.begin());
-    const auto turn = static_cast<float>(kRadiansPerWeight);
-    to[0] = (gaze.axis[1] * arm[2] - gaze.axis[2] * arm[1]) * turn;
-    to[1] = (gaze.axis[2] * arm[0] - gaze.axis[0] * arm[2]) * turn;
-    to[2] = (gaze.axis[0] * arm[1] - gaze.axis[1] * arm[0]) * turn;
+// Of a turn by a rotation vector: Rodrigues' formula, row by row.
+void rotation(const double (&turn)[3], double (&matrix)[9]) {
+  const double square = turn[0] * turn[0] + turn[1] * turn[1] + turn[2] * turn[2], angle = std::sqrt(square);
+  const double half = angle < 1e-9 ? 0.5 : std::sin(0.5 * angle) / angle;
+  const double sine = angle < 1e-9 ? 1.0 : std::sin(angle) / angle, rest = 2.0 * half * half;
+  const double cross[9] = {0.0, -turn[2], turn[1], turn[2], 0.0, -turn[0], -turn[1], turn[0], 0.0};
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 3; ++j) {
+      const double same = i == j ? 1.0 - rest * square : 0.0;
+      matrix[3 * i + j] = same + sine * cross[3 * i + j] + rest * turn[i] * turn[j];
+    }
   }
 }
 
@@ -110,7 +107,50 @@ Rig::Rig(const std::string& folder, const std::vector<std::string>& names, const
       network::network_kernels().add_scaled(neutral_.data(), basis.data() + e * neutral_.size(),
                                             -head.rest[e], static_cast<int64_t>(neutral_.size()));
   }
+  find_eyes(head, shape);
   keep(basis);
+}
+
+// Eyeballs turn about their centres and do nothing else.
+void Rig::find_eyes(const HeadFiles& head, const Shape& shape) {
+  for (size_t side = 0; side < 2; ++side) {
+    Eye& eye = eyes_[side];
+    for (int a = 0; a < 3; ++a) eye.centre[a] = kMetres * shape.eyes[side][a];
+    for (const Gaze& gaze : kGaze) {
+      const auto found = std::find(head.names.begin(), head.names.end(), gaze.name);
+      if (found == head.names.end() || gaze.left != (side == 0)) continue;
+      eye.turns.push_back({static_cast<size_t>(found - head.names.begin()), {}});
+      for (int a = 0; a < 3; ++a) eye.turns.back().rate[a] = kRadiansPerWeight * gaze.axis[a];
+    }
+  }
+  for (size_t vertex = 0; vertex < head.part.size(); ++vertex) {
+    if (head.part[vertex] != kEyeballs) continue;
+    const float* point = shape.vertices.data() + 3 * vertex;
+    const bool left = distance(point, shape.eyes[0]) < distance(point, shape.eyes[1]);
+    eyes_[left ? 0 : 1].vertices.push_back(vertex);
+  }
+  std::vector<float> back(head.rest);
+  for (float& weight : back) weight = -weight;
+  turn_eyes(back.data(), neutral_.data());
+}
+
+void Rig::turn_eyes(const float* weights, float* positions) const {
+  for (const Eye& eye : eyes_) {
+    double turn[3] = {}, matrix[9];
+    for (const auto& [curve, rate] : eye.turns) {
+      for (int a = 0; a < 3; ++a) turn[a] += static_cast<double>(weights[curve]) * rate[a];
+    }
+    if (turn[0] == 0.0 && turn[1] == 0.0 && turn[2] == 0.0) continue;
+    rotation(turn, matrix);
+    for (const size_t vertex : eye.vertices) {
+      float* point = positions + 3 * vertex;
+      const double arm[3] = {point[0] - eye.centre[0], point[1] - eye.centre[1], point[2] - eye.centre[2]};
+      for (int a = 0; a < 3; ++a) {
+        const double* row = matrix + 3 * a;
+        point[a] = static_cast<float>(eye.centre[a] + row[0] * arm[0] + row[1] * arm[1] + row[2] * arm[2]);
+      }
+    }
+  }
 }
 
 void Rig::keep(const std::vector<float>& basis) {
@@ -136,15 +176,12 @@ void Rig::keep(const std::vector<float>& basis) {
 // Displacements that the template mesh comes with.
 void Rig::wear(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing,
                std::vector<float>& basis) const {
-  std::vector<float> turned(3 * curves_);
   for (size_t vertex = 0; vertex < head.part.size(); ++vertex) {
-    const float* point = shape.vertices.data() + 3 * vertex;
-    const bool eye = head.part[vertex] == kEyeballs;
-    if (eye) turn_eye(head, shape, point, turned.data());
-    const float scale = kMetres * smoothing.weight(point);
+    if (head.part[vertex] == kEyeballs) continue;
+    const float scale = kMetres * smoothing.weight(shape.vertices.data() + 3 * vertex);
     for (size_t e = 0; e < curves_; ++e) {
       const size_t to = e * shape.vertices.size() + 3 * vertex;
-      for (size_t a = 0; a < 3; ++a) basis[to + a] = (eye ? turned[3 * e + a] : shape.basis[to + a]) * scale;
+      for (size_t a = 0; a < 3; ++a) basis[to + a] = shape.basis[to + a] * scale;
     }
   }
 }
@@ -169,14 +206,9 @@ void Rig::ask(const HeadFiles& head, const Shape& shape, const FacialSmoothing& 
     network.run(features.data(), rows, out.data(), scratch);
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t vertex = first + row;
-      const float* point = shape.vertices.data() + 3 * vertex;
-      float* found = out.data() + static_cast<size_t>(row) * 3 * curves_;
-      float scale = kMetres * smoothing.weight(point);
-      if (head.part[static_cast<size_t>(vertex)] == kEyeballs) {
-        turn_eye(head, shape, point, found);
-      } else {
-        scale *= kCentimetre;
-      }
+      if (head.part[static_cast<size_t>(vertex)] == kEyeballs) continue;
+      const float* found = out.data() + static_cast<size_t>(row) * 3 * curves_;
+      const float scale = kMetres * kCentimetre * smoothing.weight(shape.vertices.data() + 3 * vertex);
       for (size_t e = 0; e < curves_; ++e) {
         float* to = basis.data() + (e * static_cast<size_t>(count) + static_cast<size_t>(vertex)) * 3;
         for (size_t a = 0; a < 3; ++a) to[a] = found[3 * e + a] * scale;
@@ -193,6 +225,7 @@ void Rig::pose(const float* weights, float* positions) const {
       kernels.add_scaled(positions + run.first, moves_.data() + run.at, weights[run.curve],
                          static_cast<int64_t>(run.size));
   }
+  turn_eyes(weights, positions);
 }
 
 }  // namespace facetalk::head

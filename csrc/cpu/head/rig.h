@@ -23,7 +23,7 @@ class FacialSmoothing {
 struct HeadFiles;
 struct Shape;
 
-// A mesh that is posed by weights: vertices = neutral + sum_j weight_j basis_j, in metres.
+// A mesh that is posed by weights: vertices = neutral + sum_j weight_j basis_j, in metres, and eyes that turn.
 class Rig {
  public:
   // Reads a head folder. `names`: the curves' names, in order; `code`: identity code, empty for the head's
@@ -50,9 +50,23 @@ class Rig {
   };
   void keep(const std::vector<float>& basis);
 
+  // An eyeball, and by which rotation vector a curve at weight 1 turns it.
+  struct Turn {
+    size_t curve;
+    double rate[3];
+  };
+  struct Eye {
+    double centre[3];
+    std::vector<Turn> turns;
+    std::vector<size_t> vertices;
+  };
+  void find_eyes(const HeadFiles& head, const Shape& shape);
+  void turn_eyes(const float* weights, float* positions) const;
+
   std::vector<float> neutral_;  // (V, 3)
   std::vector<Run> runs_;       // in the order of pieces of `neutral_`, then of curves
   std::vector<float> moves_;    // of all runs, one after the other
+  std::array<Eye, 2> eyes_;     // left, right
   std::vector<int32_t> faces_;  // (F, 3)
   size_t curves_ = 0;
 };

@@ -10,6 +10,7 @@ import numpy as np
 from facetalk.ambient import plainly
 from facetalk.arrays import AnyInt, Bool, Float32, Int32
 from facetalk.errors import InputError
+from facetalk.mesh.eyes import EYE_NAMES, Eye
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.head.parts import Part
 from facetalk.nphm.head.regions import Region
@@ -36,6 +37,7 @@ _GAZE_AXES = {
     "eyeLookUp_R": (-1, 0, 0), "eyeLookDown_R": (1, 0, 0), "eyeLookOut_R": (0, -1, 0),
     "eyeLookIn_R": (0, 1, 0),
 }  # fmt: skip
+_STILL = (0, 0, 0)
 
 
 class Head(Protocol):
@@ -146,6 +148,8 @@ class Person:
     def rig(self, level: int = 0) -> tuple[CanonicalMesh, Float32]:
         """The canonical mesh and the displacement (E, V, 3) of its vertices for every expression weight.
 
+        Eyeballs are not displaced; :meth:`eyes` says how they turn.
+
         Args:
             level: of detail, 0 the finest; the vertices of a coarser one are some of the finest one's.
 
@@ -184,8 +188,7 @@ class Person:
         mesh.round_eyes(vertices, mean, eyes)
         mesh.close(vertices, basis, rest, names)
         mesh.clear_eyes(vertices, basis, eyes, names)
-        turning = mesh.part == Part.EYEBALLS
-        basis[:, turning] = self._gaze_basis(vertices[turning])
+        basis[:, mesh.part == Part.EYEBALLS] = 0.0
         if not (np.abs(vertices).max() < _FAR):
             raise InputError(
                 "this identity code gives no head; codes of heads have values of about 1 and less"
@@ -239,7 +242,7 @@ class Person:
         """The rig at canonical points: ``posed = points + sum_j (e_j - rest_j) basis_j``.
 
         The canonical shape has a slightly open jaw, so its own weights are not zero:
-        ``HeadModel.rest_expression``.
+        ``HeadModel.rest_expression``. Eyeballs are not displaced; :meth:`eyes` says how they turn.
 
         Args:
             points: (N, 3) canonical points.
@@ -249,20 +252,22 @@ class Person:
             (E, N, 3) displacement for each expression weight.
         """
         basis = self.tables.blendshapes(self.template_points(points, part), part)
-        eyes = np.asarray(part) == Part.EYEBALLS
-        basis[:, eyes] = self._gaze_basis(np.asarray(points, np.float32)[eyes])
+        basis[:, np.asarray(part) == Part.EYEBALLS] = 0.0
         return basis
 
-    def _gaze_basis(self, points: Float32) -> Float32:
-        """Eyeballs turn by the weights of eyeLook*, to first order about their centres."""
+    @plainly
+    def eyes(self, mesh: CanonicalMesh) -> tuple[Eye, ...]:
+        """How the eyeballs of a mesh of this identity (of :meth:`rig`) turn, in head units, left first."""
         centres, _ = self.eyeballs()
-        left = np.linalg.norm(points - centres[0], axis=1) < np.linalg.norm(points - centres[1], axis=1)
-        arm = points - np.where(left[:, None], centres[0], centres[1])
-        names = self.tables.expression_names
-        out = np.zeros((len(names), len(points), 3), np.float32)
-        for index, name in enumerate(names):
-            if name in _GAZE_AXES:
-                axis = np.array(_GAZE_AXES[name], np.float32)
-                turn = np.cross(axis, arm) * np.float32(GAZE_RADIANS_PER_WEIGHT)
-                out[index] = np.where((left == name.endswith("_L"))[:, None], turn, 0.0)
-        return out
+        balls = np.flatnonzero(mesh.part == Part.EYEBALLS)
+        away = np.linalg.norm(mesh.vertices[balls, None] - centres, axis=2)
+        side = (away[:, 0] >= away[:, 1]).astype(np.int64)
+        found = []
+        for number, (name, end) in enumerate(zip(EYE_NAMES, ("_L", "_R"), strict=True)):
+            axes = [_GAZE_AXES.get(known, _STILL) for known in self.tables.expression_names]
+            mine = [known.endswith(end) for known in self.tables.expression_names]
+            rates = (
+                np.where(np.array(mine)[:, None], np.array(axes, np.float64), 0.0) * GAZE_RADIANS_PER_WEIGHT
+            )
+            found.append(Eye(name, centres[number].astype(np.float64), balls[side == number], rates))
+        return tuple(found)
