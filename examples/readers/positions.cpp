@@ -88,8 +88,11 @@ int main(int count, char** words) {
   const aiAnimation& take = *scene->mAnimations[0];
   std::printf("animation %s, %u nodes and %u meshes move\n", take.mName.C_Str(), take.mNumChannels,
               take.mNumMorphMeshChannels);
-  for (unsigned k = 0; k < scene->mMeshes[0]->mNumAnimMeshes; ++k)
-    std::printf("shape %s\n", scene->mMeshes[0]->mAnimMeshes[k]->mName.C_Str());
+  // Eyes, which have no shapes, may come first.
+  const auto has_shapes = [](const aiMesh* mesh) { return mesh->mNumAnimMeshes > 0; };
+  const auto end = scene->mMeshes + scene->mNumMeshes, face = std::find_if(scene->mMeshes, end, has_shapes);
+  for (unsigned k = 0; face != end && k < (*face)->mNumAnimMeshes; ++k)
+    std::printf("shape %s\n", (*face)->mAnimMeshes[k]->mName.C_Str());
   const double ticks = take.mTicksPerSecond > 0.0 ? take.mTicksPerSecond : 1000.0;
   for (int i = 2; i < count; ++i) {
     std::printf("frame %s\n", words[i]);

@@ -40,7 +40,7 @@ async function babylon() {
   const scene = new Scene(new NullEngine());
   scene.useRightHandedSystem = true;
   const { meshes, animationGroups: [talk] } = await ImportMeshAsync(data, scene, { pluginExtension: ".glb" });
-  const parts = meshes.filter((mesh) => mesh.morphTargetManager);
+  const parts = meshes.filter((mesh) => mesh.getTotalVertices() > 0);
   talk.start(false);
   talk.pause();
   const positions = (seconds) => {
@@ -48,7 +48,7 @@ async function babylon() {
     scene.transformNodes.concat(meshes).forEach((node) => node.computeWorldMatrix(true));
     return parts.flatMap((part) => {
       const manager = part.morphTargetManager, base = part.getVerticesData("position"), sum = Float64Array.from(base);
-      for (let target = 0; target < manager.numTargets; target++) {
+      for (let target = 0; target < (manager?.numTargets ?? 0); target++) {
         const { influence } = manager.getTarget(target), moved = manager.getTarget(target).getPositions();
         if (influence) for (let i = 0; i < sum.length; i++) sum[i] += influence * (moved[i] - base[i]);
       }

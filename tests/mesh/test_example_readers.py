@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import PROGRAM, Chromium
-from mesh_scenes import some_poses, talking_ball
+from mesh_scenes import some_poses, watching_ball
 from npm import packages
 
 from facetalk.mesh import RiggedSequence
@@ -49,7 +49,7 @@ POSITIONS = """(async () => {
 
 @pytest.fixture
 def rig() -> RiggedSequence:
-    rig = talking_ball(20)
+    rig = watching_ball(20)
     rig.pose = some_poses(20)
     return rig
 

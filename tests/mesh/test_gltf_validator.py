@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import some_poses, sphere, talking_ball
+from mesh_scenes import some_poses, sphere, talking_ball, watching_ball
 from npm import packages
 
 from facetalk.mesh import Mesh, RiggedSequence
@@ -34,7 +34,7 @@ def problems(validator: list[str], *files: Path) -> dict[str, list[str]]:
 
 
 def test_every_kind_of_file_is_valid(tmp_path: Path, validator: list[str]) -> None:
-    rig = talking_ball(30)
+    rig, eyes = talking_ball(30), watching_ball(30)
     plain = Mesh(*sphere())
     still = RiggedSequence(rig.base, rig.basis, np.zeros((2, 6), np.float32))
     dense = np.random.default_rng(0).uniform(-0.01, 0.01, rig.basis.shape)
@@ -52,6 +52,9 @@ def test_every_kind_of_file_is_valid(tmp_path: Path, validator: list[str]) -> No
         export(tmp_path / "moved.glb", rig, fps=25, pose=some_poses(30)),
         export(tmp_path / "moved-bits.glb", rig, fps=25, pose=some_poses(30), quantize=True),
         export(tmp_path / "still.glb", still, fps=25),
+        export(tmp_path / "eyes.glb", eyes, fps=25),
+        export(tmp_path / "eyes-bits.glb", eyes, fps=25, pose=some_poses(30), quantize=True),
+        export(tmp_path / "eyes-pca.glb", eyes, fps=25, basis="pca"),
         export(tmp_path / "plain.glb", RiggedSequence(plain, rig.basis, rig.weights), fps=29.97),
         export(tmp_path / "flipbook.glb", [plain, Mesh(*sphere(9, 11)), plain], fps=25),
     ]

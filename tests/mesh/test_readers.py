@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import some_poses, talking_ball
+from mesh_scenes import some_poses, talking_ball, watching_ball
 from npm import packages
 
 from facetalk.mesh import RiggedSequence
@@ -34,8 +34,7 @@ def played(reader: str, path: Path, times: list[float]) -> tuple[np.ndarray, lis
 
 
 def expected(rig: RiggedSequence) -> np.ndarray:
-    rows = rows_in_file(rig)
-    return rig.positions()[:, rows]
+    return rig.positions()[:, rows_in_file(rig)]
 
 
 @pytest.mark.parametrize("reader", list(PACKAGES))
@@ -43,7 +42,7 @@ def expected(rig: RiggedSequence) -> np.ndarray:
     "options", [{}, {"quantize": True}, {"basis": "pca"}], ids=["floats", "16 bits", "pca"]
 )
 def test_it_plays_what_was_decoded(tmp_path: Path, reader: str, options: dict) -> None:
-    rig = talking_ball(20)
+    rig = watching_ball(20)
     path = export(tmp_path / "talk.glb", rig, fps=25, **options)
     times = [(i + 0.5) / 25 for i in range(20)]
     found, names, vertices = played(reader, path, times)
@@ -54,7 +53,7 @@ def test_it_plays_what_was_decoded(tmp_path: Path, reader: str, options: dict) -
 
 @pytest.mark.parametrize("reader", list(PACKAGES))
 def test_it_turns_the_head_as_its_pose_has_it(tmp_path: Path, reader: str) -> None:
-    rig = talking_ball(20)
+    rig = watching_ball(20)
     rig.pose = some_poses(20)
     path = export(tmp_path / "talk.glb", rig, fps=25, quantize=True)
     found, _, _ = played(reader, path, [(i + 0.5) / 25 for i in range(20)])

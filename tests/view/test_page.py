@@ -12,9 +12,11 @@ import pytest
 import soundfile
 from chromium import PROGRAM, Chromium, wait_for
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from facetalk.errors import NotInstalledError
 from facetalk.mesh.export import export
+from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.style import RANGES
 from facetalk.view.files import page_files
@@ -82,6 +84,21 @@ def test_the_head_is_there_and_nothing_was_refused(browser: Chromium) -> None:
         line for line in browser.said if "Content Security Policy" in line or "exception" in line.lower()
     ]
     assert refused == []
+
+
+def test_live_weights_turn_the_eyes(browser: Chromium) -> None:
+    """By what the nodes of the file say, since weights come without an animation."""
+    names = browser.run("Object.keys(facetalk.weights())")
+    model = FaceTalk.from_pretrained("default", "cpu")
+    weights = np.random.default_rng(0).random((1, len(names))).astype(np.float32)
+    rig = model.decode(Motion(weights, 25.0, np.zeros(0, np.float32), {}), temporal_sigma=0)
+    assert list(rig.names) == names
+    before = stage(browser)
+    browser.run(f"facetalk.show({names}, {weights[0].tolist()})")
+    found = Rotation.from_quat(browser.run("facetalk.eyes()")).as_rotvec()
+    np.testing.assert_allclose(found, [eye.turns(weights)[0] for eye in rig.eyes], atol=1e-6)
+    assert np.abs(found).max() > 0.1 and np.abs(stage(browser) - before).max() > 40.0
+    browser.run(f"facetalk.show({names}, {[0.0] * len(names)})")
 
 
 def test_sliders_are_there_and_reach_the_face(browser: Chromium, clip: Path) -> None:

@@ -254,4 +254,4 @@ await attempt(async () => {
 });
 
 // For the console, and for tests: what is shown.
-globalThis.facetalk = { state, seek, pause, weights: () => stage.weights(), turned: () => stage.turned() };
+globalThis.facetalk = { state, seek, pause, weights: () => stage.weights(), turned: () => stage.turned(), eyes: () => stage.eyes(), show: (names, weights) => stage.show(names, weights) };

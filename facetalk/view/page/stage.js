@@ -7,7 +7,7 @@ import { GLTFLoader } from "three/addons/loaders/GLTFLoader.js";
 const FAR = 40; // radii of the head that the camera may be away
 
 export class Stage {
-  #renderer; #scene; #camera; #controls; #root = null; #mixer = null; #actions = []; #faces = []; #neck = null; #asked = false;
+  #renderer; #scene; #camera; #controls; #root = null; #mixer = null; #actions = []; #faces = []; #eyes = []; #neck = null; #asked = false;
 
   constructor(canvas) {
     this.#renderer = new THREE.WebGLRenderer({ canvas, antialias: true, alpha: true });
@@ -38,7 +38,11 @@ export class Stage {
     this.#root = file.scene;
     this.#scene.add(this.#root);
     this.#faces = [];
-    this.#root.traverse((part) => { if (part.morphTargetDictionary) this.#faces.push(part); });
+    this.#eyes = [];
+    this.#root.traverse((part) => {
+      if (part.morphTargetDictionary) this.#faces.push(part);
+      if (part.userData.rotationVectors) this.#eyes.push({ part, vectors: part.userData.rotationVectors });
+    });
     const neck = this.#root.getObjectByName("neck");
     this.#neck = neck ? { part: neck, rest: neck.position.clone() } : null;
     this.#mixer = file.animations.length ? new THREE.AnimationMixer(this.#root) : null;
@@ -74,7 +78,7 @@ export class Stage {
   // Where it is: a quaternion, none of a head without a neck.
   turned() { return this.#neck?.part.quaternion.toArray() ?? []; }
 
-  // Show a face by weights in the order of names.
+  // Show a face by weights in the order of names: morph targets, and eyes that turn by the sum of weight times vector.
   show(names, weights) {
     for (const face of this.#faces) {
       names.forEach((name, i) => {
@@ -82,8 +86,17 @@ export class Stage {
         if (target !== undefined) face.morphTargetInfluences[target] = weights[i];
       });
     }
+    for (const { part, vectors } of this.#eyes) {
+      const turn = new THREE.Vector3();
+      names.forEach((name, i) => { if (vectors[name]) turn.addScaledVector(new THREE.Vector3(...vectors[name]), weights[i]); });
+      const angle = turn.length();
+      part.quaternion.setFromAxisAngle(angle > 0 ? turn.divideScalar(angle) : turn, angle);
+    }
     this.#draw();
   }
+
+  // How the eyes are turned: quaternions, left and right; none of a head whose eyes do not.
+  eyes() { return this.#eyes.map(({ part }) => part.quaternion.toArray()); }
 
   // Weights that are shown now, by name.
   weights() {
