@@ -18,7 +18,7 @@ PORTS: dict[str, int] = {
 """Protocols, and the port where no other is given."""
 
 # Options behind the question mark.
-_OPTIONS = {"livelink": (), "vmc": ("names",), "osc": (), "ws": ("origin",), "stdout": ()}
+_OPTIONS = {"livelink": (), "vmc": ("names", "eyes"), "osc": (), "ws": ("origin",), "stdout": ()}
 
 
 @dataclasses.dataclass(frozen=True)

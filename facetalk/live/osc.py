@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from facetalk.data.arkit import ANGLE_NAMES, ARKIT_NAMES
@@ -10,6 +10,7 @@ from facetalk.errors import InputError, NotInstalledError
 from facetalk.live.address import Address
 from facetalk.live.datagram import DatagramSender
 from facetalk.live.frame import Frame
+from facetalk.mesh.eyes import turn_quaternions
 from facetalk.mesh.pose import quaternions
 
 try:
@@ -84,14 +85,16 @@ class VmcSender(DatagramSender):
 
     Every frame is ``/VMC/Ext/OK`` (1), ``/VMC/Ext/T`` (seconds), a ``/VMC/Ext/Blend/Val`` (name, weight) for
     each blendshape and ``/VMC/Ext/Blend/Apply``, in bundles, with the head's turn as a ``/VMC/Ext/Bone/Pos``
-    of the bone "Head" while it has one. Avatars made for "perfect sync" have blend shapes of these names. The
-    protocol's eyes are bones, which blendshapes of gaze make superfluous.
+    of the bone "Head" while it has one. Avatars made for "perfect sync" have blend shapes of these names,
+    gaze among them. Where eyes are bones, such as in a .vrm of this package, ``?eyes=bones`` turns "LeftEye"
+    and "RightEye" as well.
 
     Args:
-        address: ``vmc://host:port``, with ``?names=pascal`` for avatars that call them JawOpen.
+        address: ``vmc://host:port``, with ``?names=pascal`` for avatars that call them JawOpen, and
+            ``?eyes=bones``.
 
     Raises:
-        InputError: as :class:`DatagramSender`, or unknown names.
+        InputError: as :class:`DatagramSender`, or unknown names or eyes.
         NotInstalledError: python-osc is missing.
     """
 
@@ -100,6 +103,10 @@ class VmcSender(DatagramSender):
         style = (address.option("names") or ["arkit"])[-1]
         if style not in ("arkit", "pascal"):
             raise InputError(f"--to {address.text}: names are 'arkit' (jawOpen) or 'pascal' (JawOpen)")
+        eyes = (address.option("eyes") or ["shapes"])[-1]
+        if eyes not in ("shapes", "bones"):
+            raise InputError(f"--to {address.text}: eyes are turned by 'shapes' alone or by 'bones' as well")
+        self._eyes = eyes == "bones"
         pascal = [name[0].upper() + name[1:] for name in ARKIT_NAMES]
         self._names = list(ARKIT_NAMES) if style == "arkit" else pascal
         self._turned = False
@@ -116,6 +123,7 @@ class VmcSender(DatagramSender):
                 ("/VMC/Ext/OK", "i", (1,)),
                 ("/VMC/Ext/T", "f", (frame.time,)),
                 *head,
+                *(_eyes(frame) if self._eyes else ()),
                 *(("/VMC/Ext/Blend/Val", "sf", pair) for pair in pairs),
                 ("/VMC/Ext/Blend/Apply", "", ()),
             )
@@ -123,14 +131,25 @@ class VmcSender(DatagramSender):
 
 
 def _bone(frame: Frame) -> Message:
-    """The bone of the head: its place is left to the avatar, as senders that track a face alone leave it.
+    """The bone of the head."""
+    yaw, pitch, roll = frame.angles[:3].tolist()
+    return _turned("Head", quaternions([[pitch, yaw, roll, 0.0, 0.0, 0.0]])[0].tolist())
+
+
+def _eyes(frame: Frame) -> Iterator[Message]:
+    """The bones of the eyes, whose angles are a rotation vector: facetalk/mesh/eyes.py."""
+    for name, (yaw, pitch, roll) in zip(("LeftEye", "RightEye"), frame.angles[3:].reshape(2, 3), strict=True):
+        yield _turned(name, turn_quaternions([[pitch, yaw, roll]])[0].tolist())
+
+
+def _turned(bone: str, quaternion: Sequence[float]) -> Message:
+    """A bone that turns: its place is left to the avatar, as senders that track a face alone leave it.
 
     Unity's axes are left-handed, with x to the avatar's right where ours goes to its left; a turn about y or
     z that is mirrored so goes the other way round.
     """
-    yaw, pitch, roll = frame.angles[:3].tolist()
-    x, y, z, w = quaternions([[pitch, yaw, roll, 0.0, 0.0, 0.0]])[0].tolist()
-    return "/VMC/Ext/Bone/Pos", "sfffffff", ("Head", 0.0, 0.0, 0.0, x, -y, -z, w)
+    x, y, z, w = quaternion
+    return "/VMC/Ext/Bone/Pos", "sfffffff", (bone, 0.0, 0.0, 0.0, x, -y, -z, w)
 
 
 def _require_python_osc(address: Address) -> None:

@@ -36,9 +36,9 @@ def pack(rig: RiggedSequence, face: ArkitFace) -> bytes:
     """A head and its 52 shapes, little-endian.
 
     u32 vertices V, faces F, shapes S, eyes E; f32 positions (V, 3) in metres; u32 faces (F, 3); f32 unit (S,)
-    of each shape; f32 centres (E, 3) of eyes in metres and rotation vectors (E, S, 3) by which shapes turn them;
-    i16 displacements (S, V, 3) in their unit; u8 sRGB colours (V, 3); u8 eye (V,) of each vertex, from 1 on, 0
-    for none.
+    of each shape; f32 centres (E, 3) of eyes in metres, and rotation vectors (E, S, 3) by which shapes turn
+    them; i16 displacements (S, V, 3) in their unit; u8 sRGB colours (V, 3); u8 eye (V,) of each vertex, from
+    1 on, 0 for none.
     """
     base = rig.base
     shapes = face.shapes(rig.basis)

@@ -7,14 +7,17 @@ weight how its eyes turn, as it says by displacements how its skin moves.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from facetalk.arrays import AnyFloat, AnyInt, Float64, Int64
+from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.pose import in_one_hemisphere
 
-__all__ = ["EYE_NAMES", "Eye", "turn_matrices", "turn_quaternions"]
+__all__ = ["EYE_NAMES", "Eye", "TurningEye", "turn_matrices", "turn_quaternions", "without_eyes"]
 
 EYE_NAMES = ("leftEye", "rightEye")
 """Names of the nodes and joints of eyes in files, which are VRM's of their bones."""
@@ -54,6 +57,57 @@ class Eye:
     def among(self, rows: AnyInt) -> Eye:
         """The eye in a mesh that has the vertices ``rows``, rising, of the first one alone."""
         return dataclasses.replace(self, rows=np.flatnonzero(np.isin(rows, self.rows)))
+
+
+@dataclasses.dataclass(frozen=True)
+class TurningEye:
+    """An eyeball over the frames of a sequence.
+
+    Attributes:
+        name: of its node.
+        centre: (3,) float64 what it turns about, metres.
+        rows: (v,) int64 its vertices.
+        turns: (T, 3) float64 rotation vectors, radians.
+        rates: (K, 3) float64 rotation vector at a weight of 1 of each target; None where turns do not follow
+            from the weights of the targets.
+    """
+
+    name: str
+    centre: Float64
+    rows: Int64
+    turns: Float64
+    rates: Float64 | None
+
+
+class _Ball(Protocol):
+    """An eye as far as its place goes."""
+
+    @property
+    def centre(self) -> Float64:
+        """What it turns about."""
+
+    @property
+    def rows(self) -> Int64:
+        """Its vertices."""
+
+
+_AnyBall = TypeVar("_AnyBall", bound=_Ball)
+
+
+def without_eyes(base: Mesh, eyes: Sequence[_AnyBall]) -> tuple[Mesh, list[tuple[_AnyBall, Mesh]]]:
+    """A mesh without the faces of eyes, and each eye that has some, with a mesh of them around its centre.
+
+    All of these meshes have all vertices.
+    """
+    left = np.ones(len(base.faces), bool)
+    balls = []
+    for eye in eyes:
+        mine = np.isin(base.faces, eye.rows).all(axis=1)
+        if mine.any():
+            around = (base.vertices - eye.centre).astype(np.float32)
+            balls.append((eye, dataclasses.replace(base, vertices=around, faces=base.faces[mine])))
+            left &= ~mine
+    return (dataclasses.replace(base, faces=base.faces[left]) if balls else base), balls
 
 
 def turn_matrices(turns: ArrayLike) -> Float64:

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from facetalk import version
 from facetalk.arrays import Float32, Int32, Int64, UInt8
-from facetalk.mesh.eyes import turn_quaternions
+from facetalk.mesh.eyes import TurningEye, turn_quaternions, without_eyes
 from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter
 from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
-from facetalk.mesh.morphs import MorphTargets, TurningEye
+from facetalk.mesh.morphs import MorphTargets
 from facetalk.mesh.pose import NECK, quaternions, translations
 from facetalk.mesh.sequence import RiggedSequence
 from facetalk.mesh.vrm import add_avatar
@@ -62,7 +62,7 @@ def write_morphs(
         avatar: add what makes it a VRM.
         pose: (T, 6) where the head is in each frame, or None.
     """
-    base, balls = without_eyes(targets)
+    base, balls = without_eyes(targets.base, targets.eyes)
     with GlbWriter(path) as glb:
         _asset(glb, extras)
         scale = targets.step * 32767.0 if quantize and targets.step > 0.0 else 1.0
@@ -80,7 +80,7 @@ def write_morphs(
         head = glb.add("nodes", node)
         scene = [head]
         if morphs and quantize:
-            glb.document["extensionsUsed"] = glb.document["extensionsRequired"] = [_QUANTIZATION]
+            glb.document |= {"extensionsUsed": [_QUANTIZATION], "extensionsRequired": [_QUANTIZATION]}
         animation = _Animation(glb, fps, len(targets.weights))
         if morphs:
             animation.add(head, "weights", targets.weights.reshape(-1))
@@ -310,26 +310,11 @@ def split_by_material(mesh: Mesh) -> list[Piece]:
     return pieces
 
 
-def without_eyes(targets: MorphTargets) -> tuple[Mesh, list[tuple[TurningEye, Mesh]]]:
-    """The base mesh without the faces of eyes that turn, and each of these eyes' own around its centre."""
-    base, left = targets.base, np.ones(len(targets.base.faces), bool)
-    balls = []
-    for eye in targets.eyes:
-        mine = np.isin(base.faces, eye.rows).all(axis=1)
-        if mine.any():
-            around = (base.vertices - eye.centre).astype(np.float32)
-            balls.append((eye, dataclasses.replace(base, vertices=around, faces=base.faces[mine])))
-            left &= ~mine
-    return (dataclasses.replace(base, faces=base.faces[left]) if balls else base), balls
-
-
 def rows_in_file(sequence: RiggedSequence) -> Int64:
     """(N,) which vertex of a rig each vertex of its file is, in the order of nodes and primitives."""
-    faces = sequence.base.faces
-    eyes = [np.isin(faces, eye.rows).all(axis=1) for eye in sequence.eyes]
-    parts = [faces[~np.any(eyes, axis=0)] if eyes else faces, *(faces[mine] for mine in eyes)]
-    pieces = [p for part in parts for p in split_by_material(dataclasses.replace(sequence.base, faces=part))]
-    return np.concatenate([piece.rows for piece in pieces])
+    face, balls = without_eyes(sequence.base, sequence.eyes)
+    meshes = [face, *(ball for _, ball in balls)]
+    return np.concatenate([piece.rows for mesh in meshes for piece in split_by_material(mesh)])
 
 
 def _material(glb: GlbWriter, material: Material, paint: bool) -> int:

@@ -18,7 +18,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from facetalk.arrays import Bool, Float32, Float64, Int64
+from facetalk.arrays import Bool, Float32, Float64
+from facetalk.mesh.eyes import TurningEye
 from facetalk.mesh.mesh import Mesh, vertex_normals
 from facetalk.mesh.sequence import RiggedSequence
 
@@ -39,26 +40,6 @@ _NORMAL_STEP = 0.02
 
 _ATTEMPTS = 7
 """How often the threshold below which a shape leaves a vertex alone is halved; at the last it is 0."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TurningEye:
-    """An eyeball over the frames of a sequence.
-
-    Attributes:
-        name: of its node.
-        centre: (3,) float64 what it turns about, metres.
-        rows: (v,) int64 its vertices.
-        turns: (T, 3) float64 rotation vectors, radians.
-        rates: (K, 3) float64 rotation vector at a weight of 1 of each target; None where turns do not follow
-            from the weights of the targets.
-    """
-
-    name: str
-    centre: Float64
-    rows: Int64
-    turns: Float64
-    rates: Float64 | None
 
 
 @dataclasses.dataclass

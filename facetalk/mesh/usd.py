@@ -1,22 +1,24 @@
 """Animated heads as USD: blend shapes for constant topology, points that change with time for a changing one.
 
 ``UsdSkel`` as the schema has it: a ``SkelRoot`` with a skeleton of one joint, in the neck of a head that
-moves, an animation whose ``blendShapeWeights`` are time samples, and a mesh per material with a
-``BlendShape`` for each shape, of the points that it moves alone. A second has as many time codes as frames,
-and frame ``i`` has its sample at ``i + 0.5``, its middle.
+moves, and one below it for each eye that turns, an animation whose ``blendShapeWeights`` are time samples,
+and a mesh per material with a ``BlendShape`` for each shape, of the points that it moves alone. A second has
+as many time codes as frames, and frame ``i`` has its sample at ``i + 0.5``, its middle.
 
 The package usd-core takes a while to import, so this module is imported where USD is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from facetalk.arrays import Float32
+from facetalk.arrays import Float32, Float64
+from facetalk.mesh.eyes import TurningEye, turn_quaternions
 from facetalk.mesh.gltf import Piece, split_by_material
 from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.materials import Material, srgb_to_linear
@@ -46,10 +48,12 @@ def write_shapes(
     """
     stage = _stage(path, fps, len(targets.weights), extras)
     root = UsdSkel.Root.Define(stage, "/talk/head")
-    skeleton, animation = _skeleton(stage, (0.0, 0.0, 0.0) if pose is None else NECK)
+    skeleton, animation = _skeleton(stage, (0.0, 0.0, 0.0) if pose is None else NECK, targets.eyes)
     _bind_animation(animation, targets)
     if pose is not None:
-        _move(animation, pose)
+        _move(animation, pose, targets.eyes)
+    if pose is not None or targets.eyes:
+        _turn(animation, pose, targets)
     pieces = split_by_material(targets.base)
     low, high = _extent(targets, pose)
     for piece in pieces:
@@ -120,29 +124,51 @@ def _note(stage: Any, extras: Json) -> None:
     stage.GetRootLayer().customLayerData = {"facetalk": dict(extras)}
 
 
-def _skeleton(stage: Any, place: tuple[float, float, float]) -> tuple[Any, Any]:
-    """A skeleton of one joint at a place, and its animation, in which it stays there."""
-    still = Vt.Matrix4dArray([Gf.Matrix4d(1.0).SetTranslate(Gf.Vec3d(*place))])
+def _skeleton(stage: Any, place: tuple[float, float, float], eyes: Sequence[TurningEye]) -> tuple[Any, Any]:
+    """A skeleton of a joint at a place, those of the eyes below, and its animation, which keeps still."""
+    joints = ["root", *(f"root/{eye.name}" for eye in eyes)]
+    places = [np.array(place), *(eye.centre for eye in eyes)]
+    from_parent = _from_parent(place, eyes)
     skeleton = UsdSkel.Skeleton.Define(stage, "/talk/head/skeleton")
-    skeleton.CreateJointsAttr(["root"])
-    skeleton.CreateBindTransformsAttr(still)
-    skeleton.CreateRestTransformsAttr(still)
+    skeleton.CreateJointsAttr(joints)
+    skeleton.CreateBindTransformsAttr(_translated(places))
+    skeleton.CreateRestTransformsAttr(_translated(from_parent))
     animation = UsdSkel.Animation.Define(stage, "/talk/head/skeleton/talk")
     UsdSkel.BindingAPI.Apply(skeleton.GetPrim()).CreateAnimationSourceRel().SetTargets([animation.GetPath()])
-    animation.CreateJointsAttr(["root"])
-    animation.CreateTranslationsAttr([Gf.Vec3f(*place)])
-    animation.CreateRotationsAttr([Gf.Quatf(1.0)])
-    animation.CreateScalesAttr([Gf.Vec3h(1.0, 1.0, 1.0)])
+    animation.CreateJointsAttr(joints)
+    animation.CreateTranslationsAttr(_vectors(from_parent))
+    animation.CreateRotationsAttr([Gf.Quatf(1.0)] * len(joints))
+    animation.CreateScalesAttr([Gf.Vec3h(1.0, 1.0, 1.0)] * len(joints))
     return skeleton, animation
 
 
-def _move(animation: Any, pose: Float32) -> None:
-    """Turn the joint and carry it along."""
-    turns, places = animation.GetRotationsAttr(), animation.GetTranslationsAttr()
-    for frame, (turn, shift) in enumerate(zip(quaternions(pose), translations(pose), strict=True)):
-        x, y, z, w = turn.tolist()
-        turns.Set(Vt.QuatfArray([Gf.Quatf(w, x, y, z)]), frame + 0.5)
-        places.Set(Vt.Vec3fArray([Gf.Vec3f(*(np.array(NECK) + shift).tolist())]), frame + 0.5)
+def _from_parent(place: ArrayLike, eyes: Sequence[TurningEye]) -> list[Float64]:
+    """Translations of the joints: that of the head, and the eyes' from it."""
+    root = np.array(place, np.float64)
+    return [root, *(eye.centre - root for eye in eyes)]
+
+
+def _translated(places: Sequence[Float64]) -> Any:
+    return Vt.Matrix4dArray([Gf.Matrix4d(1.0).SetTranslate(Gf.Vec3d(*place.tolist())) for place in places])
+
+
+def _move(animation: Any, pose: Float32, eyes: Sequence[TurningEye]) -> None:
+    """Carry the joint of the head along."""
+    places = animation.GetTranslationsAttr()
+    for frame, shift in enumerate(translations(pose)):
+        joints = _from_parent(NECK, eyes)
+        joints[0] = joints[0] + shift
+        places.Set(_vectors(joints), frame + 0.5)
+
+
+def _turn(animation: Any, pose: Float32 | None, targets: MorphTargets) -> None:
+    """Turn the joints of the head and of the eyes."""
+    frames = len(targets.weights)
+    head = np.tile([0.0, 0.0, 0.0, 1.0], (frames, 1)) if pose is None else quaternions(pose)
+    joints = np.stack([head, *(turn_quaternions(eye.turns) for eye in targets.eyes)], axis=1)
+    turns = animation.GetRotationsAttr()
+    for frame, row in enumerate(joints.tolist()):
+        turns.Set(Vt.QuatfArray([Gf.Quatf(w, x, y, z) for x, y, z, w in row]), frame + 0.5)
 
 
 def _bind_animation(animation: Any, targets: MorphTargets) -> None:
@@ -176,8 +202,13 @@ def _skin(mesh: Any, skeleton: Any, targets: MorphTargets, piece: Piece) -> None
     stage, place = mesh.GetPrim().GetStage(), mesh.GetPath()
     binding = UsdSkel.BindingAPI.Apply(mesh.GetPrim())
     binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
-    binding.CreateJointIndicesPrimvar(True, 1).Set(Vt.IntArray([0]))
-    binding.CreateJointWeightsPrimvar(True, 1).Set(Vt.FloatArray([1.0]))
+    joints = np.zeros(len(targets.base), np.int32)
+    for number, eye in enumerate(targets.eyes):
+        joints[eye.rows] = number + 1
+    mine = joints[piece.rows]
+    rigid = not mine.any()  # to the head as a whole
+    binding.CreateJointIndicesPrimvar(rigid, 1).Set(Vt.IntArray.FromNumpy(mine[:1] if rigid else mine))
+    binding.CreateJointWeightsPrimvar(rigid, 1).Set(Vt.FloatArray([1.0] * (1 if rigid else len(mine))))
     names, paths = [], []
     for number, name in enumerate(targets.names):
         moved = np.flatnonzero(targets.touched[number][piece.rows])
@@ -218,6 +249,9 @@ def _extent(targets: MorphTargets, pose: Float32 | None) -> tuple[list[float], l
     used = targets.weights.max(axis=0, initial=0.0)[:, None, None] * targets.shapes
     low = targets.base.vertices + np.minimum(used, 0.0).sum(axis=0)
     high = targets.base.vertices + np.maximum(used, 0.0).sum(axis=0)
+    for eye in targets.eyes:
+        reach = np.linalg.norm(targets.base.vertices[eye.rows] - eye.centre, axis=1).max(initial=0.0)
+        low, high = np.vstack([low, eye.centre - reach]), np.vstack([high, eye.centre + reach])
     box = np.stack([low.min(axis=0), high.max(axis=0)])
     if pose is not None:
         corners = np.stack(np.meshgrid(*box.T, indexing="ij"), axis=-1).reshape(-1, 3) - NECK

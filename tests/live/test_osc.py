@@ -10,10 +10,11 @@ import pytest
 from live_face import frame, listener
 from scipy.spatial.transform import Rotation
 
-from facetalk.data.arkit import ANGLE_NAMES, ARKIT_NAMES
+from facetalk.data.arkit import ANGLE_NAMES, ARKIT_NAMES, ArkitFace
 from facetalk.errors import InputError
 from facetalk.live import osc
 from facetalk.live.address import parse_address
+from facetalk.pipeline import FaceTalk
 
 parser = pytest.importorskip("oscpy.parser", reason="pip install 'facetalk[test]'")
 
@@ -84,6 +85,24 @@ def test_vmc_leaves_a_still_head_alone_and_brings_one_back() -> None:
     assert [len(count) for count in counts] == [0, 1, 1, 0] and counts[2] == [1.0]
 
 
+def test_vmc_turns_eyes_that_are_bones_as_the_rig_does() -> None:
+    """Weights of gaze, as angles and then as bones, against the rotation vectors of the built-in head."""
+    head = FaceTalk.from_pretrained("default", "cpu").head
+    person = head.bind()
+    weights = np.random.default_rng(0).random((1, 53)).astype(np.float32)
+    shapes, angles = ArkitFace(head.expression_names)(weights)
+    sent = dataclasses.replace(frame(0), weights=shapes[0], angles=angles[0])
+    with listener() as there:
+        sender = osc.VmcSender(parse_address(f"vmc://127.0.0.1:{there.getsockname()[1]}?eyes=bones"))
+        sender.send(sent)
+        found = {m[2][0]: m[2][4:] for m in received(there, b"/VMC/Ext/Blend/Apply") if b"Bone" in m[0]}
+        sender.close()
+    assert set(found) == {b"LeftEye", b"RightEye"}
+    for name, eye in zip((b"LeftEye", b"RightEye"), person.eyes(person.canonical()), strict=True):
+        turn = Rotation.from_rotvec(eye.turns(weights)[0] * [1, -1, -1])
+        np.testing.assert_allclose(Rotation.from_quat(found[name]).as_matrix(), turn.as_matrix(), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "text", ["osc://127.0.0.1/a%20b", "osc://127.0.0.1/caf%C3%A9", "osc://h/" + "x" * 201]
 )
@@ -92,6 +111,8 @@ def test_prefixes_that_osc_has_not(text: str) -> None:
         osc.OscSender(parse_address(text))
     with pytest.raises(InputError, match="names"):
         osc.VmcSender(parse_address("vmc://127.0.0.1?names=kebab"))
+    with pytest.raises(InputError, match="'bones' as well"):
+        osc.VmcSender(parse_address("vmc://127.0.0.1?eyes=glass"))
 
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

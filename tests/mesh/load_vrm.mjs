@@ -26,4 +26,10 @@ for (const { expressionName } of vrm.expressionManager.expressions) {
     Object.entries(face.morphTargetDictionary).filter(([, i]) => face.morphTargetInfluences[i] > 0).map(([name, i]) => [name, face.morphTargetInfluences[i]]),
   );
 }
-console.log(JSON.stringify({ version: vrm.meta.metaVersion, bones: Object.keys(vrm.humanoid.humanBones), found }));
+vrm.expressionManager.resetValues();
+vrm.scene.updateMatrixWorld(true);
+vrm.lookAt.applier.applyYawPitch(10, -5); // to its left, and up
+vrm.humanoid.update();
+const eyes = ["leftEye", "rightEye"].map((name) => vrm.humanoid.getRawBoneNode(name)?.quaternion.toArray());
+const look = { kind: vrm.lookAt.applier.constructor.type, eyes };
+console.log(JSON.stringify({ look, version: vrm.meta.metaVersion, bones: Object.keys(vrm.humanoid.humanBones), found }));

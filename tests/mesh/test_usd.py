@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import some_poses, sphere, talking_ball
+from mesh_scenes import some_poses, sphere, talking_ball, watching_ball
+from scipy.spatial.transform import Rotation
 
 pytest.importorskip("pxr", reason="pip install 'facetalk[usd]'")
 from pxr import Usd, UsdGeom, UsdMedia, UsdSkel, UsdValidation, Vt
@@ -68,7 +69,7 @@ def farthest(points: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.mark.parametrize("suffix", [".usda", ".usdc", ".usd"])
 def test_usd_plays_what_was_decoded(tmp_path: Path, suffix: str) -> None:
-    rig = talking_ball(12)
+    rig = watching_ball(12)
     path = export(tmp_path / f"talk{suffix}", rig, fps=24, audio=(np.zeros(8000), 16_000))
     stage = Usd.Stage.Open(str(path))
     assert (stage.GetTimeCodesPerSecond(), stage.GetStartTimeCode(), stage.GetEndTimeCode()) == (24, 0, 12)
@@ -83,7 +84,7 @@ def test_usd_plays_what_was_decoded(tmp_path: Path, suffix: str) -> None:
 
 
 def test_the_joint_carries_a_head_that_moves(tmp_path: Path) -> None:
-    rig = talking_ball(8)
+    rig = watching_ball(8)
     rig.pose = some_poses(8)
     path = export(tmp_path / "talk.usda", rig, fps=24)
     stage = Usd.Stage.Open(str(path))
@@ -93,6 +94,22 @@ def test_the_joint_carries_a_head_that_moves(tmp_path: Path) -> None:
         assert farthest(found, moved(rig[frame], rig.pose[frame]).vertices) < 1e-4
         assert (found >= np.array(box[0]) - 1e-5).all() and (found <= np.array(box[1]) + 1e-5).all()
     assert complaints(path) == []
+
+
+def test_each_eye_has_a_joint(tmp_path: Path) -> None:
+    rig = watching_ball(8)
+    stage = Usd.Stage.Open(str(export(tmp_path / "talk.usda", rig, fps=24)))
+    skeleton = UsdSkel.Skeleton(stage.GetPrimAtPath("/talk/head/skeleton"))
+    assert list(skeleton.GetJointsAttr().Get()) == ["root", "root/leftEye", "root/rightEye"]
+    animation = UsdSkel.Animation(stage.GetPrimAtPath("/talk/head/skeleton/talk"))
+    for frame in range(8):
+        turns = animation.GetRotationsAttr().Get(frame + 0.5)
+        found = Rotation.from_quat([[*turn.GetImaginary(), turn.GetReal()] for turn in turns]).as_rotvec()
+        wanted = [np.zeros(3), *(eye.turns(rig.weights[[frame]])[0] for eye in rig.eyes)]
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    plain = Usd.Stage.Open(str(export(tmp_path / "plain.usda", talking_ball(2), fps=24)))
+    still = UsdSkel.Animation(plain.GetPrimAtPath("/talk/head/skeleton/talk"))
+    assert list(still.GetJointsAttr().Get()) == ["root"] and not still.GetRotationsAttr().GetTimeSamples()
 
 
 def test_the_built_in_heads_shapes_have_their_names(tmp_path: Path) -> None:

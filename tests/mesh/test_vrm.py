@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 import subprocess
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import some_poses, sphere, talking_ball
+from mesh_scenes import some_poses, sphere, watching_ball
 from npm import packages
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from facetalk.data.arkit import ARKIT_NAMES
 from facetalk.data.expressions import EXPRESSION_NAMES, arkit_name
@@ -19,7 +21,7 @@ from facetalk.data.phones import table
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
-from facetalk.mesh.pose import moved
+from facetalk.mesh.pose import NECK, moved
 from facetalk.mesh.vrm import presets
 from facetalk.render.scene import AnimatedScene
 
@@ -39,14 +41,21 @@ BONES = {"hips", "spine", "head"} | {
 
 @pytest.fixture
 def avatar(tmp_path: Path) -> Path:
+    ball, rng = watching_ball(2), np.random.default_rng(0)
+    basis = 0.01 * rng.normal(size=(len(ARKIT_NAMES), len(ball.base), 3))
+    eyes = [dataclasses.replace(eye, rates=rng.normal(size=(len(basis), 3))) for eye in ball.eyes]
+    basis[:, np.concatenate([eye.rows for eye in eyes])] = 0.0
+    weights = np.zeros((2, len(ARKIT_NAMES)), np.float32)
+    rig = RiggedSequence(ball.base, basis, weights, names=ARKIT_NAMES, eyes=eyes)
+    return export(tmp_path / "talk.vrm", rig, fps=25)
+
+
+@pytest.fixture
+def eyeless(tmp_path: Path) -> Path:
     vertices, faces = sphere(6, 8)
     basis = 0.01 * np.random.default_rng(0).normal(size=(len(ARKIT_NAMES), len(vertices), 3))
-    weights = np.zeros((2, len(ARKIT_NAMES)), np.float32)
-    return export(
-        tmp_path / "talk.vrm",
-        RiggedSequence(Mesh(vertices, faces), basis, weights, names=ARKIT_NAMES),
-        fps=25,
-    )
+    rig = RiggedSequence(Mesh(vertices, faces), basis, np.zeros((2, len(basis))), names=ARKIT_NAMES)
+    return export(tmp_path / "eyeless.vrm", rig, fps=25)
 
 
 def document(path: Path) -> dict:
@@ -62,7 +71,7 @@ def test_the_extension_names_what_is_there(avatar: Path) -> None:
     assert set(extension["expressions"]["custom"]) == set(ARKIT_NAMES)
     assert {"name", "authors", "licenseUrl"} <= set(extension["meta"])
     assert set(extension["humanoid"]["humanBones"]) >= BONES
-    mesh = next(i for i, node in enumerate(content["nodes"]) if "mesh" in node)
+    mesh = next(i for i, node in enumerate(content["nodes"]) if node["name"] == "head" and "mesh" in node)
     for expression in (
         *extension["expressions"]["preset"].values(),
         *extension["expressions"]["custom"].values(),
@@ -76,10 +85,25 @@ def test_the_extension_names_what_is_there(avatar: Path) -> None:
     assert reached == set(range(len(content["nodes"])))
 
 
-def test_the_heads_bone_turns_in_the_neck(tmp_path: Path) -> None:
-    rig = talking_ball(5)
+def test_eyes_are_bones_of_the_head(avatar: Path, eyeless: Path) -> None:
+    content, without = document(avatar), document(eyeless)["extensions"]["VRMC_vrm"]
+    extension = content["extensions"]["VRMC_vrm"]
+    bones = {name: bone["node"] for name, bone in extension["humanoid"]["humanBones"].items()}
+    for eye in watching_ball(1).eyes:
+        node = content["nodes"][bones[eye.name]]
+        assert bones[eye.name] in content["nodes"][bones["head"]]["children"]
+        np.testing.assert_allclose(np.array(node["translation"]) + NECK, eye.centre, atol=1e-9)
+    assert extension["lookAt"]["type"] == "bone" and without["lookAt"]["type"] == "expression"
+    ranges = extension["lookAt"]["rangeMapHorizontalInner"], without["lookAt"]["rangeMapHorizontalInner"]
+    assert ranges[0]["inputMaxValue"] == ranges[0]["outputScale"] == ranges[1]["inputMaxValue"] > 20
+    assert ranges[1]["outputScale"] == 1.0 and "leftEye" not in without["humanoid"]["humanBones"]
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+def test_the_heads_bone_turns_in_the_neck(tmp_path: Path, quantize: bool) -> None:
+    rig = watching_ball(5)
     rig.pose = some_poses(5)
-    path = export(tmp_path / "talk.vrm", rig, fps=25)
+    path = export(tmp_path / "talk.vrm", rig, fps=25, quantize=quantize)
     content = document(path)
     bone = content["extensions"]["VRMC_vrm"]["humanoid"]["humanBones"]["head"]["node"]
     channels = content["animations"][0]["channels"]
@@ -121,13 +145,26 @@ def test_an_avatar_has_one_mesh(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_three_vrm_plays_it(avatar: Path) -> None:
+def by_three_vrm(path: Path) -> dict:
     cache = packages(*VERSIONS)
     done = subprocess.run(
-        ["node", str(SCRIPT), str(cache), str(avatar)], capture_output=True, text=True, timeout=60
+        ["node", str(SCRIPT), str(cache), str(path)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    loaded = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_three_vrm_turns_the_eyes_to_what_they_look_at(avatar: Path, eyeless: Path) -> None:
+    look = by_three_vrm(avatar)["look"]
+    assert look["kind"] == "bone"
+    for turn in Rotation.from_quat(look["eyes"]):
+        # Of its two angles the yaw comes last; up is a negative turn about +x.
+        np.testing.assert_allclose(turn.as_euler("YXZ", degrees=True), [10.0, -5.0, 0.0], atol=1e-3)
+    assert by_three_vrm(eyeless)["look"] == {"kind": "expression", "eyes": [None, None]}
+
+
+def test_three_vrm_plays_it(avatar: Path) -> None:
+    loaded = by_three_vrm(avatar)
     assert loaded["version"] == "1" and set(loaded["bones"]) >= BONES
     assert set(loaded["found"]) == PRESETS | set(ARKIT_NAMES)
     wanted = presets(ARKIT_NAMES)
