@@ -37,6 +37,15 @@ def speech(seed: int) -> np.ndarray:
     return (0.1 * loudness * random.standard_normal(len(t))).astype(np.float32)
 
 
+def rotations(turns: torch.Tensor) -> torch.Tensor:
+    """(T, 3, 3) of (T, 3) rotation vectors: facetalk.mesh.eyes.turn_matrices on the device."""
+    angle = torch.linalg.vector_norm(turns, dim=1)[:, None, None].clamp(min=1e-6)
+    one = torch.eye(3, device=turns.device)
+    cross = torch.linalg.cross(turns[:, :, None], one.expand(len(turns), 3, 3), dim=1)
+    half = torch.sin(0.5 * angle) / angle
+    return one + torch.sin(angle) / angle * cross + 2.0 * half.square() * (cross @ cross)
+
+
 class Talker:
     """The stages of one stream; identities are bound before the clock starts."""
 
@@ -46,6 +55,11 @@ class Talker:
         rig = model.decode(Motion(np.zeros((1, model.head.expression_dim), np.float32), 25.0, identity, {}))
         self.basis = torch.from_numpy(rig.basis.reshape(len(rig.basis), -1)).cuda()
         self.base = torch.from_numpy(rig.base.vertices.reshape(-1)).cuda()
+        self.eyes = [
+            [torch.from_numpy(eye.rows).cuda()]
+            + [torch.from_numpy(values.astype(np.float32)).cuda() for values in (eye.centre, eye.rates)]
+            for eye in rig.eyes
+        ]
         self.faces = torch.from_numpy(np.asarray(rig.base.faces, np.int32)).cuda()
         self.fields = {
             device: model.head.nphm.bind(identity, facial_smoothing=model.facial_smoothing, device=device)
@@ -55,6 +69,9 @@ class Talker:
     def fixed(self, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Vertices and normals (T, V, 3) of the rig."""
         vertices = torch.addmm(self.base, codes, self.basis).unflatten(1, (-1, 3))
+        for rows, centre, rates in self.eyes:
+            turns = rotations(codes @ rates)
+            vertices[:, rows] = (vertices[:, rows] - centre) @ turns.mT + centre
         return vertices, ops.vertex_normals(vertices, self.faces)
 
     def clip(self, samples: np.ndarray, seed: int, times: Times) -> np.ndarray:
