@@ -118,6 +118,9 @@ def add_avatar(
         place = entry.get("translation", (0.0, 0.0, 0.0))
         entry["translation"] = [a - b for a, b in zip(place, NECK, strict=True)]
     bones |= {glb.document["nodes"][number]["name"]: number for number in eyes}
+    # Looking begins between the eyes; in the middle of a head that has none.
+    places = [glb.document["nodes"][number]["translation"] for number in eyes or (node,)]
+    between = [sum(values) / len(places) for values in zip(*places, strict=True)]
     degrees = math.degrees(GAZE_RADIANS_PER_WEIGHT)
     extension = {
         "specVersion": "1.0",
@@ -130,7 +133,7 @@ def add_avatar(
         "humanoid": {"humanBones": {name: {"node": number} for name, number in bones.items()}},
         "lookAt": {
             "type": "bone" if eyes else "expression",
-            "offsetFromHeadBone": [-value for value in NECK],
+            "offsetFromHeadBone": between,
             **{
                 # As far as a weight of 1 turns an eye: a bone in degrees, an expression in weights.
                 f"rangeMap{way}": {"inputMaxValue": degrees, "outputScale": degrees if eyes else 1.0}

@@ -96,6 +96,9 @@ def test_eyes_are_bones_of_the_head(avatar: Path, eyeless: Path) -> None:
     assert extension["lookAt"]["type"] == "bone" and without["lookAt"]["type"] == "expression"
     ranges = extension["lookAt"]["rangeMapHorizontalInner"], without["lookAt"]["rangeMapHorizontalInner"]
     assert ranges[0]["inputMaxValue"] == ranges[0]["outputScale"] == ranges[1]["inputMaxValue"] > 20
+    middle = np.mean([eye.centre for eye in watching_ball(1).eyes], axis=0) - NECK
+    np.testing.assert_allclose(extension["lookAt"]["offsetFromHeadBone"], middle, atol=1e-9)
+    assert without["lookAt"]["offsetFromHeadBone"] == [-value for value in NECK]
     assert ranges[1]["outputScale"] == 1.0 and "leftEye" not in without["humanoid"]["humanBones"]
 
 
