@@ -158,6 +158,27 @@ def add_force_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--force", action="store_true", help=f"replace {what} that facetalk did not write")
 
 
+def add_sound_argument(parser: argparse.ArgumentParser) -> None:
+    """``--sound``."""
+    parser.add_argument("--sound", choices=("wav", "original"), default=None,
+                        help="beside the animation: a .wav of the recording (default), or the recording's "
+                        "own file, copied as it is, where glTF players read it (.mp3, .ogg, .opus, .flac, "
+                        ".m4a, .aac, .wav); then no silence is put around it")  # fmt: skip
+
+
+def check_sound(sound: str | None, output: Path) -> None:
+    """Refuse ``--sound`` where no sound lies beside what is written.
+
+    Raises:
+        InputError: it was given for such an output.
+    """
+    from facetalk.mesh.export import SUFFIXES
+
+    takers = [suffix for suffix in SUFFIXES if suffix != ".ply"]
+    if sound is not None and output.suffix.lower() not in takers:
+        raise InputError(f"--sound is for the sound beside a {', '.join(takers)}; leave it out for {output}")
+
+
 def set_threads(threads: int | None) -> None:
     """``--threads`` where it was given; see :func:`facetalk.threads.limit_threads`."""
     if threads is not None:

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "talk.csv (a take of Live Link Face), talk.json (as Audio2Face exports "
                         "them)")  # fmt: skip
     parser.add_argument("--audio", type=Path, default=None, help="recording to put beside the animation")
+    _options.add_sound_argument(parser)
     _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb (.vrm, .usda),")
     _options.add_decode_arguments(parser)
     _options.add_model_arguments(parser)
@@ -28,10 +29,11 @@ def run(args: argparse.Namespace) -> None:
     from facetalk.live.curves import SUFFIXES as CURVES
     from facetalk.mesh.export import check_output, export
 
+    _options.check_sound(args.sound, args.output)
     if args.output.suffix.lower() in CURVES:
         return _export_curves(args)
     check_not_input(args.output, args.motion)
-    check_output(args.output, audio=args.audio, force=args.force)
+    check_output(args.output, audio=args.audio, sound=args.sound or "wav", force=args.force)
     _options.check_decode_arguments(args)
     from facetalk.audio.load import AudioReader
     from facetalk.motion import Motion
@@ -49,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
         fps=motion.fps,
         audio=sound,
         force=args.force,
+        sound=args.sound or "wav",
         pad=(0.0, 0.0) if sound is None else motion.pad,
         pose=motion.pose,
         **_options.morph_options(args),

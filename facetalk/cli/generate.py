@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",
                         help="silence before and after the recording: the face comes from rest and goes "
                         "to rest (default: 0.2 on a side where it is cut in a word, else none)")  # fmt: skip
+    _options.add_sound_argument(parser)
     _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb (.vrm, .usda),")
     add_style_arguments(parser)
     _options.add_decode_arguments(parser)
@@ -60,7 +61,8 @@ def run(args: argparse.Namespace) -> None:
     """Generate, decode and write."""
     from facetalk.live.curves import SUFFIXES as CURVES
     from facetalk.live.curves import write_curves
-    from facetalk.mesh.export import check_pad, export, is_beside
+    from facetalk.mesh.export import export
+    from facetalk.mesh.sound_beside import check_pad, is_beside
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
     _options.check_decode_arguments(args)
@@ -68,9 +70,10 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--seed must be at least 0, got {args.seed}")
     style = read_style(args)
     sound = _check_places(args)
-    # The recording itself lies where the padded one would: it is used as it is, unless asked for otherwise.
-    pad = 0.0 if args.pad is None and is_beside(sound, args.output) else args.pad
-    check_pad(args.output, sound, pad)
+    # The recording itself lies, or shall lie, where the padded one would: it is used as it is.
+    kept = args.sound == "original" or is_beside(sound, args.output)
+    pad = 0.0 if args.pad is None and kept else args.pad
+    check_pad(args.output, sound, pad, args.sound or "wav")
     stages = _options.Stages()
     with stages.stage("load"):
         from facetalk.pipeline import FaceTalk
@@ -111,6 +114,7 @@ def run(args: argparse.Namespace) -> None:
                 fps=motion.fps,
                 audio=sound,
                 force=args.force,
+                sound=args.sound or "wav",
                 pad=motion.pad,
                 pose=motion.pose,
                 **_options.morph_options(args),
@@ -133,9 +137,12 @@ def _check_places(args: argparse.Namespace) -> AudioReader:
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
     identity = None if args.identity is None else Path(args.identity)
+    _options.check_sound(args.sound, args.output)
+    if args.sound == "original" and args.track is not None:
+        raise InputError("--sound original keeps whole files of sound; leave out --track")
     if args.output.suffix.lower() in SUFFIXES:
         check_not_input(args.output, identity)
-        check_output(args.output, audio=args.audio, force=args.force)
+        check_output(args.output, audio=args.audio, sound=args.sound or "wav", force=args.force)
     else:
         _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX, *CURVES), args.audio, identity)
     if args.motion is not None:

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from facetalk.arguments import real_number
 from facetalk.arrays import Float32
-from facetalk.audio.load import AudioReader
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.mesh import gltf, morphs
@@ -24,8 +23,16 @@ from facetalk.mesh.ply import is_sequence, write_sequence
 from facetalk.mesh.pose import checked_pose, moved
 from facetalk.mesh.rig_fit import as_rig
 from facetalk.mesh.sequence import RiggedSequence
-from facetalk.mesh.sound import Source, is_ours, write_wav
-from facetalk.units import MAX_PAD
+from facetalk.mesh.sound import Source, write_wav
+from facetalk.mesh.sound_beside import (
+    Sound,
+    check_beside,
+    check_pad,
+    file_of,
+    is_beside,
+    sound_place,
+    write_sound,
+)
 
 USD_SUFFIXES = (".usda", ".usdc", ".usd")
 """Text, binary, and binary."""
@@ -45,6 +52,7 @@ def export(
     basis: morphs.Basis | None = None,
     pad: tuple[float, float] = (0.0, 0.0),
     pose: ArrayLike | None = None,
+    sound: Sound = "wav",
     force: bool = False,
 ) -> Path:
     """Write an animation.
@@ -68,9 +76,10 @@ def export(
     folder that is there already is replaced if it is empty or holds only what was written like this.
 
     The recording goes beside it as ``talk.wav`` (inside the folder for ``.ply``): the samples of a WAV file
-    as they are, others in 16 bits. A ``talk.wav`` that facetalk did not write, or that was changed since, is
-    not replaced; one that is the recording itself stays as it is. Everything is written under another name
-    and renamed at the end: a failure leaves nothing behind, an older file of that name stays as it was.
+    as they are, others in 16 bits; or as its own file (``sound``). A sound that facetalk did not write, or
+    that was changed since, is not replaced; one that is the recording itself stays as it is. Everything is
+    written under another name and renamed at the end: a failure leaves nothing behind, an older file of that
+    name stays as it was.
 
     Args:
         path: output; its folder has to exist.
@@ -86,6 +95,9 @@ def export(
         pad: seconds of silence before and after the recording, as ``Motion.pad`` has them.
         pose: (T, 6) where the head is in each frame, as ``Motion.pose`` has it; None: what a
             ``RiggedSequence`` says, else a head that keeps still.
+        sound: ``"wav"``; or ``"original"``: the recording's own file, copied byte for byte as ``talk.mp3``
+            (or what its suffix is), where players of glTF read it and no silence is put around it; not for
+            ``.ply``.
         force: replace the folder, or the sound file beside, whatever they hold.
 
     Returns:
@@ -95,8 +107,8 @@ def export(
         InputError: unknown suffix, missing or full folder, no frames, unreadable recording, a bad number, or
             something would be replaced that facetalk did not write.
     """
-    out = check_output(path, audio=audio, force=force)
-    pad = (check_pad(out, audio, pad[0]), check_pad(out, audio, pad[1]))
+    out = check_output(path, audio=audio, sound=sound, force=force)
+    pad = (check_pad(out, audio, pad[0], sound), check_pad(out, audio, pad[1], sound))
     suffix = out.suffix.lower()
     fps, tolerance_mm = real_number("fps", fps), real_number("tolerance_mm", tolerance_mm)
     if not 0.0 < fps <= 1000.0:
@@ -122,20 +134,20 @@ def export(
             if not write_sequence(folder, shown):
                 raise InputError("there are no frames to write")
         return out
-    beside = out.with_suffix(".wav")
-    with atomic_path(out, beside=[beside]) as temporary:
-        sound = temporary.with_suffix(".wav")
+    beside = None if audio is None else sound_place(out, audio, sound)
+    with atomic_path(out, beside=[] if beside is None else [beside]) as temporary:
         # A recording that already lies in the right place is the user's own: it is named, never rewritten.
-        copies = audio is not None and not is_beside(audio, out)
-        if audio is not None and copies:
+        if audio is not None and beside is not None and not is_beside(audio, out, sound):
             # Before the meshes: a bad recording should not cost the time of writing them.
-            write_wav(sound, audio, pad)
-        sound_name = None if audio is None else beside.name
-        _write_file(temporary, meshes, fps, tolerance_mm, quantize, basis, sound_name, rows)
+            write_sound(temporary.with_suffix(beside.suffix), audio, sound, pad)
+        name = None if beside is None else beside.name
+        _write_file(temporary, meshes, fps, tolerance_mm, quantize, basis, name, rows)
     return out
 
 
-def check_output(path: str | os.PathLike[str], *, audio: Source | None = None, force: bool = False) -> Path:
+def check_output(
+    path: str | os.PathLike[str], *, audio: Source | None = None, sound: Sound = "wav", force: bool = False
+) -> Path:
     """Return ``path`` after checking that :func:`export` could write there, before the work is done.
 
     Raises:
@@ -147,61 +159,24 @@ def check_output(path: str | os.PathLike[str], *, audio: Source | None = None, f
         raise InputError(f"cannot write {out}: suffix {suffix!r} is not one of {', '.join(SUFFIXES)}")
     if suffix in USD_SUFFIXES:
         _usd()
-    file = _file_of(audio)
+    file = file_of(audio)
     if file is not None:
         check_not_input(out, file)
     if suffix == ".ply":
+        if sound != "wav":
+            raise InputError(f"sound is for a file with its sound beside; {out} is a folder")
         return check_replaceable(out, directory=True, ours=None if force else is_sequence)
     check_replaceable(out)
-    if audio is None:
-        return out
-    beside = out.with_suffix(".wav")
-    check_replaceable(beside)
-    if os.path.lexists(beside) and not force and not is_ours(beside) and not _same_file(audio, beside):
-        raise InputError(
-            f"cannot write {beside}, the sound of {out.name}: facetalk did not write the file that is there, "
-            f"or it was changed since; choose another -o, or replace it with --force (force=True)"
-        )
+    if audio is not None:
+        check_beside(out, audio, sound, force=force)
+    elif sound != "wav":
+        raise InputError("--sound original (sound=) needs a recording; name it by --audio (audio=)")
     return out
 
 
 def _usd() -> Any:
     """The writer of USD, whose package is optional and slow to import."""
     return importlib.import_module("facetalk.mesh.usd")
-
-
-def _file_of(audio: Source | None) -> Path | None:
-    """The file that a recording is read from; None for samples, pipes and open files."""
-    if isinstance(audio, AudioReader):
-        return None if audio.spooled else audio.path
-    return Path(audio) if isinstance(audio, str | os.PathLike) else None
-
-
-def check_pad(out: Path, audio: Source | None, pad: float | None) -> float:
-    """Seconds of silence beside the recording, after checking that it can be put there; None is 0.
-
-    Raises:
-        InputError: it is no number of seconds in [0, 60], or the sound beside is the recording itself.
-    """
-    seconds = 0.0 if pad is None else real_number("pad", pad)
-    if not 0.0 <= seconds <= MAX_PAD:
-        raise InputError(f"pad must lie in 0..{MAX_PAD:g} seconds, got {seconds:g}")
-    if seconds and audio is not None and is_beside(audio, out):
-        raise InputError(
-            f"{out} with silence around its sound needs a sound of its own, but "
-            f"{out.with_suffix('.wav').name} is the recording itself; choose another -o, or a pad of 0"
-        )
-    return seconds
-
-
-def is_beside(audio: Source, out: Path) -> bool:
-    """Whether the recording is the very file that would lie beside ``out``, which is then used as it is."""
-    return out.suffix.lower() != ".ply" and _same_file(audio, out.with_suffix(".wav"))
-
-
-def _same_file(audio: Source, path: Path) -> bool:
-    file = _file_of(audio)
-    return file is not None and path.exists() and file.exists() and file.samefile(path)
 
 
 def _write_file(
