@@ -30,6 +30,8 @@ from facetalk.errors import InputError
 
 #: Gap that a sealed mouth is solved for, mm: a little below 0, so that lips touch, not graze.
 SEAL_MM = -0.3
+#: mouthRollLower of a lower lip at the upper teeth, at least.
+TOUCH_ROLL = 0.34
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +249,7 @@ def _constrain(weights: Float64, phones: Sequence[Phone], times: Float64, alphab
     if ramp.any():
         touch = weights.copy()
         touch[:, INDEX["jawOpen"]] = np.minimum(touch[:, INDEX["jawOpen"]], 0.07)
-        touch[:, INDEX["mouthRollLower"]] = np.maximum(touch[:, INDEX["mouthRollLower"]], 0.34)
+        touch[:, INDEX["mouthRollLower"]] = np.maximum(touch[:, INDEX["mouthRollLower"]], TOUCH_ROLL)
         for side in ("_L", "_R"):
             upper = INDEX["mouthUpperUp" + side]
             touch[:, upper] = np.maximum(touch[:, upper], 0.2)

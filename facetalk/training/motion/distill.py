@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +20,24 @@ from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.sampler import guide
 from facetalk.diffusion.schedule import CLEAN
 from facetalk.diffusion.student import Student, StudentRange
-from facetalk.nphm.head.head import HeadModel
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
 from facetalk.training.motion.distill_energy import EnergyScore
+from facetalk.training.motion.distill_head import Lips
 from facetalk.training.motion.distill_life import LifeScore, mouth_projection
 from facetalk.training.motion.distill_life import faces as draw_faces
 from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Opening, Steps
+from facetalk.training.motion.distill_mouth import MouthScore
 from facetalk.training.processes import step_generator
-from facetalk.units import HEAD_UNIT_MM
 
 SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}
 """How much of the training each number of steps gets."""
 LIFE_SHARES = {1: 0.25, 2: 0.35, 4: 0.35, 8: 0.05}
 """The same of the distance of life, whose cost is every step's."""
-_TRUTHS = 8
+FOLLOWED = 0.2
+"""Weight of the teacher's mouth where the mouth is held beside the corpus's: guidance should go on to mean
+something, and the rest of the teacher's mouth is what is being mended."""
+_TRUTHS = 4
 """Motions of the truth for each sound that is sampled: even, since two motions are."""
 _ON_POLICY = 0.5
 """How often a later step starts from where the student itself got to, not from the teacher's state."""
@@ -59,6 +60,8 @@ class DistillOptions:
         energy: weight of the energy score of one step, 0 = none; it costs two more passes.
         life: weight of the distance of the upper face from the corpus's own, in all numbers of steps, 0 =
             none; with it the teacher is followed in the mouth alone.
+        mouth: weight of the distance of the mouth from the corpus's own, in the same samples, 0 = none; with
+            it the teacher has the mouth only at :data:`FOLLOWED`. Needs ``life``.
         anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
         settle: updates with the plain square and the teacher's states alone, before the robust loss and the
             student's own states; none where a student is taught further.
@@ -74,23 +77,10 @@ class DistillOptions:
     uses: float = 10.0
     energy: float = 0.0
     life: float = 0.0
+    mouth: float = 0.0
     anchor: int = 8
     settle: int = 3000
     seed: int = 0
-
-
-def lid_openings(head: HeadModel) -> list[Opening]:
-    """The apertures of both eyes of a head's default identity, from its landmarks (Multi-PIE order)."""
-    person = head.bind()
-    points = person.landmarks()
-    basis = person.forward_basis(points, np.zeros(len(points), np.uint8))
-    neutral = points - np.tensordot(head.rest_expression, basis, axes=1)
-    openings = []
-    for upper, lower in (((37, 38), (41, 40)), ((43, 44), (47, 46))):
-        rest = (neutral[list(upper), 1] - neutral[list(lower), 1]).mean() * HEAD_UNIT_MM
-        moved = (basis[:, list(upper), 1] - basis[:, list(lower), 1]).mean(1) * HEAD_UNIT_MM
-        openings.append(Opening(float(rest), moved.astype(np.float64)))
-    return openings
 
 
 class DistillTraining:
@@ -113,6 +103,7 @@ class DistillTraining:
         *,
         start: Student | None = None,
         faces: MotionData | None = None,
+        lips: Lips | None = None,
         notes: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.cache, self.teacher, self.options = model, cache, teacher, options
@@ -129,9 +120,11 @@ class DistillTraining:
         self.notes = dict(notes or {})
         self._place = {timestep: row for row, timestep in enumerate(self.grid)}
         self._pairs = {count: model.schedule.transitions(count) for count in self.counts}
-        self._lids, self._held_out, self._faces = lids, held_out, faces
+        self._lids, self._lips, self._held_out, self._faces = lids, lips, held_out, faces
         if (options.life > 0.0) != (faces is not None):
             raise ValueError("faces to compare with are needed with a weight of life, and only then")
+        if (options.mouth > 0.0) != (lips is not None) or (options.mouth > 0.0 and faces is None):
+            raise ValueError("lips are needed with a weight of the mouth, and only then, and with life")
         self._tools: tuple[Steps, DistillLoss] | None = None
         self._held: dict[str, Tensor] = {}
         self._scale_mm = torch.from_numpy(model.representation.scale_mm).float()
@@ -156,6 +149,7 @@ class DistillTraining:
             )
             self._tools = Steps(self.model.schedule, device), lossy
             self._life = LifeScore(self.model, device=device)
+            self._mouth = None if self._lips is None else MouthScore(self.model, self._lips, device=device)
         self._supply(index)
         self._update_average(index)
         rng = step_generator(self.options.seed, index)
@@ -163,8 +157,7 @@ class DistillTraining:
         every = self.options.anchor
         if self._faces is not None and index % 2 == 0:
             # Under a name of its own in the log, and by turns with the rest, which has the mouth alone.
-            score = self._lived(self._faces, rng)
-            losses = {"loss": self.options.life * score, "life": score}
+            losses = self._lived(self._faces, rng)
         elif every and index % every == every - 1:
             losses = self._anchor(clips, rng)
         else:
@@ -172,6 +165,8 @@ class DistillTraining:
             if self.options.energy:
                 score = self._energy(clips, rng)
                 losses = {**losses, "energy": score, "loss": losses["loss"] + self.options.energy * score}
+        if self._mouth is not None and "life" not in losses:
+            losses = {**losses, "loss": FOLLOWED * losses["loss"]}
         if index % _MEASURE_EVERY == 0 or not self._held:
             self._measure(np.random.default_rng((self.options.seed, index, 1)))
         return {**losses, **self._held}
@@ -235,8 +230,8 @@ class DistillTraining:
         width = NARROW if settled else WIDE
         return lossy(answer, target, steps.importance(timesteps, ends), ends == CLEAN, width=width)
 
-    def _lived(self, faces: MotionData, rng: np.random.Generator) -> Tensor:
-        """The upper face from two fresh noises, in some number of steps, beside the truth."""
+    def _lived(self, faces: MotionData, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Upper face, and mouth, from two fresh noises, in some number of steps, beside the truth."""
         count = int(rng.choice(list(LIFE_SHARES), p=list(LIFE_SHARES.values())))
         batch = self.options.batch
         heard, truth = (
@@ -253,7 +248,15 @@ class DistillTraining:
         )
         first, second = sampled.chunk(2)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        return self._life(first, second, truth[:batch], truth, generator)
+        told = first, second, truth[:batch], truth, generator
+        life = self._life(*told)
+        losses = {"loss": self.options.life * life, "life": life}
+        if self._mouth is not None:
+            parts = self._mouth(*told)
+            losses["loss"] = losses["loss"] + self.options.mouth * parts.total
+            losses |= {"mouth": parts.total}
+            losses |= {f"mouth_{name}": getattr(parts, name) for name in ("energy", "sliced", "contact")}
+        return losses
 
     @torch.no_grad()
     def _walk(self, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]) -> Tensor:
@@ -340,9 +343,3 @@ def hold_out(teacher: Teacher, seed: int, file: Path) -> Clips:
             np.savez(out, **dataclasses.asdict(clips))
     with np.load(file, allow_pickle=False) as archive:
         return Clips(archive["features"], archive["states"], archive["guidance"])
-
-
-def until(minutes: float | None) -> Callable[[int], bool]:
-    """A condition for :func:`~facetalk.training.motion.distill_cache.produce`: for so long, or for ever."""
-    begun = time.monotonic()
-    return lambda _: minutes is None or time.monotonic() - begun < 60.0 * minutes

@@ -17,12 +17,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import conv1d
 
 from facetalk.arrays import Float32
 from facetalk.diffusion.model import MotionModel
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill_energy import distance
+from facetalk.training.motion.distill_sliced import SlicedDistance
 
 GROUPS = (("eyeBlink",), ("eyeSquint", "eyeWide", "cheekSquint"), ("brow",), ("eyeLook",))
 """Beginnings of the names of the expressions that are compared together. Apart, because the truth draws them
@@ -31,21 +31,16 @@ ENERGY_WEIGHT = 1.0
 """Of the energy score beside the sliced distance."""
 _WINDOW, _HOP = 24, 8
 _VELOCITY = 3.0
-_MIXES = 4
-"""Random mixtures of a group's expressions in each comparison, beside the expressions themselves."""
-_WIDTHS = (1.0, 2.0, 4.0)
-"""Frames, of the Gaussians whose values, slopes and bends are compared beside those of the frames."""
-_LONGEST = 25
 
 
 class LifeScore:
     """Compares the upper faces of sampled motions with those of the truth.
 
-    Of two kinds. The *sliced Wasserstein distance* (Bonneel et al., 2015) asks whether values, slopes and
-    bends at several scales of time are as often as large as the truth's, whoever speaks: rare events such as
-    blinks count in it. The *energy score* (:mod:`facetalk.training.motion.distill_energy`), with the truth
-    for the same sound, ties them to what is heard; alone it hardly sees what is rare, since a blink at
-    another moment is as far from the truth as none.
+    Of two kinds. The *sliced distance* (:mod:`facetalk.training.motion.distill_sliced`) asks whether values,
+    slopes and bends at several scales of time are as often as large as the truth's, whoever speaks: rare
+    events such as blinks count in it. The *energy score* (:mod:`facetalk.training.motion.distill_energy`),
+    with the truth for the same sound, ties them to what is heard; alone it hardly sees what is rare, since a
+    blink at another moment is as far from the truth as none.
 
     Args:
         model: the motion model, for its coordinates.
@@ -64,7 +59,7 @@ class LifeScore:
             if moved.any():
                 parts = rows[moved].T, space.mean[chosen][moved], size[moved]
                 self._groups.append(tuple(torch.from_numpy(part).float().to(device) for part in parts))  # type: ignore[arg-type]
-        self._kernels = _kernels().to(device)
+        self._sliced = SlicedDistance(device=device)
 
     def __call__(
         self, first: Tensor, second: Tensor, truth: Tensor, others: Tensor, generator: torch.Generator
@@ -100,44 +95,15 @@ class LifeScore:
         size = looked.shape[1]
         return looked.unfold(1, min(_WINDOW, size), _HOP).flatten(2) / looked.shape[-1] ** 0.5
 
-    def _sliced(self, sampled: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean over slices of the squared Wasserstein distance, relative to the truth's variance."""
-        count = sampled.shape[-1]
-        mix = torch.randn(count, _MIXES, generator=generator).to(sampled)
-        mix = torch.cat([torch.eye(count).to(sampled), mix / mix.norm(dim=0)], dim=1)
-        mine, theirs = (self._filtered(x @ mix) for x in (sampled, truth))
-        mine, theirs = mine.sort(dim=0).values, theirs.sort(dim=0).values
-        variance = theirs.var(dim=0) + 1e-6
-        quantiles = theirs.reshape(len(mine), -1, theirs.shape[1]).mean(1)
-        return ((mine - quantiles).square().mean(0) / variance).mean()
 
-    def _filtered(self, mixed: Tensor) -> Tensor:
-        """(B, L, M) -> (B L', M x kernels): every channel through every kernel."""
-        batch, _, channels = mixed.shape
-        rows = mixed.transpose(1, 2).flatten(0, 1)[:, None]
-        # Of short crops the middle of the kernels.
-        cut = max(0, (_LONGEST - mixed.shape[1] + 1) // 2)
-        out = conv1d(rows, self._kernels[:, None, cut : _LONGEST - cut])
-        return out.unflatten(0, (batch, channels)).permute(0, 3, 1, 2).flatten(0, 1).flatten(1)
-
-
-def _kernels() -> Tensor:
-    """(N, T): a frame, its first and second difference, and Gaussians with their two derivatives."""
-    frame = torch.arange(_LONGEST) - _LONGEST // 2
-    one = (frame == 0).float()
-    step = one - one.roll(1)
-    bank = [one, step, step - step.roll(1)]
-    for width in _WIDTHS:
-        hill = torch.exp(-0.5 * (frame / width) ** 2)
-        hill = hill / hill.sum()
-        bank += [hill, -frame / width**2 * hill, (frame**2 / width**2 - 1.0) / width**2 * hill]
-    return torch.stack(bank)
+def mouth_indices(model: MotionModel) -> list[int]:
+    """The weights that are none of the upper face."""
+    return [i for i, name in enumerate(model.expression_names) if not name.startswith(tuple(sum(GROUPS, ())))]
 
 
 def mouth_projection(model: MotionModel) -> Tensor:
     """(K, K): coordinates -> those of the same motion with its upper face at rest, by ``x @ matrix``."""
-    names, space = model.expression_names, model.representation
-    mouth = [i for i, name in enumerate(names) if not name.startswith(tuple(sum(GROUPS, ())))]
+    mouth, space = mouth_indices(model), model.representation
     kept = space.encode_matrix[:, mouth] @ space.decode_matrix[mouth]
     return torch.from_numpy(kept.T.copy()).float()
 

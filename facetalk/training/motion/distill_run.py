@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,10 @@ from facetalk.training.motion.distill import (
     DistillOptions,
     DistillTraining,
     hold_out,
-    lid_openings,
-    until,
 )
 from facetalk.training.motion.distill_audio import Features, check_audible, features
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
+from facetalk.training.motion.distill_head import lid_openings, lips_of
 from facetalk.training.resume import check_resume
 
 _FACES = 4
@@ -141,7 +142,7 @@ def distil(
     if producer is not None:
         with tqdm(desc=f"producer {producer}", unit="batch", disable=not show) as bar:
             produce(
-                cache, trained_on, producer=producer, seed=options.seed, go_on=until(minutes),
+                cache, trained_on, producer=producer, seed=options.seed, go_on=_until(minutes),
                 on_shard=lambda _: bar.update() and None,
             )  # fmt: skip
         return None
@@ -152,9 +153,10 @@ def distil(
         "trained_with": f"{before}; {command}" if before else command,
         "frames_of_features": sum(map(len, trained_on.heard)),
     }
+    head = HeadModel.load(config.folder / "head")
     training = DistillTraining(
-        motion, lid_openings(HeadModel.load(config.folder / "head")), cache, trained_on, held_out, options,
-        start=start, faces=faces, notes=notes,
+        motion, lid_openings(head), cache, trained_on, held_out, options,
+        start=start, faces=faces, lips=lips_of(head) if options.mouth else None, notes=notes,
     )  # fmt: skip
     loop = TrainingLoop(
         "distill",
@@ -167,6 +169,12 @@ def distil(
         ),
     )  # fmt: skip
     return loop.run(training.step, training.save)
+
+
+def _until(minutes: float | None) -> Callable[[int], bool]:
+    """A condition for :func:`~facetalk.training.motion.distill_cache.produce`: for so long, or for ever."""
+    begun = time.monotonic()
+    return lambda _: minutes is None or time.monotonic() - begun < 60.0 * minutes
 
 
 def _student_of(folder: Path, teacher: MotionModel) -> tuple[Student, str]:

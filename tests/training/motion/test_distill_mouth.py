@@ -1,0 +1,205 @@
+"""The mouth from the corpus: what its score sees, in which direction it pulls, and the option of the verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from facetalk.cli import main
+from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation
+from facetalk.errors import InputError
+from facetalk.models import find_model
+from facetalk.nphm.head.head import HeadModel
+from facetalk.training.motion.dataset import MotionData
+from facetalk.training.motion.distill import FOLLOWED, DistillOptions, DistillTraining, hold_out
+from facetalk.training.motion.distill_cache import Cache, Teacher, grid, teacher_timesteps
+from facetalk.training.motion.distill_head import Lips, lid_openings, lips_of
+from facetalk.training.motion.distill_loss import Opening
+from facetalk.training.motion.distill_mouth import MouthParts, MouthScore
+
+NAMES = ["jawOpen", "mouthClose", "mouthRollLower", "browDown_L", "eyeBlink_L"]
+JAW, CLOSE, ROLL, BROW, BLINK = range(5)
+REST_MM = 0.9
+
+
+def lips() -> Lips:
+    """A mouth whose lower lip goes down with the jaw, up with mouthClose and back when it rolls in."""
+    points = np.zeros((5, 20, 3))
+    points[JAW, 10:, 1], points[CLOSE, 10:, 1], points[ROLL, 10:, 2] = -30.0, 30.0, -10.0
+    points[BROW], points[BLINK] = 5.0, 5.0
+    return Lips(points, points[:, 17], Opening(REST_MM, np.array([30.0, -30.0, 0.0, 0.0, 0.0])))
+
+
+def motion_model(names: list[str] | None = None) -> MotionModel:
+    config = DenoiserConfig(motion_dim=5, audio_dim=3, layers=1, heads=1, width=8, feedforward=8, dropout=0.0)
+    torch.manual_seed(0)
+    # Coordinates have a variance of 1 in the training motion, as those of a fitted space do.
+    space = Representation(np.full(5, 0.2), np.eye(5) / 0.1, np.eye(5) * 0.1, np.ones(5))
+    return MotionModel(Denoiser(config), space, expression_names=names or NAMES)
+
+
+MODEL = motion_model()
+
+
+def coordinates(weights: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(MODEL.representation.encode(weights))
+
+
+def speech(count: int, seed: int = 0) -> np.ndarray:
+    """(B, 40, 5) weights: an open mouth that closes at frame 12 and has its lip at the teeth at frame 28."""
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((count, 40, 5))
+    weights[..., JAW] = 0.25 + 0.02 * rng.normal(size=(count, 40))
+    weights[:, 11:14, CLOSE] = weights[:, 11:14, JAW] + (REST_MM - 0.2) / 30.0
+    weights[:, 27:30, ROLL] = 0.34
+    weights[..., BROW:] = 0.3
+    return weights
+
+
+def judged(first: torch.Tensor, second: torch.Tensor, truth: torch.Tensor) -> MouthParts:
+    score = MouthScore(MODEL, lips())
+    return score(first, second, truth, truth.repeat(2, 1, 1), torch.Generator().manual_seed(0))
+
+
+def contact(weights: np.ndarray) -> float:
+    sampled, truth = coordinates(weights), coordinates(speech(2))
+    return float(judged(sampled, sampled, truth).contact)
+
+
+def test_the_truth_itself_touches_as_asked() -> None:
+    assert contact(speech(2)) == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_lips_may_close_a_frame_early_or_late(shift: int) -> None:
+    assert contact(np.roll(speech(2), shift, axis=1)) == pytest.approx(0.0, abs=1e-4)
+    assert contact(np.roll(speech(2), 4 * shift, axis=1)) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("frames", "weight", "value"),
+    [(slice(11, 14), CLOSE, 0.0), (slice(27, 30), ROLL, 0.0), (slice(0, 40), CLOSE, 0.27)],
+    ids=["lips stay apart", "the lip stays from the teeth", "the mouth stays shut"],
+)
+def test_each_kind_of_contact_is_missed_and_pulled_back(frames: slice, weight: int, value: float) -> None:
+    """What is wrong costs millimetres, and the gradient leads towards the truth."""
+    wrong, right = speech(2), speech(2)
+    wrong[:, frames, weight] = value
+    start = coordinates(wrong).requires_grad_()
+    parts = judged(start, start, coordinates(right))
+    assert parts.contact > 0.3
+    (slope,) = torch.autograd.grad(parts.contact, start)
+    towards = coordinates(right) - start.detach()
+    assert float((slope * towards).sum()) < 0.0
+    nearer = start.detach() + 0.3 * towards
+    assert judged(nearer, nearer, coordinates(right)).contact < parts.contact
+
+
+def test_the_energy_score_is_least_with_the_truth_of_this_sound() -> None:
+    truth, other = coordinates(speech(8)), coordinates(np.roll(speech(8), 10, axis=1))
+    own = coordinates(speech(8, seed=1))
+    assert judged(own, own, truth).energy < 0.5 * judged(other, other, truth).energy
+
+
+def test_the_sliced_distance_sees_jitter() -> None:
+    rng = np.random.default_rng(3)
+    truth = coordinates(speech(8))
+    smooth, shaking = speech(8, seed=1), speech(8, seed=2)
+    shaking[..., JAW] += 0.05 * rng.normal(size=(8, 40))
+    calm, jittery = (coordinates(weights) for weights in (smooth, shaking))
+    start = jittery.requires_grad_()
+    found = judged(start, start, truth).sliced
+    assert judged(calm, calm, truth).sliced < 0.5 * found
+    (slope,) = torch.autograd.grad(found, start)
+    assert float((slope[..., JAW] * (calm - start.detach())[..., JAW]).sum()) < 0.0
+
+
+def test_the_score_does_not_see_the_upper_face() -> None:
+    weights = speech(2)
+    before = judged(*[coordinates(weights)] * 2, coordinates(speech(2, seed=5)))
+    weights[..., BROW:] = np.random.default_rng(0).uniform(0.0, 1.0, (2, 40, 2))
+    after = judged(*[coordinates(weights)] * 2, coordinates(speech(2, seed=5)))
+    assert float(after.total) == pytest.approx(float(before.total), rel=1e-4)
+
+
+def test_other_expressions_have_no_mouth_to_compare() -> None:
+    with pytest.raises(InputError, match="--mouth"):
+        MouthScore(motion_model(["a", "b", "c", "d", "e"]), lips())
+
+
+def test_the_lips_are_those_of_the_head() -> None:
+    """The gap of the built-in head's lips is what its landmarks say of any face."""
+    head = HeadModel.load(find_model("default").folder / "head")
+    found, weights = lips_of(head), np.random.default_rng(0).uniform(0.0, 0.3, len(head.expression_names))
+    person = head.bind()
+    points = person.landmarks()
+    basis = person.forward_basis(points, np.zeros(len(points), np.uint8))
+    moved = (points + np.tensordot(weights - head.rest_expression, basis, axes=1)) * 250.0
+    expected = (moved[[61, 62, 63], 1] - moved[[67, 66, 65], 1]).mean()
+    assert found.gap.rest_mm + weights @ found.gap.per_unit_mm == pytest.approx(expected, abs=1e-3)
+    assert 0.5 < found.gap.rest_mm < 1.5
+    assert len(lid_openings(head)) == 2
+
+
+def training(folder: Path, **changes: float) -> DistillTraining:
+    model = motion_model()
+    rng = np.random.default_rng(0)
+    heard = [rng.normal(size=(60, 3)).astype(np.float16) for _ in range(2)]
+    states = grid(model.schedule, (1, 2, 4, 8))
+    teacher = Teacher(
+        model,
+        heard,
+        states,
+        timesteps=teacher_timesteps(states, 1, 2),
+        guidance=(1.0, 2.5),
+        clips=2,
+        frames=40,
+    )
+    said = np.concatenate([speech(2)[:, :30]] * 2, axis=1)
+    said[..., BROW:] += 0.1 * rng.normal(size=(2, 60, 2))
+    faces = MotionData(heard, [said.astype(np.float16)] * 2)
+    options = DistillOptions(steps=4, batch=2, crop=40, warm_up=4, uses=1e9, anchor=0, life=1.0)
+    told = DistillOptions(**{**options.__dict__, **changes})
+    folder.mkdir()
+    cache, held_out = Cache(folder / "cache", {}, keep=9), hold_out(teacher, 0, folder / "held_out.npz")
+    return DistillTraining(
+        model, [], cache, teacher, held_out, told, faces=faces, lips=lips() if told.mouth else None,
+    )  # fmt: skip
+
+
+def test_the_mouth_joins_the_loss_and_the_teacher_recedes(tmp_path: Path) -> None:
+    plain, mouthed = training(tmp_path / "a"), training(tmp_path / "b", mouth=0.5)
+    without, found = plain.step(0), mouthed.step(0)
+    assert found["life"].item() == pytest.approx(without["life"].item(), rel=1e-5)
+    assert found["loss"].item() == pytest.approx((without["loss"] + 0.5 * found["mouth"]).item(), rel=1e-5)
+    found["loss"].backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in mouthed.net.parameters())
+    teachers, less = plain.step(1), mouthed.step(1)
+    assert "mouth" not in less
+    assert less["loss"].item() == pytest.approx(FOLLOWED * teachers["loss"].item(), rel=1e-5)
+
+
+def test_lips_go_with_a_weight_of_the_mouth() -> None:
+    with pytest.raises(ValueError, match="lips are needed"):
+        DistillTraining(
+            MODEL, [], None, None, None, DistillOptions(life=1.0, mouth=1.0),  # type: ignore[arg-type]
+            faces=MotionData([], []),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--mouth", "1"], "--life"), (["--mouth", "1", "--life", "1", "--produce", "1"], "--produce")],
+)
+def test_the_mouth_alone_is_refused(
+    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "audio").mkdir()
+    place = ["--audio", str(tmp_path / "audio"), "--out", str(tmp_path / "run")]
+    assert main(["distill", *place, *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
