@@ -248,11 +248,10 @@ class DistillTraining:
         )
         first, second = sampled.chunk(2)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        told = first, second, truth[:batch], truth, generator
-        life = self._life(*told)
+        life = self._life(first, second, truth[:batch], truth, generator)
         losses = {"loss": self.options.life * life, "life": life}
         if self._mouth is not None:
-            parts = self._mouth(*told)
+            parts = self._mouth(first, second, truth[:batch], generator)
             losses["loss"] = losses["loss"] + self.options.mouth * parts.total
             losses |= {"mouth": parts.total}
             losses |= {f"mouth_{name}": getattr(parts, name) for name in ("energy", "sliced", "contact")}

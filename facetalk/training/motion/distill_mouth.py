@@ -25,7 +25,9 @@ from facetalk.training.motion.distill_head import Lips
 from facetalk.training.motion.distill_life import mouth_indices
 from facetalk.training.motion.distill_sliced import SlicedDistance
 
-ENERGY_WEIGHT, SLICED_WEIGHT, CONTACT_WEIGHT = 1.0, 2.0, 0.15
+ENERGY_WEIGHT, SLICED_WEIGHT, CONTACT_WEIGHT = 1.0, 8.0, 0.15
+CLOSURE = 2.0
+"""How much lips that should be closed count beside the other kinds of contact."""
 _WINDOW, _HOP = 12, 6
 _VELOCITY = 3.0
 _SEEN_MM = 0.2
@@ -67,9 +69,10 @@ class MouthScore:
 
     Of three kinds. The *energy score* (:mod:`facetalk.training.motion.distill_energy`) of half seconds, of
     the mouth's landmarks in mm with their velocities and of the logarithm of the lip gap. The *sliced
-    Wasserstein distance* of values, slopes, bends and jerks, against jitter. And *contact*: within a frame of
-    where the truth's lips are closed those of the sample should be, where the truth's lower lip is at the
-    teeth its own should be, and where the truth is open it should not be shut.
+    Wasserstein distance* of values, slopes, bends and jerks, against jitter; beside the same sounds, since
+    what is said decides most of it. And *contact*: within a frame of where the truth's lips are closed those
+    of the sample should be, where the truth's lower lip is at the teeth its own should be, and where the truth
+    is open it should not be shut.
 
     Args:
         model: the motion model, for its coordinates.
@@ -108,25 +111,22 @@ class MouthScore:
         self._sliced = SlicedDistance(jerk=True, device=device)
 
     def __call__(
-        self, first: Tensor, second: Tensor, truth: Tensor, others: Tensor, generator: torch.Generator
+        self, first: Tensor, second: Tensor, truth: Tensor, generator: torch.Generator
     ) -> MouthParts:
         """How far the mouths are from the truth.
 
         Args:
             first, second: (B, L, K) motions of independent noises for the same sound.
             truth: (B, L, K) a motion of the truth for it.
-            others: (N, L, K) motions of the truth for any sound, N a multiple of 2 B.
             generator: of the random mixtures of the sliced distance.
         """
-        one, two, real, more = (self._shown(x) for x in (first, second, truth, others))
-        both = torch.cat([one, two])
+        one, two, real = (self._shown(x) for x in (first, second, truth))
+        both, twice = torch.cat([one, two]), real.repeat(2, 1, 1)
         energy = first.new_zeros(())
         for a, b, c in zip(*(self._windows(x) for x in (one, two, real)), strict=True):
             energy = energy + 0.5 * (distance(a, c) + distance(b, c) - distance(a, b)).mean()
-        mine, theirs = (torch.cat([x @ self._axes, self.gap_mm(x)[..., None]], dim=-1) for x in (both, more))
-        return MouthParts(
-            energy, self._sliced(mine, theirs, generator), self._contact(both, real.repeat(2, 1, 1))
-        )
+        mine, theirs = (torch.cat([x @ self._axes, self.gap_mm(x)[..., None]], dim=-1) for x in (both, twice))
+        return MouthParts(energy, self._sliced(mine, theirs, generator), self._contact(both, twice))
 
     def gap_mm(self, shown: Tensor) -> Tensor:
         """(..., E) weights of the mouth -> (...) gap in mm, below 0 where lips press."""
@@ -154,7 +154,7 @@ class MouthScore:
         wide = relu(APART * wanted - apart)
         shut = relu(-_within_a_frame(-gap) - NEAR_MM)
         far = relu(self._from_teeth(sampled, truth) - TOUCH_MM)
-        return _mean_of(shut, closed) + _mean_of(wide, opened) + _mean_of(far, touched)
+        return CLOSURE * _mean_of(shut, closed) + _mean_of(wide, opened) + _mean_of(far, touched)
 
     def _from_teeth(self, sampled: Tensor, truth: Tensor) -> Tensor:
         """(B, L): how near the lower lip comes, within a frame, to where the truth has it; mm."""

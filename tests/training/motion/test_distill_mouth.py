@@ -61,7 +61,7 @@ def speech(count: int, seed: int = 0) -> np.ndarray:
 
 def judged(first: torch.Tensor, second: torch.Tensor, truth: torch.Tensor) -> MouthParts:
     score = MouthScore(MODEL, lips())
-    return score(first, second, truth, truth.repeat(2, 1, 1), torch.Generator().manual_seed(0))
+    return score(first, second, truth, torch.Generator().manual_seed(0))
 
 
 def contact(weights: np.ndarray) -> float:
