@@ -71,8 +71,8 @@ class MouthScore:
     the mouth's landmarks in mm with their velocities and of the logarithm of the lip gap. The *sliced
     Wasserstein distance* of values, slopes, bends and jerks, against jitter; beside the same sounds, since
     what is said decides most of it. And *contact*: within a frame of where the truth's lips are closed those
-    of the sample should be, where the truth's lower lip is at the teeth its own should be, and where the truth
-    is open it should not be shut.
+    of the sample should be, where the truth's lower lip is at the teeth its own should be, and where the
+    truth is open it should not be shut.
 
     Args:
         model: the motion model, for its coordinates.
