@@ -30,6 +30,7 @@ SHOWN = {
     "mouth_jerk": "mouth jerk",
     "upper_jerk": "upper jerk",
     "closed": "p b m closed",
+    "touching": "f v touch",
 }
 PLOTTED = (
     "diversity_mouth_mm", "diversity_upper_mm", "blinks_per_minute",
@@ -88,7 +89,7 @@ def _percent(found: dict[str, Any] | None) -> str:
     return "-" if found is None else f"{100.0 * found['ratio']:.0f}"
 
 
-FILES = ("results", "truth", "before-energy", "after-energy", "truth-before-life")
+FILES = ("results", "truth", "before-energy", "after-energy", "truth-before-life", "truth-before-mouth")
 """In ``experiments/steps/results``."""
 MARK = re.compile(r"(<!-- steps: (?P<what>[\w-]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
 
@@ -98,7 +99,7 @@ def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
 
     Known are ``table``, ``ratios`` and ``set`` (how much was measured) of ``results``, the same with
     ``truth-`` before them of ``truth``, and the student's figures before and after its later stages:
-    ``energy``, ``life``.
+    ``energy``, ``life``, ``mouth``.
 
     Args:
         page: Markdown.
@@ -119,7 +120,8 @@ def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
         )
     for name, (before, after) in {
         "energy": ("before-energy", "after-energy"),
-        "life": ("truth-before-life", "truth"),
+        "life": ("truth-before-life", "truth-before-mouth"),
+        "mouth": ("truth-before-mouth", "truth"),
     }.items():
         if before in results and after in results:
             parts[name] = before_and_after(results[before], results[after])

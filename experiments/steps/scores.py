@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from experiments.steps.rows import Clip, Motions, Row
 from facetalk.metrics import compare, diversity, dynamics, frechet_distance, kernel_distance
 from facetalk.metrics.landmarks import MOUTH, UPPER_FACE
-from facetalk.metrics.lips import CLOSED_MM, measure
+from facetalk.metrics.lips import measure
 from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
 from facetalk.metrics.pooling import interval, resample
+from facetalk.metrics.reference import reading
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 
@@ -27,7 +28,7 @@ LIFE = (
 DIVERSITY = tuple(
     f"diversity_{name}" for name in ("mouth_mm", "upper_mm", "brows_mm", "lids_mm", "opening_mm")
 )
-LIPS = ("closed",)
+LIPS = ("closed", "touching")
 """Figures that a sampler of few steps should leave as they are: their ratio to the reference should be 1."""
 RATIOS = (*LIFE, *DIVERSITY, *LIPS)
 DISTANCES = ("lve_mm", "mve_mm", "opening_mm", "opening_r")
@@ -48,6 +49,7 @@ class Scorer:
         self.rest = self._landmarks(np.zeros((1, len(self.names)), np.float32))[0]
         self._moves = self._landmarks(np.eye(len(self.names), dtype=np.float32)) - self.rest
         self._reference: dict[str, list[NDArray[np.float32]]] = {}
+        self._readings: dict[str, NDArray[np.float32]] = {}
 
     def _landmarks(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.model.landmarks(Motion(weights, self.fps))
@@ -55,6 +57,13 @@ class Scorer:
     def _points(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """(T, E) weights -> (T, 68, 3) metres."""
         return np.asarray(np.tensordot(weights, self._moves, axes=1) + self.rest, np.float32)
+
+    def _read(self, clip: Clip, frames: int) -> NDArray[np.float32]:
+        """(T, 68, 3) metres of a face that says the phones as the table has it."""
+        if clip.name not in self._readings:
+            said = reading(clip.phones, frames, self.fps, clip.alphabet, 0)
+            self._readings[clip.name] = self._points(said)
+        return self._readings[clip.name]
 
     def clip(
         self, clip: Clip, weights: NDArray[np.float32], reference: NDArray[np.float32], cpu_s: float
@@ -87,10 +96,13 @@ class Scorer:
             for name in DISTANCES:
                 add(name, apart[name], minutes)
             if clip.phones:
-                lips = measure(moved, self.rest, clip.phones, fps=self.fps, alphabet=clip.alphabet)
-                gaps = np.asarray(lips.bilabial)
-                if len(gaps):
-                    add("closed", float((gaps < CLOSED_MM).mean()), len(gaps))
+                lips = measure(
+                    moved, self.rest, clip.phones, fps=self.fps, alphabet=clip.alphabet,
+                    reading=self._read(clip, frames),
+                )  # fmt: skip
+                for name, cases in lips.shares().items():
+                    if name in LIPS and cases:
+                        add(name, float(np.mean(cases)), len(cases))
         if seeds > 1:
             for name, value in diversity(points).items():
                 add(f"diversity_{name}", value, minutes)

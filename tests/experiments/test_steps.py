@@ -16,6 +16,7 @@ from experiments.steps.__main__ import main as steps
 from experiments.steps.rows import Clip, Motions, Row, find_clips
 from experiments.steps.scores import RATIOS, Entry, Scorer, Scores, summary
 from facetalk.errors import InputError
+from facetalk.metrics.reference import draw
 from facetalk.pipeline import FaceTalk
 
 
@@ -121,6 +122,19 @@ def test_landmarks_are_those_of_the_pipeline() -> None:
     scorer = Scorer(model)
     weights = np.random.default_rng(0).uniform(0, 1, (5, len(scorer.names))).astype(np.float32)
     np.testing.assert_allclose(scorer._points(weights), scorer._landmarks(weights), atol=1e-6)
+
+
+def test_lips_are_held_against_a_reading_of_the_phones(tmp_path: Path) -> None:
+    """A draw of the truth closes its p, b, m and brings its lip to the teeth; a face at rest does not."""
+    model = FaceTalk.from_pretrained("default", "cpu")
+    scorer = Scorer(model)
+    said = (("AA", 0.2, 0.5), ("F", 0.5, 0.62), ("AA", 0.62, 0.9), ("M", 0.9, 1.0), ("AA", 1.0, 1.4))
+    spoken = Clip("a", tmp_path / "a.wav", said, "arpabet")
+    drawn = draw(said, 40, 25.0, "arpabet", 7)[None]
+    entry, _ = scorer.clip(spoken, drawn, drawn, 0.0)
+    assert entry["closed"] == (1.0, 1.0) and entry["touching"] == (1.0, 1.0)
+    entry, _ = scorer.clip(spoken, np.zeros_like(drawn), drawn, 0.0)
+    assert entry["touching"] == (0.0, 1.0)
 
 
 def test_a_converged_row_is_near_very_many_steps_of_the_sampler(tmp_path: Path) -> None:
