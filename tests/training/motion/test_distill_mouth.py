@@ -76,12 +76,15 @@ def test_the_truth_itself_touches_as_asked() -> None:
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_lips_may_close_a_frame_early_or_late(shift: int) -> None:
     assert contact(np.roll(speech(2), shift, axis=1)) == pytest.approx(0.0, abs=1e-4)
-    assert contact(np.roll(speech(2), 4 * shift, axis=1)) > 0.5
+    for weight in (CLOSE, ROLL):
+        late = speech(2)
+        late[..., weight] = np.roll(late[..., weight], 4 * shift, axis=1)
+        assert contact(late) > 0.5
 
 
 @pytest.mark.parametrize(
     ("frames", "weight", "value"),
-    [(slice(11, 14), CLOSE, 0.0), (slice(27, 30), ROLL, 0.0), (slice(0, 40), CLOSE, 0.27)],
+    [(slice(11, 14), CLOSE, 0.0), (slice(27, 30), ROLL, 0.0), (slice(16, 24), CLOSE, 0.27)],
     ids=["lips stay apart", "the lip stays from the teeth", "the mouth stays shut"],
 )
 def test_each_kind_of_contact_is_missed_and_pulled_back(frames: slice, weight: int, value: float) -> None:
@@ -102,6 +105,19 @@ def test_the_energy_score_is_least_with_the_truth_of_this_sound() -> None:
     truth, other = coordinates(speech(8)), coordinates(np.roll(speech(8), 10, axis=1))
     own = coordinates(speech(8, seed=1))
     assert judged(own, own, truth).energy < 0.5 * judged(other, other, truth).energy
+
+
+def test_draws_score_better_than_their_mean() -> None:
+    """A speaker opens little or wide: to do one or the other is right, to do neither is not."""
+    rng = np.random.default_rng(4)
+
+    def draws() -> torch.Tensor:
+        weights = np.zeros((60, 40, 5))
+        weights[..., JAW] = rng.choice([0.1, 0.3], 60)[:, None]
+        return coordinates(weights)
+
+    mean = torch.full_like(draws(), 0.0) + draws().mean(0)
+    assert judged(draws(), draws(), draws()).energy < 0.8 * judged(mean, mean, draws()).energy
 
 
 def test_the_sliced_distance_sees_jitter() -> None:
