@@ -251,7 +251,7 @@ class DistillTraining:
         life = self._life(first, second, truth[:batch], truth, generator)
         losses = {"loss": self.options.life * life, "life": life}
         if self._mouth is not None:
-            parts = self._mouth(first, second, truth[:batch], generator)
+            parts = self._mouth(first, second, truth[:batch], guidance.to(self.device), generator)
             losses["loss"] = losses["loss"] + self.options.mouth * parts.total
             losses |= {"mouth": parts.total}
             losses |= {f"mouth_{name}": getattr(parts, name) for name in ("energy", "sliced", "contact")}

@@ -111,20 +111,28 @@ class MouthScore:
         self._sliced = SlicedDistance(jerk=True, device=device)
 
     def __call__(
-        self, first: Tensor, second: Tensor, truth: Tensor, generator: torch.Generator
+        self,
+        first: Tensor,
+        second: Tensor,
+        truth: Tensor,
+        guidance: Tensor,
+        generator: torch.Generator,
     ) -> MouthParts:
         """How far the mouths are from the truth.
 
         Args:
             first, second: (B, L, K) motions of independent noises for the same sound.
             truth: (B, L, K) a motion of the truth for it.
+            guidance: (B,) weights that the motions were sampled with. At 1 the energy score is proper; above
+                it rewards two samples less for being apart, so that more guidance means likelier mouths.
             generator: of the random mixtures of the sliced distance.
         """
         one, two, real = (self._shown(x) for x in (first, second, truth))
         both, twice = torch.cat([one, two]), real.repeat(2, 1, 1)
         energy = first.new_zeros(())
         for a, b, c in zip(*(self._windows(x) for x in (one, two, real)), strict=True):
-            energy = energy + 0.5 * (distance(a, c) + distance(b, c) - distance(a, b)).mean()
+            spread = distance(a, b) / guidance.clamp_min(1.0)[:, None]
+            energy = energy + 0.5 * (distance(a, c) + distance(b, c) - spread).mean()
         mine, theirs = (torch.cat([x @ self._axes, self.gap_mm(x)[..., None]], dim=-1) for x in (both, twice))
         return MouthParts(energy, self._sliced(mine, theirs, generator), self._contact(both, twice))
 
