@@ -8,8 +8,8 @@ gaze of the teacher are too still and too jittery at once, and a student that fo
 
 A student is not bound to that: as a map from noise to motion, a causal one can have any distribution, since
 each frame may draw from what the frames before it leave open. So its last stage compares what it samples, in
-all its numbers of steps, with the corpus's own faces. The mouth stays with the teacher, whose guidance closes
-more lips than draws from the truth would.
+all its numbers of steps, with the corpus's own faces. The mouth stays with the teacher, or has a score
+of its own (:mod:`facetalk.training.motion.distill_mouth`).
 """
 
 from __future__ import annotations
