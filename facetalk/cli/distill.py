@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="weight of the distance of the upper face from the faces of the corpus in "
                         "--audio, 0 = none; only the mouth follows the teacher then")  # fmt: skip
     parser.add_argument("--mouth", type=_options.non_negative, default=0.0,
-                        help="with --life: weight of the distance of the mouth from that of the corpus for "
-                        "the same sound, 0 = none; the teacher has little say in it then")  # fmt: skip
+                        help="weight of the distance of the mouth from that of the corpus for the same "
+                        "sound, 0 = none; the upper face stays as in --init, without --life")  # fmt: skip
     parser.add_argument("--variants", type=_options.positive_int, default=2,
                         help="encoded copies of the recordings, all but one with another sound")  # fmt: skip
     parser.add_argument("--produce", type=_options.positive_int, default=None, metavar="N",
@@ -71,8 +71,10 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(
             f"--crop must be at least 8 frames and --clip at least as long, got {args.crop} and {args.clip}"
         )
-    if args.mouth and not args.life:
-        raise InputError("--mouth belongs to the stage that has the faces of a corpus; give --life as well")
+    if args.mouth and not args.life and args.init is None:
+        raise InputError(
+            "--mouth without --life holds the rest of the face at that of --init; give one of them"
+        )
     if args.mouth and args.produce is not None:
         raise InputError("--mouth does nothing where --produce only makes trajectories; leave it out")
     _options.set_threads(args.threads)

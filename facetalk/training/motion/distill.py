@@ -27,16 +27,13 @@ from facetalk.training.motion.distill_head import Lips
 from facetalk.training.motion.distill_life import LifeScore, mouth_projection
 from facetalk.training.motion.distill_life import faces as draw_faces
 from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Opening, Steps
-from facetalk.training.motion.distill_mouth import MouthScore
+from facetalk.training.motion.distill_mouth import FOLLOWED, HELD, MouthScore
 from facetalk.training.processes import step_generator
 
 SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}
 """How much of the training each number of steps gets."""
 LIFE_SHARES = {1: 0.25, 2: 0.35, 4: 0.35, 8: 0.05}
 """The same of the distance of life, whose cost is every step's."""
-FOLLOWED = 0.2
-"""Weight of the teacher's mouth where the mouth is held beside the corpus's: guidance should go on to mean
-something, and the rest of the teacher's mouth is what is being mended."""
 _TRUTHS = 4
 """Motions of the truth for each sound that is sampled: even, since two motions are."""
 _ON_POLICY = 0.5
@@ -61,7 +58,8 @@ class DistillOptions:
         life: weight of the distance of the upper face from the corpus's own, in all numbers of steps, 0 =
             none; with it the teacher is followed in the mouth alone.
         mouth: weight of the distance of the mouth from the corpus's own, in the same samples, 0 = none; with
-            it the teacher has the mouth only at :data:`FOLLOWED`. Needs ``life``.
+            it the teacher has the mouth only at a fifth of its weight. Without ``life`` the upper face is held
+            at what the student gave from the same noise before.
         anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
         settle: updates with the plain square and the teacher's states alone, before the robust loss and the
             student's own states; none where a student is taught further.
@@ -121,10 +119,11 @@ class DistillTraining:
         self._place = {timestep: row for row, timestep in enumerate(self.grid)}
         self._pairs = {count: model.schedule.transitions(count) for count in self.counts}
         self._lids, self._lips, self._held_out, self._faces = lids, lips, held_out, faces
-        if (options.life > 0.0) != (faces is not None):
-            raise ValueError("faces to compare with are needed with a weight of life, and only then")
-        if (options.mouth > 0.0) != (lips is not None) or (options.mouth > 0.0 and faces is None):
-            raise ValueError("lips are needed with a weight of the mouth, and only then, and with life")
+        if (options.life + options.mouth > 0.0) != (faces is not None):
+            raise ValueError("faces to compare with are needed with a weight of life or mouth, and only then")
+        if (options.mouth > 0.0) != (lips is not None):
+            raise ValueError("lips are needed with a weight of the mouth, and only then")
+        self._before = copy.deepcopy(self.average) if options.mouth and not options.life else None
         self._tools: tuple[Steps, DistillLoss] | None = None
         self._held: dict[str, Tensor] = {}
         self._scale_mm = torch.from_numpy(model.representation.scale_mm).float()
@@ -139,7 +138,7 @@ class DistillTraining:
         if self._tools is None:
             device = self.device
             self.model.denoiser.to(device)
-            life = self.options.life > 0.0
+            life = self._faces is not None
             lossy = DistillLoss(
                 self.model,
                 [] if life else self._lids,
@@ -165,7 +164,7 @@ class DistillTraining:
             if self.options.energy:
                 score = self._energy(clips, rng)
                 losses = {**losses, "energy": score, "loss": losses["loss"] + self.options.energy * score}
-        if self._mouth is not None and "life" not in losses:
+        if self._mouth is not None and "mouth" not in losses:
             losses = {**losses, "loss": FOLLOWED * losses["loss"]}
         if index % _MEASURE_EVERY == 0 or not self._held:
             self._measure(np.random.default_rng((self.options.seed, index, 1)))
@@ -240,16 +239,23 @@ class DistillTraining:
         )
         noise = rng.standard_normal((2 * batch, *truth.shape[1:]), dtype=np.float32)
         guidance = torch.from_numpy(rng.uniform(*self.options.guidance, batch).astype(np.float32))
-        sampled = self._walked(
+        told = (
             heard[:batch].repeat(2, 1, 1),
             torch.from_numpy(noise).to(self.device),
             guidance.to(self.device).repeat(2),
             self._pairs[count],
         )
+        sampled = self._walked(self.net, *told)
         first, second = sampled.chunk(2)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        life = self._life(first, second, truth[:batch], truth, generator)
-        losses = {"loss": self.options.life * life, "life": life}
+        if self._before is None:
+            life = self._life(first, second, truth[:batch], truth, generator)
+            losses = {"loss": self.options.life * life, "life": life}
+        else:
+            with torch.no_grad():
+                was = self._walked(self._before.to(self.device), *told)
+            held = self._life.apart(sampled, was)
+            losses = {"loss": HELD * held, "held": held}
         if self._mouth is not None:
             parts = self._mouth(first, second, truth[:batch], guidance.to(self.device), generator)
             losses["loss"] = losses["loss"] + self.options.mouth * parts.total
@@ -260,18 +266,18 @@ class DistillTraining:
     @torch.no_grad()
     def _walk(self, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]) -> Tensor:
         """As :meth:`_walked`, without a gradient."""
-        return self._walked(features, noise, guidance, way)
+        return self._walked(self.net, features, noise, guidance, way)
 
     def _walked(
-        self, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]
+        self, net: Student, features: Tensor, noise: Tensor, guidance: Tensor, way: list[tuple[int, int]]
     ) -> Tensor:
-        """The student's own states at the end of a way, (B, L, K), from x_T (B, L, K)."""
+        """A student's own states at the end of a way, (B, L, K), from x_T (B, L, K)."""
         steps, _ = self._both()
-        sample, condition, size = noise, self.net.condition(features), len(noise)
+        sample, condition, size = noise, net.condition(features), len(noise)
         weights = guidance.expand(size)
         for timestep, previous in way:
             at = [torch.full((size,), value, device=self.device) for value in (timestep, previous)]
-            answer, _ = self.net(sample, torch.stack([*at, weights], -1), condition)
+            answer, _ = net(sample, torch.stack([*at, weights], -1), condition)
             sample = steps.move(sample, answer, *at)
         return sample
 

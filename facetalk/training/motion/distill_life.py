@@ -81,6 +81,13 @@ class LifeScore:
             total = total + sliced + ENERGY_WEIGHT * energy
         return total
 
+    def apart(self, motion: Tensor, other: Tensor) -> Tensor:
+        """Mean square of the difference of two motions (B, L, K), in standard deviations, over the groups."""
+        total = motion.new_zeros(())
+        for group in self._groups:
+            total = total + (self._shown(motion, group) - self._shown(other, group)).square().mean()
+        return total
+
     def _shown(self, motion: Tensor, group: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """(B, L, K) -> (B, L, E) weights as they are shown, in standard deviations of the truth.
 

@@ -28,6 +28,11 @@ from facetalk.training.motion.distill_sliced import SlicedDistance
 ENERGY_WEIGHT, SLICED_WEIGHT, CONTACT_WEIGHT = 1.0, 8.0, 0.15
 CLOSURE = 2.0
 """How much lips that should be closed count beside the other kinds of contact."""
+HELD = 5.0
+"""Weight of the upper face's distance from what it was before the mouth was taught."""
+FOLLOWED = 0.2
+"""Weight of the teacher's mouth where the mouth is held beside the corpus's: guidance should go on to mean
+something, and the rest of the teacher's mouth is what is being mended."""
 _WINDOW, _HOP = 12, 6
 _VELOCITY = 3.0
 _SEEN_MM = 0.2

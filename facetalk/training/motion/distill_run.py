@@ -93,10 +93,10 @@ def distil(
     """
     config = find_model(model)
     check_audible(audio)
-    if options.life and not ((audio / MANIFEST).is_file() or audio.is_file()):
+    if (options.life or options.mouth) and not ((audio / MANIFEST).is_file() or audio.is_file()):
         raise InputError(
-            f"{audio}: --life compares with the faces of a corpus, and this is a folder of recordings; give "
-            "what `facetalk data` made"
+            f"{audio}: --life and --mouth compare with the faces of a corpus, and this is a folder of "
+            "recordings; give what `facetalk data` made"
         )
     if producer is None:
         check_resume(out, resume)
@@ -132,7 +132,7 @@ def distil(
     }
     cache = Cache(out / "trajectories", settings, keep=production.keep)
     faces: MotionData | None = None
-    if options.life and producer is None:
+    if (options.life or options.mouth) and producer is None:
         # One encoding of the corpus serves both: sound for the teacher, sound and faces for the score.
         faces = build(
             read_manifest(audio, split="train"), encoder, out / "features", fps=config.fps,

@@ -14,11 +14,11 @@ from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.motion.dataset import MotionData
-from facetalk.training.motion.distill import FOLLOWED, DistillOptions, DistillTraining, hold_out
+from facetalk.training.motion.distill import DistillOptions, DistillTraining, hold_out
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, teacher_timesteps
 from facetalk.training.motion.distill_head import Lips, lid_openings, lips_of
 from facetalk.training.motion.distill_loss import Opening
-from facetalk.training.motion.distill_mouth import MouthParts, MouthScore
+from facetalk.training.motion.distill_mouth import FOLLOWED, HELD, MouthParts, MouthScore
 
 NAMES = ["jawOpen", "mouthClose", "mouthRollLower", "browDown_L", "eyeBlink_L"]
 JAW, CLOSE, ROLL, BROW, BLINK = range(5)
@@ -202,6 +202,24 @@ def test_the_mouth_joins_the_loss_and_the_teacher_recedes(tmp_path: Path) -> Non
     assert less["loss"].item() == pytest.approx(FOLLOWED * teachers["loss"].item(), rel=1e-5)
 
 
+def test_without_life_the_upper_face_stays_as_it_was(tmp_path: Path) -> None:
+    work = training(tmp_path / "a", life=0.0, mouth=0.5)
+    found = work.step(0)
+    assert "life" not in found and found["held"].item() == pytest.approx(0.0, abs=1e-6)
+    assert found["loss"].item() == pytest.approx(0.5 * found["mouth"].item(), rel=1e-4)
+    with torch.no_grad():
+        work.net.motion_out.bias[JAW] += 0.5
+    moved = work.step(0)
+    assert moved["held"].item() == pytest.approx(0.0, abs=1e-6)
+    with torch.no_grad():
+        work.net.motion_out.bias[BROW] += 0.5
+    moved = work.step(0)
+    assert moved["held"] > 1e-3
+    assert moved["loss"].item() == pytest.approx(
+        (HELD * moved["held"] + 0.5 * moved["mouth"]).item(), rel=1e-4
+    )
+
+
 def test_lips_go_with_a_weight_of_the_mouth() -> None:
     with pytest.raises(ValueError, match="lips are needed"):
         DistillTraining(
@@ -212,9 +230,9 @@ def test_lips_go_with_a_weight_of_the_mouth() -> None:
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--mouth", "1"], "--life"), (["--mouth", "1", "--life", "1", "--produce", "1"], "--produce")],
+    [(["--mouth", "1"], "--init"), (["--mouth", "1", "--life", "1", "--produce", "1"], "--produce")],
 )
-def test_the_mouth_alone_is_refused(
+def test_a_mouth_that_does_nothing_is_refused(
     tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "audio").mkdir()
