@@ -58,8 +58,8 @@ class DistillOptions:
         life: weight of the distance of the upper face from the corpus's own, in all numbers of steps, 0 =
             none; with it the teacher is followed in the mouth alone.
         mouth: weight of the distance of the mouth from the corpus's own, in the same samples, 0 = none; with
-            it the teacher has the mouth only at a fifth of its weight. Without ``life`` the upper face is held
-            at what the student gave from the same noise before.
+            it the teacher has the mouth only at a fifth of its weight. Without ``life`` the upper face is
+            held at what the student gave from the same noise before.
         anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
         settle: updates with the plain square and the teacher's states alone, before the robust loss and the
             student's own states; none where a student is taught further.

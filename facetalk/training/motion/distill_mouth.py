@@ -26,7 +26,7 @@ from facetalk.training.motion.distill_life import mouth_indices
 from facetalk.training.motion.distill_sliced import SlicedDistance
 
 ENERGY_WEIGHT, SLICED_WEIGHT, CONTACT_WEIGHT = 1.0, 8.0, 0.15
-CLOSURE = 2.0
+CLOSURE = 5.0
 """How much lips that should be closed count beside the other kinds of contact."""
 HELD = 5.0
 """Weight of the upper face's distance from what it was before the mouth was taught."""
