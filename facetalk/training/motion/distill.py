@@ -34,7 +34,7 @@ SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}
 """How much of the training each number of steps gets."""
 LIFE_SHARES = {1: 0.25, 2: 0.35, 4: 0.35, 8: 0.05}
 """The same of the distance of life, whose cost is every step's."""
-_TRUTHS = 4
+_TRUTHS = 8
 """Motions of the truth for each sound that is sampled: even, since two motions are."""
 _ON_POLICY = 0.5
 """How often a later step starts from where the student itself got to, not from the teacher's state."""
@@ -164,7 +164,7 @@ class DistillTraining:
             if self.options.energy:
                 score = self._energy(clips, rng)
                 losses = {**losses, "energy": score, "loss": losses["loss"] + self.options.energy * score}
-        if self._mouth is not None and "mouth" not in losses:
+        if self._lips is not None and "mouth" not in losses:
             losses = {**losses, "loss": FOLLOWED * losses["loss"]}
         if index % _MEASURE_EVERY == 0 or not self._held:
             self._measure(np.random.default_rng((self.options.seed, index, 1)))
@@ -232,10 +232,10 @@ class DistillTraining:
     def _lived(self, faces: MotionData, rng: np.random.Generator) -> dict[str, Tensor]:
         """Upper face, and mouth, from two fresh noises, in some number of steps, beside the truth."""
         count = int(rng.choice(list(LIFE_SHARES), p=list(LIFE_SHARES.values())))
-        batch = self.options.batch
+        batch, many = self.options.batch, _TRUTHS if self._before is None else 1
         heard, truth = (
             part.to(self.device)
-            for part in draw_faces(faces, self.model, rng, _TRUTHS * batch, self.options.crop)
+            for part in draw_faces(faces, self.model, rng, many * batch, self.options.crop)
         )
         noise = rng.standard_normal((2 * batch, *truth.shape[1:]), dtype=np.float32)
         guidance = torch.from_numpy(rng.uniform(*self.options.guidance, batch).astype(np.float32))
