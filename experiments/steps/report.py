@@ -89,7 +89,7 @@ def _percent(found: dict[str, Any] | None) -> str:
     return "-" if found is None else f"{100.0 * found['ratio']:.0f}"
 
 
-FILES = ("results", "truth", "before-energy", "after-energy", "truth-before-life", "truth-mouth")
+FILES = ("results", "truth", "before-energy", "after-energy", "truth-before-life", "truth-before-mouth")
 """In ``experiments/steps/results``."""
 MARK = re.compile(r"(<!-- steps: (?P<what>[\w-]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
 
@@ -120,8 +120,8 @@ def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
         )
     for name, (before, after) in {
         "energy": ("before-energy", "after-energy"),
-        "life": ("truth-before-life", "truth"),
-        "mouth": ("truth", "truth-mouth"),
+        "life": ("truth-before-life", "truth-before-mouth"),
+        "mouth": ("truth-before-mouth", "truth"),
     }.items():
         if before in results and after in results:
             parts[name] = before_and_after(results[before], results[after])
