@@ -89,6 +89,7 @@ def fit_sequence(
     state: Path | None = None,
     stamp: str = "",
     marks: ArrayLike | None = None,
+    blind: bool = False,
 ) -> Fit:
     """Fit a capture, window after window.
 
@@ -110,6 +111,7 @@ def fit_sequence(
         stamp: tells the frames' content apart from that of other ones with the same names.
         marks: (T, 68, 3) landmarks in Multi-PIE's order, in the points' space, NaN where there is none. They
             place the head, and decide lips and lids, where points are blind.
+        blind: frames may have no points at all, and are fitted by their landmarks then.
 
     Raises:
         InputError: as :func:`fit_points`.
@@ -131,18 +133,21 @@ def fit_sequence(
     def points_of(t: int) -> Tensor:
         if frames is None:
             return torch.zeros(0, 3, dtype=torch.float64)
+        if blind and not len(points := np.asarray(frames[t], np.float64)):
+            return torch.from_numpy(points.reshape(0, 3))
         return _fewer(checked(frames[t], names[t] if names else f"frame {t}"), options.points)
 
     def frame_of(t: int, code: Tensor, pose: Pose) -> Frame:
         return Frame(points_of(t), code, pose, None if seen is None else seen[t])
 
-    face = None if seen is None else marks_of(head, code, field)
+    told = seen is not None or (options.method == "newton" and options.contact > 0)
+    face = marks_of(head, code, field) if told else None
 
     key, done = "", 0
     mark = fingerprint(nphm)
     if state is not None:
-        told = np.zeros(0) if seen is None else seen.numpy()
-        key = key_of(mark, code, options, unit, count, list(names or ()), stamp, told)
+        shown = np.zeros(0) if seen is None else seen.numpy()
+        key = key_of(mark, code, options, unit, count, list(names or ()), stamp, shown)
         found = Progress.load(state, key)
         if found is not None:
             measured.restore(found.measured)
@@ -165,8 +170,8 @@ def fit_sequence(
                 pose = placed(unit)
             elif face is not None and seen is not None:
                 # The first frame that shows most of a face; its points are known where it is this one.
-                shown = torch.isfinite(seen).all(dim=2).sum(1)
-                start = int((shown >= shown.max().clamp(max=20)).nonzero()[0])
+                many = torch.isfinite(seen).all(dim=2).sum(1)
+                start = int((many >= many.max().clamp(max=20)).nonzero()[0])
                 there = points if start == t else points[:0]
                 pose = align_marks(field, face.carried(rest)[0], seen[start], there, rest, unit)
             else:
@@ -191,8 +196,8 @@ def fit_sequence(
     gaps = [round(float(gap), 4) for gap in lip_gap(fitted)]
     report = measured.report(gaps, [] if seen is None else _marks_off(seen, poses, fitted))
     motion.provenance |= {"options": dataclasses.asdict(options), "flagged": report.flagged}
-    if frames is not None:
-        motion.provenance["median_mm"] = round(float(np.median(report.median_mm)), 4)
+    if frames is not None and np.isfinite(report.median_mm).any():
+        motion.provenance["median_mm"] = round(float(np.nanmedian(report.median_mm)), 4)
     if state is not None:
         state.unlink(missing_ok=True)
     return Fit(motion, poses, report)
