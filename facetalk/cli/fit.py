@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--views", type=Path, default=None, metavar="CAPTURE",
                       help=".json of cameras: K, R, t, distortion, and of each its images (a pattern, a "
                       "folder, a list or a video) and perhaps masks, its depth maps (16-bit PNG), or its 2-D "
-                      "landmarks (T, 68, 2)")  # fmt: skip
+                      "landmarks (T, 68, 2); one camera alone is experimental")  # fmt: skip
     what.add_argument("--takes", type=Path, metavar="LIST",
                       help="many recordings, one JSON object a line: id, audio, points, views (or motion, "
                       "which an earlier fit wrote), and where needed voice, fps, offset, identity, unit, "
@@ -123,6 +123,8 @@ def _one(args: argparse.Namespace) -> None:
         print(f"look at {len(report['flagged'])} frames that are not well explained: {some} ...")
     for name in capture.views.wrong if capture.views is not None else ():
         print(f"camera {name} does not agree with the others, and was left out; look at its K, R and t")
+    if capture.eye is not None:
+        print("experimental: one camera alone; depth is told by the head's size, and shapes by priors")
     for name in capture.views.blind if capture.views is not None else ():
         print(f"no face was found in the pictures of camera {name}")
 

@@ -27,7 +27,8 @@ class FitOptions:
         adam_steps: of Adam.
         code_spread: standard deviation that codes are expected to have.
         code_speed: the scale of Cauchy's distribution of their changes from frame to frame, in motion.
-        still_speed: the least of this scale, where it does not; it is a quarter of the largest change.
+        still_speed: the least of this scale, where it does not; it is a quarter of the largest change. Frames
+            with landmarks of the lips are not held still by it.
         contact: how much likelier lips are that touch than lips that are apart, in units of log-likelihood;
             it pulls on those that nearly touch, in frames without landmarks of the lips.
         pose: also fit a rigid pose of each frame.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from facetalk.arrays import Float32, Float64
+from facetalk.arrays import Bool, Float32, Float64
 from facetalk.errors import InputError
 from facetalk.fitting.cameras import Camera, View, read_views
 from facetalk.fitting.depth import DepthScans
@@ -28,6 +28,8 @@ from facetalk.units import HEAD_UNIT_METRES
 __all__ = ["Capture", "Views"]
 
 
+_ALONE = {"code_spread": 0.4, "pose_speed_mm": 0.5}
+"""Shares of what codes and poses may do, before one camera."""
 _DETECTED = 3.0  # times as far off as landmarks of one's own are those that a detector for any face finds
 
 
@@ -47,6 +49,7 @@ class Views:
         scans: points by depth maps, or None.
         photos: pictures, or None.
         landmarks: triangulated ones, or None where no cameras have any.
+        eye: (3,) where the only camera stands, whose landmarks are points on its rays; None of more cameras.
         detected: whether they were found in the pictures.
         blind: names of cameras whose pictures show no face that was found.
     """
@@ -64,19 +67,25 @@ class Views:
             marks = [row for row in marks if row[0] not in self.blind]
             if not marks and self.scans is None:
                 raise InputError(f"{path}: no face was found in any picture of {len(self.blind)} cameras")
-            if len(marks) < 2 and self.scans is None:
+            if len(marks) < 2 < len(self.views) and self.scans is None:
                 raise InputError(f"{path}: camera {marks[0][0]} alone sees a face; triangulation needs two")
         else:
             marks = [(view.name, view.camera, _read_marks(view)) for view in seeing]
-        if len(marks) == 1:
+        # One camera is fitted where it is all there is, not where the others failed.
+        self.eye: Float64 | None = marks[0][1].centre if len(marks) == len(self.views) == 1 else None
+        if len(marks) == 1 and self.eye is None:
             if not self.detected:
-                raise InputError(f"{path}: landmarks of one camera alone; triangulation needs two")
+                raise InputError(
+                    f"{path}: landmarks of one camera alone; triangulation needs two, or a file of it alone"
+                )
             marks = []
         if not marks and self.scans is None:
             raise InputError(
                 f"{path}: cameras that saw nothing; give images, depth maps, or landmarks of two of them"
             )
-        self.landmarks = _triangulated(marks) if marks else None
+        self.landmarks = (
+            (_alone(*marks[0]) if self.eye is not None else _triangulated(marks)) if marks else None
+        )
         frames = {
             "depth maps": self.scans and len(self.scans),
             "pictures": self.photos and self.photos.frames,
@@ -91,7 +100,9 @@ class Views:
     @property
     def wrong(self) -> list[str]:
         """Names of cameras that do not agree with the others, by landmarks or by pictures."""
-        by_marks = [] if self.landmarks is None else self.landmarks.wrong
+        # A detector errs on faces from the side, which is no fault of their camera's.
+        by_pictures_alone = self.detected and self.seen is not None
+        by_marks = [] if self.landmarks is None or by_pictures_alone else self.landmarks.wrong
         by_pictures = [] if self.seen is None else self.seen.wrong
         return [*by_marks, *(name for name in by_pictures if name not in by_marks)]
 
@@ -122,6 +133,13 @@ def _read_marks(view: View) -> Float64:
     if not np.isfinite(array).any():
         raise InputError(f"{view.landmarks}: camera {view.name} saw no landmark in any frame")
     return array
+
+
+def _alone(name: str, camera: Camera, pixels: Float64) -> Triangulated:
+    """Landmarks of a camera alone, each one unit ahead on its ray."""
+    points = camera.lift(pixels.reshape(-1, 2), np.ones(pixels[..., 0].size)).reshape(*pixels.shape[:2], 3)
+    agreeing: Bool = np.asarray(np.isfinite(points).all(axis=2), bool)[None]
+    return Triangulated(points, agreeing, pixels[None], (camera,), (name,), np.array([np.nan]), np.ones(1))
 
 
 def _triangulated(marks: Sequence[tuple[str, Camera, Float64]]) -> Triangulated:
@@ -174,11 +192,14 @@ class Capture:
         self.marks = None if seen is None else seen.points
         if self.scans is not None and self.marks is not None and len(self.scans) != len(self.marks):
             raise InputError(f"{views}: landmarks of {len(self.marks)} frames, points of {len(self.scans)}")
+        self.eye = None if self.views is None else self.views.eye
+        if self.eye is not None and self.unit is None:
+            self.unit = "metres"  # of t: a camera alone does not tell a head's size from its distance
         self.names = [] if self.scans is None else self.scans.names
         self.stamp = "" if self.scans is None else self.scans.stamp
         photos = None if self.views is None else self.views.photos
         # Pictures give points where nothing better does.
-        self.photos = photos if self.scans is None else None
+        self.photos = photos if self.scans is None and self.eye is None else None
         if photos is not None:
             self.stamp += photos.stamp
 
@@ -209,7 +230,8 @@ class Capture:
             marks=self.marks,
             progress=progress,
         )
-        wrong = [] if self.views.landmarks is None else self.views.landmarks.wrong
+        told = self.views.landmarks
+        wrong = [] if told is None or self.views.detected else told.wrong
         self.views.seen = SeenScans(self.photos, as_head(model), near, wrong, reach_m)
         return self.views.seen
 
@@ -230,11 +252,16 @@ class Capture:
         """See :func:`facetalk.fitting.fit_sequence`; the report has landmarks in pixels, too."""
         if self.views is not None and self.views.detected:
             options = dataclasses.replace(options, landmark_mm=_DETECTED * options.landmark_mm)
+        if self.eye is not None:
+            options = dataclasses.replace(
+                options, **{name: share * getattr(options, name) for name, share in _ALONE.items()}
+            )
         scans = self.look(model, fps, identity, options, progress=progress)
         done = (self.passes - 1) * len(self)
         fit = fit_sequence(
             scans, model, fps=fps, identity=identity, options=options, unit=self.unit, marks=self.marks,
-            names=self.names or None, stamp=self.stamp, state=state, blind=self.photos is not None,
+            names=self.names or None, stamp=self.stamp, state=state, eye=self.eye,
+            blind=self.photos is not None,
             progress=lambda frames: progress(done + frames),
         )  # fmt: skip
         if self.views is None or self.views.landmarks is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facetalk.fitting.differentiable import DifferentiableField
-from facetalk.fitting.marks import USED, FaceMarks
+from facetalk.fitting.marks import USED, FaceMarks, across_rays
 from facetalk.fitting.options import MM, FitOptions
 from facetalk.fitting.pose import Pose, pose_slopes, rotation
 from facetalk.fitting.robust import even, rare, scale_of, weights
@@ -36,12 +36,14 @@ class Frame:
         code: (E,) float64.
         pose: of its points in head space.
         marks: (51, 3) float64 landmarks as captured, NaN where there is none; None without.
+        eye: (3,) float64 where the only camera stands, as captured; landmarks are any points of its rays.
     """
 
     points: Tensor
     code: Tensor
     pose: Pose
     marks: Tensor | None = None
+    eye: Tensor | None = None
 
     def drawn(self, most: int, generator: torch.Generator) -> Tensor:
         """Some of its points in head space."""
@@ -142,6 +144,12 @@ class _System:
         places, by_code = marks.carried(frame.code)
         there = frame.pose.apply(frame.marks[seen]).double()
         off = there - places[seen]
+        across = None
+        if frame.eye is not None:
+            # Of a ray its point nearest to the landmark counts, which does not move along it.
+            across = across_rays(there, frame.pose.apply(frame.eye[None]).double()[0])
+            off = torch.einsum("nab,nb->na", across, off)
+            there = places[seen] + off
         scale = self.options.landmark_mm * MM
         weight = rare(off.norm(dim=1), 2 * scale) / scale**2
         slopes = -by_code[seen]
@@ -152,6 +160,8 @@ class _System:
             turned = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).view(-1, 3, 3)
             shifted = torch.eye(3, dtype=torch.float64).expand(len(x), 3, 3)
             slopes = torch.cat([slopes, turned, shifted], 2)
+        if across is not None:
+            slopes = across @ slopes
         rows = self._rows(t)
         self.matrix[rows, rows] += torch.einsum("nai,n,naj->ij", slopes, weight, slopes)
         self.vector[rows] += torch.einsum("nai,n,na->i", slopes, weight, off)
@@ -178,9 +188,10 @@ class _System:
             last = frames[t - 1] if t else before
             assert last is not None
             change = frames[t].code - last.code
-            # A face at rest is tied more: what moves a little in all of its numbers is noise.
-            largest = float(change.abs().max()) / _STILL
-            speed = min(max(largest, self.options.still_speed), self.options.code_speed)
+            speed = self.options.code_speed
+            if not _shows_lips(frames[t]):
+                # A face at rest is tied more: what moves a little in all of its numbers is noise.
+                speed = min(max(float(change.abs().max()) / _STILL, self.options.still_speed), speed)
             self._tie(t, 0, change, rare(change, speed) / speed**2, t > 0)
             if not self.options.pose:
                 continue

@@ -19,6 +19,7 @@ from facetalk.fitting.pictures import Pictures
 from facetalk.fitting.seen import outline
 from facetalk.fitting.stage import Stage, arc
 from facetalk.fitting.sweep import Picture, SweepOptions, sweep, visible
+from facetalk.metrics.lips import lip_gap
 from facetalk.motion import Motion
 from facetalk.nphm.head.parts import Part
 from facetalk.ops.normals import vertex_normals
@@ -161,6 +162,31 @@ def test_pictures_are_fitted(capture, scene, folder, tmp_path, capsys):
         assert float(slopes.value.abs().mean()) / MM < 0.6
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == FRAMES * sheet.height // 2
+
+
+def test_one_camera_alone(capture, scene, tmp_path, capsys):
+    """How far away the head is, is told by its size; what the mouth does, by its landmarks."""
+    camera = scene.cameras[4]
+    pixels = np.stack([camera.project(frame)[0] for frame in scene.marks])
+    pixels[1, :17] = np.nan
+    np.save(tmp_path / "one.npy", pixels + np.random.default_rng(0).normal(0, 0.3, pixels.shape))
+    told = {name: getattr(camera, name).tolist() for name in ("K", "R", "t")}
+    (tmp_path / "one.json").write_text(
+        json.dumps({"cameras": [{"name": "one", **told, "landmarks": "one.npy"}]})
+    )
+    out, report = tmp_path / "motion.safetensors", tmp_path / "report.json"
+    words = ["fit", "--views", str(tmp_path / "one.json"), "-o", str(out), "--report", str(report)]
+    assert main(words) == 0, capsys.readouterr().err
+    assert "one camera alone" in capsys.readouterr().out
+    said = json.loads(report.read_text())
+    assert said["landmark_px"] < 1.0 and said["landmark_mm"] < 1.5
+    assert said["cameras"] == [{"name": "one", "error_px": None, "agrees": 1.0, "wrong": False}]
+    fitted = landmarks(capture.head, Motion.load(out), None)
+    for t in range(FRAMES):
+        pose = np.array(said["poses"])[t]
+        there = scene.marks[t] @ pose[:3, :3].T + pose[:3, 3]
+        assert np.linalg.norm(0.25 * there - fitted[t], axis=1)[17:].mean() < 0.012
+    np.testing.assert_allclose(lip_gap(fitted), lip_gap(scene.marks), atol=1.5)
 
 
 def test_a_video_and_a_folder(scene, tmp_path):
