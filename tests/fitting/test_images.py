@@ -159,7 +159,7 @@ def test_pictures_are_fitted(capture, scene, folder, tmp_path, capsys):
         vertices, _, rows = skin(scene, t)
         there = vertices[rows] @ np.array(said["poses"])[t, :3, :3].T + np.array(said["poses"])[t, :3, 3]
         slopes = capture.field.slopes(torch.from_numpy(there.astype(np.float32)), torch.from_numpy(codes[t]))
-        assert float(slopes.value.abs().mean()) / MM < 0.6
+        assert float(slopes.value.abs().mean()) / MM < 0.8  # hidden skin, too
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == FRAMES * sheet.height // 2
 
