@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "hibari": ("hibari-tts", "voices"),
     "igl": ("libigl", "train"),
     "matplotlib": ("Matplotlib", "plot"),
+    "mediapipe": ("MediaPipe", "landmarks"),
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
     "platformdirs": ("platformdirs", "torch"),

@@ -3,8 +3,8 @@
 The built-in head speaks the demo's recording; sixteen scanners see it with 1 mm of noise and a fifth of the
 points elsewhere (:mod:`facetalk.fitting.synthetic`). What is told: how far the true surface is from the
 fitted one, where scanners saw it and beyond; how often lips that were shut are shut again; how still a face
-that does not move stays; what becomes of a head that drifts; how a wrong person shows; seconds a frame beside
-the plain formula, which is Adam through the torch networks, in the same run.
+that does not move stays; what becomes of a head that drifts; how a wrong person shows; a core's seconds a
+frame beside the plain formula, which is Adam through the torch networks, in the same run.
 """
 
 from __future__ import annotations
@@ -59,18 +59,18 @@ def gaps_mm(model: FaceTalk, codes: np.ndarray) -> np.ndarray:
 
 
 def plain_seconds(model: FaceTalk, frame: np.ndarray, steps: int = 3) -> float:
-    """Seconds of the paper's steps for one frame through the torch networks, by the first few of them."""
+    """A core's seconds of the paper's steps for one frame through the torch networks, by the first few."""
     head = model.head
     points = torch.from_numpy((4 * frame[:5000]).astype(np.float32))
     code = torch.zeros(head.expression_dim, requires_grad=True)
     optimizer = torch.optim.Adam([code], lr=1e-3)
     identity = torch.from_numpy(head.default_identity)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(steps):
         optimizer.zero_grad()
         (10 * head.nphm.sdf(points, identity, code).abs().mean()).backward()
         optimizer.step()
-    return (time.perf_counter() - begin) / steps * PAPER_STEPS
+    return (time.process_time() - begin) / steps * PAPER_STEPS
 
 
 def run(frames: int, points: int) -> dict[str, Any]:
@@ -82,9 +82,9 @@ def run(frames: int, points: int) -> dict[str, Any]:
     scans = capture(field, codes, points)
 
     def fitted(of: list[np.ndarray], **options: Any) -> tuple[Fit, float]:
-        begin = time.perf_counter()
+        begin = time.process_time()
         fit = fit_sequence(of, model, fps=25, options=FitOptions(**options))
-        return fit, (time.perf_counter() - begin) / len(of)
+        return fit, (time.process_time() - begin) / len(of)
 
     fit, seconds = fitted(scans)
     true, mine = gaps_mm(model, codes), gaps_mm(model, fit.motion.expressions)

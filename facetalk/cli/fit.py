@@ -25,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       "are drawn on), COLMAP's points3D.txt or .bin, .npy or .npz (N, 3); or one .npy or "
                       ".npz (T, N, 3)")  # fmt: skip
     what.add_argument("--views", type=Path, default=None, metavar="CAPTURE",
-                      help=".json of cameras: K, R, t, distortion, and of each its depth maps (16-bit PNG), "
-                      "or its 2-D landmarks (T, 68, 2)")  # fmt: skip
+                      help=".json of cameras: K, R, t, distortion, and of each its images (a pattern, a "
+                      "folder, a list or a video) and perhaps masks, its depth maps (16-bit PNG), or its 2-D "
+                      "landmarks (T, 68, 2); one camera alone is experimental")  # fmt: skip
     what.add_argument("--takes", type=Path, metavar="LIST",
                       help="many recordings, one JSON object a line: id, audio, points, views (or motion, "
                       "which an earlier fit wrote), and where needed voice, fps, offset, identity, unit, "
@@ -92,12 +93,12 @@ def _one(args: argparse.Namespace) -> None:
 
     _options.set_threads(args.threads)
     capture = Capture(args.points, args.views, args.unit)
-    if args.sheet is not None and capture.scans is None:
+    if args.sheet is not None and capture.scans is None and capture.photos is None:
         raise InputError("--sheet shows scans over the fitted face; landmarks alone have none")
     model, options = _model(args), _fit_options(args)
-    identity = _identity(args.identity, capture.unit, model, capture.scans, options)
+    identity = _identity(args.identity, capture, model, args.fps, options)
     state = args.output.with_name(args.output.name + ".partial")
-    with tqdm(total=len(capture), unit="frame", desc="fit", disable=None) as bar:
+    with tqdm(total=capture.passes * len(capture), unit="frame", desc="fit", disable=None) as bar:
         fit = capture.fit(
             model, fps=args.fps, identity=identity, options=options, state=state,
             progress=lambda done: bar.update(done - bar.n),
@@ -110,10 +111,11 @@ def _one(args: argparse.Namespace) -> None:
         report["poses"] = np.round(fit.poses, 6).tolist()
         with atomic_path(args.report) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n")
-    if args.sheet is not None and capture.scans is not None:
+    scans = capture.scans or (capture.views.seen if capture.views is not None else None)
+    if args.sheet is not None and scans is not None:
         from facetalk.fitting.sheet import write_sheet
 
-        write_sheet(args.sheet, capture.scans, fit, model)
+        write_sheet(args.sheet, scans, fit, model)
     print(f"{args.output}: {len(fit.motion)} frames{_how_well(report, options.outlier_mm)}")
     if report["flagged"]:
         names = capture.names or [f"frame {t}" for t in range(len(fit.motion))]
@@ -121,6 +123,10 @@ def _one(args: argparse.Namespace) -> None:
         print(f"look at {len(report['flagged'])} frames that are not well explained: {some} ...")
     for name in capture.views.wrong if capture.views is not None else ():
         print(f"camera {name} does not agree with the others, and was left out; look at its K, R and t")
+    if capture.eye is not None:
+        print("experimental: one camera alone; depth is told by the head's size, and shapes by priors")
+    for name in capture.views.blind if capture.views is not None else ():
+        print(f"no face was found in the pictures of camera {name}")
 
 
 def _how_well(report: dict[str, Any], outlier_mm: float) -> str:
@@ -148,7 +154,7 @@ def _many(args: argparse.Namespace) -> None:
     outcomes = build_corpus(
         takes, model, args.output, fps=args.fps, unit=args.unit, fit=_fit_options(args), options=options,
         person=lambda take, capture: _identity(
-            take.identity or args.identity, capture.unit, model, capture.scans, _fit_options(args)
+            take.identity or args.identity, capture, model, take.fps or args.fps, _fit_options(args)
         ),
     )  # fmt: skip
     width = max(len(outcome.id) for outcome in outcomes)
@@ -190,7 +196,7 @@ def _model(args: argparse.Namespace) -> Any:
     return PlainHead.open(folder, mean_landmarks(), direction=args.direction)
 
 
-def _identity(text: str | None, unit: str | None, model: Any, scans: Any, options: Any) -> Any:
+def _identity(text: str | None, capture: Any, model: Any, fps: float, options: Any) -> Any:
     from facetalk.fitting.identity import fit_identity
     from facetalk.motion import SUFFIX, Motion
     from facetalk.reading import read_array
@@ -198,13 +204,17 @@ def _identity(text: str | None, unit: str | None, model: Any, scans: Any, option
     if text is None:
         return None
     if text == "fit":
-        if scans is None:
-            raise InputError("--identity fit takes scans; landmarks alone do not tell a person")
+        if capture.scans is None and capture.photos is None:
+            raise InputError("--identity fit takes scans or pictures; landmarks alone do not tell a person")
         from tqdm import tqdm
+
+        # A stranger's face may be farther from the head's own than a face from its landmarks.
+        scans = capture.look(model, fps, None, options, reach_m=0.016)
 
         with tqdm(total=4, unit="round", desc="identity", disable=None) as bar:
             return fit_identity(
-                [scans[t] for t in range(min(3, len(scans)))], model, rounds=4, unit=unit, options=options,
+                [scans[t] for t in range(min(3, len(scans)))], model, rounds=4, unit=capture.unit,
+                options=options,
                 progress=lambda done: bar.update(done - bar.n),
             )  # fmt: skip
     path = Path(text)

@@ -26,6 +26,7 @@ _GOOD_MM, _USABLE_MM = 3.0, 6.0  # mean distance, capped: taken without more ado
 _CAP_MM = 12.0
 _STILL = 31  # of the landmarks in use, above the mouth
 _FEWEST = 8  # landmarks that a head is placed by
+_TURNS = 200  # of laying a head on rays; each costs next to nothing
 _FACE_MM = 12.0  # median distance of landmarks of any face, laid on the head
 _SIZE = 0.05  # standard deviation of a head's size about its unit's
 
@@ -123,6 +124,34 @@ def align_marks(
         if error < _USABLE_MM:
             return Pose(found.turn, found.shift - found.scale * (found.turn @ middle), found.scale)
     return pose
+
+
+def along_rays(face: Tensor, marks: Tensor, eye: Tensor, scale: float) -> Tensor:
+    """Landmarks (P, 3) on the rays of one camera, as far along as a head of known size says.
+
+    The head is laid on the points, and the points are put where their rays come nearest to it, in turn (C.-P.
+    Lu, G. D. Hager, E. Mjolsness, "Fast and globally convergent pose estimation from video images", 2000).
+
+    Args:
+        face: (P, 3) landmarks of the head.
+        marks: (P, 3) any points on the rays, NaN where there is none.
+        eye: (3,) where the rays begin.
+        scale: head units per unit of the marks.
+    """
+    way = torch.nn.functional.normalize(marks - eye, dim=1)
+    seen = torch.isfinite(way).all(dim=1)
+    if int(seen.sum()) < _FEWEST:
+        return marks
+    flat, solid = way[seen] - way[seen].mean(0), face[seen] - face[seen].mean(0)
+    # As far as a face is that is seen from the front, whose width is its width.
+    far = float(solid[:, :2].norm() / flat.norm()) / scale
+    found = eye + far * way
+    for _ in range(_TURNS):
+        pose = _similarity(found[seen], face[seen], scale)
+        there = (face - pose.shift) @ pose.turn / pose.scale - eye
+        ahead = (there * way).sum(1).clamp(min=0.1 * far)
+        found = eye + ahead[:, None] * way
+    return found
 
 
 def _similarity(source: Tensor, target: Tensor, scale: float | None) -> Pose:

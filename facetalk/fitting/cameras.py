@@ -16,7 +16,21 @@ from facetalk.reading import read_json
 
 __all__ = ["Camera", "View", "read_views"]
 
-_KEYS = {"name", "image", "K", "R", "t", "distortion", "depth", "depth_scale", "landmarks"}
+_KEYS = {
+    "name",
+    "image",
+    "K",
+    "R",
+    "t",
+    "distortion",
+    "depth",
+    "depth_scale",
+    "landmarks",
+    "images",
+    "masks",
+    "size",
+}
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # of pictures in a folder
 _STEPS = 12  # of the fixed-point iteration that takes a distortion off
 _TURN = 1e-3  # how far R may be from a rotation
 
@@ -87,6 +101,9 @@ class View:
         depth: its depth maps, one a frame, or none.
         depth_scale: metres of a step of theirs.
         landmarks: file of its 2-D landmarks (T, 68, 2), or None.
+        images: its pictures, one a frame and None where it has none, or one video.
+        masks: pictures of the same size, white where the head is.
+        size: width and height of its pictures, None where that was not said.
     """
 
     name: str
@@ -94,6 +111,9 @@ class View:
     depth: tuple[Path, ...]
     depth_scale: float
     landmarks: Path | None
+    images: tuple[Path | None, ...] = ()
+    masks: tuple[Path | None, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 def read_views(path: Path) -> list[View]:
@@ -149,8 +169,14 @@ def _view(entry: Any, number: int, folder: Path, known: dict[str, Any] | None) -
     if marks is not None and not isinstance(marks, str):
         raise ValueError(f"landmarks: expected a file, got {marks!r}")
     name = str(entry.get("name", entry.get("image", number)))
-    depth = _maps(entry.get("depth", []), folder)
-    return View(name, camera, depth, float(scale), None if marks is None else folder / marks)
+    depth = _maps("depth", entry.get("depth", []), folder)
+    images, masks = (_pictures(key, entry.get(key, []), folder) for key in ("images", "masks"))
+    if masks and not images:
+        raise ValueError("masks without images")
+    return View(
+        name, camera, depth, float(scale), None if marks is None else folder / marks, images, masks,
+        _size(entry.get("size")),
+    )  # fmt: skip
 
 
 def _camera(entry: dict[str, Any]) -> Camera:
@@ -182,14 +208,41 @@ def _numbers(name: str, value: Any) -> Float64:
     return array
 
 
-def _maps(told: Any, folder: Path) -> tuple[Path, ...]:
+def _size(told: Any) -> tuple[int, int] | None:
+    if told is None:
+        return None
+    whole = isinstance(told, list) and len(told) == 2 and all(type(side) is int and side > 0 for side in told)
+    if not whole:
+        raise ValueError(f"size: expected [width, height] in pixels, got {told!r}")
+    return told[0], told[1]
+
+
+def _maps(key: str, told: Any, folder: Path) -> tuple[Path, ...]:
     if isinstance(told, str):
         if told.startswith("/"):
-            raise ValueError(f"depth: a pattern is relative to the capture's file, got {told!r}")
+            raise ValueError(f"{key}: a pattern is relative to the capture's file, got {told!r}")
         files = tuple(sorted(folder.glob(told))) if told else ()
         if not files:
-            raise ValueError(f"depth: nothing fits {told!r}")
+            raise ValueError(f"{key}: nothing fits {told!r}")
         return files
     if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
-        raise ValueError(f"depth: expected names of files, got {told!r}")
+        raise ValueError(f"{key}: expected names of files, got {told!r}")
     return tuple(folder / name for name in told)
+
+
+def _pictures(key: str, told: Any, folder: Path) -> tuple[Path | None, ...]:
+    """Files by a pattern, a folder, a video, or a list with null where a frame is missing."""
+    if isinstance(told, list):
+        if not all(name is None or isinstance(name, str) for name in told):
+            raise ValueError(
+                f"{key}: expected names of files, or null where a frame is missing, got {told!r}"
+            )
+        if told and all(name is None for name in told):
+            raise ValueError(f"{key}: every frame is missing")
+        return tuple(None if name is None else folder / name for name in told)
+    if isinstance(told, str) and told and not told.startswith("/") and (folder / told).is_dir():
+        there = sorted(file for file in (folder / told).iterdir() if file.suffix.lower() in _SUFFIXES)
+        if not there:
+            raise ValueError(f"{key}: no pictures in the folder {told}")
+        return tuple(there)
+    return _maps(key, told, folder)

@@ -13,7 +13,7 @@ from facetalk.fitting.differentiable import DifferentiableField
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.plain_head import PlainHead
 
-__all__ = ["USED", "FaceMarks", "marks_of"]
+__all__ = ["USED", "FaceMarks", "across_rays", "marks_of"]
 
 USED = slice(17, 68)
 """Without the jaw line, which is another line of the face from every camera."""
@@ -24,6 +24,12 @@ class FaceMarks(Protocol):
 
     def carried(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """Places (51, 3) in head space, of the used ones, and derivatives (51, 3, E) by a code (E,)."""
+
+
+def across_rays(points: Tensor, eye: Tensor) -> Tensor:
+    """(N, 3, 3) projections that take off what lies along the rays from an eye (3,) through points (N, 3)."""
+    way = torch.nn.functional.normalize(points - eye, dim=1)
+    return torch.eye(3, dtype=points.dtype) - way[:, :, None] * way[:, None]
 
 
 def marks_of(head: HeadModel | PlainHead, identity: Float32, field: DifferentiableField) -> FaceMarks:

@@ -26,7 +26,11 @@ class FitOptions:
         steps: of Newton's method, at most.
         adam_steps: of Adam.
         code_spread: standard deviation that codes are expected to have.
-        code_speed: the scale of Cauchy's distribution of their change from frame to frame.
+        code_speed: the scale of Cauchy's distribution of their changes from frame to frame, in motion.
+        still_speed: the least of this scale, where it does not; it is a quarter of the largest change. Frames
+            with landmarks of the lips are not held still by it.
+        contact: how much likelier lips are that touch than lips that are apart, in units of log-likelihood;
+            it pulls on those that nearly touch, in frames without landmarks of the lips.
         pose: also fit a rigid pose of each frame.
         pose_speed_mm: standard deviation of a pose's change from frame to frame, at the face's surface.
         landmark_mm: standard deviation of landmarks, where there are any.
@@ -39,10 +43,12 @@ class FitOptions:
     window: int = 10
     overlap: int = 2
     points: int = 5000
-    steps: int = 12
+    steps: int = 20
     adam_steps: int = 500
     code_spread: float = 0.5
     code_speed: float = 0.01
+    still_speed: float = 0.0025
+    contact: float = 4.0
     pose: bool = True
     pose_speed_mm: float = 4.0
     landmark_mm: float = 1.0
@@ -59,6 +65,15 @@ class FitOptions:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 <= self.overlap < self.window:
             raise InputError(f"overlap: expected 0 to window - 1 = {self.window - 1}, got {self.overlap}")
-        for name in ("code_spread", "code_speed", "pose_speed_mm", "landmark_mm", "outlier_mm"):
+        for name in (
+            "code_spread",
+            "code_speed",
+            "still_speed",
+            "pose_speed_mm",
+            "landmark_mm",
+            "outlier_mm",
+        ):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if not self.contact >= 0:
+            raise InputError(f"contact: expected a number of at least 0, got {self.contact}")

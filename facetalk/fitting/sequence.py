@@ -14,9 +14,9 @@ from torch import Tensor
 from facetalk.ambient import plainly
 from facetalk.arrays import Float32, Float64
 from facetalk.errors import InputError
-from facetalk.fitting.align import align, align_marks, placed
+from facetalk.fitting.align import align, align_marks, along_rays, placed
 from facetalk.fitting.differentiable import DifferentiableField
-from facetalk.fitting.marks import USED, marks_of
+from facetalk.fitting.marks import USED, across_rays, marks_of
 from facetalk.fitting.options import FitOptions
 from facetalk.fitting.pose import Pose
 from facetalk.fitting.progress import Progress, key_of
@@ -89,6 +89,8 @@ def fit_sequence(
     state: Path | None = None,
     stamp: str = "",
     marks: ArrayLike | None = None,
+    blind: bool = False,
+    eye: ArrayLike | None = None,
 ) -> Fit:
     """Fit a capture, window after window.
 
@@ -110,6 +112,10 @@ def fit_sequence(
         stamp: tells the frames' content apart from that of other ones with the same names.
         marks: (T, 68, 3) landmarks in Multi-PIE's order, in the points' space, NaN where there is none. They
             place the head, and decide lips and lids, where points are blind.
+        blind: frames may have no points at all, and are fitted by their landmarks then.
+        eye: (3,) where the only camera stands that saw the landmarks, in the points' space. They are any
+            points on the rays to them then, and how far along is found by the head's size, so that `unit` has
+            to be said.
 
     Raises:
         InputError: as :func:`fit_points`.
@@ -118,6 +124,7 @@ def fit_sequence(
     head, code, limits = _parts(model, identity)
     nphm = head.nphm
     seen = _checked_marks(marks, frames, options)
+    sight = None if eye is None else torch.from_numpy(np.array(eye, np.float64))
     count = len(frames) if frames is not None else 0 if seen is None else len(seen)
     if not count:
         raise InputError("frames: expected at least one frame of points, got none")
@@ -131,18 +138,21 @@ def fit_sequence(
     def points_of(t: int) -> Tensor:
         if frames is None:
             return torch.zeros(0, 3, dtype=torch.float64)
+        if blind and not len(points := np.asarray(frames[t], np.float64)):
+            return torch.from_numpy(points.reshape(0, 3))
         return _fewer(checked(frames[t], names[t] if names else f"frame {t}"), options.points)
 
     def frame_of(t: int, code: Tensor, pose: Pose) -> Frame:
-        return Frame(points_of(t), code, pose, None if seen is None else seen[t])
+        return Frame(points_of(t), code, pose, None if seen is None else seen[t], sight)
 
-    face = None if seen is None else marks_of(head, code, field)
+    told = seen is not None or (options.method == "newton" and options.contact > 0)
+    face = marks_of(head, code, field) if told else None
 
     key, done = "", 0
     mark = fingerprint(nphm)
     if state is not None:
-        told = np.zeros(0) if seen is None else seen.numpy()
-        key = key_of(mark, code, options, unit, count, list(names or ()), stamp, told)
+        shown = np.zeros(0) if seen is None else seen.numpy()
+        key = key_of(mark, code, options, unit, count, list(names or ()), stamp, shown)
         found = Progress.load(state, key)
         if found is not None:
             measured.restore(found.measured)
@@ -165,10 +175,13 @@ def fit_sequence(
                 pose = placed(unit)
             elif face is not None and seen is not None:
                 # The first frame that shows most of a face; its points are known where it is this one.
-                shown = torch.isfinite(seen).all(dim=2).sum(1)
-                start = int((shown >= shown.max().clamp(max=20)).nonzero()[0])
+                many = torch.isfinite(seen).all(dim=2).sum(1)
+                start = int((many >= many.max().clamp(max=20)).nonzero()[0])
                 there = points if start == t else points[:0]
-                pose = align_marks(field, face.carried(rest)[0], seen[start], there, rest, unit)
+                here = seen[start]
+                if sight is not None:
+                    here = along_rays(face.carried(rest)[0], here, sight, placed(unit).scale)
+                pose = align_marks(field, face.carried(rest)[0], here, there, rest, unit)
             else:
                 pose = align(field, points.numpy(), rest, unit)
             window = [frame_of(t, rest, pose)]
@@ -189,10 +202,10 @@ def fit_sequence(
     motion = Motion(np.stack(measured.codes), fps, code, {"made_by": "fit", "head": mark})
     fitted, poses = landmarks(head, motion, None), np.stack(measured.poses)
     gaps = [round(float(gap), 4) for gap in lip_gap(fitted)]
-    report = measured.report(gaps, [] if seen is None else _marks_off(seen, poses, fitted))
+    report = measured.report(gaps, [] if seen is None else _marks_off(seen, poses, fitted, sight))
     motion.provenance |= {"options": dataclasses.asdict(options), "flagged": report.flagged}
-    if frames is not None:
-        motion.provenance["median_mm"] = round(float(np.median(report.median_mm)), 4)
+    if frames is not None and np.isfinite(report.median_mm).any():
+        motion.provenance["median_mm"] = round(float(np.nanmedian(report.median_mm)), 4)
     if state is not None:
         state.unlink(missing_ok=True)
     return Fit(motion, poses, report)
@@ -214,10 +227,17 @@ def _checked_marks(
     return torch.from_numpy(np.where(np.isfinite(array), array, np.nan)[:, USED].copy())
 
 
-def _marks_off(seen: Tensor, poses: Float64, fitted: Float32) -> list[float]:
+def _marks_off(seen: Tensor, poses: Float64, fitted: Float32, eye: Tensor | None) -> list[float]:
     """(T,) mean distance of captured landmarks from fitted ones (T, 68, 3), mm; NaN where there is none."""
     there = np.einsum("tij,tpj->tpi", poses[:, :3, :3], seen.numpy()) + poses[:, None, :3, 3]
-    off = np.linalg.norm(there * HEAD_UNIT_MM - 1000.0 * fitted[:, USED], axis=2)
+    away = there * HEAD_UNIT_MM - 1000.0 * fitted[:, USED]
+    if eye is not None:
+        for t, pose in enumerate(poses):
+            across = across_rays(
+                torch.from_numpy(there[t]), torch.from_numpy(pose[:3, :3] @ eye.numpy() + pose[:3, 3])
+            )
+            away[t] = np.einsum("nab,nb->na", across.numpy(), away[t])
+    off = np.linalg.norm(away, axis=2)
     return [round(float(np.nanmean(row)), 4) if np.isfinite(row).any() else np.nan for row in off]
 
 

@@ -1,4 +1,4 @@
-"""What a recording gives a fit: scans or depth maps, and landmarks that cameras saw, triangulated."""
+"""What a recording gives a fit: scans, depth maps or pictures, and landmarks that cameras saw."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from facetalk.arrays import Float32
+from facetalk.arrays import Bool, Float32, Float64
 from facetalk.errors import InputError
 from facetalk.fitting.cameras import Camera, View, read_views
 from facetalk.fitting.depth import DepthScans
 from facetalk.fitting.marks import USED
 from facetalk.fitting.options import FitOptions
+from facetalk.fitting.photos import Photos
 from facetalk.fitting.scans import Scans
+from facetalk.fitting.seen import SeenScans
 from facetalk.fitting.sequence import Fit, Model, as_head, fit_sequence
 from facetalk.fitting.triangulate import Triangulated, reproject, triangulate
 from facetalk.posing import landmarks
@@ -26,8 +28,15 @@ from facetalk.units import HEAD_UNIT_METRES
 __all__ = ["Capture", "Views"]
 
 
+_ALONE = {"code_spread": 0.4, "pose_speed_mm": 0.5}
+"""Shares of what codes and poses may do, before one camera."""
+_DETECTED = 3.0  # times as far off as landmarks of one's own are those that a detector for any face finds
+
+
 class Views:
     """Cameras of a capture.
+
+    Where no camera has landmarks they are looked for in the pictures.
 
     Args:
         path: see :func:`facetalk.fitting.cameras.read_views`.
@@ -38,64 +47,109 @@ class Views:
     Attributes:
         views: the cameras.
         scans: points by depth maps, or None.
-        landmarks: triangulated ones, or None where fewer than two cameras have any.
+        photos: pictures, or None.
+        landmarks: triangulated ones, or None where no cameras have any.
+        eye: (3,) where the only camera stands, whose landmarks are points on its rays; None of more cameras.
+        detected: whether they were found in the pictures.
+        blind: names of cameras whose pictures show no face that was found.
     """
 
     def __init__(self, path: Path) -> None:
         self.views = read_views(path)
         self.scans = DepthScans(self.views) if any(view.depth for view in self.views) else None
+        self.photos = Photos(self.views, path) if any(view.images for view in self.views) else None
         seeing = [view for view in self.views if view.landmarks is not None]
-        if len(seeing) == 1:
-            raise InputError(f"{path}: landmarks of one camera alone; triangulation needs two")
-        if not seeing and self.scans is None:
+        self.detected = self.photos is not None and not seeing
+        self.blind: list[str] = []
+        if self.photos is not None and self.detected:
+            marks = self.photos.landmarks(self.photos.names)
+            self.blind = [name for name, _, found in marks if not np.isfinite(found).any()]
+            marks = [row for row in marks if row[0] not in self.blind]
+            if not marks and self.scans is None:
+                raise InputError(f"{path}: no face was found in any picture of {len(self.blind)} cameras")
+            if len(marks) < 2 < len(self.views) and self.scans is None:
+                raise InputError(f"{path}: camera {marks[0][0]} alone sees a face; triangulation needs two")
+        else:
+            marks = [(view.name, view.camera, _read_marks(view)) for view in seeing]
+        # One camera is fitted where it is all there is, not where the others failed.
+        self.eye: Float64 | None = marks[0][1].centre if len(marks) == len(self.views) == 1 else None
+        if len(marks) == 1 and self.eye is None:
+            if not self.detected:
+                raise InputError(
+                    f"{path}: landmarks of one camera alone; triangulation needs two, or a file of it alone"
+                )
+            marks = []
+        if not marks and self.scans is None:
             raise InputError(
-                f"{path}: cameras that saw nothing; give depth maps, or landmarks of two of them"
+                f"{path}: cameras that saw nothing; give images, depth maps, or landmarks of two of them"
             )
-        self.landmarks = _triangulated(seeing) if seeing else None
-        if self.landmarks is not None and self.scans is not None:
-            frames = len(self.landmarks.points)
-            if frames != len(self.scans):
-                raise InputError(f"{path}: landmarks of {frames} frames, depth maps of {len(self.scans)}")
+        self.landmarks = (
+            (_alone(*marks[0]) if self.eye is not None else _triangulated(marks)) if marks else None
+        )
+        frames = {
+            "depth maps": self.scans and len(self.scans),
+            "pictures": self.photos and self.photos.frames,
+        }
+        for what, count in frames.items():
+            if self.landmarks is not None and count is not None and count != len(self.landmarks.points):
+                raise InputError(
+                    f"{path}: landmarks of {len(self.landmarks.points)} frames, {what} of {count}"
+                )
+        self.seen: SeenScans | None = None
 
     @property
     def wrong(self) -> list[str]:
-        """Names of cameras whose landmarks do not agree with the others'."""
-        return [] if self.landmarks is None else self.landmarks.wrong
+        """Names of cameras that do not agree with the others, by landmarks or by pictures."""
+        # A detector errs on faces from the side, which is no fault of their camera's.
+        by_pictures_alone = self.detected and self.seen is not None
+        by_marks = [] if self.landmarks is None or by_pictures_alone else self.landmarks.wrong
+        by_pictures = [] if self.seen is None else self.seen.wrong
+        return [*by_marks, *(name for name in by_pictures if name not in by_marks)]
 
     def cameras(self) -> list[dict[str, Any]]:
-        """Reprojection error and share of agreement of the cameras with landmarks, JSON values."""
-        seen = self.landmarks
-        if seen is None:
-            return []
-        rows = zip(seen.names, seen.error_px.tolist(), seen.share.tolist(), strict=True)
-        return [
-            {
-                "name": name,
-                "error_px": round(error, 3) if np.isfinite(error) else None,
-                "agrees": round(share, 3) if np.isfinite(share) else None,
-                "wrong": name in seen.wrong,
-            }
-            for name, error, share in rows
-        ]
+        """What is known of each camera that saw something, JSON values: reprojection error and share of
+        agreement of its landmarks, likeness of its pictures to the others'."""
+        seen, alike = self.landmarks, {} if self.seen is None else self.seen.alike
+        rows: dict[str, dict[str, Any]] = {name: {"name": name, "faces": 0} for name in self.blind}
+        if seen is not None:
+            told = zip(seen.names, seen.error_px.tolist(), seen.share.tolist(), strict=True)
+            for name, error, share in told:
+                rows[name] = {
+                    "name": name,
+                    "error_px": round(error, 3) if np.isfinite(error) else None,
+                    "agrees": round(share, 3) if np.isfinite(share) else None,
+                }
+        for name, value in alike.items():
+            rows.setdefault(name, {"name": name})["alike"] = round(value, 3)
+        wrong = self.wrong
+        return [{**row, "wrong": name in wrong} for name, row in rows.items()]
 
 
-def _triangulated(views: Sequence[View]) -> Triangulated:
-    pixels = []
-    for view in views:
-        assert view.landmarks is not None
-        array = read_array(view.landmarks).astype(np.float64)
-        if array.ndim != 3 or array.shape[1:] != (68, 2):
-            raise InputError(f"{view.landmarks}: expected landmarks (T, 68, 2) in pixels, got {array.shape}")
-        if not np.isfinite(array).any():
-            raise InputError(f"{view.landmarks}: camera {view.name} saw no landmark in any frame")
-        pixels.append(array)
-    counts = {len(array) for array in pixels}
+def _read_marks(view: View) -> Float64:
+    assert view.landmarks is not None
+    array = read_array(view.landmarks).astype(np.float64)
+    if array.ndim != 3 or array.shape[1:] != (68, 2):
+        raise InputError(f"{view.landmarks}: expected landmarks (T, 68, 2) in pixels, got {array.shape}")
+    if not np.isfinite(array).any():
+        raise InputError(f"{view.landmarks}: camera {view.name} saw no landmark in any frame")
+    return array
+
+
+def _alone(name: str, camera: Camera, pixels: Float64) -> Triangulated:
+    """Landmarks of a camera alone, each one unit ahead on its ray."""
+    points = camera.lift(pixels.reshape(-1, 2), np.ones(pixels[..., 0].size)).reshape(*pixels.shape[:2], 3)
+    agreeing: Bool = np.asarray(np.isfinite(points).all(axis=2), bool)[None]
+    return Triangulated(points, agreeing, pixels[None], (camera,), (name,), np.array([np.nan]), np.ones(1))
+
+
+def _triangulated(marks: Sequence[tuple[str, Camera, Float64]]) -> Triangulated:
+    counts = {len(array) for _, _, array in marks}
     if len(counts) > 1:
         raise InputError(
             f"cameras have landmarks of {min(counts)} to {max(counts)} frames; expected as many each"
         )
-    cameras: list[Camera] = [view.camera for view in views]
-    found = triangulate(cameras, np.stack(pixels), [view.name for view in views])
+    names, cameras, pixels = zip(*marks, strict=True)
+    found = triangulate(cameras, np.stack(pixels), names)
     if not np.isfinite(found.points).any():
         raise InputError(
             "no landmark is seen alike by two cameras; are R and t from the world to the camera, and K and "
@@ -138,8 +192,48 @@ class Capture:
         self.marks = None if seen is None else seen.points
         if self.scans is not None and self.marks is not None and len(self.scans) != len(self.marks):
             raise InputError(f"{views}: landmarks of {len(self.marks)} frames, points of {len(self.scans)}")
+        self.eye = None if self.views is None else self.views.eye
+        if self.eye is not None and self.unit is None:
+            self.unit = "metres"  # of t: a camera alone does not tell a head's size from its distance
         self.names = [] if self.scans is None else self.scans.names
         self.stamp = "" if self.scans is None else self.scans.stamp
+        photos = None if self.views is None else self.views.photos
+        # Pictures give points where nothing better does.
+        self.photos = photos if self.scans is None and self.eye is None else None
+        if photos is not None:
+            self.stamp += photos.stamp
+
+    @property
+    def passes(self) -> int:
+        """How often a fit goes through the frames: with pictures by landmarks first, then by points."""
+        return 1 if self.photos is None else 2
+
+    def look(
+        self,
+        model: Model,
+        fps: float,
+        identity: ArrayLike | None,
+        options: FitOptions,
+        reach_m: float = 0.008,
+        progress: Callable[[int], None] = lambda frames: None,
+    ) -> Sequence[ArrayLike] | None:
+        """Frames of points: given ones, or those that pictures show around a fit of the landmarks."""
+        if self.photos is None or self.views is None:
+            return self.scans
+        near = fit_sequence(
+            None,
+            model,
+            fps=fps,
+            identity=identity,
+            options=options,
+            unit=self.unit,
+            marks=self.marks,
+            progress=progress,
+        )
+        told = self.views.landmarks
+        wrong = [] if told is None or self.views.detected else told.wrong
+        self.views.seen = SeenScans(self.photos, as_head(model), near, wrong, reach_m)
+        return self.views.seen
 
     def __len__(self) -> int:
         """Frames."""
@@ -156,9 +250,19 @@ class Capture:
         progress: Callable[[int], None],
     ) -> Fit:
         """See :func:`facetalk.fitting.fit_sequence`; the report has landmarks in pixels, too."""
+        if self.views is not None and self.views.detected:
+            options = dataclasses.replace(options, landmark_mm=_DETECTED * options.landmark_mm)
+        if self.eye is not None:
+            options = dataclasses.replace(
+                options, **{name: share * getattr(options, name) for name, share in _ALONE.items()}
+            )
+        scans = self.look(model, fps, identity, options, progress=progress)
+        done = (self.passes - 1) * len(self)
         fit = fit_sequence(
-            self.scans, model, fps=fps, identity=identity, options=options, unit=self.unit, marks=self.marks,
-            names=self.names or None, stamp=self.stamp, state=state, progress=progress,
+            scans, model, fps=fps, identity=identity, options=options, unit=self.unit, marks=self.marks,
+            names=self.names or None, stamp=self.stamp, state=state, eye=self.eye,
+            blind=self.photos is not None,
+            progress=lambda frames: progress(done + frames),
         )  # fmt: skip
         if self.views is None or self.views.landmarks is None:
             return fit

@@ -9,16 +9,20 @@ import torch
 from torch import Tensor
 
 from facetalk.fitting.differentiable import DifferentiableField
-from facetalk.fitting.marks import FaceMarks
+from facetalk.fitting.marks import USED, FaceMarks, across_rays
 from facetalk.fitting.options import MM, FitOptions
 from facetalk.fitting.pose import Pose, pose_slopes, rotation
 from facetalk.fitting.robust import even, rare, scale_of, weights
+from facetalk.metrics.landmarks import LOWER_LIP, UPPER_LIP
 
 _LEAST_MM = 0.05  # spread of residuals below which they say nothing more
 _FAR_MM = 40.0  # points farther off count for nothing even at first
 _REACH = 0.4  # head units; from the head's middle to its surface, where a turn is felt as a shift
+_CONTACT_MM = 1.5  # gap between inner lips at which half of what contact says is lost
+_STILL = 4.0  # the largest change of a code is that many scales where a face moves
 _STEP = 0.4  # most that a number of a code changes in a step
 _DONE = 2e-3
+_UPPER, _LOWER = ([index - USED.start for index in lip] for lip in (UPPER_LIP, LOWER_LIP))
 # FaceTalk, CVPR 2024, supplementary material: weights of distance, change and size, and the rates.
 _DISTANCE, _CHANGE, _SIZE, _RATES = 10.0, 0.1, 0.0025, (1e-3, 1e-4)
 
@@ -32,12 +36,14 @@ class Frame:
         code: (E,) float64.
         pose: of its points in head space.
         marks: (51, 3) float64 landmarks as captured, NaN where there is none; None without.
+        eye: (3,) float64 where the only camera stands, as captured; landmarks are any points of its rays.
     """
 
     points: Tensor
     code: Tensor
     pose: Pose
     marks: Tensor | None = None
+    eye: Tensor | None = None
 
     def drawn(self, most: int, generator: torch.Generator) -> Tensor:
         """Some of its points in head space."""
@@ -62,7 +68,7 @@ def solve(
 ) -> None:
     """Fit frames in place; `before` is the frame in front of them, which stays as it is.
 
-    `marks` are the person's landmarks, for frames that have them.
+    `marks` are the person's landmarks, for frames that have them, and for lips that touch.
     """
     if options.method == "adam":
         _adam(field, frames, before, limits, options, generator)
@@ -74,8 +80,12 @@ def solve(
         system = _System(len(frames), field.expression_dim, options)
         for t, frame in enumerate(frames):
             system.observe(t, frame, field, frame.drawn(most, generator), farthest)
-            if marks is not None and frame.marks is not None:
+            if marks is None:
+                continue
+            if frame.marks is not None:
                 system.observe_marks(t, frame, marks)
+            if options.contact and not _shows_lips(frame):
+                system.close(t, frame, marks)
         system.smooth(frames, before)
         change = system.solve(torch.stack([frame.code for frame in frames]), limits)
         for frame, row in zip(frames, change, strict=True):
@@ -134,6 +144,12 @@ class _System:
         places, by_code = marks.carried(frame.code)
         there = frame.pose.apply(frame.marks[seen]).double()
         off = there - places[seen]
+        across = None
+        if frame.eye is not None:
+            # Of a ray its point nearest to the landmark counts, which does not move along it.
+            across = across_rays(there, frame.pose.apply(frame.eye[None]).double()[0])
+            off = torch.einsum("nab,nb->na", across, off)
+            there = places[seen] + off
         scale = self.options.landmark_mm * MM
         weight = rare(off.norm(dim=1), 2 * scale) / scale**2
         slopes = -by_code[seen]
@@ -144,18 +160,38 @@ class _System:
             turned = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).view(-1, 3, 3)
             shifted = torch.eye(3, dtype=torch.float64).expand(len(x), 3, 3)
             slopes = torch.cat([slopes, turned, shifted], 2)
+        if across is not None:
+            slopes = across @ slopes
         rows = self._rows(t)
         self.matrix[rows, rows] += torch.einsum("nai,n,naj->ij", slopes, weight, slopes)
         self.vector[rows] += torch.einsum("nai,n,na->i", slopes, weight, off)
 
+    def close(self, t: int, frame: Frame, marks: FaceMarks) -> None:
+        """Add that lips which nearly touch are likely to touch.
+
+        Shut lips hide their inner sides, so that noise, not points, would say how far they are apart; and
+        noise can only open them. The weights are Geman's and McClure's, of a loss that is bounded.
+        """
+        places, by_code = marks.carried(frame.code)
+        gap = float((places[_UPPER, 1] - places[_LOWER, 1]).mean())
+        slope = (by_code[_UPPER, 1] - by_code[_LOWER, 1]).mean(0)
+        scale = (_CONTACT_MM * MM) ** 2
+        weight = 2 * self.options.contact * scale / (scale + gap**2) ** 2
+        codes = self._rows(t, 0, self.codes)
+        self.matrix[codes, codes] += weight * torch.outer(slope, slope)
+        self.vector[codes] += weight * gap * slope
+
     def smooth(self, frames: list[Frame], before: Frame | None) -> None:
         """Add that codes and poses change little from frame to frame, in most of their numbers."""
-        speed = self.options.code_speed
         near = self.options.pose_speed_mm * MM
         for t in range(0 if before is not None else 1, len(frames)):
             last = frames[t - 1] if t else before
             assert last is not None
             change = frames[t].code - last.code
+            speed = self.options.code_speed
+            if not _shows_lips(frames[t]):
+                # A face at rest is tied more: what moves a little in all of its numbers is noise.
+                speed = min(max(float(change.abs().max()) / _STILL, self.options.still_speed), speed)
             self._tie(t, 0, change, rare(change, speed) / speed**2, t > 0)
             if not self.options.pose:
                 continue
@@ -188,6 +224,11 @@ class _System:
         change = torch.zeros_like(self.vector)
         change[free] = -torch.cholesky_solve(self.vector[free][:, None], torch.linalg.cholesky(matrix))[:, 0]
         return change.view(len(codes), self.each)
+
+
+def _shows_lips(frame: Frame) -> bool:
+    """Whether landmarks tell how far its lips are apart."""
+    return frame.marks is not None and bool(torch.isfinite(frame.marks[[*_UPPER, *_LOWER]]).all(dim=1).any())
 
 
 def _turn_between(first: Pose, second: Pose) -> Tensor:

@@ -260,7 +260,7 @@ def test_what_cameras_cannot_give(seen, depths, tmp_path, capsys):
     for cameras, text in (
         ([], "no cameras"),
         ([plain], "cameras that saw nothing"),
-        (near[:1], "one camera alone"),
+        ([near[0], {**plain, "name": "other"}], "one camera alone"),
         ([{**near[0], "landmarks": str(tmp_path / "none.npy")}, near[1]], "saw no landmark"),
         ([{**near[0], "landmarks": str(tmp_path / "short.npy")}, near[1]], "5 to 6 frames"),
         ([{**near[0], "landmarks": str(tmp_path / "flat.npy")}, near[1]], "(T, 68, 2)"),
