@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from facetalk.nphm.plain_head import PlainHead
     from facetalk.nphm.surface.options import ExtractionOptions
 
-EYES_AND_LIPS = slice(36, 68)
+EYES_AND_LIPS = (slice(48, 68), slice(36, 42), slice(42, 48))
 """Of the Multi-PIE landmarks."""
 
 
@@ -82,7 +83,7 @@ def extracted(
     """Every frame's surface by marching cubes, with the rig's colours, and vertices to show them."""
     with needed_for("extracting a head by marching cubes"):
         from facetalk.mesh.borrow import Paint, painted
-        from facetalk.nphm.surface.close_up import settle
+        from facetalk.nphm.surface.close_up import refine, settle
         from facetalk.ops._device import with_kernels
     field = head.nphm.bind(motion.identity, facial_smoothing=smoothing, device=with_kernels(device))
     if not isinstance(head, HeadModel):
@@ -94,15 +95,19 @@ def extracted(
     worn = head.tables.mesh
     # Who asks for the lattice's own mesh gets its surface; only vertices are added to it.
     as_sampled = options.exact or options.tolerance_mm == 0.0
-    marks = None if worn is None or as_sampled else worn.landmarks[EYES_AND_LIPS]
+    marks = None if worn is None or as_sampled else [worn.landmarks[place] for place in EYES_AND_LIPS]
     frames = field.iterate(motion.expressions, resolution, bounds, options=options)
-    for frame, (mesh, _) in enumerate(frames):
+    for frame, (mesh, how) in enumerate(frames):
         # An extraction knows no parts; the rig stands in the same place and lends its colours.
-        posed = rig[frame]
+        posed, code = rig[frame], motion.expressions[frame]
         paint = Paint(posed, shown)
+        if marks is not None:
+            places = [posed.vertices[rows] for rows in marks]
+            again = dataclasses.replace(options, cache=how.method == "cache")
+            mesh = refine(mesh, field, code, places, (resolution, bounds), again)
         fine = painted(mesh, paint, always=Part.EYEBALLS)
         if marks is not None:
-            fine = settle(fine, len(mesh), field, motion.expressions[frame], posed.vertices[marks], paint)
+            fine = settle(fine, len(mesh), field, code, np.concatenate(places), paint)
         yield fine
 
 

@@ -188,8 +188,13 @@ class Field(FieldValues):
         bounds: Bounds = DEFAULT_BOUNDS,
         *,
         options: ExtractionOptions | None = None,
+        around: Bounds | None = None,
     ) -> Iterator[Surface]:
-        """The frames of :meth:`iterate`, head space: NumPy arrays, or tensors on the field's CUDA device."""
+        """The frames of :meth:`iterate`, head space: NumPy arrays, or tensors on the field's CUDA device.
+
+        `around` is for a part of a lattice looked at again: the bounds of the whole, in which the identity
+        was learned. A forward model has no use for it.
+        """
         options = options or ExtractionOptions()
         biases = self.bound.biases(expressions)
         options.check(self.direction, frames=biases is not None)
@@ -198,7 +203,7 @@ class Field(FieldValues):
         if biases is not None and self.direction == "forward":
             steps = forward.surfaces(self.bound, self.knowledge, biases, axes, bounds, options)
         else:
-            steps = find.surfaces(self.bound, self.knowledge, biases, axes, bounds, options)
+            steps = find.surfaces(self.bound, self.knowledge, biases, axes, bounds, options, around)
         return _plain_steps(steps)
 
     # Fixed topology -------------------------------------------------------------------------------------

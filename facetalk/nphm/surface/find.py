@@ -44,6 +44,7 @@ def surfaces(
     axes: Sequence[Float32],
     bounds: Bounds,
     options: ExtractionOptions,
+    around: Bounds | None = None,
 ) -> Iterator[Surface]:
     """The surface of every frame, one at a time.
 
@@ -54,8 +55,9 @@ def surfaces(
         axes: sample positions along x, y, z.
         bounds: their ends.
         options: what may be used.
+        around: see :class:`facetalk.nphm.surface.plan.Plan`.
     """
-    plan = Plan(bound, knowledge, biases, axes, bounds, options)
+    plan = Plan(bound, knowledge, biases, axes, bounds, options, around)
     kernels, weight = bound.kernels, bound.weight
     together = kernels.frames_together(plan.points, exact=options.exact)
     for first in range(0, plan.frames, together):

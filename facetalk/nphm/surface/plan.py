@@ -67,6 +67,8 @@ class Plan:
         axes: sample positions along x, y, z.
         bounds: their ends.
         options: what may be used.
+        around: box that the identity is known in, where it is not that of the lattice: one that a part of it
+            is looked at again in learns nothing new.
 
     Attributes:
         frames: how many.
@@ -84,6 +86,7 @@ class Plan:
         axes: Sequence[Float32],
         bounds: Bounds,
         options: ExtractionOptions,
+        around: Bounds | None = None,
     ) -> None:
         self._bound, self._knowledge, self._biases, self._options = bound, knowledge, biases, options
         sizes = np.array([len(axis) for axis in axes])
@@ -92,7 +95,8 @@ class Plan:
         self.points = int(sizes.prod())
         self.edges = (box[1] - box[0]) / (sizes - 1)
         self.spacing = float(np.mean(self.edges))
-        self.wide = np.stack([box[0] - BOX_MARGIN, box[1] + BOX_MARGIN])
+        known = box if around is None else np.asarray(around, dtype=np.float64)
+        self.wide = np.stack([known[0] - BOX_MARGIN, known[1] + BOX_MARGIN])
 
     @cached_property
     def near(self) -> Tensor:
