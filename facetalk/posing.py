@@ -101,11 +101,12 @@ def extracted(
         # An extraction knows no parts; the rig stands in the same place and lends its colours.
         posed, code = rig[frame], motion.expressions[frame]
         paint = Paint(posed, shown)
+        unseen = None
         if marks is not None:
             places = [posed.vertices[rows] for rows in marks]
             again = dataclasses.replace(options, cache=how.method == "cache")
-            mesh = refine(mesh, field, code, places, (resolution, bounds), again)
-        fine = painted(mesh, paint, always=Part.EYEBALLS)
+            mesh, unseen = refine(mesh, field, code, places, (resolution, bounds), again)
+        fine = painted(mesh, paint, always=Part.EYEBALLS, unseen=unseen)
         if marks is not None:
             fine = settle(fine, len(mesh), field, code, np.concatenate(places), paint)
         yield fine

@@ -17,7 +17,7 @@ from facetalk import backend, pipeline, torch_backend
 from facetalk.audio.level import Level
 from facetalk.mesh import Mesh
 from facetalk.nphm.head.parts import Part
-from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM
+from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionInfo
 from facetalk.ops._device import with_kernels
 from facetalk.pipeline import FaceTalk
 
@@ -161,8 +161,8 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
             asked.append((resolution, bounds, options))
             for frame in range(2):
                 posed = rig[frame]  # type: ignore[index]
-                yield Mesh(posed.vertices[rows], np.zeros((0, 3), np.int32), posed.normals[rows]), None
-            yield Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)), None
+                yield Mesh(posed.vertices[rows], np.zeros((0, 3), np.int32), posed.normals[rows]), how
+            yield Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)), how
 
     def bind(code: Any, *, facial_smoothing: Any = "none", device: Any = "none") -> Field:
         asked.append((facial_smoothing, device))
@@ -172,7 +172,14 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
         settled.append(first)
         return mesh
 
+    def refine(mesh: Mesh, *found: Any) -> tuple[Mesh, Any]:
+        refined.append(found)
+        return mesh, np.zeros(0, np.int64)
+
     settled: list[int] = []
+    refined: list[Any] = []
+    how = ExtractionInfo("cache", 128**3)
+    monkeypatch.setattr("facetalk.nphm.surface.close_up.refine", refine)
     monkeypatch.setattr("facetalk.nphm.surface.close_up.settle", settle)
     monkeypatch.setattr(model.head.nphm, "bind", bind)
     rig = model.decode(motion)
@@ -190,11 +197,17 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
         assert np.quantile(off, 0.99) <= 2
     assert len(frames[2].part) == len(frames[2].colors) == 0  # type: ignore[arg-type]
     assert settled == [len(rows), len(rows), 0]
+    _, code, places, lattice, again = refined[1]
+    np.testing.assert_array_equal(code, motion.expressions[1])
+    assert [len(place) for place in places] == [20, 6, 6]  # lips and each eye, of the posed rig
+    marks = model.head.tables.mesh.landmarks[48:68]  # type: ignore[union-attr]
+    np.testing.assert_array_equal(places[0], rig[1].vertices[marks])  # type: ignore[index]
+    assert lattice == (resolution, bounds) and again == dataclasses.replace(options, cache=True)
     asked.clear()
     list(model.decode(motion, topology="marching-cubes", tolerance_mm=0.0))
     asked.clear()
     list(model.decode(motion, topology="marching-cubes", smooth=False, exact=True, resolution=16))
-    assert len(settled) == 3  # who asks for the lattice's surface gets it
+    assert len(settled) == len(refined) == 3  # who asks for the lattice's surface gets it
     assert asked[0][0] is None and asked[1][0] == 16 and asked[1][2].exact
 
 

@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"train only these of {', '.join(SHARES)}; the others are taken from OUT",
     )  # fmt: skip
     parser.add_argument(
+        "--start", type=Path, default=None, metavar="HEAD",
+        help="begin as this head folder; with --stages, the other stages stay as they are there, and all "
+        "the time is for those named",
+    )  # fmt: skip
+    parser.add_argument(
         "--evaluate", type=Path, default=None, metavar="HEAD",
         help="do not train: figures of this head folder against the data",
     )  # fmt: skip
@@ -66,7 +71,14 @@ def run(args: argparse.Namespace) -> None:
         print(f"training for {DEFAULT_MINUTES:g} minutes; --minutes or --steps sets another limit")
     train_head(
         HeadTraining(
-            args.data, args.out, args.minutes, args.steps, args.seed, args.resume, stages=tuple(args.stages)
+            args.data,
+            args.out,
+            args.minutes,
+            args.steps,
+            args.seed,
+            args.resume,
+            stages=tuple(args.stages),
+            start=args.start,
         )
     )
     print(f"head: {args.out / 'head'}")

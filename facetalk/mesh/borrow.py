@@ -83,7 +83,14 @@ class Paint:
         return linear_to_srgb(light), self._part[chosen]
 
 
-def painted(mesh: Mesh, paint: Paint, *, always: int | None = None, finest: float = _FINEST_M) -> Mesh:
+def painted(
+    mesh: Mesh,
+    paint: Paint,
+    *,
+    always: int | None = None,
+    finest: float = _FINEST_M,
+    unseen: Int64 | None = None,
+) -> Mesh:
     """Paint a mesh, with more vertices where the paint changes.
 
     Args:
@@ -91,9 +98,11 @@ def painted(mesh: Mesh, paint: Paint, *, always: int | None = None, finest: floa
         paint: of a mesh that stands in the same place.
         always: a part that gets more vertices everywhere: an iris may lie between white vertices.
         finest: about the length of edges where there are more vertices, in the mesh's unit.
+        unseen: vertices whose edges get none.
     """
     colors, part = paint.at(mesh.vertices, mesh.normals)
     vertices, normals, faces = mesh.vertices, mesh.normals, mesh.faces.astype(np.int64)
+    hidden = np.zeros(len(mesh), bool) if unseen is None else np.isin(np.arange(len(mesh)), unseen)
     for _ in range(_ROUNDS):
         edges, of_face = _edges(faces)
         first, second = edges.T
@@ -102,9 +111,10 @@ def painted(mesh: Mesh, paint: Paint, *, always: int | None = None, finest: floa
         asked = (differ > _SEEN) | (part[first] != part[second])
         if always is not None:
             asked |= part[first] == always
-        split = asked & (length > 2.0 * finest)
+        split = asked & (length > 2.0 * finest) & ~(hidden[first] | hidden[second])
         # Two new vertices on a face make slivers; a third one makes four faces of its shape.
-        split[np.unique(of_face[split[of_face].sum(axis=1) >= 2])] = True
+        plump = ~hidden[faces].any(axis=1)
+        split[np.unique(of_face[plump & (split[of_face].sum(axis=1) >= 2)])] = True
         if not split.any():
             break
         number = np.full(len(edges), -1, np.int64)
@@ -116,6 +126,7 @@ def painted(mesh: Mesh, paint: Paint, *, always: int | None = None, finest: floa
         tint, kind = paint.at(middle, between)
         vertices, normals = np.concatenate([vertices, middle]), np.concatenate([normals, between])
         colors, part = np.concatenate([colors, tint]), np.concatenate([part, kind])
+        hidden = np.concatenate([hidden, np.zeros(len(middle), bool)])
         faces = _split(faces, number[of_face])
     return dataclasses.replace(
         mesh, vertices=vertices, normals=normals, faces=faces.astype(np.int32), colors=colors, part=part

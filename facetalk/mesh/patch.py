@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from facetalk.arrays import AnyFloat, Bool, Float32, Float64, Int64
 
-__all__ = ["open_edges", "patched"]
+__all__ = ["Patched", "open_edges", "patched"]
 
 _SAME = 0.1
 """Vertices of the rims that lie closer than this share of the hole's mean edge become one."""
@@ -40,9 +41,24 @@ def _among(edges: Int64, others: Int64) -> Bool:
     return np.asarray(known[np.minimum(np.searchsorted(known, key), len(known) - 1)] == key)
 
 
-def patched(
-    vertices: Float32, faces: Int64, box: AnyFloat, fine: tuple[Float32, Int64]
-) -> tuple[Float32, Int64] | None:
+@dataclass(frozen=True)
+class Patched:
+    """A mesh with a box replaced.
+
+    Attributes:
+        vertices: (V, 3); those of the mesh that are left come first, in their order.
+        faces: (F, 3).
+        number: which vertex each of the mesh's became, -1 where it is gone.
+        walls: the middles of flat walls.
+    """
+
+    vertices: Float32
+    faces: Int64
+    number: Int64
+    walls: Int64
+
+
+def patched(vertices: Float32, faces: Int64, box: AnyFloat, fine: tuple[Float32, Int64]) -> Patched | None:
     """The mesh with what lies in a box replaced.
 
     Args:
@@ -52,8 +68,7 @@ def patched(
         fine: vertices and faces of the same surface inside the box, open at its sides alone.
 
     Returns:
-        vertices (those of the mesh that are left come first, in their order) and faces, or None where the
-        rims do not fit together.
+        the mesh, or None where the outer rims do not fit together.
     """
     slack = 1e-4 * float(np.min(box[1] - box[0]))
     within = ((vertices > box[0] - slack) & (vertices < box[1] + slack)).all(axis=1)
@@ -81,7 +96,7 @@ def patched(
             sewing.close(ring, None)
     for ring in left:
         sewing.close(None, ring)
-    return sewing.result()
+    return sewing.result(len(vertices))
 
 
 def _loops(edges: Int64) -> list[Int64] | None:
@@ -159,6 +174,7 @@ class _Sewing:
         self.points = np.concatenate([vertices, finer]).astype(np.float64)
         self._outer, self._inner = outer, inner
         self._same: dict[int, int] = {}
+        self._walls: list[int] = []
 
     def sew(self, hole: Int64, rim: Int64) -> bool:
         """Join a ring of the hole and one of the finer mesh that runs the same way; False: they differ."""
@@ -213,10 +229,11 @@ class _Sewing:
         side, ring = (self._outer, hole) if rim is None else (self._inner, rim[::-1])
         assert ring is not None
         side.close(ring.tolist(), len(self.points))
+        self._walls.append(len(self.points))
         self.points = np.concatenate([self.points, self.points[ring].mean(axis=0, keepdims=True)])
 
-    def result(self) -> tuple[Float32, Int64] | None:
-        """Vertices and faces, without those that nothing uses; None where something is left open."""
+    def result(self, count: int) -> Patched | None:
+        """Both, without vertices that nothing uses; None where something is left open."""
         number = np.arange(len(self.points))
         number[list(self._same.keys())] = list(self._same.values())
         seam = number[np.array(self._outer.faces + self._inner.faces, np.int64).reshape(-1, 3)]
@@ -233,7 +250,9 @@ class _Sewing:
         faces = np.concatenate([rest, seam])
         used = np.zeros(len(self.points), bool)
         used[faces] = True
-        return self.points[used].astype(np.float32), (np.cumsum(used) - 1)[faces]
+        renumbered = np.where(used, np.cumsum(used) - 1, -1)
+        walls = renumbered[np.array(self._walls, np.int64)]
+        return Patched(self.points[used].astype(np.float32), renumbered[faces], renumbered[:count], walls)
 
 
 def _lengths(ring: Float64) -> Float64:

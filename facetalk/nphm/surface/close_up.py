@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.spatial import cKDTree
 
-from facetalk.arrays import Float32, Int32
+from facetalk.arrays import Float32, Int32, Int64
 from facetalk.mesh.borrow import Paint
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.patch import patched
@@ -43,7 +43,7 @@ def refine(
     marks: list[Float32],
     lattice: tuple[int, Bounds],
     options: ExtractionOptions,
-) -> Mesh:
+) -> tuple[Mesh, Int64]:
     """Put what a finer lattice finds around eyes and lips in the place of what the lattice found there.
 
     The mesh stays closed. Where the rims do not fit, the coarser surface is kept.
@@ -55,31 +55,34 @@ def refine(
         marks: points (M, 3) of each place, metres.
         lattice: samples an axis and bounds of the mesh's lattice, head space.
         options: by which it was found, with a cache where there is one.
+
+    Returns:
+        the mesh, and the middles of flat walls in it, which nobody sees: inside a nearly closed mouth.
     """
     resolution, bounds = lattice
     axes = [np.asarray(axis, np.float64) for axis in lattice_axes(resolution, bounds, least=2)]
     cell = float(np.mean([axis[-1] - axis[0] for axis in axes])) / (resolution - 1) * HEAD_UNIT_MM
     times = min(_FINEST, int(np.ceil(cell / _CELL_MM - 0.01)))
-    if times < 2:
-        return mesh
+    if times < 2 or not len(mesh.faces):
+        return mesh, np.zeros(0, np.int64)
     unit = np.float32(HEAD_UNIT_METRES)
     vertices, faces = mesh.vertices / unit, mesh.faces.astype(np.int64)
-    done: list[Float32] = []
+    walls = np.zeros(0, np.int64)
+    done: list[Any] = []
     for points in marks:
         box, cells = _box(points / unit, axes)
         if any((box[0] < other[1]).all() and (box[1] > other[0]).all() for other in done):
             continue  # eyes of a code that is no head may lie anywhere
-        found = next(
-            iter(field.surfaces(expression[None], times * cells + 1, box, options=options, around=bounds))
-        )
-        fine = mesh_of(found, np.float32(1.0))
+        found = field.surfaces(expression[None], times * cells + 1, box, options=options, around=bounds)
+        fine = mesh_of(next(iter(found)), np.float32(1.0))
         sewn = patched(vertices, faces, box, (fine.vertices, fine.faces.astype(np.int64)))
         if sewn is not None:
-            vertices, faces = sewn
+            vertices, faces = sewn.vertices, sewn.faces
+            walls = np.concatenate([sewn.number[walls], sewn.walls])
             done.append(box)
     if not done:
-        return mesh
-    return Mesh(vertices * unit, faces.astype(np.int32))
+        return mesh, walls
+    return Mesh(vertices * unit, faces.astype(np.int32)), walls[walls >= 0]
 
 
 def _box(points: Float32, axes: list[Any]) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import SurfaceSampler, random_identities, speech_expressions
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.parts import PART_NAMES, Part
-from facetalk.training.head.backward import hidden_places, visible_points
+from facetalk.training.head.pairs import hidden_places, visible_points
 from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["EXPRESSIONS", "measure"]

@@ -31,6 +31,8 @@ _STRAYED = 3.0 / HEAD_UNIT_MM
 """A point whose nearest posed vertex lies this far from it on the canonical head is another sheet's."""
 
 
+_BESIDE = 1.5 / HEAD_UNIT_MM
+"""How much farther than the point's own sheet that vertex may be; vertices at lips are about as far apart."""
 _GROUP = 4
 """Rows that share their triangles."""
 
@@ -214,9 +216,10 @@ class PairSource:
         for r in range(rows):
             seen = visible_points(posed[r], part[r], place[r], close[r], at_work[r, known:])
             asked = np.flatnonzero(seen & (close[r] > _TIGHT) & (off[r] > 0) & (part[r] == Part.SKIN))
-            nearest = cKDTree(at_work[r, :known]).query(posed[r][asked])[1]
+            gap, nearest = cKDTree(at_work[r, :known]).query(posed[r][asked])
             apart = np.linalg.norm(at_rest[r, nearest] - foot[r][asked], axis=1)
-            seen[asked[apart > _STRAYED + 2.0 * off[r][asked]]] = False
+            strayed = (apart > _STRAYED + 2.0 * off[r][asked]) & (gap < _BESIDE + off[r][asked])
+            seen[asked[strayed]] = False
             out[r] = seen
         return out
 

@@ -34,7 +34,9 @@ from facetalk.training.checkpoint import make_out
 from facetalk.training.head.backward import Budget, initialise_backward, train_backward, train_identity
 from facetalk.training.head.forward import surface_pool, train_blendshapes, train_parts, train_template
 from facetalk.training.head.identity_codes import HeadCodes, build_codes, initialise
+from facetalk.training.head.seam_units import SEAM_CODES, Seams, plant
 from facetalk.training.head.template import build_template
+from facetalk.training.head.widen import widen
 from facetalk.training.processes import is_main_process
 from facetalk.training.resume import check_resume
 
@@ -47,6 +49,8 @@ _MESH_SHARE = 0.05
 _DISTANCE_SHARE = 0.25
 """Largest share of the time for signed distances; what they leave goes to the stages."""
 _LEAST_POINTS = 2000
+_EDGES = 8.0
+"""How much denser the backward stage looks at the edges of lips and lids than the others do."""
 
 # Share of the time or steps that each stage gets: the identity network is the slow one.
 SHARES = {"identity": 0.62, "blendshapes": 0.12, "template": 0.07, "parts": 0.04, "backward": 0.15}
@@ -67,7 +71,7 @@ class HeadTraining:
         resume: continue what is in ``out``.
         global_dim, local_dim: sizes of the identity codes.
         hidden, layers: of the identity members.
-        deformation_hidden, deformation_layers: of the backward deformation.
+        deformation_hidden, deformation_layers, deformation_compressed: of the backward deformation.
         forward: sizes of the forward networks other than the data's.
         identities: random heads in the pool of signed distances.
         mean_points, points: distances at the mean head and at each other head.
@@ -75,6 +79,8 @@ class HeadTraining:
         identity_batch: rows of the mean head, rows of others, points a row.
         cell: cell of the canonical mesh, head units.
         stages: which stages to train; the others are taken from ``out`` as they are.
+        start: head folder that all networks begin as, of the same data and sizes, but that the backward
+            deformation may be wider; ``stages`` that are not trained are taken from it, not from ``out``.
     """
 
     data: Path
@@ -87,7 +93,8 @@ class HeadTraining:
     local_dim: int = 8
     hidden: int = 48
     layers: int = 4
-    deformation_hidden: int = 192
+    deformation_hidden: int = 256
+    deformation_compressed: int = 32 + SEAM_CODES
     deformation_layers: int = 4
     forward: dict[str, int] = field(default_factory=dict)
     identities: int = 80
@@ -97,10 +104,13 @@ class HeadTraining:
     identity_batch: tuple[int, int, int] = (2, 4, 600)
     cell: float = 0.003
     stages: Sequence[str] = tuple(SHARES)
+    start: Path | None = None
 
     def budget(self, stage: str) -> Budget:
         """A stage's part of time and steps."""
         share = SHARES[stage]
+        if self.start is not None:
+            share /= sum(SHARES[name] for name in self.stages)
         steps = 10**9 if self.steps is None else max(1, round(self.steps * share))
         minutes = None if self.minutes is None else self.minutes * share
         return Budget(steps, minutes, self.seed, True)  # whether there may be a checkpoint is decided before
@@ -170,6 +180,39 @@ def give_mesh(
         model.content.canonical = build_canonical(model.bind(), cell=cell, seconds=seconds)
 
 
+def begin(
+    start: Path,
+    codes: HeadCodes,
+    identity: IdentityNetwork,
+    backward: DeformationNetwork,
+    blendshapes: BlendshapeField,
+    template: TemplateMap,
+    parts: PartField,
+) -> None:
+    """Let networks begin as those of a head folder.
+
+    Raises:
+        InputError: no such head, one of other data, or of other sizes.
+    """
+    content = HeadModel.load(start).content
+    known = content.linear["encoder"].numpy()
+    if known.shape != codes.encoder.shape or not np.allclose(known, codes.encoder, atol=1e-4):
+        raise InputError(f"{start} was trained on other data, whose codes mean something else")
+    alike = (
+        (identity, content.identity), (blendshapes, content.blendshapes), (template, content.template),
+        (parts, content.parts),
+    )  # fmt: skip
+    for network, trained in alike:
+        if {k: v.shape for k, v in network.state_dict().items()} != {
+            k: v.shape for k, v in trained.state_dict().items()
+        }:
+            raise InputError(
+                f"{start}: its {type(trained).__name__} has other sizes than those to be trained"
+            )
+        network.load_state_dict(trained.state_dict())
+    widen(content.deformation, backward)
+
+
 def train_head(config: HeadTraining) -> HeadModel:
     """Train all stages, write ``out/head`` and return it.
 
@@ -203,11 +246,16 @@ def train_head(config: HeadTraining) -> HeadModel:
         DeformationConfig(
             code_dim=len(codes.encoder), anchors=codes.anchors, expression_dim=head.expression_dim,
             hidden=config.deformation_hidden, layers=config.deformation_layers,
+            compressed_dim=config.deformation_compressed,
         )
     )  # fmt: skip
     initialise_backward(backward)
+    plant(backward, Seams.of(head, codes.encoder))
     sizes = ForwardConfig(code_dim=len(codes.encoder), expressions=head.expression_dim, **config.forward)
     blendshapes, template, parts = BlendshapeField(sizes), TemplateMap(sizes), PartField(sizes)
+    if config.start is not None:
+        begin(config.start, codes, identity, backward, blendshapes, template, parts)
+    needed = set(SHARES) if config.start is None else set(config.stages)
 
     def place(stage: str) -> dict[str, Any]:
         budget = config.budget(stage)
@@ -215,18 +263,27 @@ def train_head(config: HeadTraining) -> HeadModel:
             budget = Budget(1, None, config.seed, True)
         return {"out": out / stage, "budget": budget}
 
-    pool, spent = _distances(config, head, out / "distances.npz")
-    seconds = None
+    seconds, spent = None, 0.0
+    if "identity" in needed:
+        pool, spent = _distances(config, head, out / "distances.npz")
     if config.minutes is not None:  # the stages share what is left, the same when they are resumed
         seconds = 60.0 * _MESH_SHARE * config.minutes
         left = max(config.minutes * (1.0 - _MESH_SHARE) - spent, 0.5 * config.minutes)
         config = dataclasses.replace(config, minutes=left)
-    surface, classes = surface_pool(head, sampler, config.surface_points, np.random.default_rng(config.seed))
-    train_identity(identity, pool, codes, **place("identity"), batch=config.identity_batch)
-    train_blendshapes(blendshapes, head, sampler, surface, **place("blendshapes"))
-    train_template(template, identity, head, sampler, surface, codes, **place("template"))
-    train_parts(parts, head, surface, classes, **place("parts"))
-    train_backward(backward, identity, head, sampler, codes, **place("backward"))
+    if "identity" in needed:
+        train_identity(identity, pool, codes, **place("identity"), batch=config.identity_batch)
+    if needed & {"blendshapes", "template", "parts"}:
+        rng = np.random.default_rng(config.seed)
+        surface, classes = surface_pool(head, sampler, config.surface_points, rng)
+    if "blendshapes" in needed:
+        train_blendshapes(blendshapes, head, sampler, surface, **place("blendshapes"))
+    if "template" in needed:
+        train_template(template, identity, head, sampler, surface, codes, **place("template"))
+    if "parts" in needed:
+        train_parts(parts, head, surface, classes, **place("parts"))
+    if "backward" in needed:
+        edges = SurfaceSampler(head, focus=_EDGES)
+        train_backward(backward, identity, head, edges, codes, **place("backward"))
 
     settings = {
         "expression_names": list(head.expression_names),

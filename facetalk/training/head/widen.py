@@ -26,20 +26,32 @@ def widen(narrow: DeformationNetwork, wide: DeformationNetwork) -> None:
         InputError: they differ in more than width, or ``wide`` is the narrower one.
     """
     a, b = narrow.config, wide.config
-    if (a.layers, a.input_dim, a.family) != (b.layers, b.input_dim, b.family) or a.hidden > b.hidden:
+    same = (a.layers, a.family, a.code_dim, a.expression_dim, a.anchors) == (
+        b.layers, b.family, b.code_dim, b.expression_dim, b.anchors,
+    )  # fmt: skip
+    if not same or a.hidden > b.hidden or a.compressed_dim > b.compressed_dim or not _fits(narrow, wide):
         raise InputError(
             f"a backward network of {a.layers} layers of {a.hidden} cannot be the start of one of "
             f"{b.layers} layers of {b.hidden}: only more units of as many layers can be added"
         )
-    wide.compressor.load_state_dict(narrow.compressor.state_dict())
+    wide.compressor[0].weight[: a.compressed_dim] = narrow.compressor[0].weight
+    wide.compressor[0].bias[: a.compressed_dim] = narrow.compressor[0].bias
     known = 0  # hidden inputs that the trained layer reads
     for i in range(a.layers + 1):
         old, new = getattr(narrow.defDeepSDF, f"lin{i}"), getattr(wide.defDeepSDF, f"lin{i}")
-        inputs = a.input_dim if i in (0, a.layers // 2) else 0
-        outputs, last = len(old.bias), new.in_features - inputs
-        new.weight[:outputs, known:last] = 0.0  # what was there reads nothing new
+        outputs = len(old.bias)
+        new.weight[:outputs] = 0.0  # what was there reads nothing new
         new.weight[:outputs, :known] = old.weight[:, :known]
-        if inputs:
-            new.weight[:outputs, last:] = old.weight[:, known:]
+        if i in (0, a.layers // 2):
+            start, last = 3 + a.compressed_dim, new.in_features - b.input_dim
+            new.weight[:outputs, last : last + start] = old.weight[:, known : known + start]
+            new.weight[:outputs, last + 3 + b.compressed_dim :] = old.weight[:, known + start :]
         new.bias[:outputs] = old.bias
         known = outputs
+
+
+def _fits(narrow: DeformationNetwork, wide: DeformationNetwork) -> bool:
+    """Whether every layer has room: the one before the skip is the narrower, the more inputs come back."""
+    layers = range(narrow.config.layers + 1)
+    sizes = [[len(getattr(n.defDeepSDF, f"lin{i}").bias) for i in layers] for n in (narrow, wide)]
+    return all(old <= new for old, new in zip(*sizes, strict=True))

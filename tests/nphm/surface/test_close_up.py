@@ -1,11 +1,14 @@
-"""Vertices of split faces near eyes and lips come to lie on the surface, and no others move."""
+"""Eyes and lips of an extracted mesh: found again on a finer lattice, split faces laid onto the surface."""
 
 import numpy as np
 import pytest
 
 from facetalk.mesh import Mesh
 from facetalk.mesh.borrow import Paint, painted
-from facetalk.nphm.surface.close_up import settle
+from facetalk.mesh.patch import open_edges
+from facetalk.nphm.lattice import lattice_axes
+from facetalk.nphm.surface.close_up import refine, settle
+from facetalk.nphm.surface.options import ExtractionInfo, ExtractionOptions, Surface
 from facetalk.nphm.surface.project import project
 from facetalk.ops.marching_cubes import marching_cubes
 from facetalk.units import HEAD_UNIT_METRES
@@ -22,6 +25,14 @@ class Sphere:
 
     def gradient(self, points, expressions=None):
         return (points / np.linalg.norm(points, axis=1, keepdims=True))[None].astype(np.float32)
+
+    def surfaces(self, expressions, resolution, bounds, *, options, around=None):
+        axes = lattice_axes(resolution, bounds)
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        volume = self.query(points, expressions).reshape([len(axis) for axis in axes])
+        self.asked = (tuple(resolution) if np.ndim(resolution) else resolution, options, around)
+        found = marching_cubes(volume, bounds=np.asarray(bounds).tolist())
+        yield Surface(found[0], found[1], ExtractionInfo("dense", volume.size))
 
 
 def test_points_go_to_the_surface_and_no_further_than_allowed():
@@ -64,3 +75,36 @@ def test_split_faces_near_the_marks_get_the_shape_of_the_surface():
     np.testing.assert_array_equal(settled.faces, fine.faces)
     far = settle(fine, len(bare), Sphere(), np.zeros(3, np.float32), marks + np.float32(1.0), paint)
     np.testing.assert_array_equal(far.vertices, fine.vertices)
+
+
+def test_a_finer_lattice_takes_the_place_of_what_was_found_around_the_marks():
+    field, code, options = Sphere(), np.float32([0.002]), ExtractionOptions()
+    bounds = ((-0.4, -0.4, -0.4), (0.4, 0.4, 0.4))
+    found = next(field.surfaces(code[None], 81, bounds, options=options))  # cells of 2.5 mm
+    mesh = Mesh(found.vertices * HEAD_UNIT_METRES, found.faces)
+    front, left = np.float32([[0.0, 0.02, 0.3], [0.02, 0.0, 0.3]]), np.float32([[0.3, 0.0, 0.0]])
+    marks = [front * HEAD_UNIT_METRES, left * HEAD_UNIT_METRES]
+    fine, walls = refine(mesh, field, code, marks, (81, bounds), options)
+    assert not len(walls) and not len(open_edges(fine.faces.astype(np.int64)))
+    cells, same, around = field.asked
+    assert same == options and around == bounds and all((n - 1) % 3 == 0 for n in cells)
+    radius = np.linalg.norm(fine.vertices, axis=1) / HEAD_UNIT_METRES
+    assert np.abs(radius - RADIUS - 0.002).max() < 5e-4
+    for points in marks:
+        near = [np.linalg.norm(m.vertices - points[0], axis=1) < 0.005 for m in (mesh, fine)]
+        assert near[1].sum() > 6 * near[0].sum()
+        off = np.abs(np.linalg.norm(fine.vertices[near[1]], axis=1) / HEAD_UNIT_METRES - RADIUS - 0.002)
+        assert off.max() < 2e-5  # a ninth of the coarser lattice's
+    again, _ = refine(mesh, field, code, [marks[0], marks[0]], (81, bounds), options)
+    once, _ = refine(mesh, field, code, marks[:1], (81, bounds), options)
+    np.testing.assert_array_equal(again.vertices, once.vertices)  # boxes that overlap are not cut twice
+
+
+@pytest.mark.parametrize("resolution", [300, 2])
+def test_nothing_is_refined_that_is_fine_or_empty(resolution):
+    bounds = ((-0.4, -0.4, -0.4), (0.4, 0.4, 0.4))
+    mesh = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+    if resolution == 300:
+        mesh = Mesh(np.eye(3, dtype=np.float32), np.int32([[0, 1, 2]]))
+    found, walls = refine(mesh, Sphere(), np.zeros(1), [np.zeros((1, 3))], (resolution, bounds), None)
+    assert found is mesh and not len(walls)

@@ -52,6 +52,23 @@ def test_every_stage_learns(trained):
     assert log[-1]["loss"] < 0.95 * log[0]["loss"]
 
 
+def test_one_stage_goes_on_from_a_head(trained, tmp_path):
+    config, model = trained
+    more = dataclasses.replace(
+        config, out=tmp_path / "more", steps=4, start=config.out / "head", stages=("backward",),
+        deformation_hidden=80,
+    )  # fmt: skip
+    assert more.budget("backward").steps == 4
+    found = training.train_head(more)
+    assert not (tmp_path / "more" / "distances.npz").exists()
+    points = np.random.default_rng(0).uniform(-0.2, 0.2, (50, 3)).astype(np.float32)
+    assert np.array_equal(found.bind().distance(points), model.bind().distance(points))
+    assert found.content.deformation.config.hidden == 80
+    for other, message in ((("hidden", 24), "other sizes"), (("deformation_hidden", 60), "only more units")):
+        with pytest.raises(InputError, match=message):
+            training.train_head(dataclasses.replace(more, out=tmp_path / other[0], **dict([other])))
+
+
 def test_folder_round_trip(trained, tmp_path):
     config, model = trained
     loaded = HeadModel.load(config.out / "head")
