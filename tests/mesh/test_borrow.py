@@ -110,6 +110,23 @@ def test_faces_are_split_where_the_paint_changes_and_the_surface_stays():
     )
 
 
+def test_faces_that_nobody_sees_are_not_split():
+    lender = sheet(count=101)
+    disc = np.linalg.norm(lender.vertices[:, :2] - 2.6, axis=1) < 0.7
+    lender.colors[disc], lender.part[disc] = 250, 1
+    coarse = sheet(count=9)
+    bare = Mesh(coarse.vertices, coarse.faces, coarse.normals)
+    paint = Paint(lender)
+    everything = np.arange(len(bare))
+    assert len(painted(bare, paint, finest=0.02, unseen=everything)) == len(bare)
+    one = int(np.linalg.norm(bare.vertices[:, :2] - 2.6, axis=1).argmin())
+    fine = painted(bare, paint, finest=0.02, unseen=np.array([one]))
+    assert len(bare) < len(fine) < len(painted(bare, paint, finest=0.02))
+    beside = np.unique(fine.faces[(fine.faces == one).any(1)])
+    spokes = np.linalg.norm(fine.vertices[beside] - fine.vertices[one], axis=1)
+    assert spokes[beside != one].min() > 0.3  # no vertex was put on its edges
+
+
 def test_every_way_to_split_a_face_fills_it():
     faces = np.array([[0, 1, 2]])
     corners = np.float64([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0.5, 0, 0], [0.5, 0.5, 0], [0, 0.5, 0]])
