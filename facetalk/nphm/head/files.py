@@ -195,7 +195,7 @@ def write_head(folder: str | Path, content: HeadContent, *, force: bool = False)
         forward |= {f"blendshapes.{k}": v for k, v in content.blendshapes.state_dict().items()}
         files: dict[str, dict[str, Tensor]] = {
             "identity": content.identity.state_dict(),
-            "deformation": content.deformation.state_dict(),
+            "deformation": {k: v.half() for k, v in content.deformation.state_dict().items()},
             "anchors": {"anchors_mean": content.identity.anchors_mean},
             "forward": {k: v.half() for k, v in forward.items()},
             "parts": {f"parts.{k}": v.half() for k, v in content.parts.state_dict().items()},
