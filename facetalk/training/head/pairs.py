@@ -23,8 +23,9 @@ __all__ = ["PairSource", "Pairs", "closing_expressions", "hidden_places", "visib
 
 _ON_SURFACE = 1.0 / HEAD_UNIT_MM
 """Pairs no farther off the surface than this are what the figures of a training are about."""
-# Standard deviations of how far pairs lie off the surface (0.2, 1, 3 and 20 mm), and their shares.
-_SIGMAS, _SHARES = (0.0008, 0.004, 0.012, 0.08), (0.4, 0.25, 0.2, 0.15)
+# Standard deviations of how far pairs lie off the surface (0.2, 1, 3 mm, 20 mm outside, 12 mm inside), and
+# their shares. Deep places show only when they are mapped outside, and then as holes.
+_SIGMAS, _SHARES = (0.0008, 0.004, 0.012, 0.08, -0.05), (0.35, 0.22, 0.15, 0.13, 0.15)
 _TIGHT = 0.55
 """Closeness to lips and lids from which vertices stand for the sheet that they belong to."""
 _STRAYED = 3.0 / HEAD_UNIT_MM
@@ -183,8 +184,7 @@ class PairSource:
         )
         sigma = rng.choice(_SIGMAS, rows * count, p=_SHARES)
         off = sigma * rng.standard_normal(rows * count)
-        # Far from the surface only its outside is asked for.
-        off = np.where(sigma > 0.05, np.abs(off), off)[:, None].astype(np.float32)
+        off = np.where(np.abs(sigma) > 0.03, np.sign(sigma) * np.abs(off), off)[:, None].astype(np.float32)
         ends, feet = [], []
         for end in (rest, posed):
             corner = end.reshape(-1, 3, 3)

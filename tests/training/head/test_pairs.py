@@ -23,7 +23,7 @@ def head(synthetic_data):
 
 
 def test_both_ends_are_the_same_point_of_the_head(head, monkeypatch):
-    monkeypatch.setattr(pairs, "_SIGMAS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(pairs, "_SIGMAS", (0.0,) * 5)
     sampler, rng = SurfaceSampler(head, focus=4.0), np.random.default_rng(3)
     source = PairSource(head, sampler)
     coefficients, weights = random_identities(head, 6, 1), closing_expressions(head, 6, rng)
