@@ -46,6 +46,7 @@ def rigged(
         canonical.faces,
         colors=canonical.colors,
         part=canonical.part,
+        texture=canonical.texture,
     )
     return RiggedSequence(
         base,
