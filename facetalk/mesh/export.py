@@ -151,20 +151,10 @@ def export(
             # Before the meshes: a bad recording should not cost the time of writing them.
             write_sound(temporary.with_suffix(beside.suffix), audio, sound, pad)
         name = None if beside is None else beside.name
+        textured = texture_size is not None
         _write_file(
-            temporary, meshes, fps, tolerance_mm, quantize, basis, name, rows, size, texture_size is not None,
-            out.stem,
-            meshes,
-            fps,
-            tolerance_mm,
-            quantize,
-            basis,
-            name,
-            rows,
-            size,
-            texture_size is not None,
-            out.stem,
-        )  # fmt: skip
+            temporary, meshes, fps, tolerance_mm, quantize, basis, name, rows, size, textured, out.stem
+        )
     return out
 
 
