@@ -102,12 +102,12 @@ def without_eyes(base: Mesh, eyes: Sequence[_AnyBall]) -> tuple[Mesh, list[tuple
     left = np.ones(len(base.faces), bool)
     balls = []
     for eye in eyes:
-        mine = np.isin(base.faces, eye.rows).all(axis=1)
+        mine = np.asarray(np.isin(base.faces, eye.rows).all(axis=1))
         if mine.any():
             around = (base.vertices - eye.centre).astype(np.float32)
             balls.append((eye, dataclasses.replace(_of_faces(base, mine), vertices=around)))
             left &= ~mine
-    return (_of_faces(base, left) if balls else base), balls
+    return (_of_faces(base, np.asarray(left)) if balls else base), balls
 
 
 def _of_faces(mesh: Mesh, mine: Bool) -> Mesh:
