@@ -154,8 +154,8 @@ def atomic_path(
         directory: the thing written is a folder.
         ours: tells whether a folder holds nothing but what facetalk wrote; one that does not, and is not
             empty, is not replaced. None: every folder is.
-        beside: more files of the same folder that are written together with ``path``: where the scratch
-            folder holds one of such a name in the end, it is renamed as well, or none of them is.
+            together with it: where the scratch folder holds one of such an ending after the temporary stem,
+            it is renamed as well, or none of them is.
 
     Raises:
         InputError: the folder is missing or not writable, something is in the way, or the device is full.
@@ -177,7 +177,11 @@ def atomic_path(
                     if not put_folder(temporary, place, scratch.folder, lambda folder: _may_go(folder, ours)):
                         raise _not_ours(out)
                 else:
-                    more = [(temporary.with_suffix(Path(p).suffix), Path(p).absolute()) for p in beside]
+                    stem = temporary.stem
+                    more = [
+                        (temporary.with_name(stem + near.name.removeprefix(place.stem)), near.absolute())
+                        for near in map(Path, beside)
+                    ]
                     pairs = [pair for pair in more if pair[0].exists()]
                     put_files([*pairs, (temporary, place)], scratch.folder)
         except OSError as error:

@@ -47,6 +47,7 @@ def rigged(
         canonical.faces,
         colors=canonical.colors,
         part=canonical.part,
+        texture=canonical.texture,
     )
     return RiggedSequence(
         base,

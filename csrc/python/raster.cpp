@@ -46,7 +46,8 @@ Array draw(const py::object& positions_, const py::object& normals_, const py::o
            const py::object& faces_, const py::object& materials_, const py::object& background_,
            const py::object& palette_, const py::object& lights_, const py::object& ambient_,
            const py::object& camera_, float focal, float exposure, float occlusion_radius, int samples,
-           bool alone, const py::object& ask) {
+           bool alone, const py::object& ask, const py::object& uv_, const py::object& texels_,
+           const py::object& textures_) {
   const Input positions = Input::from(positions_, "positions").require(DType::kFloat32, {-1, 3});
   const int64_t v = positions.size(0);
   const Input normals = Input::from(normals_, "normals").require(DType::kFloat32, {v, 3});
@@ -68,6 +69,13 @@ Array draw(const py::object& positions_, const py::object& normals_, const py::o
   }
   require_below<int32_t>(faces, v);
   require_below<uint8_t>(materials, palette.size(0));
+  const Input uv = Input::from(uv_, "uv").require(DType::kFloat32, {-1, 2});
+  const Input texels = Input::from(texels_, "texels").require(DType::kUInt8, {-1, cpu::kTexelBytes});
+  const Input textures = Input::from(textures_, "textures").require(DType::kInt32, {-1, 3});
+  require_finite(uv);
+  if (uv.size(0) != 0 && (uv.size(0) != v || textures.size(0) != palette.size(0)))
+    throw ArgumentError("uv", "a row for each vertex, and a texture for each material",
+                        uv.view().shape_text());
   const int64_t height = background.size(0), width = background.size(1);
   if (samples < 1 || samples > 4) throw ArgumentError("samples", "1 to 4", std::to_string(samples));
   if (width < 1 || height < 1 || width > 8192 || height > 8192) {
@@ -88,6 +96,23 @@ Array draw(const py::object& positions_, const py::object& normals_, const py::o
   for (int64_t i = 0; i < palette.size(0); ++i) {
     const float* m = palette.as<float>() + 4 * i;
     scene.palette.push_back({std::clamp(m[0], 0.05f, 1.0f), m[1], m[2], m[3]});
+  }
+  if (uv.size(0) != 0) {
+    const float* c = colors.as<float>();
+    scene.white = std::all_of(c, c + 3 * v, [](float value) { return value == 1.0f; });
+    scene.uv = uv.as<float>();
+    for (int64_t i = 0; i < textures.size(0); ++i) {
+      const int32_t* t = textures.as<int32_t>() + 3 * i;
+      constexpr int32_t kMostSide = 1 << 14;
+      const bool none = t[1] == 0 && t[2] == 0;
+      const bool fits = t[0] >= 0 && t[1] > 0 && t[2] > 0 && t[1] <= kMostSide && t[2] <= kMostSide &&
+                        t[0] + cpu::texels_of(t[1], t[2]) <= texels.size(0);
+      if (!none && !fits)
+        throw ArgumentError("textures", "first texel, width and height of pictures among the texels",
+                            "row " + std::to_string(i));
+      scene.textures.push_back({none ? nullptr : texels.as<uint8_t>() + int64_t{t[0]} * cpu::kTexelBytes,
+                                none ? 0 : t[1], none ? 0 : t[2]});
+    }
   }
   for (int64_t i = 0; i < lights.size(0); ++i) {
     const float* l = lights.as<float>() + 6 * i;
@@ -130,7 +155,8 @@ void bind_raster(py::module_& module) {
   module.def("draw", &draw, py::arg("positions"), py::arg("normals"), py::arg("colors"), py::arg("faces"),
              py::arg("materials"), py::arg("background"), py::arg("palette"), py::arg("lights"),
              py::arg("ambient"), py::arg("camera"), py::arg("focal"), py::arg("exposure"),
-             py::arg("occlusion_radius"), py::arg("samples"), py::arg("alone"), py::arg("stop") = py::none(),
+             py::arg("occlusion_radius"), py::arg("samples"), py::arg("alone"), py::arg("stop"),
+             py::arg("uv"), py::arg("texels"), py::arg("textures"),
              "Draws shaded triangles; see facetalk.ops.raster.");
 }
 

@@ -52,6 +52,16 @@ def positive(text: str) -> float:
     return value
 
 
+def texture_size(text: str) -> int:
+    """Pixels along a side of the skin's texture, 0 for none."""
+    from facetalk.mesh.textures import SIZES
+
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else -1
+    if value not in (0, *SIZES):
+        raise argparse.ArgumentTypeError(f"must be 0 or one of {', '.join(map(str, SIZES))}, got {text!r}")
+    return value
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """``--model``, ``--device``, ``--threads``."""
     parser.add_argument("--model", default="default", help="built-in model name or model folder")
@@ -98,6 +108,9 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
                         help="morph targets of a .glb or .vrm in 16 bits, a smaller file for readers of "
                         "KHR_mesh_quantization (not Unreal up to 5.4, not Godot 3); default: floats, "
                         "which all take")  # fmt: skip
+    parser.add_argument("--texture-size", type=texture_size, default=None, metavar="PIXELS",
+                        help="pixels along a side of the skin's texture: 256, 512, 1024, 2048 or 4096 "
+                        "(default: 1024); 0 = colours of vertices instead")  # fmt: skip
     parser.add_argument("--float", dest="quantize", action="store_false", default=None,
                         help="the same as --no-quantize")  # fmt: skip
 
@@ -115,7 +128,10 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
 
     suffix = args.output.suffix.lower()
     cubes = args.topology == "marching-cubes"
-    morphs = {"--basis": args.basis is not None, "--quantize": args.quantize is not None}
+    morphs = {
+        "--basis": args.basis is not None, "--quantize": args.quantize is not None,
+        "--texture-size": args.texture_size is not None,
+    }  # fmt: skip
     given = {
         "--topology": args.topology is not None,
         "--resolution": args.resolution is not None,
@@ -132,11 +148,13 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
     if suffix in (MOTION_SUFFIX, *CURVES) and any(given.values()):
         options = ", ".join(name for name, there in given.items() if there)
         raise InputError(f"{args.output} will hold a motion, no meshes: leave out {options}")
-    takers = {"--basis": (".glb", ".vrm", *USD), "--quantize": (".glb", ".vrm")}
+    gltf = (".glb", ".vrm")
+    takers = {"--basis": (*gltf, *USD), "--quantize": gltf, "--texture-size": (*gltf, *USD)}
     for option, there in morphs.items():
         if there and (cubes or suffix not in takers[option]):
             raise InputError(
-                f"{option} is for the morph targets of {', '.join(takers[option])} with fixed topology"
+                f"{option} is for the {'textures' if option == '--texture-size' else 'morph targets'} of "
+                f"{', '.join(takers[option])} with fixed topology"
             )
     if cubes and suffix == ".vrm":
         raise InputError("a .vrm has one mesh that moves: leave out --topology marching-cubes")
@@ -285,7 +303,9 @@ def morph_options(args: argparse.Namespace) -> dict[str, Any]:
     """Keywords of :func:`facetalk.mesh.export.export`, where they were given for morph targets."""
     if args.topology == "marching-cubes":
         return {}
-    options = {} if args.tolerance_mm is None else {"tolerance_mm": args.tolerance_mm}
+    options: dict[str, Any] = {} if args.tolerance_mm is None else {"tolerance_mm": args.tolerance_mm}
+    if args.texture_size is not None:
+        options["texture_size"] = args.texture_size
     return {**options, "basis": args.basis, "quantize": bool(args.quantize)}
 
 

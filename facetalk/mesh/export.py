@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from facetalk.arguments import real_number
 from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
-from facetalk.mesh import gltf, morphs
+from facetalk.mesh import gltf, morphs, png
+from facetalk.mesh.materials import MATERIALS
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.ply import is_sequence, write_sequence
 from facetalk.mesh.pose import checked_pose, moved
@@ -33,6 +35,7 @@ from facetalk.mesh.sound_beside import (
     sound_place,
     write_sound,
 )
+from facetalk.mesh.textures import DEFAULT_SIZE, KINDS, Maps, checked_size
 
 USD_SUFFIXES = (".usda", ".usdc", ".usd")
 """Text, binary, and binary."""
@@ -53,6 +56,7 @@ def export(
     pad: tuple[float, float] = (0.0, 0.0),
     pose: ArrayLike | None = None,
     sound: Sound = "wav",
+    texture_size: int | None = None,
     force: bool = False,
 ) -> Path:
     """Write an animation.
@@ -70,7 +74,8 @@ def export(
     head is what moves.
 
     ``.usda``, ``.usdc``, ``.usd``: blend shapes of ``UsdSkel`` with time samples, or points that change with
-    time where the topology does (package usd-core).
+    time where the topology does (package usd-core). Textures lie beside it as ``talk.skin_color.png`` and so
+    on, of which the same holds as of the sound.
 
     ``.ply``: a folder ``talk.ply/`` with ``frame_00000.ply`` and so on, binary, with normals and colours. A
     folder that is there already is replaced if it is empty or holds only what was written like this.
@@ -98,7 +103,9 @@ def export(
         sound: ``"wav"``; or ``"original"``: the recording's own file, copied byte for byte as ``talk.mp3``
             (or what its suffix is), where players of glTF read it and no silence is put around it; not for
             ``.ply``.
-        force: replace the folder, or the sound file beside, whatever they hold.
+        texture_size: pixels along a side of the skin's maps, of ``facetalk.mesh.textures.SIZES``, where the
+            meshes have some; 0 writes colours of vertices instead. None: 1024.
+        force: replace the folder, or the files beside, whatever they hold.
 
     Returns:
         The path written.
@@ -115,10 +122,13 @@ def export(
         raise InputError(f"fps must lie in (0, 1000], got {fps:g}")
     if tolerance_mm <= 0.0:
         raise InputError(f"the tolerance must be a positive number of millimetres, got {tolerance_mm:g}")
+    size = DEFAULT_SIZE if texture_size is None else checked_size(texture_size) if texture_size else 0
     if basis not in (None, *morphs.BASES):
         raise InputError(f"basis must be one of {', '.join(morphs.BASES)}, got {basis!r}")
     if basis is not None and suffix == ".ply":
         raise InputError(f"basis is for morph targets; a {suffix} has none")
+    if texture_size is not None and suffix == ".ply":
+        raise InputError("texture_size is for .glb, .vrm and USD; a .ply has colours of vertices")
     if quantize and suffix not in _GLTF:
         raise InputError(f"quantize is for {' and '.join(_GLTF)}; a {suffix} has floats")
     if isinstance(meshes, RiggedSequence):
@@ -135,13 +145,16 @@ def export(
                 raise InputError("there are no frames to write")
         return out
     beside = None if audio is None else sound_place(out, audio, sound)
-    with atomic_path(out, beside=[] if beside is None else [beside]) as temporary:
+    with atomic_path(out, beside=[*([] if beside is None else [beside]), *_pictures(out)]) as temporary:
         # A recording that already lies in the right place is the user's own: it is named, never rewritten.
         if audio is not None and beside is not None and not is_beside(audio, out, sound):
             # Before the meshes: a bad recording should not cost the time of writing them.
             write_sound(temporary.with_suffix(beside.suffix), audio, sound, pad)
         name = None if beside is None else beside.name
-        _write_file(temporary, meshes, fps, tolerance_mm, quantize, basis, name, rows)
+        textured = texture_size is not None
+        _write_file(
+            temporary, meshes, fps, tolerance_mm, quantize, basis, name, rows, size, textured, out.stem
+        )
     return out
 
 
@@ -171,7 +184,22 @@ def check_output(
         check_beside(out, audio, sound, force=force)
     elif sound != "wav":
         raise InputError("--sound original (sound=) needs a recording; name it by --audio (audio=)")
+    for picture in _pictures(out):
+        check_replaceable(picture)
+        if os.path.lexists(picture) and not force and not png.is_ours(picture):
+            raise InputError(
+                f"cannot write {picture}, a texture of {out.name}: facetalk did not write the file that is "
+                f"there, or it was changed since; choose another -o, or replace it with --force (force=True)"
+            )
     return out
+
+
+def _pictures(out: Path) -> list[Path]:
+    """Pictures that may be written beside a file, which for USD are files of their own."""
+    if out.suffix.lower() not in USD_SUFFIXES:
+        return []
+    names = [_usd().picture_name(out.stem, material, kind) for material in MATERIALS for kind in KINDS]
+    return [out.with_name(name) for name in names]
 
 
 def _usd() -> Any:
@@ -188,6 +216,9 @@ def _write_file(
     basis: morphs.Basis | None,
     sound: str | None,
     pose: Float32 | None,
+    size: int,
+    textured: bool,
+    stem: str,
 ) -> None:
     extras: dict[str, object] = {"fps": fps}
     if sound is not None:
@@ -198,6 +229,11 @@ def _write_file(
     else:
         result = as_rig(iter(meshes), 0.3 * tolerance)
         if not isinstance(result, tuple):
+            if textured:
+                raise InputError(
+                    "texture_size is for meshes of one topology; those of marching cubes have colours of "
+                    "vertices"
+                )
             if basis is not None:
                 raise InputError(
                     "basis is for meshes of one topology; those of marching cubes have no morphs"
@@ -213,14 +249,22 @@ def _write_file(
     if pose is not None:
         checked_pose(pose, len(rig))
     targets = morphs.reduce(rig, tolerance - lost, basis=basis, quantize=quantize)
+    maps: Mapping[str, Maps] = {}
+    if targets.base.texture is not None:
+        if size:
+            maps = targets.base.texture.maps(size)
+        else:
+            targets.base = dataclasses.replace(targets.base, texture=None)
     # Rounded up: the error that is stated must not be smaller than the real one.
     extras["frames"] = len(rig)
     extras["vertex_error_mm"] = math.ceil((targets.error + lost) * 1e7) / 1e4
     if path.suffix.lower() in USD_SUFFIXES:
-        _usd().write_shapes(path, targets, fps=fps, extras=extras, pose=pose)
+        _usd().write_shapes(path, targets, fps=fps, extras=extras, pose=pose, maps=maps, stem=stem)
         return
     avatar = path.suffix.lower() == ".vrm"
-    gltf.write_morphs(path, targets, fps=fps, extras=extras, quantize=quantize, avatar=avatar, pose=pose)
+    gltf.write_morphs(
+        path, targets, fps=fps, extras=extras, quantize=quantize, avatar=avatar, pose=pose, maps=maps
+    )
 
 
 def _moved(meshes: Iterable[Mesh], pose: Float32 | None) -> Iterator[Mesh]:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from facetalk.arrays import AnyFloat, AnyInt, Float64, Int64
+from facetalk.arrays import AnyFloat, AnyInt, Bool, Float64, Int64
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.pose import in_one_hemisphere
 
@@ -102,12 +102,20 @@ def without_eyes(base: Mesh, eyes: Sequence[_AnyBall]) -> tuple[Mesh, list[tuple
     left = np.ones(len(base.faces), bool)
     balls = []
     for eye in eyes:
-        mine = np.isin(base.faces, eye.rows).all(axis=1)
+        mine = np.asarray(np.isin(base.faces, eye.rows).all(axis=1))
         if mine.any():
             around = (base.vertices - eye.centre).astype(np.float32)
-            balls.append((eye, dataclasses.replace(base, vertices=around, faces=base.faces[mine])))
+            balls.append((eye, dataclasses.replace(_of_faces(base, mine), vertices=around)))
             left &= ~mine
-    return (dataclasses.replace(base, faces=base.faces[left]) if balls else base), balls
+    return (_of_faces(base, np.asarray(left)) if balls else base), balls
+
+
+def _of_faces(mesh: Mesh, mine: Bool) -> Mesh:
+    """A mesh with some of its faces (F,) alone."""
+    texture = mesh.texture
+    if texture is not None:
+        texture = dataclasses.replace(texture, corners=texture.corners[mine])
+    return dataclasses.replace(mesh, faces=mesh.faces[mine], texture=texture)
 
 
 def turn_matrices(turns: ArrayLike) -> Float64:

@@ -14,8 +14,9 @@ targets that it names, used or not.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,13 @@ from facetalk.arrays import Float32, Int32, Int64, UInt8
 from facetalk.mesh.eyes import TurningEye, turn_quaternions, without_eyes
 from facetalk.mesh.glb import INDEX_DATA, VERTEX_DATA, GlbWriter
 from facetalk.mesh.gltf_json import Json
+from facetalk.mesh.gltf_maps import add_maps
 from facetalk.mesh.materials import MATERIAL_OF_PART, Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets
 from facetalk.mesh.pose import NECK, quaternions, translations
 from facetalk.mesh.sequence import RiggedSequence
+from facetalk.mesh.textures import Maps
 from facetalk.mesh.vrm import add_avatar
 
 _QUANTIZATION = "KHR_mesh_quantization"
@@ -49,6 +52,7 @@ def write_morphs(
     quantize: bool,
     avatar: bool = False,
     pose: Float32 | None = None,
+    maps: Mapping[str, Maps] = MappingProxyType({}),
 ) -> None:
     """Write a sequence of constant topology.
 
@@ -61,6 +65,7 @@ def write_morphs(
         quantize: 16-bit morph targets; False writes floats, which need no extension.
         avatar: add what makes it a VRM.
         pose: (T, 6) where the head is in each frame, or None.
+        maps: pictures by material, of a base that has a texture.
     """
     base, balls = without_eyes(targets.base, targets.eyes)
     with GlbWriter(path) as glb:
@@ -70,7 +75,7 @@ def write_morphs(
         if morphs:
             _view_of_zeros(glb, base)
         # The scale is a power of two: dividing by it loses nothing.
-        mesh: Json = {"name": "head", "primitives": _primitives(glb, base, scale, targets)}
+        mesh: Json = {"name": "head", "primitives": _primitives(glb, base, scale, targets, maps)}
         if morphs:
             mesh["weights"] = targets.rest.tolist()
             mesh["extras"] = {"targetNames": list(targets.names)}
@@ -86,7 +91,8 @@ def write_morphs(
             animation.add(head, "weights", targets.weights.reshape(-1))
         neck = None
         # Bones are in metres; what hangs on the mesh's node has its scale.
-        eyes = [_eye(glb, eye, ball, 1.0 if avatar else scale, targets.names) for eye, ball in balls]
+        size = 1.0 if avatar else scale
+        eyes = [_eye(glb, eye, ball, size, targets.names, maps) for eye, ball in balls]
         for number, (eye, _) in zip(eyes, balls, strict=True):
             animation.add(number, "rotation", turn_quaternions(eye.turns).astype(np.float32))
         if eyes and not avatar:
@@ -106,9 +112,16 @@ def write_morphs(
         glb.finish()
 
 
-def _eye(glb: GlbWriter, eye: TurningEye, ball: Mesh, scale: float, names: Sequence[str]) -> int:
+def _eye(
+    glb: GlbWriter,
+    eye: TurningEye,
+    ball: Mesh,
+    scale: float,
+    names: Sequence[str],
+    maps: Mapping[str, Maps],
+) -> int:
     """The node of an eye, below one of a scale; its extras say how weights turn it."""
-    mesh = {"name": eye.name, "primitives": _primitives(glb, ball, scale)}
+    mesh = {"name": eye.name, "primitives": _primitives(glb, ball, scale, maps=maps)}
     place = [float(value) for value in eye.centre / scale]
     node: Json = {"name": eye.name, "translation": place, "mesh": glb.add("meshes", mesh)}
     if eye.rates is not None:
@@ -198,7 +211,13 @@ def _scene(glb: GlbWriter, nodes: list[int]) -> None:
     glb.document["scene"] = 0
 
 
-def _primitives(glb: GlbWriter, mesh: Mesh, scale: float, targets: MorphTargets | None = None) -> list[Json]:
+def _primitives(
+    glb: GlbWriter,
+    mesh: Mesh,
+    scale: float,
+    targets: MorphTargets | None = None,
+    maps: Mapping[str, Maps] = MappingProxyType({}),
+) -> list[Json]:
     """One primitive per material, with the vertices that its faces use."""
     primitives = []
     for piece in split_by_material(mesh):
@@ -209,7 +228,12 @@ def _primitives(glb: GlbWriter, mesh: Mesh, scale: float, targets: MorphTargets 
             ),
             "NORMAL": glb.accessor(_unit(mesh.normals[rows]), target=VERTEX_DATA),
         }
-        if mesh.colors is not None:
+        pictures = maps.get(piece.material.name)
+        if piece.uv is not None and pictures is not None:
+            # Instead of colours of vertices, by which readers would multiply. v counts downwards in glTF.
+            flipped = np.stack([piece.uv[:, 0], 1.0 - piece.uv[:, 1]], axis=1).astype(np.float32)
+            attributes["TEXCOORD_0"] = glb.accessor(flipped, target=VERTEX_DATA)
+        elif mesh.colors is not None:
             attributes["COLOR_0"] = glb.accessor(
                 _linear_colors(mesh.colors[rows]), target=VERTEX_DATA, normalized=True
             )
@@ -218,7 +242,7 @@ def _primitives(glb: GlbWriter, mesh: Mesh, scale: float, targets: MorphTargets 
             "attributes": attributes,
             "indices": glb.accessor(piece.faces.reshape(-1).astype(dtype), target=INDEX_DATA),
             "mode": 4,
-            "material": _material(glb, piece.material, mesh.colors is None),
+            "material": _material(glb, piece.material, mesh.colors is None, pictures),
         }
         if targets is not None and len(targets.shapes):
             primitive["targets"] = _targets(glb, targets, rows, scale)
@@ -283,13 +307,16 @@ class Piece:
 
     Attributes:
         material: of its faces.
-        rows: (v,) rising numbers of the vertices of the mesh that its faces use.
+        rows: (v,) numbers of the vertices of the mesh that its faces use: rising, but of a mesh with a
+            texture, where a vertex is there once for each of its places on the picture.
         faces: (f, 3) vertex numbers among ``rows``.
+        uv: (v, 2) places on the material's picture, v upwards, or None.
     """
 
     material: Material
     rows: Int64
     faces: Int32
+    uv: Float32 | None = None
 
 
 def split_by_material(mesh: Mesh) -> list[Piece]:
@@ -303,10 +330,13 @@ def split_by_material(mesh: Mesh) -> list[Piece]:
     names = np.array([m.name for m in MATERIAL_OF_PART])[of_face]
     pieces = []
     for material in dict.fromkeys(MATERIAL_OF_PART):
-        faces = mesh.faces[names == material.name]
+        mine, uv = names == material.name, None
+        faces = mesh.faces[mine] if mesh.texture is None else mesh.texture.corners[mine]
         if len(faces):
             rows, local = np.unique(faces, return_inverse=True)
-            pieces.append(Piece(material, rows.astype(np.int64), local.reshape(-1, 3).astype(np.int32)))
+            if mesh.texture is not None:
+                rows, uv = mesh.texture.vertex[rows], mesh.texture.uv[rows]
+            pieces.append(Piece(material, rows.astype(np.int64), local.reshape(-1, 3).astype(np.int32), uv))
     return pieces
 
 
@@ -317,14 +347,17 @@ def rows_in_file(sequence: RiggedSequence) -> Int64:
     return np.concatenate([piece.rows for mesh in meshes for piece in split_by_material(mesh)])
 
 
-def _material(glb: GlbWriter, material: Material, paint: bool) -> int:
-    for number, entry in enumerate(glb.document.get("materials", [])):
-        if entry["name"] == material.name:
+def _material(glb: GlbWriter, material: Material, paint: bool, maps: Maps | None) -> int:
+    for number, known in enumerate(glb.document.get("materials", [])):
+        if known["name"] == material.name:
             return number
     shine: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": material.roughness}
     if paint:
         shine["baseColorFactor"] = [*srgb_to_linear(np.rint(material.color)).tolist(), 1.0]
-    return glb.add("materials", {"name": material.name, "pbrMetallicRoughness": shine, "doubleSided": True})
+    entry: Json = {"name": material.name, "pbrMetallicRoughness": shine, "doubleSided": True}
+    if maps is not None:
+        add_maps(glb, entry, maps)
+    return glb.add("materials", entry)
 
 
 def _linear_colors(colors: UInt8) -> NDArray[np.uint16]:

@@ -151,6 +151,19 @@ class GlbFile:
             values = np.maximum(values.astype(np.float32) / np.float32(np.iinfo(dtype).max), np.float32(-1.0))
         return values[:, 0] if columns == 1 else values
 
+    def view(self, number: int) -> bytes:
+        """The bytes of a buffer view, such as an image's.
+
+        Raises:
+            InputError: there is no such view, or no data for it.
+        """
+        if not 0 <= number < len(self._views):
+            raise self.root.wrong(f"names buffer view {number} of {len(self._views)}")
+        view = self._views[number]
+        data = self._buffers[view.index("buffer", len(self._buffers))]
+        start = view.integer("byteOffset", high=len(data), default=0)
+        return bytes(data[start : start + view.integer("byteLength", high=len(data) - start)])
+
     def _accessor(self, number: int) -> Fields:
         if not 0 <= number < len(self._accessors):
             raise self.root.wrong(f"names accessor {number} of {len(self._accessors)}")

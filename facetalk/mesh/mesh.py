@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetalk.arrays import Float32, Int32, UInt8
+from facetalk.mesh.textures import Texture
 
 
 def _array(name: str, value: ArrayLike, dtype: type, columns: int | None) -> NDArray[Any]:
@@ -39,6 +40,7 @@ class Mesh:
         normals: (V, 3) float32 unit normals; computed from the faces (area weighted) when not given.
         colors: (V, 3) uint8 sRGB colours, or None.
         part: (V,) uint8 part of the head that a vertex belongs to (0 = skin), or None.
+        texture: pictures on its faces, which files have instead of the colours, or None.
     """
 
     vertices: Float32
@@ -46,6 +48,7 @@ class Mesh:
     normals: Float32 = None  # type: ignore[assignment]  # computed from the faces
     colors: UInt8 | None = None
     part: UInt8 | None = None
+    texture: Texture | None = None
 
     def __post_init__(self) -> None:
         """Check everything and compute missing normals."""
@@ -70,6 +73,8 @@ class Mesh:
             value = getattr(self, name)
             if value is not None and len(value) != count:
                 raise ValueError(f"{name} must have one row per vertex ({count}), got {len(value)}")
+        if self.texture is not None and not self.texture.matches(self.faces):
+            raise ValueError("texture must have the mesh's faces as its corners")
 
     def __len__(self) -> int:
         """Number of vertices."""
@@ -85,12 +90,14 @@ class CanonicalMesh:
         faces: (F, 3) int32, counter-clockwise from outside; no face joins parts that move differently.
         part: (V,) uint8 moving part, see :class:`facetalk.nphm.head.parts.Part`.
         colors: (V, 3) uint8 sRGB albedo.
+        texture: the same and more as pictures, or None.
     """
 
     vertices: Float32
     faces: Int32
     part: UInt8
     colors: UInt8
+    texture: Texture | None = None
 
 
 def vertex_normals(vertices: Float32, faces: Int32) -> Float32:

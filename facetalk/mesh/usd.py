@@ -10,8 +10,9 @@ The package usd-core takes a while to import, so this module is imported where U
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from facetalk.mesh.materials import Material, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.morphs import MorphTargets
 from facetalk.mesh.pose import NECK, quaternions, rotations, translations
+from facetalk.mesh.textures import Maps
 from facetalk.optional import needed_for
 
 with needed_for("USD"):
@@ -35,7 +37,14 @@ _BLOCK = 32
 
 
 def write_shapes(
-    path: Path, targets: MorphTargets, *, fps: float, extras: Json, pose: Float32 | None = None
+    path: Path,
+    targets: MorphTargets,
+    *,
+    fps: float,
+    extras: Json,
+    pose: Float32 | None = None,
+    maps: Mapping[str, Maps] = MappingProxyType({}),
+    stem: str = "",
 ) -> None:
     """Write a sequence of constant topology.
 
@@ -45,6 +54,8 @@ def write_shapes(
         fps: frames per second.
         extras: notes that go into the layer's ``customLayerData``; of ``audio`` a player is made as well.
         pose: (T, 6) where the head is in each frame, or None.
+        maps: pictures by material, which are written beside ``path``.
+        stem: what the names of pictures will begin with, where they do not begin as ``path`` does.
     """
     stage = _stage(path, fps, len(targets.weights), extras)
     root = UsdSkel.Root.Define(stage, "/talk/head")
@@ -55,9 +66,19 @@ def write_shapes(
     if pose is not None or targets.eyes:
         _turn(animation, pose, targets)
     pieces = split_by_material(targets.base)
+    for material, pictures in maps.items():
+        for kind, data in pictures.files.items():
+            path.with_name(picture_name(path.stem, material, kind)).write_bytes(data)
     low, high = _extent(targets, pose)
     for piece in pieces:
-        mesh = _mesh(stage, f"/talk/head/{piece.material.name}", targets.base, piece)
+        mesh = _mesh(
+            stage,
+            f"/talk/head/{piece.material.name}",
+            targets.base,
+            piece,
+            maps.get(piece.material.name),
+            stem or path.stem,
+        )
         _skin(mesh, skeleton, targets, piece)
         # Of all frames: readers cull by it, and shapes move what is drawn.
         mesh.CreateExtentAttr([Gf.Vec3f(*low), Gf.Vec3f(*high)])
@@ -179,7 +200,7 @@ def _bind_animation(animation: Any, targets: MorphTargets) -> None:
         weights.Set(Vt.FloatArray.FromNumpy(np.ascontiguousarray(row, np.float32)), frame + 0.5)
 
 
-def _mesh(stage: Any, place: str, base: Mesh, piece: Piece) -> Any:
+def _mesh(stage: Any, place: str, base: Mesh, piece: Piece, maps: Maps | None, stem: str) -> Any:
     mesh = UsdGeom.Mesh.Define(stage, place)
     mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
     mesh.CreateDoubleSidedAttr(True)
@@ -191,10 +212,59 @@ def _mesh(stage: Any, place: str, base: Mesh, piece: Piece) -> Any:
     if base.colors is not None:
         color = mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
         color.Set(_vectors(srgb_to_linear(base.colors[piece.rows])))
-    UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(
-        _material(stage, piece.material, base.colors is None)
-    )
+    material = _material(stage, piece.material, base.colors is None)
+    if maps is not None and piece.uv is not None:
+        place_on = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar(
+            "st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.vertex
+        )
+        place_on.Set(Vt.Vec2fArray.FromNumpy(np.ascontiguousarray(piece.uv, np.float32)))
+        _add_maps(stage, piece.material, maps, stem)
+    UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
     return mesh
+
+
+def picture_name(stem: str, material: str, kind: str) -> str:
+    """Name of a picture beside ``stem``'s file; ``kind`` is as :class:`Maps` calls it."""
+    return f"{stem}.{material}_{kind}.png"
+
+
+def _add_maps(stage: Any, material: Material, maps: Maps, stem: str) -> None:
+    """Connect the pictures of a material to its surface (UsdPreviewSurface, section "Texture Reader")."""
+    root = f"/talk/materials/{material.name}"
+    surface = UsdShade.Shader(stage.GetPrimAtPath(f"{root}/surface"))
+    types, float4 = Sdf.ValueTypeNames, Sdf.ValueTypeNames.Float4
+    reader = UsdShade.Shader.Define(stage, f"{root}/place")
+    reader.CreateIdAttr("UsdPrimvarReader_float2")
+    reader.CreateInput("varname", types.String).Set("st")
+    st = reader.CreateOutput("result", types.Float2)
+
+    def texture(kind: str, space: str) -> Any:
+        shader = UsdShade.Shader.Define(stage, f"{root}/{kind}_map")
+        shader.CreateIdAttr("UsdUVTexture")
+        shader.CreateInput("file", types.Asset).Set(
+            Sdf.AssetPath(f"./{picture_name(stem, material.name, kind)}")
+        )
+        shader.CreateInput("st", types.Float2).ConnectToSource(st)
+        shader.CreateInput("sourceColorSpace", types.Token).Set(space)
+        for wrap in ("wrapS", "wrapT"):
+            shader.CreateInput(wrap, types.Token).Set("clamp")
+        return shader
+
+    color = texture("color", "sRGB")
+    surface.CreateInput("diffuseColor", types.Color3f).ConnectToSource(
+        color.CreateOutput("rgb", types.Float3)
+    )
+    if maps.roughness is not None:
+        rough = texture("roughness", "raw")
+        rough.CreateInput("scale", float4).Set(Gf.Vec4f(*[material.roughness] * 3, 1.0))
+        out = rough.CreateOutput("r", types.Float)
+        surface.CreateInput("roughness", types.Float).ConnectToSource(out)
+    if maps.normal is not None:
+        bent = texture("normal", "raw")
+        bent.CreateInput("scale", float4).Set(Gf.Vec4f(2.0, 2.0, 2.0, 1.0))
+        bent.CreateInput("bias", float4).Set(Gf.Vec4f(-1.0, -1.0, -1.0, 0.0))
+        out = bent.CreateOutput("rgb", types.Float3)
+        surface.CreateInput("normal", types.Normal3f).ConnectToSource(out)
 
 
 def _skin(mesh: Any, skeleton: Any, targets: MorphTargets, piece: Piece) -> None:

@@ -2,18 +2,83 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetalk.arrays import Float32, UInt8
+from facetalk.arrays import Float32, Int32, UInt8
 from facetalk.ops import _extension
 from facetalk.ops._arrays import as_array, is_tensor
 
 _LARGEST = float(np.finfo(np.float32).max)
+
+
+# IEC 61966-2-1.
+_BYTES = np.arange(256) / 255.0
+_LINEAR: Float32 = np.where(_BYTES <= 0.04045, _BYTES / 12.92, ((_BYTES + 0.055) / 1.055) ** 2.4).astype(
+    np.float32
+)
+
+_NO_TEXELS, _NO_TEXTURES = np.zeros((0, 8), np.uint8), np.zeros((0, 3), np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Textures:
+    """Pictures of materials as the drawing takes them, made by :func:`pack_textures`.
+
+    Attributes:
+        texels: (N, 8) uint8: square roots of linear albedo, roughness, x and y of the normal, and nothing
+            twice; of all pictures and their halves (mip-maps), one after the other.
+        table: (M, 3) int32 first texel, width and height for each material; zeros where it has no picture.
+    """
+
+    texels: UInt8
+    table: Int32
+
+
+def pack_textures(pictures: Sequence[UInt8 | None]) -> Textures:
+    """Pictures with their mip-maps, whose albedo is averaged in linear light.
+
+    Args:
+        pictures: of each material (h, w, 6) uint8: sRGB albedo, roughness, x and y of the normal in tangent
+            space (+y up, 127.5 is 0); or None.
+
+    Raises:
+        ValueError: a picture has another shape.
+    """
+    levels, table, count = [_NO_TEXELS], np.zeros((len(pictures), 3), np.int32), 0
+    for row, picture in zip(table, pictures, strict=True):
+        if picture is None:
+            continue
+        if picture.ndim != 3 or picture.shape[2] != 6 or not picture.size:
+            raise ValueError(f"a picture must have shape (h, w, 6), got {picture.shape}")
+        row[:] = count, picture.shape[1], picture.shape[0]
+        value = picture.astype(np.float32)
+        value[..., :3] = _LINEAR[picture[..., :3]]
+        while True:
+            level = np.zeros((value.shape[0] * value.shape[1], 8), np.uint8)
+            flat = value.reshape(-1, 6)
+            level[:, :3] = np.rint(255.0 * np.sqrt(flat[:, :3]))
+            level[:, 3:6] = np.rint(flat[:, 3:])
+            levels.append(level)
+            count += len(level)
+            if value.shape[:2] == (1, 1):
+                break
+            value = _half(_half(value, 0), 1)
+    return Textures(np.concatenate(levels), table)
+
+
+def _half(value: Float32, axis: int) -> Float32:
+    """Pairs along an axis as their mean; a last one without a partner is left out, but where it is alone."""
+    count = value.shape[axis] // 2
+    if not count:
+        return value
+    pairs = np.moveaxis(value, axis, 0)[: 2 * count]
+    return np.ascontiguousarray(np.moveaxis(np.float32(0.5) * (pairs[::2] + pairs[1::2]), 0, axis))
 
 
 def draw(
@@ -34,6 +99,8 @@ def draw(
     samples: int = 2,
     alone: bool = False,
     stop: Callable[[], bool] | None = None,
+    uv: ArrayLike | None = None,
+    textures: Textures | None = None,
 ) -> UInt8:
     """Draw triangles from both sides with soft shadows and ambient occlusion.
 
@@ -60,6 +127,8 @@ def draw(
         alone: draw with the calling thread only. Many pictures are drawn fastest side by side, each by one
             thread; the interpreter's lock is released meanwhile. False shares one picture's work.
         stop: asked a few times a second while drawing; True gives the picture up.
+        uv: (V, 2) float32 places on the texture of a face's material, u to the right and v downwards, 0 to 1.
+        textures: of the materials; colours and roughness are multiplied by them. Without `uv` nothing is.
 
     Returns:
         (height, width, 3) uint8 sRGB.
@@ -87,6 +156,9 @@ def draw(
             _count(samples, "samples"),
             bool(alone),
             stop,
+            _floats(np.zeros((0, 2)) if uv is None or textures is None else uv, "uv"),
+            _integers(_NO_TEXELS if textures is None else textures.texels, "texels"),
+            _integers(_NO_TEXTURES if textures is None else textures.table, "textures"),
         )
     return np.asarray(np.from_dlpack(result), dtype=np.uint8)
 

@@ -22,6 +22,7 @@ from facetalk.errors import HearingWarning, InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.ops import threads
 from facetalk.ops.raster import draw
+from facetalk.render.pictures import textures_of
 from facetalk.render.scene import AnimatedScene, Geometry
 from facetalk.render.studio import Camera, Look, frame_head
 from facetalk.side_by_side import side_by_side
@@ -42,6 +43,7 @@ class Renderer:
         camera: None frames the head over the whole animation.
         azimuth: degrees from the front, for the camera that is chosen here.
         samples: samples along each side of a pixel.
+        relief: draw the normals of pictures on the head.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Renderer:
         camera: Camera | None = None,
         azimuth: float = 14.0,
         samples: int = 2,
+        relief: bool = True,
     ) -> None:
         self.scene, self.size, self.samples = scene, size, samples
         self.look = look or Look()
@@ -66,6 +69,7 @@ class Renderer:
         )
         self._lights = np.array([[*direction, *color] for direction, color in self.look.lights], np.float32)
         self._backdrop = self.look.backdrop(*size)
+        self._textures = textures_of(scene.path, scene.pictures, relief=relief)
 
     def picture(self, time: float) -> UInt8:
         """(height, width, 3) uint8 sRGB picture ``time`` seconds into the animation."""
@@ -89,6 +93,8 @@ class Renderer:
             samples=self.samples,
             alone=True,
             stop=stop,
+            uv=geometry.uv,
+            textures=self._textures,
         )
 
     def pictures(self, times: Sequence[float]) -> Iterator[UInt8]:
@@ -166,7 +172,9 @@ def render(
         raise InputError(f"no sound file at {audio}")
     scene = AnimatedScene(glb, allow_external=allow_external)
     check_not_input(out, scene.audio)
-    renderer = Renderer(scene, size, look=look, camera=camera, azimuth=azimuth)
+    # At the size of videos nobody sees pores, and they would take a twentieth of the time.
+    relief = suffix == ".png"
+    renderer = Renderer(scene, size, look=look, camera=camera, azimuth=azimuth, relief=relief)
     with atomic_path(out) as temporary:
         if suffix == ".png":
             _contact_sheet(renderer, temporary, 12 if frames is None else frames, at)

@@ -39,6 +39,7 @@ class Geometry:
         colors: (V, 3) linear RGB.
         faces: (F, 3) int32.
         materials: (F,) uint8 numbers of the scene's materials.
+        uv: (V, 2) places on the pictures of the materials.
     """
 
     positions: Float32
@@ -46,6 +47,7 @@ class Geometry:
     colors: Float32
     faces: Int32
     materials: UInt8
+    uv: Float32
 
 
 class AnimatedScene:
@@ -57,6 +59,7 @@ class AnimatedScene:
 
     Attributes:
         materials: materials by number.
+        pictures: of each of them, not yet decoded.
         fps: frame rate of the animation, from the file's notes or its keys.
         frames: number of frames.
         start: seconds of frame 0: half a frame where keys are in the middle of their frames, else 0.
@@ -77,7 +80,7 @@ class AnimatedScene:
             what = ", ".join(sorted(missing)) or "skins"
             raise InputError(f"{path} needs {what}, which facetalk does not draw")
         reader = SurfaceReader(file)
-        self.materials = reader.materials
+        self.materials, self.pictures = reader.materials, reader.pictures
         meshes = file.root.children("meshes")
         self._nodes = read_nodes(file, [target_count(mesh) for mesh in meshes])
         self._order = parents_first(file, self._nodes)
@@ -207,7 +210,8 @@ def _place(surface: Surface, weights: Float32, matrix: NDArray[Any]) -> Geometry
     normals = (normals @ (turn / np.abs(turn).max()).T).astype(np.float32)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.float32(1e-12))
     kinds = [np.full(len(f), m, np.uint8) for f, m in zip(surface.faces, surface.materials, strict=True)]
-    return Geometry(positions, normals, surface.colors, np.concatenate(surface.faces), np.concatenate(kinds))
+    faces = np.concatenate(surface.faces)
+    return Geometry(positions, normals, surface.colors, faces, np.concatenate(kinds), surface.uv)
 
 
 def _join(parts: list[Geometry]) -> Geometry:
@@ -215,7 +219,7 @@ def _join(parts: list[Geometry]) -> Geometry:
         return parts[0]
     if not parts:
         none, empty = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
-        return Geometry(none, none, none, empty, np.zeros(0, np.uint8))
+        return Geometry(none, none, none, empty, np.zeros(0, np.uint8), none[:, :2])
     starts = np.cumsum([0] + [len(p.positions) for p in parts[:-1]])
     faces = [p.faces + np.int32(start) for p, start in zip(parts, starts, strict=True)]
     return Geometry(
@@ -224,6 +228,7 @@ def _join(parts: list[Geometry]) -> Geometry:
         np.concatenate([p.colors for p in parts]),
         np.concatenate(faces),
         np.concatenate([p.materials for p in parts]),
+        np.concatenate([p.uv for p in parts]),
     )
 
 

@@ -15,6 +15,7 @@ from facetalk.mesh.gltf_json import Fields
 from facetalk.mesh.gltf_read import GlbFile
 from facetalk.mesh.materials import MATERIALS, Material
 from facetalk.mesh.mesh import vertex_normals
+from facetalk.render.images import ImageReader, Pictures
 
 MAX_MATERIALS = 255
 """Materials of a file: a face's is one byte, and there is one more for faces without."""
@@ -32,6 +33,7 @@ FREE_SHAPE_READS = 2**29
 
 _TRIANGLES = 4
 _PLAIN_TINT = 0.6
+_FAR_UV = 1e6
 
 
 @dataclasses.dataclass
@@ -42,6 +44,7 @@ class Surface:
         positions: (V, 3) of the mesh.
         normals: (V, 3).
         colors: (V, 3) linear RGB in [0, 1].
+        uv: (V, 2) places on pictures, v downwards; zeros where the file has none.
         moved: rows that any morph target changes.
         shapes: (K, 6 * moved) changes of positions, then of normals.
         faces: (F, 3) vertex numbers of each primitive.
@@ -51,6 +54,7 @@ class Surface:
     positions: Float32
     normals: Float32
     colors: Float32
+    uv: Float32
     moved: Int64
     shapes: Float32
     faces: list[Int32]
@@ -65,6 +69,7 @@ class SurfaceReader:
 
     Attributes:
         materials: of the file, and one more for primitives without.
+        pictures: of each of them.
 
     Raises:
         InputError: a material is wrong, or there are more than MAX_MATERIALS.
@@ -76,6 +81,8 @@ class SurfaceReader:
         if len(entries) > MAX_MATERIALS:
             raise file.root.wrong(f"has {len(entries)} materials; at most {MAX_MATERIALS} are drawn")
         self.materials = [_material(entry) for entry in entries] + [Material("plain")]
+        images = ImageReader(file)
+        self.pictures = [images.of(entry) for entry in entries] + [Pictures()]
         self._tints = [_tint(entry) for entry in entries] + [np.full(3, _PLAIN_TINT, np.float32)]
         self._left = {
             "vertices": max(FREE_VERTICES, file.size),
@@ -156,8 +163,11 @@ class SurfaceReader:
             colors = self._vectors(attributes, "COLOR_0", count, (3, 4))[:, :3]
         with np.errstate(over="ignore"):
             colors = np.clip(colors * tint, 0.0, 1.0)
+        uv = np.zeros((count, 2), np.float32)
+        if "TEXCOORD_0" in attributes:
+            uv = np.clip(self._vectors(attributes, "TEXCOORD_0", count, (2,)), -_FAR_UV, _FAR_UV)
         moved, shapes = self._shapes(primitive, count)
-        return Surface(positions, normals, colors, moved, shapes, [], [])
+        return Surface(positions, normals, colors, uv, moved, shapes, [], [])
 
     def _shapes(self, primitive: Fields, count: int) -> tuple[Int64, Float32]:
         """Rows that move, and (K, 6 * rows) changes: posing is one small product a frame."""

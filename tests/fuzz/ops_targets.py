@@ -13,7 +13,7 @@ from mutate import integer, pick, real, spoil_array, values
 
 from facetalk import ops
 from facetalk.ops import _extension
-from facetalk.ops.raster import draw
+from facetalk.ops.raster import draw, pack_textures
 
 Run = Callable[[np.random.Generator], None]
 
@@ -138,6 +138,13 @@ def raster(folder: Path) -> Run:
             "samples": int(rng.integers(1, 5)),
             "alone": bool(rng.random() < 0.5),
         }
+        if rng.random() < 0.5:
+            shapes = [(int(rng.integers(1, 20)), int(rng.integers(1, 20)), 6) for _ in range(3)]
+            pictures = [
+                rng.integers(0, 256, s).astype(np.uint8) if rng.random() < 0.7 else None for s in shapes
+            ]
+            arguments["textures"] = pack_textures(pictures)
+            arguments["uv"] = values(rng, (count, 2), scale=abs(real(rng)) if rng.random() < 0.2 else 1.0)
         if rng.random() < 0.05:
             arguments["samples"] = integer(rng)
         name = pick(rng, [n for n, a in arguments.items() if isinstance(a, np.ndarray)])

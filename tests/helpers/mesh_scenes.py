@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.eyes import EYE_NAMES, Eye
+from facetalk.mesh.textures import Maps, Texture
 
 
 def sphere(rows: int = 14, columns: int = 20, radius: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -78,3 +81,41 @@ def watching_ball(frames: int = 30, *, seed: int = 0) -> RiggedSequence:
     )
     basis = np.pad(ball.basis, ((0, 0), (0, added), (0, 0)))
     return RiggedSequence(base, basis, ball.weights, names=ball.names, eyes=eyes)
+
+
+def ball_maps(size: int) -> dict[str, Maps]:
+    """Pictures of three materials, each of one plain colour and of another size."""
+
+    def plain(side: int, *color: int) -> np.ndarray:
+        return np.full((side, side, 3), color, np.uint8)
+
+    return {
+        "skin": Maps(
+            plain(size, 200, 120, 90),
+            plain(size, 128, 128, 255),
+            np.full((size // 4, size // 4), 128, np.uint8),
+        ),
+        "eyes": Maps(plain(size // 2, 40, 90, 200)),
+        "teeth": Maps(plain(size // 2, 240, 240, 230), None, np.full((16, 16), 200, np.uint8)),
+    }
+
+
+def painted_ball(frames: int = 30) -> RiggedSequence:
+    """The watching ball with pictures on it, whose coordinates have a seam at the back."""
+    rig = watching_ball(frames)
+    base = rig.base
+    turn = np.arctan2(base.vertices[:, 0], base.vertices[:, 2]) / (2.0 * np.pi) + 0.5
+    uv = np.stack([0.1 + 0.6 * turn, 0.5 + 4.0 * base.vertices[:, 1]], axis=1)
+    across = np.ptp(turn[base.faces], axis=1) > 0.5
+    wraps = across[:, None] & (turn[base.faces] < 0.5)
+    twins = np.unique(base.faces[wraps])
+    number = np.full(len(base), -1)
+    number[twins] = len(base) + np.arange(len(twins))
+    texture = Texture(
+        np.concatenate([uv, uv[twins] + [0.6, 0.0]]).astype(np.float32),
+        np.concatenate([np.arange(len(base)), twins]).astype(np.int32),
+        np.where(wraps, number[base.faces], base.faces).astype(np.int32),
+        ball_maps,
+    )
+    base = dataclasses.replace(base, texture=texture)
+    return RiggedSequence(base, rig.basis, rig.weights, names=rig.names, eyes=rig.eyes)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import PROGRAM, Chromium
-from mesh_scenes import some_poses, watching_ball
+from mesh_scenes import painted_ball, some_poses
 from npm import packages
 
 from facetalk.mesh import RiggedSequence
@@ -49,7 +49,7 @@ POSITIONS = """(async () => {
 
 @pytest.fixture
 def rig() -> RiggedSequence:
-    rig = watching_ball(20)
+    rig = painted_ball(20)
     rig.pose = some_poses(20)
     return rig
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import some_poses, sphere, talking_ball, watching_ball
+from mesh_scenes import painted_ball, some_poses, sphere, talking_ball, watching_ball
 from npm import packages
 
 from facetalk.mesh import Mesh, RiggedSequence
@@ -26,11 +26,19 @@ def validator() -> list[str]:
     return ["node", str(SCRIPT), str(cache)]
 
 
+_GENERATED = "MESH_PRIMITIVE_GENERATED_TANGENT_SPACE"
+"""A warning of files with normal maps: that readers make tangents themselves.
+
+They do it as the format says; tangents in the file would need morph targets of their own.
+"""
+
+
 def problems(validator: list[str], *files: Path) -> dict[str, list[str]]:
-    """Errors and warnings per file."""
+    """Errors and warnings per file, but for that one."""
     done = subprocess.run([*validator, *map(str, files)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    said: dict[str, list[str]] = json.loads(done.stdout)
+    return {file: [line for line in lines if _GENERATED not in line] for file, lines in said.items()}
 
 
 def test_every_kind_of_file_is_valid(tmp_path: Path, validator: list[str]) -> None:
@@ -56,6 +64,10 @@ def test_every_kind_of_file_is_valid(tmp_path: Path, validator: list[str]) -> No
         export(tmp_path / "eyes-bits.glb", eyes, fps=25, pose=some_poses(30), quantize=True),
         export(tmp_path / "eyes-pca.glb", eyes, fps=25, basis="pca"),
         export(tmp_path / "plain.glb", RiggedSequence(plain, rig.basis, rig.weights), fps=29.97),
+        export(tmp_path / "painted.glb", painted_ball(), fps=25),
+        export(tmp_path / "painted-bits.glb", painted_ball(), fps=25, quantize=True, texture_size=256),
+        export(tmp_path / "unpainted.glb", painted_ball(), fps=25, texture_size=0),
+        export(tmp_path / "painted.vrm", painted_ball(), fps=25, texture_size=256),
         export(tmp_path / "flipbook.glb", [plain, Mesh(*sphere(9, 11)), plain], fps=25),
     ]
     found = problems(validator, *files)

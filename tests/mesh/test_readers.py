@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_scenes import some_poses, talking_ball, watching_ball
+from mesh_scenes import painted_ball, some_poses, talking_ball, watching_ball
 from npm import packages
 
 from facetalk.mesh import RiggedSequence
@@ -60,6 +60,14 @@ def test_it_turns_the_head_as_its_pose_has_it(tmp_path: Path, reader: str) -> No
     rows = rows_in_file(rig)
     placed = np.stack([rig.placed(frame).vertices[rows] for frame in range(20)])
     assert np.linalg.norm(found - placed, axis=2).max() <= 1.1e-4
+
+
+@pytest.mark.parametrize("reader", list(PACKAGES))
+def test_pictures_leave_the_motion_as_it_is(tmp_path: Path, reader: str) -> None:
+    rig = painted_ball(5)
+    path = export(tmp_path / "talk.glb", rig, fps=25, texture_size=256)
+    found, _, _ = played(reader, path, [(i + 0.5) / 25 for i in range(5)])
+    assert np.linalg.norm(found - expected(rig), axis=2).max() <= 1.01e-4
 
 
 def test_a_clip_that_is_half_a_frame_late_is_seen(tmp_path: Path) -> None:

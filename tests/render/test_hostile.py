@@ -101,6 +101,13 @@ def test_the_sound_one_is_drawn(tmp_path: Path) -> None:
     render(path, tmp_path / "a.png", size=(32, 32))
 
 
+def with_image(document: dict[str, Any], view: object = 0, source: int = 0) -> None:
+    """Give the material a picture, of which a view is said to be the file."""
+    document["images"] = [{"mimeType": "image/png", "bufferView": view}]
+    document["textures"] = [{"source": source}]
+    document["materials"][0]["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
+
+
 REST: dict[str, Change] = {
     "materials null": lambda d: d.update(materials=None),
     "a material null": lambda d: d.update(materials=[None]),
@@ -142,6 +149,17 @@ REST: dict[str, Change] = {
     "a mode": lambda d: d["meshes"][0]["primitives"][0].update(mode="x"),
     "only points": lambda d: d["meshes"][0]["primitives"][0].update(mode=0),
     "extensions": lambda d: d.update(extensionsRequired=["KHR_draco_mesh_compression"]),
+    "a texture": lambda d: d["materials"][0]["pbrMetallicRoughness"].update(baseColorTexture=5),
+    "a texture that is not there": lambda d: (
+        d["materials"][0]["pbrMetallicRoughness"].update(baseColorTexture={"index": 0})
+    ),
+    "textures": lambda d: d.update(textures=[1]),
+    "images": lambda d: d.update(images={}),
+    "an image that is not there": lambda d: with_image(d, source=1),
+    "an image's view": lambda d: with_image(d, view=99),
+    "a view of text": lambda d: with_image(d, view="x"),
+    "texture coordinates": lambda d: d["meshes"][0]["primitives"][0]["attributes"].update(TEXCOORD_0=0),
+    "a normal's scale": lambda d: d["materials"][0].update(normalTexture={"scale": "x"}),
     "no list of extensions": lambda d: d.update(extensionsRequired="x"),
     "skins": lambda d: d["nodes"][0].update(skin=0),
     "animations": lambda d: d.update(animations=[5]),

@@ -56,6 +56,23 @@ void check_shadow(float size) {
   }
 }
 
+void check_textures() {
+  for (const int side : {1, 2, 3, 8}) {
+    std::vector<uint8_t> texels(static_cast<size_t>(texels_of(side, 2)) * kTexelBytes, 255);
+    const Texture whole{texels.data(), side, 2};
+    for (const float covered : kNumbers) {
+      const Texture half = half_for(whole, covered, 1.0f);
+      expect(half.width > 0 && half.height > 0, "no half of a picture");
+      for (const float u : kNumbers) {
+        for (const float v : kNumbers) {
+          const Sample s = sample(half, u, v);
+          expect(s.red >= 0.0f && s.red < 1.01f && s.x >= -1.0f && s.x < 1.01f, "a sample is none");
+        }
+      }
+    }
+  }
+}
+
 void check_boxes() {
   for (const float x : kNumbers) {
     for (const float y : kNumbers) {
@@ -74,6 +91,7 @@ void check_boxes() {
 int main() {
   check_within();
   for (const float size : {1e-9f, 0.1f, 1e6f, 1e9f}) check_shadow(size);
+  check_textures();
   check_boxes();
   std::printf("raster: %d wrong\n", g_wrong);
   return g_wrong != 0;

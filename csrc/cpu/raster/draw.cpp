@@ -131,22 +131,84 @@ void resolve(Frame* f) {
   });
 }
 
-SurfacePoint point_of(const Frame& f, const ShadowMap* shadow, const Fragment& fragment, float open) {
+// What all places of a face have in common when its texture is asked; that of a face is kept for its neighbours.
+struct FaceTexture {
+  int32_t face = -1;
+  Texture half;                // none where the face's material has none
+  float u, v, bu, bv, cu, cv;  // place of the first corner, and of the others from there, in texels of `half`
+  Vec3 right, up;              // along u, and against v, which counts downwards: the normal's own axes
+  bool directed;               // whether these are known
+};
+
+void ask_texture(const Frame& f, int32_t number, FaceTexture* out) {
+  out->face = number;
+  const Texture& whole = f.scene.textures[f.scene.materials[number]];
+  if (whole.width == 0) {
+    out->half = {};
+    return;
+  }
+  const int32_t* face = f.scene.faces + 3 * static_cast<int64_t>(number);
+  const auto uv = [&](int i) { return f.scene.uv + 2 * static_cast<int64_t>(face[i]); };
+  const float bu = uv(1)[0] - uv(0)[0], bv = uv(1)[1] - uv(0)[1], cu = uv(2)[0] - uv(0)[0],
+              cv = uv(2)[1] - uv(0)[1];
+  const Projected &a = f.projected[face[0]], &b = f.projected[face[1]], &c = f.projected[face[2]];
+  const float screen = std::fabs((b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x));
+  out->half = half_for(whole, std::fabs(bu * cv - bv * cu) * static_cast<float>(whole.width) * whole.height,
+                       std::max(screen, 1e-6f) / static_cast<float>(f.samples * f.samples));
+  const float wide = static_cast<float>(out->half.width), high = static_cast<float>(out->half.height);
+  out->u = uv(0)[0] * wide, out->v = uv(0)[1] * high;
+  out->bu = bu * wide, out->bv = bv * high, out->cu = cu * wide, out->cv = cv * high;
+  out->directed = false;
+}
+
+void direct(const Frame& f, FaceTexture* out) {
+  const int32_t* face = f.scene.faces + 3 * static_cast<int64_t>(out->face);
+  const Vec3 e1 = f.positions[face[1]] - f.positions[face[0]],
+             e2 = f.positions[face[2]] - f.positions[face[0]];
+  // A texture may be narrow, and texels then are no squares; the directions are the same.
+  const float area = out->bu * out->cv - out->bv * out->cu;
+  const float sign = area > 0.0f ? 1.0f : (area < 0.0f ? -1.0f : 0.0f);
+  const auto along = [sign](Vec3 v) {
+    const float n = dot(v, v);
+    return n > 0.0f ? v * (sign / std::sqrt(n)) : Vec3{};
+  };
+  out->right = along(e1 * out->cv - e2 * out->bv), out->up = along(e1 * out->cu - e2 * out->bu);
+  out->directed = true;
+}
+
+// Adds the surface that a fragment shows to the points of its row.
+void add_point(const Frame& f, const ShadowMap* shadow, FaceTexture& known, const Fragment& fragment,
+               float open, std::vector<SurfacePoint>* out) {
   const Scene& s = f.scene;
   const int32_t* face = s.faces + 3 * static_cast<int64_t>(fragment.face);
   const Vec3 w = corner_weights(f, face, fragment.x, fragment.y);
-  SurfacePoint p;
-  p.position = blend(f.positions.data(), face, w);
-  p.normal = blend(f.normals.data(), face, w), p.flat = flat_normal(f, face);
-  const float weights[3] = {w.x, w.y, w.z};
-  for (int i = 0; i < 3; ++i) {
-    const float* c = s.colors + 3 * static_cast<int64_t>(face[i]);
-    p.albedo = p.albedo + Vec3{c[0], c[1], c[2]} * weights[i];
+  const Vec3 position = blend(f.positions.data(), face, w);
+  const uint8_t material = s.materials[fragment.face];
+  Vec3 normal = blend(f.normals.data(), face, w), albedo = {1.0f, 1.0f, 1.0f};
+  float roughness = s.palette[material].roughness;
+  if (!s.white) {
+    const float *a = s.colors + 3 * static_cast<int64_t>(face[0]),
+                *b = s.colors + 3 * static_cast<int64_t>(face[1]),
+                *c = s.colors + 3 * static_cast<int64_t>(face[2]);
+    albedo = Vec3{a[0], a[1], a[2]} * w.x + Vec3{b[0], b[1], b[2]} * w.y + Vec3{c[0], c[1], c[2]} * w.z;
   }
-  p.open = open;
-  p.lit = shadow != nullptr ? shadow->lit(p.position) : 1.0f;
-  p.material = s.materials[fragment.face];
-  return p;
+  if (s.uv != nullptr) {
+    if (known.face != fragment.face) ask_texture(f, fragment.face, &known);
+    if (known.half.width > 0) {
+      const Sample at = sample(known.half, known.u + known.bu * w.y + known.cu * w.z,
+                               known.v + known.bv * w.y + known.cv * w.z);
+      albedo = {albedo.x * at.red * at.red, albedo.y * at.green * at.green, albedo.z * at.blue * at.blue};
+      roughness = within(roughness * at.roughness, 0.05f, 1.0f);
+      const float slope = at.x * at.x + at.y * at.y;
+      constexpr float kFlat = 4e-4f;  // one degree
+      if (slope >= kFlat) {
+        if (!known.directed) direct(f, &known);
+        normal = normal * std::sqrt(std::max(0.05f, 1.0f - slope)) + known.right * at.x + known.up * at.y;
+      }
+    }
+  }
+  const float lit = shadow != nullptr ? shadow->lit(position) : 1.0f;
+  out->push_back({position, normal, flat_normal(f, face), albedo, open, lit, roughness, material});
 }
 
 // The surfaces of a row of pixels, from the left, and what they add to their pixels.
@@ -163,6 +225,7 @@ struct Row {
 void draw_row(const Frame& f, const ShadowMap* shadow, const Encoder& encoder, int y, Row& row,
               uint8_t* out) {
   row.points.clear(), row.parts.clear();
+  FaceTexture known;
   const size_t start = static_cast<size_t>(y) * f.width;
   const uint8_t* behind = f.scene.background + 3 * start;
   uint8_t* pixels = out + 3 * start;
@@ -173,14 +236,14 @@ void draw_row(const Frame& f, const ShadowMap* shadow, const Encoder& encoder, i
     if (first.face < 0) continue;
     const float open = f.open[start + x];
     if (first.share > 0.999f) {
-      row.points.push_back(point_of(f, shadow, first, open));
+      add_point(f, shadow, known, first, open, &row.points);
       row.parts.push_back({x, 1.0f});
       continue;
     }
     Fragment fragments[kMaxSamples];
     const int count = surfaces(f, x, y, fragments);
     for (int k = 0; k < count; ++k) {
-      row.points.push_back(point_of(f, shadow, fragments[k], open));
+      add_point(f, shadow, known, fragments[k], open, &row.points);
       row.parts.push_back({x, fragments[k].share});
     }
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cpu/parallel.h"
+#include "cpu/raster/texture.h"
 #include "cpu/raster/vec3.h"
 
 namespace facetalk::cpu {
@@ -104,15 +105,18 @@ struct Scene {
   const float* positions = nullptr;     // (V, 3) world
   const float* normals = nullptr;       // (V, 3) world, unit
   const float* colors = nullptr;        // (V, 3) linear RGB
+  bool white = false;                   // whether all colours are 1, as textured surfaces mostly have them
+  const float* uv = nullptr;            // (V, 2) places on the texture of the face's material, or null
   const int32_t* faces = nullptr;       // (F, 3)
   const uint8_t* materials = nullptr;   // (F,) index into `palette`
   const uint8_t* background = nullptr;  // (height, width, 3) sRGB
   std::vector<Material> palette;
-  std::vector<Light> lights;  // the first one casts a shadow
-  Vec3 sky, ground;           // ambient light from above and below, linear
-  float rotation[9] = {};     // world to camera, row major
-  Vec3 translation;           // camera = rotation * world + translation
-  float focal = 1.0f;         // pixels
+  std::vector<Texture> textures;  // one for each material where there is `uv`; colours are multiplied by them
+  std::vector<Light> lights;      // the first one casts a shadow
+  Vec3 sky, ground;               // ambient light from above and below, linear
+  float rotation[9] = {};         // world to camera, row major
+  Vec3 translation;               // camera = rotation * world + translation
+  float focal = 1.0f;             // pixels
   float exposure = 1.0f;
   float occlusion_radius = 0.025f;  // metres
   bool alone = false;               // draw with this thread only

@@ -190,7 +190,7 @@ void shade(const SurfacePoint* points, size_t count, const Scene& scene, Vec3* o
       put(wide.position, p.position), put(wide.normal, p.normal), put(wide.flat, p.flat);
       put(wide.albedo, p.albedo);
       wide.open[i] = p.open, wide.lit[i] = p.lit;
-      wide.roughness[i] = m.roughness, wide.specular[i] = m.specular;
+      wide.roughness[i] = p.roughness, wide.specular[i] = m.specular;
       wide.subsurface[i] = m.subsurface, wide.coat[i] = m.coat;
     }
     const Wide light = radiance(wide, scene) * splat(scene.exposure);

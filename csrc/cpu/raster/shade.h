@@ -40,6 +40,7 @@ struct SurfacePoint {
   Vec3 albedo;    // linear
   float open;     // share of the surroundings that is not blocked, 0 to 1
   float lit;      // share of the first light that arrives
+  float roughness;
   uint8_t material;
 };
 

@@ -9,19 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from facetalk.arrays import AnyFloat, AnyInt, Int32, UInt8
+from facetalk.arrays import AnyFloat, AnyInt, Int32, Int64, UInt8
 from facetalk.nphm.head.parts import SurfaceClass
 
-__all__ = ["EYE_RINGS", "Palette", "eyeball", "eyeball_faces", "mix", "paint", "smooth"]
+__all__ = [
+    "BROW_STRENGTH", "EYE_RINGS", "IRIS_DEG", "LIP_STRENGTH", "PUPIL", "PUPIL_DEG", "SCLERA", "SCLERA_EDGE",
+    "Palette", "brow_curves", "brow_width", "complexion", "eyeball", "eyeball_faces", "lip_depth", "mix",
+    "nearest", "paint", "smooth",
+]  # fmt: skip
 
 CAVITY = np.array([92, 34, 36], np.float32)
 TEETH = np.array([238, 230, 212], np.float32)
 GUM = np.array([186, 96, 96], np.float32)
 TONGUE = np.array([196, 102, 100], np.float32)
 SCLERA = np.array([236, 231, 227], np.float32)
+SCLERA_EDGE = np.array([214, 172, 160], np.float32)
+"""Of the white of an eye towards its back, where vessels are."""
 PUPIL = np.array([12, 10, 12], np.float32)
+BROW_STRENGTH, LIP_STRENGTH = 0.8, 0.8
+"""How much of a brow's and of the lips' colour covers the skin's."""
 
 Tone = tuple[int, int, int]
 
@@ -70,6 +77,8 @@ EYE_RINGS = (
     155, 180,
 )  # fmt: skip
 _SECTORS = 48
+_PER_SPAN = 12
+"""Points of a curve between two landmarks."""
 
 
 def paint(
@@ -88,9 +97,35 @@ def paint(
         lash: (N,) darkness of the lash lines in [0, 1], or None.
         palette: of the person.
     """
-    skin, blush, lip = palette.of("skin"), palette.of("blush"), palette.of("lips")
+    lip = palette.of("lips")
     x = points.astype(np.float32)
-    color = np.tile(skin, (len(x), 1))
+    color = complexion(x, landmarks, palette)
+    for curve in brow_curves(landmarks):
+        distance, index = nearest(x, curve, 0.06)
+        strength = np.clip(1.4 - distance / brow_width(index / (len(curve) - 1)), 0.0, 1.0)
+        color = mix(color, palette.of("brow"), BROW_STRENGTH * strength)
+    inner = _closed(landmarks[60:68])
+    lips = smooth(lip_depth(x, landmarks[48:60]), -0.006, 0.008)
+    color = mix(color, lip, LIP_STRENGTH * lips)
+    if lash is not None:
+        color = mix(color, palette.of("lash"), lash)
+    cavity = classes == SurfaceClass.MOUTH_CAVITY
+    inside = smooth(nearest(x, inner, 0.1)[0], 0.012, 0.045)[:, None]
+    color = np.where(cavity[:, None], lip * (1 - inside) + CAVITY * inside, color)
+    # The mouth is darker towards the throat: light hardly gets there.
+    shade = np.maximum(smooth(-x[:, 2], -0.15, 0.0), 0.75 * smooth(np.abs(x[:, 0]), 0.03, 0.1))
+    dark = 1.0 - shade[:, None] * np.array([0.5, 0.62, 0.64], np.float32)
+    for kind, tone in _TONES.items():
+        color[classes == kind] = tone
+    color = np.where((cavity | np.isin(classes, list(_TONES)))[:, None], color * dark, color)
+    color[classes == SurfaceClass.EYEBALL] = SCLERA
+    return np.clip(np.rint(color), 0, 255).astype(np.uint8)
+
+
+def complexion(x: AnyFloat, landmarks: AnyFloat, palette: Palette) -> AnyFloat:
+    """Colours (N, 3) of skin at template points (N, 3): blood, thin skin and a shaven scalp, but no lines."""
+    blush = palette.of("blush")
+    color = np.tile(palette.of("skin"), (len(x), 1))
     front = smooth(x[:, 2], 0.0, 0.08)
     for centre, reach, amount in (
         (landmarks[[1, 31]].mean(0) * [1.0, 0.8, 1.0] + [0.02, 0.0, 0.06], 0.09, 0.35),
@@ -103,39 +138,35 @@ def paint(
     ears = smooth(np.abs(x[:, 0]), 0.29, 0.35) * (x[:, 1] > -0.15)
     color = mix(color, blush, 0.45 * ears)
     for row in (slice(36, 42), slice(42, 48)):  # thin, reddish skin around the eyes
-        distance = _to_curve(x, _closed(landmarks[row]))
+        distance = nearest(x, _closed(landmarks[row]), 0.12)[0]
         color = mix(color, palette.of("lids"), 0.45 * np.exp(-((distance / 0.03) ** 2)))
     # Scalp: a hairline over forehead and temples, soft as shaven hair is.
     line = 0.30 - 1.1 * np.maximum(np.abs(x[:, 0]) - 0.17, 0.0) + 0.25 * np.minimum(x[:, 2] - 0.05, 0.0)
     behind = np.clip((-0.12 - x[:, 2]) / 0.3, 0.0, 1.0)
     scalp = smooth(x[:, 1] - (line - 0.5 * behind), -0.02, 0.05) * (1 - ears)
-    color = mix(color, palette.of("scalp"), 0.55 * scalp)
-    for brow in (landmarks[17:22], landmarks[22:27][::-1]):  # both from the outside inwards
-        curve = _spline(brow + np.array([0.0, 0.006, 0.0], np.float32))
-        distance, along = _to_curve(x, curve), _along(x, curve)
-        width = 0.009 + 0.010 * along
-        strength = np.clip(1.4 - distance / width, 0.0, 1.0)
-        color = mix(color, palette.of("brow"), 0.8 * strength)
-    inner, outer = _closed(landmarks[60:68]), _closed(landmarks[48:60])
-    around = outer[:, :2]
-    close = ((x[:, :2] > around.min(0) - 0.02) & (x[:, :2] < around.max(0) + 0.02)).all(1)
+    return mix(color, palette.of("scalp"), 0.55 * scalp)
+
+
+def brow_curves(landmarks: AnyFloat) -> tuple[AnyFloat, AnyFloat]:
+    """Points along the middle of the right and of the left brow, both from the outside inwards."""
+    lift = np.array([0.0, 0.006, 0.0], np.float32)
+    return _spline(landmarks[17:22] + lift), _spline(landmarks[22:27][::-1] + lift)
+
+
+def brow_width(along: AnyFloat) -> AnyFloat:
+    """Half of a brow's height where it is thickest covered, by the fraction of its length."""
+    return 0.009 + 0.010 * along
+
+
+def lip_depth(x: AnyFloat, outer: AnyFloat, per_span: int = _PER_SPAN) -> AnyFloat:
+    """How far (N,) points lie within the lips' outline (12, 3) as seen from the front; -1 is far off."""
+    outline = _spline(outer, per_span, closed=True)[:, :2]
+    margin = 0.02
+    low, high = outline.min(axis=0) - margin, outline.max(axis=0) + margin
+    near = _inside_box(x, np.append(low, 0.1), np.append(high, np.inf))
     depth = np.full(len(x), -1.0)
-    depth[close] = -_polygon_distance(x[close, :2], around)
-    lips = smooth(depth, -0.006, 0.008) * (x[:, 2] > 0.1)
-    color = mix(color, lip, 0.8 * lips)
-    if lash is not None:
-        color = mix(color, palette.of("lash"), lash)
-    cavity = classes == SurfaceClass.MOUTH_CAVITY
-    inside = smooth(_to_curve(x, inner), 0.012, 0.045)[:, None]
-    color = np.where(cavity[:, None], lip * (1 - inside) + CAVITY * inside, color)
-    # The mouth is darker towards the throat: light hardly gets there.
-    shade = np.maximum(smooth(-x[:, 2], -0.15, 0.0), 0.75 * smooth(np.abs(x[:, 0]), 0.03, 0.1))
-    dark = 1.0 - shade[:, None] * np.array([0.5, 0.62, 0.64], np.float32)
-    for kind, tone in _TONES.items():
-        color[classes == kind] = tone
-    color = np.where((cavity | np.isin(classes, list(_TONES)))[:, None], color * dark, color)
-    color[classes == SurfaceClass.EYEBALL] = SCLERA
-    return np.clip(np.rint(color), 0, 255).astype(np.uint8)
+    depth[near] = -_polygon_distance(x[near, :2], outline)
+    return depth
 
 
 def eyeball(
@@ -175,9 +206,7 @@ def eyeball(
         * streak
     )
     iris = mix(iris, palette.of("limbus"), 0.85 * smooth(angle, 18.0, 21.8))
-    white = mix(
-        np.tile(SCLERA, (len(angle), 1)), np.array([214, 172, 160], np.float32), 0.7 * smooth(angle, 38, 62)
-    )
+    white = mix(np.tile(SCLERA, (len(angle), 1)), SCLERA_EDGE, 0.7 * smooth(angle, 38, 62))
     final = np.where((angle < PUPIL_DEG)[:, None], PUPIL, np.where((angle < IRIS_DEG)[:, None], iris, white))
     return vertices, eyeball_faces(), np.clip(np.rint(final), 0, 255).astype(np.uint8)
 
@@ -213,7 +242,7 @@ def smooth(value: AnyFloat, low: float, high: float) -> AnyFloat:
     return t * t * (3.0 - 2.0 * t)
 
 
-def _spline(points: AnyFloat, per_span: int = 12, closed: bool = False) -> AnyFloat:
+def _spline(points: AnyFloat, per_span: int = _PER_SPAN, closed: bool = False) -> AnyFloat:
     """Catmull-Rom curve through points."""
     p = np.asarray(points, np.float64)
     p = (
@@ -235,14 +264,34 @@ def _closed(points: AnyFloat) -> AnyFloat:
     return _spline(points, closed=True)
 
 
-def _to_curve(x: AnyFloat, curve: AnyFloat) -> AnyFloat:
-    """Distance of points from a finely sampled curve."""
-    return np.asarray(cKDTree(curve).query(x)[0])
+_AT_ONCE = 2**20
+"""Distances that are held at a time."""
 
 
-def _along(x: AnyFloat, curve: AnyFloat) -> AnyFloat:
-    """Fraction of the curve's length at the sample nearest to each point."""
-    return np.asarray(cKDTree(curve).query(x)[1] / (len(curve) - 1))
+def nearest(x: AnyFloat, curve: AnyFloat, reach: float) -> tuple[AnyFloat, Int64]:
+    """Distance (N,) of points (N, 3) from the nearest of (M, 3) others, and its number.
+
+    Points that are more than ``reach`` away may have an infinite distance and number 0.
+    """
+    distance, index = np.full(len(x), np.inf), np.zeros(len(x), np.int64)
+    low, high = curve.min(axis=0) - reach, curve.max(axis=0) + reach
+    near = _inside_box(x, low, high)
+    for rows in np.split(near, range(_AT_ONCE // len(curve), len(near), max(1, _AT_ONCE // len(curve)))):
+        off = [x[rows, axis, None] - curve[None, :, axis] for axis in range(3)]
+        away = off[0] ** 2 + off[1] ** 2 + off[2] ** 2
+        index[rows] = np.argmin(away, axis=1)
+        distance[rows] = np.sqrt(away[np.arange(len(rows)), index[rows]])
+    return distance, index
+
+
+def _inside_box(x: AnyFloat, low: AnyFloat, high: AnyFloat) -> Int64:
+    """Numbers of the points (N, 3) that lie between two corners of a box."""
+    # Axis by axis: most points are outside by the first.
+    found = np.flatnonzero((x[:, 1] > low[1]) & (x[:, 1] < high[1]))
+    for axis in (0, 2):
+        value = x[found, axis]
+        found = found[(value > low[axis]) & (value < high[axis])]
+    return found
 
 
 def _polygon_distance(x: AnyFloat, polygon: AnyFloat) -> AnyFloat:

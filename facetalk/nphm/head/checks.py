@@ -96,4 +96,4 @@ def checked_mesh(tensors: Mapping[str, np.ndarray], parts: int) -> CanonicalMesh
         raise ValueError("canonical faces name vertices that are not there")
     if arrays["part"].max() >= parts or not np.abs(arrays["vertices"]).max() < _FAR:
         raise ValueError("canonical vertices lie nowhere on a head, or are of no part")
-    return CanonicalMesh(**arrays)
+    return CanonicalMesh(arrays["vertices"], arrays["faces"], arrays["part"], arrays["colors"])

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import functools
 import math
+import zlib
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from facetalk.arrays import AnyFloat, Float32, Float64, Int64, UInt8
-from facetalk.nphm.head.albedo import PALETTE, Palette, eyeball, mix, paint, smooth
+from facetalk.nphm.head.albedo import PALETTE, Palette, eyeball, mix, nearest, paint, smooth
 from facetalk.nphm.head.parts import SurfaceClass
 from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.template_mesh import TemplateMesh
 
-__all__ = ["paint_template", "palette_of"]
+__all__ = ["chance_of", "lid_margins", "paint_template", "palette_of"]
 
 _CLASS_OF = {
     Region.SKIN: SurfaceClass.SKIN, Region.MOUTH: SurfaceClass.MOUTH_CAVITY,
@@ -78,6 +78,14 @@ def palette_of(coefficients: Float32) -> Palette:
     )
 
 
+def chance_of(coefficients: Float32) -> int:
+    """Seed of what chance does to a person's skin and eyes; 0 of the default identity."""
+    if not coefficients.any():
+        return 0
+    # Rounded: a code that goes through its coefficients and back is the same person.
+    return zlib.crc32(np.rint(coefficients.astype(np.float64) * 100.0).astype("<i4").tobytes())
+
+
 def paint_template(mesh: TemplateMesh, landmarks: AnyFloat, palette: Palette = PALETTE) -> UInt8:
     """Albedo (V, 3) uint8 of a template mesh.
 
@@ -120,15 +128,19 @@ def _inside(x: AnyFloat, region: UInt8, color: AnyFloat) -> AnyFloat:
 
 def _margins(mesh: TemplateMesh, color: AnyFloat, palette: Palette) -> AnyFloat:
     """A dark line at the roots of the lashes."""
-    x, skin = mesh.vertices, np.isin(mesh.region, (Region.SKIN, Region.EYE_SOCKET))
-    roots = x[mesh.region == Region.LASH]
     out = color.copy()
-    lids = cKDTree(x[mesh.landmarks[36:48]]).query(x)[0]
-    near = np.flatnonzero(skin & (lids < 0.04))
-    distance = cKDTree(roots).query(x[near])[0]
+    near, distance = lid_margins(mesh)
     line = 0.7 * (1.0 - smooth(distance, 0.0015, 0.006))
     out[near] = mix(out[near], palette.of("lash"), line)
     return out
+
+
+def lid_margins(mesh: TemplateMesh) -> tuple[Int64, AnyFloat]:
+    """Vertices (N,) of skin near the eyes, and how far (N,) they are from the nearest root of a lash."""
+    x, skin = mesh.vertices, np.isin(mesh.region, (Region.SKIN, Region.EYE_SOCKET))
+    lids = nearest(x, x[mesh.landmarks[36:48]], 0.05)[0]
+    near = np.flatnonzero(skin & (lids < 0.04))
+    return near, nearest(x[near], x[mesh.region == Region.LASH], 1.0)[0]
 
 
 @functools.cache

@@ -203,7 +203,8 @@ def write_head(folder: str | Path, content: HeadContent, *, force: bool = False)
             "landmarks": {k: v for k, v in content.linear.items() if k != "encoder"},
         }
         if content.canonical is not None:
-            files["canonical"] = {k: torch.from_numpy(v) for k, v in asdict(content.canonical).items()}
+            kept = ("vertices", "faces", "part", "colors")
+            files["canonical"] = {k: torch.from_numpy(getattr(content.canonical, k)) for k in kept}
         if content.mesh is not None:
             files["template"] = {k: torch.from_numpy(v) for k, v in content.mesh.tensors().items()}
         for name, tensors in files.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +14,8 @@ from facetalk.arrays import AnyInt, Bool, Float32, Int32
 from facetalk.errors import InputError
 from facetalk.mesh.eyes import EYE_NAMES, Eye
 from facetalk.mesh.mesh import CanonicalMesh
+from facetalk.mesh.textures import Texture
+from facetalk.nphm.head.complexion import chance_of, paint_template, palette_of
 from facetalk.nphm.head.parts import Part
 from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.tables import HeadTables
@@ -162,7 +166,8 @@ class Person:
                 return mesh, basis
             used, faces = np.unique(self.tables.mesh.faces(level), return_inverse=True)
             corners: Int32 = faces.reshape(-1, 3).astype(np.int32)
-            coarse = CanonicalMesh(mesh.vertices[used], corners, mesh.part[used], mesh.colors[used])
+            texture = self._texture(level, np.searchsorted(used, self.tables.mesh.uv_vertex))
+            coarse = CanonicalMesh(mesh.vertices[used], corners, mesh.part[used], mesh.colors[used], texture)
             return coarse, np.ascontiguousarray(basis[:, used])
         if level:
             raise InputError("this head has one mesh only; levels of detail come with a template mesh")
@@ -195,10 +200,21 @@ class Person:
             )
         colors = mesh.colors
         if self.identity.any():
-            with needed_for("painting an identity other than the default"):
-                from facetalk.nphm.head.complexion import paint_template, palette_of
             colors = paint_template(mesh, tables.linear["landmarks_mean"], palette_of(self._coefficients))
-        return mesh.canonical(vertices, colors), basis
+        worn = dataclasses.replace(mesh.canonical(vertices, colors), texture=self._texture(0, mesh.uv_vertex))
+        return worn, basis
+
+    def _texture(self, level: int, number: AnyInt) -> Texture:
+        """Pictures on a level of the template mesh, whose vertices have other numbers (V,)."""
+        mesh, canvas = self.tables.mesh, self.tables.canvas
+        assert mesh is not None and canvas is not None
+        used, corners = np.unique(mesh.corners[level], return_inverse=True)
+        painter = functools.partial(
+            canvas.paint, palette_of(self._coefficients), chance_of(self._coefficients)
+        )
+        return Texture(
+            canvas.uv[used], number[used].astype(np.int32), corners.reshape(-1, 3).astype(np.int32), painter
+        )
 
     def _add_the_rest(self, mesh: TemplateMesh, vertices: Float32) -> None:
         """Add what the networks say of the code beyond the coefficients nearest to it, in place.

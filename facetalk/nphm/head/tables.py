@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from facetalk.nphm.head.checks import (
     check_settings,
     checked_mesh,
 )
+from facetalk.nphm.head.maps.canvas import Canvas
 from facetalk.nphm.head.template_mesh import TemplateMesh
 from facetalk.reading import read_json, usable
 from facetalk.tensors import check_arrays, check_sizes, read_safetensors
@@ -62,6 +64,11 @@ class HeadTables:
     def expression_names(self) -> tuple[str, ...]:
         """Names of the E expression weights, in order."""
         return tuple(self.config["expression_names"])
+
+    @cached_property
+    def canvas(self) -> Canvas | None:
+        """What paints pictures on the template mesh, or None where there is none."""
+        return None if self.mesh is None else Canvas(self.mesh, self.linear["landmarks_mean"])
 
 
 def read_tables(folder: str | Path) -> HeadTables:

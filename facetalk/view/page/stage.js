@@ -33,7 +33,11 @@ export class Stage {
     const file = await new GLTFLoader().parseAsync(data, "");
     if (this.#root) {
       this.#scene.remove(this.#root);
-      this.#root.traverse((part) => { part.geometry?.dispose(); part.material?.dispose?.(); });
+      this.#root.traverse(({ geometry, material }) => {
+        geometry?.dispose();
+        for (const picture of [material?.map, material?.normalMap, material?.roughnessMap]) picture?.dispose();
+        material?.dispose?.();
+      });
     }
     this.#root = file.scene;
     this.#scene.add(this.#root);

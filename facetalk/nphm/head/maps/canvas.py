@@ -1,0 +1,84 @@
+"""The pictures of a head's template: what identities share is found once, then each one is painted."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from facetalk.arrays import Float32
+from facetalk.mesh.materials import EYES, SKIN, TEETH
+from facetalk.mesh.textures import Maps
+from facetalk.nphm.head.albedo import Palette
+from facetalk.nphm.head.complexion import paint_template
+from facetalk.nphm.head.maps.eyes import paint_eyes
+from facetalk.nphm.head.maps.layout import Ground, ground, picture_size, placed
+from facetalk.nphm.head.maps.mouth import paint_mouth
+from facetalk.nphm.head.maps.skin import SkinPlan, paint_skin, plan_skin
+from facetalk.nphm.head.template_mesh import TemplateMesh
+
+__all__ = ["Canvas"]
+
+_KEPT = 4
+"""Painted identities that are kept, a few megabytes each."""
+
+
+class Canvas:
+    """Paints maps for identities of one head.
+
+    Args:
+        mesh: the head's template.
+        landmarks: (68, 3) of the mean canonical head.
+    """
+
+    def __init__(self, mesh: TemplateMesh, landmarks: Float32) -> None:
+        self._mesh, self._landmarks = mesh, landmarks
+        self._lock = threading.Lock()
+        self._plans: dict[int, tuple[SkinPlan, Ground]] = {}
+        self._painted: OrderedDict[tuple[Palette, int, int], Mapping[str, Maps]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be painted anew."""
+        return {"_mesh": self._mesh, "_landmarks": self._landmarks}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As new."""
+        self.__init__(state["_mesh"], state["_landmarks"])  # type: ignore[misc]
+
+    @cached_property
+    def uv(self) -> Float32:
+        """(U, 2) places of the template's texture vertices on the pictures, v upwards."""
+        return placed(self._mesh)
+
+    def paint(self, palette: Palette, seed: int, size: int) -> Mapping[str, Maps]:
+        """Maps by material. The same arguments give the same maps; the last few are kept.
+
+        Args:
+            palette: of the person.
+            seed: of what chance does to the person's skin and eyes.
+            size: pixels along a side of the skin's maps.
+        """
+        key = palette, seed, size
+        with self._lock:
+            if key not in self._painted:
+                self._painted[key] = self._paint(palette, seed, size)
+                while len(self._painted) > _KEPT:
+                    self._painted.popitem(last=False)
+            self._painted.move_to_end(key)
+            return self._painted[key]
+
+    def _paint(self, palette: Palette, seed: int, size: int) -> Mapping[str, Maps]:
+        mesh, landmarks = self._mesh, self._landmarks
+        if size not in self._plans:
+            under = ground(mesh, self.uv, SKIN.name, picture_size(SKIN.name, size))
+            mouth = ground(mesh, self.uv, TEETH.name, picture_size(TEETH.name, size))
+            self._plans = {size: (plan_skin(mesh, landmarks, self.uv, under), mouth)}
+        skin, mouth = self._plans[size]
+        plain = paint_template(mesh, landmarks, palette)
+        return {
+            SKIN.name: paint_skin(skin, mesh, landmarks, palette, plain, seed),
+            EYES.name: paint_eyes(palette, seed, picture_size(EYES.name, size)[0]),
+            TEETH.name: paint_mouth(mouth, mesh, plain),
+        }
