@@ -74,7 +74,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py $(SPEECH) $(OUT)
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet -c constraints.txt ruff mypy clang-format
