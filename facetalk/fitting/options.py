@@ -25,6 +25,7 @@ class FitOptions:
         points: of each frame, at most so many, drawn anew for each step; FaceTalk takes 5,000.
         steps: of Newton's method, at most.
         adam_steps: of Adam.
+        point_share: of a point's say that it keeps, up to 1, where points are not independent of each other.
         code_spread: standard deviation that codes are expected to have.
         code_speed: the scale of Cauchy's distribution of their changes from frame to frame, in motion.
         still_speed: the least of this scale, where it does not; it is a quarter of the largest change. Frames
@@ -45,6 +46,7 @@ class FitOptions:
     points: int = 5000
     steps: int = 20
     adam_steps: int = 500
+    point_share: float = 1.0
     code_spread: float = 0.5
     code_speed: float = 0.01
     still_speed: float = 0.0025
@@ -66,6 +68,7 @@ class FitOptions:
         if not 0 <= self.overlap < self.window:
             raise InputError(f"overlap: expected 0 to window - 1 = {self.window - 1}, got {self.overlap}")
         for name in (
+            "point_share",
             "code_spread",
             "code_speed",
             "still_speed",

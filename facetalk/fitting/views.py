@@ -30,6 +30,9 @@ __all__ = ["Capture", "Views"]
 
 _ALONE = {"code_spread": 0.4, "pose_speed_mm": 0.5}
 """Shares of what codes and poses may do, before one camera."""
+_SWEPT = (
+    0.02  # of a swept point's say: patches overlap, so that neighbours err alike, and would outvote landmarks
+)
 _DETECTED = 3.0  # times as far off as landmarks of one's own are those that a detector for any face finds
 
 
@@ -257,6 +260,8 @@ class Capture:
                 options, **{name: share * getattr(options, name) for name, share in _ALONE.items()}
             )
         scans = self.look(model, fps, identity, options, progress=progress)
+        if self.views is not None and self.views.seen is not None:
+            options = dataclasses.replace(options, point_share=_SWEPT * options.point_share)
         done = (self.passes - 1) * len(self)
         fit = fit_sequence(
             scans, model, fps=fps, identity=identity, options=options, unit=self.unit, marks=self.marks,

@@ -130,7 +130,7 @@ class _System:
             slopes = torch.cat([slopes, pose_slopes(points, found.by_point)[:, :6]], 1)
         residual = found.value
         scale = scale_of(residual[residual.abs() <= farthest], _LEAST_MM * MM)
-        weight = weights(residual, scale, farthest) / scale**2
+        weight = self.options.point_share * weights(residual, scale, farthest) / scale**2
         rows = self._rows(t)
         self.matrix[rows, rows] += (slopes.T @ (weight[:, None] * slopes)).double()
         self.vector[rows] += (slopes.T @ (weight * residual)).double()
