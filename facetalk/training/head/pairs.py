@@ -174,18 +174,20 @@ class PairSource:
         rest, posed = np.empty((2, rows, 3 * count, 3), np.float32)
         for corners, group in zip(chosen, groups, strict=True):
             basis, start = self._bases[corners].reshape(9 * count, -1), self._shape[corners]
-            for ends, code in ((rest, coefficients), (posed, motion)):
-                part = basis[:, :identity] if ends is rest else basis[:, identity:]
-                ends[group] = (code[group] @ part.T).reshape(-1, 3 * count, 3)
+            for end, code in ((rest, coefficients), (posed, motion)):
+                moves = basis[:, :identity] if end is rest else basis[:, identity:]
+                end[group] = (code[group] @ moves.T).reshape(-1, 3 * count, 3)
             rest[group] += start
         posed += rest
         points = points.repeated(
             np.repeat(np.arange(len(groups)), [len(range(rows)[g]) for g in groups]), count
         )
         sigma = rng.choice(_SIGMAS, rows * count, p=_SHARES)
-        off = sigma * rng.standard_normal(rows * count)
-        off = np.where(np.abs(sigma) > 0.03, np.sign(sigma) * np.abs(off), off)[:, None].astype(np.float32)
-        ends, feet = [], []
+        drawn = sigma * rng.standard_normal(rows * count)
+        drawn = np.where(np.abs(sigma) > 0.03, np.sign(sigma) * np.abs(drawn), drawn)
+        off: Float32 = drawn[:, None].astype(np.float32)
+        ends: list[Float32] = []
+        feet: list[Float32] = []
         for end in (rest, posed):
             corner = end.reshape(-1, 3, 3)
             normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])

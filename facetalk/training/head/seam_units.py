@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from facetalk.arrays import Float32, Float64
 from facetalk.data.heads.ict import MorphableHead
@@ -55,11 +56,11 @@ def _lines() -> list[tuple[_Place, _Place, _Place]]:
     out = [(p, fine[max(i - 1, 0)], fine[min(i + 1, len(fine) - 1)]) for i, p in enumerate(fine)]
     for row in (_UPPER_LIP, _LOWER_LIP):
         out += [({row[i]: 1.0}, {row[i - 1]: 1.0}, {row[i + 1]: 1.0}) for i in (1, 2, 3)]
-    for row in _UPPER_LIDS:
-        a, b, c, d = ({landmark: 1.0} for landmark in row)
+    for lids in _UPPER_LIDS:
+        a, b, c, d = ({landmark: 1.0} for landmark in lids)
         out += [(_mean(a, b), a, b), (b, a, c), (_mean(b, c), b, c), (c, b, d), (_mean(c, d), c, d)]
-    for row in _LOWER_LIDS:
-        out.append(({row[1]: 1.0}, {row[0]: 1.0}, {row[2]: 1.0}))
+    for lids in _LOWER_LIDS:
+        out.append(({lids[1]: 1.0}, {lids[0]: 1.0}, {lids[2]: 1.0}))
     return out
 
 
@@ -96,7 +97,7 @@ class Seams:
             expression.append(sum(w * head.expression_basis[:, ids[i]] for i, w in place.items()) @ normal)
             identity.append(sum(w * head.identity_basis[:, ids[i]] for i, w in place.items()) @ normal)
         by_expression = np.array(expression)
-        rest = np.array(heights) - by_expression @ head.canonical_expression
+        rest = np.array(heights, np.float64) - by_expression @ head.canonical_expression.astype(np.float64)
         left, size, right = np.linalg.svd(np.array(identity), full_matrices=False)
         kept = min(SEAM_CODES, len(size))
         codes = (right[:kept] / _DEVIATION) @ np.linalg.pinv(encoder.astype(np.float64))
@@ -125,6 +126,7 @@ def plant(network: DeformationNetwork, seams: Seams) -> int:
     if config.layers < 3 or skips == 1 or codes >= config.compressed_dim or count < 1:
         return 0
     compressor, start = network.compressor[0], config.compressed_dim - codes
+    assert isinstance(compressor, nn.Linear)
     compressor.weight[start:] = 0.0
     compressor.weight[start:, : config.code_dim] = torch.from_numpy(seams.seam_codes).float()
     compressor.bias[start:] = 0.0

@@ -7,6 +7,7 @@ new units are drawn by chance and read by nobody at first, so that no two begin 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from facetalk.errors import InputError
 from facetalk.nphm.networks import DeformationNetwork
@@ -34,8 +35,10 @@ def widen(narrow: DeformationNetwork, wide: DeformationNetwork) -> None:
             f"a backward network of {a.layers} layers of {a.hidden} cannot be the start of one of "
             f"{b.layers} layers of {b.hidden}: only more units of as many layers can be added"
         )
-    wide.compressor[0].weight[: a.compressed_dim] = narrow.compressor[0].weight
-    wide.compressor[0].bias[: a.compressed_dim] = narrow.compressor[0].bias
+    old, new = narrow.compressor[0], wide.compressor[0]
+    assert isinstance(old, nn.Linear) and isinstance(new, nn.Linear)
+    new.weight[: a.compressed_dim] = old.weight
+    new.bias[: a.compressed_dim] = old.bias
     known = 0  # hidden inputs that the trained layer reads
     for i in range(a.layers + 1):
         old, new = getattr(narrow.defDeepSDF, f"lin{i}"), getattr(wide.defDeepSDF, f"lin{i}")

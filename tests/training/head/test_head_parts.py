@@ -14,8 +14,8 @@ from facetalk.data.heads.ict import BUILT_IN, MorphableHead
 from facetalk.data.heads.samples import SurfaceSampler, sample_distances
 from facetalk.nphm.head.parts import Part
 from facetalk.training.head import figures
-from facetalk.training.head.backward import hidden_places, visible_points
 from facetalk.training.head.identity_codes import anchor_vertices
+from facetalk.training.head.pairs import hidden_places, visible_points
 from facetalk.units import HEAD_UNIT_MM
 
 
