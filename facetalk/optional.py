@@ -20,7 +20,6 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "mediapipe": ("MediaPipe", "landmarks"),
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
-    "platformdirs": ("platformdirs", "torch"),
     "pyfqmr": ("pyfqmr", "torch"),
     "pxr": ("usd-core", "usd"),
     "ray": ("Ray", "ray"),

@@ -26,7 +26,17 @@ from facetalk.render.scene import AnimatedScene
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(facetalk.__file__).resolve().parent
 TOLERANCE = 1e-4  # of weights in 0..1, and of metres
-LEAN = {"numpy", "safetensors", "soundfile", "soxr", "tqdm", "threadpoolctl", "fsspec", "websockets"}
+LEAN = {
+    "numpy",
+    "safetensors",
+    "soundfile",
+    "soxr",
+    "tqdm",
+    "threadpoolctl",
+    "fsspec",
+    "websockets",
+    "platformdirs",
+}
 """What ``pip install facetalk`` may bring: each a few MB at most, but for NumPy."""
 
 WHOLE_WAY = """

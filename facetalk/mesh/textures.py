@@ -30,15 +30,19 @@ class Maps:
         color: (h, w, 3) uint8 sRGB albedo.
         normal: (h, w, 3) uint8 normals in tangent space, +y up in the picture, as glTF has them; or None.
         roughness: (h, w) uint8 factor of the material's roughness, 255 is 1; or None.
+        encoded: what :attr:`files` says, where it is known already.
     """
 
     color: UInt8
     normal: UInt8 | None = None
     roughness: UInt8 | None = None
+    encoded: Mapping[str, bytes] | None = None
 
     @cached_property
     def files(self) -> Mapping[str, bytes]:
         """The pictures as PNG files, by their kind; encoded once, as they go into file after file."""
+        if self.encoded is not None:
+            return self.encoded
         given = {kind: getattr(self, kind) for kind in KINDS}
         return {kind: png.encode(pixels, mark=True) for kind, pixels in given.items() if pixels is not None}
 

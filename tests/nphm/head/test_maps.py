@@ -213,3 +213,36 @@ def test_texels_without_a_face_are_filled():
         (2, 2), np.array([0], np.int32), np.zeros((1, 3), np.int32), np.ones((1, 3), np.float32) / 3
     )
     assert (under.picture(np.array([7.0], np.float32)) == 7.0).all()
+
+
+def test_an_earlier_processs_maps_are_used(head, tmp_path, monkeypatch):
+    """Kept maps are those that were painted, of that person and size alone; damaged ones are painted anew."""
+    monkeypatch.setenv("FACETALK_CACHE", str(tmp_path))
+    tables, painted = head.tables, []
+
+    def fresh():
+        canvas = Canvas(tables.mesh, tables.linear["landmarks_mean"])
+        paint = canvas._paint
+        monkeypatch.setattr(canvas, "_paint", lambda *asked: (painted.append(asked[1]), paint(*asked))[1])
+        return canvas
+
+    first = fresh().paint(PALETTE, 3, 256)
+    assert painted == [3] and len(list((tmp_path / "maps").glob("*.safetensors"))) == 1
+    again = fresh().paint(PALETTE, 3, 256)
+    assert painted == [3] and list(again) == list(first)
+    for material, maps in first.items():
+        assert again[material].files == maps.files
+        for kind in ("color", "normal", "roughness"):
+            np.testing.assert_array_equal(getattr(again[material], kind), getattr(maps, kind))
+    other = fresh()
+    other.paint(PALETTE, 4, 256)
+    other.paint(dataclasses.replace(PALETTE, lips=(1, 2, 3)), 3, 256)
+    other.paint(PALETTE, 3, 512)
+    assert painted == [3, 4, 3, 3]
+    for file in (tmp_path / "maps").glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-100])
+    fresh().paint(PALETTE, 3, 256)
+    assert painted == [3, 4, 3, 3, 3]
+    monkeypatch.setenv("FACETALK_CACHE", "")
+    fresh().paint(PALETTE, 3, 256)
+    assert painted == [3, 4, 3, 3, 3, 3]

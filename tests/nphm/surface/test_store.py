@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from facetalk import kept
 from facetalk.nphm.surface import bake as bake_module
 from facetalk.nphm.surface import identity as knowledge
 from facetalk.nphm.surface import store
@@ -93,7 +94,7 @@ def test_nothing_is_kept_where_it_is_switched_off_or_not_writable(make_model, fo
 
 
 def test_the_oldest_go_when_it_is_full(folder, monkeypatch):
-    monkeypatch.setattr(store, "MOST_BYTES", 3500)
+    monkeypatch.setattr(kept, "MOST_BYTES", 3500)
     for age, name in ((30, "a"), (20, "b"), (10, "c")):
         store.write(name, store.Baking({"far": np.zeros(200, np.float32)}, {}))
         path = folder / f"{name}.safetensors"

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from facetalk.arrays import Float32
+from facetalk.kept import cache_folder
 from facetalk.mesh.materials import EYES, SKIN, TEETH
 from facetalk.mesh.textures import Maps
 from facetalk.nphm.head.albedo import Palette
 from facetalk.nphm.head.complexion import paint_template
+from facetalk.nphm.head.maps.drawer import FORMAT, ROOM, read_maps, write_maps
 from facetalk.nphm.head.maps.eyes import paint_eyes
 from facetalk.nphm.head.maps.layout import Ground, ground, picture_size, placed
 from facetalk.nphm.head.maps.mouth import paint_mouth
 from facetalk.nphm.head.maps.skin import SkinPlan, paint_skin, plan_skin
 from facetalk.nphm.head.template_mesh import TemplateMesh
+from facetalk.version import __version__
 
 __all__ = ["Canvas"]
 
@@ -63,11 +69,33 @@ class Canvas:
         key = palette, seed, size
         with self._lock:
             if key not in self._painted:
-                self._painted[key] = self._paint(palette, seed, size)
+                self._painted[key] = self._kept(palette, seed, size)
                 while len(self._painted) > _KEPT:
                     self._painted.popitem(last=False)
             self._painted.move_to_end(key)
             return self._painted[key]
+
+    def _kept(self, palette: Palette, seed: int, size: int) -> Mapping[str, Maps]:
+        """Maps that an earlier process painted, or those that are painted now, for the next one."""
+        if cache_folder(ROOM) is None:
+            return self._paint(palette, seed, size)
+        asked = f"{FORMAT} {__version__} {palette!r} {seed} {size} {self._digest}"
+        key = hashlib.sha256(asked.encode()).hexdigest()
+        found = read_maps(key)
+        if found is None:
+            found = self._paint(palette, seed, size)
+            write_maps(key, found)
+        return found
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of the head's template."""
+        digest, mesh = hashlib.sha256(), self._mesh
+        shapes = mesh.vertices, mesh.uv, mesh.uv_vertex, mesh.corners[0], mesh.part, mesh.region, mesh.colors
+        for array in (*shapes, mesh.landmarks, self._landmarks):
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def _paint(self, palette: Palette, seed: int, size: int) -> Mapping[str, Maps]:
         mesh, landmarks = self._mesh, self._landmarks
