@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, required=True, help="talk.mp4 (video) or talk.png (contact sheet)"
     )
     parser.add_argument(
-        "--size", default=None, metavar="W[xH]", help="pixels of a picture (default 720, sheet 480)"
+        "--size", default=None, metavar="W[xH]", help="pixels of a picture (default 640, sheet 480)"
     )
     parser.add_argument(
         "--fps", type=float, default=None, help="pictures per second (default: the animation's)"

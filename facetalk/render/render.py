@@ -30,7 +30,7 @@ from facetalk.side_by_side import side_by_side
 SIZES = (16, 4096)
 _MAX_SHEET = 16384
 _ROUNDING = 1e-3  # of a picture, which is no reason to draw another one
-_VIDEO_SIZE, _CELL_SIZE = (720, 720), (480, 480)
+_VIDEO_SIZE, _CELL_SIZE = (640, 640), (480, 480)
 
 
 class Renderer:
@@ -127,7 +127,7 @@ def render(
     Args:
         glb: .glb or .gltf with morph targets or stepped frames.
         out: ``.mp4`` (H.264, with the sound beside the .glb when there is one) or ``.png`` (contact sheet).
-        size: width and height of a picture in pixels; default 720 x 720 for video, 480 x 480 for each cell
+        size: width and height of a picture in pixels; default 640 x 640 for video, 480 x 480 for each cell
             of a sheet.
         fps: pictures per second of the video; default the animation's.
         audio: recording for the video instead of the one beside the file.
