@@ -9,8 +9,6 @@ frame beside the plain formula, which is Adam through the torch networks, in the
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facetalk.files import atomic_path
+from experiments.fitting.command import parser_of, tell
 from facetalk.fitting import DifferentiableField, Fit, FitOptions, fit_sequence
 from facetalk.fitting.options import MM
 from facetalk.fitting.synthetic import scan
@@ -130,20 +128,10 @@ def run(frames: int, points: int) -> dict[str, Any]:
 
 def main() -> None:
     """See the module's text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.fitting", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--frames", type=int, default=30, help="of the capture (default 30)")
+    parser = parser_of("experiments.fitting", __doc__, 30)
     parser.add_argument("--points", type=int, default=8000, help="rays a frame (default 8000)")
-    parser.add_argument("--json", type=Path, default=None, help="write the figures here")
     args = parser.parse_args()
-    found = run(args.frames, args.points)
-    text = json.dumps(found, indent=1) + "\n"
-    print(text)
-    if args.json is not None:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(text)
+    tell(run(args.frames, args.points), args.json)
 
 
 if __name__ == "__main__":

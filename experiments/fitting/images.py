@@ -9,7 +9,6 @@ fitted surface, what the lips do, which camera was found to be wrong.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -22,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from experiments.fitting.__main__ import FIRST, SHUT_MM, SPEECH
-from facetalk.files import atomic_path
+from experiments.fitting.command import parser_of, tell
 from facetalk.fitting import DifferentiableField, FitOptions
 from facetalk.fitting.cameras import Camera
 from facetalk.fitting.options import MM
@@ -145,19 +144,9 @@ def _floor(field: DifferentiableField, rig: Any, codes: np.ndarray, seen: list[n
 
 def main() -> None:
     """See the module's text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.fitting.images", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--frames", type=int, default=20, help="of the capture (default 20)")
-    parser.add_argument("--json", type=Path, default=None, help="write the figures here")
+    parser = parser_of("experiments.fitting.images", __doc__, 20)
     args = parser.parse_args()
-    found = run(args.frames)
-    text = json.dumps(found, indent=1) + "\n"
-    print(text)
-    if args.json is not None:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(text)
+    tell(run(args.frames), args.json)
 
 
 if __name__ == "__main__":

@@ -8,41 +8,25 @@ one, how often lips that were shut are shut again, and which camera was found to
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.fitting.__main__ import FIRST, SHUT_MM, SPEECH, surface_mm
-from facetalk.files import atomic_path
+from experiments.fitting.command import parser_of, tell
 from facetalk.fitting import DifferentiableField, FitOptions, fit_sequence
 from facetalk.fitting.cameras import Camera
+from facetalk.fitting.stage import arc
 from facetalk.fitting.triangulate import triangulate
 from facetalk.metrics.lips import lip_gap
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.posing import landmarks
 
-CAMERAS, PIXELS, FOCAL, AWAY_M = 16, 256, 620.0, 0.9
+CAMERAS, PIXELS, FOCAL = 16, 256, 620.0
 NOISE_PX = 1.0
 MISSING, WRONG, SHIFT_M = (3, 9), 5, 0.05
-
-
-def arc(middle: np.ndarray) -> list[Camera]:
-    """Cameras that look at a point, metres."""
-    K = np.array([[FOCAL, 0.0, PIXELS / 2], [0.0, FOCAL, PIXELS / 2], [0.0, 0.0, 1.0]])
-    found = []
-    for angle in np.radians(np.linspace(-65.0, 65.0, CAMERAS)):
-        eye = middle + AWAY_M * np.array([np.sin(angle), 0.2 * np.sin(3 * angle), np.cos(angle)])
-        z = (middle - eye) / np.linalg.norm(middle - eye)
-        x = np.cross(z, [0.0, 1.0, 0.0])
-        x /= np.linalg.norm(x)
-        R = np.stack([x, np.cross(z, x), z])
-        found.append(Camera(K, R, -R @ eye))
-    return found
 
 
 def run(frames: int) -> dict[str, Any]:
@@ -52,7 +36,7 @@ def run(frames: int) -> dict[str, Any]:
     field = DifferentiableField(head.nphm, head.default_identity)
     codes = model.generate(SPEECH, seed=0).expressions[FIRST : FIRST + frames].clip(0, 1)
     true = landmarks(head, Motion(codes, 25.0, head.default_identity), None).astype(np.float64)
-    cameras = arc(true.mean((0, 1)))
+    cameras = arc(CAMERAS, true.mean((0, 1)), focal=FOCAL, size=PIXELS)
     rng = np.random.default_rng(0)
     pixels = np.stack([np.stack([camera.project(frame)[0] for frame in true]) for camera in cameras])
     pixels += rng.normal(0.0, NOISE_PX, pixels.shape)
@@ -89,19 +73,9 @@ def run(frames: int) -> dict[str, Any]:
 
 def main() -> None:
     """See the module's text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.fitting.views", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--frames", type=int, default=30, help="of the capture (default 30)")
-    parser.add_argument("--json", type=Path, default=None, help="write the figures here")
+    parser = parser_of("experiments.fitting.views", __doc__, 30)
     args = parser.parse_args()
-    found = run(args.frames)
-    text = json.dumps(found, indent=1) + "\n"
-    print(text)
-    if args.json is not None:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(text)
+    tell(run(args.frames), args.json)
 
 
 if __name__ == "__main__":
