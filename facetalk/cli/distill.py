@@ -56,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--produce", type=_options.positive_int, default=None, metavar="N",
                         help="only make trajectories, as number N beside a training in --out")  # fmt: skip
     parser.add_argument("--threads", type=_options.positive_int, default=1, help="CPU threads")
+    parser.add_argument("--workers", type=_options.positive_int, default=None, metavar="N",
+                        help="processes that encode the corpus for --life and --mouth; default: this one "
+                        "alone")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from --out")
 
@@ -75,6 +78,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(
             "--mouth without --life holds the rest of the face at that of --init; give one of them"
         )
+    if args.workers and (args.produce is not None or not (args.life or args.mouth)):
+        raise InputError("--workers does nothing without --life or --mouth, nor with --produce; leave it out")
     if args.mouth and args.produce is not None:
         raise InputError("--mouth does nothing where --produce only makes trajectories; leave it out")
     _options.set_threads(args.threads)
@@ -98,6 +103,7 @@ def run(args: argparse.Namespace) -> None:
         init=args.init,
         minutes=args.minutes,
         producer=args.produce,
+        workers=args.workers or 0,
         resume=args.resume,
         command=_command(args),
         show=sys.stderr.isatty(),
@@ -112,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _command(args: argparse.Namespace) -> str:
     """The options that matter for the result, without the paths of this machine."""
-    left_out = ("audio", "out", "model", "init", "resume", "produce", "threads")
+    left_out = ("audio", "out", "model", "init", "resume", "produce", "threads", "workers")
     words = ["facetalk distill"]
     for name, value in vars(args).items():
         if name not in left_out and value is not None:

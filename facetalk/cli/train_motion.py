@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--share", type=float, default=1.0, help="share of the corpus in each encoded copy")
     parser.add_argument("--cache-minutes", type=float, default=None, help="no new copies after this long")
+    parser.add_argument("--workers", type=int, default=0, metavar="N",
+                        help="processes that encode a corpus of speech; default: this one alone")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from --out")
 

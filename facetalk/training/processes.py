@@ -1,12 +1,24 @@
-"""What a training has to know of the processes that share it (``accelerate launch``)."""
+"""Processes: those that share a training (``accelerate launch``), and those that prepare its data."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
-__all__ = ["is_main_process", "process_index", "step_generator"]
+from facetalk.errors import InputError
+
+__all__ = ["in_processes", "is_main_process", "process_index", "step_generator"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def process_index() -> int:
@@ -23,3 +35,47 @@ def step_generator(seed: int, index: int) -> np.random.Generator:
     """Random numbers of a step, the same in every session, and others in every process of a launch."""
     rank = process_index()
     return np.random.default_rng((seed, index, rank) if rank else (seed, index))
+
+
+def in_processes(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """``map(work, items)`` by several processes, in order.
+
+    What ``work`` holds is shared with this process, not sent; items and results are sent. To be called before
+    a GPU is used, which a copy of a process cannot.
+
+    Args:
+        work: what is done to an item, on one thread.
+        items: what it is done to.
+        workers: processes; below 2 this process does it.
+
+    Raises:
+        InputError: a process was killed.
+    """
+    if workers < 2:
+        yield from map(work, items)
+        return
+    fork = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(workers, mp_context=fork, initializer=_begin, initargs=(work,))
+    try:
+        yield from pool.map(_do, items)
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"one of {workers} processes was killed, for want of memory perhaps; use fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_work: Callable[[Any], Any]
+"""Of a process of a pool."""
+
+
+def _begin(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for this one says what happens
+    torch.set_num_threads(1)
+
+
+def _do(item: Any) -> Any:
+    return _work(item)

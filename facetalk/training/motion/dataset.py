@@ -10,6 +10,7 @@ style and other blinks, brows and gazes, because one recording goes with many fa
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
@@ -29,9 +30,12 @@ from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.reading import read_arrays, usable
 from facetalk.training.audio.augment import change_speed, spoil
+from facetalk.training.processes import in_processes
 from facetalk.units import SAMPLE_RATE, frame_count
 
 _SESSION_S = 30.0
+_TOGETHER = 60
+"""Utterances that sessions are drawn from at a time: what one process does at once."""
 _STYLE_RANGE = (0.9, 1.2)
 """Jaw and lip factors: from relaxed to clear. Below this, open vowels hardly part the lips."""
 
@@ -92,10 +96,7 @@ class MotionData:
         lengths = np.array([len(part) for part in self.features])
         room = np.maximum(lengths - length + 1, 0)
         if not room.any():
-            raise InputError(
-                f"no recording is as long as a crop of {length} frames, the longest has "
-                f"{lengths.max(initial=0)}; give a smaller --crop"
-            )
+            raise too_short(length, int(lengths.max(initial=0)))
         session = int(rng.choice(len(room), p=room / room.sum()))
         start = int(rng.integers(room[session]))
         draw = int(rng.integers(len(self.weights[session])))
@@ -104,6 +105,14 @@ class MotionData:
             self.features[session][start:stop].astype(np.float32),
             self.weights[session][draw, start:stop].astype(np.float32),
         )
+
+
+def too_short(crop: int, longest: int) -> InputError:
+    """What is said where no recording is as long as a crop; both in frames."""
+    return InputError(
+        f"no recording is as long as a crop of {crop} frames, the longest has {longest}; "
+        "give a smaller --crop"
+    )
 
 
 def sessions(
@@ -146,6 +155,7 @@ def build(
     seed: int,
     augment: bool = True,
     share: float = 1.0,
+    workers: int = 0,
     keep_going: Callable[[], bool] = lambda: True,
 ) -> MotionData:
     """Encode a corpus, or read what an earlier run encoded.
@@ -160,6 +170,7 @@ def build(
         seed: seed of everything random here.
         augment: vary the sound of all variants but the first.
         share: how much of the corpus each variant takes, at random.
+        workers: processes that encode at the same time, 0 = this one; the result is the same.
         keep_going: asked before each variant but the first; False stops early.
 
     Raises:
@@ -179,38 +190,62 @@ def build(
             noisy = augment and variant > 0
             chosen = rng.permutation(len(utterances))[: max(1, round(share * len(utterances)))]
             part = [utterances[i] for i in chosen]
-            _encode(part, encoder, file, fps=fps, draws=draws, rng=rng, augment=noisy)
+            work = functools.partial(
+                _encode, encoder, fps=fps, draws=draws, seeds=(seed, variant), augment=noisy
+            )
+            _encode_all(part, work, file, workers)
         data.read(file)
     return data
 
 
-def _encode(
+Part = tuple[list[NDArray[np.float16]], list[NDArray[np.float16]]]
+"""Features and weights of sessions."""
+
+
+def _encode_all(
     utterances: Sequence[Utterance],
-    encoder: Encoder,
+    work: Callable[[tuple[int, list[Utterance]]], Part],
     file: Path,
-    *,
-    fps: float,
-    draws: int,
-    rng: np.random.Generator,
-    augment: bool,
+    workers: int,
 ) -> None:
-    features, weights = [], []
+    """Encode a variant, piece by piece, and write it."""
+    pieces = [list(utterances[first : first + _TOGETHER]) for first in range(0, len(utterances), _TOGETHER)]
+    features: list[NDArray[np.float16]] = []
+    weights: list[NDArray[np.float16]] = []
     total = sum(u.seconds for u in utterances)
     bar = tqdm(total=round(total), desc=file.stem, unit="s", disable=not sys.stderr.isatty(), mininterval=1.0)
     with bar:
-        for session in sessions(utterances, rng, augment=augment):
-            count = frame_count(len(session.samples), fps)
-            duration = count / fps
-            faces = []
-            for _ in range(draws):
-                style = Style(float(rng.uniform(*_STYLE_RANGE)), float(rng.uniform(*_STYLE_RANGE)))
-                phones, alphabet = session.phones, session.alphabet
-                faces.append(curves(phones, duration, fps, alphabet=alphabet, rng=rng, style=style))
-            weights.append(np.stack(faces).astype(np.float16))
-            heard = np.asarray(encoder.features(session.samples, fps=fps))
-            features.append(heard.astype(np.float16))
-            bar.update(round(len(session.samples) / SAMPLE_RATE))
+        for piece, (heard, faces) in zip(pieces, in_processes(work, enumerate(pieces), workers), strict=True):
+            features += heard
+            weights += faces
+            bar.update(round(sum(u.seconds for u in piece)))
     store(file, features, weights)
+
+
+def _encode(
+    encoder: Encoder,
+    piece: tuple[int, list[Utterance]],
+    *,
+    fps: float,
+    draws: int,
+    seeds: tuple[int, ...],
+    augment: bool,
+) -> Part:
+    """Sessions of some utterances, encoded; what is random follows from the seeds and the piece's number."""
+    number, utterances = piece
+    rng = np.random.default_rng((*seeds, number))
+    features, weights = [], []
+    for session in sessions(utterances, rng, augment=augment):
+        duration = frame_count(len(session.samples), fps) / fps
+        faces = []
+        for _ in range(draws):
+            style = Style(float(rng.uniform(*_STYLE_RANGE)), float(rng.uniform(*_STYLE_RANGE)))
+            phones, alphabet = session.phones, session.alphabet
+            faces.append(curves(phones, duration, fps, alphabet=alphabet, rng=rng, style=style))
+        weights.append(np.stack(faces).astype(np.float16))
+        heard = np.asarray(encoder.features(session.samples, fps=fps))
+        features.append(heard.astype(np.float16))
+    return features, weights
 
 
 def store(file: Path, features: list[NDArray[np.float16]], weights: list[NDArray[np.float16]]) -> None:

@@ -24,8 +24,7 @@ from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
 from facetalk.training.motion.distill_energy import EnergyScore
 from facetalk.training.motion.distill_head import Lips
-from facetalk.training.motion.distill_life import LifeScore, mouth_projection
-from facetalk.training.motion.distill_life import faces as draw_faces
+from facetalk.training.motion.distill_life import Faces, LifeScore, mouth_projection
 from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Opening, Steps
 from facetalk.training.motion.distill_mouth import FOLLOWED, HELD, MouthScore
 from facetalk.training.processes import step_generator
@@ -34,8 +33,9 @@ SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}
 """How much of the training each number of steps gets."""
 LIFE_SHARES = {1: 0.25, 2: 0.35, 4: 0.35, 8: 0.05}
 """The same of the distance of life, whose cost is every step's."""
-_TRUTHS = 8
-"""Motions of the truth for each sound that is sampled: even, since two motions are."""
+_TRUTHS, _ENOUGH = 8, 128
+"""Motions of the truth for each sound that is sampled, fewer where a batch of them is enough; even, since two
+motions are sampled."""
 _ON_POLICY = 0.5
 """How often a later step starts from where the student itself got to, not from the teacher's state."""
 _ON_POLICY_COUNTS = (2, 4)
@@ -147,6 +147,8 @@ class DistillTraining:
                 device=device,
             )
             self._tools = Steps(self.model.schedule, device), lossy
+            if self._faces is not None:
+                self._drawn = Faces(self._faces, self.model, device=device)
             self._life = LifeScore(self.model, device=device)
             self._mouth = None if self._lips is None else MouthScore(self.model, self._lips, device=device)
         self._supply(index)
@@ -156,7 +158,7 @@ class DistillTraining:
         every = self.options.anchor
         if self._faces is not None and index % 2 == 0:
             # Under a name of its own in the log, and by turns with the rest, which has the mouth alone.
-            losses = self._lived(self._faces, rng)
+            losses = self._lived(self._drawn, rng)
         elif every and index % every == every - 1:
             losses = self._anchor(clips, rng)
         else:
@@ -229,18 +231,16 @@ class DistillTraining:
         width = NARROW if settled else WIDE
         return lossy(answer, target, steps.importance(timesteps, ends), ends == CLEAN, width=width)
 
-    def _lived(self, faces: MotionData, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _lived(self, faces: Faces, rng: np.random.Generator) -> dict[str, Tensor]:
         """Upper face, and mouth, from two fresh noises, in some number of steps, beside the truth."""
         count = int(rng.choice(list(LIFE_SHARES), p=list(LIFE_SHARES.values())))
-        batch, many = self.options.batch, _TRUTHS if self._before is None else 1
-        heard, truth = (
-            part.to(self.device)
-            for part in draw_faces(faces, self.model, rng, many * batch, self.options.crop)
-        )
+        batch = self.options.batch
+        many = max(2, min(_TRUTHS, _ENOUGH // batch // 2 * 2)) if self._before is None else 1
+        heard, truth = faces.draw(rng, many * batch, self.options.crop, batch)
         noise = rng.standard_normal((2 * batch, *truth.shape[1:]), dtype=np.float32)
         guidance = torch.from_numpy(rng.uniform(*self.options.guidance, batch).astype(np.float32))
         told = (
-            heard[:batch].repeat(2, 1, 1),
+            heard.repeat(2, 1, 1),
             torch.from_numpy(noise).to(self.device),
             guidance.to(self.device).repeat(2),
             self._pairs[count],

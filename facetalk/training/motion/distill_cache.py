@@ -126,10 +126,10 @@ class Teacher:
         for index in rng.choice(len(room), self.clips, p=room / room.sum()):
             start = int(rng.integers(int(room[index])))
             pieces.append(self.heard[index][start : start + self.frames])
-        device = self.mean.device
+        device = self.net.motion_in.weight.device
         heard = torch.from_numpy(np.stack(pieces)).to(device, torch.float32)
         # Rounded as the trainer will read them, so that both see the same sound.
-        heard = ((heard - self.mean) / self.scale).half()
+        heard = ((heard - self.mean.to(device)) / self.scale.to(device)).half()
         weights = rng.uniform(*self.guidance, self.clips).astype(np.float32)
         noise = rng.standard_normal((self.clips, self.frames, self.dim), dtype=np.float32)
         states = trajectory(

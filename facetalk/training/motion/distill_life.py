@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facetalk.arrays import Float32
 from facetalk.diffusion.model import MotionModel
-from facetalk.training.motion.dataset import MotionData
+from facetalk.training.motion.dataset import MotionData, too_short
 from facetalk.training.motion.distill_energy import distance
 from facetalk.training.motion.distill_sliced import SlicedDistance
 
@@ -115,12 +114,49 @@ def mouth_projection(model: MotionModel) -> Tensor:
     return torch.from_numpy(kept.T.copy()).float()
 
 
-def faces(
-    data: MotionData, model: MotionModel, rng: np.random.Generator, count: int, length: int
-) -> tuple[Tensor, Tensor]:
-    """Random stretches of the corpus: standardised features (B, L, A), coordinates (B, L, K)."""
-    pairs = [data.crop(rng, length) for _ in range(count)]
-    heard = torch.from_numpy(np.stack([features for features, _ in pairs]))
-    moved: Float32 = model.representation.encode(np.stack([weights for _, weights in pairs]))
-    mean, scale = model.feature_mean.cpu(), model.feature_scale.cpu()
-    return (heard - mean) / scale, torch.from_numpy(moved)
+class Faces:
+    """Random stretches of the corpus's faces and sound, many at once, from where the student is.
+
+    Args:
+        data: the corpus.
+        model: the motion model, for its coordinates and standardisation.
+        device: where the batches are wanted; the corpus is kept there.
+    """
+
+    def __init__(self, data: MotionData, model: MotionModel, *, device: torch.device | str = "cpu") -> None:
+        self._features = torch.from_numpy(np.concatenate(data.features)).to(device)
+        self._weights = torch.from_numpy(np.concatenate(data.weights, axis=1)).to(device)
+        self._lengths = np.array([len(part) for part in data.features])
+        self._begins = np.cumsum(self._lengths) - self._lengths
+        space = model.representation
+        self._encode, self._rest = (
+            torch.from_numpy(array).float().to(device) for array in (space.encode_matrix.T.copy(), space.mean)
+        )
+        self._mean, self._scale = (x.to(device) for x in (model.feature_mean, model.feature_scale))
+
+    def draw(self, rng: np.random.Generator, count: int, length: int, heard: int) -> tuple[Tensor, Tensor]:
+        """Some stretches.
+
+        Args:
+            rng: of what is drawn.
+            count: stretches.
+            length: their frames L.
+            heard: of so many, the first ones, the sound is wanted.
+
+        Returns:
+            Standardised features (heard, L, A) and coordinates (count, L, K).
+
+        Raises:
+            InputError: no recording is so long.
+        """
+        room = np.maximum(self._lengths - length + 1, 0)
+        if not room.any():
+            raise too_short(length, int(self._lengths.max(initial=0)))
+        chosen = rng.choice(len(room), count, p=room / room.sum())
+        starts = self._begins[chosen] + (rng.random(count) * room[chosen]).astype(np.int64)
+        drawn = rng.integers(len(self._weights), size=count)
+        device = self._features.device
+        rows = torch.from_numpy(starts[:, None] + np.arange(length)).to(device)
+        weights = self._weights[torch.from_numpy(drawn).to(device)[:, None], rows].float()
+        features = self._features[rows[:heard]].float()
+        return (features - self._mean) / self._scale, (weights - self._rest) @ self._encode

@@ -33,7 +33,9 @@ from facetalk.training.motion.distill_head import lid_openings, lips_of
 from facetalk.training.resume import check_resume
 
 _FACES = 4
-"""Draws of the face for each recording, with --life."""
+"""Draws of the face for each recording, with --life or --mouth."""
+_HELD_OUT_CLIPS = 24
+"""That errors on new noise are measured on, at most: they are made before a GPU is used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,7 @@ def distil(
     init: Path | None = None,
     minutes: float | None = None,
     producer: int | None = None,
+    workers: int = 0,
     resume: bool = False,
     command: str = "",
     show: bool = False,
@@ -80,6 +83,7 @@ def distil(
         init: motion model whose student is the start.
         minutes: limit on the time.
         producer: number of this process if it only makes trajectories, from 1.
+        workers: processes that encode the corpus, 0 = this one.
         resume: continue what is in ``out``.
         command: for the model's notes.
         show: progress of a producer on stderr.
@@ -105,7 +109,7 @@ def distil(
     start, before = (None, "") if init is None else _student_of(init, motion)
     out.mkdir(parents=True, exist_ok=True)
 
-    def teacher(split: str, variants: int, heard: Features | None = None) -> Teacher:
+    def teacher(split: str, variants: int, clips: int, heard: Features | None = None) -> Teacher:
         if heard is None:
             heard = features(
                 audio,
@@ -118,7 +122,7 @@ def distil(
             )
         return Teacher(
             motion, heard, states, timesteps=timesteps, guidance=options.guidance,
-            clips=production.clips, frames=production.frames,
+            clips=clips, frames=production.frames,
         )  # fmt: skip
 
     states = grid(motion.schedule, tuple(SHARES))
@@ -136,9 +140,11 @@ def distil(
         # One encoding of the corpus serves both: sound for the teacher, sound and faces for the score.
         faces = build(
             read_manifest(audio, split="train"), encoder, out / "features", fps=config.fps,
-            variants=production.variants, draws=_FACES, seed=options.seed,
+            variants=production.variants, draws=_FACES, seed=options.seed, workers=workers,
         )  # fmt: skip
-    trained_on = teacher("train", production.variants, faces.features if faces is not None else None)
+    trained_on = teacher(
+        "train", production.variants, production.clips, faces.features if faces is not None else None
+    )
     if producer is not None:
         with tqdm(desc=f"producer {producer}", unit="batch", disable=not show) as bar:
             produce(
@@ -146,7 +152,8 @@ def distil(
                 on_shard=lambda _: bar.update() and None,
             )  # fmt: skip
         return None
-    held_out = hold_out(teacher("valid", 1), options.seed, out / "held_out.npz")
+    few = min(production.clips, _HELD_OUT_CLIPS)
+    held_out = hold_out(teacher("valid", 1, few), options.seed, out / "held_out.npz")
     torch.manual_seed(options.seed)
     # A student that was taught before tells that as well.
     notes = {

@@ -63,6 +63,7 @@ class MotionTrainingOptions:
         rate: peak learning rate.
         variants: encoded copies of the corpus, all but one augmented.
         share: share of the corpus in each encoded copy.
+        workers: processes that encode it, 0 = this one.
         cache_minutes: no new copies after this long.
         seed: seed of everything random.
         resume: continue from ``out``.
@@ -81,6 +82,7 @@ class MotionTrainingOptions:
     rate: float = 1e-3
     variants: int = 4
     share: float = 1.0
+    workers: int = 0
     cache_minutes: float | None = None
     seed: int = 0
     resume: bool = False
@@ -91,6 +93,8 @@ class MotionTrainingOptions:
         Raises:
             InputError: the share is not in (0, 1], or a crop or batch is too small.
         """
+        if self.workers < 0:
+            raise InputError(f"--workers must be at least 0, got {self.workers}")
         if not 0.0 < self.share <= 1.0:
             raise InputError(f"--share must lie in (0, 1], got {self.share}")
         if self.crop < 2 or self.batch < 1:
@@ -161,10 +165,13 @@ def _data(
     }  # fmt: skip
     theirs: dict[str, Any] = {**fixed, "variants": 1, "seed": options.seed + 1}
     if is_captured(folder):
+        if options.workers:
+            raise InputError("--workers is for a corpus of speech, and this one was captured; leave it out")
         train, valid = (read_stretches(folder, split=split) for split in ("train", "valid"))
         space = read_space(folder)
         return build_captured(train, encoder, **ours), build_captured(valid, encoder, **theirs), space
     spoken, unheard = (read_manifest(folder, split=split) for split in ("train", "valid"))
+    ours, theirs = ({**told, "workers": options.workers} for told in (ours, theirs))
     return build(spoken, encoder, **ours, draws=3), build(unheard, encoder, **theirs, draws=1), None
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from facetalk.cli import main
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, NoiseSchedule, Representation
+from facetalk.errors import InputError
 from facetalk.training.motion.dataset import MotionData
-from facetalk.training.motion.distill_life import LifeScore, faces, mouth_projection
+from facetalk.training.motion.distill_life import Faces, LifeScore, mouth_projection
 
 NAMES = ["eyeBlink_L", "eyeBlink_R", "browDown_L", "eyeLookUp_L", "jawOpen", "mouthClose"]
 
@@ -125,14 +126,40 @@ def test_the_projection_keeps_the_mouth_and_drops_the_rest() -> None:
 
 
 def test_faces_are_standardised_sound_beside_coordinates() -> None:
-    model = motion_model(Representation.identity(len(NAMES)))
+    model = motion_model()
     model.feature_mean, model.feature_scale = torch.full((3,), 2.0), torch.full((3,), 4.0)
-    data = MotionData([np.full((9, 3), 10.0, np.float16)], [np.full((2, 9, len(NAMES)), 0.5, np.float16)])
-    heard, moved = faces(data, model, np.random.default_rng(0), 3, 7)
-    assert heard.shape == (3, 7, 3)
-    assert moved.shape == (3, 7, len(NAMES))
-    torch.testing.assert_close(heard, torch.full_like(heard, 2.0))
-    torch.testing.assert_close(moved, torch.full_like(moved, 0.5))
+    rng = np.random.default_rng(4)
+    lengths = (9, 5, 12)
+    data = MotionData(
+        [rng.normal(size=(length, 3)).astype(np.float16) for length in lengths],
+        [rng.uniform(size=(2, length, len(NAMES))).astype(np.float16) for length in lengths],
+    )
+    heard, moved = Faces(data, model).draw(np.random.default_rng(0), 40, 7, 30)
+    assert (heard.shape, moved.shape) == ((30, 7, 3), (40, 7, len(NAMES)))
+
+    seen = set()
+    for number, motion in enumerate(moved):
+        places = [
+            (session, start, draw)
+            for session, (features, weights) in enumerate(zip(data.features, data.weights, strict=True))
+            for start in range(len(features) - 6)
+            for draw in range(2)
+            if np.allclose(model.representation.encode(weights[draw, start : start + 7]), motion, atol=1e-4)
+        ]
+        assert len(places) == 1  # a stretch of one session, and of one face
+        (session, start, _), *_ = places
+        if number < 30:
+            there = (torch.from_numpy(data.features[session][start : start + 7]).float() - 2.0) / 4.0
+            torch.testing.assert_close(heard[number], there)
+        seen.add(places[0])
+    assert {session for session, _, _ in seen} == {0, 2}  # the other is too short
+    assert len(seen) > 10
+
+
+def test_faces_longer_than_any_recording_are_refused() -> None:
+    data = MotionData([np.zeros((9, 3), np.float16)], [np.zeros((2, 9, len(NAMES)), np.float16)])
+    with pytest.raises(InputError, match="no recording is as long as a crop of 10 frames"):
+        Faces(data, motion_model()).draw(np.random.default_rng(0), 1, 10, 1)
 
 
 def test_life_asks_for_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

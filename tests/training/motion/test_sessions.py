@@ -12,7 +12,7 @@ from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import Style
 from facetalk.training.motion import dataset
 from facetalk.training.motion.dataset import MotionData, Session, build, sessions
-from facetalk.units import SAMPLE_RATE
+from facetalk.units import SAMPLE_RATE, frame_count
 
 PHONES = [("AA", 0.5, 1.5)]
 
@@ -43,8 +43,9 @@ class Level:
     """Features: the level of each frame."""
 
     def features(self, samples: np.ndarray, *, fps: float) -> np.ndarray:
-        step = int(SAMPLE_RATE / fps)
-        return np.abs(samples[: len(samples) // step * step].reshape(-1, step)).mean(1, keepdims=True)
+        step, count = int(SAMPLE_RATE / fps), frame_count(len(samples), fps)
+        padded = np.pad(samples, (0, max(0, count * step - len(samples))))[: count * step]
+        return np.abs(padded.reshape(-1, step)).mean(1, keepdims=True)
 
 
 def rates_and_levels(found: list[Session]) -> np.ndarray:
@@ -110,10 +111,10 @@ def test_all_variants_but_the_first_are_augmented(
     taken: list[set[str]] = []
     encode = dataset._encode
 
-    def spy(part: Any, *args: Any, **more: Any) -> None:
+    def spy(encoder: Any, piece: tuple[int, list[Utterance]], **more: Any) -> Any:
         asked.append(more["augment"])
-        taken.append({u.id for u in part})
-        encode(part, *args, **more)
+        taken.append({u.id for u in piece[1]})
+        return encode(encoder, piece, **more)
 
     monkeypatch.setattr(dataset, "_encode", spy)
     everyone = [said(i) for i in range(10)]
@@ -167,3 +168,14 @@ def test_crops_are_drawn_from_everywhere_and_keep_together() -> None:
     # By how many places there are: 11 in the first session, 71 in the last; the ends among them.
     assert (starts < 200).mean() == pytest.approx(11 / 82, abs=0.04)
     assert {0.0, 10.0, 400.0, 470.0} <= set(firsts)
+
+
+def test_processes_encode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "_TOGETHER", 7)
+    told: dict[str, Any] = {"fps": 25.0, "variants": 2, "draws": 2, "seed": 3}
+    corpus = [said(number) for number in range(40)]
+    alone = build(corpus, Level(), tmp_path / "alone", **told)
+    shared = build(corpus, Level(), tmp_path / "shared", **told, workers=3)
+    assert len(alone.features) == len(shared.features) > 6
+    for mine, theirs in zip(alone.features + alone.weights, shared.features + shared.weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
