@@ -58,22 +58,43 @@ def hidden_states(model: Any, waves: Tensor, positions: Tensor, span: int | None
     return encode_frames(model, model.feature_extractor(waves).transpose(1, 2), positions, span)
 
 
-def encode_frames(model: Any, extracted: Tensor, positions: Tensor, span: int | None) -> Tensor:
-    """The part of :func:`hidden_states` after the feature extractor, whose frames (B, K, C) are given."""
+def encode_frames(
+    model: Any, extracted: Tensor, positions: Tensor, span: int | None, known: Tensor | None = None
+) -> Tensor:
+    """The part of :func:`hidden_states` after the feature extractor, whose frames (B, K, C) are given.
+
+    Args:
+        known: (B, 2) for training: how many of the K and how many of the T frames each row has, as if the
+            rest had not been given, as in live sound; what is returned for the rest means nothing. It needs a
+            span.
+    """
     count = extracted.shape[1]
     at = positions.to(extracted.dtype).clamp(0, count - 1)
-    low = at.floor().long().clamp(max=max(count - 2, 0))
-    part = (at - low)[None, :, None]
-    high = (low + 1).clamp(max=count - 1)
-    frames = extracted[:, low] * (1 - part) + extracted[:, high] * part
+    if known is None:
+        low = at.floor().long().clamp(max=max(count - 2, 0))
+        part = (at - low)[None, :, None]
+        high = (low + 1).clamp(max=count - 1)
+        frames = extracted[:, low] * (1 - part) + extracted[:, high] * part
+    else:
+        last = known[:, :1] - 1
+        at = torch.minimum(at[None], last.to(at.dtype))
+        low = torch.minimum(at.floor().long(), (last - 1).clamp(min=0))
+        part = (at - low)[..., None]
+        rows = torch.arange(len(extracted), device=extracted.device)[:, None]
+        frames = extracted[rows, low] * (1 - part) + extracted[rows, torch.minimum(low + 1, last)] * part
     hidden = model.feature_projection(frames)[0]
     encoder = model.encoder
     if span is None:
         return encoder(hidden).last_hidden_state
     index = torch.arange(hidden.shape[1], device=hidden.device)
-    far = (index[:, None] - index[None, :]).abs() > span
+    far = ((index[:, None] - index[None, :]).abs() > span)[None]
+    if known is not None:
+        unknown = index[None] >= known[:, 1:]
+        hidden = hidden.masked_fill(unknown[..., None], 0.0)
+        # A frame that is not there sees itself, lest the softmax of nothing be NaN.
+        far = (far | unknown[:, None]) & (index[:, None] != index[None, :])
     mask = torch.zeros(far.shape, dtype=hidden.dtype, device=hidden.device).masked_fill(far, float("-inf"))[
-        None, None
+        :, None
     ]
     hidden = hidden + encoder.pos_conv_embed(hidden)
     stable = bool(model.config.do_stable_layer_norm)

@@ -11,6 +11,7 @@ Rumble and offsets are below speech: a recording with much of its power under 60
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -47,6 +48,12 @@ SPREAD_DB = 6.0
 """Spread of voiced frames (10th to 90th percentile) that speech has and hum has not."""
 
 
+@functools.cache
+def _sections(hertz: float) -> Float64:
+    """The filter's second-order sections; to design them takes longer than to filter a second of sound."""
+    return np.asarray(butter(4, hertz, "highpass", fs=SAMPLE_RATE, output="sos"))
+
+
 class HighPass:
     """Sound without what lies below speech: a filter that carries its state from call to call.
 
@@ -54,7 +61,7 @@ class HighPass:
     """
 
     def __init__(self, hertz: float = HIGH_PASS_HZ) -> None:
-        self._sections = butter(4, hertz, "highpass", fs=SAMPLE_RATE, output="sos")
+        self._sections = _sections(hertz)
         self._state: Float64 | None = None
 
     def __call__(self, samples: npt.NDArray[Any]) -> Float64:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from facetalk.errors import InputError
 from facetalk.training.audio.finetune import FineTuning, finetune
 from facetalk.training.audio.train import AudioTraining, report, train
 
@@ -30,6 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learning-rate", type=float, default=None,
         help=f"its peak; default {defaults.learning_rate:g}, with --init {tuned.learning_rate:g}",
     )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N",
+        help="processes that draw batches ahead; the batches are the same with any number; "
+        "default 0: the training draws them itself",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cuts", type=int, default=None, metavar="N",
+        help=f"with --init: moments at which the sound of each crop ends as live sound does, beside its "
+        f"whole; default {tuned.cuts}",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument(
@@ -46,14 +57,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     settings = {
         "corpus": Path(args.corpus), "out": out, "steps": args.steps, "minutes": args.minutes,
-        "seed": args.seed, "resume": args.resume,
+        "seed": args.seed, "resume": args.resume, "workers": args.workers,
     }  # fmt: skip
     settings |= {
         name: value
-        for name, value in (("batch", args.batch), ("learning_rate", args.learning_rate))
+        for name, value in (("batch", args.batch), ("learning_rate", args.learning_rate), ("cuts", args.cuts))
         if value is not None
     }
     if args.init is None:
+        if args.cuts is not None:
+            raise InputError("--cuts goes with --init: an encoder from nothing is not held to live sound")
         train(AudioTraining(**settings))
     else:
         finetune(FineTuning(**settings, init=args.init))

@@ -140,6 +140,11 @@ class TrainingLoop:
         self._counted = 0
 
     @property
+    def device(self) -> torch.device:
+        """Where the modules are, and batches have to be."""
+        return self._accelerator.device
+
+    @property
     def _checkpoint(self) -> Path:
         return self.out / "checkpoint"
 

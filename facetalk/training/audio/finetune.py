@@ -1,14 +1,16 @@
 """Fine-tuning of a model's audio encoder: ``facetalk train audio --init MODEL --corpus DIR --out DIR``.
 
 The motion model and its student were trained on the features that the encoder gives now, so they stay what
-they are and the new encoder is held to them in three ways:
+they are and the new encoder is held to them in four ways:
 
 * **Features.** What the encoder of today makes of the clean recording with all of its context is what the new
   one has to make of it when the recording is degraded (:mod:`facetalk.training.audio.degrade`), or ends a
   random moment after the frame, as it does live (:mod:`facetalk.audio.live`). Music and noise have the
   features of silence.
 * **Lips.** The frozen student reads the features in one step; its lips have to be where the phones want
-  them. Where the lips of today's features are wrong, features are let go; elsewhere they are held.
+  them, and in f and v its lower lip at the teeth. Where the lips of today's features are wrong, features are
+  let go; elsewhere they are held.
+* **Live sound.** What is made of a crop whose sound ends is what the same network makes of the whole of it.
 * **Phones.** Linear heads tell classes and curves, as in :mod:`facetalk.training.audio.train`.
 
 The architecture is kept, so the C++ runtime runs the result.
@@ -25,23 +27,28 @@ import torch
 from torch import Tensor, nn
 
 from facetalk.audio.encoder import AudioEncoder
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.speech.corpus import read_manifest
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.models import find_model
+from facetalk.nphm.head.head import HeadModel
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.finetune_losses import LipReader, Losses
 from facetalk.training.audio.mini_wav2vec2 import is_encoder_folder, save_encoder
 from facetalk.training.audio.train import _HEADS, AudioTraining, Heads, Speech
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.processes import is_main_process
+from facetalk.training.motion.distill_head import lips_of
+from facetalk.training.processes import is_main_process, quick_products
 from facetalk.training.resume import check_resume
+from facetalk.training.workers import Batch, Drawn, check_workers
 from facetalk.units import DEFAULT_FPS
 
 _HEADS_RATE = 8.0
 _HELD_OUT, _HELD_OUT_EVERY, _HELD_OUT_STEP = 96, 100, 2**31
+_HELD_OUT_CROPS = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +57,11 @@ class FineTuning(AudioTraining):
 
     Attributes:
         init: a model's name or folder: its ``audio`` is the start and the teacher, its ``motion`` the reader.
+        cuts: at how many moments the sound of each crop ends as live sound does, beside its whole.
     """
 
     init: str = "default"
+    cuts: int = 1
     batch: int = 8
     learning_rate: float = 4e-4
 
@@ -67,6 +76,9 @@ def finetune(config: FineTuning) -> Path:
         raise InputError(
             f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}"
         )
+    if config.cuts < 0:
+        raise InputError(f"the number of cuts is {config.cuts}; give 0 (whole sound alone) or more")
+    check_workers(config.workers)
     options = LoopOptions(
         steps=config.steps, max_minutes=config.minutes, warmup=min(100, config.steps // 20 + 1),
         clip_norm=1.0, save_every_s=config.save_every_s, seed=config.seed, resume=config.resume,
@@ -76,7 +88,11 @@ def finetune(config: FineTuning) -> Path:
     make_out(config.out, "encoder", is_encoder_folder)
     folder = find_model(config.init).folder
     teacher = AudioEncoder.from_pretrained(folder / "audio")
-    reader = LipReader(MotionModel.load(folder / "motion")).eval().requires_grad_(False)
+    motion, head = MotionModel.load(folder / "motion"), HeadModel.load(folder / "head")
+    # Other expressions than those that phones are read as have no known place at the teeth.
+    named = tuple(motion.expression_names) == tuple(EXPRESSION_NAMES)
+    lower = lips_of(head).lower_mm if named else None
+    reader = LipReader(motion, lower).eval().requires_grad_(False)
     if teacher.span(DEFAULT_FPS) is None:
         raise InputError(
             f"{folder / 'audio'}: attends to whole recordings, so it cannot be cut as live sound is"
@@ -84,11 +100,14 @@ def finetune(config: FineTuning) -> Path:
     utterances = read_manifest(config.corpus, split="train")
     if not utterances:
         raise InputError(f"{config.corpus}: no utterance of split 'train' there")
-    batches = Batches(Speech(utterances), config, teacher)
+    batches = Batches(Speech(utterances, lower), config, teacher, config.cuts)
     unheard = read_manifest(config.corpus, split="valid")
     unheard = unheard[:: max(1, len(unheard) // _HELD_OUT)]
-    held_out = Batches(Speech(unheard), config, teacher) if unheard else None
-    losses = Losses(teacher, reader, batches)
+    # The same crops each time, so they are drawn once.
+    held_out: list[Batch] = []
+    if unheard:
+        other = Batches(Speech(unheard, lower), config, teacher, config.cuts)
+        held_out = [other(_HELD_OUT_STEP + k) for k in range(-(-_HELD_OUT_CROPS // config.batch))]
     model = copy.deepcopy(teacher).model
     model.train().requires_grad_(True)
     heads = Heads(model.config.hidden_size)
@@ -99,16 +118,18 @@ def finetune(config: FineTuning) -> Path:
         {"params": list(heads.parameters()), "lr": rate * _HEADS_RATE},
     ]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    loop = TrainingLoop("audio", config.out, modules, optimizer, options)
+    losses = Losses(teacher, reader, batches, loop.device)
     figures: dict[str, Tensor] = {}
 
     def step(index: int) -> dict[str, Tensor]:
-        if held_out is not None and (index % _HELD_OUT_EVERY == 0 or not figures):
+        if held_out and (index % _HELD_OUT_EVERY == 0 or not figures):
             model.eval()
-            with torch.no_grad():  # the same crops each time, whole and cut
-                told = [losses(model, heads, held_out(_HELD_OUT_STEP + k), index) for k in range(3)]
+            with torch.no_grad():
+                told = [losses(model, heads, batch, index) for batch in held_out]
             figures.update({f"held_out_{n}": torch.stack([t[n] for t in told]).mean() for n in told[0]})
         model.train()
-        return {**losses(model, heads, batches(index), index), **figures}
+        return {**losses(model, heads, drawn(index), index), **figures}
 
     def save(out: Path) -> None:
         save_encoder(model, out / "encoder")
@@ -117,7 +138,9 @@ def finetune(config: FineTuning) -> Path:
         with atomic_path(out / _HEADS) as temporary:
             temporary.write_bytes(content.getbuffer())
 
-    result = TrainingLoop("audio", config.out, modules, optimizer, options).run(step, on_save=save)
+    pinned = loop.device.type == "cuda"
+    with quick_products(loop.device), Drawn(batches, config.workers, pinned=pinned) as drawn:
+        result = loop.run(step, on_save=save)
     if is_main_process():
         save(config.out)
         print(

@@ -18,34 +18,41 @@ from facetalk.training.audio.unspoken import unspoken
 from facetalk.training.processes import step_generator
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
-_LIVE = 0.55
-"""Share of batches whose sound ends while the frames go on."""
-_SHORTEST_S, _BEYOND = 0.05, 0.4
-_RUNNING_LEVEL = 0.25
-"""Share of live crops that are brought to level as live sound is; it takes five times as long."""
+_RUNNING_LEVEL = 0.12
+"""Share of crops that are brought to level as live sound is; it takes five times as long."""
 _UNSPOKEN = 0.12
 """Share of crops without speech."""
 _SOURCE_WEIGHT = {"Debian": 2.0, "Kokoro": 4.0}
 """Recorded and natural voices are fewer and differ more; those of formants and diphones are all alike."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Cut:
-    """Where the sound of a batch ends for the encoder that is trained.
+    """Where sound ends for the encoder that is trained.
 
     Attributes:
-        samples: samples that it hears; None is all.
+        samples: samples that it hears.
+        extracted: frames that its convolutions make of them.
         frames: motion frames that it gives.
     """
 
-    samples: int | None
+    samples: int
+    extracted: int
     frames: int
 
 
 class Batches:
-    """Crops with their clean sound, their degraded sound and their targets."""
+    """Crops with their clean sound, their degraded sound and their targets.
 
-    def __init__(self, speech: Speech, config: AudioTraining, encoder: AudioEncoder) -> None:
+    Args:
+        speech: the corpus.
+        config: size and seed of batches.
+        encoder: today's.
+        cuts: at how many moments the sound of each crop ends, beside its whole.
+    """
+
+    def __init__(self, speech: Speech, config: AudioTraining, encoder: AudioEncoder, cuts: int = 1) -> None:
+        self.cuts = cuts
         self.speech, self.config, self.floor = speech, config, encoder.floor
         self.field, self.stride = encoder.field, encoder.stride
         self.margin = (self.field - self.stride) // 2
@@ -66,30 +73,31 @@ class Batches:
         """The batch of a step, the same for the same ``(seed, step)``.
 
         Returns:
-            clean, spoilt (B, N + margins), classes (B, T, C), curves (B, T, 9), spoken (B,), and the cut.
+            clean, spoilt (B, N + margins), classes (B, T, C), curves (B, T, 9), spoken (B,), lower (B, T, 3)
+            where the corpus has it, and cuts (B, 1 + cuts, 3): the :class:`Cut` of each crop's views, whole
+            first.
         """
         rng = step_generator(self.config.seed, step)
-        cut = self._cut(rng)
-        rows = [self._crop(rng, live=cut.samples is not None) for _ in range(self.config.batch)]
+        rows = [self._crop(rng) for _ in range(self.config.batch)]
         out = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
-        out["cut"] = torch.tensor([-1 if cut.samples is None else cut.samples, cut.frames])
         out["seed"] = torch.tensor(int(rng.integers(2**31)))
         return out
 
-    def _cut(self, rng: np.random.Generator) -> Cut:
-        if rng.random() >= _LIVE:
-            return Cut(None, self.frames)
-        # At least 1.4 s of past, and at least 0.8 s of future that only the teacher hears.
-        last = int(rng.integers(35, self.frames - 20))
-        return self.cut_at(
-            int((last + rng.random()) / DEFAULT_FPS * SAMPLE_RATE) // self.stride * self.stride
-        )
+    def _cuts(self, rng: np.random.Generator) -> list[Cut]:
+        """The whole crop, and moments at which its sound ends."""
+        out = [Cut(self.length, self.length // self.stride, self.frames)]
+        for _ in range(self.cuts):
+            # At least 1.4 s of past, and at least 0.8 s of future that only the teacher hears.
+            last = int(rng.integers(35, self.frames - 20))
+            known = int((last + rng.random()) / DEFAULT_FPS * SAMPLE_RATE) // self.stride * self.stride
+            out.append(self.cut_at(known))
+        return out
 
     def cut_at(self, known: int) -> Cut:
         """Where sound ends of which ``known`` samples were heard, by the rules of LiveFeatures."""
         complete = max(1, (known + self.margin - self.field) // self.stride + 1)
         seconds = (complete - 0.5) * self.stride / SAMPLE_RATE
-        return Cut(known, int(np.floor(seconds * DEFAULT_FPS - 0.5 + 1e-9)) + 1)
+        return Cut(known, complete, int(np.floor(seconds * DEFAULT_FPS - 0.5 + 1e-9)) + 1)
 
     def _piece(self, rng: np.random.Generator, index: int, factor: float) -> tuple[Float32, int]:
         need = int(self.length * factor)
@@ -102,27 +110,37 @@ class Batches:
     def _other(self, rng: np.random.Generator) -> Float32:
         return self._piece(rng, int(rng.choice(len(self.speech.sound))), 1.0)[0]
 
-    def _crop(self, rng: np.random.Generator, *, live: bool) -> dict[str, Any]:
+    def _crop(self, rng: np.random.Generator) -> dict[str, Any]:
         spoken = rng.random() >= _UNSPOKEN
         index = int(rng.choice(len(self.speech.sound), p=self.weights))
         factor = float(np.exp(rng.uniform(np.log(0.8), np.log(1.25)))) if rng.random() < 0.7 else 1.0
         wave, start = self._piece(rng, index, factor)
         times = (np.arange(self.frames) + 0.5) / DEFAULT_FPS * factor + start / SAMPLE_RATE
-        share, curve = self.speech.targets[index].at(times, factor / DEFAULT_FPS)
+        targets = self.speech.targets[index]
+        share, curve = targets.at(times, factor / DEFAULT_FPS)
         if not spoken:
             wave = np.zeros_like(wave)
             share[:], curve[:] = 0.0, 0.0  # their targets are the teacher's silence
             share[:, 0] = 1.0
             out = unspoken(self.length, rng) * np.float32(10 ** (rng.uniform(-30.0, 3.0) / 20))
-            out = np.clip(out + rng.normal(0.0, 1e-4, self.length), -1.0, 1.0).astype(np.float32)
+            out = np.clip(out + hiss(self.length, 1e-4, rng), -1.0, 1.0)
         else:
             out = degrade(wave, rng, lambda: self._other(rng), lambda: unspoken(self.length, rng))
-            out = out + rng.normal(0.0, 10 ** rng.uniform(-5.0, -3.5), len(out)).astype(np.float32)
-        level = heard_live if live and rng.random() < _RUNNING_LEVEL else heard
-        clean = wave / self.levels[index] + rng.normal(0.0, 3e-3, len(wave)).astype(np.float32)
+            out = out + hiss(len(out), 10 ** rng.uniform(-5.0, -3.5), rng)
+        level = heard_live if rng.random() < _RUNNING_LEVEL else heard
+        clean = wave / np.float32(self.levels[index]) + hiss(len(wave), 3e-3, rng)
         around = (self.margin, self.field - self.stride - self.margin)
-        return {
-            "clean": np.pad(clean.astype(np.float32), around),
+        row = {
+            "clean": np.pad(clean, around),
             "spoilt": np.pad(level(out, self.floor), around),
             "classes": share, "curves": curve, "spoken": np.float32(spoken),
+            "cuts": np.array([dataclasses.astuple(cut) for cut in self._cuts(rng)]),
         }  # fmt: skip
+        if targets.lower is not None:
+            row["lower"] = targets.lower_lip(times)
+        return row
+
+
+def hiss(count: int, deviation: float, rng: np.random.Generator) -> Float32:
+    """White noise."""
+    return rng.standard_normal(count, np.float32) * np.float32(deviation)

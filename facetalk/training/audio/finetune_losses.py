@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facetalk.arrays import Float64
 from facetalk.audio.encoder import AudioEncoder, encode_frames
+from facetalk.data.visemes import TOUCH_ROLL
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.training.audio.finetune_batches import Batches
@@ -17,8 +20,10 @@ from facetalk.training.audio.targets import CURVES
 from facetalk.training.audio.train import Heads, loss_terms
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
-_AHEAD_S = (0.05, 0.6)
-"""Look-aheads that count most: what live use takes. With less the sound is not there yet."""
+_AHEAD_S = (0.05, 0.1, 0.34, 0.6)
+_AHEAD = (0.1, 1.5, 3.5, 1.5, 0.3)
+"""Weights of frames of cut sound by what is heard after them: what live use takes counts most. With less the
+sound is not there yet, with more it is as if it were whole."""
 _TRUST_MM = 1.5
 """Up to this far from the phones' reading the lips of today are right, and features are held to them."""
 _LEAST_TRUST = 0.1
@@ -29,9 +34,16 @@ _SHUT_MM, _OPEN_STILL = 0.5, 4.5
 _WIDE_MM, _SHORT = 4.0, 1.8
 """And lips that open too little so many times as much as those that open too far: who is unsure would else
 meet in the middle and neither close nor open."""
+_NEAR_MM, _TOUCH = 1.0, 4.0
+"""In f and v a lower lip further than the first from its place at the teeth counts so much a millimetre."""
+_AT_TEETH = TOUCH_ROLL - 0.01
+"""A lower lip that the truth rolls in this far is at the teeth; nothing else that is said comes near."""
+_BEYOND = 0.1
+"""Slope of expressions outside 0 to 1, where nothing is shown: none would leave them there."""
 _GUIDANCE = 1.5
 _LATEST = 999
-_WEIGHTS = {"features": 1.0, "motion": 0.5, "lips": 1.0, "phones": 0.35}
+WEIGHTS = {"features": 1.0, "motion": 0.5, "lips": 1.0, "teeth": 1.0, "phones": 0.8, "live": 1.0}
+"""What each term of the loss counts."""
 
 
 class LipReader(nn.Module):
@@ -39,12 +51,13 @@ class LipReader(nn.Module):
 
     Args:
         motion: the motion model.
+        lower_mm: (E, 3) how far each expression moves the lower lip; without it its place is not read.
 
     Raises:
         InputError: it has no student, or no lip contact to read a gap with.
     """
 
-    def __init__(self, motion: MotionModel) -> None:
+    def __init__(self, motion: MotionModel, lower_mm: Float64 | None = None) -> None:
         super().__init__()
         if motion.student is None or motion.contact is None:
             raise InputError(
@@ -66,12 +79,51 @@ class LipReader(nn.Module):
         self.register_buffer("gap", gap)
         self.register_buffer("matters", torch.from_numpy(space.scale_mm.astype(np.float32)))
         self.register_buffer("at", motion.student.at(_LATEST, -1, _GUIDANCE))
+        self.decode: Tensor
+        self.middle: Tensor
+        self.lower: Tensor | None
+        self.register_buffer("decode", torch.from_numpy(space.decode_matrix.astype(np.float32)))
+        self.register_buffer("middle", torch.from_numpy(space.mean.astype(np.float32)))
+        lower = None if lower_mm is None else torch.from_numpy(lower_mm.astype(np.float32))
+        self.register_buffer("lower", lower)
 
-    def forward(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, A) features and (B, T, K) noise -> (B, T, K) coordinates in mm, and (B, T) the gap in mm."""
+    def forward(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the lips do.
+
+        Args:
+            features: (B, T, A).
+            noise: (B, T, K).
+
+        Returns:
+            (B, T, K) coordinates in mm, (B, T) the gap in mm, and (B, T, 3) the lower lip's place in mm.
+        """
         standard = (features - self.mean) / self.scale
-        coordinates = self.student(noise, self.at, self.student.condition(standard))[0]
-        return coordinates * self.matters, self.bias + coordinates @ self.gap
+        # Without gradients the student would take the compiled attention; nothing here asks for any.
+        with torch.enable_grad():
+            coordinates = self.student(noise, self.at, self.student.condition(standard))[0]
+            lower = None
+            if self.lower is not None:
+                weights = self.middle + coordinates @ self.decode.T
+                shown = weights.clamp(0.0, 1.0)
+                lower = (shown + _BEYOND * (weights - shown)) @ self.lower
+            return coordinates * self.matters, self.bias + coordinates @ self.gap, lower
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What is asked of a batch: what today's encoder gives for the clean sound.
+
+    Attributes:
+        features: (B, T, A).
+        motion, gap, lower: what the reader makes of them.
+        noise: (B, T, K) what it read them with.
+    """
+
+    features: Tensor
+    motion: Tensor
+    gap: Tensor
+    lower: Tensor | None
+    noise: Tensor
 
 
 class Losses:
@@ -80,82 +132,142 @@ class Losses:
     Args:
         teacher: the encoder of today.
         reader: the student that reads lips.
+        batches: where batches come from.
+        device: where the trained modules are; teacher and reader are moved there, and batches with each call.
     """
 
-    def __init__(self, teacher: AudioEncoder, reader: LipReader, batches: Batches) -> None:
-        self.teacher, self.reader, self.batches = teacher.model, reader, batches
+    def __init__(
+        self, teacher: AudioEncoder, reader: LipReader, batches: Batches, device: torch.device | str = "cpu"
+    ) -> None:
+        self.device, self.batches = torch.device(device), batches
+        self.teacher, self.reader = teacher.model, reader
         self.span = teacher.span(DEFAULT_FPS)
-        self.silence = self._silence()
+        self.silence = self._silence().to(self.device)
+        self.teacher.to(self.device)
+        self.reader.to(self.device)
 
-    def encode(self, model: Any, waves: Tensor, frames: int) -> Tensor:
-        """(B, N) sound, its left margin before it -> (B, frames, A)."""
-        positions = (torch.arange(frames, device=waves.device) + 0.5) / DEFAULT_FPS * SAMPLE_RATE
+    def encode(self, model: Any, waves: Tensor, cuts: Tensor | None = None) -> Tensor:
+        """Features of sound, its left margin before it.
+
+        Args:
+            model: an encoder.
+            waves: (B, N).
+            cuts: (B, V, 3) :class:`~facetalk.training.audio.finetune_batches.Cut` of each view.
+
+        Returns:
+            (B, T, A), of views (B * V, T, A), a crop's after each other; what lies after a cut means nothing.
+        """
         extracted = model.feature_extractor(waves).transpose(1, 2)
-        return encode_frames(model, extracted, positions / self.batches.stride - 0.5, self.span)
+        frames = torch.arange(self.batches.frames, device=waves.device)
+        positions = (frames + 0.5) / DEFAULT_FPS * SAMPLE_RATE / self.batches.stride - 0.5
+        known = None
+        if cuts is not None:
+            extracted = extracted.repeat_interleave(cuts.shape[1], 0)
+            known = cuts[..., 1:].flatten(0, 1)
+        return encode_frames(model, extracted, positions, self.span, known)
 
     @torch.no_grad()
     def _silence(self) -> Tensor:
         """(A,) what today's encoder makes of a quiet room."""
         rng = np.random.default_rng(0)
         wave = torch.from_numpy(rng.normal(0.0, 0.02, (1, 4 * SAMPLE_RATE)).astype(np.float32))
-        features = self.encode(self.teacher, wave, 90)
-        return features[0, 20:80].mean(0)
+        place = next(self.teacher.parameters()).device
+        return self.encode(self.teacher, wave.to(place))[0, 20:60].mean(0)
 
     @torch.no_grad()
-    def targets(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features, coordinates and gap of today's encoder on the clean sound, and the noise."""
+    def targets(self, batch: dict[str, Tensor]) -> Wanted:
+        """What is asked of a batch that is on the device; music and noise have the features of silence."""
         spoken = batch["spoken"][:, None, None] > 0.5
-        features = self.encode(self.teacher, batch["clean"], self.batches.frames)
+        features = self.encode(self.teacher, batch["clean"])
         features = torch.where(spoken, features, self.silence)
+        # Drawn on the CPU, so that every device has the same.
         generator = torch.Generator().manual_seed(int(batch["seed"]))
         width = self.reader.matters.shape[0]
         noise = torch.randn(*features.shape[:2], width, generator=generator).to(features)
-        return features, *self.reader(features, noise), noise
+        motion, gap, lower = self.reader(features, noise)
+        return Wanted(features, motion, gap, lower, noise)
 
     def __call__(self, model: Any, heads: Heads, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """All terms and their weighted sum under ``loss``."""
-        wanted, motion, gap, noise = self.targets(batch)
-        samples, frames = (int(value) for value in batch["cut"])
-        waves = batch["spoilt"]
-        if samples >= 0:
-            waves = waves[:, : self.batches.margin + samples]
-        found = self.encode(model, waves, frames)
-        count = min(frames, self.batches.frames)
-        weight = self._ahead(samples, count).to(found)[None]
-        found, wanted, motion, gap, noise = (x[:, :count] for x in (found, wanted, motion, gap, noise))
-        truth = batch["curves"][:, :count, 0] * CURVES[0][2]
-        truth = torch.where(batch["spoken"][:, None] > 0.5, truth.clamp(min=0.0), gap)
-        wrong = (gap - truth).abs()
+        batch = {
+            name: value if name == "seed" else value.to(self.device, non_blocking=True)
+            for name, value in batch.items()
+        }
+        today, cuts = self.targets(batch), batch["cuts"]
+        views = cuts.shape[1]
+        found = self.encode(model, batch["spoilt"], cuts)
+        weight = self._weights(cuts.flatten(0, 1))
+        total = weight.sum()
+
+        def each(values: Tensor) -> Tensor:
+            """For every view of a crop the same."""
+            return values.repeat_interleave(views, 0)
+
+        def mean(values: Tensor) -> Tensor:
+            return (values * weight).sum() / total
+
+        spoken = batch["spoken"][:, None] > 0.5
+        truth = batch["curves"][..., 0] * CURVES[0][2]
+        truth = torch.where(spoken, truth.clamp(min=0.0), today.gap)
+        wrong = (today.gap - truth).abs()
+        at_teeth = spoken & (batch["curves"][..., -1] * CURVES[-1][2] > _AT_TEETH)
+        if today.lower is not None and "lower" in batch:
+            apart = distance(today.lower, batch["lower"])
+            wrong = torch.where(at_teeth, torch.maximum(wrong, apart), wrong)
         trust = torch.exp(-(wrong - _TRUST_MM).clamp(min=0.0) / _TRUST_MM).clamp(min=_LEAST_TRUST)
-        seen, lips = self.reader(found, noise)
-        error = (((found - wanted) / self.reader.scale) ** 2).mean(-1)
-        away = ((seen - motion) ** 2).sum(-1) / (self.reader.matters**2).sum()
-        shut = (truth < _SHUT_MM).float() * batch["spoken"][:, None]
-        short = (lips < truth) & (truth > _WIDE_MM)
-        pressed = functional.smooth_l1_loss(lips, truth, reduction="none", beta=1.0) / 3.0
-        pressed = pressed * torch.where(short, _SHORT, 1.0)
-        open_still = _OPEN_STILL * shut * (lips - 0.4).clamp(min=0.0)
+        seen, lips, lower = self.reader(found, each(today.noise))
+        error = (((found - each(today.features)) / self.reader.scale) ** 2).mean(-1)
+        away = ((seen - each(today.motion)) ** 2).sum(-1) / (self.reader.matters**2).sum()
         phones = loss_terms(
             heads(found if step >= _HEADS_ALONE else found.detach()),
-            batch["classes"][:, :count], batch["curves"][:, :count],
+            each(batch["classes"]), each(batch["curves"]), weight,
         )  # fmt: skip
         terms = {
-            "features": (error * trust * weight).mean(),
-            "motion": (away * trust * weight).mean(),
-            "lips": ((pressed + open_still) * weight).mean(),
+            "features": mean(error * each(trust)),
+            "motion": mean(away * each(trust)),
+            "lips": mean(pressed(lips, each(truth), each(spoken))),
             "phones": phones["loss"],
         }
-        total = torch.stack([_WEIGHTS[name] * value for name, value in terms.items()]).sum()
+        if lower is not None and "lower" in batch:
+            far = (distance(lower, each(batch["lower"])) - _NEAR_MM).clamp(min=0.0)
+            terms["teeth"] = mean(_TOUCH * each(at_teeth) * far)
+        if views > 1:
+            terms["live"] = self._live(found, lips, weight, views)
+        loss = torch.stack([WEIGHTS[name] * value for name, value in terms.items()]).sum()
         return {
-            "loss": total, **terms,
-            "gap_error_mm": (lips - truth).abs().mean(), "gap_error_before_mm": wrong.mean(),
+            "loss": loss, **terms,
+            "gap_error_mm": mean((lips - each(truth)).abs()),
+            "gap_error_before_mm": mean(each((today.gap - truth).abs())),
         }  # fmt: skip
 
-    def _ahead(self, samples: int, count: int) -> Tensor:
-        """(count,) weight of each frame by the sound that is heard after its middle."""
-        if samples < 0:
-            return torch.ones(count)
-        ahead = samples / SAMPLE_RATE - (torch.arange(count) + 0.5) / DEFAULT_FPS
-        low, high = _AHEAD_S
-        weight = torch.where(ahead > high, 0.7, 2.5)
-        return torch.where(ahead < low, 0.1, weight)
+    def _live(self, found: Tensor, lips: Tensor, weight: Tensor, views: int) -> Tensor:
+        """How far what is heard of a cut crop is from what the same network hears of it as a whole."""
+        features, gaps = (values.unflatten(0, (-1, views)) for values in (found, lips))
+        weight = weight.unflatten(0, (-1, views))[:, 1:]
+        error = (((features[:, 1:] - features[:, :1].detach()) / self.reader.scale) ** 2).mean(-1)
+        away = functional.smooth_l1_loss(
+            gaps[:, 1:], gaps[:, :1].detach().expand_as(gaps[:, 1:]), reduction="none", beta=0.5
+        )
+        return ((0.5 * error + away) * weight).sum() / weight.sum()
+
+    def _weights(self, cuts: Tensor) -> Tensor:
+        """(V, T) weight of each frame by the sound that is heard after its middle; 0 if it is not given."""
+        index = torch.arange(self.batches.frames, device=cuts.device)
+        ahead = cuts[:, :1] / SAMPLE_RATE - (index + 0.5) / DEFAULT_FPS
+        bounds = torch.tensor(_AHEAD_S, device=cuts.device)
+        weight = torch.tensor(_AHEAD, device=cuts.device)[torch.bucketize(ahead, bounds)]
+        weight = torch.where(cuts[:, :1] >= self.batches.length, 1.0, weight)
+        return weight * (index < cuts[:, 2:])
+
+
+def pressed(lips: Tensor, truth: Tensor, spoken: Tensor) -> Tensor:
+    """How wrong a lip gap is, both (B, T) in mm: most where lips should be shut or wide and are not."""
+    shut = (truth < _SHUT_MM) & spoken
+    short = (lips < truth) & (truth > _WIDE_MM)
+    error = functional.smooth_l1_loss(lips, truth, reduction="none", beta=1.0) / 3.0
+    return error * torch.where(short, _SHORT, 1.0) + _OPEN_STILL * shut * (lips - 0.4).clamp(min=0.0)
+
+
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """(..., 3) twice -> (...); the root of 0 has no slope."""
+    return ((one - other).square().sum(-1) + 1e-6).sqrt()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facetalk.arrays import Float32
+from facetalk.arrays import Float32, Float64
 from facetalk.data.expressions import INDEX
 from facetalk.data.phones import BILABIAL_CLASSES, CLASSES, LABIODENTAL_CLASSES, Phone, class_track
 from facetalk.data.visemes import curves, lip_gap
@@ -35,11 +35,12 @@ LABIODENTAL = tuple(CLASSES.index(name) for name in LABIODENTAL_CLASSES)
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """Targets of one utterance at :data:`TARGET_RATE`: (N,) class indices (-1 unknown) and (N, 9) scaled
-    curves."""
+    """Targets of one utterance at :data:`TARGET_RATE`: (N,) class indices (-1 unknown), (N, 9) scaled
+    curves, and where the lower lip is, (N, 3) in mm, if the head was told."""
 
     classes: npt.NDArray[np.int8]
     curves: npt.NDArray[np.float16]
+    lower: npt.NDArray[np.float16] | None = None
 
     def at(self, times: npt.NDArray[Any], frame_s: float) -> tuple[Float32, Float32]:
         """Read frames of ``frame_s`` seconds centred at ``times`` (outside the utterance is silence).
@@ -56,19 +57,31 @@ class Targets:
         for part in range(labels.shape[1]):
             known = labels[:, part] >= 0
             shares[np.flatnonzero(known), labels[known, part]] += 1 / labels.shape[1]
+        return shares, self._read(self.curves, times)
+
+    def lower_lip(self, times: npt.NDArray[Any]) -> Float32:
+        """(T, 3) place of the lower lip at ``times``, mm; of targets that were made with a head."""
+        assert self.lower is not None
+        return self._read(self.lower, times)
+
+    @staticmethod
+    def _read(track: npt.NDArray[np.float16], times: npt.NDArray[Any]) -> Float32:
         position = times * TARGET_RATE - 0.5
-        low = np.clip(np.floor(position).astype(int), 0, len(self.curves) - 1)
-        high = np.minimum(low + 1, len(self.curves) - 1)
+        low = np.clip(np.floor(position).astype(int), 0, len(track) - 1)
+        high = np.minimum(low + 1, len(track) - 1)
         share = np.clip(position - low, 0.0, 1.0)[:, None].astype(np.float32)
-        values = self.curves[low] * (1 - share) + self.curves[high] * share
-        return shares, values.astype(np.float32)
+        return np.asarray(track[low] * (1 - share) + track[high] * share, np.float32)
 
 
-def make_targets(phones: list[Phone], seconds: float, alphabet: str) -> Targets:
-    """Targets of an utterance of ``seconds`` from its phones."""
+def make_targets(
+    phones: list[Phone], seconds: float, alphabet: str, lower_mm: Float64 | None = None
+) -> Targets:
+    """Targets of an utterance of ``seconds`` from its phones; with the lower lip's if it is told how far
+    each expression moves it, (53, 3) in mm."""
     weights = curves(phones, seconds, TARGET_RATE, alphabet=alphabet)
     columns = [lip_gap(weights)]
     columns += [weights[:, [INDEX[n] for n in names]].mean(axis=1) for _, names, _ in CURVES[1:]]
     scaled = np.stack(columns, axis=1) / np.array([scale for _, _, scale in CURVES])
     classes = class_track(phones, seconds, TARGET_RATE, alphabet=alphabet)
-    return Targets(classes.astype(np.int8), scaled.astype(np.float16))
+    lower = None if lower_mm is None else (weights @ lower_mm).astype(np.float16)
+    return Targets(classes.astype(np.int8), scaled.astype(np.float16), lower)

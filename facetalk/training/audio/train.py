@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from facetalk.arrays import Float32
+from facetalk.arrays import Float32, Float64
 from facetalk.audio.encoder import AudioEncoder, hidden_states, receptive_field
 from facetalk.data.phones import CLASSES, is_bilabial
 from facetalk.data.speech.corpus import Utterance, read_manifest
@@ -37,8 +37,9 @@ from facetalk.training.audio.mini_wav2vec2 import (
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.processes import is_main_process, step_generator
+from facetalk.training.processes import is_main_process, quick_products, step_generator
 from facetalk.training.resume import check_resume
+from facetalk.training.workers import Batch, Drawn, check_workers
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
 _HEADS = "heads.pt"
@@ -66,6 +67,7 @@ class AudioTraining:
     seed: int = 0
     resume: bool = False
     save_every_s: float = 300.0
+    workers: int = 0
 
 
 class Heads(nn.Module):
@@ -85,9 +87,14 @@ class Heads(nn.Module):
 
 
 class Speech:
-    """A corpus in memory: 16-bit sound and targets."""
+    """A corpus in memory: 16-bit sound and targets.
 
-    def __init__(self, utterances: list[Utterance]) -> None:
+    Args:
+        utterances: what is read.
+        lower_mm: (53, 3) how far each expression moves a head's lower lip, where its place is a target.
+    """
+
+    def __init__(self, utterances: list[Utterance], lower_mm: Float64 | None = None) -> None:
         self.utterances = utterances
         self.sound: list[npt.NDArray[np.int16]] = []
         self.targets: list[Targets] = []
@@ -97,7 +104,7 @@ class Speech:
             samples = utterance.samples()
             self.sound.append(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16))
             self.targets.append(
-                make_targets(utterance.phones, len(samples) / SAMPLE_RATE, utterance.alphabet)
+                make_targets(utterance.phones, len(samples) / SAMPLE_RATE, utterance.alphabet, lower_mm)
             )
         lengths = np.array([len(s) for s in self.sound], np.float64)
         # Recorded voices are few and short; synthetic ones are plenty and all alike.
@@ -159,12 +166,15 @@ def make_batch(
     }
 
 
-def loss_terms(outputs: tuple[Tensor, Tensor, Tensor], classes: Tensor, values: Tensor) -> dict[str, Tensor]:
-    """Losses of a batch; frames of closed lips weigh 3, frames of lip on teeth 2."""
+def loss_terms(
+    outputs: tuple[Tensor, Tensor, Tensor], classes: Tensor, values: Tensor, share: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Losses of a batch; frames of closed lips weigh 3, frames of lip on teeth 2, times their ``share``."""
     logits, curves, closed = outputs
     lips = classes[..., list(BILABIAL)].sum(-1).clamp(max=1)
     teeth = classes[..., list(LABIODENTAL)].sum(-1).clamp(max=1)
-    weight = 1 + 2 * lips + teeth
+    given = torch.ones_like(lips) if share is None else share
+    weight = (1 + 2 * lips + teeth) * given
     shut = (values[..., 0] * CURVES[0][2] < CLOSED_MM).float()
     cross = -(classes * functional.log_softmax(logits, dim=-1)).sum(-1)
     error = (curves - values) ** 2
@@ -172,7 +182,7 @@ def loss_terms(outputs: tuple[Tensor, Tensor, Tensor], classes: Tensor, values: 
     terms = {
         "phones": (cross * weight).mean() / scale,
         "curves": (error.mean(-1) * weight).mean() / scale,
-        "gap": (error[..., 0] * (weight + 2 * shut)).mean() / scale,
+        "gap": (error[..., 0] * (weight + 2 * shut * given)).mean() / scale,
         "closed": (
             functional.binary_cross_entropy_with_logits(closed, shut, reduction="none") * weight
         ).mean()
@@ -193,6 +203,7 @@ def train(config: AudioTraining) -> Path:
             f"batch and learning rate must be positive, got {config.batch} and {config.learning_rate:g}"
         )
     LoopOptions(steps=config.steps, max_minutes=config.minutes).check("audio")
+    check_workers(config.workers)
     check_resume(config.out, config.resume)
     make_out(config.out, "encoder", is_encoder_folder)
     if (config.out / _HEADS).exists() and not (config.out / "encoder").exists():
@@ -215,22 +226,25 @@ def train(config: AudioTraining) -> Path:
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
     def losses(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        device = next(model.parameters()).device
-        hidden = hidden_states(model, batch["waves"].to(device), positions.to(device), span)
-        return loss_terms(heads(hidden), batch["classes"].to(device), batch["curves"].to(device))
+        device = loop.device
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        hidden = hidden_states(model, batch["waves"], positions.to(device), span)
+        return loss_terms(heads(hidden), batch["classes"], batch["curves"])
 
     figures: dict[str, Tensor] = {}
+    # The same crops each time, so that the figures can be compared.
+    unheard_batch = make_batch(held_out, config, _HELD_OUT_STEP, geometry) if held_out else None
 
     def step(index: int) -> dict[str, Tensor]:
-        if held_out is not None and (index % _HELD_OUT_EVERY == 0 or not figures):
+        if unheard_batch is not None and (index % _HELD_OUT_EVERY == 0 or not figures):
             model.eval()
             heads.eval()
-            with torch.no_grad():  # the same crops each time, so that the figures can be compared
-                terms = losses(make_batch(held_out, config, _HELD_OUT_STEP, geometry))
+            with torch.no_grad():
+                terms = losses(unheard_batch)
             figures.update({f"held_out_{name}": value for name, value in terms.items()})
         model.train()
         heads.train()
-        return {**losses(make_batch(speech, config, index, geometry)), **figures}
+        return {**losses(drawn(index)), **figures}
 
     def save(out: Path) -> None:
         save_encoder(model, out / "encoder")
@@ -248,7 +262,14 @@ def train(config: AudioTraining) -> Path:
         seed=config.seed,
         resume=config.resume,
     )
-    result = TrainingLoop("audio", config.out, modules, optimizer, options).run(step, on_save=save)
+    loop = TrainingLoop("audio", config.out, modules, optimizer, options)
+
+    def draw(index: int) -> Batch:
+        return make_batch(speech, config, index, geometry)
+
+    pinned = loop.device.type == "cuda"
+    with quick_products(loop.device), Drawn(draw, config.workers, pinned=pinned) as drawn:
+        result = loop.run(step, on_save=save)
     if not is_main_process():
         return config.out / "encoder"
     save(config.out)

@@ -129,10 +129,12 @@ def test_a_cut_is_what_live_sound_has(
         until = int(np.ceil(((frame + 0.5) / DEFAULT_FPS + look_ahead) * SAMPLE_RATE - 1e-6))
         known = until // encoder.stride * encoder.stride
         cut = losses.batches.cut_at(known)
-        wave = torch.from_numpy(heard_live(voice, FLOOR)[:known])
-        wave = torch.nn.functional.pad(wave, (losses.batches.margin, 0))[None]
+        wave = heard_live(voice, FLOOR)
+        around = (losses.batches.margin, losses.batches.length + encoder.field - len(wave))
+        whole = [0, losses.batches.length // encoder.stride, losses.batches.frames]
+        cuts = torch.tensor([[whole, [known, cut.extracted, max(cut.frames, frame + 1)]]])
         with torch.no_grad():
-            found = losses.encode(encoder.model, wave, max(cut.frames, frame + 1))[0]
+            found = losses.encode(encoder.model, torch.from_numpy(np.pad(wave, around))[None], cuts)[1]
         assert cut.frames >= frame
         assert (found[frame] - expected).abs().max() < 1e-3
 
@@ -156,20 +158,23 @@ def test_a_batch_is_the_steps_own_and_silence_is_the_target_of_music(
     one, two = batches(7), batches(7)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["spoilt"], batches(8)["spoilt"])
-    cuts = {int(batches(step)["cut"][0]) for step in range(8)}
-    assert -1 in cuts and len(cuts) > 2
+    whole, cut = one["cuts"].unbind(1)
+    assert (whole[:, 0] == batches.length).all() and (cut[:, 0] < batches.length).all()
+    assert len(set(cut[:, 0].tolist())) == 3
     one["spoken"][:] = torch.tensor([0.0, 1.0, 0.0])
-    features, _, gap, _ = losses.targets(one)
-    assert torch.equal(features[0], features[2]) and not torch.equal(features[0], features[1])
-    assert float(gap[0].median()) < 1.5
+    wanted = losses.targets(one)
+    assert torch.equal(wanted.features[0], wanted.features[2])
+    assert not torch.equal(wanted.features[0], wanted.features[1])
+    assert float(wanted.gap[0].median()) < 1.5
 
 
 def test_features_are_held_where_lips_are_right_and_let_go_where_wrong(
     batches: Batches, losses: Losses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = next(b for b in map(batches, range(9)) if b["cut"][0] < 0)
+    batch = batches(3)
     batch["spoken"][:] = 1.0
-    gap = losses.targets(batch)[2]
+    batch["curves"][..., -1] = 0.0
+    gap = losses.targets(batch).gap
     model, heads = copy.deepcopy(losses.teacher), Heads(192)
     batch["curves"][..., 0] = gap.clamp(min=0.0) / 3.5
     held = losses(model, heads, batch, 0)
