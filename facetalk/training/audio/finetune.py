@@ -110,6 +110,7 @@ def finetune(config: FineTuning) -> Path:
         held_out = [other(_HELD_OUT_STEP + k) for k in range(-(-_HELD_OUT_CROPS // config.batch))]
     model = copy.deepcopy(teacher).model
     model.train().requires_grad_(True)
+    torch.manual_seed(config.seed)  # the loop's own comes too late for what is made here
     heads = Heads(model.config.hidden_size)
     modules: dict[str, nn.Module] = {"encoder": model, "heads": heads}
     rate = config.learning_rate

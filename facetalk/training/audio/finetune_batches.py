@@ -18,7 +18,7 @@ from facetalk.training.audio.unspoken import unspoken
 from facetalk.training.processes import step_generator
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
-_RUNNING_LEVEL = 0.12
+_RUNNING_LEVEL = 0.08
 """Share of crops that are brought to level as live sound is; it takes five times as long."""
 _UNSPOKEN = 0.12
 """Share of crops without speech."""

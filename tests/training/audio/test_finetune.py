@@ -18,6 +18,7 @@ from facetalk.data.speech.synth import Speech as Spoken
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.models import find_model
+from facetalk.nphm.head.head import HeadModel
 from facetalk.training.audio import degrade, finetune_batches
 from facetalk.training.audio.degrade import codec, heard, heard_live, mu_law, pops, rumble
 from facetalk.training.audio.finetune import FineTuning, finetune
@@ -25,6 +26,7 @@ from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.finetune_losses import LipReader, Losses
 from facetalk.training.audio.train import Heads, Speech
 from facetalk.training.audio.unspoken import KINDS, unspoken
+from facetalk.training.motion.distill_head import lips_of
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
 DEFAULT = find_model("default").folder
@@ -220,3 +222,47 @@ def test_what_cannot_be_fine_tuned(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="few-step student"):
         LipReader(model)
     assert finetune_batches._UNSPOKEN < 0.5
+
+
+def test_everything_is_where_the_training_is(encoder: AudioEncoder, batches: Batches) -> None:
+    """On a device that computes nothing, but refuses tensors that are elsewhere."""
+    reader = LipReader(MotionModel.load(DEFAULT / "motion"), np.zeros((53, 3)))
+    losses = Losses(copy.deepcopy(encoder), reader.eval().requires_grad_(False), batches, "meta")
+    batch = batches(0)
+    batch["lower"] = torch.zeros(*batch["curves"].shape[:2], 3)
+    model, heads = copy.deepcopy(encoder).model.to("meta").requires_grad_(True), Heads(192).to("meta")
+    terms = losses(model, heads, batch, 500)
+    assert {value.device.type for value in terms.values()} == {"meta"} and "teeth" in terms
+    terms["loss"].backward()
+    assert {p.grad.device.type for p in model.parameters() if p.grad is not None} == {"meta"}
+    with torch.no_grad():
+        assert losses(model, heads, batch, 500)["loss"].device.type == "meta"
+
+
+def test_a_lower_lip_away_from_the_teeth_costs(encoder: AudioEncoder, batches: Batches) -> None:
+    lower = lips_of(HeadModel.load(DEFAULT / "head")).lower_mm
+    losses = Losses(encoder, LipReader(MotionModel.load(DEFAULT / "motion"), lower).eval(), batches)
+    batch = batches(3)
+    batch["spoken"][:] = 1.0
+    batch["curves"][..., -1] = 3.5  # an f all the time
+    today = losses.targets(batch)
+    assert today.lower is not None
+    model, heads, costs = copy.deepcopy(losses.teacher), Heads(192), []
+    for away in (0.0, 6.0):
+        batch["lower"] = today.lower.detach() + torch.tensor([0.0, away, 0.0])
+        terms = losses(model, heads, batch, 0)
+        costs.append(float(terms["teeth"].detach()))
+    assert costs[0] < 6.0 and costs[1] > costs[0] + 4.0
+    batch["curves"][..., -1] = 0.0
+    assert float(losses(model, heads, batch, 0)["teeth"].detach()) == 0.0
+
+
+def test_workers_change_nothing(corpus: Path, tmp_path: Path) -> None:
+    runs = []
+    for workers in ("0", "2"):
+        out = tmp_path / workers
+        command = ["train", "audio", "--init", "default", "--corpus", str(corpus), "--out", str(out)]
+        assert main([*command, "--batch", "1", "--steps", "3", "--workers", workers]) == 0
+        runs.append(AudioEncoder.from_pretrained(out / "encoder"))
+    for one, other in zip(runs[0].parameters(), runs[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
