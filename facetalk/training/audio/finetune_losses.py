@@ -42,7 +42,7 @@ _BEYOND = 0.1
 """Slope of expressions outside 0 to 1, where nothing is shown: none would leave them there."""
 _GUIDANCE = 1.5
 _LATEST = 999
-WEIGHTS = {"features": 1.0, "motion": 0.5, "lips": 1.0, "teeth": 1.0, "phones": 0.8, "live": 1.0}
+WEIGHTS = {"features": 1.0, "motion": 0.5, "lips": 1.0, "teeth": 1.0, "phones": 0.5, "live": 1.0}
 """What each term of the loss counts."""
 
 
