@@ -100,7 +100,7 @@ def finetune(config: FineTuning) -> Path:
     utterances = read_manifest(config.corpus, split="train")
     if not utterances:
         raise InputError(f"{config.corpus}: no utterance of split 'train' there")
-    batches = Batches(Speech(utterances, lower), config, teacher, config.cuts)
+    batches = Batches(Speech(utterances, lower, config.workers), config, teacher, config.cuts)
     unheard = read_manifest(config.corpus, split="valid")
     unheard = unheard[:: max(1, len(unheard) // _HELD_OUT)]
     # The same crops each time, so they are drawn once.

@@ -37,7 +37,7 @@ from facetalk.training.audio.mini_wav2vec2 import (
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.processes import is_main_process, quick_products, step_generator
+from facetalk.training.processes import in_processes, is_main_process, quick_products, step_generator
 from facetalk.training.resume import check_resume
 from facetalk.training.workers import Batch, Drawn, check_workers
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
@@ -92,20 +92,27 @@ class Speech:
     Args:
         utterances: what is read.
         lower_mm: (53, 3) how far each expression moves a head's lower lip, where its place is a target.
+        workers: processes that read; below 2 this one does.
     """
 
-    def __init__(self, utterances: list[Utterance], lower_mm: Float64 | None = None) -> None:
+    def __init__(
+        self, utterances: list[Utterance], lower_mm: Float64 | None = None, workers: int = 0
+    ) -> None:
         self.utterances = utterances
-        self.sound: list[npt.NDArray[np.int16]] = []
-        self.targets: list[Targets] = []
-        for utterance in tqdm(
-            utterances, desc="reading speech", unit="file", disable=not sys.stderr.isatty()
-        ):
+
+        def read(utterance: Utterance) -> tuple[npt.NDArray[np.int16], Targets]:
             samples = utterance.samples()
-            self.sound.append(np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16))
-            self.targets.append(
-                make_targets(utterance.phones, len(samples) / SAMPLE_RATE, utterance.alphabet, lower_mm)
-            )
+            seconds = len(samples) / SAMPLE_RATE
+            targets = make_targets(utterance.phones, seconds, utterance.alphabet, lower_mm)
+            return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16), targets
+
+        done = tqdm(
+            in_processes(read, utterances, workers), total=len(utterances),
+            desc="reading speech", unit="file", disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        read_in = list(done)
+        self.sound = [sound for sound, _ in read_in]
+        self.targets = [targets for _, targets in read_in]
         lengths = np.array([len(s) for s in self.sound], np.float64)
         # Recorded voices are few and short; synthetic ones are plenty and all alike.
         human = np.array([2.0 if u.source.startswith("Debian") else 1.0 for u in utterances])
@@ -211,7 +218,7 @@ def train(config: AudioTraining) -> Path:
     utterances = read_manifest(config.corpus, split="train")
     if not utterances:
         raise InputError(f"{config.corpus}: no utterance of split 'train' there")
-    speech = Speech(utterances)
+    speech = Speech(utterances, workers=config.workers)
     unheard = read_manifest(config.corpus, split="valid")
     held_out = Speech(unheard[:: max(1, len(unheard) // _HELD_OUT)]) if unheard else None
     model = small_model(config.seed)
