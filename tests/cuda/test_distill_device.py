@@ -16,7 +16,7 @@ from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill import SHARES, DistillOptions, DistillTraining, hold_out
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, teacher_timesteps
-from facetalk.training.motion.distill_head import lid_openings, lips_of
+from facetalk.training.openings import lid_openings, lips_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 

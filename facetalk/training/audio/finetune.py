@@ -40,7 +40,7 @@ from facetalk.training.audio.mini_wav2vec2 import is_encoder_folder, save_encode
 from facetalk.training.audio.train import _HEADS, AudioTraining, Heads, Speech
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.motion.distill_head import lips_of
+from facetalk.training.openings import lips_of
 from facetalk.training.processes import is_main_process, quick_products
 from facetalk.training.resume import check_resume
 from facetalk.training.workers import Batch, Drawn, check_workers

@@ -23,10 +23,10 @@ from facetalk.diffusion.student import Student, StudentRange
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
 from facetalk.training.motion.distill_energy import EnergyScore
-from facetalk.training.motion.distill_head import Lips
 from facetalk.training.motion.distill_life import Faces, LifeScore, mouth_projection
-from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Opening, Steps
+from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Steps
 from facetalk.training.motion.distill_mouth import FOLLOWED, HELD, MouthScore
+from facetalk.training.openings import Lips, Opening
 from facetalk.training.processes import step_generator
 
 SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}

@@ -6,16 +6,14 @@ x_s = alpha_s X + (sigma_s / sigma_t) (x_t - alpha_t X); s = -1 is clean, where 
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from facetalk.arrays import Float64
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.schedule import NoiseSchedule
+from facetalk.training.openings import Opening
 
 VISIBLE_MM = (1.0, 3.0)
 """A coordinate's error counts by its size in mm within these limits. The teacher's training begins at 0.3: a
@@ -28,19 +26,6 @@ _POWER_ORDERS = 4
 """Position, velocity, acceleration and jerk."""
 WIDE, NARROW = 1.0, 0.17
 """Where the loss turns from a square to a modulus, in units of variance 1: early on and later."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Opening:
-    """An opening of the face in mm as a linear function of the weights, not below 0.
-
-    Attributes:
-        rest_mm: of the face at zero weights.
-        per_unit_mm: (E,) change at weight 1.
-    """
-
-    rest_mm: float
-    per_unit_mm: Float64
 
 
 class Steps:

@@ -21,9 +21,9 @@ from facetalk.data.visemes import TOUCH_ROLL
 from facetalk.diffusion.model import MotionModel
 from facetalk.errors import InputError
 from facetalk.training.motion.distill_energy import distance
-from facetalk.training.motion.distill_head import Lips
 from facetalk.training.motion.distill_life import mouth_indices
 from facetalk.training.motion.distill_sliced import SlicedDistance
+from facetalk.training.openings import Lips
 
 ENERGY_WEIGHT, SLICED_WEIGHT, CONTACT_WEIGHT = 1.0, 8.0, 0.15
 CLOSURE = 5.0

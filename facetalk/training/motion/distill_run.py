@@ -29,7 +29,7 @@ from facetalk.training.motion.distill import (
 )
 from facetalk.training.motion.distill_audio import Features, check_audible, features
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
-from facetalk.training.motion.distill_head import lid_openings, lips_of
+from facetalk.training.openings import lid_openings, lips_of
 from facetalk.training.resume import check_resume
 
 _FACES = 4

@@ -26,7 +26,7 @@ from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.finetune_losses import LipReader, Losses
 from facetalk.training.audio.train import Heads, Speech
 from facetalk.training.audio.unspoken import KINDS, unspoken
-from facetalk.training.motion.distill_head import lips_of
+from facetalk.training.openings import lips_of
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
 DEFAULT = find_model("default").folder

@@ -21,7 +21,7 @@ from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.distill import SHARES, DistillOptions, DistillTraining, hold_out
 from facetalk.training.motion.distill_audio import features, recordings
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
-from facetalk.training.motion.distill_loss import Opening
+from facetalk.training.openings import Opening
 
 DIM, AUDIO, CLIPS, FRAMES = 3, 5, 2, 24
 OPTIONS = DistillOptions(

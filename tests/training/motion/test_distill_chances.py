@@ -16,7 +16,8 @@ from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.schedule import CLEAN
 from facetalk.training.motion.distill import SHARES, DistillOptions, DistillTraining
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid, teacher_timesteps
-from facetalk.training.motion.distill_loss import DistillLoss, Opening, Steps
+from facetalk.training.motion.distill_loss import DistillLoss, Steps
+from facetalk.training.openings import Opening
 
 DIM, AUDIO, FRAMES = 3, 4, 10
 

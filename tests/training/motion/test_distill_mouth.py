@@ -16,9 +16,8 @@ from facetalk.nphm.head.head import HeadModel
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill import DistillOptions, DistillTraining, hold_out
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, teacher_timesteps
-from facetalk.training.motion.distill_head import Lips, lid_openings, lips_of
-from facetalk.training.motion.distill_loss import Opening
 from facetalk.training.motion.distill_mouth import FOLLOWED, HELD, MouthParts, MouthScore
+from facetalk.training.openings import Lips, Opening, lid_openings, lips_of
 
 NAMES = ["jawOpen", "mouthClose", "mouthRollLower", "browDown_L", "eyeBlink_L"]
 JAW, CLOSE, ROLL, BROW, BLINK = range(5)

@@ -17,7 +17,8 @@ from facetalk.errors import InputError
 from facetalk.training.motion import distill_loss
 from facetalk.training.motion.distill_cache import grid, teacher_timesteps, trajectory
 from facetalk.training.motion.distill_energy import EnergyScore
-from facetalk.training.motion.distill_loss import DistillLoss, Opening, Steps
+from facetalk.training.motion.distill_loss import DistillLoss, Steps
+from facetalk.training.openings import Opening
 
 SCHEDULE, SPREAD = NoiseSchedule(), 0.3
 GRID = grid(SCHEDULE, (1, 2, 4, 8))

@@ -9,8 +9,20 @@ import numpy as np
 from facetalk.arrays import Float64
 from facetalk.metrics.landmarks import LOWER_LIP, MOUTH, UPPER_LIP
 from facetalk.nphm.head.head import HeadModel
-from facetalk.training.motion.distill_loss import Opening
 from facetalk.units import HEAD_UNIT_MM
+
+
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """An opening of the face in mm as a linear function of the weights, not below 0.
+
+    Attributes:
+        rest_mm: of the face at zero weights.
+        per_unit_mm: (E,) change at weight 1.
+    """
+
+    rest_mm: float
+    per_unit_mm: Float64
 
 
 @dataclasses.dataclass(frozen=True)
