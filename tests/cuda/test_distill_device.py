@@ -51,7 +51,7 @@ def test_distillation(tmp_path: Path, life: float, mouth: float, energy: float) 
         "t", tmp_path, {"student": work.net, "average": work.average}, work.optimizer,
         LoopOptions(steps=options.steps, log_every=1),
     )  # fmt: skip
-    before = [value.clone() for value in work.net.cpu().parameters()]
+    before = [value.detach().cpu().clone() for value in work.net.parameters()]
     result = loop.run(work.step, work.save)
     assert work.device.type == "cuda"
     assert math.isfinite(result["new_2_mm"])
