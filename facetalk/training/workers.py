@@ -70,7 +70,12 @@ class Drawn:
             return self._make(index)
         if self._stream is not None and index == self._next:
             self._next += 1
-            return {name: torch.as_tensor(value) for name, value in next(self._stream).items()}
+            try:
+                drawn = next(self._stream)
+            except (ConnectionError, EOFError, FileNotFoundError) as error:
+                # It died with a batch in hand, whose memory was its to pass on.
+                raise _died(error) from error
+            return {name: torch.as_tensor(value) for name, value in drawn.items()}
         self._end()
         batch = self._make(index)
         size = sum(value.numel() * value.element_size() for value in batch.values())
@@ -110,10 +115,14 @@ class Drawn:
         """
         self._end()
         if isinstance(error, RuntimeError) and _LOST.search(str(error)):
-            raise InputError(
-                f"a worker that draws batches died ({one_line(error, 120)}); there may be too little memory: "
-                f"--resume with fewer --workers, or with none"
-            ) from error
+            raise _died(error) from error
+
+
+def _died(error: BaseException) -> InputError:
+    return InputError(
+        f"a worker that draws batches died ({one_line(error, 120)}); there may be too little memory: "
+        f"--resume with fewer --workers, or with none"
+    )
 
 
 class _Steps(Dataset[Any]):
