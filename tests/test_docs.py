@@ -46,7 +46,8 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
     ("facetalk data --out", [(" --kokoro DIR", "")], "--sources flite,espeak --minutes 0.1"),
     ("facetalk data head", [], ""),
     ("facetalk train nphm", [("--data ict_facekit_light.npz", "")], "--data tiny.npz --steps 6"),
-    ("facetalk train audio", [("--steps 9000", ""), ("--workers 12", "--workers 2"), ("--workers 14", "--workers 2")],
+    ("facetalk train audio",
+     [("--steps 9000", ""), ("--workers 12", "--workers 2"), ("--workers 14", "--workers 2")],
      "--steps 2 --batch 2"),
     ("facetalk train motion", [], "--steps 2 --batch 2 --crop 12 --variants 1"),
     # The tiny head has other expressions than speech: the built-in head stands in for it.
@@ -61,7 +62,8 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
     ("facetalk render", [], "--size 48 --frames 2"),
     ("facetalk distill", [("--minutes 60", "--steps 2"), ("--minutes 90", "--steps 3"),
                           ("--minutes 104", "--steps 2"), ("--steps 2500", "--steps 2"),
-                          ("--steps 100000", "--steps 2"), ("--workers 15", "--workers 2"), ("MODEL", "builtin"),
+                          ("--steps 100000", "--steps 2"), ("--workers 15", "--workers 2"),
+                          ("MODEL", "builtin"),
                           ("--produce 1", "--produce 1 --minutes 0.001")],
      "--clips 2 --clip 24 --crop 16 --batch 2 --uses 100 --variants 1"),
 ]  # fmt: skip

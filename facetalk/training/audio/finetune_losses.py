@@ -43,8 +43,8 @@ _BEYOND = 0.1
 _GUIDANCE = 1.5
 _LATEST = 999
 WEIGHTS = {"features": 0.4, "motion": 0.3, "lips": 1.2, "teeth": 1.5, "phones": 1.0, "live": 1.2}
-"""What each term of the loss counts: what is heard before what was felt of it, since a student that reads the new
-features less well can be taught on them (``facetalk distill --life 1 --mouth 1``)."""
+"""What each term of the loss counts: what is heard before what it was until now, since a student that reads
+the new features less well can be taught on them (``facetalk distill --life 1 --mouth 1``)."""
 
 
 class LipReader(nn.Module):
