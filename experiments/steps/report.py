@@ -89,7 +89,8 @@ def _percent(found: dict[str, Any] | None) -> str:
     return "-" if found is None else f"{100.0 * found['ratio']:.0f}"
 
 
-FILES = ("results", "truth", "before-energy", "after-energy", "truth-before-life", "truth-before-mouth")
+FILES = ("results", "truth", "before-energy", "after-energy", "truth-before-life", "truth-before-mouth",
+         "truth-before-both")  # fmt: skip
 """In ``experiments/steps/results``."""
 MARK = re.compile(r"(<!-- steps: (?P<what>[\w-]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
 
@@ -99,7 +100,7 @@ def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
 
     Known are ``table``, ``ratios`` and ``set`` (how much was measured) of ``results``, the same with
     ``truth-`` before them of ``truth``, and the student's figures before and after its later stages:
-    ``energy``, ``life``, ``mouth``.
+    ``energy``, ``life``, ``mouth``, ``both``.
 
     Args:
         page: Markdown.
@@ -120,8 +121,10 @@ def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
         )
     for name, (before, after) in {
         "energy": ("before-energy", "after-energy"),
-        "life": ("truth-before-life", "truth-before-mouth"),
-        "mouth": ("truth-before-mouth", "truth"),
+        "life": ("truth-before-life", "truth-before-mouth",
+         "truth-before-both")  # fmt: skip,
+        "mouth": ("truth-before-mouth", "truth-before-both"),
+        "both": ("truth-before-both", "truth"),
     }.items():
         if before in results and after in results:
             parts[name] = before_and_after(results[before], results[after])
