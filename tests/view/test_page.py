@@ -91,7 +91,7 @@ def test_live_weights_turn_the_eyes(browser: Chromium) -> None:
     names = browser.run("Object.keys(facetalk.weights())")
     model = FaceTalk.from_pretrained("default", "cpu")
     weights = np.random.default_rng(0).random((1, len(names))).astype(np.float32)
-    rig = model.decode(Motion(weights, 25.0, np.zeros(0, np.float32), {}), temporal_sigma=0)
+    rig = model.decode(Motion(weights[:, :-3], 25.0, tongue=weights[:, -3:]), temporal_sigma=0)
     assert list(rig.names) == names
     before = stage(browser)
     browser.run(f"facetalk.show({names}, {weights[0].tolist()})")
