@@ -66,7 +66,16 @@ class TongueNetwork:
         return self.w1.shape[1]
 
     def __call__(self, features: Float32) -> Float32:
-        """Contacts (T, 2) in [0, 1] of audio features (T, A); a row is a function of its feature alone."""
+        """Contacts (T, 2) in [0, 1] of audio features (T, A); a row is a function of its feature alone.
+
+        Raises:
+            InputError: the features are of another width, and so of another encoder.
+        """
+        if features.shape[1:] != (self.feature_dim,):
+            raise InputError(
+                f"the model's tongue takes {self.feature_dim} audio features a frame, the encoder gives "
+                f"{features.shape[-1]}; train it again with facetalk train tongue"
+            )
         hidden = features @ self.w1.T + self.b1
         hidden = hidden / (1.0 + np.exp(-hidden.clip(-60.0, 60.0)))
         odds = (hidden @ self.w2.T + self.b2).clip(-60.0, 60.0)
@@ -116,21 +125,15 @@ class Tongue:
     reach: Reach
 
     @classmethod
-    def of(cls, model: Path, reach: Reach | None, feature_dim: int | None = None) -> Tongue | None:
+    def of(cls, model: Path, reach: Reach | None) -> Tongue | None:
         """That of a model folder; None of one that has none, or whose head has no tongue.
 
         Raises:
-            InputError: its files are damaged, or made for other audio features.
+            InputError: its files are damaged.
         """
         if reach is None or not (model / FOLDER).is_dir():
             return None
-        network = TongueNetwork.load(model / FOLDER)
-        if feature_dim is not None and network.feature_dim != feature_dim:
-            raise InputError(
-                f"the tongue in {model / FOLDER} takes {network.feature_dim} audio features a frame, the "
-                f"encoder gives {feature_dim}; train it again with facetalk train tongue"
-            )
-        return cls(network, reach)
+        return cls(TongueNetwork.load(model / FOLDER), reach)
 
 
 class LiveContacts:

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from facetalk.errors import NotInstalledError
 from facetalk.mesh.export import export
+from facetalk.mesh.tongue import TONGUE_NAMES
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.style import RANGES
@@ -128,7 +129,9 @@ def test_a_recording_becomes_moving_lips_in_step_with_its_sound(browser: Chromiu
         seen.append(browser.run("Object.values(facetalk.weights())"))
         pictures.append(stage(browser))
     assert len(names) == motion.expressions.shape[1] + len(TONGUE_NAMES)
-    np.testing.assert_allclose(seen, motion.expressions[[5, 12, 20, 31]], atol=2e-3)
+    assert motion.tongue is not None
+    shown = np.hstack([motion.expressions, motion.tongue])
+    np.testing.assert_allclose(seen, shown[[5, 12, 20, 31]], atol=2e-3)
     assert max(np.abs(pictures[0] - other).max() for other in pictures[1:]) > 40.0, (
         "lips that are seen to move"
     )
