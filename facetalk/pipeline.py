@@ -233,7 +233,8 @@ class FaceTalk:
             provenance |= {"steps": engine.steps, "guidance": engine.guidance}
             touch = self._contacts(heard, ahead, len(expressions))
         else:
-            motion, told = self.motion_model, []
+            motion = self.motion_model
+            told: list[Float32] = []
             features = by_torch("features").features(self.audio_encoder, heard, self.config.fps)
             if self.tongue is not None:
                 features = self._overheard(features, told)

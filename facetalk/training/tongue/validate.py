@@ -87,8 +87,8 @@ def _figures(
     wrong: dict[str, list[Bool]] = {"vowels": [], "silence": [], "elsewhere": []}
     for utterance, meant, curve in zip(utterances, truth, curves, strict=True):
         times = (np.arange(len(curve)) + 0.5) / fps
-        free = ~(meant > 0.01).any(axis=1)
-        touching = (curve > _MADE).any(axis=1)
+        free = np.asarray(~(meant > 0.01).any(axis=1))
+        touching = np.asarray((curve > _MADE).any(axis=1))
         kinds = np.full(len(curve), "elsewhere", object)
         for symbol, start, end in utterance.phones:
             inside = (times >= start) & (times < end)

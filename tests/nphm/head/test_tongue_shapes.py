@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from facetalk.arrays import AnyFloat, Float64, Int32
+from facetalk.arrays import AnyFloat, Float64, Int32, Int64
 from facetalk.data.expressions import INDEX
 from facetalk.data.phones import table
 from facetalk.mesh.mesh import vertex_normals
@@ -78,7 +78,7 @@ def inside(head: HeadModel, points: Float64) -> tuple[float, float]:
     return float((body[:, 1] - roof).max()), float((teeth - body[:, 1]).max())
 
 
-def away(points: Float64, rows: AnyFloat, vertex: int) -> float:
+def away(points: Float64, rows: Int64, vertex: int) -> float:
     return float(np.linalg.norm(points[rows] - points[vertex], axis=1).min())
 
 
