@@ -114,7 +114,7 @@ class TongueNetwork:
 
 
 def _is_ours(folder: Path) -> bool:
-    return {entry.name for entry in folder.iterdir()} <= {*_FILES, "README.md"}
+    return {entry.name for entry in folder.iterdir()} <= set(_FILES)
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _print(rows: dict[str, Any]) -> None:
     """Figures as a table, a column for each row of them."""
-    print(f"{'':<24}" + "".join(f"{name:>10}" for name in rows))
-    titles = {"correlation": "correlation", "made": "made for", "false": "made wrongly in"}
+    print(f"{'':<26}" + "".join(f"{name:>10}" for name in rows))
+    titles = {"correlation": "correlation", "made": "made for", "false": "made wrongly in",
+              "unmeant": "unmeant of all at"}  # fmt: skip
     for kind, title in titles.items():
         for name in next(iter(rows.values()))[kind]:
-            print(f"{title + ' ' + name:<24}" + "".join(f"{row[kind][name]:10.3f}" for row in rows.values()))
+            print(f"{title + ' ' + name:<26}" + "".join(f"{row[kind][name]:10.3f}" for row in rows.values()))

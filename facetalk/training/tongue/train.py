@@ -34,8 +34,8 @@ Hear = Callable[[Float32], Float32]
 _UNSPOKEN_SHARE, _UNSPOKEN_S = 0.08, 6.0
 """Of the speech, how much there is of music and noise over which a tongue lies still, in such pieces."""
 _SPOILED_SHARE = 0.5
-_RARE = 5.0
-"""Weight of frames of th and dh, of which there are few."""
+_RARE, _MISSED = 3.0, 2.0
+"""Weights of the contact with the teeth, which is rare, and of missing it, which is worse than making it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,9 @@ def _fit(features: Float32, targets: Float32, config: TongueTraining) -> TongueN
     for _ in tqdm(range(config.steps), "fit", unit="step", disable=not sys.stderr.isatty()):
         rows = torch.from_numpy(draw.integers(len(x), size=config.batch))
         odds = second(functional.dropout(functional.silu(first(x[rows])), 0.1))
-        loss = functional.binary_cross_entropy_with_logits(odds, y[rows], reduction="none")
+        loss = functional.binary_cross_entropy_with_logits(
+            odds, y[rows], pos_weight=torch.tensor([1.0, _MISSED]), reduction="none"
+        )
         loss = (loss * torch.tensor([1.0, _RARE])).mean()
         optimizer.zero_grad()
         loss.backward()

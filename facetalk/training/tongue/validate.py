@@ -21,7 +21,7 @@ from facetalk.units import SAMPLE_RATE
 
 _NEAR_S = 0.04
 """How far from a phone's span a contact still counts as made for it."""
-_MADE = 0.5
+_MADE, _UNMEANT = 0.5, 0.01
 _VOWELS = ("i", "e", "a", "ah", "o", "u", "y")
 _GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
     # Which contact, and of which classes of phones.
@@ -46,7 +46,8 @@ def validate(
         ``rows``: for each of "network", "shuffled" (the curves of another recording, repeated to length) and
         "constant" (the mean): correlation with the curves of the phones for each contact; "made": share of
         the phones of a group during which, give or take 40 ms, the contact is above 0.5; "false": share of
-        frames of vowels, of silence and of all else where no contact is meant in which one is above 0.5.
+        frames of vowels, of silence and of all else where no contact is meant in which one is above 0.5;
+        "unmeant": share of the frames in which a contact is above 0.5 that are meant to have none of it.
 
     Raises:
         InputError: no utterance there.
@@ -87,7 +88,7 @@ def _figures(
     wrong: dict[str, list[Bool]] = {"vowels": [], "silence": [], "elsewhere": []}
     for utterance, meant, curve in zip(utterances, truth, curves, strict=True):
         times = (np.arange(len(curve)) + 0.5) / fps
-        free = np.asarray(~(meant > 0.01).any(axis=1))
+        free = np.asarray((meant < _UNMEANT).all(axis=1))
         touching = np.asarray((curve > _MADE).any(axis=1))
         kinds = np.full(len(curve), "elsewhere", object)
         for symbol, start, end in utterance.phones:
@@ -114,6 +115,10 @@ def _figures(
         "made": {name: _share(np.array(hits, bool)) for name, hits in made.items()},
         "phones": {name: len(hits) for name, hits in made.items()},
         "false": {name: _share(np.concatenate(parts)) for name, parts in wrong.items()},
+        "unmeant": {
+            name: _share(meant_all[together[:, column] > _MADE, column] < _UNMEANT)
+            for column, name in enumerate(CONTACTS)
+        },
     }
 
 

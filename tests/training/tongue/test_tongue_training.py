@@ -67,7 +67,8 @@ def test_contacts_are_learned_and_controls_are_not(corpus: Path, trained: Path) 
     good, shuffled, constant = (found["rows"][name] for name in ("network", "shuffled", "constant"))
     assert min(good["correlation"].values()) > 0.75
     assert min(good["made"][name] for name in ("t d", "l", "th dh")) > 0.9
-    assert max(good["false"].values()) < 0.05
+    assert max(good["false"].values()) < 0.05 and max(good["unmeant"].values()) < 0.1
+    assert min(shuffled["unmeant"].values()) > 0.3
     for kind in ("ridge", "teeth"):
         assert abs(shuffled["correlation"][kind]) < 0.4 and constant["correlation"][kind] == 0.0
     assert not any(constant["made"].values()) and shuffled["false"]["vowels"] > 0.1
