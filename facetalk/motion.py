@@ -18,8 +18,9 @@ from facetalk.arrays import Float32, Float64
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.interrupts import Uninterrupted
-from facetalk.mesh.pose import POSE_NAMES, checked_pose
+from facetalk.mesh.pose import checked_pose
 from facetalk.mesh.smoothing import gaussian_smooth
+from facetalk.mesh.tongue import checked_tongue
 from facetalk.reading import parse_json, usable
 from facetalk.tensors import tensor_bytes
 from facetalk.units import DEFAULT_FPS, MAX_PAD
@@ -45,6 +46,8 @@ class Motion:
             to the head's left and to its right shoulder, then x, y, z in millimetres
             (:mod:`facetalk.mesh.pose`); None for a head that keeps still. Expressions, landmarks and decoded
             meshes are those of the still head; exports and live frames carry the pose beside them.
+        tongue: (T, 3) float32 weights in [0, 1] of :data:`facetalk.mesh.tongue.TONGUE_NAMES`; None for a
+            tongue that only rides on the jaw.
     """
 
     expressions: Float32
@@ -52,6 +55,7 @@ class Motion:
     identity: Float32 = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     pose: Float32 | None = None
+    tongue: Float32 | None = None
 
     def __post_init__(self) -> None:
         """Bring the arrays to their types and check them."""
@@ -70,6 +74,8 @@ class Motion:
                 raise InputError(f"{name} has {bad} values that are not finite")
         if self.pose is not None:
             self.pose = checked_pose(self.pose, len(self.expressions))
+        if self.tongue is not None:
+            self.tongue = checked_tongue(self.tongue, len(self.expressions))
 
     def __repr__(self) -> str:
         """Sizes and origin, not the arrays."""
@@ -91,13 +97,17 @@ class Motion:
             raise ValueError("slices of a Motion keep every frame: step must be 1")
         origin = {name: value for name, value in self.provenance.items() if name not in ("pad", "seconds")}
         pose = None if self.pose is None else self.pose[frames]
-        return dataclasses.replace(self, expressions=self.expressions[frames], pose=pose, provenance=origin)
+        tongue = None if self.tongue is None else self.tongue[frames]
+        return dataclasses.replace(
+            self, expressions=self.expressions[frames], pose=pose, tongue=tongue, provenance=origin
+        )
 
     @classmethod
     def joined(cls, parts: Sequence[Motion]) -> Motion:
         """Motions of one head one after the other, such as the pieces of a stream.
 
-        Provenance and identity are the first one's; what has no pose keeps its head still.
+        Provenance and identity are the first one's; what has no pose keeps its head still,
+        what has no tongue lets it lie.
 
         Raises:
             InputError: there are none, or they are of different rates, widths or identities.
@@ -110,15 +120,11 @@ class Motion:
                 raise InputError("motions of different frame rates or heads cannot be joined")
             if not np.array_equal(part.identity, first.identity):
                 raise InputError("motions of different identities cannot be joined")
-        pose = None
-        if any(part.pose is not None for part in parts):
-            still = [np.zeros((len(part), len(POSE_NAMES)), np.float32) for part in parts]
-            pose = np.concatenate(
-                [none if part.pose is None else part.pose for part, none in zip(parts, still, strict=True)]
-            )
+        pose = _joined([part.pose for part in parts], [len(part) for part in parts])
+        tongue = _joined([part.tongue for part in parts], [len(part) for part in parts])
         origin = {name: value for name, value in first.provenance.items() if name not in ("pad", "seconds")}
         codes = np.concatenate([part.expressions for part in parts])
-        return dataclasses.replace(first, expressions=codes, pose=pose, provenance=origin)
+        return dataclasses.replace(first, expressions=codes, pose=pose, tongue=tongue, provenance=origin)
 
     @property
     def duration(self) -> float:
@@ -178,6 +184,10 @@ class Motion:
         """The pose at any times, (n, 6) float32, as :meth:`at` has the expressions; None for a still head."""
         return None if self.pose is None else self._between(self.pose, times, fps)
 
+    def tongue_at(self, times: ArrayLike, *, fps: float | None = None) -> Float32 | None:
+        """The tongue's weights at any times, (n, 3) float32, as :meth:`at` has the expressions, or None."""
+        return None if self.tongue is None else self._between(self.tongue, times, fps)
+
     def _between(self, codes: Float32, times: ArrayLike, fps: float | None) -> Float32:
         if not len(self):
             raise InputError("a motion without frames cannot be resampled")
@@ -206,13 +216,15 @@ class Motion:
         count = max(1, round(self.seconds * fps))
         times = (np.arange(count) + 0.5) / fps
         codes, pose = self.at(times, fps=fps), self.pose_at(times, fps=fps)
-        return dataclasses.replace(self, expressions=codes, pose=pose, fps=fps)
+        tongue = self.tongue_at(times, fps=fps)
+        return dataclasses.replace(self, expressions=codes, pose=pose, tongue=tongue, fps=fps)
 
     def smooth(self, sigma: float) -> Motion:
         """Motion filtered over time by a Gaussian of standard deviation ``sigma`` seconds (0 = unchanged)."""
         codes = gaussian_smooth(self.expressions, sigma, self.fps)
         pose = None if self.pose is None else gaussian_smooth(self.pose, sigma, self.fps)
-        return dataclasses.replace(self, expressions=codes, pose=pose)
+        tongue = None if self.tongue is None else gaussian_smooth(self.tongue, sigma, self.fps)
+        return dataclasses.replace(self, expressions=codes, pose=pose, tongue=tongue)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the motion as one safetensors file and return its path.
@@ -228,6 +240,8 @@ class Motion:
         tensors = {"expressions": self.expressions, "identity": self.identity}
         if self.pose is not None:
             tensors["pose"] = self.pose
+        if self.tongue is not None:
+            tensors["tongue"] = self.tongue
         with atomic_path(path) as temporary:
             # Not by save_file: its files only their owner may read, its error on a full disk is no OSError.
             temporary.write_bytes(tensor_bytes(tensors, header))
@@ -249,12 +263,23 @@ class Motion:
                     raise InputError(f"{path} is not a facetalk motion (no format {_FORMAT!r})")
                 provenance = parse_json(header.get("provenance", "{}"), f"{path}: provenance")
                 expressions, identity = file.get_tensor("expressions"), file.get_tensor("identity")
-                pose = file.get_tensor("pose") if "pose" in file.keys() else None  # noqa: SIM118  # no mapping
+                held = set(file.keys())
+                pose = file.get_tensor("pose") if "pose" in held else None
+                tongue = file.get_tensor("tongue") if "tongue" in held else None
                 fps = float(header["fps"])
             try:
-                return cls(expressions, fps, identity, provenance, pose)
+                return cls(expressions, fps, identity, provenance, pose, tongue)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
+
+
+def _joined(parts: Sequence[Float32 | None], lengths: Sequence[int]) -> Float32 | None:
+    """A channel of motions one after the other, zeros where one has none; None where none has it."""
+    width = next((part.shape[1] for part in parts if part is not None), None)
+    if width is None:
+        return None
+    pairs = zip(parts, lengths, strict=True)
+    return np.concatenate([np.zeros((n, width), np.float32) if part is None else part for part, n in pairs])
 
 
 def monotone_cubic(values: Float32, positions: Float64) -> Float32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,8 +31,9 @@ from facetalk.native import WHOLE, NativeModel, NativeStream
 from facetalk.nphm.head.head import HeadModel
 from facetalk.optional import needed_for
 from facetalk.pose.generator import AHEAD_S, head_motion
-from facetalk.streaming import LiveHead, LiveStream, run_through
+from facetalk.streaming import LiveHead, LiveStream, LiveTongue, run_through
 from facetalk.style import Style, StyleFilter
+from facetalk.tongue import LiveContacts, Tongue
 from facetalk.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -136,6 +137,16 @@ class FaceTalk:
         return with_rig(self.any_head, self.config.folder)
 
     @cached_property
+    def tongue(self) -> Tongue | None:
+        """What the tongue does with speech; None of a model without that, or whose head has none to move.
+
+        Raises:
+            InputError: its files are damaged.
+        """
+        head = self.any_head
+        return Tongue.of(self.config.folder, head.tables.reach if isinstance(head, HeadModel) else None)
+
+    @cached_property
     def facial_smoothing(self) -> FacialSmoothing:
         """The paper's spatial weight on deformations, which stills the back of the head and the neck."""
         return FacialSmoothing(self.config.mouth_centre, self.config.mouth_sigma, self.config.bounds)
@@ -220,14 +231,19 @@ class FaceTalk:
             engine = self._engine(WHOLE if ahead is None else ahead, steps, guidance, seed, SAMPLE_RATE)
             expressions = run_through(engine, heard, progress=progress)
             provenance |= {"steps": engine.steps, "guidance": engine.guidance}
+            touch = self._contacts(heard, ahead, len(expressions))
         else:
             motion = self.motion_model
+            told: list[Float32] = []
             features = by_torch("features").features(self.audio_encoder, heard, self.config.fps)
+            if self.tongue is not None:
+                features = self._overheard(features, told)
             expressions = motion.sample(
                 features, steps=steps, guidance=guidance, seed=seed, progress=progress
             )
             provenance["steps"] = motion.steps_for(steps, guidance)
             provenance["guidance"] = motion.default_guidance if guidance is None else guidance
+            touch = np.concatenate(told) if told else None
         eased = (round(min(before, DEFAULT_PAD) * fps), round(min(after, DEFAULT_PAD) * fps))
         pose = None
         if style.head_motion:
@@ -235,14 +251,43 @@ class FaceTalk:
                 heard, fps, len(expressions), seed=seed, amount=style.head_motion,
                 look_ahead=AHEAD_S if ahead is None else ahead,
             )[silent[0] : len(expressions) - silent[1]]  # fmt: skip
+        frames = slice(silent[0], len(expressions) - silent[1])
         expressions = ease_ends(styled.apply(np.asarray(expressions)), silent, eased)
+        tongue = None
+        if touch is not None and self.tongue is not None:
+            tongue = self.tongue.reach.weights(touch[frames], expressions)
         if isinstance(sound, AudioReader):
             provenance["audio"] = Path(sound.name).name
         if before or after:
             provenance["pad"] = [before, after]
         provenance["seconds"] = before + heard.seconds + after
         provenance["hearing"] = sound.notes
-        return Motion(expressions, fps, code, provenance, pose)
+        return Motion(expressions, fps, code, provenance, pose, tongue)
+
+    def _contacts(self, heard: Iterable[Float32], ahead: float | None, frames: int) -> Float32 | None:
+        """What the tongue's tip touches in the frames of a recording of 16 kHz in blocks."""
+        if self.tongue is None:
+            return None
+        network = self.tongue.network
+        if ahead is None:
+            return network(self._hear(np.concatenate([*heard, np.zeros(0, np.float32)])))
+        made = LiveContacts(network, self._hear, self.config.fps, ahead)
+        parts = [made.push(block) for block in heard]
+        return np.concatenate([*parts, made.finish(frames)])[:frames]
+
+    def _overheard(self, features: Iterator[torch.Tensor], told: list[Float32]) -> Iterator[torch.Tensor]:
+        """Features as they are, whose contacts of the tongue are noted on the way."""
+        assert self.tongue is not None
+        for piece in features:
+            told.append(self.tongue.network(piece.cpu().numpy()))
+            yield piece
+
+    def _hear(self, samples: Float32) -> Float32:
+        """Audio features (T, A) of (N,) samples of 16 kHz."""
+        if self.native_model is not None:
+            return self.native_model.features(samples)
+        rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, [samples], self.config.fps)
+        return rows
 
     @plainly
     def identity_from_voice(
@@ -315,10 +360,13 @@ class FaceTalk:
         head = None
         if style.head_motion:
             head = LiveHead(self.config.fps, seed, rate, look_ahead=look_ahead, amount=style.head_motion)
+        tongue = None
+        if self.tongue is not None:
+            tongue = LiveTongue(self.tongue, self._hear, self.config.fps, rate, look_ahead)
         return LiveStream(
             engine, curves=self.any_head.expression_dim, fps=self.config.fps, rate=rate,
             identity=self._identity(identity), provenance=provenance, style=self._styled(style, seed),
-            head=head,
+            head=head, tongue=tongue,
         )  # fmt: skip
 
     def _styled(self, style: Style, seed: int) -> StyleFilter:
@@ -349,10 +397,7 @@ class FaceTalk:
             InputError: the audio cannot be used.
         """
         sound = open_audio(audio, track=track)
-        if self.native_model is not None:
-            return self.native_model.features(np.concatenate([*sound, np.zeros(0, np.float32)]))
-        rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, sound, self.config.fps)
-        return rows
+        return self._hear(np.concatenate([*sound, np.zeros(0, np.float32)]))
 
     @plainly
     def decode(

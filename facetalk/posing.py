@@ -13,6 +13,7 @@ from facetalk.arrays import Float32
 from facetalk.data.expressions import arkit_name
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.smoothing import FacialSmoothing
+from facetalk.mesh.tongue import TONGUE_NAMES
 from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.parts import Part
@@ -37,6 +38,7 @@ def rigged(
     person = head.bind(motion.identity)
     canonical, basis = person.rig(level)
     basis = _weighted(basis, canonical.vertices, smoothing)
+    tongue = person.tongue(level)
     # At zero weights the rig shows the neutral face, not the canonical shape with its slightly open jaw.
     neutral = canonical.vertices - np.tensordot(head.rest_expression, basis, axes=1)
     eyes = person.eyes(canonical)
@@ -49,11 +51,20 @@ def rigged(
         part=canonical.part,
         texture=canonical.texture,
     )
+    names, weights = [arkit_name(name) for name in head.expression_names], motion.expressions
+    if tongue is not None:
+        # Whether this motion moves it or not, so that all clips of a head have the same shapes.
+        still = np.zeros((len(motion), len(TONGUE_NAMES)), np.float32)
+        names += TONGUE_NAMES
+        weights = np.concatenate([weights, still if motion.tongue is None else motion.tongue], axis=1)
+        basis = np.concatenate([basis, _weighted(tongue, canonical.vertices, smoothing)])
+        more = ((0, len(TONGUE_NAMES)), (0, 0))
+        eyes = tuple(dataclasses.replace(eye, rates=np.pad(eye.rates, more)) for eye in eyes)
     return RiggedSequence(
         base,
         basis * np.float32(HEAD_UNIT_METRES),
-        motion.expressions,
-        names=[arkit_name(name) for name in head.expression_names],
+        weights,
+        names=names,
         pose=motion.pose,
         eyes=[eye.scaled(HEAD_UNIT_METRES) for eye in eyes],
     )
@@ -91,7 +102,8 @@ def extracted(
         frames = field.iterate(motion.expressions, resolution, bounds, options=options)
         yield from (mesh for mesh, _ in frames)
         return
-    rig = rigged(head, motion, smoothing)
+    # The field knows of no tongue that moves, so one that did would lend its colours to what is behind it.
+    rig = rigged(head, dataclasses.replace(motion, tongue=None), smoothing)
     shown = head.bind(motion.identity).lenders()
     worn = head.tables.mesh
     # Who asks for the lattice's own mesh gets its surface; only vertices are added to it.

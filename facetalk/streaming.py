@@ -19,11 +19,13 @@ from tqdm import tqdm
 from facetalk.arrays import Float32
 from facetalk.audio.hearing import Notes
 from facetalk.audio.samples import samples_and_rate
+from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
 from facetalk.mesh.pose import POSE_NAMES
 from facetalk.motion import Motion
 from facetalk.pose.generator import HeadMotion
 from facetalk.style import StyleFilter
+from facetalk.tongue import LiveContacts, Tongue
 from facetalk.units import SAMPLE_RATE
 
 
@@ -83,6 +85,31 @@ class LiveHead:
         return np.concatenate([rest, self._made.finish(frames)])
 
 
+class LiveTongue:
+    """The tongue's contacts for sound of any rate; arguments as those of :class:`LiveContacts`."""
+
+    def __init__(
+        self, tongue: Tongue, hear: Callable[[Float32], Float32], fps: float, rate: float, look_ahead: float
+    ) -> None:
+        self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
+        lag = 0.0 if self._resampler is None else _RESAMPLING_S
+        self._made = LiveContacts(tongue.network, hear, fps, look_ahead - lag)
+        self.reach = tongue.reach
+
+    def push(self, samples: Float32) -> Float32:
+        """Take (n,) samples, give the contacts (m, 2) of the frames that they complete."""
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples)
+        return self._made.push(samples)
+
+    def finish(self, frames: int) -> Float32:
+        """The contacts of the frames up to number ``frames`` that were still waiting."""
+        if self._resampler is None:
+            return self._made.finish(frames)
+        rest = self._made.push(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        return np.concatenate([rest, self._made.finish(frames)])
+
+
 _RESAMPLING_S = 0.02
 """How far soxr's output lags behind what it was given, at the rates that are taken."""
 
@@ -110,13 +137,15 @@ class LiveStream:
         provenance: dict[str, Any],
         style: StyleFilter,
         head: LiveHead | None,
+        tongue: LiveTongue | None = None,
     ) -> None:
         self._engine, self.fps, self.rate = engine, fps, rate
         self._identity, self._provenance = identity, provenance
-        self._style, self._head = style, head
+        self._style, self._head, self._tongue = style, head, tongue
         self._nothing = np.zeros((0, curves), np.float32)
-        # Curves that wait for their pose, and poses that wait for their curves.
+        # What waits for the others of its frame.
         self._curves, self._poses = self._nothing, np.zeros((0, len(POSE_NAMES)), np.float32)
+        self._contacts = np.zeros((0, len(CONTACTS)), np.float32)
         self._sampled = 0
         self._notes = Notes("sound")
         self._over = False
@@ -143,7 +172,8 @@ class LiveStream:
         data, _ = samples_and_rate((array, self.rate), self._notes)
         sound = np.ascontiguousarray(data.mean(axis=1), np.float32)
         curves = self._engine.push(sound)
-        return self._motion(curves, None if self._head is None else self._head.push(sound))
+        poses = None if self._head is None else self._head.push(sound)
+        return self._motion(curves, poses, None if self._tongue is None else self._tongue.push(sound))
 
     def finish(self) -> Motion:
         """The sound is over: the frames that were still waiting; a second call gives none."""
@@ -152,7 +182,8 @@ class LiveStream:
         curves = self._engine.finish()
         self._over = True
         frames = self._sampled + len(curves)
-        return self._motion(curves, None if self._head is None else self._head.finish(frames))
+        poses = None if self._head is None else self._head.finish(frames)
+        return self._motion(curves, poses, None if self._tongue is None else self._tongue.finish(frames))
 
     def __enter__(self) -> LiveStream:
         """The stream itself."""
@@ -164,16 +195,27 @@ class LiveStream:
         """Take no more sound."""
         self._over = True
 
-    def _motion(self, curves: Float32, poses: Float32 | None = None) -> Motion:
+    def _motion(
+        self, curves: Float32, poses: Float32 | None = None, contacts: Float32 | None = None
+    ) -> Motion:
         """The frames that are whole with these."""
         self._sampled += len(curves)
         styled, origin = self._style.apply(curves), dict(self._provenance)
-        if self._head is None:
-            return Motion(styled, self.fps, self._identity, origin)
         self._curves = np.concatenate([self._curves, styled])
-        if poses is not None:
-            self._poses = np.concatenate([self._poses, poses])
-        count = min(len(self._curves), len(self._poses))
-        motion = Motion(self._curves[:count], self.fps, self._identity, origin, self._poses[:count])
-        self._curves, self._poses = self._curves[count:], self._poses[count:]
-        return motion
+        count = len(self._curves)
+        if self._head is not None:
+            self._poses = self._poses if poses is None else np.concatenate([self._poses, poses])
+            count = min(count, len(self._poses))
+        if self._tongue is not None:
+            self._contacts = (
+                self._contacts if contacts is None else np.concatenate([self._contacts, contacts])
+            )
+            count = min(count, len(self._contacts))
+        codes, pose, tongue = self._curves[:count], None, None
+        if self._head is not None:
+            pose, self._poses = self._poses[:count], self._poses[count:]
+        if self._tongue is not None:
+            tongue = self._tongue.reach.weights(self._contacts[:count], codes)
+            self._contacts = self._contacts[count:]
+        self._curves = self._curves[count:]
+        return Motion(codes, self.fps, self._identity, origin, pose, tongue)

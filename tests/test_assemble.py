@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import facetalk
@@ -13,6 +14,7 @@ from facetalk.cli import main
 from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.models.assemble import assemble
+from facetalk.tongue import TongueNetwork
 
 DEFAULT = find_model("default").folder
 
@@ -43,6 +45,21 @@ def test_folders_of_trainings_become_a_model(trainings: Path, tmp_path: Path, ca
 def test_inner_folders_and_model_folders_are_parts(trainings: Path, tmp_path: Path) -> None:
     out = assemble(DEFAULT, trainings / "motion" / "model", DEFAULT / "head", tmp_path / "mixed")
     assert find_model(out).fps == 25.0
+
+
+def test_a_tongue_is_a_part_that_may_be_left_out(trainings: Path, tmp_path: Path) -> None:
+    parts = [f"--{part}={DEFAULT}" for part in ("audio", "motion", "head", "tongue")]
+    assert main(["assemble", *parts, "-o", str(tmp_path / "mine")]) == 0
+    assert facetalk.FaceTalk.from_pretrained(tmp_path / "mine").tongue is not None
+    assert main(["assemble", *parts[:3], "-o", str(tmp_path / "mine")]) == 0
+    assert facetalk.FaceTalk.from_pretrained(tmp_path / "mine").tongue is None
+    layers = (np.zeros((3, 7)), np.zeros(3), np.zeros((2, 3)), np.zeros(2))
+    TongueNetwork(*(layer.astype(np.float32) for layer in layers)).save(tmp_path / "tongue", {})
+    with pytest.raises(InputError, match=r"takes 7 audio features a frame, .* gives 192"):
+        assemble(DEFAULT, DEFAULT, DEFAULT, tmp_path / "other", tongue=tmp_path / "tongue")
+    with pytest.raises(InputError, match="facetalk-tongue"):
+        assemble(DEFAULT, DEFAULT, DEFAULT, tmp_path / "other", tongue=DEFAULT / "motion")
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_is_in_the_way_stays(trainings: Path, tmp_path: Path) -> None:

@@ -103,3 +103,38 @@ def test_motions_that_do_not_go_together(parts):
 def test_a_pose_has_as_many_frames_as_the_face():
     with pytest.raises(InputError, match="pose must have shape"):
         Motion(np.zeros((4, 3)), 25.0, pose=np.zeros((3, 6)))
+
+
+def licking(frames: int = 20) -> Motion:
+    rng = np.random.default_rng(2)
+    return Motion(rng.random((frames, 3)), 25.0, tongue=rng.random((frames, 3)))
+
+
+def test_the_tongue_goes_where_its_frames_go(tmp_path):
+    motion = licking()
+    assert np.array_equal(Motion.load(motion.save(tmp_path / "a.safetensors")).tongue, motion.tongue)
+    assert np.array_equal(motion[3:7].tongue, motion.tongue[3:7])
+    double = motion.resample(50)
+    assert double.tongue.shape == (40, 3) and double.tongue.min() >= 0.0 and double.tongue.max() <= 1.0
+    np.testing.assert_allclose(motion.tongue_at((np.arange(20) + 0.5) / 25), motion.tongue, atol=1e-6)
+    assert motion.smooth(0.1).tongue.std() < 0.7 * motion.tongue.std()
+    joined = Motion.joined([posed(4), motion])
+    assert not joined.tongue[:4].any() and np.array_equal(joined.tongue[4:], motion.tongue)
+    assert joined.pose is not None and not joined.pose[4:].any()
+
+
+def test_a_motion_without_a_tongue_has_none_afterwards(tmp_path):
+    motion = posed(4)
+    assert motion.tongue is None and motion.tongue_at([0.1]) is None and motion.smooth(0.1).tongue is None
+    assert motion[1:].tongue is None and motion.resample(50).tongue is None
+    assert Motion.load(motion.save(tmp_path / "a.safetensors")).tongue is None
+
+
+@pytest.mark.parametrize(
+    ("tongue", "says"),
+    [(np.zeros((3, 3)), "shape"), (np.zeros((4, 2)), "shape"), (np.full((4, 3), np.nan), "not finite"),
+     (np.full((4, 3), 1.2), r"0\.\.1"), (np.full((4, 3), -0.2), r"0\.\.1")],
+)  # fmt: skip
+def test_weights_of_a_tongue_are_shares(tongue, says):
+    with pytest.raises(InputError, match=says):
+        Motion(np.zeros((4, 3)), 25.0, tongue=tongue)

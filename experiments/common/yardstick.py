@@ -92,7 +92,7 @@ class Face:
         assert isinstance(rig, RiggedSequence)
         weigh = FaceTalk(self._model.config, self._model.device).facial_smoothing
         weight = weigh.weight(rig.base.vertices / HEAD_UNIT_METRES)
-        still = rig.basis[:, weight < STILL_WEIGHT].astype(np.float64)
+        still = rig.basis[:count, weight < STILL_WEIGHT].astype(np.float64)  # the tongue is no expression
         return np.asarray(np.tensordot(still, still, axes=((1, 2), (1, 2))) / still.shape[1])
 
     def still_spread_mm(self, weights: Weights) -> float:

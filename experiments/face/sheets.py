@@ -41,7 +41,11 @@ def write_sheets(face: FaceTalk, folder: Path, codes: list[Float32]) -> list[Pat
         return out
 
     own = np.zeros(0, np.float32)
-    mouths = list(face.decode(Motion(np.stack([weights(v) for v in MOUTHS.values()]), 25.0, own, {})))
+    codes_of = np.stack([weights(v) for v in MOUTHS.values()])
+    reach = face.head.tables.reach
+    touch = np.array([[0.0, float(sound == "th")] for sound in MOUTHS])
+    tongue = None if reach is None else reach.weights(touch, codes_of)
+    mouths = list(face.decode(Motion(codes_of, 25.0, own, {}, tongue=tongue)))
     blinks = list(face.decode(Motion(np.stack([weights({"eyeBlink": b}) for b in _BLINK]), 25.0, own, {})))
     heads = [
         list(face.decode(Motion(np.stack([weights({}), weights({"eyeBlink": 1.0})]), 25.0, code, {})))

@@ -1,4 +1,4 @@
-"""``facetalk assemble``: one model folder from an audio encoder, a motion model and a head."""
+"""``facetalk assemble``: one model folder from an audio encoder, a motion model, a head, perhaps a tongue."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", type=Path, required=True, metavar="DIR", help=f"audio encoder: {accepted}")
     parser.add_argument("--motion", type=Path, required=True, metavar="DIR", help=f"motion model: {accepted}")
     parser.add_argument("--head", type=Path, required=True, metavar="DIR", help=f"head: {accepted}")
+    parser.add_argument("--tongue", type=Path, default=None, metavar="DIR",
+                        help=f"what the tongue does with speech: {accepted} (default: it rides on the "
+                        "jaw)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                         help="model folder to write; replaced only if this verb wrote it")  # fmt: skip
     parser.add_argument("--name", default=None, help="name of the model (default: that of the folder)")
@@ -21,5 +24,5 @@ def run(args: argparse.Namespace) -> None:
     """Check the parts and copy them."""
     from facetalk.models.assemble import assemble
 
-    out = assemble(args.audio, args.motion, args.head, args.output, name=args.name)
+    out = assemble(args.audio, args.motion, args.head, args.output, tongue=args.tongue, name=args.name)
     print(f"{out}: use it with --model {out}, or FaceTalk.from_pretrained({str(out)!r})")

@@ -16,7 +16,6 @@ from facetalk.cli._style import add_style_arguments, read_style
 from facetalk.errors import InputError
 
 if TYPE_CHECKING:
-    from facetalk.data.arkit import ArkitFace
     from facetalk.live.address import Address
     from facetalk.live.frame import Sender
     from facetalk.live.sources import Source
@@ -96,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
         face = ArkitFace(model.head.expression_names)
         if args.preview:
             number = next(i for i, address in enumerate(addresses) if address.scheme == "ws")
-            _show(model, face, addresses[number], senders[number])
+            _show(model, addresses[number], senders[number])
         session = Session(
             stream, face, senders,
             warn=lambda text: tqdm.write(f"warning: {text}", file=sys.stderr), tick=bar.update,
@@ -106,10 +105,11 @@ def run(args: argparse.Namespace) -> None:
         session.run(source)
 
 
-def _show(model: FaceTalk, face: ArkitFace, address: Address, sender: Sender) -> None:
+def _show(model: FaceTalk, address: Address, sender: Sender) -> None:
     """Put the page of the preview on the server for WebSocket clients, and open it."""
     import webbrowser
 
+    from facetalk.data.arkit import ArkitFace
     from facetalk.live.preview import PATH, pages
     from facetalk.live.websocket import WebSocketSender
     from facetalk.motion import Motion
@@ -117,7 +117,7 @@ def _show(model: FaceTalk, face: ArkitFace, address: Address, sender: Sender) ->
     assert isinstance(sender, WebSocketSender)
     still = Motion(np.zeros((1, model.head.expression_dim), np.float32), model.config.fps)
     rig: Any = model.decode(still)
-    sender.pages.update(pages(rig, face))
+    sender.pages.update(pages(rig, ArkitFace(rig.names)))
     here = dataclasses.replace(address, host=_EVERYWHERE.get(address.host, address.host))
     url = f"http://{here.place}{PATH}"
     tqdm.write(f"{url} shows the head", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``facetalk train nphm | audio | motion | sync | mouth-features``."""
+"""``facetalk train nphm | audio | motion | tongue | sync | mouth-features``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ PARTS = {
     "motion": (
         "facetalk.cli.train_motion",
         "the motion model, from a speech corpus and an audio encoder",
+    ),
+    "tongue": (
+        "facetalk.cli.train_tongue",
+        "what the tongue does with speech, from a speech corpus with phone times and a model",
     ),
     "mouth-features": (
         "facetalk.cli.train_mouth",

@@ -1,8 +1,8 @@
 """A model's expressions as Apple ARKit's 52 face blendshapes and as the angles that go with them.
 
 ARKit's names are what engines and avatars listen to. 49 of the built-in head's 53 expressions are ARKit's;
-browInnerUp and cheekPuff come in two halves, whose mean is ARKit's one; nothing moves the tongue. Eyes turn
-by angles beside their weights, the head by those of its pose; without one its angles are 0.
+browInnerUp and cheekPuff come in two halves, whose mean is ARKit's one; tongueOut is of a motion's tongue.
+Eyes turn by angles beside their weights, the head by those of its pose; without one its angles are 0.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from facetalk.arrays import Float32
 from facetalk.data.expressions import arkit_name
 from facetalk.errors import InputError
+from facetalk.mesh.tongue import TONGUE_NAMES
 from facetalk.units import GAZE_RADIANS_PER_WEIGHT
 
 __all__ = ["ANGLE_NAMES", "ARKIT_NAMES", "ArkitFace"]
@@ -95,12 +96,16 @@ class ArkitFace:
         """
         return np.tensordot((self._matrix > 0.0).T.astype(np.float32), basis, axes=1)
 
-    def __call__(self, expressions: Float32, pose: Float32 | None = None) -> tuple[Float32, Float32]:
+    def __call__(
+        self, expressions: Float32, pose: Float32 | None = None, tongue: Float32 | None = None
+    ) -> tuple[Float32, Float32]:
         """Blendshapes and angles of frames.
 
         Args:
             expressions: (T, E) expression codes.
             pose: (T, 6) where the head is, as ``Motion.pose`` has it; None for a head that keeps still.
+            tongue: (T, 3) as ``Motion.tongue`` has it; None where the codes say what there is to say. ARKit
+                has a name for the tongue that is out alone.
 
         Returns:
             (T, 52) float32 weights in [0, 1], in the order of :data:`ARKIT_NAMES`, and (T, 9) float32 angles
@@ -113,6 +118,8 @@ class ArkitFace:
         if codes.ndim != 2 or codes.shape[1] != len(self._matrix):
             raise InputError(f"expressions must have shape (T, {len(self._matrix)}), got {codes.shape}")
         weights = np.clip(codes @ self._matrix, 0.0, 1.0).astype(np.float32)
+        if tongue is not None:
+            weights[:, ARKIT_NAMES.index("tongueOut")] = tongue[:, TONGUE_NAMES.index("tongueOut")]
         angles = np.asarray(weights @ self._turns, np.float32)
         if pose is not None:
             angles[:, :3] = np.asarray(pose, np.float32)[:, _HEAD]

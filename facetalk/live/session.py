@@ -85,7 +85,7 @@ class Session:
     def _send(self, piece: Motion, begin: float | None) -> None:
         if not len(piece):
             return
-        weights, angles = self._face(np.asarray(piece.expressions), piece.pose)
+        weights, angles = self._face(np.asarray(piece.expressions), piece.pose, piece.tongue)
         for row in range(len(piece)):
             index = self.frames
             self.frames += 1

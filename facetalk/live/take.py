@@ -79,7 +79,8 @@ def arkit_curves(motion: Motion, names: Sequence[str], fps: float) -> tuple[Floa
         InputError: the names are not ARKit's or ICT-FaceKit's, or there are no frames.
     """
     times = curve_times(motion, fps)
-    return ArkitFace(names)(motion.at(times, fps=fps), motion.pose_at(times, fps=fps))
+    pose, tongue = motion.pose_at(times, fps=fps), motion.tongue_at(times, fps=fps)
+    return ArkitFace(names)(motion.at(times, fps=fps), pose, tongue)
 
 
 def curve_times(motion: Motion, fps: float) -> Float64:

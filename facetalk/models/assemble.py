@@ -1,4 +1,4 @@
-"""A model folder from three parts that were trained or converted apart: ``facetalk assemble``."""
+"""A model folder from parts that were trained or converted apart: ``facetalk assemble``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from facetalk.files import atomic_path, check_replaceable
 from facetalk.models import find_model
 from facetalk.models.heads import open_head
 from facetalk.nphm.head.head import HeadModel
+from facetalk.tongue import TongueNetwork
 from facetalk.units import DEFAULT_FPS
 
 __all__ = ["assemble"]
@@ -22,23 +23,38 @@ __all__ = ["assemble"]
 Place = str | os.PathLike[str]
 
 # Where a training puts its model inside its own folder, and where a model folder has it.
-_INNER = {"audio": ("encoder", "audio"), "motion": ("model", "motion"), "head": ("head",)}
+_INNER = {
+    "audio": ("encoder", "audio"),
+    "motion": ("model", "motion"),
+    "head": ("head",),
+    "tongue": ("tongue",),
+}
 # What tells the part itself: files that are there, besides config.json.
 _MARKS = {
     "audio": ("preprocessor_config.json",),
     "motion": ("model.safetensors",),
     "head": ("identity.safetensors", "deformation.safetensors"),
+    "tongue": ("model.safetensors",),
 }
-_OURS = {"audio", "motion", "head", "config.json"}
+_OURS = {"audio", "motion", "head", "tongue", "config.json"}
 
 
-def assemble(audio: Place, motion: Place, head: Place, out: Place, *, name: str | None = None) -> Path:
-    """Copy three parts that fit into a model folder, which ``FaceTalk.from_pretrained`` reads.
+def assemble(
+    audio: Place,
+    motion: Place,
+    head: Place,
+    out: Place,
+    *,
+    tongue: Place | None = None,
+    name: str | None = None,
+) -> Path:
+    """Copy parts that fit into a model folder, which ``FaceTalk.from_pretrained`` reads.
 
     Args:
         audio: audio encoder: its folder, the folder of its training, or a model folder (its ``audio/``).
         motion: motion model, likewise.
         head: head, likewise.
+        tongue: what the tongue does, likewise; None for a model whose tongue rides on the jaw.
         out: folder to write. One that an earlier call wrote is replaced, nothing else is.
         name: of the model; the folder's name when None.
 
@@ -51,6 +67,8 @@ def assemble(audio: Place, motion: Place, head: Place, out: Place, *, name: str 
     """
     out = check_replaceable(out, directory=True, ours=is_assembled)
     places = {"audio": audio, "motion": motion, "head": head}
+    if tongue is not None:
+        places["tongue"] = tongue
     parts = {kind: _find(kind, Path(place)) for kind, place in places.items()}
     for part in parts.values():
         if out.exists() and part.resolve().is_relative_to(out.resolve()):
@@ -89,6 +107,15 @@ def _check_fit(parts: dict[str, Path]) -> None:
             f"{parts['motion']} was trained on {heard} audio features a frame, {parts['audio']} gives "
             f"{encoder.feature_dim}; give the encoder that it was trained with"
         )
+    if "tongue" in parts:
+        takes = TongueNetwork.load(parts["tongue"]).feature_dim
+        if takes != encoder.feature_dim:
+            raise InputError(
+                f"{parts['tongue']} takes {takes} audio features a frame, {parts['audio']} gives "
+                f"{encoder.feature_dim}; give the encoder that it was trained with"
+            )
+        if not isinstance(head, HeadModel) or head.tables.reach is None:
+            raise InputError(f"{parts['head']} has no tongue that moves; leave out --tongue")
     if isinstance(head, HeadModel):
         _ = head.content  # damaged networks are told now
     elif motion.notes.get("head") not in (None, head.fingerprint) or motion.limits is not None:

@@ -220,9 +220,22 @@ class ViewServer:
                     raise InputError(
                         f"{MOST_LIVE_SECONDS / 60:g} minutes are over; start the microphone again"
                     )
-                given += await _send_frames(connection, await _in_thread(lambda: stream.push(samples)), given)  # noqa: B023  # awaited
-            await _send_frames(connection, await _in_thread(stream.finish), given)
+                given += await self._send(connection, await _in_thread(lambda: stream.push(samples)), given)  # noqa: B023  # awaited
+            await self._send(connection, await _in_thread(stream.finish), given)
         await _tell(connection, type="done")
+
+    async def _send(self, connection: Any, motion: Motion, first: int) -> int:
+        """Send the frames of a piece of motion and return how many there are.
+
+        Where the head is comes before them: a quaternion x, y, z, w and a translation in metres for each.
+        """
+        if len(motion):
+            if motion.pose is not None:
+                rows = np.hstack([quaternions(motion.pose), translations(motion.pose)])
+                await _tell(connection, type="pose", first=first, rows=rows.round(6).tolist())
+            head = struct.pack("<II", first, len(motion))
+            await connection.send(head + self._speaker.curves(motion).astype("<f4").tobytes())
+        return len(motion)
 
 
 _WORK: dict[str, Callable[[ViewServer, Any], Awaitable[None]]] = {
@@ -250,20 +263,6 @@ async def _receive(connection: Any, place: Path, size: int) -> None:
             if isinstance(piece, str) or size < 0:
                 raise InputError("the recording is not what its size said")
             file.write(piece)
-
-
-async def _send_frames(connection: Any, motion: Motion, first: int) -> int:
-    """Send the frames of a piece of motion and return how many there are.
-
-    Where the head is comes before them: a quaternion x, y, z, w and a translation in metres for each.
-    """
-    if len(motion):
-        if motion.pose is not None:
-            rows = np.hstack([quaternions(motion.pose), translations(motion.pose)])
-            await _tell(connection, type="pose", first=first, rows=rows.round(6).tolist())
-        head = struct.pack("<II", first, len(motion))
-        await connection.send(head + np.asarray(motion.expressions, "<f4").tobytes())
-    return len(motion)
 
 
 async def _tell(connection: Any, **message: Any) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from facetalk.arrays import Float32
 from facetalk.audio.load import AudioReader
 from facetalk.data.expressions import arkit_name
 from facetalk.errors import InputError
 from facetalk.mesh.export import export
 from facetalk.mesh.pose import POSE_NAMES
+from facetalk.mesh.tongue import TONGUE_NAMES
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.reading import read_json
@@ -106,15 +108,22 @@ class Speaker:
 
     @cached_property
     def names(self) -> list[str]:
-        """Names of the head's morph targets, in the order of :meth:`listen`'s curves."""
-        return [arkit_name(name) for name in self._model.head.expression_names]
+        """Names of the head's morph targets, in the order of :meth:`curves`, the tongue's last."""
+        names = [arkit_name(name) for name in self._model.head.expression_names]
+        return names if self._model.head.tables.mouth is None else [*names, *TONGUE_NAMES]
+
+    def curves(self, motion: Motion) -> Float32:
+        """Weights (T, names) of a motion's frames, in the order of :attr:`names`."""
+        codes = motion.expressions
+        still = np.zeros((len(codes), len(self.names) - codes.shape[1]), np.float32)
+        return np.hstack([codes, motion.tongue if motion.tongue is not None and still.size else still])
 
     @cached_property
     def head(self) -> bytes:
         """The head at rest as a .glb with all its morph targets, and the node that it turns on."""
         with self._one_at_a_time:
             still = Motion(
-                np.zeros((1, len(self.names)), np.float32), self._model.config.fps,
+                np.zeros((1, self._model.head.expression_dim), np.float32), self._model.config.fps,
                 pose=np.zeros((1, len(POSE_NAMES)), np.float32),
             )  # fmt: skip
             path = export(self._folder / "head.glb", self._model.decode(still), fps=still.fps, quantize=True)

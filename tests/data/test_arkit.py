@@ -80,6 +80,13 @@ def test_the_head_turns_by_its_pose() -> None:
     assert turned == pytest.approx({"headPitch": 0.1, "headYaw": 0.2, "headRoll": 0.3})
 
 
+def test_the_tongue_that_is_out_has_a_name() -> None:
+    codes, tongue = np.zeros((2, len(EXPRESSION_NAMES)), np.float32), np.array([[0.9, 0.8, 0.3]] * 2)
+    weights, _ = ArkitFace(EXPRESSION_NAMES)(codes, None, tongue)
+    assert weights[1, ARKIT_NAMES.index("tongueOut")] == np.float32(0.3)
+    assert np.count_nonzero(weights) == 2, "of what the tip does inside the mouth ARKit has no name"
+
+
 def test_the_table_of_gaze_has_the_same_scale() -> None:
     rules = json.loads((files("facetalk.data") / "visemes.json").read_text(encoding="utf-8"))
     assert np.deg2rad(1.0 / rules["gaze"]["deg_to_weight"]) == pytest.approx(GAZE_RADIANS_PER_WEIGHT)

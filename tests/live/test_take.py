@@ -100,6 +100,18 @@ def test_a_head_that_moves_has_its_angles_and_its_joint(tmp_path: Path) -> None:
     assert still["joints"] == [] and not any(still["rotations"]) and not any(still["translations"])
 
 
+def test_a_tongue_that_is_out_is_told(tmp_path: Path) -> None:
+    ramp = (np.arange(50, dtype=np.float32) + 0.5) / 50.0
+    take = dataclasses.replace(motion(50), tongue=np.outer(ramp, [0.9, 0.8, 0.5]))
+    found = rows(write_take(tmp_path / "t.csv", take, EXPRESSION_NAMES))
+    assert float(found[60]["TongueOut"]) == pytest.approx(0.25, abs=1e-3)
+    export = json.loads(write_audio2face(tmp_path / "t.json", take, EXPRESSION_NAMES).read_text())
+    out = np.array(export["weightMat"])[:, export["facsNames"].index("tongueOut")]
+    np.testing.assert_allclose(out[5:55], np.arange(5, 55) / 30.0 / 4.0, atol=1e-5)
+    still = rows(write_take(tmp_path / "s.csv", motion(50), EXPRESSION_NAMES))
+    assert {row["TongueOut"] for row in still} == {"0.0000000000"}
+
+
 def test_export_writes_a_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored = motion(10, jawOpen=0.25).save(tmp_path / "talk.safetensors")
     out = tmp_path / "take.csv"

@@ -53,9 +53,9 @@ def test_eyes_of_the_built_in_head_are_rigid_however_far_they_turn(model: FaceTa
 
 
 def test_no_other_shape_moves_an_eye(model: FaceTalk) -> None:
-    rig = model.decode(Motion(np.eye(53, dtype=np.float32), 25.0, np.zeros(0, np.float32), {}))
+    rig = model.decode(Motion(np.eye(56, 53, dtype=np.float32), 25.0, np.zeros(0, np.float32), {}))
     assert [eye.name for eye in rig.eyes] == ["leftEye", "rightEye"] and rig.names is not None
-    rig.weights = np.eye(53, dtype=np.float32)
+    rig.weights = np.eye(56, dtype=np.float32)
     for eye, side in zip(rig.eyes, ("Left", "Right"), strict=True):
         moved = np.abs(rig.positions()[:, eye.rows] - rig.base.vertices[eye.rows]).max(axis=(1, 2)) > 1e-7
         shapes = [name for name, moves in zip(rig.names, moved, strict=True) if moves]

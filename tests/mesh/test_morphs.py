@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
 from facetalk.mesh.gltf import rows_in_file, split_by_material
 from facetalk.mesh.gltf_read import GlbFile
+from facetalk.mesh.tongue import TONGUE_NAMES
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.render import video
@@ -163,17 +165,22 @@ def test_no_vertex_is_held_twice_but_on_borders(tmp_path: Path) -> None:
 def test_the_built_in_head_has_arkit_names(tmp_path: Path) -> None:
     model = FaceTalk.from_pretrained("default", "cpu")
     weights = np.random.default_rng(0).random((6, 53)) ** 4
-    rig = model.decode(
-        Motion(weights.astype(np.float32), 25.0, np.zeros(0, np.float32), {}), temporal_sigma=0
-    )
+    tongue = np.random.default_rng(1).random((6, 3)).astype(np.float32)
+    still = Motion(weights.astype(np.float32), 25.0, np.zeros(0, np.float32), {})
+    rig = model.decode(dataclasses.replace(still, tongue=tongue), temporal_sigma=0)
     out = export(tmp_path / "talk.glb", rig, fps=25)
     names = GlbFile(out).list("meshes")[0]["extras"]["targetNames"]
-    assert names == [arkit_name(name) for name in EXPRESSION_NAMES] and len(set(names)) == 53
+    assert names == [*map(arkit_name, EXPRESSION_NAMES), *TONGUE_NAMES] and len(set(names)) == 56
     assert {"jawOpen", "eyeBlinkLeft", "mouthSmileRight", "mouthClose", "browInnerUpLeft"} <= set(names)
     assert not any("_" in name for name in names)
     assert distance(out, rig) <= 0.1
     # The weights of a target are the motion's, so it can be edited by its name.
-    np.testing.assert_array_equal(weights_of(out).reshape(6, 53), weights.astype(np.float32))
+    expected = np.hstack([still.expressions, tongue])
+    np.testing.assert_array_equal(weights_of(out).reshape(6, 56), expected)
+    # A motion that leaves the tongue where it is has the same shapes, so that clips can share a mesh.
+    bare = export(tmp_path / "bare.glb", model.decode(still, temporal_sigma=0), fps=25)
+    assert GlbFile(bare).list("meshes")[0]["extras"]["targetNames"] == names
+    assert not weights_of(bare).reshape(6, 56)[:, 53:].any()
     assert arkit_name("my_L") == "my_L"
 
 

@@ -115,14 +115,16 @@ def test_each_eye_has_a_joint(tmp_path: Path) -> None:
 def test_the_built_in_heads_shapes_have_their_names(tmp_path: Path) -> None:
     model = FaceTalk.from_pretrained("default", "cpu")
     weights = np.random.default_rng(1).random((3, 53)).astype(np.float32) ** 4
-    rig = model.decode(Motion(weights, 25.0), temporal_sigma=0)
+    tongue = np.random.default_rng(2).random((3, 3)).astype(np.float32)
+    rig = model.decode(Motion(weights, 25.0, tongue=tongue), temporal_sigma=0)
     stage = Usd.Stage.Open(str(export(tmp_path / "talk.usdc", rig, fps=25)))
     animation = UsdSkel.Animation(stage.GetPrimAtPath("/talk/head/skeleton/talk"))
     assert tuple(animation.GetBlendShapesAttr().Get()) == rig.names
     samples = animation.GetBlendShapeWeightsAttr().GetTimeSamples()
     assert samples == [0.5, 1.5, 2.5]
     for frame, time in enumerate(samples):
-        np.testing.assert_allclose(animation.GetBlendShapeWeightsAttr().Get(time), weights[frame], atol=1e-6)
+        found = animation.GetBlendShapeWeightsAttr().Get(time)
+        np.testing.assert_allclose(found, [*weights[frame], *tongue[frame]], atol=1e-6)
         assert farthest(posed(stage, time), rig[frame].vertices) <= 1e-4
         box = UsdGeom.Mesh(stage.GetPrimAtPath("/talk/head/skin")).GetExtentAttr().Get()
         assert (rig[frame].vertices.min(0) >= np.array(box[0]) - 1e-4).all()

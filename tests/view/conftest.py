@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from live_face import CountingStream
 
+from facetalk.arrays import Float32
 from facetalk.errors import InputError
+from facetalk.motion import Motion
 from facetalk.view.files import File
 from facetalk.view.server import ViewServer
 from facetalk.view.speaker import Settings, Speaker, Talk
@@ -30,6 +32,9 @@ class StandIn(Speaker):
         if content == b"broken":
             raise RuntimeError("a defect")
         return Talk(b"glTF" + recording.name.encode(), content, 25, 4, 1.5, ["quiet"])
+
+    def curves(self, motion: Motion) -> Float32:
+        return motion.expressions
 
     def listen(self, rate: float, look_ahead: float, settings: Settings) -> CountingStream:  # type: ignore[override]
         if rate > 400_000:

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from facetalk.errors import NotInstalledError
 from facetalk.mesh.export import export
+from facetalk.mesh.tongue import TONGUE_NAMES
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.style import RANGES
@@ -91,7 +92,7 @@ def test_live_weights_turn_the_eyes(browser: Chromium) -> None:
     names = browser.run("Object.keys(facetalk.weights())")
     model = FaceTalk.from_pretrained("default", "cpu")
     weights = np.random.default_rng(0).random((1, len(names))).astype(np.float32)
-    rig = model.decode(Motion(weights, 25.0, np.zeros(0, np.float32), {}), temporal_sigma=0)
+    rig = model.decode(Motion(weights[:, :-3], 25.0, tongue=weights[:, -3:]), temporal_sigma=0)
     assert list(rig.names) == names
     before = stage(browser)
     browser.run(f"facetalk.show({names}, {weights[0].tolist()})")
@@ -127,8 +128,10 @@ def test_a_recording_becomes_moving_lips_in_step_with_its_sound(browser: Chromiu
         browser.run(f"facetalk.seek({(frame + 0.5) / motion.fps})")
         seen.append(browser.run("Object.values(facetalk.weights())"))
         pictures.append(stage(browser))
-    assert len(names) == motion.expressions.shape[1]
-    np.testing.assert_allclose(seen, motion.expressions[[5, 12, 20, 31]], atol=2e-3)
+    assert len(names) == motion.expressions.shape[1] + len(TONGUE_NAMES)
+    assert motion.tongue is not None
+    shown = np.hstack([motion.expressions, motion.tongue])
+    np.testing.assert_allclose(seen, shown[[5, 12, 20, 31]], atol=2e-3)
     assert max(np.abs(pictures[0] - other).max() for other in pictures[1:]) > 40.0, (
         "lips that are seen to move"
     )

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from facetalk.errors import InputError
+from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.view import speaker as module
 from facetalk.view.speaker import Settings, Speaker
@@ -103,3 +104,13 @@ def test_names_that_people_send_lead_nowhere(speaker: Speaker, tmp_path: Path, n
     place = speaker.place(name)
     assert place == tmp_path / "in" / kept
     place.write_bytes(b"")
+
+
+def test_curves_of_the_page_have_the_tongue_last(speaker: Speaker, model: FaceTalk) -> None:
+    codes = np.random.default_rng(0).random((4, 53)).astype(np.float32)
+    tongue = np.random.default_rng(1).random((4, 3)).astype(np.float32)
+    found = speaker.curves(Motion(codes, 25.0, tongue=tongue))
+    np.testing.assert_array_equal(found, np.hstack([codes, tongue]))
+    still = speaker.curves(Motion(codes, 25.0))
+    np.testing.assert_array_equal(still, np.hstack([codes, np.zeros((4, 3), np.float32)]))
+    assert speaker.names[-3:] == ["tongueUp", "tongueForward", "tongueOut"] and len(speaker.names) == 56

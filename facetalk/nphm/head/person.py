@@ -20,6 +20,7 @@ from facetalk.nphm.head.parts import Part
 from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.tables import HeadTables
 from facetalk.nphm.head.template_mesh import TemplateMesh
+from facetalk.nphm.head.tongue import JAW, tongue_shapes
 from facetalk.optional import needed_for
 from facetalk.reading import one_line
 from facetalk.units import GAZE_RADIANS_PER_WEIGHT
@@ -173,6 +174,21 @@ class Person:
             raise InputError("this head has one mesh only; levels of detail come with a template mesh")
         mesh = self.canonical()
         return mesh, self.forward_basis(mesh.vertices, mesh.part)
+
+    @plainly
+    def tongue(self, level: int = 0) -> Float32 | None:
+        """Displacements (3, V, 3) of the vertices of :meth:`rig` by ``facetalk.mesh.tongue.TONGUE_NAMES``.
+
+        None of a head whose mesh has no tongue to move.
+        """
+        worn, mouth, names = self.tables.mesh, self.tables.mouth, self.tables.expression_names
+        if worn is None or mouth is None:
+            return None
+        mesh, basis = self._worn
+        rest = np.array(self.tables.config["rest_expression"], np.float32)
+        neutral = mesh.vertices - np.tensordot(rest, basis, 1)
+        shapes = tongue_shapes(mouth, neutral, basis[names.index(JAW)])
+        return shapes if level == 0 else np.ascontiguousarray(shapes[:, np.unique(worn.faces(level))])
 
     def lenders(self) -> Bool:
         """(V,) which vertices of the canonical mesh lie on the surface and can lend it their colours."""

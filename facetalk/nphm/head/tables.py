@@ -29,6 +29,7 @@ from facetalk.nphm.head.checks import (
 )
 from facetalk.nphm.head.maps.canvas import Canvas
 from facetalk.nphm.head.template_mesh import TemplateMesh
+from facetalk.nphm.head.tongue import JAW, Mouth, Reach, neutral_mean
 from facetalk.reading import read_json, usable
 from facetalk.tensors import check_arrays, check_sizes, read_safetensors
 
@@ -69,6 +70,24 @@ class HeadTables:
     def canvas(self) -> Canvas | None:
         """What paints pictures on the template mesh, or None where there is none."""
         return None if self.mesh is None else Canvas(self.mesh, self.linear["landmarks_mean"])
+
+    @cached_property
+    def mouth(self) -> Mouth | None:
+        """What the tongue of the template mesh goes by, or None where it has none."""
+        if self.mesh is None or JAW not in self.expression_names:
+            return None
+        return Mouth.of(self.mesh, neutral_mean(self.mesh, self._rest))
+
+    @cached_property
+    def reach(self) -> Reach | None:
+        """How much of the tongue's shapes takes it to where sounds are made, or None where there is none."""
+        if self.mesh is None or self.mouth is None:
+            return None
+        return Reach.of(self.mesh, self.mouth, neutral_mean(self.mesh, self._rest), self.expression_names)
+
+    @property
+    def _rest(self) -> Float32:
+        return np.array(self.config["rest_expression"], np.float32)
 
 
 def read_tables(folder: str | Path) -> HeadTables:

@@ -1,0 +1,195 @@
+"""A tongue for speech: audio features in, weights of the tongue's shapes out.
+
+A small network reads, frame by frame, how nearly the tip is at the ridge and between the teeth
+(:data:`facetalk.data.tongue.CONTACTS`) from the features that the motion model hears too, so it may be heard
+as late and as early as that. What brings the tip there depends on the jaw, and so on the expression codes of
+the frame: :class:`facetalk.nphm.head.tongue.Reach`. It is an optional part of a model, ``tongue/``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetalk.arrays import Float32
+from facetalk.data.tongue import CONTACTS
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.nphm.head.tongue import Reach
+from facetalk.reading import read_json, usable
+from facetalk.tensors import check_arrays, read_safetensors, tensor_bytes
+from facetalk.units import SAMPLE_RATE
+
+__all__ = ["FOLDER", "LiveContacts", "Tongue", "TongueNetwork"]
+
+FOLDER = "tongue"
+"""Where a model has it."""
+_FORMAT, _VERSION = "facetalk-tongue", 1
+_FILES = ("config.json", "model.safetensors")
+_CONTEXT_S = 1.0
+"""Sound before a live frame that is heard for it."""
+_SURE = (0.08, 0.85)
+"""Outputs of the network that count as no contact and as a whole one: a tip that rests does not tremble."""
+
+
+@dataclass(frozen=True)
+class TongueNetwork:
+    """Two layers: ``sigmoid(W2 silu(W1 x + b1) + b2)``, the scaling of the features being in the first.
+
+    Attributes:
+        w1, b1: (H, A) and (H,) float32.
+        w2, b2: (2, H) and (2,) float32.
+    """
+
+    w1: Float32
+    b1: Float32
+    w2: Float32
+    b2: Float32
+
+    def __post_init__(self) -> None:
+        """Check that the layers fit."""
+        hidden = len(self.b1)
+        shapes = (self.w1.shape[:1], self.w2.shape, self.b2.shape)
+        if self.w1.ndim != 2 or shapes != ((hidden,), (len(CONTACTS), hidden), (len(CONTACTS),)):
+            raise ValueError("the layers of the tongue's network do not fit")
+
+    @property
+    def feature_dim(self) -> int:
+        """Values A of an audio feature."""
+        return self.w1.shape[1]
+
+    def __call__(self, features: Float32) -> Float32:
+        """Contacts (T, 2) in [0, 1] of audio features (T, A); a row is a function of its feature alone.
+
+        Raises:
+            InputError: the features are of another width, and so of another encoder.
+        """
+        if features.shape[1:] != (self.feature_dim,):
+            raise InputError(
+                f"the model's tongue takes {self.feature_dim} audio features a frame, the encoder gives "
+                f"{features.shape[-1]}; train it again with facetalk train tongue"
+            )
+        hidden = features @ self.w1.T + self.b1
+        hidden = hidden / (1.0 + np.exp(-hidden.clip(-60.0, 60.0)))
+        odds = (hidden @ self.w2.T + self.b2).clip(-60.0, 60.0)
+        low, high = _SURE
+        return ((1.0 / (1.0 + np.exp(-odds)) - low) / (high - low)).clip(0.0, 1.0).astype(np.float32)
+
+    def save(self, folder: Path, notes: dict[str, object]) -> None:
+        """Write the folder, replacing an older one of its kind.
+
+        Raises:
+            InputError: it cannot be written, or holds something else.
+        """
+        config = {"format": _FORMAT, "version": _VERSION, "feature_dim": self.feature_dim, **notes}
+        halves: dict[str, NDArray[np.float16]] = {
+            name: value.astype(np.float16) for name, value in vars(self).items()
+        }
+        with atomic_path(folder, directory=True, ours=_is_ours) as scratch:
+            (scratch / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+            (scratch / "model.safetensors").write_bytes(tensor_bytes(halves, {"format": _FORMAT}))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> TongueNetwork:
+        """Read a folder.
+
+        Raises:
+            InputError: it is none, or damaged.
+        """
+        folder = Path(folder)
+        with usable(f"the tongue in {folder}", "train it again with facetalk train tongue"):
+            config = read_json(folder / "config.json")
+            if config.get("format") != _FORMAT or config.get("version") != _VERSION:
+                raise InputError(f"{folder} is not a {_FORMAT} of version {_VERSION}; see its config.json")
+            arrays = read_safetensors(folder / "model.safetensors")
+            check_arrays(arrays, folder / "model.safetensors")
+            return cls(*(arrays[name].astype(np.float32) for name in cls.__dataclass_fields__))
+
+
+def _is_ours(folder: Path) -> bool:
+    return {entry.name for entry in folder.iterdir()} <= set(_FILES)
+
+
+@dataclass(frozen=True)
+class Tongue:
+    """The tongue of a model: its network, and the mouth that it moves in."""
+
+    network: TongueNetwork
+    reach: Reach
+
+    @classmethod
+    def of(cls, model: Path, reach: Reach | None) -> Tongue | None:
+        """That of a model folder; None of one that has none, or whose head has no tongue.
+
+        Raises:
+            InputError: its files are damaged.
+        """
+        if reach is None or not (model / FOLDER).is_dir():
+            return None
+        return cls(TongueNetwork.load(model / FOLDER), reach)
+
+
+class LiveContacts:
+    """Contacts of a clip whose sound arrives bit by bit.
+
+    A frame is heard in a piece of sound of its own, from some time before it to the look-ahead after it, so
+    its contacts do not depend on how the sound is cut, and memory does not grow.
+
+    Args:
+        network: reads the features.
+        hear: the encoder, whole recordings: (N,) samples of 16 kHz to (T, A) features.
+        fps: motion frame rate.
+        look_ahead: seconds after a frame's middle that are heard for it.
+    """
+
+    def __init__(
+        self, network: TongueNetwork, hear: Callable[[Float32], Float32], fps: float, look_ahead: float
+    ) -> None:
+        self._network, self._hear, self._fps = network, hear, fps
+        self._ahead = max(look_ahead, 0.0)
+        self._sound = np.zeros(0, np.float32)
+        self._first = self._done = self._heard = 0  # sample that is kept first; frames given; samples pushed
+
+    def push(self, samples: Float32) -> Float32:
+        """Take (n,) samples of 16 kHz, give the contacts (m, 2) of the frames that they complete."""
+        self._sound = np.concatenate([self._sound, np.asarray(samples, np.float32)])
+        self._heard += len(samples)
+        found = []
+        while self._heard >= self._end(self._done):
+            found.append(self._next(self._end(self._done)))
+        return self._stacked(found)
+
+    def finish(self, frames: int) -> Float32:
+        """The contacts of the frames up to number ``frames`` that were still waiting."""
+        found = []
+        while self._done < frames:
+            found.append(self._next(self._heard))
+        return self._stacked(found)
+
+    def _end(self, frame: int) -> int:
+        return math.ceil(((frame + 0.5) / self._fps + self._ahead) * SAMPLE_RATE - 1e-6)
+
+    def _next(self, end: int) -> Float32:
+        """Contacts (1, 2) of the next frame, of the sound up to a sample."""
+        before = min(self._done, round(_CONTEXT_S * self._fps))
+        start = round((self._done - before) / self._fps * SAMPLE_RATE)
+        self._sound = self._sound[start - self._first :] if start > self._first else self._sound
+        self._first = max(self._first, start)
+        self._done += 1
+        piece = self._sound[: end - start]
+        if not len(piece):
+            return np.zeros((1, len(CONTACTS)), np.float32)
+        features = self._hear(piece)
+        row = min(before, len(features) - 1)
+        return self._network(features[row : row + 1])
+
+    @staticmethod
+    def _stacked(found: list[Float32]) -> Float32:
+        return np.concatenate([np.zeros((0, len(CONTACTS)), np.float32), *found])
