@@ -121,8 +121,7 @@ def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
         )
     for name, (before, after) in {
         "energy": ("before-energy", "after-energy"),
-        "life": ("truth-before-life", "truth-before-mouth",
-         "truth-before-both")  # fmt: skip,
+        "life": ("truth-before-life", "truth-before-mouth"),
         "mouth": ("truth-before-mouth", "truth-before-both"),
         "both": ("truth-before-both", "truth"),
     }.items():
