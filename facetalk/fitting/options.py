@@ -62,7 +62,9 @@ class FitOptions:
 
     @property
     def stride(self) -> int:
-        """Frames that are solved at once."""
+        """Frames that are solved at once; the paper's way takes a window at a time."""
+        if self.method == "adam":
+            return self.window
         return self.window + (self.together - 1) * (self.window - self.overlap)
 
     def __post_init__(self) -> None:

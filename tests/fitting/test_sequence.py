@@ -162,6 +162,7 @@ def test_what_cannot_be_fitted(capture):
     ):
         with pytest.raises(InputError, match=text):
             fit_points(frames, head, fps=25)
+    assert FitOptions().stride == 34 and FitOptions(method="adam").stride == 10
     with pytest.raises(InputError, match="identity"):
         fit_points([frame], head, fps=25, identity=np.zeros(3))
     for options in (
