@@ -206,3 +206,23 @@ def test_a_shut_mouth_that_rests(capture):
         shown[contact] = lip_gap(marks)
         assert 1000 * np.linalg.norm(np.diff(marks, axis=0), axis=2).mean() < 0.05
     assert shown[4.0].max() < CLOSED_MM and shown[4.0].mean() < shown[0.0].mean() - 0.1
+
+
+def test_landmarks_of_any_nphms_person():
+    """They follow the anchors, whose derivatives are held against differences."""
+    from facetalk.fitting.people import Code
+    from facetalk.models.heads import mean_landmarks
+    from facetalk.nphm.plain_head import PlainHead
+
+    model = load_checkpoint(GOLDEN / "nphm_tiny", direction="backward")
+    head = PlainHead(model, mean_landmarks())
+    generator = torch.Generator().manual_seed(5)
+    code = 0.3 * torch.randn(model.identity_dim, generator=generator)
+    person = Code(head, code.numpy())
+    by = 1e-2 * torch.randn(model.identity_dim, generator=generator)
+    ends = [model.identity.anchors((code + sign * by)[None])[0] for sign in (0.5, -0.5)]
+    moved = torch.from_numpy(head.anchor_shares()[17:]) @ (ends[0] - ends[1]).detach()
+    off = (person.mark_slopes() @ by.double() - moved).abs().mean()
+    assert float(off) < 0.2 * float(moved.abs().mean())  # its units have kinks
+    with pytest.raises(InputError, match="got none"):
+        fit_identity(None, head)
