@@ -51,29 +51,14 @@ def run(frames: int) -> dict[str, Any]:
     true = landmarks(head, motion, None).astype(np.float64)
     rig = rigged(head, motion, None, 0)
     cameras = arc(CAMERAS, true.mean((0, 1)), focal=FOCAL, size=PIXELS)
-    stage = Stage(rig.base, PIXELS)
-    rng = np.random.default_rng(0)
-    pixels = np.stack([np.stack([camera.project(frame)[0] for frame in true]) for camera in cameras])
-    pixels += rng.normal(0.0, NOISE_PX, pixels.shape)
-    seen = [_seen(rig[t].vertices, rig.base, cameras) for t in range(frames)]
+    seen = [skin_seen(rig[t].vertices, rig.base, cameras) for t in range(frames)]
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for v, camera in enumerate(tqdm(cameras, "cameras", disable=None)):
-            (folder / f"{v}").mkdir()
-            np.save(folder / f"{v}.npy", pixels[v])
-            for t in range(frames):
-                picture = stage.picture(rig[t], camera, seed=1000 * v + t)
-                Image.fromarray(picture).save(folder / f"{v}" / f"{t:04d}.png")
+        taken = shoot(folder, rig, true, cameras)
 
         def fitted(given: dict[int, Camera]) -> dict[str, Any]:
-            entries = [
-                {
-                    "name": str(v), **{k: getattr(one, k).tolist() for k in ("K", "R", "t")},
-                    "images": str(v), "landmarks": f"{v}.npy", "size": [PIXELS, PIXELS],
-                }
-                for v, one in given.items()
-            ]  # fmt: skip
+            entries = [{**taken[v], "t": one.t.tolist()} for v, one in given.items()]
             (folder / "capture.json").write_text(json.dumps({"cameras": entries}))
             begin = time.process_time()
             capture = Capture([], folder / "capture.json", None)
@@ -111,7 +96,7 @@ def run(frames: int) -> dict[str, Any]:
         moved = {**whole, WRONG: Camera(there.K, there.R, there.t + np.array([SHIFT_M, 0.0, 0.0]))}
         found = {
             "frames": frames, "cameras": CAMERAS, "pixels": PIXELS, "noise_px": NOISE_PX,
-            "true_codes_surface_mm": _floor(field, rig, codes, seen),
+            "true_codes_surface_mm": floor_mm(field, rig, codes, seen),
             "whole": fitted(whole),
             "alone": fitted({CAMERAS // 2: cameras[CAMERAS // 2]}),
             "spoilt": {
@@ -122,7 +107,25 @@ def run(frames: int) -> dict[str, Any]:
     return found
 
 
-def _seen(vertices: np.ndarray, base: Any, cameras: list[Camera]) -> np.ndarray:
+def shoot(folder: Path, rig: Any, marks: np.ndarray, cameras: list[Camera]) -> list[dict[str, Any]]:
+    """Take pictures and landmarks into a folder; a camera's entry of the ``capture.json`` each."""
+    stage, rng, entries = Stage(rig.base, PIXELS), np.random.default_rng(0), []
+    pixels = np.stack([np.stack([camera.project(frame)[0] for frame in marks]) for camera in cameras])
+    pixels += rng.normal(0.0, NOISE_PX, pixels.shape)
+    for v, camera in enumerate(tqdm(cameras, "cameras", disable=None)):
+        (folder / f"{v}").mkdir()
+        np.save(folder / f"{v}.npy", pixels[v])
+        for t in range(len(marks)):
+            picture = stage.picture(rig[t], camera, seed=1000 * v + t)
+            Image.fromarray(picture).save(folder / f"{v}" / f"{t:04d}.png")
+        told = {name: getattr(camera, name).tolist() for name in ("K", "R", "t")}
+        entries.append(
+            {"name": str(v), **told, "images": str(v), "landmarks": f"{v}.npy", "size": [PIXELS, PIXELS]}
+        )
+    return entries
+
+
+def skin_seen(vertices: np.ndarray, base: Any, cameras: list[Camera]) -> np.ndarray:
     """Vertices of the skin that two cameras see."""
     points = vertices.astype(np.float64)
     normals = np.asarray(vertex_normals(vertices, base.faces), np.float64)
@@ -133,7 +136,7 @@ def _seen(vertices: np.ndarray, base: Any, cameras: list[Camera]) -> np.ndarray:
     return np.flatnonzero((count >= 2) & (base.part == Part.SKIN))
 
 
-def _floor(field: DifferentiableField, rig: Any, codes: np.ndarray, seen: list[np.ndarray]) -> float:
+def floor_mm(field: DifferentiableField, rig: Any, codes: np.ndarray, seen: list[np.ndarray]) -> float:
     """Distance of the drawn mesh from the field of the true codes: the two are not quite the same."""
     off = []
     for t, code in enumerate(codes):

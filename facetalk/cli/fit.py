@@ -197,26 +197,17 @@ def _model(args: argparse.Namespace) -> Any:
 
 
 def _identity(text: str | None, capture: Any, model: Any, fps: float, options: Any) -> Any:
-    from facetalk.fitting.identity import fit_identity
+    from facetalk.fitting.capture_identity import find_person, rounds_of
     from facetalk.motion import SUFFIX, Motion
     from facetalk.reading import read_array
 
     if text is None:
         return None
     if text == "fit":
-        if capture.scans is None and capture.photos is None:
-            raise InputError("--identity fit takes scans or pictures; landmarks alone do not tell a person")
         from tqdm import tqdm
 
-        # A stranger's face may be farther from the head's own than a face from its landmarks.
-        scans = capture.look(model, fps, None, options, reach_m=0.016)
-
-        with tqdm(total=4, unit="round", desc="identity", disable=None) as bar:
-            return fit_identity(
-                [scans[t] for t in range(min(3, len(scans)))], model, rounds=4, unit=capture.unit,
-                options=options,
-                progress=lambda done: bar.update(done - bar.n),
-            )  # fmt: skip
+        with tqdm(total=rounds_of(capture), unit="round", desc="identity", disable=None) as bar:
+            return find_person(capture, model, fps, options, lambda done: bar.update(done - bar.n))
     path = Path(text)
     if path.suffix.lower() == SUFFIX:
         return Motion.load(path).identity

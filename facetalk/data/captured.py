@@ -9,28 +9,21 @@ motion`` reads it. No phones are known of it, so that other trainings have no us
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import soundfile
 
 from facetalk.arrays import Float32, Float64
 from facetalk.audio.load import load_audio
 from facetalk.errors import InputError
-from facetalk.files import atomic_path
-from facetalk.motion import SUFFIX, Motion
+from facetalk.motion import Motion
 from facetalk.reading import read_json, read_json_lines, usable
-from facetalk.tensors import read_safetensors, tensor_bytes
-from facetalk.units import SAMPLE_RATE
+from facetalk.tensors import read_safetensors
 
-__all__ = ["CodeSpace", "Stretch", "is_captured", "read_space", "read_stretches", "write_corpus"]
+__all__ = ["CodeSpace", "Stretch", "is_captured", "read_space", "read_stretches"]
 
-SETTINGS, MANIFEST, _SPACE = "captures.json", "manifest.jsonl", "space.safetensors"
-_FORMAT, _VERSION = "facetalk-captures", 1
+SETTINGS, MANIFEST, SPACE = "captures.json", "manifest.jsonl", "space.safetensors"
+FORMAT, VERSION = "facetalk-captures", 1
 _TEXTS = ("id", "audio", "codes", "voice", "licence", "split")
 
 
@@ -123,60 +116,14 @@ def read_space(folder: str | Path) -> CodeSpace:
     path = Path(folder) / SETTINGS
     with usable(path, "make the corpus again"):
         told = read_json(path)
-        if told.get("format") != _FORMAT or told.get("version") != _VERSION:
-            raise InputError(f"{path} does not describe a corpus of captures of version {_VERSION}")
-        arrays = read_safetensors(path.parent / _SPACE)
+        if told.get("format") != FORMAT or told.get("version") != VERSION:
+            raise InputError(f"{path} does not describe a corpus of captures of version {VERSION}")
+        arrays = read_safetensors(path.parent / SPACE)
         names = None if told["names"] is None else tuple(str(name) for name in told["names"])
         metric, per_unit = arrays["metric"].astype(np.float64), arrays["gap_per_unit_mm"].astype(np.float64)
         size = len(metric)
         if metric.shape != (size, size) or per_unit.shape != (size,) or len(names or per_unit) != size:
-            raise InputError(f"{path.parent / _SPACE}: arrays that do not fit; make the corpus again")
+            raise InputError(f"{path.parent / SPACE}: arrays that do not fit; make the corpus again")
         if not (np.isfinite(metric).all() and np.isfinite(per_unit).all()):
-            raise InputError(f"{path.parent / _SPACE}: numbers that are not finite; make the corpus again")
+            raise InputError(f"{path.parent / SPACE}: numbers that are not finite; make the corpus again")
         return CodeSpace(str(told["head"]), names, metric, float(told["gap_mm"]), per_unit)
-
-
-def write_stretch(
-    folder: Path, name: str, samples: Float32, motion: Motion, *, voice: str, licence: str
-) -> Stretch:
-    """Put sound and codes of a piece into a corpus, of which :func:`write_corpus` tells afterwards."""
-    file = name.replace("/", "__")
-    audio, codes = folder / "audio" / f"{file}.flac", folder / "codes" / f"{file}{SUFFIX}"
-    try:
-        for path in (audio, codes):
-            path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
-    sound = io.BytesIO()
-    peak = float(np.abs(samples).max(initial=1e-9))
-    soundfile.write(sound, samples / max(1.0, peak * 1.01), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    with atomic_path(audio) as temporary:
-        temporary.write_bytes(sound.getbuffer())
-    motion.save(codes)
-    return Stretch(name, audio, codes, voice, licence, "train")
-
-
-def write_corpus(folder: Path, stretches: Iterable[Stretch], space: CodeSpace, notes: dict[str, Any]) -> None:
-    """Write what tells of the pieces; the manifest, which comes last, makes it a corpus.
-
-    Args:
-        folder: of the corpus.
-        stretches: what is in it.
-        space: of the codes.
-        notes: how it was made, JSON values, put into ``captures.json``.
-    """
-    told = {
-        "format": _FORMAT, "version": _VERSION, "head": space.head,
-        "names": None if space.names is None else list(space.names), "gap_mm": space.gap_mm, **notes,
-    }  # fmt: skip
-    arrays = {"metric": space.metric, "gap_per_unit_mm": space.gap_per_unit_mm}
-    with atomic_path(folder / _SPACE) as temporary:
-        temporary.write_bytes(tensor_bytes({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {}))
-    with atomic_path(folder / SETTINGS) as temporary:
-        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    with atomic_path(folder / MANIFEST) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for stretch in stretches:
-            fields = dataclasses.asdict(stretch)
-            for name in ("audio", "codes"):
-                fields[name] = str(fields[name].relative_to(folder))
-            file.write(json.dumps(fields, ensure_ascii=False) + "\n")

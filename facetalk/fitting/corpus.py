@@ -20,9 +20,9 @@ from facetalk.ambient import plainly
 from facetalk.arguments import real_number
 from facetalk.arrays import Bool, Float32
 from facetalk.audio.load import load_audio
-from facetalk.data.captured import Stretch, is_captured, write_corpus, write_stretch
+from facetalk.data.captured import Stretch
+from facetalk.data.captured_writer import CorpusWriter
 from facetalk.errors import InputError
-from facetalk.files import check_output_folder
 from facetalk.fitting.options import FitOptions
 from facetalk.fitting.progress import key_of
 from facetalk.fitting.space import code_space
@@ -129,56 +129,63 @@ def build_corpus(
         InputError: a take cannot be read or fitted, its motion is of another head, or nothing is left.
     """
     options, fit = options or CorpusOptions(), fit or FitOptions()
-    _check_place(out)
-    expert = None if options.sync == "ignore" else SyncExpert.from_pretrained()
-    mark = fingerprint(head.nphm)
-    for take in takes:  # before hours of fitting
-        if take.motion is not None:
-            _check_head(take, Motion.load(take.motion), head, mark)
-    outcomes: list[Outcome] = []
-    found: list[tuple[Stretch, str, Float32]] = []
-    people: dict[str, Float32] = {}
-    for take in tqdm(takes, desc="takes", unit="take", disable=None):
-        outcome = Outcome(take.id)
-        outcomes.append(outcome)
-        motion = _motion(take, head, mark, out, fps, unit, person, fit)
-        kept, offset = _judge(take, motion, head, expert, options, outcome)
-        for number, (begin, end) in enumerate(_runs(kept, motion.fps, options.least_s)):
-            piece = _write(take, motion[begin:end], begin / motion.fps + offset, number, out)
-            if piece is not None:
-                found.append((piece, take.split, motion.expressions[begin:end]))
-                outcome.kept_s += (end - begin) / motion.fps
-        if outcome.kept_s:
-            people.setdefault(take.voice, motion.identity)
-        elif not outcome.left_out:
-            outcome.left_out = f"no {options.least_s:g} s in a row with sound are well explained"
-    if not found:
-        reasons = "; ".join(f"{outcome.id}: {outcome.left_out}" for outcome in outcomes[:3])
-        raise InputError(f"nothing is left for a corpus: {reasons}")
-    if len(found) == 1:
-        raise InputError(
-            f"{found[0][0].id} alone is left for a corpus, which needs two pieces, one to train on and one "
-            f"that is held out"
-        )
-    stretches = _split([(piece, split) for piece, split, _ in found])
-    codes = [rows for piece, (_, _, rows) in zip(stretches, found, strict=True) if piece.split == "train"]
-    every = np.concatenate(codes or [rows for _, _, rows in found])
-    mean = every.mean(0, dtype=np.float64).astype(np.float32)
-    space = code_space(head, list(people.values())[:_PEOPLE], mean)
-    notes = {"takes": [dataclasses.asdict(outcome) for outcome in outcomes]}
-    write_corpus(out, stretches, space, notes)
+    _check_inputs(takes, out)
+    with CorpusWriter(out, (_FITS,)) as writer:
+        expert = None if options.sync == "ignore" else SyncExpert.from_pretrained()
+        mark = fingerprint(head.nphm)
+        for take in takes:  # before hours of fitting
+            if take.motion is not None:
+                _check_head(take, Motion.load(take.motion), head, mark)
+        outcomes: list[Outcome] = []
+        found: list[tuple[Stretch, str, Float32]] = []
+        people: dict[str, Float32] = {}
+        for take in tqdm(takes, desc="takes", unit="take", disable=None):
+            outcome = Outcome(take.id)
+            outcomes.append(outcome)
+            motion = _motion(take, head, mark, out, fps, unit, person, fit)
+            kept, offset = _judge(take, motion, head, expert, options, outcome)
+            for number, (begin, end) in enumerate(_runs(kept, motion.fps, options.least_s)):
+                piece = _write(take, motion[begin:end], begin / motion.fps + offset, number, writer)
+                if piece is not None:
+                    found.append((piece, take.split, motion.expressions[begin:end]))
+                    outcome.kept_s += (end - begin) / motion.fps
+            if outcome.kept_s:
+                people.setdefault(take.voice, motion.identity)
+            elif not outcome.left_out:
+                outcome.left_out = f"no {options.least_s:g} s in a row with sound are well explained"
+        if not found:
+            reasons = "; ".join(f"{outcome.id}: {outcome.left_out}" for outcome in outcomes[:3])
+            raise InputError(f"nothing is left for a corpus: {reasons}")
+        if len(found) == 1:
+            raise InputError(
+                f"{found[0][0].id} alone is left for a corpus, which needs two pieces, one to train on and "
+                f"one that is held out"
+            )
+        listed = {take.id for take in takes}
+        # A piece is named by its take and a number.
+        gone = sorted({name.rpartition(".")[0] or name for name in writer.earlier} - listed)
+        outcomes += [
+            Outcome(name, left_out="not in the list any more, only its fit is kept") for name in gone
+        ]
+        stretches = _split([(piece, split) for piece, split, _ in found])
+        codes = [rows for piece, (_, _, rows) in zip(stretches, found, strict=True) if piece.split == "train"]
+        every = np.concatenate(codes or [rows for _, _, rows in found])
+        mean = every.mean(0, dtype=np.float64).astype(np.float32)
+        space = code_space(head, list(people.values())[:_PEOPLE], mean)
+        writer.finish(stretches, space, {"takes": [dataclasses.asdict(outcome) for outcome in outcomes]})
     return outcomes
 
 
-def _check_place(out: Path) -> None:
-    check_output_folder(out)
-    try:
-        out.mkdir(exist_ok=True)
-        names = {entry.name for entry in out.iterdir()}
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
-    if not is_captured(out) and names - {_FITS, "audio", "codes"}:
-        raise InputError(f"{out} holds something else than a corpus of captures; choose another -o")
+def _check_inputs(takes: Sequence[Take], out: Path) -> None:
+    """What a corpus is made of must not lie where pieces of an earlier one are removed."""
+    for take in takes:
+        for file in (take.audio, take.motion, *take.points, take.views):
+            for room in (out / "audio", out / "codes"):
+                if file is not None and room.resolve() in file.resolve().parents:
+                    raise InputError(
+                        f"take {take.id}: {file} lies in the corpus that is made anew; move it elsewhere, or "
+                        f"choose another -o"
+                    )
 
 
 def _motion(
@@ -295,14 +302,14 @@ def _runs(kept: Bool, fps: float, least_s: float) -> list[tuple[int, int]]:
     return found
 
 
-def _write(take: Take, motion: Motion, begin: float, number: int, out: Path) -> Stretch | None:
+def _write(take: Take, motion: Motion, begin: float, number: int, writer: CorpusWriter) -> Stretch | None:
     """A piece with its sound; None where most of it has none."""
     samples = _sound(take, begin, motion.duration)
     if np.count_nonzero(samples) < len(samples) / 2:
         return None
     motion = dataclasses.replace(motion, provenance={"take": take.id})
     name = f"{take.id}.{number}"
-    return write_stretch(out, name, samples, motion, voice=take.voice, licence=take.licence)
+    return writer.piece(name, samples, motion, voice=take.voice, licence=take.licence)
 
 
 def _split(found: Sequence[tuple[Stretch, str]]) -> list[Stretch]:

@@ -1,11 +1,13 @@
-"""A person's identity code from a few near neutral scans, by Gauss-Newton steps.
+"""A person's identity code from a few near neutral frames, by Gauss-Newton steps.
 
 Of the built-in head its morphable model's coefficients are looked for, whose derivatives are differences of
-bound fields; of any NPHM the code itself, every point's derivative by it by autograd through the networks.
+bound fields; of any NPHM the code itself, every point's derivative by it by autograd through the networks
+(:mod:`facetalk.fitting.people`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,31 +17,32 @@ from torch import Tensor
 
 from facetalk.ambient import plainly
 from facetalk.arrays import Float32
-from facetalk.fitting.align import align, placed
+from facetalk.errors import InputError
+from facetalk.fitting.align import UNITS, align, align_marks, placed
 from facetalk.fitting.differentiable import DifferentiableField, Slopes
+from facetalk.fitting.frame import Frame, Limits, mark_slopes
+from facetalk.fitting.marks import FaceMarks, marks_of
 from facetalk.fitting.options import MM, FitOptions
-from facetalk.fitting.pose import pose_slopes
+from facetalk.fitting.people import Code, Coefficients
+from facetalk.fitting.pose import Pose, pose_slopes
 from facetalk.fitting.robust import scale_of, weights
-from facetalk.fitting.sequence import checked
-from facetalk.fitting.window import Frame, Limits, solve
+from facetalk.fitting.sequence import checked, checked_marks
+from facetalk.fitting.window import solve
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.plain_head import PlainHead
+from facetalk.units import HEAD_UNIT_METRES
 
 __all__ = ["fit_identity"]
 
-_WIDTH = 0.25  # of a coefficient, whose deviation is 1, for differences
 _STEPS = 2  # of a round
-_SIZE = 0.03  # standard deviation of a change of size
+_SIZE = 0.03  # standard deviation of a head's size about its unit's
+_UNIT = 0.15  # share by which the size of landmarks may be off a unit's, and it is theirs all the same
 _LEAST_MM, _FAR_MM = 0.3, 60.0
-_DAMPING = 0.3  # of steps of an NPHM's code: share of the curvature that is added to it
-_SPREAD = 0.1  # standard deviation that the numbers of an NPHM's code are expected to have
-_MOST = 1500  # points of a scan whose derivatives by an NPHM's code are taken
-_TOGETHER = 64  # of them at a time, which bounds memory
 
 
 @plainly
 def fit_identity(
-    frames: Sequence[ArrayLike],
+    frames: Sequence[ArrayLike] | None,
     head: HeadModel | PlainHead,
     *,
     coefficients: int = 30,
@@ -47,187 +50,193 @@ def fit_identity(
     options: FitOptions | None = None,
     unit: str | None = None,
     progress: Callable[[int], None] = lambda rounds: None,
+    marks: ArrayLike | None = None,
+    start: ArrayLike | None = None,
 ) -> Float32:
-    """The identity code (L,) that explains scans of one person best.
+    """The identity code (L,) that explains frames of one person best.
 
     Each round fits every frame's expression and pose with the identity as it is, and then takes Gauss-Newton
-    steps of the identity, together with every frame's code, pose and size, with all frames' points at once.
-    The built-in head's coefficients are standard normal among people; the numbers of an NPHM's code are
-    expected to be small.
+    steps of the identity, together with every frame's code, pose and size, with all frames' points and
+    landmarks at once. The built-in head's coefficients are standard normal among people; the numbers of an
+    NPHM's code are expected to be small.
 
     Args:
-        frames: (N, 3) points of each scan, as near to neutral as there are.
+        frames: (N, 3) points of each frame, as near to neutral as there are; with landmarks some may have
+            none, or it may be None altogether.
         head: the head.
         coefficients: how many of the built-in head's leading ones are looked for.
         rounds: of both.
-        options: of the expressions' part.
+        options: of the expressions' part; `point_share` and `landmark_mm` stand for the identity's, too.
         unit: of the points, None to find it.
         progress: called with how many rounds are done.
+        marks: (T, 68, 3) landmarks in the points' space, see :func:`facetalk.fitting.fit_sequence`.
+        start: (L,) code to begin with, None for the head's default one.
 
     Raises:
         InputError: points that are not finite or too few, or that do not lie on the head.
     """
     options = options or FitOptions()
     generator = torch.Generator().manual_seed(options.seed)
-    scans = [checked(points, f"frame {t}") for t, points in enumerate(frames)]
-    person = _Coefficients(head, coefficients) if isinstance(head, HeadModel) else _Code(head)
+    seen = checked_marks(marks, frames, options)
+    if frames is None and seen is None:
+        raise InputError("frames: expected points or landmarks of a person, got none")
+    count = len(frames) if frames is not None else len(seen if seen is not None else ())
+    first = None if start is None else np.asarray(start, np.float32)
+    person = Coefficients(head, coefficients, first) if isinstance(head, HeadModel) else Code(head, first)
     field = person.field()
-    rest = torch.zeros(field.expression_dim, dtype=torch.float64)
     limits: Limits = (0.0, 1.0) if isinstance(head, HeadModel) else None
-    solved = [
-        Frame(scan, rest, placed(unit) if options.aligned else align(field, scan.numpy(), rest, unit))
-        for scan in scans
-    ]
+    face = None if seen is None else marks_of(head, person.code(), field)
+    solved = []
+    for t in range(count):
+        points = _points(frames, t, seen is not None)
+        mark = None if seen is None else seen[t]
+        pose = _placed(field, points, mark, face, options, unit)
+        if pose is not None:
+            rest = torch.zeros(field.expression_dim, dtype=torch.float64)
+            solved.append(Frame(points, rest, pose, mark))
+    if not solved:
+        raise InputError("the first frames show no face to find a person by")
+    nominal = [_nominal(frame.pose.scale, unit) for frame in solved]
     for done in range(rounds):
         for frame in solved:
-            solve(field, [frame], None, limits, options, generator)
+            solve(field, [frame], None, limits, options, generator, face)
         # Points far off pull at first, as a stranger's face may be anywhere; then near ones decide.
         farthest = MM * max(2 * options.outlier_mm, _FAR_MM * 0.5**done)
         most = min(person.most, max(500, options.points // len(solved)))
         for _ in range(_STEPS):
-            points = [frame.drawn(most, generator) for frame in solved]
-            here, by = person.slopes(points, [frame.code.float() for frame in solved])
-            expected = (*person.expected(), person.damping)
-            person.move(_change(here, by, points, solved, expected, farthest, limits, options))
+            points_of = [frame.drawn(most, generator) for frame in solved]
+            here, by = person.slopes(points_of, [frame.code.float() for frame in solved])
+            system = _System(*person.expected(), person.damping, limits, options)
+            for found, ours, some, frame, size in zip(here, by, points_of, solved, nominal, strict=True):
+                told = None if face is None else (face, person.mark_slopes())
+                system.observe(found, ours, some, frame, size, farthest, told)
+            person.move(system.change(solved))
+            if seen is not None:
+                face = marks_of(head, person.code(), person.field())
         field = person.field()
         progress(done + 1)
     return person.code()
 
 
-class _Coefficients:
-    """The built-in head's person as leading coefficients."""
-
-    most, damping = 1 << 30, 0.0
-
-    def __init__(self, head: HeadModel, count: int) -> None:
-        self._head, self._count = head, min(count, head.coefficient_dim)
-        self._values = np.zeros(head.coefficient_dim, np.float32)
-
-    def code(self) -> Float32:
-        return self._head.encode_identity(self._values)
-
-    def field(self) -> DifferentiableField:
-        return DifferentiableField(self._head.nphm, self.code())
-
-    def move(self, change: Tensor) -> None:
-        self._values[: self._count] += change.float().numpy()
-
-    def expected(self) -> tuple[Tensor, Tensor]:
-        """Inverse variance (n,) of what is looked for, and its distance (n,) from the mean."""
-        return torch.ones(self._count, dtype=torch.float64), torch.zeros(self._count, dtype=torch.float64)
-
-    def slopes(self, points: list[Tensor], codes: list[Tensor]) -> tuple[list[Slopes], list[Tensor]]:
-        """Distances of every frame's points, and their derivatives (N, n)."""
-
-        def at(values: Float32) -> list[Slopes]:
-            field = DifferentiableField(self._head.nphm, self._head.encode_identity(values))
-            return [field.slopes(*pair) for pair in zip(points, codes, strict=True)]
-
-        by = []
-        for i in range(self._count):
-            ends = []
-            for sign in (1.0, -1.0):
-                moved = self._values.copy()
-                moved[i] += sign * _WIDTH
-                ends.append([found.value for found in at(moved)])
-            by.append([(more - less) / (2 * _WIDTH) for more, less in zip(*ends, strict=True)])
-        return at(self._values), [torch.stack([row[t] for row in by], 1) for t in range(len(points))]
+def _points(frames: Sequence[ArrayLike] | None, t: int, blind: bool) -> Tensor:
+    if frames is None:
+        return torch.zeros(0, 3, dtype=torch.float64)
+    if blind and not len(points := np.asarray(frames[t], np.float64)):
+        return torch.from_numpy(points.reshape(0, 3))
+    return checked(frames[t], f"frame {t}")
 
 
-class _Code:
-    """An NPHM's person as its code."""
-
-    most, damping = _MOST, _DAMPING
-
-    def __init__(self, head: PlainHead) -> None:
-        self._nphm, self._values = head.nphm, torch.zeros(head.identity_dim)
-
-    def code(self) -> Float32:
-        return np.asarray(self._values.numpy().copy(), np.float32)
-
-    def field(self) -> DifferentiableField:
-        return DifferentiableField(self._nphm, self._values)
-
-    def move(self, change: Tensor) -> None:
-        self._values = self._values + change.float()
-
-    def expected(self) -> tuple[Tensor, Tensor]:
-        precision = torch.full((len(self._values),), _SPREAD**-2, dtype=torch.float64)
-        return precision, self._values.double()
-
-    def slopes(self, points: list[Tensor], codes: list[Tensor]) -> tuple[list[Slopes], list[Tensor]]:
-        field, here, by = self.field(), [], []
-        for some, code in zip(points, codes, strict=True):
-            here.append(field.slopes(some, code))
-            by.append(torch.cat([self._by_code(field, part, code) for part in some.split(_TOGETHER)]))
-        return here, by
-
-    def _by_code(self, field: DifferentiableField, points: Tensor, expression: Tensor) -> Tensor:
-        """(N, L) derivatives of posed distances at points (N, 3) by the identity code.
-
-        Every point has a code of its own, so that one pass back gives all of their derivatives. Of a forward
-        model the distance at p is f at the root x of x + F(x) = p, which moves with the code by the implicit
-        function theorem: -(I + dF/dx)^-1 dF.
-        """
-        identity, deformation = self._nphm.identity, self._nphm.deformation
-        assert deformation is not None
-        with torch.enable_grad():
-            own = self._values.expand(len(points), -1).clone().requires_grad_()
-            anchors = identity.anchors(own)
-            codes = expression.expand(len(points), -1)
-            if self._nphm.direction == "backward":
-                moved = deformation(points[:, None], own, codes, anchors)
-                y = torch.cat([points[:, None] + moved[..., :3], moved[..., 3:]], -1)
-                total = identity(y, own, anchors=anchors).sum()
-            else:
-                x, carried = field.roots(points, expression)
-                offsets = deformation(x[:, None], own, codes, anchors)[:, 0]
-                total = identity(x[:, None], own, anchors=anchors).sum() - (carried * offsets).sum()
-            (slope,) = torch.autograd.grad(total, own)
-        return slope
-
-
-def _change(
-    here: list[Slopes],
-    by: list[Tensor],
-    points: list[Tensor],
-    frames: list[Frame],
-    expected: tuple[Tensor, Tensor, float],
-    farthest: float,
-    limits: Limits,
+def _placed(
+    field: DifferentiableField,
+    points: Tensor,
+    mark: Tensor | None,
+    face: FaceMarks | None,
     options: FitOptions,
-) -> Tensor:
-    """The change (n,) of the identity's numbers; codes and poses of the frames change along with it.
+    unit: str | None,
+) -> Pose | None:
+    """Where a frame lies; None where it shows nothing."""
+    rest = torch.zeros(field.expression_dim, dtype=torch.float64)
+    if options.aligned:
+        return placed(unit)
+    if face is not None and mark is not None and int(torch.isfinite(mark).all(dim=1).sum()) >= _SHOWN:
+        return align_marks(field, face.carried(rest)[0], mark, points, rest, unit)
+    return align(field, points.numpy(), rest, unit) if len(points) else None
 
-    Each frame's own unknowns, its code, its pose and its size, are solved for together with the identity's
+
+_SHOWN = 20  # landmarks that place a frame
+
+
+def _nominal(scale: float, unit: str | None) -> float:
+    """Head units per unit of the points that a head's size is expected about."""
+    if unit is not None:
+        return placed(unit).scale
+    near = min(
+        (metres / HEAD_UNIT_METRES for metres in UNITS.values()), key=lambda x: abs(math.log(scale / x))
+    )
+    return near if abs(math.log(scale / near)) < _UNIT else scale
+
+
+class _System:
+    """Normal equations of a person's n numbers.
+
+    Each frame's own unknowns, its code, its pose and its size, are solved for together with the person's
     (by the Schur complement), as they could otherwise explain most of a person away.
     """
-    matrix, vector = torch.diag(expected[0]), expected[0] * expected[1]
-    kept = []
-    for found, ours, some, frame in zip(here, by, points, frames, strict=True):
-        ours, size = ours.double(), len(frame.code)
-        own = torch.cat([found.by_expression, pose_slopes(some, found.by_point)], 1).double()
-        residual = found.value.double()
-        scale = scale_of(residual[residual.abs() <= farthest], _LEAST_MM * MM)
-        weight = weights(residual, scale, farthest)[:, None] / scale**2
+
+    def __init__(
+        self, precision: Tensor, off: Tensor, damping: float, limits: Limits, options: FitOptions
+    ) -> None:
+        self._matrix, self._vector = torch.diag(precision), precision * off
+        self._damping, self._limits, self._options = damping, limits, options
+        self._kept: list[Tensor] = []
+
+    def observe(
+        self,
+        found: Slopes,
+        ours: Tensor,
+        points: Tensor,
+        frame: Frame,
+        nominal: float,
+        farthest: float,
+        told: tuple[FaceMarks, Tensor] | None,
+    ) -> None:
+        """Add a frame.
+
+        Args:
+            found: distances of its points.
+            ours: (N, n) their derivatives by the person's numbers.
+            points: (N, 3) head space.
+            frame: its code, pose and landmarks.
+            nominal: what its size is expected about.
+            farthest: head units, from which on a point counts for nothing.
+            told: the landmarks and their derivatives (51, 3, n), or None.
+        """
+        options, size = self._options, len(frame.code)
+        own = torch.cat([found.by_expression, pose_slopes(points, found.by_point)], 1).double()
+        ours, residual = ours.double(), found.value.double()
         alone = torch.full((own.shape[1],), 1e-6, dtype=torch.float64)
         alone[:size] = 1 / options.code_spread**2
         alone[-1] = 1 / _SIZE**2
-        inner = own.T @ (weight * own) + torch.diag(alone)
-        pull = own.T @ (weight[:, 0] * residual)
-        pull[:size] += frame.code / options.code_spread**2
-        across = own.T @ (weight * ours)
+        inner, pull = torch.diag(alone), torch.zeros(own.shape[1], dtype=torch.float64)
+        pull[:size] = frame.code / options.code_spread**2
+        pull[-1] = math.log(frame.pose.scale / nominal) / _SIZE**2
+        across = torch.zeros(own.shape[1], len(self._vector), dtype=torch.float64)
+        rows = []
+        if len(points):
+            scale = scale_of(residual[residual.abs() <= farthest], _LEAST_MM * MM)
+            weight = options.point_share * weights(residual, scale, farthest) / scale**2
+            rows.append((own, ours, residual, weight))
+        seen = (
+            None
+            if told is None or frame.marks is None
+            else mark_slopes(frame, told[0], options.landmark_mm * MM)
+        )
+        if told is not None and seen is not None and frame.marks is not None:
+            off, by_own, weight = seen
+            moved = -told[1][torch.isfinite(frame.marks).all(dim=1)]
+            rows.append(
+                (by_own.flatten(0, 1), moved.flatten(0, 1), off.flatten(), weight.repeat_interleave(3))
+            )
+        for own, ours, residual, weight in rows:
+            inner += own.T @ (weight[:, None] * own)
+            pull += own.T @ (weight * residual)
+            across += own.T @ (weight[:, None] * ours)
+            self._matrix += ours.T @ (weight[:, None] * ours)
+            self._vector += ours.T @ (weight * residual)
         solved = torch.linalg.solve(inner, torch.cat([across, pull[:, None]], 1))
-        matrix += ours.T @ (weight * ours) - across.T @ solved[:, :-1]
-        vector += ours.T @ (weight[:, 0] * residual) - across.T @ solved[:, -1]
-        kept.append(solved)
-    matrix += expected[2] * torch.diag(matrix.diag())
-    change = -torch.linalg.solve(matrix, vector).clamp(-1.0, 1.0)
-    for frame, solved in zip(frames, kept, strict=True):
-        own = (-solved[:, -1] - solved[:, :-1] @ change).clamp(-0.3, 0.3)
-        size = len(frame.code)
-        code = frame.code + own[:size]
-        frame.code = code if limits is None else code.clamp(*limits)
-        turn, shift, stretch = own[size:].split((3, 3, 1))
-        frame.pose = frame.pose.moved(turn, shift, float(stretch.clamp(-0.05, 0.05)))
-    return change
+        self._matrix -= across.T @ solved[:, :-1]
+        self._vector -= across.T @ solved[:, -1]
+        self._kept.append(solved)
+
+    def change(self, frames: list[Frame]) -> Tensor:
+        """The change (n,) of the person's numbers; codes and poses of the frames change along with it."""
+        matrix = self._matrix + self._damping * torch.diag(self._matrix.diag())
+        change = -torch.linalg.solve(matrix, self._vector).clamp(-1.0, 1.0)
+        for frame, solved in zip(frames, self._kept, strict=True):
+            own = (-solved[:, -1] - solved[:, :-1] @ change).clamp(-0.3, 0.3)
+            size = len(frame.code)
+            code = frame.code + own[:size]
+            frame.code = code if self._limits is None else code.clamp(*self._limits)
+            turn, shift, stretch = own[size:].split((3, 3, 1))
+            frame.pose = frame.pose.moved(turn, shift, float(stretch.clamp(-0.05, 0.05)))
+        return change

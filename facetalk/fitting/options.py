@@ -22,6 +22,7 @@ class FitOptions:
             |code|^2, at a rate of 1e-3 and 1e-4 after three fifths of them.
         window: frames that are solved together; FaceTalk takes 10.
         overlap: frames of the window before that a window goes on from; FaceTalk takes 2.
+        together: windows that follow each other and are solved at once, as one.
         points: of each frame, at most so many, drawn anew for each step; FaceTalk takes 5,000.
         steps: of Newton's method, at most.
         adam_steps: of Adam.
@@ -43,6 +44,7 @@ class FitOptions:
     method: Literal["newton", "adam"] = "newton"
     window: int = 10
     overlap: int = 2
+    together: int = 4
     points: int = 5000
     steps: int = 20
     adam_steps: int = 500
@@ -58,11 +60,18 @@ class FitOptions:
     outlier_mm: float = 5.0
     seed: int = 0
 
+    @property
+    def stride(self) -> int:
+        """Frames that are solved at once; the paper's way takes a window at a time."""
+        if self.method == "adam":
+            return self.window
+        return self.window + (self.together - 1) * (self.window - self.overlap)
+
     def __post_init__(self) -> None:
         """Check the numbers."""
         if self.method not in ("newton", "adam"):
             raise InputError(f"method: expected newton or adam, got {self.method!r}")
-        for name in ("window", "points", "steps", "adam_steps"):
+        for name in ("window", "together", "points", "steps", "adam_steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 <= self.overlap < self.window:

@@ -11,8 +11,8 @@ import torch
 
 from facetalk.arrays import Float32, Float64
 from facetalk.fitting.differentiable import DifferentiableField
+from facetalk.fitting.frame import Frame
 from facetalk.fitting.options import MM
-from facetalk.fitting.window import Frame
 from facetalk.metrics.lips import CLOSED_MM
 
 # Above these, somebody should look at a frame: half of its points off by more than the noise of good scans,
@@ -115,8 +115,9 @@ class Measurement:
     def add(self, frame: Frame) -> None:
         """Measure a frame that is as it will stay."""
         points = frame.drawn(self._most, self._generator)
-        off = self._field.slopes(points, frame.code.float()).value.abs() / MM
-        off = off if len(off) else torch.tensor([math.nan])
+        off = torch.tensor([math.nan])
+        if len(points):
+            off = self._field.bound.evaluate(points, frame.code.float()[None], "sdf")[0].abs() / MM
         near = off[off <= self._outlier_mm]
         near = near if len(near) else off
         code = frame.code.numpy().astype(np.float32)

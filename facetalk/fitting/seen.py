@@ -47,7 +47,7 @@ class SeenScans(Sequence[Float64]):
     Args:
         photos: the pictures.
         head: whose surface it is.
-        near: a fit of the same frames, that the surface is looked for around.
+        near: a fit of these frames, or the first of them, that the surface is looked for around.
         without: names of cameras that are wrong already.
         reach_m: how far to either side.
 
@@ -82,8 +82,8 @@ class SeenScans(Sequence[Float64]):
         self.alike = self._probe()
 
     def __len__(self) -> int:
-        """Frames."""
-        return self._photos.frames
+        """Frames, as many as the fit that is near has."""
+        return len(self._near.motion)
 
     def __getitem__(self, t: int) -> Float64:  # type: ignore[override]
         """Points (N, 3) of a frame, none where the pictures give too few."""
@@ -93,7 +93,7 @@ class SeenScans(Sequence[Float64]):
 
     def _probe(self) -> dict[str, float]:
         """How alike each camera sees the skin; those that see something else are left out from then on."""
-        frames = sorted({round(t) for t in np.linspace(0, self._photos.frames - 1, _PROBED)})
+        frames = sorted({round(t) for t in np.linspace(0, len(self) - 1, _PROBED)})
         while True:
             told = np.stack([self._swept(t)[1] for t in frames])
             with np.errstate(invalid="ignore"):

@@ -16,12 +16,13 @@ from facetalk.arrays import Float32, Float64
 from facetalk.errors import InputError
 from facetalk.fitting.align import align, align_marks, along_rays, placed
 from facetalk.fitting.differentiable import DifferentiableField
+from facetalk.fitting.frame import Frame, Limits
 from facetalk.fitting.marks import USED, across_rays, marks_of
 from facetalk.fitting.options import FitOptions
 from facetalk.fitting.pose import Pose
 from facetalk.fitting.progress import Progress, key_of
 from facetalk.fitting.report import Measurement, Report
-from facetalk.fitting.window import Frame, Limits, solve
+from facetalk.fitting.window import follow, solve
 from facetalk.metrics.lips import lip_gap
 from facetalk.models.heads import mean_landmarks
 from facetalk.motion import Motion
@@ -123,7 +124,7 @@ def fit_sequence(
     options = options or FitOptions()
     head, code, limits = _parts(model, identity)
     nphm = head.nphm
-    seen = _checked_marks(marks, frames, options)
+    seen = checked_marks(marks, frames, options)
     sight = None if eye is None else torch.from_numpy(np.array(eye, np.float64))
     count = len(frames) if frames is not None else 0 if seen is None else len(seen)
     if not count:
@@ -164,11 +165,12 @@ def fit_sequence(
             done = first + len(window)
             progress(done)
     while done < count:
-        for t in range(done, min(done + options.window - len(window), count)):
+        for t in range(done, min(done + options.stride - len(window), count)):
             if window or before is not None:  # before alone: windows that do not overlap
                 last = window[-1] if window else before
                 assert last is not None
                 window.append(frame_of(t, last.code.clone(), last.pose))
+                follow(field, window[-1], last, limits, options, generator, face)
                 continue
             points = points_of(t)
             if options.aligned:
@@ -211,7 +213,7 @@ def fit_sequence(
     return Fit(motion, poses, report)
 
 
-def _checked_marks(
+def checked_marks(
     marks: ArrayLike | None, frames: Sequence[ArrayLike] | None, options: FitOptions
 ) -> Tensor | None:
     """(T, 51, 3) landmarks that are used."""

@@ -219,8 +219,12 @@ class Capture:
         options: FitOptions,
         reach_m: float = 0.008,
         progress: Callable[[int], None] = lambda frames: None,
+        frames: int | None = None,
     ) -> Sequence[ArrayLike] | None:
-        """Frames of points: given ones, or those that pictures show around a fit of the landmarks."""
+        """Frames of points: given ones, or those that pictures show around a fit of the landmarks.
+
+        Of pictures the first so many `frames`, None for all.
+        """
         if self.photos is None or self.views is None:
             return self.scans
         near = fit_sequence(
@@ -230,7 +234,7 @@ class Capture:
             identity=identity,
             options=options,
             unit=self.unit,
-            marks=self.marks,
+            marks=None if self.marks is None else self.marks[:frames],
             progress=progress,
         )
         told = self.views.landmarks
@@ -241,6 +245,12 @@ class Capture:
     def __len__(self) -> int:
         """Frames."""
         return len(self.scans) if self.scans is not None else 0 if self.marks is None else len(self.marks)
+
+    def weighed(self, options: FitOptions) -> FitOptions:
+        """Options with the say that landmarks of this capture have."""
+        if self.views is not None and self.views.detected:
+            return dataclasses.replace(options, landmark_mm=_DETECTED * options.landmark_mm)
+        return options
 
     def fit(
         self,
@@ -253,15 +263,14 @@ class Capture:
         progress: Callable[[int], None],
     ) -> Fit:
         """See :func:`facetalk.fitting.fit_sequence`; the report has landmarks in pixels, too."""
-        if self.views is not None and self.views.detected:
-            options = dataclasses.replace(options, landmark_mm=_DETECTED * options.landmark_mm)
+        options = self.weighed(options)
         if self.eye is not None:
             options = dataclasses.replace(
                 options, **{name: share * getattr(options, name) for name, share in _ALONE.items()}
             )
         scans = self.look(model, fps, identity, options, progress=progress)
         if self.views is not None and self.views.seen is not None:
-            options = dataclasses.replace(options, point_share=_SWEPT * options.point_share)
+            options = swept(options)
         done = (self.passes - 1) * len(self)
         fit = fit_sequence(
             scans, model, fps=fps, identity=identity, options=options, unit=self.unit, marks=self.marks,
@@ -273,6 +282,11 @@ class Capture:
             return fit
         off = _pixels_off(self.views.landmarks, fit, landmarks(as_head(model), fit.motion, None))
         return dataclasses.replace(fit, report=dataclasses.replace(fit.report, landmark_px=off))
+
+
+def swept(options: FitOptions) -> FitOptions:
+    """Options with the say that points have which a sweep through pictures gave."""
+    return dataclasses.replace(options, point_share=_SWEPT * options.point_share)
 
 
 def _pixels_off(seen: Triangulated, fit: Fit, fitted: Float32) -> list[float]:

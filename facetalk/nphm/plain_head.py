@@ -132,8 +132,7 @@ class PlainHead:
         """(68, 3) landmarks on the neutral surface of a bound identity."""
         mean = self.nphm.identity.anchors_mean.cpu().numpy().reshape(-1, 3)
         moved = np.asarray(field.anchors, np.float32) - mean
-        near = np.exp(-0.5 * (np.linalg.norm(self.landmarks[:, None] - mean[None], axis=2) / _REACH) ** 2)
-        share = near / np.maximum(near.sum(1, keepdims=True), 1e-6)
+        share = self.anchor_shares()
         start = x = np.ascontiguousarray(self.landmarks + share @ moved, np.float32)
         for _ in range(8):
             value, slope = np.asarray(field.query(x)[0]), np.asarray(field.gradient(x)[0])[:, :3]
@@ -142,6 +141,12 @@ class PlainHead:
             length = np.maximum(np.linalg.norm(offset, axis=1, keepdims=True), 1e-12)
             x = (start + offset * np.minimum(_FARTHEST / length, 1.0)).astype(np.float32)
         return x
+
+    def anchor_shares(self) -> Float32:
+        """(68, A) how much each landmark goes along with each anchor of the identity."""
+        mean = self.nphm.identity.anchors_mean.cpu().numpy().reshape(-1, 3)
+        near = np.exp(-0.5 * (np.linalg.norm(self.landmarks[:, None] - mean[None], axis=2) / _REACH) ** 2)
+        return np.asarray(near / np.maximum(near.sum(1, keepdims=True), 1e-6), np.float32)
 
     @plainly
     def track(

@@ -10,6 +10,7 @@ from golden import GOLDEN
 
 from facetalk.cli import main
 from facetalk.data.captured import read_space, read_stretches
+from facetalk.data.captured_writer import CorpusWriter
 from facetalk.data.speech.corpus import read_manifest
 from facetalk.errors import InputError
 from facetalk.fitting.corpus import CorpusOptions, build_corpus
@@ -79,6 +80,59 @@ def test_lips_are_laid_on_the_sound(spoken, tmp_path):
     assert [outcome.lips_late_s for outcome in told] == [None, None]
     first, second = read_stretches(tmp_path / "ignored")
     assert np.abs(first.samples() - second.samples()).max() > 0.05
+
+
+def everything(corpus):
+    return sorted(file.relative_to(corpus).as_posix() for file in corpus.rglob("*") if file.is_file())
+
+
+def test_a_corpus_is_made_anew_of_other_takes(spoken, tmp_path):
+    """Nothing of the earlier one is left but what is nobody's, and it stays whole until the new one is."""
+    model, motion = spoken
+    corpus, ignore = tmp_path / "corpus", CorpusOptions("ignore")
+    a, b, c = (take(name, motion[:50], tmp_path) for name in "abc")
+    build_corpus([a, b], model.head, corpus, options=ignore)
+    (corpus / "audio" / "mine.flac").write_bytes(b"mine")
+    (corpus / "notes.txt").write_text("mine")
+    before = everything(corpus)
+    assert sum(file.startswith(("audio/", "codes/")) for file in before) == 5
+    content = {file: (corpus / file).read_bytes() for file in before}
+    spoilt = dataclasses.replace(motion[:50], provenance={"flagged": list(range(50))})
+    for takes, text in (
+        ([c, dataclasses.replace(c, id="d", motion=tmp_path / "gone")], "gone"),
+        ([c], "c/1.0 alone"),
+        ([take("e", spoilt, tmp_path)], "nothing is left"),
+        ([c, dataclasses.replace(c, id="f", audio=corpus / before[0])], "anew"),
+    ):
+        with pytest.raises(InputError, match=text):
+            build_corpus(takes, model.head, corpus, options=ignore)
+        assert {file: (corpus / file).read_bytes() for file in everything(corpus)} == content
+    # The same take with other frames, and another take; one of the two earlier ones is named no more.
+    longer = take("a", motion[10:70], tmp_path)
+    told = build_corpus([longer, c], model.head, corpus, options=ignore)
+    assert [(one.id, one.left_out[:10]) for one in told] == [("a/1", ""), ("c/1", ""), ("b/1", "not in the")]
+    pieces = read_stretches(corpus)
+    assert [(piece.id, len(piece.motion())) for piece in pieces] == [("a/1.0", 60), ("c/1.0", 50)]
+    ours = sorted(path.relative_to(corpus).as_posix() for p in pieces for path in (p.audio, p.codes))
+    rest = ["audio/mine.flac", "captures.json", "manifest.jsonl", "notes.txt", "space.safetensors"]
+    assert everything(corpus) == sorted([*ours, *rest])
+
+
+def test_what_a_killed_build_wrote_is_removed_by_the_next(spoken, tmp_path):
+    model, motion = spoken
+    corpus, ignore = tmp_path / "corpus", CorpusOptions("ignore")
+    a, b = (take(name, motion[:50], tmp_path) for name in "ab")
+    writer = CorpusWriter(corpus)
+    writer.piece("z/1.0", np.zeros(32000, np.float32), motion[:50], voice="z", licence="CC0")
+    del writer  # as if it had been killed
+    assert len(everything(corpus)) == 3
+    # A list of what was written is not believed beyond the folders of the pieces.
+    (tmp_path / "mine.flac").write_bytes(b"mine")
+    with (corpus / "unfinished.jsonl").open("a") as file:
+        file.write('{"audio": "../mine.flac", "codes": "audio/../../a.safetensors"}\n[1]\nno json\n')
+    build_corpus([a, b], model.head, corpus, options=ignore)
+    assert not any("z__1" in file or "unfinished" in file for file in everything(corpus))
+    assert (tmp_path / "mine.flac").is_file() and len(read_stretches(corpus)) == 2
 
 
 @pytest.fixture(scope="module")

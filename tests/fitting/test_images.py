@@ -13,12 +13,15 @@ from PIL import Image
 from facetalk.cli import main
 from facetalk.errors import InputError, NotInstalledError
 from facetalk.fitting.cameras import Camera
+from facetalk.fitting.capture_identity import find_person, rounds_of
 from facetalk.fitting.detect import FACE_MESH, detect
-from facetalk.fitting.options import MM
+from facetalk.fitting.identity import fit_identity
+from facetalk.fitting.options import MM, FitOptions
 from facetalk.fitting.pictures import Pictures
 from facetalk.fitting.seen import outline
 from facetalk.fitting.stage import Stage, arc
 from facetalk.fitting.sweep import Picture, SweepOptions, sweep, visible
+from facetalk.fitting.views import Capture
 from facetalk.metrics.lips import lip_gap
 from facetalk.motion import Motion
 from facetalk.nphm.head.parts import Part
@@ -162,6 +165,36 @@ def test_pictures_are_fitted(capture, scene, folder, tmp_path, capsys):
         assert float(slopes.value.abs().mean()) / MM < 0.8  # hidden skin, too
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == FRAMES * sheet.height // 2
+
+
+def test_somebody_else_is_found_in_pictures(capture, tmp_path):
+    """By landmarks, and by points around the face that they tell."""
+    values = np.zeros(capture.head.coefficient_dim, np.float32)
+    values[:3] = (1.5, -1.5, 1.0)
+    motion = Motion(capture.codes[:1], 25.0, capture.head.encode_identity(values))
+    marks = landmarks(capture.head, motion, None).astype(np.float64)
+    rig = rigged(capture.head, motion, None, 0)
+    stage, rng, entries = Stage(rig.base, SIZE), np.random.default_rng(0), []
+    for v, camera in enumerate(arc(5, marks.mean((0, 1)), focal=620.0, size=SIZE, span=80.0)):
+        told = {name: getattr(camera, name).tolist() for name in ("K", "R", "t")}
+        Image.fromarray(stage.picture(rig[0], camera, seed=v)).save(tmp_path / f"{v}.png")
+        pixels = camera.project(marks[0])[0][None]
+        np.save(tmp_path / f"{v}.npy", pixels + rng.normal(0, 0.7, pixels.shape))
+        entries.append({"name": f"{v}", **told, "images": f"{v}.png", "landmarks": f"{v}.npy"})
+    (tmp_path / "capture.json").write_text(json.dumps({"cameras": entries}))
+    options, seen = FitOptions(points=700, steps=6), Capture([], tmp_path / "capture.json", None)
+    told = []
+    found = find_person(seen, capture.head, 25.0, options, told.append, coefficients=3)
+    assert told == list(range(1, rounds_of(seen) + 1))
+    off = np.abs(capture.head.coefficients(found)[:3] - values[:3])
+    assert off.max() < 0.3, off
+    by_marks = fit_identity(None, capture.head, marks=seen.marks, options=options, coefficients=3)
+    assert np.abs(capture.head.coefficients(by_marks)[:3] - values[:3]).max() < 0.8
+    for camera in entries:
+        del camera["images"]
+    (tmp_path / "capture.json").write_text(json.dumps({"cameras": entries}))
+    with pytest.raises(InputError, match="landmarks alone do not tell a person"):
+        find_person(Capture([], tmp_path / "capture.json", None), capture.head, 25.0, options)
 
 
 def test_one_camera_alone(capture, scene, tmp_path, capsys):

@@ -15,7 +15,7 @@ from facetalk.fitting import FitOptions, fit_sequence
 from facetalk.fitting.progress import Progress
 from facetalk.nphm import load_checkpoint
 
-OPTIONS = FitOptions(points=250, steps=4, window=4, overlap=2, aligned=True)
+OPTIONS = FitOptions(points=250, steps=4, window=4, overlap=2, together=1, aligned=True)
 KILLED = """
 import os, signal, sys
 import numpy as np
@@ -23,7 +23,7 @@ from facetalk.fitting import FitOptions, fit_sequence
 from facetalk.nphm import load_checkpoint
 from pathlib import Path
 frames = np.load(sys.argv[2])["frames"]
-options = FitOptions(points=250, steps=4, window=4, overlap=2, aligned=True)
+options = FitOptions(points=250, steps=4, window=4, overlap=2, together=int(sys.argv[4]), aligned=True)
 fit_sequence(frames, load_checkpoint(sys.argv[1], direction="forward"), fps=25, options=options, unit="head",
              state=Path(sys.argv[3]), stamp="one",
              progress=lambda done: os.kill(os.getpid(), signal.SIGKILL) if done >= 6 else None)
@@ -39,9 +39,9 @@ def moving():
     return model, frames
 
 
-def run(model, frames, **more):
-    told = []
-    found = fit_sequence(frames, model, fps=25, options=OPTIONS, unit="head", progress=told.append, **more)
+def run(model, frames, together=1, **more):
+    told, options = [], dataclasses.replace(OPTIONS, together=together)
+    found = fit_sequence(frames, model, fps=25, options=options, unit="head", progress=told.append, **more)
     return found, told
 
 
@@ -51,23 +51,24 @@ def same(one, other):
     assert dataclasses.asdict(one.report) == dataclasses.asdict(other.report)
 
 
-def test_killed_and_gone_on_from(moving, tmp_path):
+@pytest.mark.parametrize(("together", "steps"), [(1, [4, 6, 8, 9]), (2, [6, 9])])
+def test_killed_and_gone_on_from(moving, tmp_path, together, steps):
     model, frames = moving
-    whole, told = run(model, frames)
-    assert told == [4, 6, 8, 9]
+    whole, told = run(model, frames, together)
+    assert told == steps
     np.savez(tmp_path / "frames.npz", frames=frames)
     state = tmp_path / "state"
-    words = [sys.executable, "-c", KILLED, GOLDEN / "nphm_tiny", tmp_path / "frames.npz", state]
+    words = [sys.executable, "-c", KILLED, GOLDEN / "nphm_tiny", tmp_path / "frames.npz", state, together]
     assert subprocess.run(list(map(str, words)), check=False, env=os.environ).returncode == -signal.SIGKILL
     assert state.is_file()
     kept = state.read_bytes()
-    again, told = run(model, frames, state=state, stamp="one")
-    assert told == [6, 8, 9] and not state.exists()
+    again, told = run(model, frames, together, state=state, stamp="one")
+    assert told == [done for done in steps if done >= 6] and not state.exists()
     same(again, whole)
     # The state of another fit, and a damaged one, are none.
     state.write_bytes(kept)
-    other, told = run(model, frames, state=state, stamp="two")
-    assert told == [4, 6, 8, 9]
+    other, told = run(model, frames, together, state=state, stamp="two")
+    assert told == steps
     same(other, whole)
     key = np.load(io.BytesIO(kept))["key"].tobytes().decode()
     state.write_bytes(kept)

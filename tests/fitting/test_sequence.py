@@ -42,7 +42,7 @@ def test_noise_and_outliers(capture):
 
 def test_windows_go_on_from_each_other(capture):
     """Frames that are not in one window are tied all the same, and each is measured once."""
-    options = FitOptions(points=900, steps=8, window=2, overlap=1)
+    options = FitOptions(points=900, steps=8, window=2, overlap=1, together=1)
     told = []
     fit = fit_sequence(capture.frames, capture.head, fps=30, options=options, progress=told.append)
     assert told == [2, 3] and len(fit.report.mean_mm) == len(fit.poses) == 3
@@ -67,7 +67,7 @@ def test_a_person_is_found(capture):
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_person_of_any_nphm_is_found(direction):
     """By every point's own derivative, which autograd through the plain networks confirms."""
-    from facetalk.fitting.identity import _Code
+    from facetalk.fitting.people import Code
     from facetalk.models.heads import mean_landmarks
     from facetalk.nphm.plain_head import PlainHead
 
@@ -76,7 +76,7 @@ def test_a_person_of_any_nphm_is_found(direction):
     generator = torch.Generator().manual_seed(3)
     code = 0.15 * torch.randn(model.identity_dim, generator=generator)
     expression = 0.05 * torch.randn(model.expression_dim, generator=generator)
-    person = _Code(head)
+    person = Code(head)
     person.move(code)
     points = 0.2 * torch.randn(5, 3, generator=generator)
     (found,) = person.slopes([points], [expression])[1]
@@ -127,7 +127,8 @@ def test_the_papers_way_goes_downhill(capture):
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_codes_of_any_nphm(direction):
-    from facetalk.fitting.window import Frame, solve
+    from facetalk.fitting.frame import Frame
+    from facetalk.fitting.window import solve
 
     model = load_checkpoint(GOLDEN / "nphm_tiny", direction=direction)
     field = DifferentiableField(model, np.zeros(model.identity_dim, np.float32))
@@ -161,9 +162,17 @@ def test_what_cannot_be_fitted(capture):
     ):
         with pytest.raises(InputError, match=text):
             fit_points(frames, head, fps=25)
+    assert FitOptions().stride == 34 and FitOptions(method="adam").stride == 10
     with pytest.raises(InputError, match="identity"):
         fit_points([frame], head, fps=25, identity=np.zeros(3))
-    for options in ({"window": 0}, {"overlap": 10}, {"method": "lm"}, {"code_speed": 0.0}, {"contact": -1.0}):
+    for options in (
+        {"window": 0},
+        {"together": 0},
+        {"overlap": 10},
+        {"method": "lm"},
+        {"code_speed": 0.0},
+        {"contact": -1.0},
+    ):
         with pytest.raises(InputError, match=next(iter(options))):
             FitOptions(**options)
 
@@ -197,3 +206,23 @@ def test_a_shut_mouth_that_rests(capture):
         shown[contact] = lip_gap(marks)
         assert 1000 * np.linalg.norm(np.diff(marks, axis=0), axis=2).mean() < 0.05
     assert shown[4.0].max() < CLOSED_MM and shown[4.0].mean() < shown[0.0].mean() - 0.1
+
+
+def test_landmarks_of_any_nphms_person():
+    """They follow the anchors, whose derivatives are held against differences."""
+    from facetalk.fitting.people import Code
+    from facetalk.models.heads import mean_landmarks
+    from facetalk.nphm.plain_head import PlainHead
+
+    model = load_checkpoint(GOLDEN / "nphm_tiny", direction="backward")
+    head = PlainHead(model, mean_landmarks())
+    generator = torch.Generator().manual_seed(5)
+    code = 0.3 * torch.randn(model.identity_dim, generator=generator)
+    person = Code(head, code.numpy())
+    by = 1e-2 * torch.randn(model.identity_dim, generator=generator)
+    ends = [model.identity.anchors((code + sign * by)[None])[0] for sign in (0.5, -0.5)]
+    moved = torch.from_numpy(head.anchor_shares()[17:]) @ (ends[0] - ends[1]).detach()
+    off = (person.mark_slopes() @ by.double() - moved).abs().mean()
+    assert float(off) < 0.2 * float(moved.abs().mean())  # its units have kinks
+    with pytest.raises(InputError, match="got none"):
+        fit_identity(None, head)
