@@ -79,8 +79,6 @@ def run(args: argparse.Namespace) -> None:
     if args.backward_batch is not None:
         if "backward" not in args.stages:
             raise InputError("--backward-batch is for the stage backward, which --stages leaves out")
-        if min(args.backward_batch) < 1:
-            raise InputError(f"--backward-batch must be two numbers of at least 1, got {args.backward_batch}")
         more["backward_batch"] = tuple(args.backward_batch)
     train_head(
         HeadTraining(

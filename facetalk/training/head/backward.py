@@ -35,6 +35,10 @@ _SQUARE_FROM = 4.0 / HEAD_UNIT_MM
 _CLOSE, _INNER = 5.0, 5.0
 """How much more pairs count at the edges of lips and lids, and once more on the inner side of the lips: few
 are drawn there, and they show in every vowel."""
+_NEARBY, _FAR = 2.5 / HEAD_UNIT_MM, 0.05
+"""Pairs count half at this distance off the surface, and so much at any. Where lips or lids are nearly shut,
+places some millimetres off them belong to both: most of a loss that counts them fully would be errors that no
+field can avoid, and what shows would drown in them."""
 _PEOPLE, _FACES, _PLACES = 1 << 15, 1 << 15, 1 << 19
 """Identities, expressions and surface points that are drawn once, to be combined anew in every step."""
 
@@ -204,7 +208,8 @@ def train_backward(
             anchors = identity.anchors(code)
         offset = network(pairs.posed, code, weights, anchors)
         error = torch.linalg.vector_norm(pairs.posed + offset - pairs.rest, dim=-1)
-        weight = (1.0 + _CLOSE * pairs.close + _INNER * pairs.inner) * pairs.counts
+        nearby = _FAR + (1.0 - _FAR) / (1.0 + (pairs.off / _NEARBY).square())
+        weight = (1.0 + _CLOSE * pairs.close + _INNER * pairs.inner) * nearby * pairs.counts
         mm = error.detach() * HEAD_UNIT_MM
 
         def mean(chosen: Tensor) -> Tensor:

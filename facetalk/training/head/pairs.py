@@ -129,6 +129,7 @@ class Pairs:
         lips: (R, N) closeness to the lips, 1 at their inner line.
         lids: (R, N) closeness to the lids' margins.
         inner: (R, N) bool, the lips' skin on the mouth's side of their line.
+        off: (R, N) how far they lie off the surface, head units, positive outside.
         counts: (R, N) 1 where a pair is taught: in sight, and not in another sheet's place.
         surface: (R, N) bool, taught pairs within a millimetre of the surface.
     """
@@ -138,6 +139,7 @@ class Pairs:
     lips: Tensor
     lids: Tensor
     inner: Tensor
+    off: Tensor
     counts: Tensor
     surface: Tensor
 
@@ -257,7 +259,7 @@ class PairSource:
         taught = seen & ~strayed
         inner = (place >= 0.25) & (lips > _TIGHT) & (part == Part.SKIN)
         surface = (off.abs() < _ON_SURFACE) & taught
-        return Pairs(ends[0], ends[1], lips, lids, inner, taught.float(), surface)
+        return Pairs(ends[0], ends[1], lips, lids, inner, off, taught.float(), surface)
 
 
 def strays(

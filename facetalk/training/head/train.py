@@ -227,7 +227,11 @@ def train_head(config: HeadTraining) -> HeadModel:
     if unknown:
         raise InputError(f"unknown stage {', '.join(sorted(unknown))}; known are {', '.join(SHARES)}")
     if min(config.backward_batch) < 1:
-        raise InputError(f"a batch has at least one head and one point, got {config.backward_batch}")
+        raise InputError(
+            "a batch of the stage backward has one head and one point on it at least, not {} and {}".format(
+                *config.backward_batch
+            )
+        )
     out = Path(config.out)
     check_resume(out, config.resume, marks=("distances.npz", *(f"{stage}/checkpoint" for stage in SHARES)))
     head = MorphableHead.load(config.data)

@@ -233,6 +233,7 @@ def test_offsets_count_by_their_square_from_four_millimetres_on(
     head.identity_basis[:] = 0.0
     head.expression_basis[:] = 0.0
     network = Answers(lambda x: torch.tensor([0.0, 0.0, error]).expand_as(x))
+    monkeypatch.setattr(pairs, "_SIGMAS", (0.0,) * 5)
     monkeypatch.setattr(pairs, "hidden_places", lambda head: np.full(len(head.neutral), inside, np.float32))
     monkeypatch.setattr(
         pairs, "visible_points", lambda points, *_: torch.ones(points.shape[:2], dtype=torch.bool)
