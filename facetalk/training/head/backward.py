@@ -33,8 +33,8 @@ __all__ = ["Budget", "initialise_backward", "train_backward", "train_identity"]
 NEAR = 1.0 / HEAD_UNIT_MM
 _SQUARE_FROM = 4.0 / HEAD_UNIT_MM
 _CLOSE, _INNER = 5.0, 5.0
-"""How much more pairs count at the edges of lips and lids, and once more on the inner side of the lips: few
-are drawn there, and they show in every vowel."""
+"""How much more pairs count at the edges of lips and lids, and once more what is seen between lips, their
+inner side and teeth: it is seldom in sight, so few pairs teach it, and it shows in every vowel."""
 _NEARBY, _FAR = 2.5 / HEAD_UNIT_MM, 0.05
 """Pairs count half at this distance off the surface, and so much at any. Where lips or lids are nearly shut,
 places some millimetres off them belong to both: most of a loss that counts them fully would be errors that no

@@ -128,7 +128,7 @@ class Pairs:
         posed: (R, N, 3) posed ends.
         lips: (R, N) closeness to the lips, 1 at their inner line.
         lids: (R, N) closeness to the lids' margins.
-        inner: (R, N) bool, the lips' skin on the mouth's side of their line.
+        inner: (R, N) bool, beside the lips' line on the mouth's side: their own skin, teeth, gums.
         off: (R, N) how far they lie off the surface, head units, positive outside.
         counts: (R, N) 1 where a pair is taught: in sight, and not in another sheet's place.
         surface: (R, N) bool, taught pairs within a millimetre of the surface.
@@ -257,7 +257,7 @@ class PairSource:
             everywhere=off.is_cuda,
         )  # fmt: skip
         taught = seen & ~strayed
-        inner = (place >= 0.25) & (lips > _TIGHT) & (part == Part.SKIN)
+        inner = (place >= 0.25) & (lips > _TIGHT)
         surface = (off.abs() < _ON_SURFACE) & taught
         return Pairs(ends[0], ends[1], lips, lids, inner, off, taught.float(), surface)
 

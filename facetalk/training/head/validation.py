@@ -49,13 +49,16 @@ class BackwardValidation:
 
     @torch.no_grad()
     def __call__(self, network: DeformationNetwork) -> dict[str, float]:
-        """Mean errors within a millimetre of the surface, mm: all of it, lips, their inner side, lids."""
+        """Mean errors within a millimetre of the surface, mm.
+
+        Of all of it, of lips and what is seen between them, of the latter alone, and of lids.
+        """
         pairs = self._pairs
         offset = network(pairs.posed, self._code, self._weights, self._anchors)
         error = torch.linalg.vector_norm(pairs.posed + offset - pairs.rest, dim=-1) * HEAD_UNIT_MM
         lips = pairs.surface & (pairs.lips > 0.6)
         regions = {
-            "surface": pairs.surface, "lips": lips, "inner lips": lips & pairs.inner,
+            "surface": pairs.surface, "lips": lips, "between lips": lips & pairs.inner,
             "lids": pairs.surface & (pairs.lids > 0.6),
         }  # fmt: skip
         found, first = {}, 0
