@@ -109,8 +109,8 @@ def with_stretch(
 ) -> SlopeBounds:
     """The bounds with those of frames' deformations, sampled in a few of them.
 
-    A deformation all but jumps where lips or lids meet, within less than the step of any lattice of points: so
-    it is sampled at some of points (N, 3), and then around those where it was steepest.
+    A deformation all but jumps where lips or lids meet, within less than the step of any lattice of points:
+    so it is sampled at some of points (N, 3), and then around those where it was steepest.
     """
     frames = [b[:: max(1, len(b) // 4)] for b in biases]
     count = min(len(frames[0]), 4)
