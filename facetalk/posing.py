@@ -37,6 +37,8 @@ _OPEN_M, _DEEP_M = 0.001, 0.0175
 _IN_THE_MOUTH = (
     Region.MOUTH, Region.UPPER_GUM, Region.LOWER_GUM, Region.TONGUE, Region.UPPER_TEETH, Region.LOWER_TEETH
 )  # fmt: skip
+_SHUT_M, _BESIDE_M = 0.0005, 0.03
+"""Gap of lids that nothing is seen between, and within what an eyeball lies around its marks."""
 _LIDS_M = 0.006
 """How far in front of an eyeball a lid may be."""
 
@@ -148,7 +150,12 @@ def _hidden(posed: Mesh, worn: TemplateMesh | None) -> Bool:
         return covered(posed, ball, (posed.part[faces] == Part.SKIN).all(axis=1), _LIDS_M)
     lid = np.isin(worn.region, (Region.SKIN, Region.EYE_SOCKET))
     hidden = covered(posed, ball, np.asarray(lid[faces].all(axis=1)), _LIDS_M)
-    if not _open(posed.vertices[worn.landmarks[EYES_AND_LIPS[0]]]):
+    lips, *eyes = (posed.vertices[worn.landmarks[rows]] for rows in EYES_AND_LIPS)
+    for marks in eyes:
+        if (marks[1:3, 1] - marks[[5, 4], 1]).mean() < _SHUT_M:
+            near = np.linalg.norm(posed.vertices[faces[:, 0]] - marks.mean(axis=0), axis=1) < _BESIDE_M
+            hidden |= ball & near
+    if not _open(lips):
         hidden |= np.isin(worn.region, _IN_THE_MOUTH)[faces].all(axis=1)
     return hidden
 
