@@ -9,26 +9,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facetalk.ambient import plainly
-from facetalk.arrays import Float32
+from facetalk.arrays import Bool, Float32
 from facetalk.data.expressions import arkit_name
 from facetalk.mesh import Mesh, RiggedSequence
+from facetalk.mesh.cover import covered
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.mesh.tongue import TONGUE_NAMES
 from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.parts import Part
+from facetalk.nphm.head.regions import Region
 from facetalk.optional import needed_for
 from facetalk.units import HEAD_UNIT_METRES
 
 if TYPE_CHECKING:
     import torch
 
+    from facetalk.nphm.head.template_mesh import TemplateMesh
     from facetalk.nphm.lattice import Bounds
     from facetalk.nphm.plain_head import PlainHead
     from facetalk.nphm.surface.options import ExtractionOptions
 
 EYES_AND_LIPS = (slice(48, 68), slice(36, 42), slice(42, 48))
 """Of the Multi-PIE landmarks."""
+_OPEN_M, _DEEP_M = 0.001, 0.0175
+"""Gap of lips that one sees between, and how far behind their corners teeth and tongue lie that one sees."""
+_IN_THE_MOUTH = (
+    Region.MOUTH, Region.UPPER_GUM, Region.LOWER_GUM, Region.TONGUE, Region.UPPER_TEETH, Region.LOWER_TEETH
+)  # fmt: skip
+_SHUT_M, _BESIDE_M = 0.0005, 0.03
+"""Gap of lids that nothing is seen between, and within what an eyeball lies around its marks."""
+_LIDS_M = 0.006
+"""How far in front of an eyeball a lid may be."""
 
 
 def rigged(
@@ -113,16 +125,51 @@ def extracted(
     for frame, (mesh, how) in enumerate(frames):
         # An extraction knows no parts; the rig stands in the same place and lends its colours.
         posed, code = rig[frame], motion.expressions[frame]
-        paint = Paint(posed, shown)
+        paint = Paint(posed, shown, _hidden(posed, worn))
         unseen = None
         if marks is not None:
             places = [posed.vertices[rows] for rows in marks]
             again = dataclasses.replace(options, cache=how.method == "cache")
-            mesh, unseen = refine(mesh, field, code, places, (resolution, bounds), again)
+            looked = [_with_inside(places[0]), *places[1:]]
+            mesh, unseen = refine(mesh, field, code, looked, (resolution, bounds), again)
         fine = painted(mesh, paint, always=Part.EYEBALLS, unseen=unseen)
         if marks is not None:
             fine = settle(fine, len(mesh), field, code, np.concatenate(places), paint)
         yield fine
+
+
+def _hidden(posed: Mesh, worn: TemplateMesh | None) -> Bool:
+    """(F,) faces that lids or shut lips cover.
+
+    Both are thinner than an extraction may be off: what they cover must not be drawn on them.
+    """
+    assert posed.part is not None
+    faces = posed.faces
+    ball = (posed.part[faces] == Part.EYEBALLS).all(axis=1)
+    if worn is None:
+        return covered(posed, ball, (posed.part[faces] == Part.SKIN).all(axis=1), _LIDS_M)
+    lid = np.isin(worn.region, (Region.SKIN, Region.EYE_SOCKET))
+    hidden = covered(posed, ball, np.asarray(lid[faces].all(axis=1)), _LIDS_M)
+    lips, *eyes = (posed.vertices[worn.landmarks[rows]] for rows in EYES_AND_LIPS)
+    for marks in eyes:
+        if (marks[1:3, 1] - marks[[5, 4], 1]).mean() < _SHUT_M:
+            near = np.linalg.norm(posed.vertices[faces[:, 0]] - marks.mean(axis=0), axis=1) < _BESIDE_M
+            hidden |= ball & near
+    if not _open(lips):
+        hidden |= np.isin(worn.region, _IN_THE_MOUTH)[faces].all(axis=1)
+    return hidden
+
+
+def _open(lips: Float32) -> bool:
+    return bool((lips[13:16, 1] - lips[[19, 18, 17], 1]).mean() > _OPEN_M)
+
+
+def _with_inside(lips: Float32) -> Float32:
+    """Marks of lips (20, 3) and, where they are open, a place in the mouth, as deep as one sees into it."""
+    if not _open(lips):
+        return lips
+    inside = np.array([*lips[:, :2].mean(axis=0), lips[:, 2].min() - _DEEP_M], np.float32)
+    return np.concatenate([lips, inside[None]])
 
 
 def landmarks(head: HeadModel | PlainHead, motion: Motion, smoothing: FacialSmoothing | None) -> Float32:

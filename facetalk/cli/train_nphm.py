@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the time is for those named",
     )  # fmt: skip
     parser.add_argument(
+        "--backward-batch", type=int, nargs=2, default=None, metavar=("ROWS", "POINTS"),
+        help="of the stage backward: heads with an expression, and points on each (default: 24 128; "
+        "384 256 fills a GPU)",
+    )  # fmt: skip
+    parser.add_argument(
         "--evaluate", type=Path, default=None, metavar="HEAD",
         help="do not train: figures of this head folder against the data",
     )  # fmt: skip
@@ -69,6 +75,11 @@ def run(args: argparse.Namespace) -> None:
     if args.minutes is None and args.steps is None:
         args.minutes = DEFAULT_MINUTES
         print(f"training for {DEFAULT_MINUTES:g} minutes; --minutes or --steps sets another limit")
+    more: dict[str, Any] = {}
+    if args.backward_batch is not None:
+        if "backward" not in args.stages:
+            raise InputError("--backward-batch is for the stage backward, which --stages leaves out")
+        more["backward_batch"] = tuple(args.backward_batch)
     train_head(
         HeadTraining(
             args.data,
@@ -79,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
             args.resume,
             stages=tuple(args.stages),
             start=args.start,
+            **more,
         )
     )
     print(f"head: {args.out / 'head'}")

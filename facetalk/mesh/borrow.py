@@ -37,11 +37,13 @@ class Paint:
     Args:
         mesh: with colours and parts, at least one face.
         shown: (V,) vertices that lie on the surface; faces with others lend nothing. None: all.
+        hidden: (F,) faces that lend nothing either. None: none.
     """
 
-    def __init__(self, mesh: Mesh, shown: Bool | None = None) -> None:
+    def __init__(self, mesh: Mesh, shown: Bool | None = None, hidden: Bool | None = None) -> None:
         assert mesh.colors is not None and mesh.part is not None
-        faces = mesh.faces if shown is None else mesh.faces[shown[mesh.faces].all(axis=1)]
+        lends = np.ones(len(mesh.faces), bool) if shown is None else shown[mesh.faces].all(axis=1)
+        faces = mesh.faces[lends if hidden is None else lends & ~hidden]
         self._corners = mesh.vertices[faces].astype(np.float64)
         # Normals and not the winding of faces, which is lost in slivers.
         self._normals = mesh.normals[faces].astype(np.float64)

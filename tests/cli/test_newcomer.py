@@ -124,3 +124,9 @@ def test_options_that_would_do_nothing_are_refused(words: list[str], told: str, 
 def test_a_motion_prints_its_sizes() -> None:
     motion = Motion(np.zeros((50, 53), np.float32), provenance={"seed": 3})
     assert repr(motion) == "Motion(50 frames, 53 expressions, 25 fps, 2.00 s, seed=3)"
+
+
+def test_a_batch_of_a_stage_that_is_not_trained_is_refused(tmp_path: Path, capsys) -> None:
+    words = ["train", "nphm", "--out", str(tmp_path / "run"), "--steps", "1", "--backward-batch", "8", "16"]
+    assert main([*words, "--stages", "parts"]) == 2
+    assert "which --stages leaves out" in capsys.readouterr().err and not (tmp_path / "run").exists()

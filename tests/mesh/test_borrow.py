@@ -174,3 +174,17 @@ def test_an_eye_by_marching_cubes_at_128_is_an_eye():
     (worse, wrong_before), (better, wrong) = off(old), off(seen)
     assert better < 7.0 < 14.0 < worse
     assert wrong < 0.04 < 0.09 < wrong_before
+
+
+def test_faces_that_are_hidden_lend_nothing() -> None:
+    low = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    mesh = Mesh(
+        np.concatenate([low, low + np.float32([0, 0, 1])]),
+        np.array([[0, 1, 2], [3, 4, 5]], np.int32),
+        np.tile(np.float32([0, 0, 1]), (6, 1)),
+        np.repeat(np.array([[200, 10, 10], [10, 200, 10]], np.uint8), 3, axis=0),
+        np.repeat(np.array([1, 0], np.uint8), 3),
+    )
+    points, normals = np.float32([[0.2, 0.2, 0.1]]), np.float32([[0, 0, 1]])
+    assert Paint(mesh).at(points, normals)[1].tolist() == [1]
+    assert Paint(mesh, hidden=np.array([True, False])).at(points, normals)[1].tolist() == [0]

@@ -28,7 +28,8 @@ cpu::SurfaceMesh band(const cpu::FieldRunner& runner, const cpu::FieldFrames& fr
                       const Slopes& known, int64_t& uncertified) {
   const Place place = place_of(box);
   cpu::BandReport report;
-  const BrickVolume volume = cpu::field_band(runner, frame, place.lattice, with_stretch(known, runner, frame),
+  const Stretched stretched(known, runner, frame);
+  const BrickVolume volume = cpu::field_band(runner, frame, place.lattice, stretched.bounds(),
                                              power_of_two(kCoarseBand / place.mean, 3), report);
   uncertified = report.uncertified;
   return cpu::marching_cubes(volume, 0.0f, place.grid);
@@ -43,9 +44,9 @@ cpu::SurfaceMesh guided(const cpu::FieldRunner& runner, const cpu::FieldFrames& 
   options.cache_tolerance = static_cast<float>(kCacheShare * tolerance_mm / kUnitMm);
   options.spacing = power_of_two(kCoarseOffsets / place.mean, 2);
   cpu::GuideReport report;
-  const BrickVolume volume =
-      cpu::field_guided(runner, frame, place.lattice, with_stretch(*guide.slopes, runner, frame),
-                        guide.baked->cache.view, options, report);
+  const Stretched stretched(*guide.slopes, runner, frame);
+  const BrickVolume volume = cpu::field_guided(runner, frame, place.lattice, stretched.bounds(),
+                                               guide.baked->cache.view, options, report);
   uncertified = report.uncertified;
   return cpu::marching_cubes(volume, 0.0f, place.grid);
 }
@@ -105,14 +106,17 @@ std::shared_ptr<const Knowledge::Guide> Knowledge::guide(const cpu::FieldRunner&
     wide[3 + a] = static_cast<float>(box.bounds[3 + a] + kBoxMargin);
   }
   if (wide_slopes_ == nullptr) wide_slopes_ = std::make_shared<const Slopes>(estimate_slopes(runner, wide));
-  const double stretch = with_stretch(*wide_slopes_, runner, frame).stretch;
   const Place place = place_of(box);
   // A corner of a cell that the surface cuts is no farther from it than this, with room for errors.
-  const double width =
-      1.05 * place.diagonal * std::min(stretch, kWidestStretch) + 2.0 * kDefaultToleranceMm / kUnitMm;
+  const auto width_of = [&](double stretch) {
+    return 1.05 * place.diagonal * std::min(stretch, kWidestStretch) + 2.0 * kDefaultToleranceMm / kUnitMm;
+  };
   const double share = kCacheShare * tolerance_mm;
+  if (guide_ != nullptr && guide_->baked->fits(width_of(kWidestStretch), share)) return guide_;
+  const Stretched stretched(*wide_slopes_, runner, frame);
+  const double width = width_of(stretched.greatest());
   if (guide_ != nullptr && guide_->baked->fits(width, share)) return guide_;
-  spent_ += kBandPoints * stretch / (place.mean * place.mean);
+  spent_ += kBandPoints * stretched.usual() / (place.mean * place.mean);
   if (spent_ <= kBakePoints / (kFirstSpacing * kFirstSpacing)) return nullptr;
   cpu::SlopeBounds bounds = wide_slopes_->bounds;
   bounds.slope.values = wide_slopes_->levels.data();

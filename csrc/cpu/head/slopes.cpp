@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <random>
 
 namespace facetalk::head {
 namespace {
@@ -9,6 +11,11 @@ namespace {
 // facetalk/nphm/surface/slopes.py says why.
 constexpr double kMargin = 1.1, kStretchMargin = 1.25, kSpacing = 0.03, kLeast = 0.5;
 constexpr int kReaches[] = {1, 2, 4, 8};
+constexpr double kCell = 0.06;
+// Half as many around the steepest as there: here every frame asks, there every call.
+constexpr size_t kPlaces = 2048, kSteepest = 128, kAround = 8;
+constexpr float kAroundReaches[] = {0.02f, 0.01f, 0.005f};
+constexpr int64_t kUsualLevel = 1;  // facetalk/nphm/surface/plan.py
 
 struct Shape {
   int n[3];
@@ -81,6 +88,53 @@ double spectral_norm(const double (&a)[3][3]) {
   return norm;
 }
 
+// By how much a frame's deformation stretches at points (n, 3).
+std::vector<double> stretches(const cpu::FieldRunner& runner, const cpu::FieldFrames& frame,
+                              const std::vector<float>& points) {
+  const auto n = static_cast<int64_t>(points.size() / 3);
+  const auto rows = static_cast<size_t>(runner.model->deformation.outputs);
+  std::vector<float> jacobian(static_cast<size_t>(n) * rows * 3);
+  cpu::FieldOutputs outputs;
+  outputs.jacobian = jacobian.data();
+  cpu::field_query(runner, frame, points.data(), n, 3, outputs);
+  std::vector<double> norms;
+  for (int64_t i = 0; i < n; ++i) {
+    double whole[3][3];
+    for (size_t r = 0; r < 3; ++r) {
+      for (size_t c = 0; c < 3; ++c)
+        whole[r][c] = jacobian[(static_cast<size_t>(i) * rows + r) * 3 + c] + (r == c ? 1.0 : 0.0);
+    }
+    norms.push_back(spectral_norm(whole));
+  }
+  return norms;
+}
+
+// The greatest of the values that fall into a cell or, by its reach, around it; 1 where none does.
+void by_place(const std::vector<float>& points, const std::vector<double>& values, LocalBounds& bounds,
+              std::vector<float>& levels) {
+  Shape cells{{0, 0, 0}};
+  for (size_t a = 0; a < 3; ++a) {
+    float low = points[a], high = points[a];
+    for (size_t i = a; i < points.size(); i += 3) {
+      low = std::min(low, points[i]);
+      high = std::max(high, points[i]);
+    }
+    bounds.origin[a] = low;
+    bounds.inverse_spacing[a] = static_cast<float>(1.0 / kCell);
+    bounds.shape[a] = cells.n[a] = static_cast<int>((high - low) * bounds.inverse_spacing[a]) + 1;
+  }
+  std::vector<double> lattice(static_cast<size_t>(cells.size()), 1.0);
+  for (size_t i = 0; i < values.size(); ++i) {
+    double& most = lattice[static_cast<size_t>(bounds.cell(points.data() + 3 * i))];
+    most = std::max(most, values[i]);
+  }
+  for (const int reach : kReaches) {
+    const std::vector<double> level = dilated(lattice, cells, reach);
+    levels.insert(levels.end(), level.begin(), level.end());
+    bounds.reach[bounds.levels++] = static_cast<float>(reach * kCell);
+  }
+}
+
 }  // namespace
 
 Slopes estimate_slopes(const cpu::FieldRunner& runner, const std::array<float, 6>& bounds) {
@@ -139,33 +193,48 @@ Slopes estimate_slopes(const cpu::FieldRunner& runner, const std::array<float, 6
   return out;
 }
 
-cpu::SlopeBounds with_stretch(const Slopes& slopes, const cpu::FieldRunner& runner,
-                              const cpu::FieldFrames& frame) {
-  cpu::SlopeBounds bounds = slopes.bounds;
-  bounds.slope.values = slopes.levels.data();
-  if (frame.biases == nullptr) return bounds;
-  std::vector<float> some;
-  const size_t count = slopes.near.size() / 3, every = std::max<size_t>(1, count / 2048);
+Stretched::Stretched(const Slopes& slopes, const cpu::FieldRunner& runner, const cpu::FieldFrames& frame)
+    : bounds_(slopes.bounds) {
+  bounds_.slope.values = slopes.levels.data();
+  if (frame.biases == nullptr) return;
+  std::vector<float> points;
+  const size_t count = slopes.near.size() / 3, every = std::max<size_t>(1, count / kPlaces);
   for (size_t i = 0; i < count; i += every)
-    some.insert(some.end(), slopes.near.begin() + static_cast<std::ptrdiff_t>(3 * i),
-                slopes.near.begin() + static_cast<std::ptrdiff_t>(3 * i + 3));
-  const auto n = static_cast<int64_t>(some.size() / 3);
-  const auto rows = static_cast<size_t>(runner.model->deformation.outputs);
-  std::vector<float> jacobian(static_cast<size_t>(n) * rows * 3);
-  cpu::FieldOutputs outputs;
-  outputs.jacobian = jacobian.data();
-  cpu::field_query(runner, frame, some.data(), n, 3, outputs);
-  double norm = 1.0;
-  for (int64_t i = 0; i < n; ++i) {
-    double whole[3][3];
-    for (size_t r = 0; r < 3; ++r) {
-      for (size_t c = 0; c < 3; ++c)
-        whole[r][c] = jacobian[(static_cast<size_t>(i) * rows + r) * 3 + c] + (r == c ? 1.0 : 0.0);
+    points.insert(points.end(), slopes.near.begin() + static_cast<std::ptrdiff_t>(3 * i),
+                  slopes.near.begin() + static_cast<std::ptrdiff_t>(3 * i + 3));
+  std::vector<double> known = stretches(runner, frame, points);
+  std::minstd_rand random;
+  for (const float reach : kAroundReaches) {
+    std::vector<size_t> order(known.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    const size_t steepest = std::min(kSteepest, order.size());
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(steepest), order.end(),
+                      [&](size_t a, size_t b) { return known[a] != known[b] ? known[a] > known[b] : a < b; });
+    std::vector<float> around;
+    std::uniform_real_distribution<float> step(-2.0f * reach, 2.0f * reach);
+    for (size_t i = 0; i < steepest * kAround; ++i) {
+      for (size_t a = 0; a < 3; ++a) around.push_back(points[3 * order[i / kAround] + a] + step(random));
     }
-    norm = std::max(norm, spectral_norm(whole));
+    const std::vector<double> more = stretches(runner, frame, around);
+    points.insert(points.end(), around.begin(), around.end());
+    known.insert(known.end(), more.begin(), more.end());
   }
-  bounds.stretch = static_cast<float>(1.0 + kStretchMargin * (norm - 1.0));
-  return bounds;
+  for (double& norm : known) norm = 1.0 + kStretchMargin * std::max(norm - 1.0, 0.0);
+  bounds_.stretch = static_cast<float>(*std::max_element(known.begin(), known.end()));
+  by_place(points, known, bounds_.stretches, levels_);
+}
+
+cpu::SlopeBounds Stretched::bounds() const {
+  cpu::SlopeBounds out = bounds_;
+  out.stretches.values = levels_.data();
+  return out;
+}
+
+double Stretched::usual() const {
+  if (levels_.empty()) return bounds_.stretch;
+  const int64_t cells = bounds_.stretches.cells();
+  const auto first = levels_.begin() + static_cast<std::ptrdiff_t>(kUsualLevel * cells);
+  return std::accumulate(first, first + static_cast<std::ptrdiff_t>(cells), 0.0) / static_cast<double>(cells);
 }
 
 }  // namespace facetalk::head

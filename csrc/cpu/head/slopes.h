@@ -18,8 +18,20 @@ struct Slopes {
 // bounds: low xyz, high xyz.
 Slopes estimate_slopes(const cpu::FieldRunner& runner, const std::array<float, 6>& bounds);
 
-// The bounds with that on the deformation's stretch in a frame.
-cpu::SlopeBounds with_stretch(const Slopes& slopes, const cpu::FieldRunner& runner,
-                              const cpu::FieldFrames& frame);
+// The same with how much a frame's deformation stretches, by posed place.
+class Stretched {
+ public:
+  // Of `slopes`, which has to outlive it.
+  Stretched(const Slopes& slopes, const cpu::FieldRunner& runner, const cpu::FieldFrames& frame);
+  // What it looks at lives as long as this object does.
+  cpu::SlopeBounds bounds() const;
+  float greatest() const { return bounds_.stretch; }
+  // What bands cost goes by: the mean over places, each the steepest around it.
+  double usual() const;
+
+ private:
+  cpu::SlopeBounds bounds_;
+  std::vector<float> levels_;  // what bounds_.stretches looks at
+};
 
 }  // namespace facetalk::head

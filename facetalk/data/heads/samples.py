@@ -91,11 +91,6 @@ class SurfacePoints:
         weights = self.weights.reshape(*self.weights.shape, *([1] * (values.ndim - 1)))
         return (values[self.corners] * weights).sum(1)
 
-    def repeated(self, blocks: Int64, count: int) -> SurfacePoints:
-        """The same points in blocks of ``count``, the blocks in the order (and as often as) given."""
-        picked = (blocks[:, None] * count + np.arange(count)).ravel()
-        return SurfacePoints(self.corners[picked], self.weights[picked], self.part[picked])
-
 
 class SurfaceSampler:
     """Draws points on the surface of the solid head, densest at lips, lids, teeth and eyes.

@@ -34,6 +34,8 @@ COARSE_OFFSETS = 0.08
 # stretch of the deformation, a cache per (1 / spacing of its bricks)^2.
 BAND_POINTS = 18.0
 BAKE_POINTS = 220.0
+_AROUND = 1
+"""Level of the local bounds whose reach is about a block of the first lattice of bands."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +158,15 @@ class Plan:
         stretch = min(self.known.stretch, WIDEST_STRETCH)
         return 1.05 * float(np.linalg.norm(self.edges)) * stretch + 2 * DEFAULT_TOLERANCE_MM / UNIT_MM
 
+    @property
+    def _usual_stretch(self) -> float:
+        """What bands cost goes by: the mean over places, each the steepest around it.
+
+        The steepest of all is but a line between lips or lids.
+        """
+        local = self.known.stretches
+        return self.known.stretch if local is None else float(np.mean(local.values[_AROUND]))
+
     @cached_property
     def _use_cache(self) -> bool:
         if self.frames == 0 or self._biases is None or self._bound.coords != 3:
@@ -166,6 +177,6 @@ class Plan:
         if found is not None and found.fits(self._width, self._share_mm):
             return True
         kernels = self._bound.kernels
-        stretch = self.known.stretch if kernels.bounded_bands else 1.0
+        stretch = self._usual_stretch if kernels.bounded_bands else 1.0
         bands = self.frames * BAND_POINTS * stretch / self.spacing**2
         return bands > kernels.bake_price * BAKE_POINTS / FIRST_SPACING**2

@@ -25,6 +25,10 @@ MARGIN = 1.1
 place also takes the greatest slope of its neighbours."""
 STRETCH_MARGIN = 1.25
 """Factor on sampled stretches of the deformation, beyond the identity."""
+_STEEPEST, _AROUND = 128, 16
+"""Around so many of the steepest points so many more are looked at, in all of a call's frames together."""
+_AROUND_REACHES = (0.02, 0.01, 0.005)
+"""How far from them, head units, in turns."""
 SPACING = 0.03
 """Step of the lattice that slopes are sampled on, head units: under half of the 0.07 over which NPHM's
 blending weights change."""
@@ -103,15 +107,30 @@ def with_stretch(
     points: Tensor,
     weight: OffsetWeight | None,
 ) -> SlopeBounds:
-    """The bounds with those of frames' deformations, sampled in a few of them at some of points (N, 3)."""
+    """The bounds with those of frames' deformations, sampled in a few of them.
+
+    A deformation all but jumps where lips or lids meet, within less than the step of any lattice of points:
+    so it is sampled at some of points (N, 3), and then around those where it was steepest.
+    """
     frames = [b[:: max(1, len(b) // 4)] for b in biases]
-    some = _some(points, 2048 // min(len(frames[0]), 4))
-    jacobian = field.query_float32(some, frames, weight=weight, outputs=("jacobian",))["jacobian"]
-    eye = torch.eye(3, device=jacobian.device)
-    norms = torch.linalg.matrix_norm(jacobian[..., :3, :] + eye, 2).amax(dim=0).cpu().numpy()
-    norms = 1.0 + STRETCH_MARGIN * np.maximum(norms - 1.0, 0.0)
-    local = _by_place(some.numpy(), norms, 1.0)
-    return dataclasses.replace(bounds, stretch=float(norms.max()), stretches=local)
+    count = min(len(frames[0]), 4)
+    eye = torch.eye(3)
+
+    def stretches(places: Tensor) -> Tensor:
+        asked = field.query_float32(places, frames, weight=weight, outputs=("jacobian",))["jacobian"].cpu()
+        return torch.linalg.matrix_norm(asked[..., :3, :] + eye, 2).amax(dim=0)
+
+    some = _some(points, 2048 // count)
+    norms = stretches(some)
+    generator = torch.Generator().manual_seed(0)
+    for reach in _AROUND_REACHES:
+        steepest = some[norms.topk(min(_STEEPEST, len(some))).indices]
+        steps = torch.randn(_AROUND // count, len(steepest), 3, generator=generator)
+        around = (steepest + reach * steps).reshape(-1, 3)
+        some, norms = torch.cat([some, around]), torch.cat([norms, stretches(around)])
+    known = 1.0 + STRETCH_MARGIN * np.maximum(norms.numpy().astype(np.float64) - 1.0, 0.0)
+    local = _by_place(some.numpy(), known, 1.0)
+    return dataclasses.replace(bounds, stretch=float(known.max()), stretches=local)
 
 
 def _by_place(points: Float32, values: Float64, elsewhere: float) -> LocalBounds:

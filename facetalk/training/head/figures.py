@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from facetalk.arrays import Float32
 from facetalk.data.heads.ict import MorphableHead
@@ -94,7 +95,8 @@ def _figures(
             posed = x + np.tensordot(weights - head.rest_expression, basis, 1)
             still = part != Part.EYEBALLS  # the model's eyeballs turn with eyeLook*, the data's do not
             marks = data.vertices(row, weights)[data.landmark_ids]
-            seen = still & visible_points(true, part.astype(np.uint8), place, close, marks)
+            row_of = (torch.from_numpy(values)[None] for values in (true, part, place, close, marks))
+            seen = still & visible_points(*row_of)[0].numpy()
             for name, chosen, end in (
                 ("forward", still, posed - true),
                 ("backward", seen, true + head.nphm.offsets(true, person.identity, weights) - x),

@@ -69,12 +69,13 @@ def train_blendshapes(
 ) -> dict[str, Any]:  # fmt: skip
     """Fit all expression displacements on the mean head, separately and in sums as speech has them."""
     optimizer = torch.optim.Adam(field.parameters(), lr=rate)
+    loop = TrainingLoop("blendshapes", out, {"blendshapes": field}, optimizer, budget.options())
+    device = next(field.parameters()).device  # where the loop has put it
     basis = np.ascontiguousarray(head.expression_basis.transpose(1, 0, 2))  # (V, E, 3)
     shape = head.canonical()
     emphasis = torch.tensor([_EMPHASIS.get(name, 1.0) for name in head.expression_names])[:, None]
     closeness = np.maximum(sampler.lips, sampler.lids)
     chosen_parts = np.flatnonzero(pool.part != Part.EYEBALLS)  # eyeballs turn by a formula
-    device = next(field.parameters()).device
 
     def step(index: int) -> dict[str, Tensor]:
         rng = step_generator(budget.seed, index)
@@ -96,7 +97,7 @@ def train_blendshapes(
             "posed_lips_lids_mm": (length * near).sum() / near.sum().clamp_min(1.0),
         }  # fmt: skip
 
-    return TrainingLoop("blendshapes", out, {"blendshapes": field}, optimizer, budget.options()).run(step)
+    return loop.run(step)
 
 
 def train_template(
@@ -106,12 +107,14 @@ def train_template(
 ) -> dict[str, Any]:  # fmt: skip
     """Fit the map from canonical points of random identities to the mean head."""
     optimizer = torch.optim.Adam(template.parameters(), lr=rate)
+    loop = TrainingLoop("template", out, {"template": template}, optimizer, budget.options())
+    device = next(template.parameters()).device  # where the loop has put it
     heads, count = batch
     basis = np.ascontiguousarray(head.identity_basis.transpose(1, 0, 2))  # (V, I, 3)
     shape = head.canonical()
+    identity.to(device)
     encoder = torch.from_numpy(codes.encoder)
     closeness = np.maximum(sampler.lips, sampler.lids)
-    device = next(template.parameters()).device
 
     def step(index: int) -> dict[str, Tensor]:
         rng = step_generator(budget.seed, index)
@@ -135,7 +138,7 @@ def train_template(
             "lips_lids_mm": (error.detach() * near).sum() / near.sum().clamp_min(1.0) * HEAD_UNIT_MM,
         }  # fmt: skip
 
-    return TrainingLoop("template", out, {"template": template}, optimizer, budget.options()).run(step)
+    return loop.run(step)
 
 
 def train_parts(
@@ -144,8 +147,9 @@ def train_parts(
 ) -> dict[str, Any]:  # fmt: skip
     """Fit the surface class of template points."""
     optimizer = torch.optim.Adam(parts.parameters(), lr=rate)
+    loop = TrainingLoop("parts", out, {"parts": parts}, optimizer, budget.options(clip_norm=None))
+    device = next(parts.parameters()).device  # where the loop has put it
     shape = head.canonical()
-    device = next(parts.parameters()).device
 
     def step(index: int) -> dict[str, Tensor]:
         rng = step_generator(budget.seed, index)
@@ -156,4 +160,4 @@ def train_parts(
         loss = torch.nn.functional.cross_entropy(logits, target)
         return {"loss": loss, "wrong": (logits.detach().argmax(-1) != target).float().mean()}
 
-    return TrainingLoop("parts", out, {"parts": parts}, optimizer, budget.options(clip_norm=None)).run(step)
+    return loop.run(step)

@@ -77,6 +77,7 @@ class HeadTraining:
         mean_points, points: distances at the mean head and at each other head.
         surface_points: size of the pool of surface points.
         identity_batch: rows of the mean head, rows of others, points a row.
+        backward_batch: heads with an expression, points on each; more of them keep a GPU busy.
         cell: cell of the canonical mesh, head units.
         stages: which stages to train; the others are taken from ``out`` as they are.
         start: head folder that all networks begin as, of the same data and sizes, but that the backward
@@ -102,6 +103,7 @@ class HeadTraining:
     points: int = 20_000
     surface_points: int = 200_000
     identity_batch: tuple[int, int, int] = (2, 4, 600)
+    backward_batch: tuple[int, int] = (24, 128)
     cell: float = 0.003
     stages: Sequence[str] = tuple(SHARES)
     start: Path | None = None
@@ -224,6 +226,12 @@ def train_head(config: HeadTraining) -> HeadModel:
     unknown = set(config.stages) - set(SHARES)
     if unknown:
         raise InputError(f"unknown stage {', '.join(sorted(unknown))}; known are {', '.join(SHARES)}")
+    if min(config.backward_batch) < 1:
+        raise InputError(
+            "a batch of the stage backward has one head and one point on it at least, not {} and {}".format(
+                *config.backward_batch
+            )
+        )
     out = Path(config.out)
     check_resume(out, config.resume, marks=("distances.npz", *(f"{stage}/checkpoint" for stage in SHARES)))
     head = MorphableHead.load(config.data)
@@ -283,8 +291,12 @@ def train_head(config: HeadTraining) -> HeadModel:
         train_parts(parts, head, surface, classes, **place("parts"))
     if "backward" in needed:
         edges = SurfaceSampler(head, focus=_EDGES)
-        train_backward(backward, identity, head, edges, codes, **place("backward"))
+        train_backward(
+            backward, identity, head, edges, codes, **place("backward"), batch=config.backward_batch
+        )
 
+    for network in (identity, backward, blendshapes, template, parts):
+        network.to("cpu")  # from where the stages had them
     settings = {
         "expression_names": list(head.expression_names),
         "rest_expression": head.canonical_expression.tolist(),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from facetalk.data.heads import samples
 from facetalk.data.heads.ict import BUILT_IN, MorphableHead
@@ -90,18 +91,24 @@ def test_what_is_seen_between_lids_and_lips(
     x: float, y: float, part: Part, place: float, close: float, seen: bool
 ) -> None:
     found = visible_points(
-        np.array([[x, y, 0.0]]), np.array([part], np.uint8), np.array([place]), np.array([close]), marks()
-    )
-    assert bool(found[0]) is seen
+        torch.tensor([[[x, y, 0.0]]]).double(), torch.tensor([[part]], dtype=torch.uint8),
+        torch.tensor([[place]]), torch.tensor([[close]]), torch.from_numpy(marks()).double()[None],
+    )  # fmt: skip
+    assert found.tolist() == [[seen]]
 
 
 def test_nothing_is_seen_behind_what_is_closed() -> None:
     shut = marks()
     shut[36:48, 1] = 4.0
     shut[60:68, 1] = -3.0
-    points = np.array([[-4, 4, 0], [4, 4, 0], [0, -3, 0]], float)
-    part = np.array([Part.EYEBALLS, Part.EYEBALLS, Part.UPPER_TEETH], np.uint8)
-    assert not visible_points(points, part, np.array([0, 0, 0.5]), np.zeros(3), shut).any()
+    points = torch.tensor([[[-4.0, 4, 0], [4, 4, 0], [0, -3, 0]]]).double()
+    part = torch.tensor([[Part.EYEBALLS, Part.EYEBALLS, Part.UPPER_TEETH]], dtype=torch.uint8)
+    place, close, lines = (
+        torch.tensor([[0, 0, 0.5]]),
+        torch.zeros(1, 3),
+        torch.from_numpy(shut).double()[None],
+    )
+    assert not visible_points(points, part, place, close, lines).any()
 
 
 def test_places_behind_lids_and_lips(head: MorphableHead) -> None:

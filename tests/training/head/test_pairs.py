@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from facetalk.data.heads.ict import MorphableHead
+from facetalk.data.heads.ict import BUILT_IN, MorphableHead
 from facetalk.data.heads.samples import SurfaceSampler, random_identities
 from facetalk.errors import InputError
 from facetalk.nphm.head.parts import Part
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork
 from facetalk.training.head import pairs
 from facetalk.training.head.backward import initialise_backward
-from facetalk.training.head.pairs import PairSource, closing_expressions
+from facetalk.training.head.pairs import PairSource, closing_expressions, strays
 from facetalk.training.head.seam_units import Seams, plant
+from facetalk.training.head.validation import BackwardValidation
 from facetalk.training.head.widen import widen
 from facetalk.training.soap import Soap
+from facetalk.units import HEAD_UNIT_MM
 
 
 @pytest.fixture(scope="module")
@@ -22,46 +24,131 @@ def head(synthetic_data):
     return MorphableHead.load(synthetic_data)
 
 
-def test_both_ends_are_the_same_point_of_the_head(head, monkeypatch):
-    monkeypatch.setattr(pairs, "_SIGMAS", (0.0,) * 5)
-    sampler, rng = SurfaceSampler(head, focus=4.0), np.random.default_rng(3)
-    source = PairSource(head, sampler)
-    coefficients, weights = random_identities(head, 6, 1), closing_expressions(head, 6, rng)
+def drawn(head, rows, **more):
+    """A source, and coefficients and weights of some heads, the first of them the mean."""
+    source = PairSource(head, SurfaceSampler(head, focus=4.0), pool=2000, seed=1, **more)
+    coefficients = random_identities(head, rows, 1)
     coefficients[0] = 0.0
-    drawn = []
-    monkeypatch.setattr(
-        sampler, "draw", lambda n, g, draw=sampler.draw: drawn.append(draw(n, g)) or drawn[-1]
-    )
-    found = source.draw(coefficients, weights, 40, rng)
+    weights = closing_expressions(head, rows, np.random.default_rng(3))
+    return source, torch.from_numpy(coefficients), torch.from_numpy(weights)
+
+
+def test_both_ends_are_the_same_point_of_the_head(head):
+    source, coefficients, weights = drawn(head, 6)  # of which the last two are half a group
+    points = SurfaceSampler(head, focus=4.0).draw(2000, np.random.default_rng(1))
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(2000, (2, 40), generator=generator)
+    off = torch.linspace(-0.05, 0.05, 240).reshape(6, 40)
+    found = source.at(chosen, off, coefficients, weights)
     assert found.rest.shape == found.posed.shape == (6, 40, 3) and found.counts.shape == (6, 40)
-    corners, share = drawn[0].corners.reshape(2, 40, 3), drawn[0].weights.reshape(2, 40, 3)
     for row in range(6):
         for ends, shape in (
-            (found.rest[row], head.canonical(coefficients[row])),
-            (found.posed[row], head.vertices(coefficients[row], weights[row])),
+            (found.rest[row], head.canonical(coefficients[row].numpy())),
+            (found.posed[row], head.vertices(coefficients[row].numpy(), weights[row].numpy())),
         ):
-            true = np.einsum("nc,ncx->nx", share[row // 4], shape[corners[row // 4]])
-            np.testing.assert_allclose(ends, true, atol=2e-6)
-    assert (found.surface == (found.counts > 0)).all()
+            for n, point in enumerate(chosen[row // 4]):
+                a, b, c = shape[points.corners[point]].astype(np.float64)
+                normal = np.cross(b - a, c - a)
+                true = points.weights[point] @ [a, b, c] + off[row, n].item() * normal / np.linalg.norm(
+                    normal
+                )
+                np.testing.assert_allclose(ends[n], true, atol=4e-6)
+    assert (found.surface == ((found.counts > 0) & (off.abs() < 1.0 / HEAD_UNIT_MM))).all()
 
 
-def test_a_point_off_one_lip_that_lies_in_the_other_is_not_taught(head, monkeypatch):
-    source = PairSource(head, SurfaceSampler(head))
+def obvious_count(head, posed, foot, off, part, place, close, marks, at_work, at_rest):
+    """Whether one pair is taught, said once more, point by point."""
+
+    def between(upper, lower, margin):
+        top, bottom = (
+            np.interp(posed[0], *marks[sorted(ids, key=lambda i: marks[i, 0])].T[:2])
+            for ids in (upper, lower)
+        )
+        x = marks[[*upper, *lower], 0]
+        inside = bottom - margin < posed[1] < top + margin
+        return x.min() < posed[0] < x.max() and top - bottom > margin and inside
+
+    eyes = between([36, 37, 38, 39], [36, 41, 40, 39], 0.002)
+    eyes = eyes or between([42, 43, 44, 45], [42, 47, 46, 45], 0.002)
+    seen = place < 0.25
+    if part == Part.EYEBALLS:
+        seen = eyes
+    if 0.25 <= place < 0.75:
+        seen = between([60, 61, 62, 63, 64], [60, 67, 66, 65, 64], 0.006) or (
+            close > 0.8 and part == Part.SKIN
+        )
+    if seen and close > 0.55 and off > 0 and part == Part.SKIN:
+        gaps = np.linalg.norm(at_work - posed, axis=1)
+        apart = np.linalg.norm(at_rest[gaps.argmin()] - foot)
+        seen = not (apart > 3.0 / HEAD_UNIT_MM + 2 * off and gaps.min() < 1.5 / HEAD_UNIT_MM + off)
+    return seen
+
+
+def test_pairs_are_taught_as_an_obvious_check_says(monkeypatch):
+    """Behind closed lids and lips nothing is taught, nor a point off one lip that lies in the other one."""
+    head = MorphableHead.load(BUILT_IN)  # on which lips do touch
+    source, coefficients, weights = drawn(head, 8)
+    asked = {}
+
+    def spy(own):
+        def call(*args, **more):
+            asked[own.__name__] = (*args, own(*args, **more))
+            return asked[own.__name__][-1]
+
+        monkeypatch.setattr(pairs, own.__name__, call)
+
+    spy(pairs.visible_points)
+    spy(pairs.strays)
+    found = source.draw(coefficients, weights, 400, torch.Generator().manual_seed(0))
+    posed, part, place, close, marks, seen = (v.numpy() for v in asked["visible_points"])
+    _, foot, off, _, at_work, at_rest, strayed = (v.numpy() for v in asked["strays"])
+    assert (found.posed.numpy() == posed).all() and strayed.sum() > 10 and (~seen).sum() > 100
+    wrong = 0
+    for r in range(8):
+        for n in range(400):
+            point = (v[r, n] for v in (posed, foot, off, part, place, close))
+            expected = obvious_count(head, *point, marks[r], at_work[r], at_rest[r])
+            wrong += expected != (found.counts[r, n] > 0)
+    assert wrong <= 1  # a tie of two vertices
+
+
+def test_strays_are_the_same_however_they_are_looked_for():
+    torch.manual_seed(0)
+    at_rest, at_work = 0.1 * torch.rand(3, 40, 3), 0.02 * torch.rand(3, 40, 3)
+    posed, foot, off = 0.02 * torch.rand(3, 50, 3), 0.1 * torch.rand(3, 50, 3), 0.004 * torch.rand(3, 50)
+    asked = torch.rand(3, 50) < 0.4
+    few, all_points = (strays(posed, foot, off, asked, at_work, at_rest, everywhere=e) for e in (False, True))
+    assert torch.equal(few, all_points) and 10 < few.sum() < asked.sum()
+    none = torch.zeros_like(asked)
+    assert not strays(posed, foot, off, none, at_work, at_rest).any()
+
+
+def test_a_point_off_one_lip_that_lies_in_the_other_is_a_stray():
     # Two vertices stand for the lips: 10 mm apart at rest, in one place when posed.
-    source._sheet = np.array([0, 1])
-    rest, posed = np.float32([[0, 0.02, 0], [0, -0.02, 0]]), np.float32([[0, 0, 0], [0, -0.002, 0]])
-    answers = iter([rest - source._marked_shape[:2], posed - source._marked_shape[:2]])
-    source._marked_shape = source._marked_shape[[0, 1, *range(-68, 0)]]
-    monkeypatch.setattr(
-        source, "_moved", lambda *_: np.pad(next(answers), ((0, 68), (0, 0)))[None].astype(np.float32)
-    )
-    monkeypatch.setattr(pairs, "visible_points", lambda points, *_: np.ones(len(points), bool))
-    points = np.float32([[0, -0.0018, 0], [0, -0.0018, 0], [0, -0.0002, 0], [0, -0.05, 0]])[None]
-    foot = np.float32([[0, 0.02, 0], [0, -0.02, 0], [0, 0.02, 0], [0, 0.02, 0]])[None]
-    off = np.float32([[0.0018, 0.0002, 0.0002, 0.0002]])
-    ones = np.ones((1, 4), np.float32)
-    found = source._counts(points, foot, off, np.full((1, 4), Part.SKIN), 0 * ones, ones, ones, ones)
-    assert found[0].tolist() == [0.0, 1.0, 1.0, 1.0]
+    at_rest = torch.tensor([[[0, 0.02, 0], [0, -0.02, 0]]])
+    at_work = torch.tensor([[[0, 0.0, 0], [0, -0.002, 0]]])
+    points = torch.tensor([[[0, -0.0018, 0], [0, -0.0018, 0], [0, -0.0002, 0], [0, -0.05, 0]]])
+    foot = torch.tensor([[[0, 0.02, 0], [0, -0.02, 0], [0, 0.02, 0], [0, 0.02, 0]]])
+    off = torch.tensor([[0.0018, 0.0002, 0.0002, 0.0002]])
+    found = strays(points, foot, off, torch.ones(1, 4, dtype=torch.bool), at_work, at_rest)
+    assert found.tolist() == [[True, False, False, False]]
+
+
+def test_validation_knows_a_perfect_field_and_a_shift(head):
+    encoder = torch.eye(20, head.identity_dim)
+
+    class Anchors(torch.nn.Module):
+        def anchors(self, code):
+            return code
+
+    validation = BackwardValidation(head, Anchors(), encoder)
+    answer = validation._pairs.rest - validation._pairs.posed
+    perfect = validation(lambda *_: answer)
+    assert len(perfect) == 8 and set(perfect.values()) == {0.0}
+    shift = torch.zeros_like(answer)
+    shift[24:, :, 2] = 1.0 / HEAD_UNIT_MM  # other heads only
+    found = validation(lambda *_: answer + shift)
+    assert found["mean, lips"] == 0.0 and found["others, lips"] == found["others, lids"] == 1.0
 
 
 def test_every_third_expression_closes_something(head):

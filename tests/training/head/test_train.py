@@ -56,7 +56,7 @@ def test_one_stage_goes_on_from_a_head(trained, tmp_path):
     config, model = trained
     more = dataclasses.replace(
         config, out=tmp_path / "more", steps=4, start=config.out / "head", stages=("backward",),
-        deformation_hidden=80,
+        deformation_hidden=80, backward_batch=(3, 16),
     )  # fmt: skip
     assert more.budget("backward").steps == 4
     found = training.train_head(more)
@@ -64,6 +64,8 @@ def test_one_stage_goes_on_from_a_head(trained, tmp_path):
     points = np.random.default_rng(0).uniform(-0.2, 0.2, (50, 3)).astype(np.float32)
     assert np.array_equal(found.bind().distance(points), model.bind().distance(points))
     assert found.content.deformation.config.hidden == 80
+    (line,) = (tmp_path / "more" / "backward" / "validation.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 4 and json.loads(line)["others, lips"] > 0.0
     for other, message in ((("hidden", 24), "other sizes"), (("deformation_hidden", 60), "only more units")):
         with pytest.raises(InputError, match=message):
             training.train_head(dataclasses.replace(more, out=tmp_path / other[0], **dict([other])))
@@ -129,6 +131,8 @@ def test_limits_are_asked_for(synthetic_data, tmp_path):
         training.train_head(training.HeadTraining(synthetic_data, tmp_path))
     with pytest.raises(InputError, match="unknown stage hair"):
         training.train_head(training.HeadTraining(synthetic_data, tmp_path, steps=1, stages=("hair",)))
+    with pytest.raises(InputError, match="one head and one point on it at least, not 0 and 9"):
+        training.train_head(training.HeadTraining(synthetic_data, tmp_path, steps=1, backward_batch=(0, 9)))
     with pytest.raises(InputError, match="no head data"):
         training.train_head(training.HeadTraining(tmp_path / "none.npz", tmp_path, steps=1))
 
