@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "mediapipe": ("MediaPipe", "landmarks"),
     "onnx": ("onnx", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
+    "pycolmap": ("pycolmap", "colmap"),
     "pyfqmr": ("pyfqmr", "torch"),
     "pxr": ("usd-core", "usd"),
     "ray": ("Ray", "ray"),

@@ -25,9 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       "are drawn on), COLMAP's points3D.txt or .bin, .npy or .npz (N, 3); or one .npy or "
                       ".npz (T, N, 3)")  # fmt: skip
     what.add_argument("--views", type=Path, default=None, metavar="CAPTURE",
-                      help=".json of cameras: K, R, t, distortion, and of each its images (a pattern, a "
-                      "folder, a list or a video) and perhaps masks, its depth maps (16-bit PNG), or its 2-D "
-                      "landmarks (T, 68, 2); one camera alone is experimental")  # fmt: skip
+                      help=".json of cameras: K, R, t, distortion (where none has any, they are found in the "
+                      "pictures), and of each its images (a pattern, a folder, a list or a video) and "
+                      "perhaps masks, its depth maps (16-bit PNG), or its 2-D landmarks (T, 68, 2); one "
+                      "camera alone is experimental")  # fmt: skip
     what.add_argument("--takes", type=Path, metavar="LIST",
                       help="many recordings, one JSON object a line: id, audio, points, views (or motion, "
                       "which an earlier fit wrote), and where needed voice, fps, offset, identity, unit, "
@@ -92,7 +93,11 @@ def _one(args: argparse.Namespace) -> None:
     from facetalk.fitting.views import Capture
 
     _options.set_threads(args.threads)
-    capture = Capture(args.points, args.views, args.unit)
+    kept = args.output.with_name(args.output.name + ".cameras.json")
+    for named in (args.report, args.views):
+        if named is not None and named.absolute() == kept.absolute():
+            raise InputError(f"{named}: there places of cameras are kept that are found; choose another name")
+    capture = Capture(args.points, args.views, args.unit, kept)
     if args.sheet is not None and capture.scans is None and capture.photos is None:
         raise InputError("--sheet shows scans over the fitted face; landmarks alone have none")
     model, options = _model(args), _fit_options(args)
@@ -123,6 +128,10 @@ def _one(args: argparse.Namespace) -> None:
         print(f"look at {len(report['flagged'])} frames that are not well explained: {some} ...")
     for name in capture.views.wrong if capture.views is not None else ():
         print(f"camera {name} does not agree with the others, and was left out; look at its K, R and t")
+    if capture.views is not None and capture.views.found:
+        print(f"places of {len(capture.views.views)} cameras were found in their pictures: {kept}")
+    for name in capture.views.unplaced if capture.views is not None else ():
+        print(f"the place of camera {name} was not found, and it was left out; give it K, R and t")
     if capture.eye is not None:
         print("experimental: one camera alone; depth is told by the head's size, and shapes by priors")
     for name in capture.views.blind if capture.views is not None else ():

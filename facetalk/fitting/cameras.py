@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike
 from facetalk.arrays import Float64
 from facetalk.errors import InputError
 from facetalk.fitting.colmap import read_cameras
+from facetalk.fitting.pictures import Pictures
+from facetalk.fitting.structure import Lens, find_cameras
 from facetalk.reading import read_json
 
-__all__ = ["Camera", "View", "read_views"]
+__all__ = ["Camera", "Rig", "View", "read_rig"]
 
 _KEYS = {
     "name",
@@ -116,17 +118,38 @@ class View:
     size: tuple[int, int] | None = None
 
 
-def read_views(path: Path) -> list[View]:
+@dataclasses.dataclass(frozen=True)
+class Rig:
+    """The cameras of a capture.
+
+    Attributes:
+        views: those whose places are known.
+        unplaced: names of the others.
+        found: whether their places were found in their pictures, in a scale of their own.
+    """
+
+    views: list[View]
+    unplaced: list[str]
+    found: bool
+
+
+def read_rig(path: Path, kept: Path | None = None) -> Rig:
     """Read the cameras of a capture: ``{"cameras": [{"K": ..., "R": ..., "t": ..., "depth": ...}, ...]}``.
 
+    Where none of them has K, R or t, but all have images, they are found in those.
+
+    Args:
+        path: the file.
+        kept: see :func:`facetalk.fitting.structure.find_cameras`.
+
     Raises:
-        InputError: no such file, no cameras, or an entry that is none (named).
+        InputError: no such file, no cameras, an entry that is none (named), or cameras cannot be found.
     """
     told = read_json(path)
-    unknown = set(told) - {"cameras", "colmap"}
+    unknown = set(told) - {"cameras", "colmap", "lens", "shared"}
     if unknown:
         raise InputError(
-            f"{path}: unknown {', '.join(sorted(unknown))}; expected cameras, and perhaps colmap"
+            f"{path}: unknown {', '.join(sorted(unknown))}; expected cameras, perhaps colmap, lens, shared"
         )
     entries = told.get("cameras")
     if not isinstance(entries, list) or not entries:
@@ -134,8 +157,19 @@ def read_views(path: Path) -> list[View]:
     known = None
     if "colmap" in told:
         known = read_cameras(path.parent / str(told["colmap"]))
+    unplaced: list[str] = []
+    sought = known is None and _to_find(entries, path)
+    if sought:
+        placed = _find(entries, path, _lens(told, path), kept)
+        unplaced = [_name(entry, i) for i, entry in enumerate(entries) if i not in placed]
+        numbered = [(i, {**entry, **placed[i]}) for i, entry in enumerate(entries) if i in placed]
+    else:
+        for key in ("lens", "shared"):
+            if key in told:
+                raise InputError(f"{path}: {key} is for cameras that are found; these have their K, R and t")
+        numbered = list(enumerate(entries))
     found = []
-    for number, entry in enumerate(entries):
+    for number, entry in numbered:
         try:
             found.append(_view(entry, number, path.parent, known))
         except ValueError as error:
@@ -145,7 +179,50 @@ def read_views(path: Path) -> list[View]:
         raise InputError(
             f"{path}: cameras have {min(counts)} to {max(counts)} depth maps; expected as many each"
         )
-    return found
+    return Rig(found, unplaced, sought)
+
+
+def _to_find(entries: list[Any], path: Path) -> bool:
+    """Whether places of cameras have to be found in their pictures."""
+    if not all(isinstance(entry, dict) for entry in entries):
+        return False
+    bare = [i for i, entry in enumerate(entries) if not {"K", "R", "t"} & set(entry)]
+    pictured = [i for i in bare if "images" in entries[i]]
+    if pictured and len(bare) < len(entries):
+        raise InputError(
+            f"{path}: camera {_name(entries[bare[0]], bare[0])} has no K, R, t, others have; give them to "
+            f"each, or to none of them, whose places are found in their pictures then"
+        )
+    return len(pictured) == len(entries) > 1
+
+
+def _find(entries: list[Any], path: Path, lens: Lens, kept: Path | None) -> dict[int, dict[str, Any]]:
+    names, taken = [], []
+    for number, entry in enumerate(entries):
+        try:
+            if entry.get("depth"):
+                raise ValueError("depth maps are in metres, and cameras that are found are not; give K, R, t")
+            if "distortion" in entry:
+                raise ValueError("distortion without K; it is found with the place, give it with K, R, t")
+            pictures = _pictures("images", entry["images"], path.parent)
+            taken.append(Pictures(pictures, _size(entry.get("size"))))
+        except ValueError as error:
+            raise InputError(f"{path}: camera {number}: {error}") from error
+        names.append(_name(entry, number))
+    return find_cameras(path, names, taken, lens, kept)
+
+
+def _lens(told: dict[str, Any], path: Path) -> Lens:
+    lens, shared = told.get("lens", "pinhole"), told.get("shared", True)
+    if lens not in ("pinhole", "radial"):
+        raise InputError(f"{path}: lens: expected pinhole or radial, got {lens!r}")
+    if not isinstance(shared, bool):
+        raise InputError(f"{path}: shared: expected true or false, got {shared!r}")
+    return Lens(lens == "radial", shared)
+
+
+def _name(entry: dict[str, Any], number: int) -> str:
+    return str(entry.get("name", entry.get("image", number)))
 
 
 def _view(entry: Any, number: int, folder: Path, known: dict[str, Any] | None) -> View:
@@ -168,14 +245,13 @@ def _view(entry: Any, number: int, folder: Path, known: dict[str, Any] | None) -
     marks = entry.get("landmarks")
     if marks is not None and not isinstance(marks, str):
         raise ValueError(f"landmarks: expected a file, got {marks!r}")
-    name = str(entry.get("name", entry.get("image", number)))
     depth = _maps("depth", entry.get("depth", []), folder)
     images, masks = (_pictures(key, entry.get(key, []), folder) for key in ("images", "masks"))
     if masks and not images:
         raise ValueError("masks without images")
     return View(
-        name, camera, depth, float(scale), None if marks is None else folder / marks, images, masks,
-        _size(entry.get("size")),
+        _name(entry, number), camera, depth, float(scale), None if marks is None else folder / marks,
+        images, masks, _size(entry.get("size")),
     )  # fmt: skip
 
 

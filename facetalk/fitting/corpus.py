@@ -201,14 +201,14 @@ def _motion(
     """The take's codes: given ones, those of an earlier run, or fitted now."""
     if take.motion is not None:
         return Motion.load(take.motion)
-    capture = Capture(take.points, take.views, take.unit or unit)
+    place = out / _FITS / (take.id.replace("/", "__") + SUFFIX)
+    place.parent.mkdir(exist_ok=True)
+    capture = Capture(take.points, take.views, take.unit or unit, place.with_suffix(".cameras.json"))
     identity = person(take, capture)
     rate = take.fps or fps
     code = head.default_identity if identity is None else identity
     seen = np.zeros(0) if capture.marks is None else capture.marks
     key = key_of(mark, np.asarray(code), fit, capture.unit, rate, capture.names, capture.stamp, seen)
-    place = out / _FITS / (take.id.replace("/", "__") + SUFFIX)
-    place.parent.mkdir(exist_ok=True)
     if place.is_file():
         motion = Motion.load(place)
         if motion.provenance.get("key") == key:

@@ -73,6 +73,10 @@ class Pictures(Sequence[UInt8 | None]):
         file = self._files[frame]
         return None if file is None else _read(file)
 
+    def has(self, frame: int) -> bool:
+        """Whether a frame is there, without reading it."""
+        return self._video is not None or self._files[frame] is not None
+
     def grey(self, frame: int) -> Float32 | None:
         """(H, W) brightness in 0..255."""
         picture = self[frame]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from facetalk.arrays import Bool, Float32, Float64
 from facetalk.errors import InputError
-from facetalk.fitting.cameras import Camera, View, read_views
+from facetalk.fitting.cameras import Camera, View, read_rig
 from facetalk.fitting.depth import DepthScans
 from facetalk.fitting.marks import USED
 from facetalk.fitting.options import FitOptions
@@ -42,13 +42,16 @@ class Views:
     Where no camera has landmarks they are looked for in the pictures.
 
     Args:
-        path: see :func:`facetalk.fitting.cameras.read_views`.
+        path: see :func:`facetalk.fitting.cameras.read_rig`.
+        kept: file of the cameras' places, where those have to be found.
 
     Raises:
         InputError: the file is none, or a camera saw nothing, or landmarks cannot be used.
 
     Attributes:
         views: the cameras.
+        unplaced: names of cameras whose places were not found, and which are left out.
+        found: whether the others' were found in their pictures, in a scale of their own.
         scans: points by depth maps, or None.
         photos: pictures, or None.
         landmarks: triangulated ones, or None where no cameras have any.
@@ -57,8 +60,9 @@ class Views:
         blind: names of cameras whose pictures show no face that was found.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.views = read_views(path)
+    def __init__(self, path: Path, kept: Path | None = None) -> None:
+        rig = read_rig(path, kept)
+        self.views, self.unplaced, self.found = rig.views, rig.unplaced, rig.found
         self.scans = DepthScans(self.views) if any(view.depth for view in self.views) else None
         self.photos = Photos(self.views, path) if any(view.images for view in self.views) else None
         seeing = [view for view in self.views if view.landmarks is not None]
@@ -125,7 +129,8 @@ class Views:
         for name, value in alike.items():
             rows.setdefault(name, {"name": name})["alike"] = round(value, 3)
         wrong = self.wrong
-        return [{**row, "wrong": name in wrong} for name, row in rows.items()]
+        told_of = [{**row, "wrong": name in wrong} for name, row in rows.items()]
+        return told_of + [{"name": name, "placed": False, "wrong": False} for name in self.unplaced]
 
 
 def _read_marks(view: View) -> Float64:
@@ -168,6 +173,7 @@ class Capture:
         points: files of scans, perhaps none.
         views: file of cameras, or None. Their world is that of the points.
         unit: of the points, None to find it.
+        kept: file of the cameras' places, where those have to be found in pictures; None keeps nothing.
 
     Raises:
         InputError: nothing to fit, both scans and depth maps, or numbers of frames that differ.
@@ -181,8 +187,15 @@ class Capture:
         stamp: what changes when one of the files is another.
     """
 
-    def __init__(self, points: Sequence[Path], views: Path | None, unit: str | None) -> None:
-        self.views = None if views is None else Views(views)
+    def __init__(
+        self, points: Sequence[Path], views: Path | None, unit: str | None, kept: Path | None = None
+    ) -> None:
+        self.views = None if views is None else Views(views, kept)
+        if self.views is not None and self.views.found and (points or unit is not None):
+            raise InputError(
+                f"{views}: cameras that are found in pictures have a scale and axes of their own, to "
+                f"which {'points do' if points else 'a unit does'} not belong; give each K, R and t"
+            )
         self.scans: Scans | DepthScans | None = Scans(points) if points else None
         self.unit = unit
         if self.views is not None and self.views.scans is not None:

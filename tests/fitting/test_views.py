@@ -10,7 +10,7 @@ from PIL import Image
 from facetalk.cli import main
 from facetalk.errors import InputError
 from facetalk.fitting import FitOptions
-from facetalk.fitting.cameras import Camera, read_views
+from facetalk.fitting.cameras import Camera, read_rig
 from facetalk.fitting.colmap import read_cameras, read_points
 from facetalk.fitting.scans import Scans
 from facetalk.fitting.synthetic import depth_map
@@ -124,9 +124,9 @@ def test_what_colmap_writes(tmp_path):
     capture = {"colmap": "text", "cameras": [{"image": "c.png"}, {"image": "gone.png"}]}
     (tmp_path / "capture.json").write_text(json.dumps(capture))
     with pytest.raises(InputError, match=r"camera 1: COLMAP knows no image 'gone.png'"):
-        read_views(tmp_path / "capture.json")
+        read_rig(tmp_path / "capture.json")
     (tmp_path / "capture.json").write_text(json.dumps({**capture, "cameras": capture["cameras"][:1]}))
-    (view,) = read_views(tmp_path / "capture.json")
+    (view,) = read_rig(tmp_path / "capture.json").views
     assert view.name == "c.png" and view.camera.distortion.tolist() == [0.2, 0, 0, 0, 0]
     for name in ("cameras.bin", "images.bin", "points3D.bin"):
         whole = (binary / name).read_bytes()
