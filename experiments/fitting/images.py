@@ -107,20 +107,22 @@ def run(frames: int) -> dict[str, Any]:
     return found
 
 
-def shoot(folder: Path, rig: Any, marks: np.ndarray, cameras: list[Camera]) -> list[dict[str, Any]]:
+def shoot(
+    folder: Path, rig: Any, marks: np.ndarray, cameras: list[Camera], size: int = PIXELS, plain: bool = False
+) -> list[dict[str, Any]]:
     """Take pictures and landmarks into a folder; a camera's entry of the ``capture.json`` each."""
-    stage, rng, entries = Stage(rig.base, PIXELS), np.random.default_rng(0), []
+    stage, rng, entries = Stage(rig.base, size), np.random.default_rng(0), []
     pixels = np.stack([np.stack([camera.project(frame)[0] for frame in marks]) for camera in cameras])
     pixels += rng.normal(0.0, NOISE_PX, pixels.shape)
     for v, camera in enumerate(tqdm(cameras, "cameras", disable=None)):
         (folder / f"{v}").mkdir()
         np.save(folder / f"{v}.npy", pixels[v])
         for t in range(len(marks)):
-            picture = stage.picture(rig[t], camera, seed=1000 * v + t)
+            picture = stage.picture(rig[t], camera, seed=1000 * v + t, plain=plain)
             Image.fromarray(picture).save(folder / f"{v}" / f"{t:04d}.png")
         told = {name: getattr(camera, name).tolist() for name in ("K", "R", "t")}
         entries.append(
-            {"name": str(v), **told, "images": str(v), "landmarks": f"{v}.npy", "size": [PIXELS, PIXELS]}
+            {"name": str(v), **told, "images": str(v), "landmarks": f"{v}.npy", "size": [size, size]}
         )
     return entries
 

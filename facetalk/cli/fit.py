@@ -131,7 +131,7 @@ def _one(args: argparse.Namespace) -> None:
     if capture.views is not None and capture.views.found:
         print(f"places of {len(capture.views.views)} cameras were found in their pictures: {kept}")
     for name in capture.views.unplaced if capture.views is not None else ():
-        print(f"the place of camera {name} was not found, and it was left out; give it K, R and t")
+        print(f"the place of camera {name} was not found, and it was left out; give each camera K, R and t")
     if capture.eye is not None:
         print("experimental: one camera alone; depth is told by the head's size, and shapes by priors")
     for name in capture.views.blind if capture.views is not None else ():

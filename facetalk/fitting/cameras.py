@@ -32,6 +32,8 @@ _KEYS = {
     "masks",
     "size",
 }
+_OF_LENSES = ("lens", "shared", "focal")
+"""What may be said of cameras that are found."""
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # of pictures in a folder
 _STEPS = 12  # of the fixed-point iteration that takes a distortion off
 _TURN = 1e-3  # how far R may be from a rotation
@@ -146,10 +148,11 @@ def read_rig(path: Path, kept: Path | None = None) -> Rig:
         InputError: no such file, no cameras, an entry that is none (named), or cameras cannot be found.
     """
     told = read_json(path)
-    unknown = set(told) - {"cameras", "colmap", "lens", "shared"}
+    unknown = set(told) - {"cameras", "colmap", *_OF_LENSES}
     if unknown:
+        more = ", ".join(("colmap", *_OF_LENSES))
         raise InputError(
-            f"{path}: unknown {', '.join(sorted(unknown))}; expected cameras, perhaps colmap, lens, shared"
+            f"{path}: unknown {', '.join(sorted(unknown))}; expected cameras, and perhaps {more}"
         )
     entries = told.get("cameras")
     if not isinstance(entries, list) or not entries:
@@ -164,7 +167,7 @@ def read_rig(path: Path, kept: Path | None = None) -> Rig:
         unplaced = [_name(entry, i) for i, entry in enumerate(entries) if i not in placed]
         numbered = [(i, {**entry, **placed[i]}) for i, entry in enumerate(entries) if i in placed]
     else:
-        for key in ("lens", "shared"):
+        for key in _OF_LENSES:
             if key in told:
                 raise InputError(f"{path}: {key} is for cameras that are found; these have their K, R and t")
         numbered = list(enumerate(entries))
@@ -218,7 +221,11 @@ def _lens(told: dict[str, Any], path: Path) -> Lens:
         raise InputError(f"{path}: lens: expected pinhole or radial, got {lens!r}")
     if not isinstance(shared, bool):
         raise InputError(f"{path}: shared: expected true or false, got {shared!r}")
-    return Lens(lens == "radial", shared)
+    focal = told.get("focal")
+    number = isinstance(focal, int | float) and not isinstance(focal, bool) and focal > 0
+    if focal is not None and not number:
+        raise InputError(f"{path}: focal: expected a focal length in pixels, got {focal!r}")
+    return Lens(lens == "radial", shared, None if focal is None else float(focal))
 
 
 def _name(entry: dict[str, Any], number: int) -> str:
@@ -256,6 +263,8 @@ def _view(entry: Any, number: int, folder: Path, known: dict[str, Any] | None) -
 
 
 def _camera(entry: dict[str, Any]) -> Camera:
+    if not {"K", "R", "t"} & set(entry):
+        raise ValueError("no K, R, t; they are found where no camera has any, and all of several have images")
     arrays = {}
     for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))):
         if name not in entry:

@@ -25,7 +25,8 @@ def main(pictures: Path, work: Path, options: dict[str, Any]) -> None:
     Args:
         pictures: folder of the pictures.
         work: an empty folder.
-        options: "model", COLMAP's name of the lens; "shared", whether all pictures are of one; "threads".
+        options: "model", COLMAP's name of the lens; "shared", whether all pictures are of one; "known", the
+            lens's parameters where its focal length is known, else None; "threads".
     """
     import pycolmap
 
@@ -34,6 +35,8 @@ def main(pictures: Path, work: Path, options: dict[str, Any]) -> None:
     cpu, threads, database = pycolmap.Device.cpu, int(options["threads"]), work / "features.db"
     reader, extraction = pycolmap.ImageReaderOptions(), pycolmap.FeatureExtractionOptions()
     reader.camera_model = options["model"]
+    if options["known"]:
+        reader.camera_params = ",".join(map(str, options["known"]))
     extraction.num_threads, extraction.max_image_size = threads, _SIDE
     # Twice the features, which also are found again from further aside.
     extraction.sift.estimate_affine_shape = extraction.sift.domain_size_pooling = True
@@ -54,6 +57,8 @@ def main(pictures: Path, work: Path, options: dict[str, Any]) -> None:
     mapping = pycolmap.IncrementalPipelineOptions()
     mapping.num_threads, mapping.random_seed, mapping.min_model_size = threads, SEED, 2
     mapping.extract_colors = False
+    if options["known"]:
+        mapping.ba_refine_focal_length = mapping.mapper.abs_pose_refine_focal_length = False
     for name, least in _INLIERS.items():
         setattr(mapping.mapper, name, least)
     mapping.mapper.init_min_tri_angle = _ANGLE

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ Entry = dict[str, Any]
 
 _MADE_BY = "structure from motion"
 _FOCAL = (0.3, 20.0)  # of the longer side of a picture; beyond, pictures were not explained by a lens
+_LOGGED = re.compile(r"[EF]\d{8} ")  # lines of glog on errors
 _STEPS = 3  # that colmap_run tells of
 
 
@@ -48,10 +50,12 @@ class Lens:
     Attributes:
         radial: whether they bend lines, which is one coefficient; else they are pinholes.
         shared: whether one focal length is that of all cameras.
+        focal: it, in pixels, where it is known, of pictures of one size; None to find it.
     """
 
     radial: bool = False
     shared: bool = True
+    focal: float | None = None
 
 
 def find_cameras(
@@ -78,10 +82,11 @@ def find_cameras(
     if found is not None:
         return found
     sizes = {one.size for one in pictures}
-    if lens.shared and len(sizes) > 1:
+    if (lens.shared or lens.focal) and len(sizes) > 1:
         some = " and ".join(f"{width} x {height}" for width, height in sorted(sizes)[:2])
         raise InputError(
-            f'{path}: pictures of {some} pixels are not of one lens; say "shared": false, or give K, R and t'
+            f'{path}: pictures of {some} pixels are not of one lens; say "shared": false, without a focal '
+            f"length, or give K, R and t"
         )
     if importlib.util.find_spec("pycolmap") is None:
         told = explain(
@@ -150,7 +155,8 @@ def _placed(path: Path, shown: dict[int, Any], lens: Lens) -> dict[int, Entry]:
         work.mkdir()
         for i, picture in shown.items():
             Image.fromarray(picture).save(folder / f"{i}.png", compress_level=1)
-        _run(path, folder, work, lens)
+        height, width = next(iter(shown.values())).shape[:2]
+        _run(path, folder, work, lens, (width, height))
         models = [read_cameras(one) for one in sorted((work / "models").iterdir()) if one.is_dir()]
     largest: dict[str, Entry] = max(models, key=len, default={})
     placed = {}
@@ -162,11 +168,12 @@ def _placed(path: Path, shown: dict[int, Any], lens: Lens) -> dict[int, Entry]:
     return placed
 
 
-def _run(path: Path, folder: Path, work: Path, lens: Lens) -> None:
+def _run(path: Path, folder: Path, work: Path, lens: Lens, size: tuple[int, int]) -> None:
     """COLMAP, in a process of its own; see :mod:`facetalk.fitting.colmap_run`."""
     options = {
         "model": "SIMPLE_RADIAL" if lens.radial else "SIMPLE_PINHOLE", "shared": lens.shared,
         "threads": torch.get_num_threads(),
+        "known": lens.focal and [lens.focal, size[0] / 2, size[1] / 2, *[0.0] * lens.radial],
     }  # fmt: skip
     words = [sys.executable, "-P", colmap_run.__file__, str(folder), str(work), json.dumps(options)]
     # What it says goes to a file, so that it never waits for somebody to read it.
@@ -184,10 +191,14 @@ def _run(path: Path, folder: Path, work: Path, lens: Lens) -> None:
             raise
         if child.wait() != 0:
             errors.seek(0)
-            said = errors.read().decode(errors="replace").split("\n")
-            lines = [line.strip() for line in said if line.strip()]
-            # A traceback ends with its reason, a check of COLMAP's begins with it.
-            why = next((line for line in lines if line[0] in "EF"), lines[-1] if lines else "it says nothing")
+            why = _reason(errors.read().decode(errors="replace"))
             raise InputError(
-                f"{path}: COLMAP could not look for cameras ({why[:200]}); give each camera K, R and t"
+                f"{path}: COLMAP could not look for cameras ({why}); give each camera K, R and t"
             )
+
+
+def _reason(said: str) -> str:
+    """One line of a traceback, which ends with its reason, or of COLMAP's log, which begins with it."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    logged = [line.partition("] ")[2] for line in lines if _LOGGED.match(line)]
+    return (logged or lines[-1:] or ["it says nothing"])[0][:200]
