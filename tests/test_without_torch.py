@@ -211,7 +211,7 @@ def test_every_extra_brings_what_it_is_named_for() -> None:
         brought = names(extras[extra])
         assert {name.lower(), shown.lower(), f"lib{name}".lower()} & brought, (name, extra)
     wanted = names(extras["all"][:0]) | set(extras["all"][0].partition("[")[2].rstrip("]").split(","))
-    # MediaPipe holds NumPy back, and pycolmap bears no Pillow in its process: not everybody gets them with all.
+    # MediaPipe holds NumPy back, and pycolmap bears no Pillow in its process: not all get them.
     apart = {"ffmpeg", "landmarks", "colmap"}
     assert {extra for _, extra in EXTRAS.values()} - apart <= wanted <= set(extras)
 

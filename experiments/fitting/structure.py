@@ -1,8 +1,8 @@
 """Cameras found in pictures: ``python -m experiments.fitting.structure --json FILE``.
 
 The built-in head speaks before sixteen cameras on an arc, with textured skin or in its own plain colours, and
-pictures of several sizes; where its 68 landmarks are is known to a pixel. COLMAP finds places and focal length
-of the cameras in one moment, and once more the places alone, the focal length being known; they are held
+pictures of several sizes; where its 68 landmarks are is known to a pixel. COLMAP finds places and focal
+length of the cameras in one moment, and once more places alone, the focal length being known; they are held
 against the truth after a similarity of their centres. The fit with them is held against that with the true
 cameras, by the surface of the codes in the head's own space, since the world that is found has axes and a
 scale of its own.
