@@ -115,7 +115,7 @@ def errors(found: list[View], cameras: list[Camera]) -> dict[str, float]:
 
 def main() -> None:
     """See the module's text."""
-    args = parser_of("experiments.fitting.structure", __doc__, 4).parse_args()
+    args = parser_of("experiments.fitting.structure", __doc__, 3).parse_args()
     tell(run(args.frames), args.json)
 
 

@@ -46,7 +46,8 @@ class Views:
         kept: file of the cameras' places, where those have to be found.
 
     Raises:
-        InputError: the file is none, or a camera saw nothing, or landmarks cannot be used.
+        InputError: the file is none, or a camera saw nothing, or landmarks cannot be used, or cameras that
+            were found do not agree about them.
 
     Attributes:
         views: the cameras.
@@ -93,6 +94,13 @@ class Views:
         self.landmarks = (
             (_alone(*marks[0]) if self.eye is not None else _triangulated(marks)) if marks else None
         )
+        if self.found and self.landmarks is not None and 2 * len(self.landmarks.wrong) > len(marks):
+            if kept is not None:
+                kept.unlink(missing_ok=True)
+            raise InputError(
+                f"{path}: the places of cameras that were found in the pictures are wrong, as they do not "
+                f'agree about the landmarks; say "focal", take larger pictures, or give each camera K, R and t'
+            )
         frames = {
             "depth maps": self.scans and len(self.scans),
             "pictures": self.photos and self.photos.frames,

@@ -200,6 +200,15 @@ def test_what_cannot_be_found(known, capsys):
         said = capsys.readouterr().err
         assert said.startswith("error: ") and text in said and said.count("\n") == 1, (text, said)
         assert not out.exists() and not (folder / "m.safetensors.cameras.json").exists()
+    # Two cameras are right, and three elsewhere.
+    told = json.loads(good)
+    for v, place in ((2, "1 0 0 0 0 0 2"), (3, "1 0 0 0 1 0 2"), (4, "1 0 0 0 0 1 2")):
+        told["models"][1][f"{v}.png"] = place
+    truth.write_text(json.dumps(told))
+    assert main(["fit", "--views", str(folder / "capture.json"), "-o", str(folder / "m.safetensors")]) == 2
+    said = capsys.readouterr().err
+    assert "do not agree about the landmarks" in said and said.count("\n") == 1, said
+    assert not (folder / "m.safetensors.cameras.json").exists()
     truth.write_text(good)
     for more, text in (
         (["--unit", "metres"], "to which a unit does not belong"),
