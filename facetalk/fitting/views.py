@@ -98,8 +98,8 @@ class Views:
             if kept is not None:
                 kept.unlink(missing_ok=True)
             raise InputError(
-                f"{path}: the places of cameras that were found in the pictures are wrong, as they do not "
-                f'agree about the landmarks; say "focal", take larger pictures, or give each camera K, R and t'
+                f"{path}: the places of cameras that were found in pictures are wrong, as they do not agree "
+                f'about the landmarks; say "focal", take larger pictures, or give each camera K, R and t'
             )
         frames = {
             "depth maps": self.scans and len(self.scans),
