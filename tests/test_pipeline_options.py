@@ -20,6 +20,7 @@ from facetalk.nphm.head.parts import Part
 from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionInfo
 from facetalk.ops._device import with_kernels
 from facetalk.pipeline import FaceTalk
+from facetalk.posing import _hidden, _open
 
 SOUND = (np.zeros(3200, np.float32), 16000)
 
@@ -190,19 +191,26 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
     resolution, bounds, options = asked[1]
     assert resolution == 128 and bounds == model.config.bounds
     assert options.tolerance_mm == DEFAULT_TOLERANCE_MM and not options.exact
-    for mesh in frames[:2]:
-        # But for vertices of two parts in the same place, at the edges of gums.
+    for frame, mesh in enumerate(frames[:2]):
+        # But for vertices of two parts in the same place, at the edges of gums, and what lids and lips cover.
         same = mesh.part == rig.base.part[rows]  # type: ignore[index]
         assert same.mean() > 0.99
+        posed = rig[frame]  # type: ignore[index]
+        shown = np.ones(len(posed.vertices), bool)
+        shown[posed.faces[_hidden(posed, model.head.tables.mesh)]] = False
+        assert shown[rows].mean() > 0.8
+        same &= shown[rows]
         off = np.abs(mesh.colors.astype(int) - rig.base.colors[rows])[same]  # type: ignore[index, union-attr]
         assert np.quantile(off, 0.99) <= 2
     assert len(frames[2].part) == len(frames[2].colors) == 0  # type: ignore[arg-type]
     assert settled == [len(rows), len(rows), 0]
     _, code, places, lattice, again = refined[1]
     np.testing.assert_array_equal(code, motion.expressions[1])
-    assert [len(place) for place in places] == [20, 6, 6]  # lips and each eye, of the posed rig
+    lips, *eyes = places  # of the posed rig
+    assert [len(eye) for eye in eyes] == [6, 6]
     marks = model.head.tables.mesh.landmarks[48:68]  # type: ignore[union-attr]
-    np.testing.assert_array_equal(places[0], rig[1].vertices[marks])  # type: ignore[index]
+    np.testing.assert_array_equal(lips[:20], rig[1].vertices[marks])  # type: ignore[index]
+    assert len(lips) == 20 + _open(lips[:20])  # and a place behind them where one sees in
     assert lattice == (resolution, bounds) and again == dataclasses.replace(options, cache=True)
     asked.clear()
     list(model.decode(motion, topology="marching-cubes", tolerance_mm=0.0))

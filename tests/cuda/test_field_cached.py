@@ -170,7 +170,8 @@ def test_chunks_change_no_frame(heads: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_nothing_of_a_frame_visits_the_host(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But counts, and, once a call, how much the deformation stretches at some points of the identity."""
+    """But counts, and, once a call, how much the deformation stretches at some points of the identity, and
+    three times at some around those where it does so most."""
     options = {"tolerance_mm": TOLERANCE_MM, "cache": True}
     found(heads.cuda, heads.biases, **options)
     copied: list[int] = []
@@ -186,9 +187,10 @@ def test_nothing_of_a_frame_visits_the_host(heads: Any, monkeypatch: pytest.Monk
         monkeypatch.setattr(torch.Tensor, name, noted(getattr(torch.Tensor, name)))
     surfaces = found(heads.cuda, heads.biases, **options)
     points = len(heads.cuda.knowledge.slopes(plan_of(heads.cuda).wide)[1])
-    stretches = copied.pop(copied.index(max(copied)))
-    assert 0 < stretches <= min(points, 2048)
-    assert 0 < max(copied) < 32 < min(len(surface.vertices) for surface in surfaces)
+    first, *around = (count for count in copied if count >= 32)
+    assert first <= min(points, 2048) and len(around) == 3 and max(around) <= 2048
+    counts = [count for count in copied if count < 32]
+    assert counts and min(len(surface.vertices) for surface in surfaces) > 32
 
 
 def test_which_way_is_taken(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ DEVICE_TESTS = {
     "tests/cuda/test_field_hopper_device.py": "columns and bfloat16",
     "tests/cuda/test_streams_device.py": "test",
     "tests/cuda/test_native_device.py": "(small and float32) or distances or not_there",
+    "tests/cuda/test_distill_device.py": "0.1",
     "tests/ops/test_normals.py": "None",
     "tests/ops/test_attention.py": "opcheck or export or autocast or sees_nothing or empty",
     "tests/diffusion/test_cuda_graph.py": "window0",

@@ -19,8 +19,12 @@ COMMANDS = {
 }
 
 
+BRIEF = {"tongue"}
+"""Takes a minute, and has nothing to resume."""
+
+
 def test_every_training_is_here() -> None:
-    assert set(COMMANDS) == set(PARTS)
+    assert set(COMMANDS) | BRIEF == set(PARTS)
 
 
 @pytest.mark.parametrize("part", COMMANDS)

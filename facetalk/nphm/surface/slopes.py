@@ -114,11 +114,11 @@ def with_stretch(
     """
     frames = [b[:: max(1, len(b) // 4)] for b in biases]
     count = min(len(frames[0]), 4)
-    eye = torch.eye(3)
 
     def stretches(places: Tensor) -> Tensor:
-        asked = field.query_float32(places, frames, weight=weight, outputs=("jacobian",))["jacobian"].cpu()
-        return torch.linalg.matrix_norm(asked[..., :3, :] + eye, 2).amax(dim=0)
+        asked = field.query_float32(places, frames, weight=weight, outputs=("jacobian",))["jacobian"]
+        eye = torch.eye(3, device=asked.device)
+        return torch.linalg.matrix_norm(asked[..., :3, :] + eye, 2).amax(dim=0).cpu()
 
     some = _some(points, 2048 // count)
     norms = stretches(some)
