@@ -32,11 +32,12 @@ DEVICE_TESTS = {
     "tests/cuda/test_field_hopper_device.py": "columns and bfloat16",
     "tests/cuda/test_streams_device.py": "test",
     "tests/cuda/test_native_device.py": "(small and float32) or distances or not_there",
-    "tests/cuda/test_distill_device.py": "0.1",
     "tests/ops/test_normals.py": "None",
     "tests/ops/test_attention.py": "opcheck or export or autocast or sees_nothing or empty",
     "tests/diffusion/test_cuda_graph.py": "window0",
 }
+NOT_HERE = {"tests/cuda/test_distill_device.py"}
+"""It saves checkpoints, and torch reads no tensor of the stand-in's back."""
 SKIPS = ("could not import 'cupy'", "needs two CUDA devices", "CUDA")
 
 
@@ -91,7 +92,7 @@ def test_every_file_with_device_tests_is_among_them() -> None:
         for path in root.glob("tests/**/test_*.py")
         if path.stem.endswith("_device") or re.search(r"pytest\.mark\.cuda\b", path.read_text())
     }
-    assert marked == set(DEVICE_TESTS)
+    assert marked == set(DEVICE_TESTS) | NOT_HERE
 
 
 def test_benchmarks_run_to_their_last_line(standin: Path) -> None:
