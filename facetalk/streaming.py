@@ -60,58 +60,62 @@ def run_through(engine: Engine, sound: Iterable[Float32], *, progress: bool) -> 
     return np.concatenate(parts)
 
 
-class LiveHead:
-    """The head's motion for sound of any rate; arguments as those of :class:`HeadMotion`."""
+_RESAMPLING_S = 0.02
+"""How far soxr's output lags behind what it was given, at the rates that are taken."""
 
-    def __init__(self, fps: float, seed: int, rate: float, *, look_ahead: float, amount: float) -> None:
-        self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
-        # What a resampler has not given yet cannot be listened to.
-        self._made = HeadMotion(
-            fps, seed, look_ahead=look_ahead - (0.0 if self._resampler is None else _RESAMPLING_S),
-            amount=amount,
-        )  # fmt: skip
+
+class _Made(Protocol):
+    """Makes something of sound of 16 kHz, frame by frame."""
 
     def push(self, samples: Float32) -> Float32:
-        """Take (n,) samples, give the poses (m, 6) of the frames that they complete."""
+        """(n,) samples -> (m, ...) of the frames that they complete."""
+
+    def finish(self, frames: int) -> Float32:
+        """Of the frames up to number ``frames`` that were still waiting."""
+
+
+class _AtAnyRate:
+    """The same for sound of any rate.
+
+    Args:
+        make: what makes it, told how much later than the sound it hears it, seconds: what a resampler has
+            not given yet cannot be listened to.
+        rate: of the sound.
+    """
+
+    def __init__(self, make: Callable[[float], _Made], rate: float) -> None:
+        self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
+        self._made = make(0.0 if self._resampler is None else _RESAMPLING_S)
+
+    def push(self, samples: Float32) -> Float32:
+        """Take (n,) samples, give what is made of the frames that they complete."""
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples)
         return self._made.push(samples)
 
     def finish(self, frames: int) -> Float32:
-        """The poses of the frames up to number ``frames`` that were still waiting."""
+        """What is made of the frames up to number ``frames`` that were still waiting."""
         if self._resampler is None:
             return self._made.finish(frames)
         rest = self._made.push(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
         return np.concatenate([rest, self._made.finish(frames)])
 
 
-class LiveTongue:
-    """The tongue's contacts for sound of any rate; arguments as those of :class:`LiveContacts`."""
+class LiveHead(_AtAnyRate):
+    """The head's motion, poses (m, 6), for sound of any rate; arguments as those of :class:`HeadMotion`."""
+
+    def __init__(self, fps: float, seed: int, rate: float, *, look_ahead: float, amount: float) -> None:
+        super().__init__(lambda lag: HeadMotion(fps, seed, look_ahead=look_ahead - lag, amount=amount), rate)
+
+
+class LiveTongue(_AtAnyRate):
+    """The tongue's contacts (m, 2) for sound of any rate; arguments as those of :class:`LiveContacts`."""
 
     def __init__(
         self, tongue: Tongue, hear: Callable[[Float32], Float32], fps: float, rate: float, look_ahead: float
     ) -> None:
-        self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
-        lag = 0.0 if self._resampler is None else _RESAMPLING_S
-        self._made = LiveContacts(tongue.network, hear, fps, look_ahead - lag)
+        super().__init__(lambda lag: LiveContacts(tongue.network, hear, fps, look_ahead - lag), rate)
         self.reach = tongue.reach
-
-    def push(self, samples: Float32) -> Float32:
-        """Take (n,) samples, give the contacts (m, 2) of the frames that they complete."""
-        if self._resampler is not None:
-            samples = self._resampler.resample_chunk(samples)
-        return self._made.push(samples)
-
-    def finish(self, frames: int) -> Float32:
-        """The contacts of the frames up to number ``frames`` that were still waiting."""
-        if self._resampler is None:
-            return self._made.finish(frames)
-        rest = self._made.push(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        return np.concatenate([rest, self._made.finish(frames)])
-
-
-_RESAMPLING_S = 0.02
-"""How far soxr's output lags behind what it was given, at the rates that are taken."""
 
 
 class LiveStream:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from facetalk.cli import _options
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_output_folder
+
+if TYPE_CHECKING:
+    from facetalk.pipeline import FaceTalk
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
@@ -42,6 +46,21 @@ def check(args: argparse.Namespace) -> None:
             raise InputError(f"--{option} goes with --validate")
     if args.corpus is None:
         raise InputError("training needs --corpus, a folder made by `facetalk data`")
+
+
+def prepared(args: argparse.Namespace) -> FaceTalk:
+    """The model that a training works with, once :func:`check` and the seed let it begin.
+
+    Raises:
+        InputError: as :func:`check`, a negative seed, or no such model.
+    """
+    from facetalk.pipeline import FaceTalk
+
+    if args.seed < 0:
+        raise InputError(f"--seed must be at least 0, got {args.seed}")
+    check(args)
+    _options.set_threads(args.threads)
+    return FaceTalk.from_pretrained(args.model, args.device)
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:

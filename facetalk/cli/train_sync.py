@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 
 from facetalk.cli import _options, _validation
-from facetalk.errors import InputError
 from facetalk.training.sync.train import SyncTraining
 
 
@@ -39,15 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, or measure."""
-    from facetalk.pipeline import FaceTalk
     from facetalk.training.sync.train import train
     from facetalk.training.sync.validate import table, validate_folder
 
-    if args.seed < 0:
-        raise InputError(f"--seed must be at least 0, got {args.seed}")
-    _validation.check(args)
-    _options.set_threads(args.threads)
-    model = FaceTalk.from_pretrained(args.model, args.device)
+    model = _validation.prepared(args)
     folder = args.out / "expert"
     if args.validate is not None:
         figures = validate_folder(

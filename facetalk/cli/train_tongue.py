@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facetalk.cli import _options, _validation
-from facetalk.errors import HearingWarning, InputError
+from facetalk.errors import HearingWarning
 from facetalk.training.tongue.train import TongueTraining
 
 
@@ -36,17 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, or measure."""
-    from facetalk.pipeline import FaceTalk
     from facetalk.tongue import FOLDER, TongueNetwork
     from facetalk.training.tongue.train import train
     from facetalk.training.tongue.validate import validate
     from facetalk.units import SAMPLE_RATE
 
-    if args.seed < 0:
-        raise InputError(f"--seed must be at least 0, got {args.seed}")
-    _validation.check(args)
-    _options.set_threads(args.threads)
-    model = FaceTalk.from_pretrained(args.model, args.device)
+    model = _validation.prepared(args)
     fps = model.config.fps
 
     def hear(samples: Any) -> Any:

@@ -32,6 +32,8 @@ from facetalk.errors import InputError
 SEAL_MM = -0.3
 #: mouthRollLower of a lower lip at the upper teeth, at least.
 TOUCH_ROLL = 0.34
+#: A lower lip that a curve rolls in this far is at the teeth; nothing else that is said comes near.
+AT_TEETH_ROLL = TOUCH_ROLL - 0.01
 
 
 @dataclasses.dataclass(frozen=True)

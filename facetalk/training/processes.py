@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +17,14 @@ import torch
 
 from facetalk.errors import InputError
 
-__all__ = ["in_processes", "is_main_process", "process_index", "quick_products", "step_generator"]
+__all__ = [
+    "check_workers",
+    "in_processes",
+    "is_main_process",
+    "process_index",
+    "quick_products",
+    "step_generator",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,6 +46,18 @@ def step_generator(seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng((seed, index, rank) if rank else (seed, index))
 
 
+def check_workers(workers: int) -> None:
+    """Refuse a number of workers that is none, or that this system cannot have.
+
+    Raises:
+        InputError: it is negative, or processes cannot be forked here.
+    """
+    if workers < 0:
+        raise InputError(f"the number of workers is {workers}; give 0 (this process does it all) or more")
+    if workers and sys.platform in ("win32", "darwin"):
+        raise InputError(f"workers need fork, which is not to be had on {sys.platform}; leave --workers out")
+
+
 def in_processes(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """``map(work, items)`` by several processes, in order.
 
@@ -50,8 +70,9 @@ def in_processes(work: Callable[[Item], Result], items: Iterable[Item], workers:
         workers: processes; below 2 this process does it.
 
     Raises:
-        InputError: a process was killed.
+        InputError: a process was killed, or that number cannot be had.
     """
+    check_workers(workers)
     if workers < 2:
         yield from map(work, items)
         return

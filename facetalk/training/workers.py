@@ -13,7 +13,6 @@ import itertools
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
@@ -24,26 +23,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from facetalk.errors import InputError
 from facetalk.reading import one_line
+from facetalk.training.processes import check_workers
 
-__all__ = ["Batch", "Drawn", "check_workers"]
+__all__ = ["Batch", "Drawn"]
 
 Batch = dict[str, Tensor]
 _AHEAD = 3
 """Batches that each worker has ready or in hand."""
 _SHARED_MEMORY = "/dev/shm"
 _LOST = re.compile(r"DataLoader worker|worker process", re.IGNORECASE)
-
-
-def check_workers(workers: int) -> None:
-    """Refuse a number of workers that is none, or that this system cannot have.
-
-    Raises:
-        InputError: it is negative, or processes cannot be forked here.
-    """
-    if workers < 0:
-        raise InputError(f"the number of workers is {workers}; give 0 (draw in the training process) or more")
-    if workers and sys.platform in ("win32", "darwin"):
-        raise InputError(f"workers need fork, which is not to be had on {sys.platform}; leave --workers out")
 
 
 class Drawn:

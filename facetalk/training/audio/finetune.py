@@ -41,9 +41,9 @@ from facetalk.training.audio.train import _HEADS, AudioTraining, Heads, Speech
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.openings import lips_of
-from facetalk.training.processes import is_main_process, quick_products
+from facetalk.training.processes import check_workers, is_main_process, quick_products
 from facetalk.training.resume import check_resume
-from facetalk.training.workers import Batch, Drawn, check_workers
+from facetalk.training.workers import Batch, Drawn
 from facetalk.units import DEFAULT_FPS
 
 _HEADS_RATE = 8.0

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from facetalk.arrays import Float64
 from facetalk.audio.encoder import AudioEncoder, encode_frames
-from facetalk.data.visemes import TOUCH_ROLL
+from facetalk.data.visemes import AT_TEETH_ROLL
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.training.audio.finetune_batches import Batches
@@ -36,8 +36,6 @@ _WIDE_MM, _SHORT = 4.0, 1.8
 meet in the middle and neither close nor open."""
 _NEAR_MM, _TOUCH = 1.0, 4.0
 """In f and v a lower lip further than the first from its place at the teeth counts so much a millimetre."""
-_AT_TEETH = TOUCH_ROLL - 0.01
-"""A lower lip that the truth rolls in this far is at the teeth; nothing else that is said comes near."""
 _BEYOND = 0.1
 """Slope of expressions outside 0 to 1, where nothing is shown: none would leave them there."""
 _GUIDANCE = 1.5
@@ -211,7 +209,7 @@ class Losses:
         truth = batch["curves"][..., 0] * CURVES[0][2]
         truth = torch.where(spoken, truth.clamp(min=0.0), today.gap)
         wrong = (today.gap - truth).abs()
-        at_teeth = spoken & (batch["curves"][..., -1] * CURVES[-1][2] > _AT_TEETH)
+        at_teeth = spoken & (batch["curves"][..., -1] * CURVES[-1][2] > AT_TEETH_ROLL)
         if today.lower is not None and "lower" in batch:
             apart = distance(today.lower, batch["lower"])
             wrong = torch.where(at_teeth, torch.maximum(wrong, apart), wrong)

@@ -37,9 +37,15 @@ from facetalk.training.audio.mini_wav2vec2 import (
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.processes import in_processes, is_main_process, quick_products, step_generator
+from facetalk.training.processes import (
+    check_workers,
+    in_processes,
+    is_main_process,
+    quick_products,
+    step_generator,
+)
 from facetalk.training.resume import check_resume
-from facetalk.training.workers import Batch, Drawn, check_workers
+from facetalk.training.workers import Batch, Drawn
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
 _HEADS = "heads.pt"

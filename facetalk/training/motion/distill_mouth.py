@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool1d, pad, relu
 
-from facetalk.data.visemes import TOUCH_ROLL
+from facetalk.data.visemes import AT_TEETH_ROLL
 from facetalk.diffusion.model import MotionModel
 from facetalk.errors import InputError
 from facetalk.training.motion.distill_energy import distance
@@ -45,8 +45,6 @@ head p, b, m are below 0.4 and a face at rest is at 0.9."""
 NEAR_MM, TOUCH_MM, APART = 0.7, 1.0, 0.7
 """What is let through: a gap where the truth is closed, a distance of the lower lip from where it touches the
 teeth, and a share of the opening where the truth is open."""
-_ROLL = TOUCH_ROLL - 0.01
-"""A lower lip that the truth rolls in this far is at the teeth; nothing else that is said comes near."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +160,7 @@ class MouthScore:
         """(B, L, E) twice -> mm beyond what is let through, a mean over the frames of each kind."""
         gap, wanted = self.gap_mm(sampled), self.gap_mm(truth)
         closed, opened = wanted < CLOSED_MM, wanted > OPEN_MM
-        touched = truth[..., self._roll] > _ROLL
+        touched = truth[..., self._roll] > AT_TEETH_ROLL
         apart = _within_a_frame(gap)
         wide = relu(APART * wanted - apart)
         shut = relu(-_within_a_frame(-gap) - NEAR_MM)

@@ -35,7 +35,7 @@ from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.captured import build_captured, lips_of, prepare_learned
 from facetalk.training.motion.dataset import MotionData, build
-from facetalk.training.processes import is_main_process, step_generator
+from facetalk.training.processes import check_workers, is_main_process, step_generator
 from facetalk.training.resume import check_resume
 from facetalk.units import DEFAULT_FPS, HEAD_UNIT_MM
 
@@ -93,8 +93,7 @@ class MotionTrainingOptions:
         Raises:
             InputError: the share is not in (0, 1], or a crop or batch is too small.
         """
-        if self.workers < 0:
-            raise InputError(f"--workers must be at least 0, got {self.workers}")
+        check_workers(self.workers)
         if not 0.0 < self.share <= 1.0:
             raise InputError(f"--share must lie in (0, 1], got {self.share}")
         if self.crop < 2 or self.batch < 1:
