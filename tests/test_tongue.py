@@ -13,6 +13,7 @@ import soundfile
 from facetalk import FaceTalk, InputError, Motion
 from facetalk.arrays import Float32
 from facetalk.data.tongue import contacts
+from facetalk.streaming import LiveTongue
 from facetalk.tongue import LiveContacts, Tongue, TongueNetwork
 
 DEMO = Path(__file__).resolve().parents[1] / "examples/demo.flac"
@@ -160,6 +161,20 @@ def test_live_contacts_hear_no_further_than_they_may() -> None:
         end = min(round((frame + 0.5) * 640 + 1600), 64_000)
         assert last == end - 1 and first == max(0, frame - 25) * 640 and count == end - first
     assert live.finish(101).shape == (1, 2), "a frame without sound"
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_contacts_at_other_rates_are_no_later(model: FaceTalk, rate: int) -> None:
+    """What a resampler holds back is taken from the look-ahead, not added to the wait."""
+    assert model.tongue is not None
+    tongue = Tongue(network(3), model.tongue.reach)
+    live = LiveTongue(tongue, lambda x: np.zeros((len(x) // 640 + 1, 3), np.float32), 25.0, rate, 0.1)
+    given = 0
+    for step in range(1, 60):
+        given += len(live.push(np.zeros(rate // 50, np.float32)))
+        pushed = step * (rate // 50) / rate
+        assert given >= int((pushed - 0.1) * 25.0 + 0.5 - 1e-6), f"after {pushed:.2f} s"
+    assert given + len(live.finish(30)) == 30
 
 
 def test_models_without_one_have_no_tongue(model: FaceTalk, tmp_path: Path, sound: Float32) -> None:

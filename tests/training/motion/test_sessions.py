@@ -177,5 +177,6 @@ def test_processes_encode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     alone = build(corpus, Level(), tmp_path / "alone", **told)
     shared = build(corpus, Level(), tmp_path / "shared", **told, workers=3)
     assert len(alone.features) == len(shared.features) > 6
+    assert len({len(part) for part in alone.features[:5]}) > 1  # pieces of a size have pauses of their own
     for mine, theirs in zip(alone.features + alone.weights, shared.features + shared.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
