@@ -6,6 +6,7 @@ its reference, runs on any device and takes any model.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -60,8 +61,15 @@ def run_through(engine: Engine, sound: Iterable[Float32], *, progress: bool) -> 
     return np.concatenate(parts)
 
 
-_RESAMPLING_S = 0.02
-"""How far soxr's output lags behind what it was given, at the rates that are taken."""
+@functools.cache
+def resampling_lag(rate: float) -> float:
+    """Seconds by which soxr's output lags at most behind what it was given: it works in blocks of its own."""
+    stream, step, made, most = soxr.ResampleStream(rate, SAMPLE_RATE, 1), max(1, int(rate / 200)), 0, 0.0
+    silence = np.zeros(step, np.float32)
+    for count in range(1, 400):
+        made += len(stream.resample_chunk(silence))
+        most = max(most, count * step / rate - made / SAMPLE_RATE)
+    return most
 
 
 class _Made(Protocol):
@@ -85,7 +93,7 @@ class _AtAnyRate:
 
     def __init__(self, make: Callable[[float], _Made], rate: float) -> None:
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
-        self._made = make(0.0 if self._resampler is None else _RESAMPLING_S)
+        self._made = make(0.0 if self._resampler is None else resampling_lag(rate))
 
     def push(self, samples: Float32) -> Float32:
         """Take (n,) samples, give what is made of the frames that they complete."""
@@ -105,7 +113,10 @@ class LiveHead(_AtAnyRate):
     """The head's motion, poses (m, 6), for sound of any rate; arguments as those of :class:`HeadMotion`."""
 
     def __init__(self, fps: float, seed: int, rate: float, *, look_ahead: float, amount: float) -> None:
-        super().__init__(lambda lag: HeadMotion(fps, seed, look_ahead=look_ahead - lag, amount=amount), rate)
+        super().__init__(
+            lambda lag: HeadMotion(fps, seed, look_ahead=max(look_ahead - lag, 0.0), amount=amount),
+            rate,
+        )
 
 
 class LiveTongue(_AtAnyRate):
