@@ -238,6 +238,16 @@ def test_a_page_says_what_works(page: str, desk: Path, capsys: pytest.CaptureFix
         assert status == 0, f"{page}: {code}\nran as {shlex.join(words)}\n{capsys.readouterr().err[-2000:]}"
 
 
+def test_no_merge_is_left_half_done() -> None:
+    """Marks of a conflict, which a renderer shows as text."""
+    marks = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
+    files = [path for end in ("*.md", "*.toml", "*.txt") for path in ROOT.glob(end)]
+    files += [path for room in ("docs", "facetalk", "benchmarks", "experiments", "csrc", "examples")
+              for path in (ROOT / room).rglob("*.md")]  # fmt: skip
+    assert len(files) > 30
+    assert [str(path) for path in files if marks.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_the_pages_are_read() -> None:
     """The parser finds what is there: a page that it cannot read would be a page that nobody tests."""
     readme = blocks("README.md")

@@ -146,10 +146,15 @@ def before_and_after(before: dict[str, Any], after: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def measured() -> dict[str, dict[str, Any]]:
+    """All results that the repository has, by name."""
+    folder = Path(__file__).parent / "results"
+    return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in FILES}
+
+
 def main() -> None:
     """Fill pages: ``python -m experiments.steps.report PAGE...``."""
-    folder = Path(__file__).parent / "results"
-    results = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in FILES}
+    results = measured()
     for name in sys.argv[1:]:
         page = Path(name)
         page.write_text(fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")

@@ -101,6 +101,12 @@ def test_a_page_is_filled_between_its_marks() -> None:
     assert "| student | 1 | 1 |" in report.table(found) and "blinks_per_minute 90" in report.table(found)
 
 
+def test_the_page_tells_what_was_measured_last() -> None:
+    page = (Path(report.__file__).parents[2] / "docs" / "distillation.md").read_text(encoding="utf-8")
+    assert "<!-- steps: truth-table -->" in page
+    assert report.fill(page, report.measured()) == page
+
+
 def test_a_page_tells_what_a_later_stage_changed() -> None:
     before, after = results({1: {"a": 0.9, "b": 1.0}}), results({1: {"a": 0.98, "b": 1.01}})
     page = "<!-- steps: energy -->\n<!-- /steps -->"
