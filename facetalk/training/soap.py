@@ -19,7 +19,7 @@ _LARGEST = 600
 
 
 class Soap(torch.optim.Optimizer):
-    """SOAP for matrices, Adam for all else.
+    """SOAP for matrices and stacks of them, Adam for all else.
 
     Args:
         params: what is trained.
@@ -52,19 +52,19 @@ class Soap(torch.optim.Optimizer):
         new = not state
         if new:
             state["step"], state["mean"], state["square"] = 0, torch.zeros_like(x), torch.zeros_like(x)
-        sides = [side for side in range(2) if x.ndim == 2 and x.shape[side] <= _LARGEST]
+        sides = [side for side in (-2, -1) if x.ndim in (2, 3) and x.shape[side] <= _LARGEST]
         for side in sides:
-            spread = gradient @ gradient.T if side == 0 else gradient.T @ gradient
+            spread = gradient @ gradient.mT if side == -2 else gradient.mT @ gradient
             state.setdefault(f"spread{side}", torch.zeros_like(spread)).lerp_(spread, 1.0 - square)
             if new:
-                state[f"basis{side}"] = torch.linalg.eigh(state[f"spread{side}"]).eigenvectors.flip(1)
+                state[f"basis{side}"] = torch.linalg.eigh(state[f"spread{side}"]).eigenvectors.flip(-1)
         if new and sides:
             return
 
         def turned(matrix: Tensor, back: bool) -> Tensor:
             for side in sides:
-                basis = state[f"basis{side}"] if back else state[f"basis{side}"].T
-                matrix = basis @ matrix if side == 0 else matrix @ basis.T
+                basis = state[f"basis{side}"] if back else state[f"basis{side}"].mT
+                matrix = basis @ matrix if side == -2 else matrix @ basis.mT
             return matrix
 
         state["step"] += 1
@@ -83,6 +83,8 @@ class Soap(torch.optim.Optimizer):
     def _follow(state: dict[str, Any], side: int) -> None:
         """One power iteration of an eigenbasis, sorted; the mean squares go with their directions."""
         basis, spread = state[f"basis{side}"], state[f"spread{side}"]
-        order = ((spread @ basis) * basis).sum(0).argsort(descending=True)
-        state["square"] = state["square"].index_select(side, order)
-        state[f"basis{side}"] = torch.linalg.qr(spread @ basis[:, order]).Q
+        order = ((spread @ basis) * basis).sum(-2).argsort(-1, descending=True)
+        rows = order[..., None] if side == -2 else order[..., None, :]
+        state["square"] = state["square"].gather(side, rows.expand_as(state["square"]))
+        basis = basis.gather(-1, order[..., None, :].expand_as(basis))
+        state[f"basis{side}"] = torch.linalg.qr(spread @ basis).Q
