@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the time is for those named",
     )  # fmt: skip
     parser.add_argument(
+        "--identity-batch", type=int, nargs=2, default=None, metavar=("HEADS", "POINTS"),
+        help="of the stage identity, with --start: heads drawn anew in each step and points on each, by "
+        "which the network and its codes learn on (32 1024 fills a GPU; default: a pool of 81 heads)",
+    )  # fmt: skip
+    parser.add_argument(
         "--backward-batch", type=int, nargs=2, default=None, metavar=("ROWS", "POINTS"),
         help="of the stage backward: heads with an expression, and points on each (default: 24 128; "
         "384 256 fills a GPU)",
@@ -80,6 +85,12 @@ def run(args: argparse.Namespace) -> None:
         if "backward" not in args.stages:
             raise InputError("--backward-batch is for the stage backward, which --stages leaves out")
         more["backward_batch"] = tuple(args.backward_batch)
+    if args.identity_batch is not None:
+        if "identity" not in args.stages:
+            raise InputError("--identity-batch is for the stage identity, which --stages leaves out")
+        if args.start is None:
+            raise InputError("--identity-batch teaches a head that was trained before; name it by --start")
+        more["fresh_batch"] = tuple(args.identity_batch)
     train_head(
         HeadTraining(
             args.data,

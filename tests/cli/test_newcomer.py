@@ -130,3 +130,10 @@ def test_a_batch_of_a_stage_that_is_not_trained_is_refused(tmp_path: Path, capsy
     words = ["train", "nphm", "--out", str(tmp_path / "run"), "--steps", "1", "--backward-batch", "8", "16"]
     assert main([*words, "--stages", "parts"]) == 2
     assert "which --stages leaves out" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_heads_drawn_anew_want_a_head_and_its_stage(tmp_path: Path, capsys) -> None:
+    words = ["train", "nphm", "--out", str(tmp_path / "run"), "--steps", "1", "--identity-batch", "8", "64"]
+    for more, told in ((["--stages", "parts"], "which --stages leaves out"), ([], "name it by --start")):
+        assert main([*words, *more]) == 2
+        assert told in capsys.readouterr().err and not (tmp_path / "run").exists()

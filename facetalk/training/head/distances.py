@@ -1,9 +1,10 @@
-"""Signed distances of a morphable head of any identities, measured where the network is that learns from them.
+"""Signed distances of a morphable head of any identities, measured where a network learns them.
 
-They are those of :meth:`facetalk.data.heads.ict.MorphableHead.signed_distance`, found in another way: from the
-vertex of a part that is nearest to a point, the triangles around it are looked at. What makes the two differ
-is told by ``tests/training/head/test_distances.py``. Heads without end can be measured so, a new one in every
-row of every step, where libigl would need minutes for a hundred of them.
+They are those of :meth:`facetalk.data.heads.ict.MorphableHead.signed_distance`, found in another way: of
+every part, the triangles around the vertex that is nearest to a point are looked at, and their side is its sign. So
+heads without end can be measured, a new one in every row of every step, where libigl takes minutes for a
+hundred of them. Far behind the lips, where sheets cross and are open, sides say too little; such places are
+told, and left to distances of libigl's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from facetalk.data.heads.samples import SurfaceSampler
 from facetalk.nphm.head.parts import Part
 from facetalk.units import HEAD_UNIT_MM
 
-__all__ = ["STEP", "Distances", "DistanceSource"]
+__all__ = ["STEP", "DistanceSource", "Distances"]
 
 # Standard deviations of how far points lie off the surface (0.3, 1, 3 and 10 mm), and their shares.
 _SIGMAS, _SHARES = (0.0012, 0.004, 0.012, 0.04), (0.45, 0.28, 0.17, 0.10)
@@ -33,7 +34,7 @@ _CUT, _ANYWHERE = 0.05, 0.10
 _BELOW = 0.12
 """Vertices farther below the neck's cut are left out; nothing of the surface is there."""
 _DEEPEST = 7.5 / HEAD_UNIT_MM
-"""Depth inside gums, tongue and teeth from which an open sheet may have been taken for one seen from behind."""
+"""Depth inside gums, tongue and teeth from which an open sheet may have been seen from behind."""
 _DOUBT = 0.5 / HEAD_UNIT_MM
 """How much farther than the surface places that are never in sight have to be, to make no difference."""
 _FRONT = 0.4

@@ -21,8 +21,8 @@ from facetalk.arrays import Float32
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import DistancePool, SurfaceSampler, random_identities
 from facetalk.nphm.head.parts import Part
-from facetalk.nphm.networks import SOFTPLUS_BETA, DeformationNetwork, IdentityNetwork
 from facetalk.nphm.head.rig import TemplateMap
+from facetalk.nphm.networks import SOFTPLUS_BETA, DeformationNetwork, IdentityNetwork
 from facetalk.training.head.backward import NEAR, Budget
 from facetalk.training.head.distances import STEP, DistanceSource
 from facetalk.training.loop import TrainingLoop
@@ -30,7 +30,7 @@ from facetalk.training.processes import step_generator
 from facetalk.training.soap import Soap
 from facetalk.units import HEAD_UNIT_MM
 
-__all__ = ["Encoder", "IdentityValidation", "recode", "train_identity_anew"]
+__all__ = ["LEAST_POINTS", "Encoder", "IdentityValidation", "recode", "train_identity_anew"]
 
 _SLOPES = 0.5
 """Weight of errors of the slope beside errors of the distance."""
@@ -40,8 +40,9 @@ _POOLED = 8
 """One row in so many is of the pool, whose distances are exact in the depth of the mouth as well."""
 _MEAN = 4
 """One row in so many is the mean head."""
-_LIPS, _LIDS = 1.0, 1.0
-_SEED, _HEADS, _POINTS = 987_656, 24, 6000
+LEAST_POINTS = 40
+"""Points a head; of fewer, none would lie on the neck's cut."""
+_SEED, HEADS, POINTS = 987_656, 24, 4000
 """Of the validation: heads that no training and no figure uses, and points on each."""
 
 
@@ -130,8 +131,8 @@ def train_identity_anew(
     )
     device = members[0].device
     seen = min(rows * budget.steps, _PEOPLE)
-    people = torch.from_numpy(random_identities(head, seen, int(step_generator(budget.seed, 0).integers(2**31))))
-    people = people.to(device)
+    seed = int(step_generator(budget.seed, 0).integers(2**31))
+    people = torch.from_numpy(random_identities(head, seen, seed)).to(device)
     places = min(_PLACES, rows * count * budget.steps)
     source = DistanceSource(head, sampler, device=device, pool=places, seed=budget.seed)
     validation = IdentityValidation(head, device)
@@ -182,7 +183,6 @@ def train_identity_anew(
 
     def validate(folder: Path) -> None:
         line = {"step": loop.index, **validation(network, encoder)}
-        print(json.dumps(line), flush=True)
         with (folder / "validation.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
 
@@ -199,16 +199,14 @@ class IdentityValidation:
     """
 
     def __init__(self, head: MorphableHead, device: torch.device) -> None:
-        self._drawn = torch.from_numpy(random_identities(head, _HEADS, _SEED)).to(device)
+        self._drawn = torch.from_numpy(random_identities(head, HEADS, _SEED)).to(device)
         self._drawn[0] = 0.0
-        source = DistanceSource(head, SurfaceSampler(head), device=device, pool=_POINTS, seed=_SEED)
+        source = DistanceSource(head, SurfaceSampler(head), device=device, pool=POINTS, seed=_SEED)
         vertices = source.vertices(self._drawn)
         every = torch.arange(len(source.part), device=device)
-        chosen = every.expand(_HEADS, -1)
+        chosen = every.expand(HEADS, -1)
         self._points = source.surface(chosen, vertices)
-        blocks = [
-            source.measure(x, self._drawn, vertices) for x in self._points.split(1000, dim=1)
-        ]
+        blocks = [source.measure(x, self._drawn, vertices) for x in self._points.split(1000, dim=1)]
         distance, known = (torch.cat(values, dim=1) for values in zip(*blocks, strict=True))
         outside = (distance.abs() < 2e-4) & (known > 0)
         self._regions = {

@@ -33,6 +33,7 @@ from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, Identi
 from facetalk.training.checkpoint import make_out
 from facetalk.training.head.backward import Budget, initialise_backward, train_backward, train_identity
 from facetalk.training.head.forward import surface_pool, train_blendshapes, train_parts, train_template
+from facetalk.training.head.identity import LEAST_POINTS, Encoder, recode, train_identity_anew
 from facetalk.training.head.identity_codes import HeadCodes, build_codes, initialise
 from facetalk.training.head.seam_units import SEAM_CODES, Seams, plant
 from facetalk.training.head.template import build_template
@@ -48,9 +49,10 @@ _MESH_SHARE = 0.05
 """Part of the time that is kept for the canonical mesh; a coarser one is made where that is too short."""
 _DISTANCE_SHARE = 0.25
 """Largest share of the time for signed distances; what they leave goes to the stages."""
-_LEAST_POINTS = 2000
+_LEAST_POINTS, _POOLED_POINTS = 2000, 5000
+_NEAR_EDGES = 2.0
 _EDGES = 8.0
-"""How much denser the backward stage looks at the edges of lips and lids than the others do."""
+"""How much denser identities drawn anew, and the backward stage, look at the edges of lips and lids."""
 
 # Share of the time or steps that each stage gets: the identity network is the slow one.
 SHARES = {"identity": 0.62, "blendshapes": 0.12, "template": 0.07, "parts": 0.04, "backward": 0.15}
@@ -77,6 +79,9 @@ class HeadTraining:
         mean_points, points: distances at the mean head and at each other head.
         surface_points: size of the pool of surface points.
         identity_batch: rows of the mean head, rows of others, points a row.
+        fresh_batch: heads drawn anew in each step, and points on each, on which the identity network and its
+            local codes learn on from those of ``start``; None: from the pool alone, with the codes as they
+            are.
         backward_batch: heads with an expression, points on each; more of them keep a GPU busy.
         cell: cell of the canonical mesh, head units.
         stages: which stages to train; the others are taken from ``out`` as they are.
@@ -103,6 +108,7 @@ class HeadTraining:
     points: int = 20_000
     surface_points: int = 200_000
     identity_batch: tuple[int, int, int] = (2, 4, 600)
+    fresh_batch: tuple[int, int] | None = None
     backward_batch: tuple[int, int] = (24, 128)
     cell: float = 0.003
     stages: Sequence[str] = tuple(SHARES)
@@ -120,6 +126,8 @@ class HeadTraining:
     def pool_sizes(self) -> tuple[int, int, int]:
         """Points of the mean head, other heads and points of each: no more than so many steps look at."""
         steps, (of_mean, of_others, count) = self.budget("identity").steps, self.identity_batch
+        if self.fresh_batch is not None:  # the pool is for the depth of the mouth alone
+            return _LEAST_POINTS, min(self.identities, steps), min(self.points, _POOLED_POINTS)
         identities = min(self.identities, max(1, steps * of_others))
         each = -(-steps * of_others * count // identities)
         return (
@@ -184,21 +192,31 @@ def give_mesh(
 
 def begin(
     start: Path,
+    head: MorphableHead,
     codes: HeadCodes,
     identity: IdentityNetwork,
     backward: DeformationNetwork,
     blendshapes: BlendshapeField,
     template: TemplateMap,
     parts: PartField,
-) -> None:
+) -> HeadCodes:
     """Let networks begin as those of a head folder.
+
+    Returns:
+        The codes with the encoder of that folder, whose local part may have been learned.
 
     Raises:
         InputError: no such head, one of other data, or of other sizes.
     """
     content = HeadModel.load(start).content
-    known = content.linear["encoder"].numpy()
-    if known.shape != codes.encoder.shape or not np.allclose(known, codes.encoder, atol=1e-4):
+    known, basis = (content.linear[name].numpy() for name in ("encoder", "landmarks_basis"))
+    ours, fixed = head.identity_basis[:, head.landmark_ids], identity.config.global_dim
+    same = known.shape == codes.encoder.shape and basis.shape == ours.shape
+    if not (
+        same
+        and np.allclose(basis, ours, atol=1e-4)
+        and np.allclose(known[:fixed], codes.encoder[:fixed], atol=1e-4)
+    ):
         raise InputError(f"{start} was trained on other data, whose codes mean something else")
     alike = (
         (identity, content.identity), (blendshapes, content.blendshapes), (template, content.template),
@@ -213,6 +231,7 @@ def begin(
             )
         network.load_state_dict(trained.state_dict())
     widen(content.deformation, backward)
+    return dataclasses.replace(codes, encoder=known)
 
 
 def train_head(config: HeadTraining) -> HeadModel:
@@ -232,6 +251,15 @@ def train_head(config: HeadTraining) -> HeadModel:
                 *config.backward_batch
             )
         )
+    if config.fresh_batch is not None:
+        if config.start is None:
+            raise InputError("heads drawn anew teach a network that was trained before; name --start")
+        if config.fresh_batch[0] < 1 or config.fresh_batch[1] < LEAST_POINTS:
+            raise InputError(
+                "a batch of the stage identity has one head and {} points at least, not {} and {}".format(
+                    LEAST_POINTS, *config.fresh_batch
+                )
+            )
     out = Path(config.out)
     check_resume(out, config.resume, marks=("distances.npz", *(f"{stage}/checkpoint" for stage in SHARES)))
     head = MorphableHead.load(config.data)
@@ -262,7 +290,7 @@ def train_head(config: HeadTraining) -> HeadModel:
     sizes = ForwardConfig(code_dim=len(codes.encoder), expressions=head.expression_dim, **config.forward)
     blendshapes, template, parts = BlendshapeField(sizes), TemplateMap(sizes), PartField(sizes)
     if config.start is not None:
-        begin(config.start, codes, identity, backward, blendshapes, template, parts)
+        codes = begin(config.start, head, codes, identity, backward, blendshapes, template, parts)
     needed = set(SHARES) if config.start is None else set(config.stages)
 
     def place(stage: str) -> dict[str, Any]:
@@ -278,8 +306,18 @@ def train_head(config: HeadTraining) -> HeadModel:
         seconds = 60.0 * _MESH_SHARE * config.minutes
         left = max(config.minutes * (1.0 - _MESH_SHARE) - spent, 0.5 * config.minutes)
         config = dataclasses.replace(config, minutes=left)
-    if "identity" in needed:
+    if "identity" in needed and config.fresh_batch is None:
         train_identity(identity, pool, codes, **place("identity"), batch=config.identity_batch)
+    elif "identity" in needed:
+        assert config.fresh_batch is not None
+        encoder = Encoder(codes.encoder, config.global_dim)
+        train_identity_anew(
+            identity, encoder, pool, head, SurfaceSampler(head, focus=_NEAR_EDGES), **place("identity"),
+            batch=config.fresh_batch,
+        )  # fmt: skip
+        learned = encoder.matrix().detach().cpu().numpy()
+        recode(learned, codes.encoder, backward, template)
+        codes = dataclasses.replace(codes, encoder=learned)
     if needed & {"blendshapes", "template", "parts"}:
         rng = np.random.default_rng(config.seed)
         surface, classes = surface_pool(head, sampler, config.surface_points, rng)

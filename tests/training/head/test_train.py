@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from facetalk.data.heads.ict import MorphableHead
-from facetalk.data.heads.samples import DistancePool
+from facetalk.data.heads.samples import DistancePool, random_identities
 from facetalk.errors import InputError
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.networks import IdentityConfig, IdentityNetwork
+from facetalk.training.head import identity
 from facetalk.training.head import train as training
 from facetalk.training.head.identity_codes import anchor_vertices, build_codes, initialise
 
@@ -69,6 +70,44 @@ def test_one_stage_goes_on_from_a_head(trained, tmp_path):
     for other, message in ((("hidden", 24), "other sizes"), (("deformation_hidden", 60), "only more units")):
         with pytest.raises(InputError, match=message):
             training.train_head(dataclasses.replace(more, out=tmp_path / other[0], **dict([other])))
+
+
+def test_heads_drawn_anew_teach_network_and_codes(trained, tmp_path, monkeypatch):
+    config, before = trained
+    monkeypatch.setattr(identity, "HEADS", 3)
+    monkeypatch.setattr(identity, "POINTS", 300)
+    more = dataclasses.replace(
+        config, out=tmp_path / "more", steps=12, start=config.out / "head", stages=("identity",),
+        fresh_batch=(4, 120),
+    )  # fmt: skip
+    after = training.train_head(more)
+    old, new = (model.content.linear["encoder"].numpy() for model in (before, after))
+    fixed = before.content.identity.config.global_dim
+    assert np.array_equal(old[:fixed], new[:fixed]) and np.abs(old[fixed:] - new[fixed:]).max() > 1e-4
+    lines = (more.out / "identity" / "validation.jsonl").read_text().splitlines()
+    assert len(lines) == 2 and '"others, surface"' in lines[0]
+    # What else takes codes gives what it gave, for the same head.
+    row = random_identities(MorphableHead.load(config.data), 1, 5)[0]
+    points = np.random.default_rng(0).uniform(-0.2, 0.2, (50, 3)).astype(np.float32)
+    weights = np.full(before.expression_dim, 0.3, np.float32)
+    moved = [model.nphm.offsets(points, model.encode_identity(row), weights) for model in (before, after)]
+    assert np.allclose(*moved, atol=1e-3 * np.abs(moved[0]).max() + 1e-5)
+    again = training.train_head(dataclasses.replace(more, steps=13, resume=True))
+    learned = again.content.linear["encoder"].numpy()
+    assert not np.array_equal(learned, new)
+    # The head that has learned codes is a start as well, for any stage.
+    last = dataclasses.replace(
+        config, out=tmp_path / "last", steps=2, start=more.out / "head", stages=("backward",)
+    )
+    assert np.array_equal(training.train_head(last).content.linear["encoder"].numpy(), learned)
+
+
+def test_what_cannot_be_learned_is_refused(synthetic_data, tmp_path):
+    config = training.HeadTraining(synthetic_data, tmp_path, steps=1, fresh_batch=(4, 100))
+    with pytest.raises(InputError, match="name --start"):
+        training.train_head(config)
+    with pytest.raises(InputError, match="one head and 40 points at least"):
+        training.train_head(dataclasses.replace(config, start=tmp_path, fresh_batch=(4, 39)))
 
 
 def test_folder_round_trip(trained, tmp_path):
