@@ -104,10 +104,11 @@ def extracted(
     options: ExtractionOptions,
     device: torch.device,
 ) -> Iterator[Mesh]:
-    """Every frame's surface by marching cubes, with the rig's colours, and vertices to show them."""
+    """Every frame's surface by marching cubes, with the rig's colours and closed lips and lids."""
     with needed_for("extracting a head by marching cubes"):
         from facetalk.mesh.borrow import Paint, painted
         from facetalk.nphm.surface.close_up import refine, settle
+        from facetalk.nphm.surface.seams import closed
         from facetalk.ops._device import with_kernels
     field = head.nphm.bind(motion.identity, facial_smoothing=smoothing, device=with_kernels(device))
     if not isinstance(head, HeadModel):
@@ -116,16 +117,20 @@ def extracted(
         return
     # The field knows of no tongue that moves, so one that did would lend its colours to what is behind it.
     rig = rigged(head, dataclasses.replace(motion, tongue=None), smoothing)
-    shown = head.bind(motion.identity).lenders()
-    worn = head.tables.mesh
+    person, worn = head.bind(motion.identity), head.tables.mesh
+    shown, (lift, more) = person.lenders(), person.closing()
+    more = _weighted(more, person.canonical().vertices, smoothing)
     # Who asks for the lattice's own mesh gets its surface; only vertices are added to it.
     as_sampled = options.exact or options.tolerance_mm == 0.0
     marks = None if worn is None or as_sampled else [worn.landmarks[place] for place in EYES_AND_LIPS]
     frames = field.iterate(motion.expressions, resolution, bounds, options=options)
     for frame, (mesh, how) in enumerate(frames):
         # An extraction knows no parts; the rig stands in the same place and lends its colours.
-        posed, code = rig[frame], motion.expressions[frame]
-        paint = Paint(posed, shown, _hidden(posed, worn))
+        shut, code = rig[frame], motion.expressions[frame]
+        moves = lift + np.tensordot(code - head.rest_expression, more, axes=1)
+        moves *= np.float32(HEAD_UNIT_METRES)
+        posed, hidden = dataclasses.replace(shut, vertices=shut.vertices - moves), _hidden(shut, worn)
+        paint = Paint(posed, shown, hidden)
         unseen = None
         if marks is not None:
             places = [posed.vertices[rows] for rows in marks]
@@ -133,8 +138,10 @@ def extracted(
             looked = [_with_inside(places[0]), *places[1:]]
             mesh, unseen = refine(mesh, field, code, looked, (resolution, bounds), again)
         fine = painted(mesh, paint, always=Part.EYEBALLS, unseen=unseen)
-        if marks is not None:
+        if worn is not None and marks is not None:
             fine = settle(fine, len(mesh), field, code, np.concatenate(places), paint)
+            seams = (worn.lips, worn.lid_left, worn.lid_right)
+            fine = closed(fine, shut, moves, paint, Paint(shut, shown, hidden), seams)
         yield fine
 
 

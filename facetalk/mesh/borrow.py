@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from facetalk.arrays import AnyFloat, Bool, Float32, Int64, UInt8
+from facetalk.arrays import AnyFloat, Bool, Float32, Float64, Int64, UInt8
 from facetalk.mesh.materials import linear_to_srgb, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 
@@ -45,6 +45,7 @@ class Paint:
         lends = np.ones(len(mesh.faces), bool) if shown is None else shown[mesh.faces].all(axis=1)
         faces = mesh.faces[lends if hidden is None else lends & ~hidden]
         self._corners = mesh.vertices[faces].astype(np.float64)
+        self._faces = faces
         # Normals and not the winding of faces, which is lost in slivers.
         self._normals = mesh.normals[faces].astype(np.float64)
         self._light = srgb_to_linear(mesh.colors)[faces]
@@ -60,13 +61,24 @@ class Paint:
         Args:
             points, normals: (N, 3) near the surface.
         """
-        colors, part = np.zeros((len(points), 3), np.uint8), np.zeros(len(points), np.uint8)
+        chosen, weights = self._closest(points, normals)
+        light = np.einsum("nc,ncx->nx", weights, self._light[chosen])
+        return linear_to_srgb(light), self._part[chosen]
+
+    def carried(self, points: Float32, normals: Float32, values: Float32) -> Float32:
+        """Values of the mesh's vertices (V, k) where :meth:`at` would take colours from: (N, k)."""
+        chosen, weights = self._closest(points, normals)
+        return np.einsum("nc,ncx->nx", weights, values[self._faces[chosen]]).astype(np.float32)
+
+    def _closest(self, points: Float32, normals: Float32) -> tuple[Int64, Float64]:
+        """Faces (N,) and weights (N, 3) of their corners."""
+        chosen, weights = np.zeros(len(points), np.int64), np.zeros((len(points), 3))
         for start in range(0, len(points), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            colors[rows], part[rows] = self._some(points[rows], normals[rows])
-        return colors, part
+            chosen[rows], weights[rows] = self._some(points[rows], normals[rows])
+        return chosen, weights
 
-    def _some(self, points: Float32, normals: Float32) -> tuple[UInt8, UInt8]:
+    def _some(self, points: Float32, normals: Float32) -> tuple[Int64, Float64]:
         count = min(_NEIGHBOURS, len(self._corners))
         near = self._tree.query(points, k=count)[1].reshape(len(points), count)
         flat = near.ravel()
@@ -80,9 +92,7 @@ class Paint:
         away = np.einsum("nkx,nx->nk", theirs, normals) < _FACING * length
         best = (distance + np.where(away, 1e3 * (1.0 + distance.max()), 0.0)).argmin(axis=1)
         rows = np.arange(len(points))
-        chosen = near[rows, best]
-        light = np.einsum("nc,ncx->nx", weights[rows, best], self._light[chosen])
-        return linear_to_srgb(light), self._part[chosen]
+        return near[rows, best], weights[rows, best]
 
 
 def painted(
