@@ -37,6 +37,7 @@ _OPEN_M, _DEEP_M = 0.001, 0.0175
 _IN_THE_MOUTH = (
     Region.MOUTH, Region.UPPER_GUM, Region.LOWER_GUM, Region.TONGUE, Region.UPPER_TEETH, Region.LOWER_TEETH
 )  # fmt: skip
+_ALONE = (Region.EYEBALL, Region.UPPER_TEETH, Region.LOWER_TEETH, Region.TONGUE)
 _SHUT_M, _BESIDE_M = 0.0005, 0.03
 """Gap of lids that nothing is seen between, and within what an eyeball lies around its marks."""
 _LIDS_M = 0.006
@@ -107,8 +108,9 @@ def extracted(
     """Every frame's surface by marching cubes, with the rig's colours and closed lips and lids."""
     with needed_for("extracting a head by marching cubes"):
         from facetalk.mesh.borrow import Paint, painted
+        from facetalk.nphm.head.closing import closed
         from facetalk.nphm.surface.close_up import refine, settle
-        from facetalk.nphm.surface.seams import closed
+        from facetalk.nphm.surface.strays import without_strays
         from facetalk.ops._device import with_kernels
     field = head.nphm.bind(motion.identity, facial_smoothing=smoothing, device=with_kernels(device))
     if not isinstance(head, HeadModel):
@@ -123,6 +125,7 @@ def extracted(
     # Who asks for the lattice's own mesh gets its surface; only vertices are added to it.
     as_sampled = options.exact or options.tolerance_mm == 0.0
     marks = None if worn is None or as_sampled else [worn.landmarks[place] for place in EYES_AND_LIPS]
+    alone = np.zeros(0, bool) if worn is None else np.isin(worn.region, _ALONE)
     frames = field.iterate(motion.expressions, resolution, bounds, options=options)
     for frame, (mesh, how) in enumerate(frames):
         # An extraction knows no parts; the rig stands in the same place and lends its colours.
@@ -137,11 +140,14 @@ def extracted(
             again = dataclasses.replace(options, cache=how.method == "cache")
             looked = [_with_inside(places[0]), *places[1:]]
             mesh, unseen = refine(mesh, field, code, looked, (resolution, bounds), again)
+            inner = places[0][12:] if _open(places[0]) else None
+            mesh, number = without_strays(mesh, posed, alone, inner)
+            unseen = number[unseen]
         fine = painted(mesh, paint, always=Part.EYEBALLS, unseen=unseen)
         if worn is not None and marks is not None:
             fine = settle(fine, len(mesh), field, code, np.concatenate(places), paint)
-            seams = (worn.lips, worn.lid_left, worn.lid_right)
-            fine = closed(fine, shut, moves, paint, Paint(shut, shown, hidden), seams)
+            lids = (worn.lid_left, worn.lid_right)
+            fine = closed(fine, shut, moves, paint, Paint(shut, shown, hidden), worn.lips, lids)
         yield fine
 
 

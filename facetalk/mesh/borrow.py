@@ -20,6 +20,8 @@ from facetalk.mesh.mesh import Mesh
 __all__ = ["Paint", "painted"]
 
 _NEIGHBOURS = 8
+_MORE_NEIGHBOURS = 40
+"""Where a point may be chosen that is not the nearest."""
 _BLOCK = 2048
 """Points at once, whose faces stay in the cache."""
 _FACING = 0.2
@@ -65,21 +67,28 @@ class Paint:
         light = np.einsum("nc,ncx->nx", weights, self._light[chosen])
         return linear_to_srgb(light), self._part[chosen]
 
-    def carried(self, points: Float32, normals: Float32, values: Float32) -> Float32:
-        """Values of the mesh's vertices (V, k) where :meth:`at` would take colours from: (N, k)."""
-        chosen, weights = self._closest(points, normals)
+    def carried(self, points: Float32, normals: Float32, values: Float32, *, turn: float = 0.0) -> Float32:
+        """Values of the mesh's vertices (V, k) where :meth:`at` would take colours from: (N, k).
+
+        Args:
+            points, normals: (N, 3) near the surface.
+            values: (V, k).
+            turn: how much farther a point may be, in the mesh's unit, whose normal is that of the asked one and
+                not across to it.
+        """
+        chosen, weights = self._closest(points, normals, turn)
         return np.einsum("nc,ncx->nx", weights, values[self._faces[chosen]]).astype(np.float32)
 
-    def _closest(self, points: Float32, normals: Float32) -> tuple[Int64, Float64]:
+    def _closest(self, points: Float32, normals: Float32, turn: float = 0.0) -> tuple[Int64, Float64]:
         """Faces (N,) and weights (N, 3) of their corners."""
         chosen, weights = np.zeros(len(points), np.int64), np.zeros((len(points), 3))
         for start in range(0, len(points), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            chosen[rows], weights[rows] = self._some(points[rows], normals[rows])
+            chosen[rows], weights[rows] = self._some(points[rows], normals[rows], turn)
         return chosen, weights
 
-    def _some(self, points: Float32, normals: Float32) -> tuple[Int64, Float64]:
-        count = min(_NEIGHBOURS, len(self._corners))
+    def _some(self, points: Float32, normals: Float32, turn: float) -> tuple[Int64, Float64]:
+        count = min(_NEIGHBOURS if turn == 0.0 else _MORE_NEIGHBOURS, len(self._corners))
         near = self._tree.query(points, k=count)[1].reshape(len(points), count)
         flat = near.ravel()
         weights = _closest(np.repeat(points.astype(np.float64), count, axis=0), self._corners[flat])
@@ -89,7 +98,9 @@ class Paint:
         distance = np.sqrt(np.einsum("nkx,nkx->nk", off, off))
         theirs = np.einsum("nkc,nkcx->nkx", weights, self._normals[near])
         length = np.sqrt(np.einsum("nkx,nkx->nk", theirs, theirs))
-        away = np.einsum("nkx,nx->nk", theirs, normals) < _FACING * length
+        facing = np.einsum("nkx,nx->nk", theirs, normals)
+        away = facing < _FACING * length
+        distance += turn * (1.0 - facing / np.maximum(length, 1e-12))
         best = (distance + np.where(away, 1e3 * (1.0 + distance.max()), 0.0)).argmin(axis=1)
         rows = np.arange(len(points))
         return near[rows, best], weights[rows, best]
