@@ -73,8 +73,8 @@ class Paint:
         Args:
             points, normals: (N, 3) near the surface.
             values: (V, k).
-            turn: how much farther a point may be, in the mesh's unit, whose normal is that of the asked one and
-                not across to it.
+            turn: how much farther a point may be, in the mesh's unit, whose normal is the asked one and not
+                one across to it.
         """
         chosen, weights = self._closest(points, normals, turn)
         return np.einsum("nc,ncx->nx", weights, values[self._faces[chosen]]).astype(np.float32)
