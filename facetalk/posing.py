@@ -37,6 +37,7 @@ _OPEN_M, _DEEP_M = 0.001, 0.0175
 _IN_THE_MOUTH = (
     Region.MOUTH, Region.UPPER_GUM, Region.LOWER_GUM, Region.TONGUE, Region.UPPER_TEETH, Region.LOWER_TEETH
 )  # fmt: skip
+_ALONE = (Region.EYEBALL, Region.UPPER_TEETH, Region.LOWER_TEETH, Region.TONGUE)
 _SHUT_M, _BESIDE_M = 0.0005, 0.03
 """Gap of lids that nothing is seen between, and within what an eyeball lies around its marks."""
 _LIDS_M = 0.006
@@ -104,10 +105,12 @@ def extracted(
     options: ExtractionOptions,
     device: torch.device,
 ) -> Iterator[Mesh]:
-    """Every frame's surface by marching cubes, with the rig's colours, and vertices to show them."""
+    """Every frame's surface by marching cubes, with the rig's colours and closed lips and lids."""
     with needed_for("extracting a head by marching cubes"):
         from facetalk.mesh.borrow import Paint, painted
+        from facetalk.nphm.head.closing import closed
         from facetalk.nphm.surface.close_up import refine, settle
+        from facetalk.nphm.surface.strays import without_strays
         from facetalk.ops._device import with_kernels
     field = head.nphm.bind(motion.identity, facial_smoothing=smoothing, device=with_kernels(device))
     if not isinstance(head, HeadModel):
@@ -116,25 +119,35 @@ def extracted(
         return
     # The field knows of no tongue that moves, so one that did would lend its colours to what is behind it.
     rig = rigged(head, dataclasses.replace(motion, tongue=None), smoothing)
-    shown = head.bind(motion.identity).lenders()
-    worn = head.tables.mesh
+    person, worn = head.bind(motion.identity), head.tables.mesh
+    shown, (lift, more) = person.lenders(), person.closing()
+    more = _weighted(more, person.canonical().vertices, smoothing)
     # Who asks for the lattice's own mesh gets its surface; only vertices are added to it.
     as_sampled = options.exact or options.tolerance_mm == 0.0
     marks = None if worn is None or as_sampled else [worn.landmarks[place] for place in EYES_AND_LIPS]
+    alone = np.zeros(0, bool) if worn is None else np.isin(worn.region, _ALONE)
     frames = field.iterate(motion.expressions, resolution, bounds, options=options)
     for frame, (mesh, how) in enumerate(frames):
         # An extraction knows no parts; the rig stands in the same place and lends its colours.
-        posed, code = rig[frame], motion.expressions[frame]
-        paint = Paint(posed, shown, _hidden(posed, worn))
+        shut, code = rig[frame], motion.expressions[frame]
+        moves = lift + np.tensordot(code - head.rest_expression, more, axes=1)
+        moves *= np.float32(HEAD_UNIT_METRES)
+        posed, hidden = dataclasses.replace(shut, vertices=shut.vertices - moves), _hidden(shut, worn)
+        paint = Paint(posed, shown, hidden)
         unseen = None
         if marks is not None:
             places = [posed.vertices[rows] for rows in marks]
             again = dataclasses.replace(options, cache=how.method == "cache")
             looked = [_with_inside(places[0]), *places[1:]]
             mesh, unseen = refine(mesh, field, code, looked, (resolution, bounds), again)
+            inner = places[0][12:] if _open(places[0]) else None
+            mesh, number = without_strays(mesh, posed, alone, inner)
+            unseen = number[unseen]
         fine = painted(mesh, paint, always=Part.EYEBALLS, unseen=unseen)
-        if marks is not None:
+        if worn is not None and marks is not None:
             fine = settle(fine, len(mesh), field, code, np.concatenate(places), paint)
+            lids = (worn.lid_left, worn.lid_right)
+            fine = closed(fine, shut, moves, paint, Paint(shut, shown, hidden), worn.lips, lids)
         yield fine
 
 

@@ -178,11 +178,23 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
         refined.append(found)
         return mesh, np.zeros(0, np.int64)
 
+    def without_strays(mesh: Mesh, rig: Mesh, alone: Any, lips: Any) -> tuple[Mesh, Any]:
+        cleared.append((rig, alone, lips))
+        return mesh, np.arange(len(mesh))
+
+    def closed(mesh: Mesh, rig: Mesh, moves: Any, *_: Any) -> Mesh:
+        shut.append((rig, moves))
+        return mesh
+
     settled: list[int] = []
     refined: list[Any] = []
+    cleared: list[Any] = []
+    shut: list[Any] = []
     how = ExtractionInfo("cache", 128**3)
     monkeypatch.setattr("facetalk.nphm.surface.close_up.refine", refine)
     monkeypatch.setattr("facetalk.nphm.surface.close_up.settle", settle)
+    monkeypatch.setattr("facetalk.nphm.surface.strays.without_strays", without_strays)
+    monkeypatch.setattr("facetalk.nphm.head.closing.closed", closed)
     monkeypatch.setattr(model.head.nphm, "bind", bind)
     rig = model.decode(motion)
     rows = np.flatnonzero(model.head.bind().lenders())[::7]
@@ -206,17 +218,25 @@ def test_marching_cubes_are_asked_as_said_and_painted_by_the_rig(
     assert settled == [len(rows), len(rows), 0]
     _, code, places, lattice, again = refined[1]
     np.testing.assert_array_equal(code, motion.expressions[1])
-    lips, *eyes = places  # of the posed rig
+    lips, *eyes = places  # of the posed rig as the data has it, where the field stands
     assert [len(eye) for eye in eyes] == [6, 6]
     marks = model.head.tables.mesh.landmarks[48:68]  # type: ignore[union-attr]
-    np.testing.assert_array_equal(lips[:20], rig[1].vertices[marks])  # type: ignore[index]
+    np.testing.assert_array_equal(shut[1][0].vertices, rig[1].vertices)  # type: ignore[index]
+    moves = shut[1][1]
+    assert 0.0001 < np.abs(moves).max() < 0.002
+    np.testing.assert_array_equal(lips[:20], (rig[1].vertices - moves)[marks])  # type: ignore[index]
+    standing, alone, _ = cleared[1]
+    np.testing.assert_array_equal(standing.vertices, rig[1].vertices - moves)  # type: ignore[index]
+    assert set(standing.part[alone]) == {Part.EYEBALLS, Part.UPPER_TEETH, Part.LOWER_TEETH}
     assert len(lips) == 20 + _open(lips[:20])  # and a place behind them where one sees in
     assert lattice == (resolution, bounds) and again == dataclasses.replace(options, cache=True)
     asked.clear()
     list(model.decode(motion, topology="marching-cubes", tolerance_mm=0.0))
     asked.clear()
     list(model.decode(motion, topology="marching-cubes", smooth=False, exact=True, resolution=16))
-    assert len(settled) == len(refined) == 3  # who asks for the lattice's surface gets it
+    assert (
+        len(settled) == len(refined) == len(cleared) == len(shut) == 3
+    )  # who asks for the lattice's surface gets it
     assert asked[0][0] is None and asked[1][0] == 16 and asked[1][2].exact
 
 

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from facetalk.arrays import AnyFloat, Bool, Float32, Int64, UInt8
+from facetalk.arrays import AnyFloat, Bool, Float32, Float64, Int64, UInt8
 from facetalk.mesh.materials import linear_to_srgb, srgb_to_linear
 from facetalk.mesh.mesh import Mesh
 
 __all__ = ["Paint", "painted"]
 
 _NEIGHBOURS = 8
+_MORE_NEIGHBOURS = 40
+"""Where a point may be chosen that is not the nearest."""
 _BLOCK = 2048
 """Points at once, whose faces stay in the cache."""
 _FACING = 0.2
@@ -45,6 +47,7 @@ class Paint:
         lends = np.ones(len(mesh.faces), bool) if shown is None else shown[mesh.faces].all(axis=1)
         faces = mesh.faces[lends if hidden is None else lends & ~hidden]
         self._corners = mesh.vertices[faces].astype(np.float64)
+        self._faces = faces
         # Normals and not the winding of faces, which is lost in slivers.
         self._normals = mesh.normals[faces].astype(np.float64)
         self._light = srgb_to_linear(mesh.colors)[faces]
@@ -60,14 +63,32 @@ class Paint:
         Args:
             points, normals: (N, 3) near the surface.
         """
-        colors, part = np.zeros((len(points), 3), np.uint8), np.zeros(len(points), np.uint8)
+        chosen, weights = self._closest(points, normals)
+        light = np.einsum("nc,ncx->nx", weights, self._light[chosen])
+        return linear_to_srgb(light), self._part[chosen]
+
+    def carried(self, points: Float32, normals: Float32, values: Float32, *, turn: float = 0.0) -> Float32:
+        """Values of the mesh's vertices (V, k) where :meth:`at` would take colours from: (N, k).
+
+        Args:
+            points, normals: (N, 3) near the surface.
+            values: (V, k).
+            turn: how much farther a point may be, in the mesh's unit, whose normal is the asked one and not
+                one across to it.
+        """
+        chosen, weights = self._closest(points, normals, turn)
+        return np.einsum("nc,ncx->nx", weights, values[self._faces[chosen]]).astype(np.float32)
+
+    def _closest(self, points: Float32, normals: Float32, turn: float = 0.0) -> tuple[Int64, Float64]:
+        """Faces (N,) and weights (N, 3) of their corners."""
+        chosen, weights = np.zeros(len(points), np.int64), np.zeros((len(points), 3))
         for start in range(0, len(points), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            colors[rows], part[rows] = self._some(points[rows], normals[rows])
-        return colors, part
+            chosen[rows], weights[rows] = self._some(points[rows], normals[rows], turn)
+        return chosen, weights
 
-    def _some(self, points: Float32, normals: Float32) -> tuple[UInt8, UInt8]:
-        count = min(_NEIGHBOURS, len(self._corners))
+    def _some(self, points: Float32, normals: Float32, turn: float) -> tuple[Int64, Float64]:
+        count = min(_NEIGHBOURS if turn == 0.0 else _MORE_NEIGHBOURS, len(self._corners))
         near = self._tree.query(points, k=count)[1].reshape(len(points), count)
         flat = near.ravel()
         weights = _closest(np.repeat(points.astype(np.float64), count, axis=0), self._corners[flat])
@@ -77,12 +98,12 @@ class Paint:
         distance = np.sqrt(np.einsum("nkx,nkx->nk", off, off))
         theirs = np.einsum("nkc,nkcx->nkx", weights, self._normals[near])
         length = np.sqrt(np.einsum("nkx,nkx->nk", theirs, theirs))
-        away = np.einsum("nkx,nx->nk", theirs, normals) < _FACING * length
+        facing = np.einsum("nkx,nx->nk", theirs, normals)
+        away = facing < _FACING * length
+        distance += turn * (1.0 - facing / np.maximum(length, 1e-12))
         best = (distance + np.where(away, 1e3 * (1.0 + distance.max()), 0.0)).argmin(axis=1)
         rows = np.arange(len(points))
-        chosen = near[rows, best]
-        light = np.einsum("nc,ncx->nx", weights[rows, best], self._light[chosen])
-        return linear_to_srgb(light), self._part[chosen]
+        return near[rows, best], weights[rows, best]
 
 
 def painted(

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 
 from facetalk.arrays import AnyFloat, Bool, Float32, Float64, Int64
 
-__all__ = ["Patched", "open_edges", "patched"]
+__all__ = ["Patched", "loops", "open_edges", "patched"]
 
 _SAME = 0.1
 """Vertices of the rims that lie closer than this share of the hole's mean edge become one."""
@@ -79,7 +79,7 @@ def patched(vertices: Float32, faces: Int64, box: AnyFloat, fine: tuple[Float32,
     border = border[within[border].all(axis=1)]
     inner = np.concatenate([taken[:, [0, 1]], taken[:, [1, 2]], taken[:, [2, 0]]])
     around, rim = border[_among(border[:, ::-1], inner)], open_edges(fine[1])
-    holes, rims = _loops(around), _loops(rim[:, ::-1])
+    holes, rims = loops(around), loops(rim[:, ::-1])
     if holes is None or rims is None:
         return None
     sewing = _Sewing(vertices, fine[0], _Side(kept, around, 0), _Side(fine[1], rim, len(vertices)))
@@ -99,7 +99,7 @@ def patched(vertices: Float32, faces: Int64, box: AnyFloat, fine: tuple[Float32,
     return sewing.result(len(vertices))
 
 
-def _loops(edges: Int64) -> list[Int64] | None:
+def loops(edges: Int64) -> list[Int64] | None:
     """Closed rings of vertices along directed edges; None where rings touch."""
     follower = dict(edges.tolist())
     if len(follower) != len(edges) or set(follower) != set(follower.values()):

@@ -188,3 +188,18 @@ def test_faces_that_are_hidden_lend_nothing() -> None:
     points, normals = np.float32([[0.2, 0.2, 0.1]]), np.float32([[0, 0, 1]])
     assert Paint(mesh).at(points, normals)[1].tolist() == [1]
     assert Paint(mesh, hidden=np.array([True, False])).at(points, normals)[1].tolist() == [0]
+
+
+def test_values_come_from_the_closest_point_or_from_one_that_faces_as_asked():
+    slanted, straight = sheet(0.5), sheet(-0.5)
+    slanted.normals[:] = [0.8, 0.0, 0.6]
+    both = together(slanted, straight)
+    paint, heights = Paint(both), np.c_[both.vertices, both.normals[:, :1]]
+    points = np.float32([[2.3, 2.4, 0.2], [4.1, 1.2, 0.2]])  # 0.3 from the slanted one, 0.7 from the other
+    up = np.repeat(UP, 2, axis=0)
+    near = paint.carried(points, up, heights)
+    np.testing.assert_allclose(near, np.c_[points[:, :2], [0.5, 0.5], [0.8, 0.8]], atol=1e-5)
+    # Facing 0.4 less has to be worth the 0.4 that the other is farther away.
+    np.testing.assert_array_equal(paint.carried(points, up, heights, turn=0.9), near)
+    turned = paint.carried(points, up, heights, turn=1.1)
+    np.testing.assert_allclose(turned, np.c_[points[:, :2], [-0.5, -0.5], [0.0, 0.0]], atol=1e-5)

@@ -197,16 +197,35 @@ class Person:
             return np.ones(len(self.canonical().vertices), bool)
         return ~np.isin(mesh.region, (Region.EYE_SOCKET, Region.LASH, Region.NECK_CAP))
 
+    @plainly
+    def closing(self) -> tuple[Float32, Float32]:
+        """What was added to the template mesh of :meth:`rig` to close lips and lids, which no field knows of.
+
+        Returns:
+            (V, 3) of its vertices and (E, V, 3) of their displacements; both zero in a head without one.
+        """
+        closed, basis = self.rig()
+        if self.tables.mesh is None:
+            return np.zeros_like(closed.vertices), np.zeros_like(basis)
+        vertices, moves = self._as_in_the_data(self.tables.mesh)
+        moves[:, closed.part == Part.EYEBALLS] = 0.0
+        return closed.vertices - vertices, basis - moves
+
+    def _as_in_the_data(self, mesh: TemplateMesh) -> tuple[Float32, Float32]:
+        """The template mesh's vertices in this identity's shape, and its displacements, seams not closed."""
+        vertices, basis = mesh.shape(self._coefficients), mesh.basis()
+        self._add_the_rest(mesh, vertices)
+        mesh.round_eyes(vertices, self.tables.linear["eyes_mean"], self._linear("eyes"))
+        return vertices, basis
+
     @cached_property
     def _worn(self) -> tuple[CanonicalMesh, Float32]:
         """The template mesh in this identity's shape, and its displacements."""
         mesh, tables = self.tables.mesh, self.tables
         assert mesh is not None
         names, rest = tables.expression_names, np.array(tables.config["rest_expression"], np.float32)
-        mean, eyes = tables.linear["eyes_mean"], self._linear("eyes")
-        vertices, basis = mesh.shape(self._coefficients), mesh.basis()
-        self._add_the_rest(mesh, vertices)
-        mesh.round_eyes(vertices, mean, eyes)
+        eyes = self._linear("eyes")
+        vertices, basis = self._as_in_the_data(mesh)
         mesh.close(vertices, basis, rest, names)
         mesh.clear_eyes(vertices, basis, eyes, names)
         basis[:, mesh.part == Part.EYEBALLS] = 0.0

@@ -60,12 +60,20 @@ class Seam:
 
     def lifts(self, shape: Float32) -> Float32:
         """(V,) heights to add to vertices (V, 3) so that the edges meet."""
-        y = shape[:, 1]
-        opposite = y[self.other[:, 0]] * (1.0 - self.blend) + y[self.other[:, 1]] * self.blend
-        excess = y[self.vertex] - opposite - self.target
+        excess = self._heights(shape) - self.target
         out = np.zeros(len(shape), np.float32)
         np.add.at(out, self.rows, self.weights * excess[self.columns])
         return out
+
+    def gaps(self, shape: Float32) -> Float32:
+        """(K,) how far apart the edges are in vertices (V, 3), in their unit; negative where they overlap."""
+        return self._heights(shape) * np.where(self.target > 0.0, np.float32(-1.0), np.float32(1.0))
+
+    def _heights(self, shape: Float32) -> Float32:
+        """(K,) signed heights over the opposite points; who wants a positive one is a lower edge."""
+        y = shape[:, 1]
+        opposite = y[self.other[:, 0]] * (1.0 - self.blend) + y[self.other[:, 1]] * self.blend
+        return np.asarray(y[self.vertex] - opposite, np.float32)
 
 
 @dataclass(frozen=True)
