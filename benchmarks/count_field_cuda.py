@@ -3,7 +3,7 @@ time.
 
     python benchmarks/count_field_cuda.py                    # the official weights at 256^3: FACETALK_GOLDEN
     python benchmarks/count_field_cuda.py --resolution 128 --check
-    python benchmarks/count_field_cuda.py --head built-in    # the model of this package, in the middle of a sentence
+    python benchmarks/count_field_cuda.py --head built-in    # this package's, in the middle of a word
 
 The search is the one of facetalk/ops/cuda/surface_band.py, line by line; its kernels are their slow twins
 and the networks are the CPU's, in float32. Beside it stands the search by two levels of blocks and one
@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_extract import built_in
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench_extract import built_in
 from facetalk.nphm import load_checkpoint
 from facetalk.nphm.lattice import DEFAULT_BOUNDS, lattice_axes
 from facetalk.ops.cuda.surface_band import FieldBricks, find_bricks
@@ -214,7 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--head", type=Path, default=GOLDEN / "nphm_official", help="folder of a golden set, or built-in")
+    parser.add_argument(
+        "--head", type=Path, default=GOLDEN / "nphm_official", help="folder of a golden set, or built-in"
+    )
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--check", action="store_true", help="compare signs with every sample's")
     args = parser.parse_args()

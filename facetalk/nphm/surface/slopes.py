@@ -35,7 +35,8 @@ blending weights change."""
 CELL = 0.06
 """Size of the cells by which stretches are known, head units."""
 _FAR_CELLS = 2
-"""So many of them are between points where a deformation is looked at far from the surface, where it is smooth."""
+"""So many of them are between the nodes where offsets are looked at in all of a box: far from the surface a
+deformation is smooth."""
 REACHES = (1, 2, 4, 8)
 """How far the levels of local bounds reach, in steps."""
 LEAST = 0.5

@@ -124,7 +124,9 @@ def test_a_band_follows_the_surface_where_the_bound_is_wrong() -> None:
 
 
 def test_a_bound_that_just_fails_opens_again_what_it_left_out() -> None:
-    """Where no sign was wrong, nothing is evaluated twice, and as much is left out as by a bound that holds."""
+    """Where no sign was wrong, nothing is evaluated twice, and what is left out is what a bound that holds
+    leaves out.
+    """
     source = rod(slant=0.0)
     assert source.identity[0][1] is not None
     source.identity[0][1][:, 2:] = 0.0
