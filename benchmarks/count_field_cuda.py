@@ -3,6 +3,7 @@ time.
 
     python benchmarks/count_field_cuda.py                    # the official weights at 256^3: FACETALK_GOLDEN
     python benchmarks/count_field_cuda.py --resolution 128 --check
+    python benchmarks/count_field_cuda.py --head built-in    # this package's, in the middle of a word
 
 The search is the one of facetalk/ops/cuda/surface_band.py, line by line; its kernels are their slow twins
 and the networks are the CPU's, in float32. Beside it stands the search by two levels of blocks and one
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_extract import built_in
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -35,6 +37,7 @@ from facetalk.ops.field.source import DEFAULT_CULL, HALF_CULL, FieldSource, cull
 from facetalk.ops.reference import band
 
 GOLDEN = Path(os.environ.get("FACETALK_GOLDEN") or Path(__file__).parents[2] / "shared/golden/nphm_public")
+BUILT_IN = Path("built-in")
 
 
 def at(address: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -172,10 +175,14 @@ def members(source: FieldSource, y: Tensor, cull: float) -> float:
 
 
 def count(folder: Path, resolution: int, check: bool) -> dict[str, Any]:
-    """Everything, for the head in a folder and one of its expressions."""
-    golden = load_file(folder / "golden.safetensors")
-    bound = load_checkpoint(folder, family="nphm").bind(golden["lat_id"]).bound
-    biases = bound.biases(golden["lat_expr"].reshape(-1, golden["lat_expr"].shape[-1])[:1])
+    """Everything, for the head in a folder, or "built-in", and one of its expressions."""
+    if folder == BUILT_IN:
+        field, codes = built_in()
+        bound, biases = field.bound, field.bound.biases(codes[:1])
+    else:
+        golden = load_file(folder / "golden.safetensors")
+        bound = load_checkpoint(folder, family="nphm").bind(golden["lat_id"]).bound
+        biases = bound.biases(golden["lat_expr"].reshape(-1, golden["lat_expr"].shape[-1])[:1])
     assert biases is not None
     axes = [torch.as_tensor(np.asarray(a)) for a in lattice_axes(resolution, DEFAULT_BOUNDS)]
     runner = Runner(bound.packed, biases)
@@ -207,7 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--head", type=Path, default=GOLDEN / "nphm_official", help="folder of a golden set")
+    parser.add_argument(
+        "--head", type=Path, default=GOLDEN / "nphm_official", help="folder of a golden set, or built-in"
+    )
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--check", action="store_true", help="compare signs with every sample's")
     args = parser.parse_args()

@@ -50,15 +50,18 @@ struct LocalBounds {
   // How far a point is from where something that grows no faster can have lost `amount`, which is not
   // negative.
   FACETALK_HOST_DEVICE float radius(const float* point, float amount, float everywhere) const {
-    float far = amount / everywhere;
+    float far = 0.0f, passed = 0.0f;
     const int64_t index = cell(point);
     const int64_t size = cells();
+    // Out to each reach it is lost no faster than by that level's bound, whatever lies beyond.
     for (int l = 0; index >= 0 && l < levels; ++l) {
-      const float slow = amount / values[l * size + index];
-      const float held = slow < reach[l] ? slow : reach[l];
-      if (held > far) far = held;
+      const float bound = values[l * size + index], width = reach[l] - passed;
+      if (amount <= bound * width) return far + amount / bound;
+      amount -= bound * width;
+      far += width;
+      passed = reach[l];
     }
-    return far;
+    return far + amount / everywhere;
   }
 };
 

@@ -129,6 +129,20 @@ def test_extraction_is_the_dense_mesh(name, deformed):
     assert cKDTree(vertices).query(expected.vertices)[0].max() < 2e-5  # metres
 
 
+@pytest.mark.parametrize("weights", [("eyeBlink_L", "eyeBlink_R"), ("jawOpen", "mouthPress_L")])
+def test_extraction_of_the_built_in_head_is_the_dense_mesh(face, weights):
+    """Where its lips and lids are steepest."""
+    code = -np.array(face.head.rest_expression, np.float32)
+    for name in weights:
+        code[face.head.expression_names.index(name)] += 1.0
+    identity = np.array(face.head.default_identity, np.float32)
+    bounds = ((-0.55, -0.5, -0.95), (0.55, 0.75, 0.4))
+    vertices, faces = extract(face.config.folder / "head", identity, code, 48, bounds)
+    expected = face.head.nphm.bind(identity).extract(code[None], 48, bounds, exact=True)[0]
+    assert np.array_equal(faces, expected.faces)
+    assert np.abs(vertices - expected.vertices).max() < 2e-5  # metres
+
+
 def test_the_built_in_heads_own_folder_is_a_field(face):
     """Of its two deformations the one that its file holds goes backward, which the folder does not say."""
     rng = np.random.default_rng(4)

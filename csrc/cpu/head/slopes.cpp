@@ -12,6 +12,7 @@ namespace {
 constexpr double kMargin = 1.1, kStretchMargin = 1.25, kSpacing = 0.03, kLeast = 0.5;
 constexpr int kReaches[] = {1, 2, 4, 8};
 constexpr double kCell = 0.06;
+constexpr int kFarCells = 2;
 // Half as many around the steepest as there: here every frame asks, there every call.
 constexpr size_t kPlaces = 2048, kSteepest = 128, kAround = 8;
 constexpr float kAroundReaches[] = {0.02f, 0.01f, 0.005f};
@@ -23,32 +24,45 @@ struct Shape {
   int64_t size() const { return static_cast<int64_t>(n[0]) * n[1] * n[2]; }
 };
 
-// The steepest slope over every cell: of its four edges along each axis.
-std::vector<double> cell_slopes(const std::vector<float>& value, const Shape& samples, const Shape& cells,
-                                const double (&step)[3]) {
+// How steep samples of some channels are over every cell: along each axis by its steepest of four edges.
+std::vector<double> over_cells(const float* value, int channels, const Shape& samples, const Shape& cells,
+                               const double (&step)[3]) {
   std::vector<double> out(static_cast<size_t>(cells.size()));
   for (int i = 0; i < cells.n[0]; ++i) {
     for (int j = 0; j < cells.n[1]; ++j) {
       for (int k = 0; k < cells.n[2]; ++k) {
         double total = 0.0;
         for (int axis = 0; axis < 3; ++axis) {
-          double rise = 0.0;
+          double most = 0.0;
           for (int edge = 0; edge < 4; ++edge) {
             int low[3] = {i, j, k};
             low[(axis + 1) % 3] += edge & 1;
             low[(axis + 2) % 3] += edge >> 1;
             int high[3] = {low[0], low[1], low[2]};
             ++high[axis];
-            const double from = value[static_cast<size_t>(samples.at(low[0], low[1], low[2]))];
-            const double to = value[static_cast<size_t>(samples.at(high[0], high[1], high[2]))];
-            rise = std::max(rise, std::abs(to - from) / step[axis]);
+            const float* from = value + channels * samples.at(low[0], low[1], low[2]);
+            const float* to = value + channels * samples.at(high[0], high[1], high[2]);
+            double square = 0.0;
+            for (int c = 0; c < channels; ++c) {
+              const double rise = (static_cast<double>(to[c]) - from[c]) / step[axis];
+              square += rise * rise;
+            }
+            most = std::max(most, square);
           }
-          total += rise * rise;
+          total += most;
         }
-        out[static_cast<size_t>(cells.at(i, j, k))] = std::max(kMargin * std::sqrt(total), kLeast);
+        out[static_cast<size_t>(cells.at(i, j, k))] = std::sqrt(total);
       }
     }
   }
+  return out;
+}
+
+// Bounds of slopes over cells.
+std::vector<double> cell_slopes(const std::vector<float>& value, const Shape& samples, const Shape& cells,
+                                const double (&step)[3]) {
+  std::vector<double> out = over_cells(value.data(), 1, samples, cells, step);
+  for (double& slope : out) slope = std::max(kMargin * slope, kLeast);
   return out;
 }
 
@@ -109,27 +123,73 @@ std::vector<double> stretches(const cpu::FieldRunner& runner, const cpu::FieldFr
   return norms;
 }
 
-// The greatest of the values that fall into a cell or, by its reach, around it; 1 where none does.
-void by_place(const std::vector<float>& points, const std::vector<double>& values, LocalBounds& bounds,
-              std::vector<float>& levels) {
-  Shape cells{{0, 0, 0}};
-  for (size_t a = 0; a < 3; ++a) {
-    float low = points[a], high = points[a];
-    for (size_t i = a; i < points.size(); i += 3) {
-      low = std::min(low, points[i]);
-      high = std::max(high, points[i]);
+// The points of a lattice from `low`.
+std::vector<float> lattice_points(const Shape& samples, const double (&low)[3], const double (&step)[3]) {
+  std::vector<float> points;
+  points.reserve(static_cast<size_t>(3 * samples.size()));
+  for (int i = 0; i < samples.n[0]; ++i) {
+    for (int j = 0; j < samples.n[1]; ++j) {
+      for (int k = 0; k < samples.n[2]; ++k) {
+        const int at[3] = {i, j, k};
+        for (int a = 0; a < 3; ++a) points.push_back(static_cast<float>(low[a] + at[a] * step[a]));
+      }
     }
-    bounds.origin[a] = low;
-    bounds.inverse_spacing[a] = static_cast<float>(1.0 / kCell);
-    bounds.shape[a] = cells.n[a] = static_cast<int>((high - low) * bounds.inverse_spacing[a]) + 1;
   }
-  std::vector<double> lattice(static_cast<size_t>(cells.size()), 1.0);
+  return points;
+}
+
+// Stretches in the cells of the box that `slope` is of, from offsets at the nodes of a coarser lattice: the
+// lattice of `bounds` is made to be that of the cells.
+std::vector<double> far_stretches(const cpu::FieldRunner& runner, const cpu::FieldFrames& frame,
+                                  const LocalBounds& slope, LocalBounds& bounds) {
+  Shape nodes{}, coarse{};
+  double low[3], step[3];
+  for (int a = 0; a < 3; ++a) {
+    const double length = static_cast<double>(slope.shape[a]) / slope.inverse_spacing[a];
+    coarse.n[a] = std::clamp(static_cast<int>(std::ceil(std::min(length / (kFarCells * kCell), 1e6))), 1, 40);
+    nodes.n[a] = coarse.n[a] + 1;
+    low[a] = slope.origin[a];
+    step[a] = std::max(kFarCells * kCell, length / coarse.n[a]);
+    bounds.origin[a] = slope.origin[a];
+    bounds.inverse_spacing[a] = static_cast<float>(kFarCells / step[a]);
+    bounds.shape[a] = kFarCells * coarse.n[a];
+  }
+  const std::vector<float> points = lattice_points(nodes, low, step);
+  const auto made = static_cast<size_t>(runner.model->deformation.outputs);
+  std::vector<float> offsets(static_cast<size_t>(nodes.size()) * made), moved;
+  cpu::FieldOutputs outputs;
+  outputs.offsets = offsets.data();
+  cpu::field_query(runner, frame, points.data(), nodes.size(), 3, outputs);
+  for (size_t i = 0; i < offsets.size(); i += made)
+    moved.insert(moved.end(), {offsets[i], offsets[i + 1], offsets[i + 2]});
+  const std::vector<double> steepest = over_cells(moved.data(), 3, nodes, coarse, step);
+  std::vector<double> out;
+  for (int i = 0; i < bounds.shape[0]; ++i) {
+    for (int j = 0; j < bounds.shape[1]; ++j) {
+      for (int k = 0; k < bounds.shape[2]; ++k) {
+        const int64_t from = coarse.at(i / kFarCells, j / kFarCells, k / kFarCells);
+        out.push_back(1.0 + kStretchMargin * steepest[static_cast<size_t>(from)]);
+      }
+    }
+  }
+  return out;
+}
+
+// The greatest of what is known of a cell and of the values that fall into it or, by its reach, around it.
+void by_place(std::vector<double> known, const std::vector<float>& points, const std::vector<double>& values,
+              LocalBounds& bounds, std::vector<float>& levels) {
+  const Shape cells{{bounds.shape[0], bounds.shape[1], bounds.shape[2]}};
   for (size_t i = 0; i < values.size(); ++i) {
-    double& most = lattice[static_cast<size_t>(bounds.cell(points.data() + 3 * i))];
+    int at[3];
+    for (size_t a = 0; a < 3; ++a) {
+      const float cell = (points[3 * i + a] - bounds.origin[a]) * bounds.inverse_spacing[a];
+      at[a] = std::clamp(static_cast<int>(std::floor(cell)), 0, cells.n[a] - 1);
+    }
+    double& most = known[static_cast<size_t>(cells.at(at[0], at[1], at[2]))];
     most = std::max(most, values[i]);
   }
   for (const int reach : kReaches) {
-    const std::vector<double> level = dilated(lattice, cells, reach);
+    const std::vector<double> level = dilated(known, cells, reach);
     levels.insert(levels.end(), level.begin(), level.end());
     bounds.reach[bounds.levels++] = static_cast<float>(reach * kCell);
   }
@@ -147,16 +207,8 @@ Slopes estimate_slopes(const cpu::FieldRunner& runner, const std::array<float, 6
     cells.n[a] = samples.n[a] - 1;
     step[a] = length / cells.n[a];
   }
-  std::vector<float> points;
-  points.reserve(static_cast<size_t>(3 * samples.size()));
-  for (int i = 0; i < samples.n[0]; ++i) {
-    for (int j = 0; j < samples.n[1]; ++j) {
-      for (int k = 0; k < samples.n[2]; ++k) {
-        const int at[3] = {i, j, k};
-        for (size_t a = 0; a < 3; ++a) points.push_back(static_cast<float>(bounds[a] + at[a] * step[a]));
-      }
-    }
-  }
+  const double low[3] = {bounds[0], bounds[1], bounds[2]};
+  std::vector<float> points = lattice_points(samples, low, step);
   std::vector<float> sdf(static_cast<size_t>(samples.size())), raw(sdf.size());
   cpu::FieldOutputs outputs;
   outputs.sdf = sdf.data();
@@ -220,8 +272,9 @@ Stretched::Stretched(const Slopes& slopes, const cpu::FieldRunner& runner, const
     known.insert(known.end(), more.begin(), more.end());
   }
   for (double& norm : known) norm = 1.0 + kStretchMargin * std::max(norm - 1.0, 0.0);
-  bounds_.stretch = static_cast<float>(*std::max_element(known.begin(), known.end()));
-  by_place(points, known, bounds_.stretches, levels_);
+  by_place(far_stretches(runner, frame, bounds_.slope, bounds_.stretches), points, known, bounds_.stretches,
+           levels_);
+  bounds_.stretch = *std::max_element(levels_.begin(), levels_.end());
 }
 
 cpu::SlopeBounds Stretched::bounds() const {

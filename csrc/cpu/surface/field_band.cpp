@@ -1,6 +1,7 @@
 #include "cpu/surface/field_band.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -36,15 +37,21 @@ class Band {
     float radius[8];
     bool inside = false;
   };
-  // Cells that were left out, and how much greater bounds may be before they would not be.
+  // A cell that was left out, and how much greater bounds may be before it would not be.
   struct Excluded {
     float ratio;
-    int64_t cells;
+    Cell cell;
+    int32_t spacing;
   };
+  // Cells by the logarithm of their spacing.
+  using Waiting = std::array<std::vector<Cell>, 32>;
 
   BrickVolume attempt(const FieldFrames& frame, const SlopeBounds& bounds, BandReport& report);
-  void refine_coarse(FieldBricks& bricks, std::vector<Cell> cells, int spacing);
-  void refine_fine(FieldBricks& bricks, std::vector<Cell> cells);
+  void refine(FieldBricks& bricks, const Waiting& waiting);
+  void refine_fine(FieldBricks& bricks, std::vector<Cell> cells, const Waiting& waiting);
+  // Looks again at the cells that bounds greater by a factor would not have left out.
+  void reopen(FieldBricks& bricks, float factor);
+  static size_t level(int spacing);
   void evaluate_nodes(FieldBricks& bricks, const std::vector<Cell>& cells, int spacing);
   std::vector<Cell> children(const std::vector<Cell>& cells, int spacing) const;
   int64_t node(const Cell& cell, int corner, int spacing) const;
@@ -61,7 +68,14 @@ class Band {
   Nodes nodes_;
   std::vector<float> slack_;  // per brick that is not stored: the surface is farther
   std::vector<Excluded> excluded_;
+  float factor_ = 1.0f;  // on the bounds that radii came from
 };
+
+size_t Band::level(int spacing) {
+  size_t power = 0;
+  while (spacing >> power > 1) ++power;
+  return power;
+}
 
 int64_t Band::node(const Cell& cell, int corner, int spacing) const {
   int64_t index = 0;
@@ -123,7 +137,7 @@ float Band::slack(const Known& known, const float low[3], const float high[3]) {
 void Band::learn(Known& known, const Cell& cell, int corner, int spacing, float radius) const {
   place(cell.start[0] + (corner >> 2) * spacing, cell.start[1] + (corner >> 1 & 1) * spacing,
         cell.start[2] + (corner & 1) * spacing, known.at[known.count]);
-  known.radius[known.count++] = radius;
+  known.radius[known.count++] = radius / factor_;
 }
 
 bool Band::keeps_out(const Known& known, const Cell& cell, int spacing) {
@@ -132,10 +146,9 @@ bool Band::keeps_out(const Known& known, const Cell& cell, int spacing) {
   place(cell.start[0] + spacing, cell.start[1] + spacing, cell.start[2] + spacing, high);
   const float left = slack(known, low, high);
   if (!(left > 0.0f)) return false;
-  // With bounds greater by a factor, every radius would be smaller by it.
+  // With bounds greater by a factor, every radius would be smaller by no more than it.
   const float most = *std::max_element(known.radius, known.radius + known.count);
-  excluded_.push_back(
-      {most / std::max(most - left, 1e-20f), static_cast<int64_t>(spacing) * spacing * spacing});
+  excluded_.push_back({factor_ * most / std::max(most - left, 1e-20f), cell, spacing});
   return true;
 }
 
@@ -151,6 +164,7 @@ void Band::leave_out(FieldBricks& bricks, const Cell& cell, int spacing, const K
       for (int32_t j = cell.start[1] / kBrickSide; j < end[1]; ++j) {
         for (int32_t k = cell.start[2] / kBrickSide; k < end[2]; ++k) {
           const int64_t brick = volume.brick(i, j, k);
+          if (volume.table[static_cast<size_t>(brick)] >= 0) continue;  // a neighbour's corners are in it
           volume.table[static_cast<size_t>(brick)] = known.inside ? kBrickInside : kBrickOutside;
           place(i * kBrickSide, j * kBrickSide, k * kBrickSide, low);
           place((i + 1) * kBrickSide, (j + 1) * kBrickSide, (k + 1) * kBrickSide, high);
@@ -201,9 +215,12 @@ void Band::evaluate_nodes(FieldBricks& bricks, const std::vector<Cell>& cells, i
   }
 }
 
-// Cells of `spacing` >= 8 samples down to 8; the rest of the way is refine_fine's.
-void Band::refine_coarse(FieldBricks& bricks, std::vector<Cell> cells, int spacing) {
-  for (;; spacing /= 2) {
+// Cells down to those of 8 samples; the rest of the way is refine_fine's.
+void Band::refine(FieldBricks& bricks, const Waiting& waiting) {
+  std::vector<Cell> cells;
+  for (int spacing = spacing_;; spacing /= 2) {
+    const std::vector<Cell>& more = waiting[level(spacing)];
+    cells.insert(cells.end(), more.begin(), more.end());
     evaluate_nodes(bricks, cells, spacing);
     std::vector<Cell> kept;
     for (const Cell& cell : cells) {
@@ -224,10 +241,10 @@ void Band::refine_coarse(FieldBricks& bricks, std::vector<Cell> cells, int spaci
     cells = spacing == kBrickSide ? std::move(kept) : children(kept, spacing);
     if (spacing == kBrickSide) break;
   }
-  refine_fine(bricks, std::move(cells));
+  refine_fine(bricks, std::move(cells), waiting);
 }
 
-void Band::refine_fine(FieldBricks& bricks, std::vector<Cell> cells) {
+void Band::refine_fine(FieldBricks& bricks, std::vector<Cell> cells, const Waiting& waiting) {
   const BrickVolume& volume = bricks.volume;
   for (const Cell& cell : cells) {
     // Nodes are samples of the bricks too.
@@ -274,9 +291,13 @@ void Band::refine_fine(FieldBricks& bricks, std::vector<Cell> cells) {
           leave_out(bricks, part, half, known);
           continue;
         }
-        for (int c = 0; c < 8; ++c) bricks.queue(sample(part, c, half));
         kept.push_back(part);
       }
+    }
+    const std::vector<Cell>& more = waiting[level(half)];
+    kept.insert(kept.end(), more.begin(), more.end());
+    for (const Cell& cell : kept) {
+      for (int c = 0; c < 8; ++c) bricks.queue(sample(cell, c, half));
     }
     bricks.evaluate();
     cells.clear();
@@ -299,10 +320,26 @@ void Band::refine_fine(FieldBricks& bricks, std::vector<Cell> cells) {
   }
 }
 
+void Band::reopen(FieldBricks& bricks, float factor) {
+  factor_ = factor;
+  Waiting waiting;
+  std::vector<Excluded> left;
+  for (const Excluded& cell : excluded_) {
+    if (cell.ratio < factor) {
+      waiting[level(cell.spacing)].push_back(cell.cell);
+    } else {
+      left.push_back(cell);
+    }
+  }
+  excluded_ = std::move(left);
+  refine(bricks, waiting);
+}
+
 // The frame by one try of the bounds.
 BrickVolume Band::attempt(const FieldFrames& frame, const SlopeBounds& bounds, BandReport& report) {
   FieldBricks bricks(runner_, frame, lattice_, bounds, nullptr, 0.0f, &slack_);
   excluded_.clear();
+  factor_ = 1.0f;
   const BrickVolume& volume = bricks.volume;
   size_t count = 1;
   for (int a = 0; a < 3; ++a) {
@@ -312,18 +349,23 @@ BrickVolume Band::attempt(const FieldFrames& frame, const SlopeBounds& bounds, B
   nodes_.known.assign(count, 0);
   nodes_.found.resize(count);
   slack_.assign(volume.table.size(), 0.0f);
-  std::vector<Cell> cells;
+  Waiting waiting;
   for (int32_t i = 0; i < volume.shape[0]; i += spacing_) {
     for (int32_t j = 0; j < volume.shape[1]; j += spacing_) {
-      for (int32_t k = 0; k < volume.shape[2]; k += spacing_) cells.push_back({{i, j, k}});
+      for (int32_t k = 0; k < volume.shape[2]; k += spacing_) waiting[level(spacing_)].push_back({{i, j, k}});
     }
   }
-  refine_coarse(bricks, std::move(cells), spacing_);
-  while (bricks.queue_contradictions()) bricks.evaluate();
+  refine(bricks, waiting);
+  for (int t = 1;; ++t) {
+    while (bricks.queue_contradictions()) bricks.evaluate();
+    report.steepest = bricks.steepest() / factor_;
+    // Where no sign was wrong, what was evaluated stays, and so does most of what was left out.
+    if (t == kTries || !(report.steepest > 1.0f) || bricks.broken() > 0) break;
+    reopen(bricks, kMargin * factor_ * report.steepest);
+  }
   report.deformed += bricks.deformed();
   report.evaluated += bricks.evaluated();
   report.broken = bricks.broken();
-  report.steepest = bricks.steepest();
   return std::move(bricks.volume);
 }
 
@@ -332,13 +374,14 @@ BrickVolume Band::run(const FieldFrames& frame, const SlopeBounds& given, BandRe
   report = {};
   BrickVolume volume = attempt(frame, bounds, report);
   for (int t = 1; t < kTries && (report.steepest > 1.0f || report.broken > 0); ++t) {
-    bounds.scale *= std::max(kMargin * report.steepest, kBrokenMargin);
+    bounds.scale *= factor_ * std::max(kMargin * report.steepest, kBrokenMargin);
     volume = attempt(frame, bounds, report);
   }
   report.uncertified = 8 * report.broken;
   if (report.steepest > 1.0f) {
-    for (const Excluded& cells : excluded_) {
-      if (cells.ratio < report.steepest) report.uncertified += cells.cells;
+    for (const Excluded& cell : excluded_) {
+      if (cell.ratio < report.steepest * factor_)
+        report.uncertified += static_cast<int64_t>(cell.spacing) * cell.spacing * cell.spacing;
     }
   }
   return volume;

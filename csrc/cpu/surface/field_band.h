@@ -2,8 +2,8 @@
 //
 // A value and a bound on the field's slope say how far away the surface is at least. A cell is left out when
 // what is known at its corners keeps the surface out of it. Bounds are estimates, so they are checked against
-// every pair of evaluated neighbours; when one is steeper, the frame is done again with a greater bound, and
-// what still depends on a broken one is counted.
+// every pair of evaluated neighbours. When one is steeper, cells that a greater bound would not have left out are
+// looked at again; where a sign was wrong, the whole frame is. What still depends on a broken one is counted.
 #pragma once
 
 #include "cpu/surface/field_bricks.h"

@@ -60,7 +60,7 @@ void FieldBricks::position(int64_t sample, float* out) const {
 void FieldBricks::evaluate_points(const float* points, int64_t n, Evaluated* out) {
   const int64_t grain = std::clamp<int64_t>(n / (4 * threads()) / 64 * 64, 64, kFieldBlock);
   std::atomic<int64_t> by_network{0};
-  const float wide = 1.01f * cell_diagonal() * bounds_.stretch;
+  const float diagonal = cell_diagonal();
   parallel_for(n, grain, [&](int64_t begin, int64_t end) {
     const ScratchPool::Lease scratch(scratch_);
     float sdf[kFieldBlock];
@@ -94,7 +94,8 @@ void FieldBricks::evaluate_points(const float* points, int64_t n, Evaluated* out
       }
       raw[i] = sdf[i] = cache_->distance(y);
       // Too near for a bound: this could be a corner of a cell that the surface cuts.
-      if (std::fabs(sdf[i]) > wide) continue;
+      const float stretch = bounds_.stretches.within(points + 3 * (begin + i), diagonal, bounds_.stretch);
+      if (std::fabs(sdf[i]) > 1.01f * diagonal * stretch) continue;
       std::copy(y, y + 3, rest + 3 * left);
       rest_at[left++] = i;
     }

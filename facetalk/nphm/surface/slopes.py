@@ -34,6 +34,9 @@ SPACING = 0.03
 blending weights change."""
 CELL = 0.06
 """Size of the cells by which stretches are known, head units."""
+_FAR_CELLS = 2
+"""So many of them are between the nodes where offsets are looked at in all of a box: far from the surface a
+deformation is smooth."""
 REACHES = (1, 2, 4, 8)
 """How far the levels of local bounds reach, in steps."""
 LEAST = 0.5
@@ -60,25 +63,31 @@ def estimate_slopes(field: FieldKernels, low: Float64, high: Float64) -> tuple[S
     values = {name: value[0].cpu() for name, value in asked.items()}
     bounds = {}
     for name in ("sdf", "raw_sdf"):
-        volume = values[name].numpy().reshape(counts).astype(np.float64)
-        # Over a cell: the steepest of its four edges along each axis.
-        slopes = []
-        for axis in range(3):
-            rise = np.abs(np.diff(volume, axis=axis)) / step[axis]
-            for other in {0, 1, 2} - {axis}:
-                low_side = [slice(None)] * 3
-                high_side = [slice(None)] * 3
-                low_side[other], high_side[other] = slice(None, -1), slice(1, None)
-                rise = np.maximum(rise[tuple(low_side)], rise[tuple(high_side)])
-            slopes.append(rise)
-        local = MARGIN * np.sqrt(sum(s**2 for s in slopes))
-        bounds[name] = np.maximum(local, LEAST)
+        volume = values[name].numpy().reshape(*counts, 1).astype(np.float64)
+        bounds[name] = np.maximum(MARGIN * _over_cells(volume, step), LEAST)
     name = min(bounds, key=lambda key: float(np.mean(bounds[key])))
     near = points[values["raw_sdf"].abs() < 1.5 * SPACING]
     if len(near) == 0:
         near = points
     by_place = LocalBounds(_point(low), _point(step), _reaches(step), _levels(bounds[name]))
     return SlopeBounds(float(bounds[name].max()), by_place, raw=name == "raw_sdf"), near
+
+
+def _over_cells(volume: Float64, step: Sequence[float]) -> Float64:
+    """How steep samples (nx, ny, nz, channels) are over each cell between them: (nx - 1, ny - 1, nz - 1).
+
+    Along each axis it is the steepest of the cell's four edges.
+    """
+    total = 0.0
+    for axis in range(3):
+        rise = np.sqrt((np.diff(volume, axis=axis) ** 2).sum(axis=-1)) / step[axis]
+        for other in {0, 1, 2} - {axis}:
+            low_side = [slice(None)] * 3
+            high_side = [slice(None)] * 3
+            low_side[other], high_side[other] = slice(None, -1), slice(1, None)
+            rise = np.maximum(rise[tuple(low_side)], rise[tuple(high_side)])
+        total = total + rise**2
+    return np.sqrt(total)
 
 
 def _point(values: Sequence[float] | Float64) -> tuple[float, float, float]:
@@ -110,7 +119,9 @@ def with_stretch(
     """The bounds with those of frames' deformations, sampled in a few of them.
 
     A deformation all but jumps where lips or lids meet, within less than the step of any lattice of points:
-    so it is sampled at some of points (N, 3), and then around those where it was steepest.
+    so it is sampled at some of points (N, 3), and then around those where it was steepest. In all of the box
+    that the slopes are of, however far from the surface, it is sampled on a lattice too: what is known of no
+    place but the steepest would leave nothing out there.
     """
     frames = [b[:: max(1, len(b) // 4)] for b in biases]
     count = min(len(frames[0]), 4)
@@ -129,16 +140,31 @@ def with_stretch(
         around = (steepest + reach * steps).reshape(-1, 3)
         some, norms = torch.cat([some, around]), torch.cat([norms, stretches(around)])
     known = 1.0 + STRETCH_MARGIN * np.maximum(norms.numpy().astype(np.float64) - 1.0, 0.0)
-    local = _by_place(some.numpy(), known, 1.0)
-    return dataclasses.replace(bounds, stretch=float(known.max()), stretches=local)
+    assert bounds.slope is not None
+    low = np.asarray(bounds.slope.origin)
+    size = np.asarray(bounds.slope.spacing) * bounds.slope.values.shape[1:]
+    lattice = _far_stretches(field, frames, weight, low, size)
+    cells = np.floor((some.numpy() - low) / CELL).astype(int)
+    np.maximum.at(lattice, tuple(np.clip(cells, 0, np.array(lattice.shape) - 1).T), known)
+    local = LocalBounds(_point(low), _point([CELL] * 3), _reaches([CELL] * 3), _levels(lattice))
+    return dataclasses.replace(bounds, stretch=float(lattice.max()), stretches=local)
 
 
-def _by_place(points: Float32, values: Float64, elsewhere: float) -> LocalBounds:
-    """The greatest of the values that fall into a cell or, by its reach, around it."""
-    low = points.min(axis=0).astype(np.float64)
-    cells = np.floor((points - low) / CELL).astype(int)
-    lattice = np.full(cells.max(axis=0) + 1, -np.inf)
-    np.maximum.at(lattice, tuple(cells.T), values)
-    lattice[np.isneginf(lattice)] = elsewhere
-    size = [CELL] * 3
-    return LocalBounds(_point(low), _point(size), _reaches(size), _levels(lattice))
+def _far_stretches(
+    field: FieldKernels, frames: Sequence[Tensor], weight: OffsetWeight | None, low: Float64, size: Float64
+) -> Float64:
+    """Stretches in the cells of a box, from offsets at the nodes of a lattice coarser than they are.
+
+    At most what the identity stretches and what the offset does, by the norm of its derivatives together.
+    """
+    step = _FAR_CELLS * CELL
+    counts = np.ceil(size / step).astype(int) + 1
+    nodes = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), axis=-1).reshape(-1, 3)
+    points = torch.from_numpy((low + step * nodes).astype(np.float32))
+    offsets = field.query_float32(points, frames, weight=weight, outputs=("offsets",))["offsets"]
+    volumes = offsets[..., :3].cpu().numpy().reshape(-1, *counts, 3).astype(np.float64)
+    steepest = np.max([_over_cells(volume, [step] * 3) for volume in volumes], axis=0)
+    fine = 1.0 + STRETCH_MARGIN * steepest
+    for axis in range(3):
+        fine = np.repeat(fine, _FAR_CELLS, axis=axis)
+    return fine

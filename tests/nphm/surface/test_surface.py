@@ -153,12 +153,55 @@ def test_the_built_in_head_keeps_to_the_tolerance(head) -> None:
         assert info.uncertified < 0.005 * info.counts.evaluated
 
 
+NASTY: dict[str, dict[str, float]] = {
+    "blink": {"eyeBlink_L": 1.0, "eyeBlink_R": 1.0},
+    "pressed lips": {"mouthPress_L": 1.0, "mouthPress_R": 1.0, "mouthRollLower": 1.0, "mouthRollUpper": 1.0},
+    "wide jaw": {"jawOpen": 1.0, "mouthStretch_L": 1.0, "mouthStretch_R": 1.0, "eyeBlink_L": 0.95},
+}
+
+
+def nasty_codes() -> torch.Tensor:
+    """Full blinks, closed lips and a wide jaw, from rest: where the deformation all but jumps."""
+    model = facetalk.FaceTalk.from_pretrained("default").head
+    codes = torch.zeros(len(NASTY), model.expression_dim)
+    for code, weights in zip(codes, NASTY.values(), strict=True):
+        for name, weight in weights.items():
+            code[model.expression_names.index(name)] = weight
+    return codes - torch.as_tensor(np.asarray(model.rest_expression, dtype=np.float32))
+
+
 def test_the_built_in_head_is_certified(head) -> None:
+    """To the last bit, and from a fraction of the samples: how steep lips and lids are says nothing of the
+    rest.
+    """
     field, codes = head
-    dense = field.extract(codes[:2], 64, exact=True)
-    meshes, infos = told(field, codes[:2], 64, tolerance_mm=0.0, cache=False)
+    codes = torch.cat([codes[:1], nasty_codes()])
+    dense = field.extract(codes, 64, exact=True)
+    meshes, infos = told(field, codes, 64, tolerance_mm=0.0, cache=False)
     for mesh, expected, info in zip(meshes, dense, infos, strict=True):
         assert same(mesh, expected) and info.uncertified == 0
+        assert info.counts.evaluated < 0.5 * info.points
+
+
+def test_stretches_hold_where_they_were_not_sampled(head) -> None:
+    """In all of the box, far from the surface too, and they are no more than that there."""
+    field, _ = head
+    codes = nasty_codes()[2:]
+    low, high = (np.asarray(c, dtype=np.float64) for c in DEFAULT_BOUNDS)
+    kernels, biases = field.bound.kernels, field.bound.biases(codes)
+    bounds, near = slopes.estimate_slopes(kernels, low, high)
+    known = slopes.with_stretch(bounds, kernels, biases, near, None)
+    rng = np.random.default_rng(5)
+    a = rng.uniform(low, high, (4000, 3)).astype(np.float32)
+    step = rng.normal(size=a.shape)
+    step = (0.01 * step / np.linalg.norm(step, axis=1, keepdims=True)).astype(np.float32)
+    ends = [p + kernels.query(p, biases, outputs=("offsets",))["offsets"][0].numpy() for p in (a, a + step)]
+    stretch = np.linalg.norm(ends[1] - ends[0], axis=1) / 0.01
+    cell = ((a - np.array(known.stretches.origin)) / np.array(known.stretches.spacing)).astype(int)
+    assert (cell >= 0).all() and (cell < known.stretches.values.shape[1:]).all()
+    local = known.stretches.values[0][tuple(cell.T)]
+    assert (stretch <= local).mean() > 0.999 and stretch.max() <= known.stretch
+    assert np.median(local) < 1.5 < known.stretch
 
 
 def test_slopes_hold_where_they_were_not_sampled(tiny, field) -> None:
