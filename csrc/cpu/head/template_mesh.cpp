@@ -120,11 +120,18 @@ std::vector<float> TemplateShapes::basis() const {
   return out;
 }
 
-std::vector<std::array<float, 3>> TemplateShapes::moves_of(size_t vertex) const {
-  std::vector<std::array<float, 3>> out(starts_.size() - 1, std::array<float, 3>{});
-  for (size_t e = 0; e < out.size(); ++e) {
+std::vector<std::vector<float>> TemplateShapes::moves_of(const std::vector<size_t>& some) const {
+  const size_t expressions = starts_.size() - 1;
+  std::vector<std::vector<float>> out(some.size(), std::vector<float>(3 * expressions, 0.0f));
+  std::vector<char> wanted(static_cast<size_t>(count()), 0);
+  for (const size_t vertex : some) wanted[vertex] = 1;
+  for (size_t e = 0; e < expressions; ++e) {
     for (auto n = static_cast<size_t>(starts_[e]); n < static_cast<size_t>(starts_[e + 1]); ++n) {
-      if (static_cast<size_t>(rows_[n]) == vertex) std::copy_n(values_.data() + 3 * n, 3, out[e].begin());
+      const auto row = static_cast<size_t>(rows_[n]);
+      if (!wanted[row]) continue;
+      for (size_t i = 0; i < some.size(); ++i) {
+        if (some[i] == row) std::copy_n(values_.data() + 3 * n, 3, out[i].data() + 3 * e);
+      }
     }
   }
   return out;

@@ -33,11 +33,11 @@ class TemplateShapes {
   TemplateShapes(const network::Safetensors& file, const std::string& path, int expressions, int parts);
 
   int64_t count() const { return static_cast<int64_t>(part.size()); }
-  // (E, V, 3) displacements of the expressions, the same for every identity; (V, 3) of one of them; and (E, 3) of one
-  // vertex.
+  // (E, V, 3) displacements of the expressions, the same for every identity; (V, 3) of one of them; and, of some
+  // vertices, (E, 3) each.
   std::vector<float> basis() const;
   std::vector<float> displacement(size_t expression) const;
-  std::vector<std::array<float, 3>> moves_of(size_t vertex) const;
+  std::vector<std::vector<float>> moves_of(const std::vector<size_t>& some) const;
   // (V, 3) that expressions of zero give, where `rest` are the weights of the canonical shape.
   std::vector<float> neutral(const std::vector<float>& rest) const;
 

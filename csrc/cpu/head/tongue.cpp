@@ -198,27 +198,28 @@ Reach::Reach(const TemplateShapes& mesh, const Mouth& mouth, const std::vector<f
   const auto shape = [&](size_t index, size_t vertex) {
     return point_of(shapes.data() + index * neutral.size(), vertex);
   };
-  // A vertex by the expressions and, last, at rest.
-  const auto track = [&](size_t vertex, auto&& value) {
+  std::vector<size_t> followed = {mouth.blade, mouth.tip, mouth.lower};
+  for (const auto& lip : mouth.lips) followed.insert(followed.end(), lip, lip + 3);
+  const std::vector<std::vector<float>> moves = mesh.moves_of(followed);
+  // What one of them is by the expressions and, last, at rest.
+  const auto track = [&](size_t which, auto&& value) {
     Track found;
-    for (const std::array<float, 3>& move : mesh.moves_of(vertex))
-      found.push_back(value(point_of(move.data(), 0)));
-    found.push_back(value(point_of(neutral.data(), vertex)));
+    for (size_t e = 0; e < moves[which].size() / 3; ++e)
+      found.push_back(value(point_of(moves[which].data(), e)));
+    found.push_back(value(point_of(neutral.data(), followed[which])));
     return found;
   };
   const auto slope = [](Point p) { return p.y * kSlopeY + p.z * kSlopeZ; };
   const auto height = [](Point p) { return p.y; };
-  to_ridge_ = track(mouth.blade, [&](Point p) { return -slope(p); });
+  to_ridge_ = track(0, [&](Point p) { return -slope(p); });
   to_ridge_.back() += slope(point_of(neutral.data(), mouth.ridge)) - kClear;
-  tip_y_ = track(mouth.tip, height);
-  tip_z_ = track(mouth.tip, [](Point p) { return p.z; });
-  lower_y_ = track(mouth.lower, height);
+  tip_y_ = track(1, height);
+  tip_z_ = track(1, [](Point p) { return p.z; });
+  lower_y_ = track(2, height);
   lips_.assign(tip_y_.size(), 0.0);
-  for (size_t lip = 0; lip < 2; ++lip) {
-    for (const size_t vertex : mouth.lips[lip]) {
-      const Track found = track(vertex, height);
-      for (size_t i = 0; i < lips_.size(); ++i) lips_[i] += (lip == 0 ? 1.0 : -1.0) / 3.0 * found[i];
-    }
+  for (size_t k = 3; k < followed.size(); ++k) {
+    const Track found = track(k, height);
+    for (size_t i = 0; i < lips_.size(); ++i) lips_[i] += (k < 6 ? 1.0 : -1.0) / 3.0 * found[i];
   }
   const Point edge = point_of(neutral.data(), mouth.upper);
   upper_[0] = edge.y;
