@@ -266,6 +266,7 @@ class NativeRig:
 
     Attributes:
         faces: (F, 3) int32 vertex numbers, the same for every identity.
+        tongue: number of tongue weights, 0 of a head without a tongue that moves.
     """
 
     def __init__(self, model: NativeModel, identity: ArrayLike | None = None) -> None:
@@ -274,7 +275,7 @@ class NativeRig:
         arguments = model._handle, code.ctypes.data if code.size else None, code.size
         check(self._library.facetalk_rig_create(*arguments, byref(self._handle)))
         self._count = int(self._library.facetalk_rig_vertex_count(self._handle)), len(model.names)
-        self._tongue = int(self._library.facetalk_rig_tongue_count(self._handle))
+        self.tongue = int(self._library.facetalk_rig_tongue_count(self._handle))
         shape = self._library.facetalk_rig_face_count(self._handle), 3
         address = ctypes.cast(self._library.facetalk_rig_faces(self._handle), POINTER(c_int32))
         self.faces: Int32 = np.ctypeslib.as_array(address, shape).copy()
@@ -298,8 +299,8 @@ class NativeRig:
         if weights.shape != (self._count[1],):
             raise InputError(f"curves must have shape ({self._count[1]},), got {weights.shape}")
         moved = None if tongue is None else np.ascontiguousarray(tongue, np.float32)
-        if moved is not None and self._tongue and moved.shape != (self._tongue,):
-            raise InputError(f"tongue must have shape ({self._tongue},), got {moved.shape}")
+        if moved is not None and self.tongue and moved.shape != (self.tongue,):
+            raise InputError(f"tongue must have shape ({self.tongue},), got {moved.shape}")
         positions, normals = (np.empty((self._count[0], 3), np.float32) for _ in range(2))
         data = [_address(array) for array in (weights, moved, positions, normals)]
         check(self._library.facetalk_rig_pose_with_tongue(self._handle, *data))
