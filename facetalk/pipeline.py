@@ -270,13 +270,6 @@ class FaceTalk:
             told.append(self.tongue.network(piece.cpu().numpy()))
             yield piece
 
-    def _hear(self, samples: Float32) -> Float32:
-        """Audio features (T, A) of (N,) samples of 16 kHz."""
-        if self.native_model is not None:
-            return self.native_model.features(samples)
-        rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, [samples], self.config.fps)
-        return rows
-
     @plainly
     def identity_from_voice(
         self, audio: Audio | SampleReader, *, seed: int = 0, track: int | None = None
@@ -371,21 +364,29 @@ class FaceTalk:
         return self.audio_encoder, self.motion_model, None if self.tongue is None else self.tongue.network
 
     @plainly
-    def features(self, audio: Audio, *, track: int | None = None) -> Float32:
+    def features(self, audio: Audio, *, track: int | None = None, look_ahead: float | None = None) -> Float32:
         """Audio features of a recording, one row for each frame that :meth:`generate` would give.
 
         Args:
             audio: as :meth:`generate` takes it.
             track: number, from 1, of the sound track of a file.
+            look_ahead: seconds after a frame's middle that may be heard for it, as in :meth:`stream`. None:
+                the whole recording.
 
         Returns:
             (T, A) float32, frame ``i`` centred at ``(i + 0.5) / fps`` seconds.
 
         Raises:
-            InputError: the audio cannot be used.
+            InputError: the audio cannot be used, the look-ahead is out of range, or the audio encoder has to
+                hear the whole recording.
         """
         sound = open_audio(audio, track=track)
-        return self._hear(np.concatenate([*sound, np.zeros(0, np.float32)]))
+        samples, fps = np.concatenate([*sound, np.zeros(0, np.float32)]), self.config.fps
+        ahead = WHOLE if look_ahead is None else real_number("look_ahead", look_ahead)
+        if self.native_model is not None:
+            return self.native_model.features(samples, look_ahead=ahead)
+        rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, samples, fps, ahead)
+        return rows
 
     @plainly
     def decode(

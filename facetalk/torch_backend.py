@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -62,9 +63,13 @@ def features(encoder: AudioEncoder, sound: Iterable[Float32], fps: float) -> Ite
     return encoder.stream(sound, fps, level=level)
 
 
-def feature_rows(encoder: AudioEncoder, sound: Iterable[Float32], fps: float) -> Float32:
-    """All audio features (T, A) of a recording."""
-    rows = torch.cat(list(features(encoder, sound, fps)))
+def feature_rows(encoder: AudioEncoder, sound: Float32, fps: float, look_ahead: float) -> Float32:
+    """All audio features (T, A) of (N,) samples of 16 kHz; of an infinite look-ahead, those of the whole."""
+    if math.isinf(look_ahead):
+        rows = torch.cat(list(features(encoder, [sound], fps)))
+    else:
+        live = LiveFeatures(encoder, fps, look_ahead)
+        rows = torch.cat([live.push(sound), live.finish()])
     return np.ascontiguousarray(rows.cpu().numpy(), dtype=np.float32)
 
 

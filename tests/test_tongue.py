@@ -141,6 +141,21 @@ def test_a_stream_moves_it_however_the_sound_is_cut(model: FaceTalk, sound: Floa
     assert np.corrcoef(offline.tongue[:, 0], whole.tongue[:, 0])[0, 1] > 0.8
 
 
+@pytest.mark.parametrize("look_ahead", [None, 0.15])
+def test_contacts_are_of_the_features_that_the_face_is_made_from(
+    model: FaceTalk, sound: Float32, look_ahead: float | None
+) -> None:
+    torch = FaceTalk(model.config, "cpu", "torch")
+    features = model.features((sound, 16_000), look_ahead=look_ahead)
+    np.testing.assert_allclose(torch.features((sound, 16_000), look_ahead=look_ahead), features, atol=2e-4)
+    motion = torch.generate((sound, 16_000), look_ahead=look_ahead, seed=1, steps=1)
+    assert model.tongue is not None and motion.tongue is not None and motion.tongue[:, 0].max() > 0.5
+    expected = model.tongue.reach.weights(model.tongue.network(features), motion.expressions)
+    np.testing.assert_allclose(motion.tongue, expected, atol=1e-3)
+    with pytest.raises(InputError, match="look_ahead"):
+        torch.features((sound, 16_000), look_ahead=-1.0)
+
+
 @pytest.mark.parametrize("backend", ["native", "torch"])
 @pytest.mark.parametrize("rate", [8_000, 44_100])
 def test_the_tongue_of_a_stream_is_no_later_than_the_face(
