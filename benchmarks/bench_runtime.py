@@ -126,7 +126,7 @@ def measure_library(sound: Any, rounds: int, frames: int) -> dict[str, Any]:
     loop = np.resize(sound, PUSH * (frames + 50))
     for at in range(0, len(loop), PUSH):
         begin = time.perf_counter()
-        for curves in stream.push(loop[at : at + PUSH]):
+        for curves in stream.push(loop[at : at + PUSH]).curves:
             rig.pose(curves)
         costs.append(time.perf_counter() - begin)
     encoder = timed(lambda: model.features(sound), rounds)

@@ -121,8 +121,8 @@ FACETALK_API void facetalk_options_default(facetalk_options* options);
 
 /* --- Models --- */
 
-/* Reads a model folder (config.json, audio/, motion/, head/). The files are not needed afterwards, but for
- * head/, which is read by facetalk_rig_create. */
+/* Reads a model folder (config.json, audio/, motion/, and tongue/ where it has one, whose mouth is that of head/).
+ * The files are not needed afterwards, but for head/, which is read by facetalk_rig_create. */
 FACETALK_API facetalk_status facetalk_model_load(const char* folder, facetalk_model** model);
 
 /* The same with options, NULL for the defaults; streams and rigs of the model keep to them. */
@@ -138,6 +138,23 @@ FACETALK_API int32_t facetalk_model_curve_count(const facetalk_model* model);
 
 /* Name of a curve ("jawOpen"), owned by the model; NULL where there is none. */
 FACETALK_API const char* facetalk_model_curve_name(const facetalk_model* model, int32_t index);
+
+/* --- The tongue: beside the curves, weights in 0..1 of how its tip goes up to the ridge behind the upper teeth,
+ * forward between the teeth, and out --- */
+
+/* Number of tongue weights U of a frame, 3; 0 for NULL, and where a model has no tongue that moves: no tongue/, or no
+ * head/ whose mesh has one. */
+FACETALK_API int32_t facetalk_model_tongue_count(const facetalk_model* model);
+
+/* Name of a tongue weight ("tongueUp", "tongueForward", "tongueOut"), never freed; NULL where there is none. */
+FACETALK_API const char* facetalk_model_tongue_name(const facetalk_model* model, int32_t index);
+
+/* For programs that change curves before they show them: the tongue weights (frames, U) that take the tip to where it
+ * is heard to be, by contacts (frames, 2) of facetalk_frames, whatever the jaw of curves (frames, C) does.
+ * FACETALK_UNSUPPORTED for a model without a tongue. */
+FACETALK_API facetalk_status facetalk_model_tongue_weights(const facetalk_model* model, const float* contacts,
+                                                           const float* curves, int64_t frames,
+                                                           float* tongue);
 
 /* --- Streams: sound in, curves out --- */
 
@@ -188,6 +205,22 @@ FACETALK_API int64_t facetalk_stream_ready(const facetalk_stream* stream);
 FACETALK_API facetalk_status facetalk_stream_pull(facetalk_stream* stream, float* curves, int64_t max_frames,
                                                   int64_t* frames);
 
+/* Where frames go: room for max_frames rows each, or NULL for what is not wanted. */
+typedef struct {
+  size_t struct_size; /* sizeof(facetalk_frames); fields that are not inside are NULL */
+  float* curves;      /* C a frame */
+  float* tongue;      /* U a frame: the weights of the tongue that go with these curves */
+  /* 2 a frame, in 0..1: how nearly the tip of the tongue touches the ridge behind the upper teeth, as for t, d, n and l,
+   * and the edges of the teeth, as for th. */
+  float* contacts;
+} facetalk_frames;
+
+/* facetalk_stream_pull with the tongue of the same frames. Either may follow the other; a frame is given once. NULL
+ * for all three is FACETALK_INVALID, and tongue or contacts of a model without a tongue FACETALK_UNSUPPORTED; no frame
+ * is lost then. */
+FACETALK_API facetalk_status facetalk_stream_pull_frames(facetalk_stream* stream, const facetalk_frames* into,
+                                                         int64_t max_frames, int64_t* frames);
+
 /* Forgets all sound and frames; the next sound is the start of another clip. */
 FACETALK_API facetalk_status facetalk_stream_reset(facetalk_stream* stream);
 
@@ -229,6 +262,16 @@ FACETALK_API const int32_t* facetalk_rig_faces(const facetalk_rig* rig);
 /* curves: C weights. positions, normals: (vertices, 3); normals may be NULL. */
 FACETALK_API facetalk_status facetalk_rig_pose(const facetalk_rig* rig, const float* curves, float* positions,
                                                float* normals);
+
+/* Number of tongue weights that the rig takes: 3, or 0 of a head without a tongue that moves, and for NULL. It is that
+ * of the model where the model has a tongue. */
+FACETALK_API int32_t facetalk_rig_tongue_count(const facetalk_rig* rig);
+
+/* The same with the tongue's weights; NULL: it rides on the jaw, as it does with facetalk_rig_pose. FACETALK_UNSUPPORTED
+ * for weights where the head has no tongue that moves. */
+FACETALK_API facetalk_status facetalk_rig_pose_with_tongue(const facetalk_rig* rig, const float* curves,
+                                                           const float* tongue, float* positions,
+                                                           float* normals);
 FACETALK_API void facetalk_rig_free(facetalk_rig* rig);
 
 /* --- Surfaces --- */

@@ -43,6 +43,13 @@ class Model {
       names.push_back(facetalk_model_curve_name(get(), i));
     return names;
   }
+  // Names of the tongue's weights, none of a model without a tongue that moves.
+  std::vector<std::string> tongue() const {
+    std::vector<std::string> names;
+    for (int32_t i = 0; i < facetalk_model_tongue_count(get()); ++i)
+      names.push_back(facetalk_model_tongue_name(get(), i));
+    return names;
+  }
   const facetalk_model* get() const { return handle_.get(); }
 
  private:
@@ -56,11 +63,18 @@ inline facetalk_stream_options default_options() {
   return options;
 }
 
+// Of the same frames: (frames, curves) values and (frames, tongue weights), the latter empty of a model without any.
+struct Frames {
+  std::vector<float> curves, tongue;
+};
+
 // Keeps its model alive.
 class Stream {
  public:
   explicit Stream(const Model& model, const facetalk_stream_options& options = default_options())
-      : model_(model.handle_), width_(static_cast<size_t>(facetalk_model_curve_count(model.get()))) {
+      : model_(model.handle_),
+        width_(static_cast<size_t>(facetalk_model_curve_count(model.get()))),
+        tongue_(static_cast<size_t>(facetalk_model_tongue_count(model.get()))) {
     facetalk_stream* handle = nullptr;
     check(facetalk_stream_create(model.get(), &options, &handle));
     handle_.reset(handle);
@@ -80,10 +94,22 @@ class Stream {
     return curves;
   }
 
+  // The same with the tongue.
+  Frames pull_frames() {
+    int64_t count = facetalk_stream_ready(handle_.get());
+    Frames frames;
+    frames.curves.resize(static_cast<size_t>(count) * width_);
+    frames.tongue.resize(static_cast<size_t>(count) * tongue_);
+    const facetalk_frames into = {sizeof into, frames.curves.data(),
+                                  tongue_ == 0 ? nullptr : frames.tongue.data(), nullptr};
+    check(facetalk_stream_pull_frames(handle_.get(), &into, count, &count));
+    return frames;
+  }
+
  private:
   std::shared_ptr<facetalk_model> model_;
   std::unique_ptr<facetalk_stream, Deleter> handle_;
-  size_t width_;
+  size_t width_, tongue_;
 };
 
 class Rig {
@@ -99,6 +125,12 @@ class Rig {
   // positions: (vertices, 3); normals: the same, or null.
   void pose(const float* curves, float* positions, float* normals = nullptr) const {
     check(facetalk_rig_pose(handle_.get(), curves, positions, normals));
+  }
+  size_t tongue() const { return static_cast<size_t>(facetalk_rig_tongue_count(handle_.get())); }
+  // tongue: that many weights, or null for one that rides on the jaw.
+  void pose_with_tongue(const float* curves, const float* tongue, float* positions,
+                        float* normals = nullptr) const {
+    check(facetalk_rig_pose_with_tongue(handle_.get(), curves, tongue, positions, normals));
   }
 
  private:

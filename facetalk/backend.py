@@ -16,6 +16,7 @@ from facetalk.optional import needed_for
 if TYPE_CHECKING:
     from facetalk.audio.encoder import AudioEncoder
     from facetalk.diffusion.model import MotionModel
+    from facetalk.tongue import TongueNetwork
     from facetalk.torch_backend import TorchEngine
 
 Backend = Literal["auto", "native", "torch"]
@@ -118,7 +119,7 @@ def _require_torch(error: InputError | ExtensionError) -> None:
 
 def start(
     native: NativeModel | None,
-    parts: Callable[[], tuple[AudioEncoder, MotionModel]],
+    parts: Callable[[], tuple[AudioEncoder, MotionModel, TongueNetwork | None]],
     *,
     fps: float,
     look_ahead: float,
@@ -136,7 +137,7 @@ def start(
         if not 0 <= seed < 2**64:
             raise InputError(f"seed must be a whole number in 0..2**64-1, got {seed}")
         return native.stream(look_ahead=look_ahead, steps=steps, seed=seed, guidance=guidance, rate=int(rate))
-    encoder, motion = parts()
+    encoder, motion, tongue = parts()
     clip = motion.stream(steps=steps, guidance=guidance, seed=seed)
-    engine: TorchEngine = by_torch("such a stream").TorchEngine(encoder, clip, fps, look_ahead, rate)
+    engine: TorchEngine = by_torch("such a stream").TorchEngine(encoder, clip, fps, look_ahead, rate, tongue)
     return engine

@@ -10,7 +10,7 @@ import ctypes
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import (
     POINTER,
     byref,
@@ -24,12 +24,13 @@ from ctypes import (
     c_void_p,
 )
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from facetalk.arrays import Float32, Int32
+from facetalk.data.tongue import CONTACTS
 from facetalk.errors import ExtensionError, InputError
 
 WHOLE = math.inf
@@ -83,6 +84,34 @@ class _Options(ctypes.Structure):
     )
 
 
+class _Frames(ctypes.Structure):
+    _fields_ = (
+        ("struct_size", c_size_t),
+        ("curves", c_void_p),
+        ("tongue", c_void_p),
+        ("contacts", c_void_p),
+    )
+
+
+class Frames(NamedTuple):
+    """Some frames of a clip, as an engine gives them.
+
+    Attributes:
+        curves: (m, E) expression codes.
+        contacts: (m, 2) in [0, 1], what the tip of the tongue touches, in the order of
+            :data:`facetalk.data.tongue.CONTACTS`; None of a model without a tongue that moves.
+    """
+
+    curves: Float32
+    contacts: Float32 | None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Frames]) -> Frames:
+        """One after the other, at least one."""
+        told = [part.contacts for part in parts if part.contacts is not None]
+        return cls(np.concatenate([part.curves for part in parts]), np.concatenate(told) if told else None)
+
+
 _PROGRESS = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int64, c_int64)
 
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
@@ -93,6 +122,9 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "model_fps": (c_double, [c_void_p]),
     "model_curve_count": (c_int32, [c_void_p]),
     "model_curve_name": (c_char_p, [c_void_p, c_int32]),
+    "model_tongue_count": (c_int32, [c_void_p]),
+    "model_tongue_name": (c_char_p, [c_void_p, c_int32]),
+    "model_tongue_weights": (c_int32, [c_void_p, c_void_p, c_void_p, c_int64, c_void_p]),
     "model_feature_count": (c_int32, [c_void_p]),
     "model_features": (c_int32, [c_void_p, c_void_p, c_size_t, c_double, c_void_p, POINTER(c_int64)]),
     "frame_noise": (c_int32, [c_uint64, c_uint32, c_int64, c_int64, c_int32, c_void_p]),
@@ -105,6 +137,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "stream_guidance": (c_double, [c_void_p]),
     "stream_ready": (c_int64, [c_void_p]),
     "stream_pull": (c_int32, [c_void_p, c_void_p, c_int64, POINTER(c_int64)]),
+    "stream_pull_frames": (c_int32, [c_void_p, POINTER(_Frames), c_int64, POINTER(c_int64)]),
     "stream_reset": (c_int32, [c_void_p]),
     "stream_latency_s": (c_double, [c_void_p]),
     "stream_free": (None, [c_void_p]),
@@ -113,6 +146,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rig_face_count": (c_int64, [c_void_p]),
     "rig_faces": (c_void_p, [c_void_p]),
     "rig_pose": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p]),
+    "rig_tongue_count": (c_int32, [c_void_p]),
+    "rig_pose_with_tongue": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
     "rig_free": (None, [c_void_p]),
 }
 
@@ -166,6 +201,10 @@ class NativeModel:
         self.fps = float(self._library.facetalk_model_fps(self._handle))
         count = self._library.facetalk_model_curve_count(self._handle)
         self.names = [self._library.facetalk_model_curve_name(self._handle, i).decode() for i in range(count)]
+        count = self._library.facetalk_model_tongue_count(self._handle)
+        self.tongue_names = [
+            self._library.facetalk_model_tongue_name(self._handle, i).decode() for i in range(count)
+        ]
 
     def __del__(self) -> None:
         """Free the handle."""
@@ -185,6 +224,24 @@ class NativeModel:
             check(self._library.facetalk_model_features(*arguments, None, byref(frames)))
         out = np.empty((frames.value, self._library.facetalk_model_feature_count(self._handle)), np.float32)
         check(self._library.facetalk_model_features(*arguments, out.ctypes.data, byref(frames)))
+        return out
+
+    def tongue_weights(self, contacts: ArrayLike, curves: ArrayLike) -> Float32:
+        """Weights (T, 3) of the tongue that bring its tip to contacts (T, 2) whatever curves (T, E) do.
+
+        Raises:
+            InputError: the model has no tongue that moves, or arrays of another shape.
+        """
+        touched, codes = (np.ascontiguousarray(array, np.float32) for array in (contacts, curves))
+        wanted = (len(touched), len(CONTACTS)), (len(touched), len(self.names))
+        if (touched.shape, codes.shape) != wanted:
+            raise InputError(
+                f"contacts and curves must have shapes (T, {len(CONTACTS)}) and (T, {len(self.names)}), got "
+                f"{touched.shape} and {codes.shape}"
+            )
+        out = np.empty((len(touched), len(self.tongue_names)), np.float32)
+        data = touched.ctypes.data, codes.ctypes.data, len(touched), out.ctypes.data
+        check(self._library.facetalk_model_tongue_weights(self._handle, *data))
         return out
 
     def stream(
@@ -209,6 +266,7 @@ class NativeRig:
 
     Attributes:
         faces: (F, 3) int32 vertex numbers, the same for every identity.
+        tongue: number of tongue weights, 0 of a head without a tongue that moves.
     """
 
     def __init__(self, model: NativeModel, identity: ArrayLike | None = None) -> None:
@@ -217,6 +275,7 @@ class NativeRig:
         arguments = model._handle, code.ctypes.data if code.size else None, code.size
         check(self._library.facetalk_rig_create(*arguments, byref(self._handle)))
         self._count = int(self._library.facetalk_rig_vertex_count(self._handle)), len(model.names)
+        self.tongue = int(self._library.facetalk_rig_tongue_count(self._handle))
         shape = self._library.facetalk_rig_face_count(self._handle), 3
         address = ctypes.cast(self._library.facetalk_rig_faces(self._handle), POINTER(c_int32))
         self.faces: Int32 = np.ctypeslib.as_array(address, shape).copy()
@@ -226,14 +285,25 @@ class NativeRig:
         if getattr(self, "_handle", None):
             self._library.facetalk_rig_free(self._handle)
 
-    def pose(self, curves: ArrayLike) -> tuple[Float32, Float32]:
-        """Positions and normals, each (V, 3), of (E,) curves, metres."""
+    def pose(self, curves: ArrayLike, tongue: ArrayLike | None = None) -> tuple[Float32, Float32]:
+        """Positions and normals, each (V, 3), metres.
+
+        Args:
+            curves: (E,) weights.
+            tongue: (3,) weights of the tongue; None for one that rides on the jaw.
+
+        Raises:
+            InputError: arrays of another shape, weights that are no face's, or a tongue where there is none.
+        """
         weights = np.ascontiguousarray(curves, np.float32)
         if weights.shape != (self._count[1],):
             raise InputError(f"curves must have shape ({self._count[1]},), got {weights.shape}")
+        moved = None if tongue is None else np.ascontiguousarray(tongue, np.float32)
+        if moved is not None and self.tongue and moved.shape != (self.tongue,):
+            raise InputError(f"tongue must have shape ({self.tongue},), got {moved.shape}")
         positions, normals = (np.empty((self._count[0], 3), np.float32) for _ in range(2))
-        data = [array.ctypes.data for array in (weights, positions, normals)]
-        check(self._library.facetalk_rig_pose(self._handle, *data))
+        data = [_address(array) for array in (weights, moved, positions, normals)]
+        check(self._library.facetalk_rig_pose_with_tongue(self._handle, *data))
         return positions, normals
 
 
@@ -270,8 +340,8 @@ class NativeStream:
         """Seconds from a frame's middle to when all of the sound that it needs was pushed."""
         return float(self._library.facetalk_stream_latency_s(self._handle))
 
-    def push(self, samples: ArrayLike) -> Float32:
-        """Take (n,) samples, give the curves (m, E) of the frames that are ready."""
+    def push(self, samples: ArrayLike) -> Frames:
+        """Take (n,) samples, give the frames that are ready."""
         sound = _samples(samples)
         check(self._library.facetalk_stream_push(self._handle, sound.ctypes.data, len(sound)))
         return self._pull()
@@ -286,8 +356,8 @@ class NativeStream:
         """Weight of classifier-free guidance."""
         return float(self._library.facetalk_stream_guidance(self._handle))
 
-    def finish(self, progress: Callable[[int, int], None] | None = None) -> Float32:
-        """The curves of the frames that were still waiting.
+    def finish(self, progress: Callable[[int, int], None] | None = None) -> Frames:
+        """The frames that were still waiting.
 
         Args:
             progress: told (frames done, frames in all) now and then where the whole recording was waited for;
@@ -317,13 +387,19 @@ class NativeStream:
         """Forget all sound; the next is the start of another clip."""
         check(self._library.facetalk_stream_reset(self._handle))
 
-    def _pull(self) -> Float32:
-        out = np.empty(
-            (self._library.facetalk_stream_ready(self._handle), len(self._model.names)), np.float32
-        )
+    def _pull(self) -> Frames:
+        ready = self._library.facetalk_stream_ready(self._handle)
+        curves = np.empty((ready, len(self._model.names)), np.float32)
+        contacts = np.empty((ready, len(CONTACTS)), np.float32) if self._model.tongue_names else None
+        into = _Frames(ctypes.sizeof(_Frames), _address(curves), None, _address(contacts))
         frames = c_int64(0)
-        check(self._library.facetalk_stream_pull(self._handle, out.ctypes.data, len(out), byref(frames)))
-        return out[: frames.value]
+        check(self._library.facetalk_stream_pull_frames(self._handle, byref(into), ready, byref(frames)))
+        given = frames.value
+        return Frames(curves[:given], None if contacts is None else contacts[:given])
+
+
+def _address(array: Float32 | None) -> int | None:
+    return None if array is None else int(array.ctypes.data)
 
 
 def _samples(samples: ArrayLike) -> Float32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,9 +31,9 @@ from facetalk.native import WHOLE, NativeModel, NativeStream
 from facetalk.nphm.head.head import HeadModel
 from facetalk.optional import needed_for
 from facetalk.pose.generator import AHEAD_S, head_motion
-from facetalk.streaming import LiveHead, LiveStream, LiveTongue, run_through
+from facetalk.streaming import LiveHead, LiveStream, run_through
 from facetalk.style import Style, StyleFilter
-from facetalk.tongue import LiveContacts, Tongue
+from facetalk.tongue import Tongue, TongueNetwork
 from facetalk.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -229,9 +229,8 @@ class FaceTalk:
             provenance["identity"] = f"voice:{drawn}"
         if ahead is not None or self.native_model is not None:
             engine = self._engine(WHOLE if ahead is None else ahead, steps, guidance, seed, SAMPLE_RATE)
-            expressions = run_through(engine, heard, progress=progress)
+            expressions, touch = run_through(engine, heard, progress=progress)
             provenance |= {"steps": engine.steps, "guidance": engine.guidance}
-            touch = self._contacts(heard, ahead, len(expressions))
         else:
             motion = self.motion_model
             told: list[Float32] = []
@@ -264,30 +263,12 @@ class FaceTalk:
         provenance["hearing"] = sound.notes
         return Motion(expressions, fps, code, provenance, pose, tongue)
 
-    def _contacts(self, heard: Iterable[Float32], ahead: float | None, frames: int) -> Float32 | None:
-        """What the tongue's tip touches in the frames of a recording of 16 kHz in blocks."""
-        if self.tongue is None:
-            return None
-        network = self.tongue.network
-        if ahead is None:
-            return network(self._hear(np.concatenate([*heard, np.zeros(0, np.float32)])))
-        made = LiveContacts(network, self._hear, self.config.fps, ahead)
-        parts = [made.push(block) for block in heard]
-        return np.concatenate([*parts, made.finish(frames)])[:frames]
-
     def _overheard(self, features: Iterator[torch.Tensor], told: list[Float32]) -> Iterator[torch.Tensor]:
         """Features as they are, whose contacts of the tongue are noted on the way."""
         assert self.tongue is not None
         for piece in features:
             told.append(self.tongue.network(piece.cpu().numpy()))
             yield piece
-
-    def _hear(self, samples: Float32) -> Float32:
-        """Audio features (T, A) of (N,) samples of 16 kHz."""
-        if self.native_model is not None:
-            return self.native_model.features(samples)
-        rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, [samples], self.config.fps)
-        return rows
 
     @plainly
     def identity_from_voice(
@@ -360,13 +341,10 @@ class FaceTalk:
         head = None
         if style.head_motion:
             head = LiveHead(self.config.fps, seed, rate, look_ahead=look_ahead, amount=style.head_motion)
-        tongue = None
-        if self.tongue is not None:
-            tongue = LiveTongue(self.tongue, self._hear, self.config.fps, rate, look_ahead)
         return LiveStream(
             engine, curves=self.any_head.expression_dim, fps=self.config.fps, rate=rate,
             identity=self._identity(identity), provenance=provenance, style=self._styled(style, seed),
-            head=head, tongue=tongue,
+            head=head, reach=None if self.tongue is None else self.tongue.reach,
         )  # fmt: skip
 
     def _styled(self, style: Style, seed: int) -> StyleFilter:
@@ -378,26 +356,37 @@ class FaceTalk:
         self, look_ahead: float, steps: int | None, guidance: float | None, seed: int, rate: float
     ) -> NativeStream | TorchEngine:
         return start(
-            self.native_model, lambda: (self.audio_encoder, self.motion_model), fps=self.config.fps,
-            look_ahead=look_ahead, steps=steps, guidance=guidance, seed=seed, rate=rate,
+            self.native_model, self._torch_parts, fps=self.config.fps, look_ahead=look_ahead, steps=steps,
+            guidance=guidance, seed=seed, rate=rate,
         )  # fmt: skip
 
+    def _torch_parts(self) -> tuple[AudioEncoder, MotionModel, TongueNetwork | None]:
+        return self.audio_encoder, self.motion_model, None if self.tongue is None else self.tongue.network
+
     @plainly
-    def features(self, audio: Audio, *, track: int | None = None) -> Float32:
+    def features(self, audio: Audio, *, track: int | None = None, look_ahead: float | None = None) -> Float32:
         """Audio features of a recording, one row for each frame that :meth:`generate` would give.
 
         Args:
             audio: as :meth:`generate` takes it.
             track: number, from 1, of the sound track of a file.
+            look_ahead: seconds after a frame's middle that may be heard for it, as in :meth:`stream`. None:
+                the whole recording.
 
         Returns:
             (T, A) float32, frame ``i`` centred at ``(i + 0.5) / fps`` seconds.
 
         Raises:
-            InputError: the audio cannot be used.
+            InputError: the audio cannot be used, the look-ahead is out of range, or the audio encoder has to
+                hear the whole recording.
         """
         sound = open_audio(audio, track=track)
-        return self._hear(np.concatenate([*sound, np.zeros(0, np.float32)]))
+        samples, fps = np.concatenate([*sound, np.zeros(0, np.float32)]), self.config.fps
+        ahead = WHOLE if look_ahead is None else real_number("look_ahead", look_ahead)
+        if self.native_model is not None:
+            return self.native_model.features(samples, look_ahead=ahead)
+        rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, samples, fps, ahead)
+        return rows
 
     @plainly
     def decode(

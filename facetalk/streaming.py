@@ -24,9 +24,10 @@ from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
 from facetalk.mesh.pose import POSE_NAMES
 from facetalk.motion import Motion
+from facetalk.native import Frames
+from facetalk.nphm.head.tongue import Reach
 from facetalk.pose.generator import HeadMotion
 from facetalk.style import StyleFilter
-from facetalk.tongue import LiveContacts, Tongue
 from facetalk.units import SAMPLE_RATE
 
 
@@ -38,15 +39,15 @@ class Engine(Protocol):
     def latency(self) -> float:
         """Seconds from a frame's middle to when all of the sound that it needs was pushed."""
 
-    def push(self, samples: Float32) -> Float32:
-        """Take (n,) samples, give the curves (m, E) of the frames that are ready."""
+    def push(self, samples: Float32) -> Frames:
+        """Take (n,) samples, give the frames that are ready."""
 
-    def finish(self, progress: Callable[[int, int], None] | None = None) -> Float32:
-        """The curves of the frames that were still waiting; ``progress`` is told (frames done, in all)."""
+    def finish(self, progress: Callable[[int, int], None] | None = None) -> Frames:
+        """The frames that were still waiting; ``progress`` is told (frames done, in all)."""
 
 
-def run_through(engine: Engine, sound: Iterable[Float32], *, progress: bool) -> Float32:
-    """The curves (T, E) of a recording of 16 kHz in blocks, with a bar on stderr if asked for."""
+def run_through(engine: Engine, sound: Iterable[Float32], *, progress: bool) -> Frames:
+    """The frames of a recording of 16 kHz in blocks, with a bar on stderr if asked for."""
     parts = []
     with tqdm(desc="motion", unit="frame", disable=not progress or not sys.stderr.isatty()) as bar:
 
@@ -56,9 +57,9 @@ def run_through(engine: Engine, sound: Iterable[Float32], *, progress: bool) -> 
 
         for block in sound:
             parts.append(engine.push(block))
-            bar.update(len(parts[-1]))
+            bar.update(len(parts[-1].curves))
         parts.append(engine.finish(tell))
-    return np.concatenate(parts)
+    return Frames.joined(parts)
 
 
 @functools.cache
@@ -72,61 +73,33 @@ def resampling_lag(rate: float) -> float:
     return most
 
 
-class _Made(Protocol):
-    """Makes something of sound of 16 kHz, frame by frame."""
+class LiveHead:
+    """The head's motion, poses (m, 6), for sound of any rate.
 
-    def push(self, samples: Float32) -> Float32:
-        """(n,) samples -> (m, ...) of the frames that they complete."""
-
-    def finish(self, frames: int) -> Float32:
-        """Of the frames up to number ``frames`` that were still waiting."""
-
-
-class _AtAnyRate:
-    """The same for sound of any rate.
+    It hears no later than the face: what a resampler has not given yet is taken from the look-ahead.
 
     Args:
-        make: what makes it, told how much later than the sound it hears it, seconds: what a resampler has
-            not given yet cannot be listened to.
-        rate: of the sound.
+        fps, seed, look_ahead, amount: as those of :class:`HeadMotion`.
+        rate: of the sound, Hz.
     """
 
-    def __init__(self, make: Callable[[float], _Made], rate: float) -> None:
+    def __init__(self, fps: float, seed: int, rate: float, *, look_ahead: float, amount: float) -> None:
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
-        self._made = make(0.0 if self._resampler is None else resampling_lag(rate))
+        lag = 0.0 if self._resampler is None else resampling_lag(rate)
+        self._made = HeadMotion(fps, seed, look_ahead=max(look_ahead - lag, 0.0), amount=amount)
 
     def push(self, samples: Float32) -> Float32:
-        """Take (n,) samples, give what is made of the frames that they complete."""
+        """Take (n,) samples, give the poses of the frames that they complete."""
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples)
         return self._made.push(samples)
 
     def finish(self, frames: int) -> Float32:
-        """What is made of the frames up to number ``frames`` that were still waiting."""
+        """The poses of the frames up to number ``frames`` that were still waiting."""
         if self._resampler is None:
             return self._made.finish(frames)
         rest = self._made.push(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
         return np.concatenate([rest, self._made.finish(frames)])
-
-
-class LiveHead(_AtAnyRate):
-    """The head's motion, poses (m, 6), for sound of any rate; arguments as those of :class:`HeadMotion`."""
-
-    def __init__(self, fps: float, seed: int, rate: float, *, look_ahead: float, amount: float) -> None:
-        super().__init__(
-            lambda lag: HeadMotion(fps, seed, look_ahead=max(look_ahead - lag, 0.0), amount=amount),
-            rate,
-        )
-
-
-class LiveTongue(_AtAnyRate):
-    """The tongue's contacts (m, 2) for sound of any rate; arguments as those of :class:`LiveContacts`."""
-
-    def __init__(
-        self, tongue: Tongue, hear: Callable[[Float32], Float32], fps: float, rate: float, look_ahead: float
-    ) -> None:
-        super().__init__(lambda lag: LiveContacts(tongue.network, hear, fps, look_ahead - lag), rate)
-        self.reach = tongue.reach
 
 
 class LiveStream:
@@ -152,15 +125,15 @@ class LiveStream:
         provenance: dict[str, Any],
         style: StyleFilter,
         head: LiveHead | None,
-        tongue: LiveTongue | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self._engine, self.fps, self.rate = engine, fps, rate
         self._identity, self._provenance = identity, provenance
-        self._style, self._head, self._tongue = style, head, tongue
-        self._nothing = np.zeros((0, curves), np.float32)
+        self._style, self._head, self._reach = style, head, reach
+        contacts = None if reach is None else np.zeros((0, len(CONTACTS)), np.float32)
+        self._nothing = Frames(np.zeros((0, curves), np.float32), contacts)
         # What waits for the others of its frame.
-        self._curves, self._poses = self._nothing, np.zeros((0, len(POSE_NAMES)), np.float32)
-        self._contacts = np.zeros((0, len(CONTACTS)), np.float32)
+        self._frames, self._poses = self._nothing, np.zeros((0, len(POSE_NAMES)), np.float32)
         self._sampled = 0
         self._notes = Notes("sound")
         self._over = False
@@ -186,19 +159,17 @@ class LiveStream:
             return self._motion(self._nothing)
         data, _ = samples_and_rate((array, self.rate), self._notes)
         sound = np.ascontiguousarray(data.mean(axis=1), np.float32)
-        curves = self._engine.push(sound)
-        poses = None if self._head is None else self._head.push(sound)
-        return self._motion(curves, poses, None if self._tongue is None else self._tongue.push(sound))
+        frames = self._engine.push(sound)
+        return self._motion(frames, None if self._head is None else self._head.push(sound))
 
     def finish(self) -> Motion:
         """The sound is over: the frames that were still waiting; a second call gives none."""
         if self._over:
             return self._motion(self._nothing)
-        curves = self._engine.finish()
+        frames = self._engine.finish()
         self._over = True
-        frames = self._sampled + len(curves)
-        poses = None if self._head is None else self._head.finish(frames)
-        return self._motion(curves, poses, None if self._tongue is None else self._tongue.finish(frames))
+        count = self._sampled + len(frames.curves)
+        return self._motion(frames, None if self._head is None else self._head.finish(count))
 
     def __enter__(self) -> LiveStream:
         """The stream itself."""
@@ -210,27 +181,17 @@ class LiveStream:
         """Take no more sound."""
         self._over = True
 
-    def _motion(
-        self, curves: Float32, poses: Float32 | None = None, contacts: Float32 | None = None
-    ) -> Motion:
+    def _motion(self, frames: Frames, poses: Float32 | None = None) -> Motion:
         """The frames that are whole with these."""
-        self._sampled += len(curves)
-        styled, origin = self._style.apply(curves), dict(self._provenance)
-        self._curves = np.concatenate([self._curves, styled])
-        count = len(self._curves)
+        self._sampled += len(frames.curves)
+        styled = Frames(self._style.apply(frames.curves), frames.contacts)
+        curves, contacts = Frames.joined([self._frames, styled])
+        count, pose, tongue = len(curves), None, None
         if self._head is not None:
-            self._poses = self._poses if poses is None else np.concatenate([self._poses, poses])
-            count = min(count, len(self._poses))
-        if self._tongue is not None:
-            self._contacts = (
-                self._contacts if contacts is None else np.concatenate([self._contacts, contacts])
-            )
-            count = min(count, len(self._contacts))
-        codes, pose, tongue = self._curves[:count], None, None
-        if self._head is not None:
-            pose, self._poses = self._poses[:count], self._poses[count:]
-        if self._tongue is not None:
-            tongue = self._tongue.reach.weights(self._contacts[:count], codes)
-            self._contacts = self._contacts[count:]
-        self._curves = self._curves[count:]
-        return Motion(codes, self.fps, self._identity, origin, pose, tongue)
+            known = self._poses if poses is None else np.concatenate([self._poses, poses])
+            count = min(count, len(known))
+            pose, self._poses = known[:count], known[count:]
+        if self._reach is not None and contacts is not None:
+            tongue = self._reach.weights(contacts[:count], curves[:count])
+        self._frames = Frames(curves[count:], None if contacts is None else contacts[count:])
+        return Motion(curves[:count], self.fps, self._identity, dict(self._provenance), pose, tongue)

@@ -4,14 +4,13 @@ A small network reads, frame by frame, how nearly the tip is at the ridge and be
 (:data:`facetalk.data.tongue.CONTACTS`) from the features that the motion model hears too, so it may be heard
 as late and as early as that. What brings the tip there depends on the jaw, and so on the expression codes of
 the frame: :class:`facetalk.nphm.head.tongue.Reach`. It is an optional part of a model, ``tongue/``.
+``csrc/cpu/network/tongue.cpp`` and ``csrc/cpu/head/tongue.cpp`` do the same for the C library.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +24,13 @@ from facetalk.files import atomic_path
 from facetalk.nphm.head.tongue import Reach
 from facetalk.reading import read_json, usable
 from facetalk.tensors import check_arrays, read_safetensors, tensor_bytes
-from facetalk.units import SAMPLE_RATE
 
-__all__ = ["FOLDER", "LiveContacts", "Tongue", "TongueNetwork"]
+__all__ = ["FOLDER", "Tongue", "TongueNetwork"]
 
 FOLDER = "tongue"
 """Where a model has it."""
 _FORMAT, _VERSION = "facetalk-tongue", 1
 _FILES = ("config.json", "model.safetensors")
-_CONTEXT_S = 1.0
-"""Sound before a live frame that is heard for it."""
 _SURE = (0.08, 0.85)
 """Outputs of the network that count as no contact and as a whole one: a tip that rests does not tremble."""
 
@@ -134,62 +130,3 @@ class Tongue:
         if reach is None or not (model / FOLDER).is_dir():
             return None
         return cls(TongueNetwork.load(model / FOLDER), reach)
-
-
-class LiveContacts:
-    """Contacts of a clip whose sound arrives bit by bit.
-
-    A frame is heard in a piece of sound of its own, from some time before it to the look-ahead after it, so
-    its contacts do not depend on how the sound is cut, and memory does not grow.
-
-    Args:
-        network: reads the features.
-        hear: the encoder, whole recordings: (N,) samples of 16 kHz to (T, A) features.
-        fps: motion frame rate.
-        look_ahead: seconds after a frame's middle that are heard for it.
-    """
-
-    def __init__(
-        self, network: TongueNetwork, hear: Callable[[Float32], Float32], fps: float, look_ahead: float
-    ) -> None:
-        self._network, self._hear, self._fps = network, hear, fps
-        self._ahead = max(look_ahead, 0.0)
-        self._sound = np.zeros(0, np.float32)
-        self._first = self._done = self._heard = 0  # sample that is kept first; frames given; samples pushed
-
-    def push(self, samples: Float32) -> Float32:
-        """Take (n,) samples of 16 kHz, give the contacts (m, 2) of the frames that they complete."""
-        self._sound = np.concatenate([self._sound, np.asarray(samples, np.float32)])
-        self._heard += len(samples)
-        found = []
-        while self._heard >= self._end(self._done):
-            found.append(self._next(self._end(self._done)))
-        return self._stacked(found)
-
-    def finish(self, frames: int) -> Float32:
-        """The contacts of the frames up to number ``frames`` that were still waiting."""
-        found = []
-        while self._done < frames:
-            found.append(self._next(self._heard))
-        return self._stacked(found)
-
-    def _end(self, frame: int) -> int:
-        return math.ceil(((frame + 0.5) / self._fps + self._ahead) * SAMPLE_RATE - 1e-6)
-
-    def _next(self, end: int) -> Float32:
-        """Contacts (1, 2) of the next frame, of the sound up to a sample."""
-        before = min(self._done, round(_CONTEXT_S * self._fps))
-        start = round((self._done - before) / self._fps * SAMPLE_RATE)
-        self._sound = self._sound[start - self._first :] if start > self._first else self._sound
-        self._first = max(self._first, start)
-        self._done += 1
-        piece = self._sound[: end - start]
-        if not len(piece):
-            return np.zeros((1, len(CONTACTS)), np.float32)
-        features = self._hear(piece)
-        row = min(before, len(features) - 1)
-        return self._network(features[row : row + 1])
-
-    @staticmethod
-    def _stacked(found: list[Float32]) -> Float32:
-        return np.concatenate([np.zeros((0, len(CONTACTS)), np.float32), *found])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -15,9 +16,12 @@ from facetalk.arrays import Float32
 from facetalk.audio.encoder import AudioEncoder
 from facetalk.audio.level import Level
 from facetalk.audio.live import LiveFeatures
+from facetalk.data.tongue import CONTACTS
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.stream import MotionStream
 from facetalk.errors import InputError
+from facetalk.native import Frames
+from facetalk.tongue import TongueNetwork
 from facetalk.units import SAMPLE_RATE
 
 __all__ = [
@@ -59,9 +63,13 @@ def features(encoder: AudioEncoder, sound: Iterable[Float32], fps: float) -> Ite
     return encoder.stream(sound, fps, level=level)
 
 
-def feature_rows(encoder: AudioEncoder, sound: Iterable[Float32], fps: float) -> Float32:
-    """All audio features (T, A) of a recording."""
-    rows = torch.cat(list(features(encoder, sound, fps)))
+def feature_rows(encoder: AudioEncoder, sound: Float32, fps: float, look_ahead: float) -> Float32:
+    """All audio features (T, A) of (N,) samples of 16 kHz; of an infinite look-ahead, those of the whole."""
+    if math.isinf(look_ahead):
+        rows = torch.cat(list(features(encoder, [sound], fps)))
+    else:
+        live = LiveFeatures(encoder, fps, look_ahead)
+        rows = torch.cat([live.push(sound), live.finish()])
     return np.ascontiguousarray(rows.cpu().numpy(), dtype=np.float32)
 
 
@@ -74,29 +82,51 @@ class TorchEngine:
         fps: motion frame rate.
         look_ahead: seconds after a frame's middle that are heard before it is given.
         rate: sampling rate of the sound, Hz.
+        tongue: reads its contacts from the features that the motion is given; None of a model without.
     """
 
     def __init__(
-        self, encoder: AudioEncoder, stream: MotionStream, fps: float, look_ahead: float, rate: float
+        self,
+        encoder: AudioEncoder,
+        stream: MotionStream,
+        fps: float,
+        look_ahead: float,
+        rate: float,
+        tongue: TongueNetwork | None = None,
     ) -> None:
         self._features, self._stream = LiveFeatures(encoder, fps, look_ahead), stream
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
         # soxr's filter at this quality reaches about as far as the C library's.
         delay = 0.0 if self._resampler is None else 270.0 / max(rate, SAMPLE_RATE)
+        self._tongue = tongue
+        # Of frames that wait for their curves.
+        self._contacts = None if tongue is None else np.zeros((0, len(CONTACTS)), np.float32)
         self.steps, self.guidance = stream.sampler.steps, stream.guidance
         self.latency = look_ahead + stream.denoiser.config.window[1] / fps + delay
 
-    def push(self, samples: Float32) -> Float32:
-        """Take (n,) samples, give the curves (m, E) of the frames that are ready."""
+    def push(self, samples: Float32) -> Frames:
+        """Take (n,) samples, give the frames that are ready."""
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples)
-        return self._stream.push(self._features.push(samples))
+        return self._given(self._sampled(self._features.push(samples)))
 
-    def finish(self, progress: Callable[[int, int], None] | None = None) -> Float32:
-        """The curves of the frames that were still waiting."""
+    def finish(self, progress: Callable[[int, int], None] | None = None) -> Frames:
+        """The frames that were still waiting."""
         parts = []
         if self._resampler is not None:
             rest = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            parts.append(self._stream.push(self._features.push(rest)))
-        parts.append(self._stream.push(self._features.finish()))
-        return np.concatenate([*parts, self._stream.finish()])
+            parts.append(self._sampled(self._features.push(rest)))
+        parts.append(self._sampled(self._features.finish()))
+        return self._given(np.concatenate([*parts, self._stream.finish()]))
+
+    def _sampled(self, features: torch.Tensor) -> Float32:
+        """The curves that the next features (n, A) complete; their contacts are noted."""
+        if self._tongue is not None and self._contacts is not None:
+            self._contacts = np.concatenate([self._contacts, self._tongue(features.numpy())])
+        return self._stream.push(features)
+
+    def _given(self, curves: Float32) -> Frames:
+        if self._contacts is None:
+            return Frames(curves, None)
+        contacts, self._contacts = self._contacts[: len(curves)], self._contacts[len(curves) :]
+        return Frames(curves, contacts)

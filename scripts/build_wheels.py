@@ -40,10 +40,11 @@ volume[1:3, 1:3, 1:3] = -1.0
 assert facetalk._C.marching_cubes(volume, 0.0, (0, 0, 0), (1, 1, 1), False)
 model = NativeModel(home / "models/default")
 stream = model.stream(steps=1)
-curves = [stream.push(np.sin(np.arange(16_000, dtype=np.float32))), stream.finish()]
-curves = np.concatenate(curves)
+parts = [stream.push(np.sin(np.arange(16_000, dtype=np.float32))), stream.finish()]
+curves, contacts = (np.concatenate(values) for values in zip(*parts))
 assert curves.shape == (25, 53) and np.isfinite(curves).all()
-assert np.isfinite(NativeRig(model).pose(curves[12])[0]).all()
+tongue = model.tongue_weights(contacts, curves)
+assert np.isfinite(NativeRig(model).pose(curves[12], tongue[12])[0]).all()
 try:
     NativeModel("/nowhere")
 except facetalk.InputError as error:

@@ -43,7 +43,8 @@ from facetalk.native import NativeModel
 assert pathlib.Path(facetalk.get_library()).parent == home / "lib"
 stream = NativeModel(home / "models/default").stream(steps=1)
 stream.push(np.sin(np.arange(16000, dtype=np.float32)))
-assert stream.finish().shape[1] == 53
+frames = stream.finish()
+assert frames.curves.shape[1] == 53 and len(frames.contacts) == len(frames.curves)
 assert not {"torch", "transformers", "scipy"} & set(sys.modules)
 print("works")
 """

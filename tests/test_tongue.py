@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from facetalk import FaceTalk, InputError, Motion
 from facetalk.arrays import Float32
 from facetalk.data.tongue import contacts
-from facetalk.streaming import LiveTongue
-from facetalk.tongue import LiveContacts, Tongue, TongueNetwork
+from facetalk.tongue import Tongue, TongueNetwork
 
 DEMO = Path(__file__).resolve().parents[1] / "examples/demo.flac"
 
@@ -108,7 +108,7 @@ def test_a_motion_has_a_tongue_that_speaks(model: FaceTalk, sound: Float32) -> N
     assert motion.tongue[:, 0].max() > 0.5 and motion.tongue.min() >= 0.0
     touched = model.tongue.network(model.features((sound, 16_000)))
     expected = model.tongue.reach.weights(touched, motion.expressions)
-    np.testing.assert_array_equal(motion.tongue, expected)
+    np.testing.assert_allclose(motion.tongue, expected, atol=1e-5)
     padded = model.generate((sound, 16_000), seed=3, pad=0.4)
     assert padded.tongue is not None and len(padded.tongue) == len(motion) + 20
     late = [padded.tongue[15 + by : 65 + by, 0] for by in range(-3, 4)]
@@ -141,40 +141,41 @@ def test_a_stream_moves_it_however_the_sound_is_cut(model: FaceTalk, sound: Floa
     assert np.corrcoef(offline.tongue[:, 0], whole.tongue[:, 0])[0, 1] > 0.8
 
 
-def test_live_contacts_hear_no_further_than_they_may() -> None:
-    """Of an encoder whose features are where its samples are."""
-
-    heard: list[Float32] = []
-
-    def hear(samples: Float32) -> Float32:
-        count = max(1, round(len(samples) / 640))
-        heard.append(np.array([[samples[0], len(samples), samples[-1]]] * count, np.float32))
-        return heard[-1]
-
-    live = LiveContacts(network(3), hear, 25.0, 0.1)
-    sound = np.arange(64_000, dtype=np.float32)
-    given = [len(live.push(sound[i : i + 100])) for i in range(0, 64_000, 100)]
-    given.append(len(live.finish(100)))
-    assert sum(given) == 100 and given[-1] == 2 and not any(given[: 1920 // 100 - 1])
-    for frame, features in enumerate(heard):
-        first, count, last = features[0]
-        end = min(round((frame + 0.5) * 640 + 1600), 64_000)
-        assert last == end - 1 and first == max(0, frame - 25) * 640 and count == end - first
-    assert live.finish(101).shape == (1, 2), "a frame without sound"
+@pytest.mark.parametrize("look_ahead", [None, 0.15])
+def test_contacts_are_of_the_features_that_the_face_is_made_from(
+    model: FaceTalk, sound: Float32, look_ahead: float | None
+) -> None:
+    torch = FaceTalk(model.config, "cpu", "torch")
+    features = model.features((sound, 16_000), look_ahead=look_ahead)
+    np.testing.assert_allclose(torch.features((sound, 16_000), look_ahead=look_ahead), features, atol=2e-4)
+    motion = torch.generate((sound, 16_000), look_ahead=look_ahead, seed=1, steps=1)
+    assert model.tongue is not None and motion.tongue is not None and motion.tongue[:, 0].max() > 0.5
+    expected = model.tongue.reach.weights(model.tongue.network(features), motion.expressions)
+    np.testing.assert_allclose(motion.tongue, expected, atol=1e-3)
+    with pytest.raises(InputError, match="look_ahead"):
+        torch.features((sound, 16_000), look_ahead=-1.0)
 
 
-@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
-def test_contacts_at_other_rates_are_no_later(model: FaceTalk, rate: int) -> None:
-    """What a resampler holds back is taken from the look-ahead, not added to the wait."""
-    assert model.tongue is not None
-    tongue = Tongue(network(3), model.tongue.reach)
-    live = LiveTongue(tongue, lambda x: np.zeros((len(x) // 640 + 1, 3), np.float32), 25.0, rate, 0.1)
-    given = 0
-    for step in range(1, 60):
-        given += len(live.push(np.zeros(rate // 50, np.float32)))
-        pushed = step * (rate // 50) / rate
-        assert given >= int((pushed - 0.1) * 25.0 + 0.5 - 1e-6), f"after {pushed:.2f} s"
-    assert given + len(live.finish(30)) == 30
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_the_tongue_of_a_stream_is_no_later_than_the_face(
+    model: FaceTalk, sound: Float32, backend: str, rate: int
+) -> None:
+    """Of the features that the face is made from, at any rate."""
+    face = FaceTalk(model.config, "cpu", backend)  # type: ignore[arg-type]
+    with face.stream(look_ahead=0.1, steps=1, rate=rate) as stream:
+        given = soxr.resample(sound[:24_000], 16_000, rate)
+        parts = [stream.push(given[at : at + 900]) for at in range(0, len(given), 900)]
+        for count, part in enumerate(parts, start=1):
+            pushed = min(count * 900, len(given)) / rate - stream.latency
+            frames = sum(map(len, parts[:count]))
+            assert part.tongue is not None and len(part.tongue) == len(part)
+            if backend == "native":  # soxr, which torch has, gives out its sound in blocks
+                assert frames >= int(pushed * 25.0 + 0.5 - 1e-6)
+        whole = Motion.joined([*parts, stream.finish()])
+    expected = face.generate((sound[:24_000], 16_000), look_ahead=0.1, steps=1, seed=0)
+    assert whole.tongue is not None and expected.tongue is not None
+    assert np.corrcoef(whole.tongue[:, 0], expected.tongue[:, 0])[0, 1] > 0.9
 
 
 def test_models_without_one_have_no_tongue(model: FaceTalk, tmp_path: Path, sound: Float32) -> None:

@@ -14,6 +14,7 @@ using facetalk::capi::context_of;
 using facetalk::capi::guarded;
 using facetalk::capi::require;
 using facetalk::capi::with_options;
+using facetalk::head::kTongueShapes;
 using facetalk::network::FileError;
 using facetalk::network::Json;
 
@@ -26,6 +27,11 @@ void read_vector(const Json& value, int count, double* out) {
 }
 
 }  // namespace
+
+void facetalk::capi::require_tongue(const facetalk_model& model) {
+  if (!model.reach)
+    throw Unsupported("this model has no tongue that moves: facetalk_model_tongue_count() is 0");
+}
 
 facetalk_model::facetalk_model(const std::string& path, const Context& options)
     : context(options), folder(path), encoder(path + "/audio"), motion(path + "/motion") {
@@ -50,6 +56,16 @@ facetalk_model::facetalk_model(const std::string& path, const Context& options)
   }
   if (encoder.width() != motion.audio_width())
     throw FileError(path + ": audio encoder and motion model do not belong together");
+  const std::string heard = path + "/tongue";
+  if (facetalk::network::exists(heard + "/.")) {
+    const facetalk::network::TongueNetwork network(heard);
+    if (network.width() != encoder.width())
+      throw FileError(heard + ": takes " + std::to_string(network.width()) +
+                      " audio features a frame, the encoder gives " + std::to_string(encoder.width()) +
+                      "; train it again with facetalk train tongue");
+    reach = facetalk::head::Reach::read(path + "/head", motion.names());
+    if (reach) touch = network;
+  }
   if (context.is_logging()) {
     const std::string what = path + ": " + std::to_string(motion.names().size()) + " curves, SIMD " +
                              facetalk::name_of(facetalk::simd_level());
@@ -84,6 +100,35 @@ int32_t facetalk_model_curve_count(const facetalk_model* model) {
 const char* facetalk_model_curve_name(const facetalk_model* model, int32_t index) {
   if (index < 0 || index >= facetalk_model_curve_count(model)) return nullptr;
   return model->motion.names()[static_cast<size_t>(index)].c_str();
+}
+
+int32_t facetalk_model_tongue_count(const facetalk_model* model) {
+  return model == nullptr || !model->reach ? 0 : static_cast<int32_t>(kTongueShapes);
+}
+
+const char* facetalk_model_tongue_name(const facetalk_model* model, int32_t index) {
+  if (index < 0 || index >= facetalk_model_tongue_count(model)) return nullptr;
+  return facetalk::head::kTongueNames[static_cast<size_t>(index)];
+}
+
+facetalk_status facetalk_model_tongue_weights(const facetalk_model* model, const float* contacts,
+                                              const float* curves, int64_t frames, float* tongue) {
+  return guarded(context_of(model), [&] {
+    require(model, "model");
+    facetalk::capi::require_tongue(*model);
+    if (frames < 0 || frames > (int64_t{1} << 32))
+      throw facetalk::ArgumentError("frames", "0 to 2^32", std::to_string(frames));
+    if (frames == 0) return;
+    require(contacts, "contacts");
+    require(curves, "curves");
+    require(tongue, "tongue");
+    const size_t width = model->motion.names().size(), count = static_cast<size_t>(frames);
+    facetalk::capi::require_finite(contacts, count * facetalk::network::kContacts, "contacts");
+    facetalk::capi::require_finite(curves, count * width, "curves");
+    for (size_t frame = 0; frame < count; ++frame)
+      model->reach->weights(contacts + frame * facetalk::network::kContacts, curves + frame * width,
+                            tongue + frame * kTongueShapes);
+  });
 }
 
 int32_t facetalk_model_feature_count(const facetalk_model* model) {

@@ -1,10 +1,13 @@
 // What a facetalk_model handle holds.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "capi/context.h"
+#include "cpu/head/tongue.h"
 #include "cpu/network/motion.h"
+#include "cpu/network/tongue.h"
 #include "cpu/network/wav2vec2.h"
 #include "facetalk.h"
 
@@ -19,4 +22,14 @@ struct facetalk_model {
   double mouth_sigma[3] = {};
   facetalk::network::Wav2Vec2 encoder;
   facetalk::network::MotionModel motion;
+  // What is heard of a tongue, and how much of its shapes that takes: both, or neither of a model without one.
+  std::optional<facetalk::network::TongueNetwork> touch;
+  std::optional<facetalk::head::Reach> reach;
 };
+
+namespace facetalk::capi {
+
+// Throws Unsupported for a model without a tongue that moves.
+void require_tongue(const facetalk_model& model);
+
+}  // namespace facetalk::capi

@@ -25,6 +25,18 @@ struct facetalk_rig {
   facetalk::head::Rig rig;
 };
 
+namespace {
+
+void require_weights(const float* weights, size_t count, const char* name) {
+  require_finite(weights, count, name);
+  for (size_t i = 0; i < count; ++i) {
+    if (std::abs(weights[i]) > 100.0f)
+      throw ArgumentError(name, "weights up to 100", std::to_string(weights[i]));
+  }
+}
+
+}  // namespace
+
 facetalk_status facetalk_rig_create(const facetalk_model* model, const float* identity,
                                     int32_t identity_count, facetalk_rig** rig) {
   if (rig != nullptr) *rig = nullptr;
@@ -50,18 +62,28 @@ const int32_t* facetalk_rig_faces(const facetalk_rig* rig) {
   return rig == nullptr ? nullptr : rig->rig.faces().data();
 }
 
+int32_t facetalk_rig_tongue_count(const facetalk_rig* rig) {
+  return rig == nullptr ? 0 : static_cast<int32_t>(rig->rig.tongue());
+}
+
 facetalk_status facetalk_rig_pose(const facetalk_rig* rig, const float* curves, float* positions,
                                   float* normals) {
+  return facetalk_rig_pose_with_tongue(rig, curves, nullptr, positions, normals);
+}
+
+facetalk_status facetalk_rig_pose_with_tongue(const facetalk_rig* rig, const float* curves,
+                                              const float* tongue, float* positions, float* normals) {
   return guarded(context_of(rig), [&] {
     require(rig, "rig");
     require(curves, "curves");
     require(positions, "positions");
-    require_finite(curves, rig->rig.curves(), "curves");
-    for (size_t i = 0; i < rig->rig.curves(); ++i) {
-      if (std::abs(curves[i]) > 100.0f)
-        throw ArgumentError("curves", "weights up to 100", std::to_string(curves[i]));
+    require_weights(curves, rig->rig.curves(), "curves");
+    if (tongue != nullptr) {
+      if (rig->rig.tongue() == 0)
+        throw facetalk::Unsupported("this head has no tongue that moves: facetalk_rig_tongue_count() is 0");
+      require_weights(tongue, rig->rig.tongue(), "tongue");
     }
-    rig->rig.pose(curves, positions);
+    rig->rig.pose(curves, tongue, positions);
     if (normals == nullptr) return;
     const int64_t count = rig->rig.vertices(), faces = facetalk_rig_face_count(rig);
     facetalk::cpu::vertex_normals(view_of(positions, {1, count, 3}),

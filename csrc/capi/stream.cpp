@@ -18,7 +18,9 @@ using facetalk::capi::Context;
 using facetalk::capi::context_of;
 using facetalk::capi::guarded;
 using facetalk::capi::require;
+using facetalk::capi::require_tongue;
 using facetalk::capi::WrongState;
+using facetalk::network::kContacts;
 using facetalk::network::kSampleRate;
 
 namespace {
@@ -43,11 +45,18 @@ struct facetalk_stream {
     if (options.sample_rate != kSampleRate) resampler.emplace(options.sample_rate);
     sound.clear();
     curves.clear();
+    contacts.clear();
     given = expected = 0;
     finished = false;
   }
 
   void take(const float* features, int64_t frames) {
+    // First: a call that fails in between leaves contacts of frames that are not there, and no frame without any.
+    if (model.touch) {
+      const size_t known = contacts.size();
+      contacts.resize(known + static_cast<size_t>(frames * kContacts));
+      model.touch->run(features, frames, contacts.data() + known);
+    }
     motion->push(features, frames, curves);
     if (progress != nullptr && expected > 0 && progress(user, ready(), expected) != 0)
       throw facetalk::capi::Stopped("stopped by the caller");
@@ -90,6 +99,28 @@ struct facetalk_stream {
   int64_t width() const { return static_cast<int64_t>(model.motion.names().size()); }
   int64_t ready() const { return static_cast<int64_t>(curves.size()) / width() - given; }
 
+  // Writes the oldest frames, up to `most`, to what of `into` is not null; says how many.
+  int64_t pull(const facetalk_frames& into, int64_t most) {
+    const int64_t count = std::min(most, ready()), columns = width();
+    const float* first = curves.data() + given * columns;
+    const float* touched = contacts.data() + given * kContacts;
+    if (into.curves != nullptr) std::copy_n(first, count * columns, into.curves);
+    if (into.contacts != nullptr) std::copy_n(touched, count * kContacts, into.contacts);
+    if (into.tongue != nullptr) {
+      for (int64_t frame = 0; frame < count; ++frame)
+        model.reach->weights(touched + frame * kContacts, first + frame * columns,
+                             into.tongue + frame * static_cast<int64_t>(facetalk::head::kTongueShapes));
+    }
+    given += count;
+    // What was pulled is let go of now and then.
+    if (ready() == 0 || given > 1024) {
+      curves.erase(curves.begin(), curves.begin() + given * columns);
+      if (model.touch) contacts.erase(contacts.begin(), contacts.begin() + given * kContacts);
+      given = 0;
+    }
+    return count;
+  }
+
   Context context;  // the model's
   const facetalk_model& model;
   facetalk_stream_options options;
@@ -97,7 +128,8 @@ struct facetalk_stream {
   std::optional<facetalk::network::LiveFeatures> live;
   std::optional<facetalk::network::Resampler> resampler;
   std::vector<float> resampled, sound, curves;  // curves: (frames, C), the first `given` of which were pulled
-  int64_t given = 0, expected = 0;              // frames that finish() works on
+  std::vector<float> contacts;      // of the same frames and of those that follow, where there is a tongue
+  int64_t given = 0, expected = 0;  // frames that finish() works on
   facetalk_progress progress = nullptr;
   void* user = nullptr;
   bool finished = false, broken = false;
@@ -121,6 +153,18 @@ facetalk_stream_options checked(const facetalk_stream_options* given) {
   if (std::isnan(options.guidance)) throw ArgumentError("guidance: is not a number");
   if (options.steps < 0) throw ArgumentError("steps", "0 or more", std::to_string(options.steps));
   return options;
+}
+
+facetalk_frames checked(const facetalk_frames& given) {
+  facetalk_frames frames = {sizeof frames, nullptr, nullptr, nullptr};
+  if (given.struct_size < sizeof(size_t) || given.struct_size > (size_t{1} << 20))
+    throw ArgumentError("into: struct_size is not that of a facetalk_frames");
+  std::memcpy(&frames, &given, std::min(given.struct_size, sizeof frames));
+  return frames;
+}
+
+void require_room(int64_t max_frames) {
+  if (max_frames < 0) throw ArgumentError("max_frames", "0 or more", std::to_string(max_frames));
 }
 
 // A call that failed in the middle leaves a stream that is neither here nor there.
@@ -180,17 +224,24 @@ facetalk_status facetalk_stream_pull(facetalk_stream* stream, float* curves, int
   return guarded(context_of(stream), [&] {
     require(stream, "stream");
     require(frames, "frames");
-    if (max_frames < 0) throw ArgumentError("max_frames", "0 or more", std::to_string(max_frames));
+    require_room(max_frames);
     if (max_frames > 0) require(curves, "curves");
-    const int64_t count = std::min(max_frames, stream->ready()), width = stream->width();
-    std::copy_n(stream->curves.begin() + stream->given * width, count * width, curves);
-    stream->given += count;
-    // What was pulled is let go of now and then.
-    if (stream->ready() == 0 || stream->given > 1024) {
-      stream->curves.erase(stream->curves.begin(), stream->curves.begin() + stream->given * width);
-      stream->given = 0;
-    }
-    *frames = count;
+    *frames = stream->pull({sizeof(facetalk_frames), curves, nullptr, nullptr}, max_frames);
+  });
+}
+
+facetalk_status facetalk_stream_pull_frames(facetalk_stream* stream, const facetalk_frames* into,
+                                            int64_t max_frames, int64_t* frames) {
+  return guarded(context_of(stream), [&] {
+    require(stream, "stream");
+    require(into, "into");
+    require(frames, "frames");
+    require_room(max_frames);
+    const facetalk_frames wanted = checked(*into);
+    if (wanted.tongue != nullptr || wanted.contacts != nullptr) require_tongue(stream->model);
+    if (max_frames > 0 && wanted.curves == nullptr && wanted.tongue == nullptr && wanted.contacts == nullptr)
+      throw ArgumentError("into: asks for nothing, all of its pointers are NULL");
+    *frames = stream->pull(wanted, max_frames);
   });
 }
 

@@ -86,7 +86,8 @@ int main(int argc, char** argv) try {
   const int out = socket(place->ai_family, place->ai_socktype, 0);
   const facetalk::Model model(argv[1]);
   facetalk::Stream stream(model);
-  const std::vector<std::string> names = model.curves();
+  // Apple has one of the tongue's three weights; a rig of one's own may take the others.
+  const std::vector<std::string> names = model.curves(), tongue = model.tongue();
   const auto rate = static_cast<uint32_t>(std::lround(model.fps()));
   uint32_t frame = 0;
   for (bool over = false; !over;) {
@@ -95,10 +96,11 @@ int main(int argc, char** argv) try {
     over = heard < 320;
     stream.push(samples, heard);
     if (over) stream.finish();
-    const std::vector<float> curves = stream.pull();
-    for (size_t at = 0; at < curves.size(); at += names.size()) {
+    const facetalk::Frames frames = stream.pull_frames();
+    for (size_t row = 0; row < frames.curves.size() / names.size(); ++row) {
       std::map<std::string, float> face;
-      for (size_t i = 0; i < names.size(); ++i) face[names[i]] = curves[at + i];
+      for (size_t i = 0; i < names.size(); ++i) face[names[i]] = frames.curves[row * names.size() + i];
+      for (size_t i = 0; i < tongue.size(); ++i) face[tongue[i]] = frames.tongue[row * tongue.size() + i];
       const std::vector<uint8_t> packet = packet_of(face, frame++, rate);
       sendto(out, packet.data(), packet.size(), 0, place->ai_addr, place->ai_addrlen);
     }

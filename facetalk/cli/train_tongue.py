@@ -29,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=_options.positive_int, default=defaults.batch, help="frames in a step"
     )
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="peak")
+    parser.add_argument(
+        "--look-ahead", type=float, default=None, metavar="SECONDS",
+        help="hear recordings as a stream of this look-ahead does; default: as a whole",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
     _validation.add_arguments(parser, "the tongue in --out")
     _options.add_model_arguments(parser)
@@ -47,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     def hear(samples: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HearingWarning)  # of sound that was spoiled on purpose
-            return model.features((samples, SAMPLE_RATE))
+            return model.features((samples, SAMPLE_RATE), look_ahead=args.look_ahead)
 
     if args.validate is not None:
         network = TongueNetwork.load(args.out / FOLDER)

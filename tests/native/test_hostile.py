@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_networks import small_encoder, small_motion
+from small_tongue import add_small_tongue
 
 from facetalk.errors import InputError
 from facetalk.native import NativeModel, _Options, library
@@ -32,7 +33,10 @@ def test_nulls_are_refused_and_freed(model):
         "stream_pull": [(None, values, 1, byref(frames))],
         "stream_reset": [(None,)],
         "rig_create": [(None, None, 0, byref(out)), (some, None, 0, None), (some, None, 3, byref(out))],
+        "stream_pull_frames": [(None, None, 1, byref(frames))],
+        "model_tongue_weights": [(None, values, values, 1, values)],
         "rig_pose": [(None, values, values, values)],
+        "rig_pose_with_tongue": [(None, values, None, values, values)],
         "marching_cubes": [(None, *map(c_int64, (2, 2, 2)), c_float(0), byref(out))],
         "field_load": [(None, byref(out)), (b"x", None)],
         "field_bind": [(None, None, 0)],
@@ -178,9 +182,13 @@ for trial in range(int(sys.argv[2])):
         data[rng.integers(len(data) if trial % 3 else min(len(data), 4000))] = rng.integers(256)
     path.write_bytes(data[: rng.integers(len(data))] if trial % 5 == 0 else data)
     try:
-        stream = NativeModel(folder).stream(look_ahead=float("inf"), steps=1)
+        model = NativeModel(folder)
+        stream = model.stream(look_ahead=float("inf"), steps=1)
         stream.push(sound)
-        stream.finish()
+        curves, contacts = stream.finish()
+        if contacts is not None:
+            weights = model.tongue_weights(contacts, curves)
+            assert weights.min() >= 0.0 and weights.max() <= 1.0, weights
         survived += 1
     except InputError:
         pass
@@ -191,13 +199,16 @@ print("survived", survived)
 
 def test_damaged_files_never_crash(make_folder, tmp_path_factory):
     """In a process of its own, so that a crash is a failure with a name."""
-    made = make_folder(small_encoder(), small_motion(20))
+    motion = small_motion(20)
+    motion.expression_names = [*motion.expression_names[:5], "jawOpen"]
+    made = make_folder(small_encoder(), motion)
+    add_small_tongue(made, 20, motion.expression_names)
     folder = shutil.copytree(made, tmp_path_factory.mktemp("damaged") / "model")
     done = subprocess.run(
-        [sys.executable, "-c", DAMAGE, folder, "300"], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", DAMAGE, folder, "450"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert 5 < int(done.stdout.split()[1]) < 295
+    assert 5 < int(done.stdout.split()[1]) < 445
 
 
 def test_random_pieces_of_random_sound(model):

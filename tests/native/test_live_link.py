@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from facetalk import get_include, get_library
+from facetalk.native import Frames, NativeModel
+from facetalk.tongue import TongueNetwork
 
 SOURCE = Path(__file__).resolve().parents[2] / "examples/cpp-live/live_link.cpp"
 COMPILER = shutil.which("c++") or shutil.which("g++")
@@ -31,7 +33,21 @@ def read(packet: bytes) -> tuple[str, int, int, np.ndarray]:
     return texts[1], frame, rate, values
 
 
-def test_packets_hold_the_curves(tmp_path, model, folder, speech):
+@pytest.fixture
+def lisping(tmp_path, folder) -> Path:
+    """The built-in model with a tongue that is between the teeth whatever is said, and so out at times."""
+    made = tmp_path / "lisping"
+    made.mkdir()
+    for part in folder.iterdir():
+        if part.name != "tongue":
+            (made / part.name).symlink_to(part)
+    network = TongueNetwork.load(folder / "tongue")
+    network.w2[1], network.b2[1] = 0.0, 20.0
+    network.save(made / "tongue", {})
+    return made
+
+
+def test_packets_hold_the_curves(tmp_path, lisping, speech):
     program = tmp_path / "live_link"
     library = Path(get_library()).parent
     flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{get_include()}", f"-L{library}"]
@@ -45,19 +61,23 @@ def test_packets_hold_the_curves(tmp_path, model, folder, speech):
         receiver.settimeout(20)
         port = str(receiver.getsockname()[1])
         done = subprocess.run(
-            [program, folder, "127.0.0.1", port], input=sound.tobytes(), capture_output=True, check=True
+            [program, lisping, "127.0.0.1", port], input=sound.tobytes(), capture_output=True, check=True
         )
         packets = [read(receiver.recv(2048)) for _ in range(50)]
     assert done.stdout == b"50 frames, 200 ms behind the sound\n"
     assert [frame for _, frame, _, _ in packets] == list(range(50))
     assert {(name, rate) for name, _, rate, _ in packets} == {("facetalk", 25)}
     values = np.array([row for *_, row in packets])
+    model = NativeModel(lisping)
     stream = model.stream()
-    curves = np.concatenate([stream.push(sound), stream.finish()])
+    curves, contacts = Frames.joined([stream.push(sound), stream.finish()])
+    assert contacts is not None
     # Jaw and mouth have left before right in packets; inner brows and cheeks are one shape each.
     places = {0: ["eyeBlink_L"], 15: ["jawLeft"], 16: ["jawRight"], 17: ["jawOpen"], 21: ["mouthLeft"],
               43: ["browInnerUp_L", "browInnerUp_R"], 50: ["noseSneer_R"]}  # fmt: skip
     for at, names in places.items():
         expected = curves[:, [model.names.index(name) for name in names]].mean(axis=1)
         assert np.abs(values[:, at] - expected).max() < 1e-6
-    assert not values[:, 51:].any()
+    out = model.tongue_weights(contacts, curves)[:, 2]
+    assert np.abs(values[:, 51] - out).max() < 1e-6 and out.max() > 0.01
+    assert not values[:, 52:].any()

@@ -15,8 +15,8 @@ TOLERANCE = 1e-4  # of weights in 0..1
 
 def curves(model: NativeModel, sound: np.ndarray, **options: object) -> np.ndarray:
     stream = model.stream(look_ahead=WHOLE, **options)
-    assert len(stream.push(sound)) == 0
-    return stream.finish()
+    assert len(stream.push(sound).curves) == 0
+    return stream.finish().curves
 
 
 @pytest.fixture(scope="module")

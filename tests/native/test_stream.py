@@ -8,7 +8,7 @@ import soxr
 from small_networks import small_encoder, small_motion
 
 from facetalk.errors import InputError
-from facetalk.native import WHOLE, NativeModel
+from facetalk.native import WHOLE, Frames, NativeModel
 
 
 def streamed(stream, sound: np.ndarray, sizes) -> np.ndarray:
@@ -16,7 +16,7 @@ def streamed(stream, sound: np.ndarray, sizes) -> np.ndarray:
     for size in sizes:
         parts.append(stream.push(sound[at : at + size]))
         at += size
-    return np.concatenate([*parts, stream.push(sound[at:]), stream.finish()])
+    return Frames.joined([*parts, stream.push(sound[at:]), stream.finish()]).curves
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
@@ -37,11 +37,11 @@ def test_live_curves_come_when_the_latency_says(model, speech):
     assert stream.latency == 0.2
     heard, frames = 0, 0
     for start in range(0, 32_000, 160):
-        frames += len(stream.push(speech[start : start + 160]))
+        frames += len(stream.push(speech[start : start + 160]).curves)
         heard = start + 160
         due = np.floor((heard / 16_000 - stream.latency) * 25 + 0.5 + 1e-9)
         assert frames == max(0, due)
-    assert frames + len(stream.finish()) == 50
+    assert frames + len(stream.finish().curves) == 50
 
 
 def test_a_denoiser_that_looks_ahead_adds_its_frames_to_the_latency(make_folder, speech):
@@ -67,10 +67,10 @@ def test_reset_starts_another_clip(model, speech):
 
 def test_no_sound_gives_no_frames_and_bad_samples_are_not_taken(model, speech):
     stream = model.stream(steps=1)
-    assert len(stream.push(np.zeros(0, np.float32))) == 0
+    assert len(stream.push(np.zeros(0, np.float32)).curves) == 0
     with pytest.raises(InputError, match="value 3 is not finite"):
         stream.push(np.array([0, 0, 0, np.nan], np.float32))
-    assert len(stream.finish()) == 0 == len(stream.finish())
+    assert len(stream.finish().curves) == 0 == len(stream.finish().curves)
 
 
 def test_encoders_that_hear_the_whole_are_refused_live(make_folder):

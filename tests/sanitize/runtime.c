@@ -14,6 +14,9 @@
 static int streams(const facetalk_model *model) {
   static const int32_t rates[] = {16000, 48000, 44100, 8000, 22051};
   float *sound = malloc(3000 * sizeof *sound), *curves = malloc(64 * 53 * sizeof *curves);
+  float *tongue = malloc(64 * 3 * sizeof *tongue), *contacts = malloc(64 * 2 * sizeof *contacts);
+  const facetalk_frames all = {sizeof all, curves, tongue, contacts};
+  WANT(facetalk_model_tongue_count(model) == 3 && facetalk_model_tongue_name(model, 2) != NULL);
   srand(1);
   for (size_t r = 0; r < sizeof rates / sizeof *rates; ++r) {
     facetalk_stream *stream = NULL;
@@ -29,7 +32,10 @@ static int streams(const facetalk_model *model) {
       for (size_t i = 0; i < count; ++i) sound[i] = sinf((float)(total + (int64_t)i) * 0.05f) * 0.3f;
       total += (int64_t)count;
       WANT(facetalk_stream_push(stream, sound, count) == FACETALK_OK);
-      WANT(facetalk_stream_pull(stream, curves, rand() % 64, &got) == FACETALK_OK);
+      const int64_t most = rand() % 64;
+      WANT((piece % 2 ? facetalk_stream_pull(stream, curves, most, &got)
+                      : facetalk_stream_pull_frames(stream, &all, most, &got)) == FACETALK_OK);
+      if (piece % 2 == 0) WANT(facetalk_model_tongue_weights(model, contacts, curves, got, tongue) == FACETALK_OK);
       frames += got;
     }
     sound[5] = NAN;
@@ -40,6 +46,8 @@ static int streams(const facetalk_model *model) {
     WANT(facetalk_stream_reset(stream) == FACETALK_OK && facetalk_stream_finish(stream) == FACETALK_OK);
     facetalk_stream_free(stream);
   }
+  free(contacts);
+  free(tongue);
   free(curves);
   free(sound);
   return 0;
@@ -61,7 +69,8 @@ static void few_release(void *user, void *memory) {
 }
 
 static int shortages(const char *folder) {
-  float sound[4000], curves[64 * 53];
+  float sound[4000], curves[64 * 53], tongue[64 * 3];
+  const facetalk_frames all = {sizeof all, curves, tongue, NULL};
   for (int i = 0; i < 4000; ++i) sound[i] = sinf((float)i * 0.05f) * 0.3f;
   for (long most = 1; most < 1000000; most += 1 + most / 6) {
     facetalk_model *model = NULL;
@@ -77,7 +86,7 @@ static int shortages(const char *folder) {
     if (status == FACETALK_OK) status = facetalk_stream_create(model, NULL, &stream);
     if (status == FACETALK_OK) status = facetalk_stream_push(stream, sound, 4000);
     if (status == FACETALK_OK) status = facetalk_stream_finish(stream);
-    if (status == FACETALK_OK) status = facetalk_stream_pull(stream, curves, 64, &got);
+    if (status == FACETALK_OK) status = facetalk_stream_pull_frames(stream, &all, 64, &got);
     facetalk_stream_free(stream);
     facetalk_model_free(model);
     WANT(few.live == 0 && (status == FACETALK_OK || status == FACETALK_NO_MEMORY));
@@ -89,11 +98,15 @@ static int shortages(const char *folder) {
 
 static int surfaces(const facetalk_model *model, const char *checkpoint) {
   facetalk_rig *rig = NULL;
-  float curves[53] = {0};
+  float curves[53] = {0}, tongue[3] = {0.5f, 1.0f, 0.25f};
   WANT(facetalk_rig_create(model, NULL, 0, &rig) == FACETALK_OK);
   float *points = malloc((size_t)facetalk_rig_vertex_count(rig) * 6 * sizeof *points);
   for (int i = 0; i < 53; ++i) curves[i] = (float)(i % 3) * 0.5f;
   WANT(facetalk_rig_pose(rig, curves, points, points + 3 * facetalk_rig_vertex_count(rig)) == FACETALK_OK);
+  WANT(facetalk_rig_tongue_count(rig) == 3);
+  WANT(facetalk_rig_pose_with_tongue(rig, curves, tongue, points, NULL) == FACETALK_OK);
+  tongue[1] = NAN;
+  WANT(facetalk_rig_pose_with_tongue(rig, curves, tongue, points, NULL) == FACETALK_INVALID);
   free(points);
   facetalk_rig_free(rig);
   facetalk_field *field = NULL;

@@ -41,7 +41,7 @@ void encode_frequencies(const float* point, int octaves, float* out) {
   }
 }
 
-HeadFiles::HeadFiles(const std::string& path) : folder(path) {
+HeadSettings::HeadSettings(const std::string& path) : folder(path) {
   const std::string where = folder + "/config.json";
   const Json config = network::read_json(where);
   if (config.at("format").text() != "facetalk-head" || config.at("version").whole(0, 1000) != 1)
@@ -51,21 +51,24 @@ HeadFiles::HeadFiles(const std::string& path) : folder(path) {
     rest.push_back(static_cast<float>(value.number(-100.0, 100.0)));
   if (names.empty() || names.size() > 4096 || rest.size() != names.size())
     throw FileError(where + ": expression_names and rest_expression do not fit");
-  const Json& sizes = config.at("forward");
-  const auto size = [&](const char* name) { return static_cast<int>(sizes.at(name).whole(1, 4096)); };
-  parts = size("parts");
-  frequencies = static_cast<int>(sizes.at("frequencies").whole(0, 16));
-  code_size = static_cast<int>(sizes.at("code_dim").whole(1, 1 << 20));
+  forward = config.at("forward");
+  parts = static_cast<int>(forward.at("parts").whole(1, 4096));
+  if (forward.at("expressions").whole(1, 4096) != static_cast<int64_t>(names.size()))
+    throw FileError(where + ": forward: expressions do not fit");
+}
+
+HeadFiles::HeadFiles(const std::string& path) : HeadSettings(path) {
+  const auto size = [&](const char* name) { return static_cast<int>(forward.at(name).whole(1, 4096)); };
+  frequencies = static_cast<int>(forward.at("frequencies").whole(0, 16));
+  code_size = static_cast<int>(forward.at("code_dim").whole(1, 1 << 20));
   template_code = size("template_code");
   const auto shapes = static_cast<int>(names.size());
-  if (sizes.at("expressions").whole(1, 4096) != shapes)
-    throw FileError(where + ": forward: expressions do not fit");
-  const Safetensors forward(folder + "/forward.safetensors");
-  networks.emplace_back(forward, "blendshapes.net", 3 + 6 * frequencies + parts, size("hidden"),
+  const Safetensors weights(folder + "/forward.safetensors");
+  networks.emplace_back(weights, "blendshapes.net", 3 + 6 * frequencies + parts, size("hidden"),
                         size("layers"), 3 * shapes);
-  networks.emplace_back(forward, "template.net", 3 + 6 * kTemplateOctaves + parts + template_code,
+  networks.emplace_back(weights, "template.net", 3 + 6 * kTemplateOctaves + parts + template_code,
                         size("template_hidden"), 3, 3);
-  compressor = Linear::read(forward, "template.compressor", template_code, code_size, false);
+  compressor = Linear::read(weights, "template.compressor", template_code, code_size, false);
 
   const Safetensors linear(folder + "/encoder.safetensors"), eyes(folder + "/landmarks.safetensors");
   const std::vector<int64_t>& encoded = linear.shape("encoder");

@@ -33,14 +33,22 @@ class PointNetwork {
 // A point with sines and cosines of `octaves` octaves, 3 + 6 octaves values: facetalk/nphm/head/rig.py.
 void encode_frequencies(const float* point, int octaves, float* out);
 
-// A head folder, checked.
-struct HeadFiles {
-  explicit HeadFiles(const std::string& folder);
+// What a head folder's config.json says, checked.
+struct HeadSettings {
+  explicit HeadSettings(const std::string& folder);
 
   std::string folder;
   std::vector<std::string> names;
   std::vector<float> rest;  // weights of the canonical shape
-  int parts = 0, frequencies = 0, code_size = 0, template_code = 0;
+  network::Json forward;    // sizes of the networks
+  int parts = 0;
+};
+
+// A head folder, checked.
+struct HeadFiles : HeadSettings {
+  explicit HeadFiles(const std::string& folder);
+
+  int frequencies = 0, code_size = 0, template_code = 0;
   std::unique_ptr<TemplateMesh> mesh;  // that every identity wears, or null
   std::vector<float> vertices;         // (V, 3) canonical mesh of the head's own identity
   std::vector<int32_t> faces;

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "core/status.h"
 #include "cpu/head/head_files.h"
+#include "cpu/head/tongue.h"
 
 namespace facetalk::head {
 namespace {
@@ -93,9 +95,10 @@ Rig::Rig(const std::string& folder, const std::vector<std::string>& names, const
   curves_ = names.size();
   faces_ = std::move(head.faces);
   const auto count = static_cast<int64_t>(head.part.size());
-  std::vector<float> basis(curves_ * static_cast<size_t>(3 * count));
+  std::vector<float> basis((curves_ + kTongueShapes) * static_cast<size_t>(3 * count));
   if (head.mesh) {
     wear(head, shape, smoothing, basis);
+    add_tongue(head, shape, smoothing, basis);
   } else {
     ask(head, shape, smoothing, basis);
   }
@@ -156,7 +159,7 @@ void Rig::turn_eyes(const float* weights, float* positions) const {
 void Rig::keep(const std::vector<float>& basis) {
   for (size_t piece = 0; piece < neutral_.size(); piece += kPiece) {
     const size_t end = std::min(piece + kPiece, neutral_.size());
-    for (size_t e = 0; e < curves_; ++e) {
+    for (size_t e = 0; e < curves_ + tongue_; ++e) {
       const float* moves = basis.data() + e * neutral_.size();
       bool goes_on = false;
       for (size_t first = piece; first < end; first += kGroup) {
@@ -182,6 +185,30 @@ void Rig::wear(const HeadFiles& head, const Shape& shape, const FacialSmoothing&
     for (size_t e = 0; e < curves_; ++e) {
       const size_t to = e * shape.vertices.size() + 3 * vertex;
       for (size_t a = 0; a < 3; ++a) basis[to + a] = shape.basis[to + a] * scale;
+    }
+  }
+}
+
+// Displacements of the tongue of this identity's own mouth, as Person.tongue has them.
+void Rig::add_tongue(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing,
+                     std::vector<float>& basis) {
+  const auto jaw =
+      static_cast<size_t>(std::find(head.names.begin(), head.names.end(), kJaw) - head.names.begin());
+  const std::optional<Mouth> mouth = Mouth::of(*head.mesh, head.rest);
+  if (!mouth || jaw == curves_) return;
+  const size_t size = shape.vertices.size();
+  const std::vector<float> neutral = neutral_of(shape.vertices, head.rest, shape.basis);
+  const std::vector<float> moves = tongue_shapes(*mouth, neutral, shape.basis.data() + jaw * size);
+  tongue_ = kTongueShapes;
+  for (const size_t vertex : mouth->body) {
+    const float scale = kMetres * smoothing.weight(shape.vertices.data() + 3 * vertex);
+    for (size_t i = 0; i < kTongueShapes; ++i) {
+      for (size_t a = 0; a < 3; ++a) {
+        const float move = moves[i * size + 3 * vertex + a];
+        if (!std::isfinite(move))
+          throw ArgumentError("identity: gives no mouth; codes of heads have values of about 1 and less");
+        basis[(curves_ + i) * size + 3 * vertex + a] = move * scale;
+      }
     }
   }
 }
@@ -217,12 +244,18 @@ void Rig::ask(const HeadFiles& head, const Shape& shape, const FacialSmoothing& 
   }
 }
 
-void Rig::pose(const float* weights, float* positions) const {
+void Rig::pose(const float* weights, const float* tongue, float* positions) const {
   std::copy(neutral_.begin(), neutral_.end(), positions);
   const network::NetworkKernels& kernels = network::network_kernels();
   for (const Run& run : runs_) {
-    if (weights[run.curve] != 0.0f)
-      kernels.add_scaled(positions + run.first, moves_.data() + run.at, weights[run.curve],
+    float weight = 0.0f;
+    if (run.curve < curves_) {
+      weight = weights[run.curve];
+    } else if (tongue != nullptr) {
+      weight = tongue[run.curve - curves_];
+    }
+    if (weight != 0.0f)
+      kernels.add_scaled(positions + run.first, moves_.data() + run.at, weight,
                          static_cast<int64_t>(run.size));
   }
   turn_eyes(weights, positions);

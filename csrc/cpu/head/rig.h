@@ -34,16 +34,21 @@ class Rig {
   int64_t vertices() const { return static_cast<int64_t>(neutral_.size() / 3); }
   const std::vector<int32_t>& faces() const { return faces_; }
   size_t curves() const { return curves_; }
-  void pose(const float* weights, float* positions) const;
+  size_t tongue() const { return tongue_; }  // weights of a tongue, none of a head without one
+  // `tongue`: its weights, or null for one that rides on the jaw.
+  void pose(const float* weights, const float* tongue, float* positions) const;
 
  private:
-  // Displacements (E, V, 3).
+  // Displacements (E, V, 3), and behind them those of a tongue.
   void wear(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing,
             std::vector<float>& basis) const;
+  void add_tongue(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing,
+                  std::vector<float>& basis);
   void ask(const HeadFiles& head, const Shape& shape, const FacialSmoothing& smoothing,
            std::vector<float>& basis) const;
 
-  // Neighbouring coordinates that one curve moves. Curves are of parts of a face: two thirds of all displacements
+  // Neighbouring coordinates that one curve moves, or one weight of the tongue, which count on from the curves. Curves
+  // are of parts of a face: two thirds of all displacements
   // are 0, and what a frame costs is the reading of the others.
   struct Run {
     size_t curve, first, size, at;  // `size` coordinates from `first` on, the displacements from `at` on
@@ -68,7 +73,7 @@ class Rig {
   std::vector<float> moves_;    // of all runs, one after the other
   std::array<Eye, 2> eyes_;     // left, right
   std::vector<int32_t> faces_;  // (F, 3)
-  size_t curves_ = 0;
+  size_t curves_ = 0, tongue_ = 0;
 };
 
 }  // namespace facetalk::head

@@ -9,6 +9,7 @@ namespace {
 using network::FileError;
 using network::Safetensors;
 
+constexpr size_t kLandmarks = 68;
 constexpr int64_t kBlock = 64;          // vertices that share an offset and a scale
 constexpr float kClear = 0.0012f;       // a closed lid in front of the eyeball, head units
 constexpr float kMostCleared = 0.006f;  // that a lid is pushed
@@ -32,7 +33,10 @@ std::vector<int32_t> numbers(const Safetensors& file, const std::string& name, i
   return values;
 }
 
-// Minus the canonical shape's own weights: the shape that weights of zero give.
+float length(const float (&v)[3]) { return std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]); }
+
+}  // namespace
+
 std::vector<float> neutral_of(const std::vector<float>& vertices, const std::vector<float>& rest,
                               const std::vector<float>& basis) {
   std::vector<float> neutral(vertices);
@@ -43,10 +47,6 @@ std::vector<float> neutral_of(const std::vector<float>& vertices, const std::vec
   }
   return neutral;
 }
-
-float length(const float (&v)[3]) { return std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]); }
-
-}  // namespace
 
 Seam::Seam(const Safetensors& file, const std::string& name, int64_t vertices) {
   vertex_ = numbers(file, name + ".vertex", vertices);
@@ -75,28 +75,92 @@ void Seam::close(const std::vector<float>& shape, float* moved) const {
   for (size_t v = 0; v < lift.size(); ++v) moved[3 * v + 1] += lift[v];
 }
 
-TemplateMesh::TemplateMesh(const std::string& path, int coefficients, int expressions, int parts)
-    : coefficients_(coefficients), expressions_(expressions) {
-  const Safetensors file(path);
-  const int64_t count = rows_of(file, "vertices"), blocks = (count + kBlock - 1) / kBlock;
+TemplateShapes::TemplateShapes(const Safetensors& file, const std::string& path, int expressions, int parts) {
+  const int64_t count = rows_of(file, "vertices");
   vertices = file.floats("vertices", {count, 3});
   part = file.bytes("part", {count});
+  region = file.bytes("region", {count});
+  landmarks = numbers(file, "landmarks", count);
   const bool moving = std::all_of(part.begin(), part.end(), [&](uint8_t p) { return p < parts; });
   const std::vector<int32_t> textured = numbers(file, "uv_vertex", count);
-  const std::vector<int32_t> corners = numbers(file, "corners_0", static_cast<int64_t>(textured.size()), 3);
+  const auto painted = static_cast<int64_t>(textured.size());
+  const std::vector<int32_t> corners = numbers(file, "corners_0", painted, 3);
   for (const int32_t corner : corners) faces.push_back(textured[static_cast<size_t>(corner)]);
-  codes_ = file.bytes("identity_codes", {coefficients, count, 3});
-  scale_ = file.floats("identity_scale", {coefficients, blocks});
-  offset_ = file.floats("identity_offset", {coefficients, blocks, 3});
+  const std::vector<float> uv = file.floats("uv", {painted, 2});
+  leftmost.assign(static_cast<size_t>(count), INFINITY);
+  for (size_t i = 0; i < textured.size(); ++i) {
+    float& u = leftmost[static_cast<size_t>(textured[i])];
+    u = std::min(u, uv[2 * i]);
+  }
   starts_ = file.integers("shape_starts", {expressions + 1});
   rows_ = numbers(file, "shape_rows", count);
   values_ = file.floats("shape_values", {static_cast<int64_t>(rows_.size()), 3});
   const bool rising = std::is_sorted(starts_.begin(), starts_.end());
   if (!moving || !rising || starts_.front() != 0 || starts_.back() != static_cast<int32_t>(rows_.size()))
     throw FileError(path + ": its parts or shapes do not fit");
+  if (landmarks.size() != kLandmarks) throw FileError(path + ": its landmarks are not 68");
+}
+
+void TemplateShapes::write(size_t expression, float* to) const {
+  for (auto n = static_cast<size_t>(starts_[expression]); n < static_cast<size_t>(starts_[expression + 1]);
+       ++n)
+    std::copy_n(values_.data() + 3 * n, 3, to + 3 * static_cast<size_t>(rows_[n]));
+}
+
+std::vector<float> TemplateShapes::displacement(size_t expression) const {
+  std::vector<float> out(vertices.size(), 0.0f);
+  write(expression, out.data());
+  return out;
+}
+
+std::vector<float> TemplateShapes::basis() const {
+  const size_t expressions = starts_.size() - 1;
+  std::vector<float> out(expressions * vertices.size(), 0.0f);
+  for (size_t e = 0; e < expressions; ++e) write(e, out.data() + e * vertices.size());
+  return out;
+}
+
+std::vector<std::vector<float>> TemplateShapes::moves_of(const std::vector<size_t>& some) const {
+  const size_t expressions = starts_.size() - 1;
+  std::vector<std::vector<float>> out(some.size(), std::vector<float>(3 * expressions, 0.0f));
+  std::vector<char> wanted(static_cast<size_t>(count()), 0);
+  for (const size_t vertex : some) wanted[vertex] = 1;
+  for (size_t e = 0; e < expressions; ++e) {
+    for (auto n = static_cast<size_t>(starts_[e]); n < static_cast<size_t>(starts_[e + 1]); ++n) {
+      const auto row = static_cast<size_t>(rows_[n]);
+      if (!wanted[row]) continue;
+      for (size_t i = 0; i < some.size(); ++i) {
+        if (some[i] == row) std::copy_n(values_.data() + 3 * n, 3, out[i].data() + 3 * e);
+      }
+    }
+  }
+  return out;
+}
+
+std::vector<float> TemplateShapes::neutral(const std::vector<float>& rest) const {
+  std::vector<float> out(vertices);
+  for (size_t e = 0; e < rest.size(); ++e) {
+    if (rest[e] == 0.0f) continue;
+    const std::vector<float> moves = displacement(e);
+    network::network_kernels().add_scaled(out.data(), moves.data(), -rest[e],
+                                          static_cast<int64_t>(out.size()));
+  }
+  return out;
+}
+
+TemplateMesh::TemplateMesh(const std::string& path, int coefficients, int expressions, int parts)
+    : TemplateMesh(Safetensors(path), path, coefficients, expressions, parts) {}
+
+TemplateMesh::TemplateMesh(const Safetensors& file, const std::string& path, int coefficients,
+                           int expressions, int parts)
+    : TemplateShapes(file, path, expressions, parts), coefficients_(coefficients) {
+  const int64_t blocks = (count() + kBlock - 1) / kBlock;
+  codes_ = file.bytes("identity_codes", {coefficients, count(), 3});
+  scale_ = file.floats("identity_scale", {coefficients, blocks});
+  offset_ = file.floats("identity_offset", {coefficients, blocks, 3});
   const char* names[] = {"lips", "lid_left", "lid_right"};
-  for (size_t i = 0; i < seams_.size(); ++i) seams_[i] = Seam(file, names[i], count);
-  lids_ = numbers(file, "lid_vertices", count);
+  for (size_t i = 0; i < seams_.size(); ++i) seams_[i] = Seam(file, names[i], count());
+  lids_ = numbers(file, "lid_vertices", count());
 }
 
 std::vector<float> TemplateMesh::shape(const std::vector<double>& coefficients) const {
@@ -114,18 +178,6 @@ std::vector<float> TemplateMesh::shape(const std::vector<double>& coefficients) 
         const float local = (static_cast<float>(code[3 * v + a]) - 128.0f) * scale[block];
         out[static_cast<size_t>(3 * v + a)] += weight * (local + offset[3 * block + a]);
       }
-    }
-  }
-  return out;
-}
-
-std::vector<float> TemplateMesh::basis() const {
-  std::vector<float> out(static_cast<size_t>(expressions_) * vertices.size(), 0.0f);
-  for (size_t e = 0; e < static_cast<size_t>(expressions_); ++e) {
-    for (auto n = static_cast<size_t>(starts_[e]); n < static_cast<size_t>(starts_[e + 1]); ++n) {
-      const size_t to = e * vertices.size() + 3 * static_cast<size_t>(rows_[n]);
-      std::copy_n(values_.begin() + static_cast<std::ptrdiff_t>(3 * n), 3,
-                  out.begin() + static_cast<std::ptrdiff_t>(to));
     }
   }
   return out;

@@ -4,6 +4,7 @@ ICT-FaceKit's tongue only rides on the jaw. These shapes are ours: tip up to the
 forward between the teeth, and out of the mouth. They are displacements of the tongue's body alone (the floor
 of the mouth below it stays), made anew for each identity so that each one's tip gets to its own teeth, and
 linear, so that engines can add them like any other morph target. Lengths in comments are of the mean head.
+``csrc/cpu/head/tongue.cpp`` does the same.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Mouth:
         leftmost = np.full(len(rest), np.inf)
         np.minimum.at(leftmost, mesh.uv_vertex, mesh.uv[:, 0])
         body = np.flatnonzero((mesh.region == Region.TONGUE) & (leftmost > _BODY_U))
-        if not len(body):
+        if not len(body) or not (mesh.region == Region.UPPER_GUM).any():
             return None
         points = rest.astype(np.float64) * _MM
         faces = mesh.faces()
