@@ -2,9 +2,9 @@
 
 They are those of :meth:`facetalk.data.heads.ict.MorphableHead.signed_distance`, found in another way: of
 every part, the triangles around the vertex that is nearest to a point are looked at, and their side is its
-sign. So heads without end can be measured, a new one in every row of every step, where libigl takes
-minutes for a hundred of them. Far behind the lips, where sheets cross and are open, sides say too little; such places are
-told, and left to distances of libigl's.
+sign. So heads without end can be measured, a new one in every row of every step, where libigl takes minutes
+for a hundred of them. Far behind the lips, where sheets cross and are open, sides say too little; such
+places are told, and left to distances of libigl's.
 """
 
 from __future__ import annotations
