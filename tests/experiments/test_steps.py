@@ -9,14 +9,17 @@ from unittest import mock
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from experiments.steps import report
+from experiments.steps import blend, report
 from experiments.steps.__main__ import adopt, parse
 from experiments.steps.__main__ import main as steps
 from experiments.steps.rows import Clip, Motions, Row, find_clips
 from experiments.steps.scores import RATIOS, Entry, Scorer, Scores, summary
+from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.metrics.reference import draw
+from facetalk.models import find_model
 from facetalk.pipeline import FaceTalk
 
 
@@ -178,3 +181,27 @@ def test_truth_needs_phones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_folder_without_recordings_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no recordings"):
         find_clips([tmp_path], 5)
+
+
+def test_blended_students_lie_between(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = (MotionModel.load(find_model("default").folder / "motion") for _ in range(2))
+    assert after.student is not None and before.student is not None
+    with torch.no_grad():
+        for value in after.student.parameters():
+            value.mul_(2.0)
+    expected = {name: value * 1.25 for name, value in before.student.state_dict().items()}
+    mixed = blend.blend(before, after, 0.25)
+    assert mixed.student is not None
+    for name, value in mixed.student.named_parameters():
+        torch.testing.assert_close(value.data, expected[name])
+    told = mixed.student_range.notes["trained_with"]
+    assert isinstance(told, str) and told.endswith("experiments.steps.blend BEFORE AFTER --share 0.25")
+    assert mixed.student_range.default_steps == before.student_range.default_steps
+    motion = str(find_model("default").folder / "motion")
+    assert blend.main([motion, motion, "--share", "1.5", "--out", str(tmp_path / "x")]) == 2
+    assert "0..1" in capsys.readouterr().err and not (tmp_path / "x").exists()
+    assert blend.main([motion, motion, "--share", "0.5", "--out", str(tmp_path / "x")]) == 0
+    same = MotionModel.load(tmp_path / "x").student
+    assert same is not None
+    for name, value in same.state_dict().items():
+        torch.testing.assert_close(value, before.student.state_dict()[name])

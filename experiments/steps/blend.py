@@ -1,0 +1,67 @@
+"""The mean of two students' weights: ``python -m experiments.steps.blend BEFORE AFTER --share 0.6 --out FOLDER``.
+
+A stage of training that gains one thing may lose another. Where it began from the student before, the straight
+line between their weights leads through students that have most of both (Wortsman et al., "Robust fine-tuning
+of zero-shot models", CVPR 2022); which share is right is a matter of measuring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+
+from facetalk.diffusion.model import MotionModel
+from facetalk.errors import InputError
+
+
+def blend(before: MotionModel, after: MotionModel, share: float) -> MotionModel:
+    """A copy of ``after`` whose student's weights are ``(1 - share)`` times those of ``before`` and ``share``
+    times its own.
+
+    Raises:
+        InputError: one of them has no student, they have other shapes, or the share lies outside 0 to 1.
+    """
+    if not 0.0 <= share <= 1.0:
+        raise InputError(f"the share must lie in 0..1, got {share:g}")
+    if before.student is None or after.student is None:
+        raise InputError("both models need a few-step student; make one with `facetalk distill`")
+    old, new = before.student.state_dict(), after.student.state_dict()
+    if {name: value.shape for name, value in old.items()} != {k: v.shape for k, v in new.items()}:
+        raise InputError("the students have other shapes; blend one with what it was trained on from")
+    with torch.no_grad():
+        after.student.load_state_dict(
+            {name: torch.lerp(old[name].double(), new[name].double(), share).float() for name in new}
+        )
+    notes = dict(after.student_range.notes)
+    told = f"python -m experiments.steps.blend BEFORE AFTER --share {share:g}"
+    notes["trained_with"] = f"{notes.get('trained_with', '')}; {told}".removeprefix("; ")
+    after.student_range = dataclasses.replace(
+        after.student_range, default_steps=before.student_range.default_steps, notes=notes
+    )
+    return after
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.steps.blend", description=__doc__)
+    parser.add_argument("before", type=Path, help="motion folder of the student that training began from")
+    parser.add_argument("after", type=Path, help="motion folder of the student that came of it")
+    parser.add_argument("--share", type=float, required=True, help="of the second, 0 to 1")
+    parser.add_argument("--out", type=Path, required=True, help="motion folder to write; must not be there")
+    args = parser.parse_args(arguments)
+    try:
+        mixed = blend(MotionModel.load(args.before), MotionModel.load(args.after), args.share)
+        mixed.save(args.out, half=True)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.out}: {args.share:g} of {args.after}, the rest of {args.before}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
