@@ -1,8 +1,8 @@
-"""The mean of two students' weights: ``python -m experiments.steps.blend BEFORE AFTER --share 0.6 --out FOLDER``.
+"""The mean of two students' weights: ``python -m experiments.steps.blend BEFORE AFTER --share 0.6 --out NEW``.
 
-A stage of training that gains one thing may lose another. Where it began from the student before, the straight
-line between their weights leads through students that have most of both (Wortsman et al., "Robust fine-tuning
-of zero-shot models", CVPR 2022); which share is right is a matter of measuring.
+A stage of training that gains one thing may lose another. Where it began from the student before, the
+straight line between their weights leads through students that have most of both (Wortsman et al.,
+"Robust fine-tuning of zero-shot models", CVPR 2022); which share is right is a matter of measuring.
 """
 
 from __future__ import annotations
