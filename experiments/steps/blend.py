@@ -1,4 +1,4 @@
-"""The mean of two students' weights: ``python -m experiments.steps.blend BEFORE AFTER --share 0.6 --out NEW``.
+"""The mean of two students' weights: ``python -m experiments.steps.blend BEFORE AFTER --share 0.6 --out X``.
 
 A stage of training that gains one thing may lose another. Where it began from the student before, the
 straight line between their weights leads through students that have most of both (Wortsman et al.,
