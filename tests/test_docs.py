@@ -80,6 +80,7 @@ ELSEWHERE = {
     "python scripts/kill_test.py": "cli/test_kill.py runs it for a few moments",
     "python scripts/mutate.py": "has tests of its own, and takes an hour",
     "facetalk train sync": "the sync expert's own tests",
+    "facetalk train nphm --start run/head2/head": "training/head/test_train.py, with fewer points",
     "facetalk batch FOLDER -o OUT --ray": "tests/batch starts a cluster of this machine",
     "facetalk evaluate MANIFEST": "a synopsis, not a command",
     "tensorboard ": "a server",
