@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from facetalk.cli import main
+from facetalk.data.expressions import INDEX
+from facetalk.data.visemes import curves
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, NoiseSchedule, Representation
 from facetalk.errors import InputError
 from facetalk.training.motion.dataset import MotionData
@@ -159,6 +161,19 @@ def test_faces_are_standardised_sound_beside_coordinates() -> None:
         seen.add(places[0])
     assert {session for session, _, _ in seen} == {0, 2}  # the other is too short
     assert len(seen) > 10
+
+
+def test_recordings_begin_unlike_their_middles() -> None:
+    """Why beginnings are taught by themselves: the first blink comes soon, and the gaze rests at first."""
+    phones = [("AA", 0.3, 5.7)]
+    drawn = np.stack(
+        [curves(phones, 6.0, 25.0, alphabet="arpabet", rng=np.random.default_rng(i)) for i in range(300)]
+    )
+    shut = drawn[..., [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]].mean(-1) >= 0.5
+    blinks = (shut[:, 1:] & ~shut[:, :-1]).sum(0)
+    assert blinks[:50].sum() > 1.2 * blinks[75:125].sum()
+    aside = drawn[..., [i for name, i in INDEX.items() if name.startswith("eyeLook")]].mean(-1)
+    assert aside[:, :8].mean() < 0.25 * aside[:, 75:].mean()
 
 
 def test_starts_are_beginnings_of_all_recordings_alike() -> None:
