@@ -98,6 +98,11 @@ def run(args: argparse.Namespace) -> None:
     from facetalk.training.motion.distill_options import DistillOptions
     from facetalk.training.motion.distill_run import Production, distil
 
+    # The model's notes should tell what was used, not what was typed.
+    if args.starts is None and (args.life or args.mouth):
+        args.starts = DistillOptions.starts
+    if args.apart is None and args.mouth:
+        args.apart = DistillOptions.apart
     known = {field.name for field in dataclasses.fields(DistillOptions)}
     told = {name: value for name, value in vars(args).items() if name in known and value is not None}
     options = DistillOptions(
