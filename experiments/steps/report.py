@@ -90,7 +90,7 @@ def _percent(found: dict[str, Any] | None) -> str:
 
 
 FILES = ("results", "truth", "before-energy", "after-energy", "truth-before-life", "truth-before-mouth",
-         "truth-before-both")  # fmt: skip
+         "truth-before-both", "truth-both", "truth-before-starts")  # fmt: skip
 """In ``experiments/steps/results``."""
 MARK = re.compile(r"(<!-- steps: (?P<what>[\w-]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
 
@@ -100,7 +100,7 @@ def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
 
     Known are ``table``, ``ratios`` and ``set`` (how much was measured) of ``results``, the same with
     ``truth-`` before them of ``truth``, and the student's figures before and after its later stages:
-    ``energy``, ``life``, ``mouth``, ``both``.
+    ``energy``, ``life``, ``mouth``, ``both``, ``starts``.
 
     Args:
         page: Markdown.
@@ -123,7 +123,8 @@ def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
         "energy": ("before-energy", "after-energy"),
         "life": ("truth-before-life", "truth-before-mouth"),
         "mouth": ("truth-before-mouth", "truth-before-both"),
-        "both": ("truth-before-both", "truth"),
+        "both": ("truth-before-both", "truth-both"),
+        "starts": ("truth-before-starts", "truth"),
     }.items():
         if before in results and after in results:
             parts[name] = before_and_after(results[before], results[after])

@@ -51,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mouth", type=_options.non_negative, default=0.0,
                         help="weight of the distance of the mouth from that of the corpus for the same "
                         "sound, 0 = none; the upper face stays as in --init, without --life")  # fmt: skip
+    parser.add_argument("--starts", type=_options.non_negative, default=None, metavar="SHARE",
+                        help="how much of what --life and --mouth look at begins where a recording "
+                        "begins; default: 0.5")  # fmt: skip
+    parser.add_argument("--apart", type=_options.non_negative, default=None, metavar="TIMES",
+                        help="how far apart mouths of two seeds may be, in distances of two faces of the "
+                        "corpus for the same sound; 0 = no limit but guidance; default: 1")  # fmt: skip
     parser.add_argument("--variants", type=_options.positive_int, default=2,
                         help="encoded copies of the recordings, all but one with another sound")  # fmt: skip
     parser.add_argument("--produce", type=_options.positive_int, default=None, metavar="N",
@@ -78,16 +84,27 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(
             "--mouth without --life holds the rest of the face at that of --init; give one of them"
         )
+    if args.starts is not None and (args.produce is not None or not (args.life or args.mouth)):
+        raise InputError("--starts does nothing without --life or --mouth, nor with --produce; leave it out")
+    if args.starts is not None and args.starts > 1.0:
+        raise InputError(f"--starts is a share, at most 1, got {args.starts:g}")
+    if args.apart is not None and not args.mouth:
+        raise InputError("--apart does nothing without --mouth; leave it out")
     if args.workers and (args.produce is not None or not (args.life or args.mouth)):
         raise InputError("--workers does nothing without --life or --mouth, nor with --produce; leave it out")
     if args.mouth and args.produce is not None:
         raise InputError("--mouth does nothing where --produce only makes trajectories; leave it out")
     _options.set_threads(args.threads)
-    from facetalk.training.motion.distill import DistillOptions
+    from facetalk.training.motion.distill_options import DistillOptions
     from facetalk.training.motion.distill_run import Production, distil
 
+    # The model's notes should tell what was used, not what was typed.
+    if args.starts is None and (args.life or args.mouth):
+        args.starts = DistillOptions.starts
+    if args.apart is None and args.mouth:
+        args.apart = DistillOptions.apart
     known = {field.name for field in dataclasses.fields(DistillOptions)}
-    told = {name: value for name, value in vars(args).items() if name in known}
+    told = {name: value for name, value in vars(args).items() if name in known and value is not None}
     options = DistillOptions(
         **{**told, "guidance": (low, high)},
         warm_up=args.crop // 4,

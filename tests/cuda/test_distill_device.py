@@ -14,8 +14,9 @@ from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.dataset import MotionData
-from facetalk.training.motion.distill import SHARES, DistillOptions, DistillTraining, hold_out
+from facetalk.training.motion.distill import SHARES, DistillTraining, hold_out
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, teacher_timesteps
+from facetalk.training.motion.distill_options import DistillOptions
 from facetalk.training.openings import lid_openings, lips_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
@@ -23,8 +24,11 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch see
 FRAMES = 64
 
 
-@pytest.mark.parametrize(("life", "mouth", "energy"), [(0.0, 0.0, 0.1), (1.0, 1.0, 0.0), (0.0, 1.0, 0.0)])
-def test_distillation(tmp_path: Path, life: float, mouth: float, energy: float) -> None:
+@pytest.mark.parametrize(
+    ("life", "mouth", "energy", "starts"),
+    [(0.0, 0.0, 0.1, 0.0), (1.0, 1.0, 0.0, 0.5), (0.0, 1.0, 0.0, 1.0), (1.0, 0.0, 0.0, 0.0)],
+)
+def test_distillation(tmp_path: Path, life: float, mouth: float, energy: float, starts: float) -> None:
     folder = find_model("default").folder
     motion, head = MotionModel.load(folder / "motion"), HeadModel.load(folder / "head")
     rng = np.random.default_rng(0)
@@ -34,7 +38,16 @@ def test_distillation(tmp_path: Path, life: float, mouth: float, energy: float) 
              for length in lengths]  # fmt: skip
     states = grid(motion.schedule, tuple(SHARES))
     options = DistillOptions(
-        steps=8, batch=6, crop=48, warm_up=12, anchor=3, settle=0, life=life, mouth=mouth, energy=energy
+        steps=8,
+        batch=6,
+        crop=48,
+        warm_up=12,
+        anchor=3,
+        settle=0,
+        life=life,
+        mouth=mouth,
+        energy=energy,
+        starts=starts,
     )
     teacher = Teacher(
         motion, heard, states, timesteps=teacher_timesteps(states, 1, 3), guidance=(1.0, 2.5), clips=3,
@@ -45,6 +58,7 @@ def test_distillation(tmp_path: Path, life: float, mouth: float, energy: float) 
         motion, lid_openings(head), Cache(tmp_path / "cache", {}, keep=9), teacher,
         hold_out(teacher, 0, tmp_path / "held_out.npz"), options,
         start=motion.student, faces=MotionData(heard, shown) if taught else None,
+        beginnings=MotionData(heard, shown) if taught and starts else None,
         lips=lips_of(head) if mouth else None,
     )  # fmt: skip
     loop = TrainingLoop(

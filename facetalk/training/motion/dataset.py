@@ -33,7 +33,9 @@ from facetalk.training.audio.augment import change_speed, spoil
 from facetalk.training.processes import in_processes
 from facetalk.units import SAMPLE_RATE, frame_count
 
-_SESSION_S = 30.0
+_SESSION_S, _SHORT_S = 30.0, 4.0
+_PAUSE_S, _SHORT_PAUSE_S = (0.15, 1.5), (0.0, 0.5)
+"""Before each utterance, and before the first of a short session: files are cut close to what is said."""
 _TOGETHER = 60
 """Utterances that sessions are drawn from at a time: what one process does at once."""
 _STYLE_RANGE = (0.9, 1.2)
@@ -116,7 +118,7 @@ def too_short(crop: int, longest: int) -> InputError:
 
 
 def sessions(
-    utterances: Sequence[Utterance], rng: np.random.Generator, *, augment: bool
+    utterances: Sequence[Utterance], rng: np.random.Generator, *, augment: bool, short: bool = False
 ) -> Iterator[Session]:
     """Join utterances in random order, with pauses of 0.15 to 1.5 s.
 
@@ -124,20 +126,24 @@ def sessions(
         utterances: at least one.
         rng: source of order, pauses and augmentation.
         augment: vary rate, level, colour, room and noise.
+        short: sessions as long as a sentence or two that begin like a file, with at most half a second of
+            silence, for what is particular to the beginning of a recording.
     """
+    enough = (_SHORT_S if short else _SESSION_S) * SAMPLE_RATE
     for alphabet in sorted({u.alphabet for u in utterances}):
         group = [u for u in utterances if u.alphabet == alphabet]
         parts: list[Float32] = []
         phones: list[Phone] = []
         clock = 0
         for position in rng.permutation(len(group)):
-            pause = np.zeros(int(rng.uniform(0.15, 1.5) * SAMPLE_RATE), np.float32)
+            bounds = _SHORT_PAUSE_S if short and not parts else _PAUSE_S
+            pause = np.zeros(int(rng.uniform(*bounds) * SAMPLE_RATE), np.float32)
             samples, spoken = _varied(group[position], rng) if augment else _plain(group[position])
             offset = (clock + len(pause)) / SAMPLE_RATE
             phones += [(s, a + offset, b + offset) for s, a, b in spoken]
             parts += [pause, samples]
             clock += len(pause) + len(samples)
-            if clock > _SESSION_S * SAMPLE_RATE:
+            if clock > enough:
                 yield _finish(parts, phones, alphabet, rng, augment)
                 parts, phones, clock = [], [], 0
         if parts:
@@ -155,6 +161,7 @@ def build(
     seed: int,
     augment: bool = True,
     share: float = 1.0,
+    short: bool = False,
     workers: int = 0,
     keep_going: Callable[[], bool] = lambda: True,
 ) -> MotionData:
@@ -170,6 +177,7 @@ def build(
         seed: seed of everything random here.
         augment: vary the sound of all variants but the first.
         share: how much of the corpus each variant takes, at random.
+        short: short sessions, see :func:`sessions`.
         workers: processes that encode at the same time, 0 = this one; the result is the same.
         keep_going: asked before each variant but the first; False stops early.
 
@@ -181,7 +189,10 @@ def build(
     cache.mkdir(parents=True, exist_ok=True)
     data = MotionData([], [])
     for variant in range(variants):
-        name = _key(utterances, encoder, fps, draws, seed, variant, augment, share)
+        # Only where it matters, so that what is cached from before keeps its name.
+        name = _key(
+            utterances, encoder, fps, draws, seed, variant, augment, share, *(["short"] if short else [])
+        )
         file = cache / f"variant{variant}-{name}.npz"
         if not file.is_file():
             if variant and not keep_going():
@@ -191,7 +202,7 @@ def build(
             chosen = rng.permutation(len(utterances))[: max(1, round(share * len(utterances)))]
             part = [utterances[i] for i in chosen]
             work = functools.partial(
-                _encode, encoder, fps=fps, draws=draws, seeds=(seed, variant), augment=noisy
+                _encode, encoder, fps=fps, draws=draws, seeds=(seed, variant), augment=noisy, short=short
             )
             _encode_all(part, work, file, workers)
         data.read(file)
@@ -230,12 +241,13 @@ def _encode(
     draws: int,
     seeds: tuple[int, ...],
     augment: bool,
+    short: bool,
 ) -> Part:
     """Sessions of some utterances, encoded; what is random follows from the seeds and the piece's number."""
     number, utterances = piece
     rng = np.random.default_rng((*seeds, number))
     features, weights = [], []
-    for session in sessions(utterances, rng, augment=augment):
+    for session in sessions(utterances, rng, augment=augment, short=short):
         duration = frame_count(len(session.samples), fps) / fps
         faces = []
         for _ in range(draws):

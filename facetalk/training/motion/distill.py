@@ -26,6 +26,7 @@ from facetalk.training.motion.distill_energy import EnergyScore
 from facetalk.training.motion.distill_life import Faces, LifeScore, mouth_projection
 from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Steps
 from facetalk.training.motion.distill_mouth import FOLLOWED, HELD, MouthScore
+from facetalk.training.motion.distill_options import DistillOptions
 from facetalk.training.openings import Lips, Opening
 from facetalk.training.processes import step_generator
 
@@ -41,44 +42,6 @@ _ON_POLICY = 0.5
 _ON_POLICY_COUNTS = (2, 4)
 _LOOK_EVERY, _MEASURE_EVERY = 25, 250
 _FIRST_SHARDS = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class DistillOptions:
-    """Settings of a distillation.
-
-    Attributes:
-        steps: updates in all.
-        batch, crop: crops per update and their frames.
-        warm_up: frames of a crop without loss, the history that they need.
-        rate: peak learning rate.
-        guidance: range of the weight.
-        uses: how often a frame of a trajectory is used, on average.
-        energy: weight of the energy score of one step, 0 = none; it costs two more passes.
-        life: weight of the distance of the upper face from the corpus's own, in all numbers of steps, 0 =
-            none; with it the teacher is followed in the mouth alone.
-        mouth: weight of the distance of the mouth from the corpus's own, in the same samples, 0 = none; with
-            it the teacher has the mouth only at a fifth of its weight. Without ``life`` the upper face is
-            held at what the student gave from the same noise before.
-        anchor: every n-th update teaches the teacher's answer at any timestep; 0 = never.
-        settle: updates with the plain square and the teacher's states alone, before the robust loss and the
-            student's own states; none where a student is taught further.
-        seed: of everything random.
-    """
-
-    steps: int = 20_000
-    batch: int = 16
-    crop: int = 96
-    warm_up: int = 24
-    rate: float = 5e-4
-    guidance: tuple[float, float] = (1.0, 2.5)
-    uses: float = 10.0
-    energy: float = 0.0
-    life: float = 0.0
-    mouth: float = 0.0
-    anchor: int = 8
-    settle: int = 3000
-    seed: int = 0
 
 
 class DistillTraining:
@@ -101,6 +64,7 @@ class DistillTraining:
         *,
         start: Student | None = None,
         faces: MotionData | None = None,
+        beginnings: MotionData | None = None,
         lips: Lips | None = None,
         notes: dict[str, Any] | None = None,
     ) -> None:
@@ -123,6 +87,9 @@ class DistillTraining:
             raise ValueError("faces to compare with are needed with a weight of life or mouth, and only then")
         if (options.mouth > 0.0) != (lips is not None):
             raise ValueError("lips are needed with a weight of the mouth, and only then")
+        self._beginnings = beginnings
+        if (faces is not None and options.starts > 0.0) != (beginnings is not None):
+            raise ValueError("beginnings of recordings are needed where faces start there, and only then")
         self._before = copy.deepcopy(self.average) if options.mouth and not options.life else None
         self._tools: tuple[Steps, DistillLoss] | None = None
         self._held: dict[str, Tensor] = {}
@@ -148,9 +115,13 @@ class DistillTraining:
             )
             self._tools = Steps(self.model.schedule, device), lossy
             if self._faces is not None:
-                self._drawn = Faces(self._faces, self.model, device=device)
+                self._within = Faces(self._faces, self.model, device=device)
+            if self._beginnings is not None:
+                self._first = Faces(self._beginnings, self.model, device=device, starts=True)
             self._life = LifeScore(self.model, device=device)
-            self._mouth = None if self._lips is None else MouthScore(self.model, self._lips, device=device)
+            self._mouth = None
+            if self._lips is not None:
+                self._mouth = MouthScore(self.model, self._lips, apart=self.options.apart, device=device)
         self._supply(index)
         self._update_average(index)
         rng = step_generator(self.options.seed, index)
@@ -158,7 +129,7 @@ class DistillTraining:
         every = self.options.anchor
         if self._faces is not None and index % 2 == 0:
             # Under a name of its own in the log, and by turns with the rest, which has the mouth alone.
-            losses = self._lived(self._drawn, rng)
+            losses = self._lived(rng)
         elif every and index % every == every - 1:
             losses = self._anchor(clips, rng)
         else:
@@ -231,33 +202,37 @@ class DistillTraining:
         width = NARROW if settled else WIDE
         return lossy(answer, target, steps.importance(timesteps, ends), ends == CLEAN, width=width)
 
-    def _lived(self, faces: Faces, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _lived(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Upper face, and mouth, from two fresh noises, in some number of steps, beside the truth."""
+        starts = bool(rng.random() < self.options.starts)
+        faces, warm_up = (self._first, 0) if starts else (self._within, self.options.warm_up)
         count = int(rng.choice(list(LIFE_SHARES), p=list(LIFE_SHARES.values())))
         batch = self.options.batch
         many = max(2, min(_TRUTHS, _ENOUGH // batch // 2 * 2)) if self._before is None else 1
-        heard, truth = faces.draw(rng, many * batch, self.options.crop, batch)
-        noise = rng.standard_normal((2 * batch, *truth.shape[1:]), dtype=np.float32)
+        drawn = faces.draw(rng, many * batch, self.options.crop, batch)
+        noise = rng.standard_normal((2 * batch, *drawn.truth.shape[1:]), dtype=np.float32)
         guidance = torch.from_numpy(rng.uniform(*self.options.guidance, batch).astype(np.float32))
         told = (
-            heard.repeat(2, 1, 1),
+            drawn.heard.repeat(2, 1, 1),
             torch.from_numpy(noise).to(self.device),
             guidance.to(self.device).repeat(2),
             self._pairs[count],
         )
-        sampled = self._walked(self.net, *told)
+        # In the middle of a recording what comes before is missing from the crop, but not in use.
+        sampled = self._walked(self.net, *told)[:, warm_up:]
         first, second = sampled.chunk(2)
+        truth, twins = drawn.truth[:, warm_up:], drawn.twins[:, :, warm_up:]
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         if self._before is None:
-            life = self._life(first, second, truth[:batch], truth, generator)
-            losses = {"loss": self.options.life * life, "life": life}
+            life = self._life(first, second, truth[:batch], truth, generator, starts=starts)
+            losses = {"loss": self.options.life * life, "life_start" if starts else "life": life}
         else:
             with torch.no_grad():
-                was = self._walked(self._before.to(self.device), *told)
+                was = self._walked(self._before.to(self.device), *told)[:, warm_up:]
             held = self._life.apart(sampled, was)
             losses = {"loss": HELD * held, "held": held}
         if self._mouth is not None:
-            parts = self._mouth(first, second, truth[:batch], guidance.to(self.device), generator)
+            parts = self._mouth(first, second, twins, guidance.to(self.device), generator, starts=starts)
             losses["loss"] = losses["loss"] + self.options.mouth * parts.total
             losses |= {"mouth": parts.total}
             losses |= {f"mouth_{name}": getattr(parts, name) for name in ("energy", "sliced", "contact")}

@@ -14,6 +14,8 @@ of its own (:mod:`facetalk.training.motion.distill_mouth`).
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -61,7 +63,14 @@ class LifeScore:
         self._sliced = SlicedDistance(device=device)
 
     def __call__(
-        self, first: Tensor, second: Tensor, truth: Tensor, others: Tensor, generator: torch.Generator
+        self,
+        first: Tensor,
+        second: Tensor,
+        truth: Tensor,
+        others: Tensor,
+        generator: torch.Generator,
+        *,
+        starts: bool = False,
     ) -> Tensor:
         """How far the motions are from the truth.
 
@@ -70,13 +79,14 @@ class LifeScore:
             truth: (B, L, K) a motion of the truth for it.
             others: (N, L, K) motions of the truth for any sound, N a multiple of 2 B.
             generator: of the random mixtures.
+            starts: whether they all begin where a recording begins.
         """
         total = first.new_zeros(())
         for group in self._groups:
             one, two, real, more = (self._shown(x, group) for x in (first, second, truth, others))
             a, b, c = (self._windows(x) for x in (one, two, real))
             energy = 0.5 * (distance(a, c) + distance(b, c) - distance(a, b)).mean()
-            sliced = self._sliced(torch.cat([one, two]), more, generator)
+            sliced = self._sliced(torch.cat([one, two]), more, generator, starts=starts)
             total = total + sliced + ENERGY_WEIGHT * energy
         return total
 
@@ -88,10 +98,7 @@ class LifeScore:
         return total
 
     def _shown(self, motion: Tensor, group: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """(B, L, K) -> (B, L, E) weights as they are shown, in standard deviations of the truth.
-
-        From the first frame on: what begins without a past should live as well.
-        """
+        """(B, L, K) -> (B, L, E) weights as they are shown, in standard deviations of the truth."""
         matrix, mean, size = group
         return (motion @ matrix + mean).clamp(0.0, 1.0) / size
 
@@ -114,6 +121,21 @@ def mouth_projection(model: MotionModel) -> Tensor:
     return torch.from_numpy(kept.T.copy()).float()
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """Stretches of the corpus.
+
+    Attributes:
+        heard: (B, L, A) standardised features of the first B of them.
+        truth: (N, L, K) coordinates of a face for each.
+        twins: (D, B, L, K) all faces for the sound of the first B, that of ``truth`` among them.
+    """
+
+    heard: Tensor
+    truth: Tensor
+    twins: Tensor
+
+
 class Faces:
     """Random stretches of the corpus's faces and sound, many at once, from where the student is.
 
@@ -121,9 +143,18 @@ class Faces:
         data: the corpus.
         model: the motion model, for its coordinates and standardisation.
         device: where the batches are wanted; the corpus is kept there.
+        starts: only stretches from the beginnings of recordings.
     """
 
-    def __init__(self, data: MotionData, model: MotionModel, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        data: MotionData,
+        model: MotionModel,
+        *,
+        device: torch.device | str = "cpu",
+        starts: bool = False,
+    ) -> None:
+        self._starts = starts
         self._features = torch.from_numpy(np.concatenate(data.features)).to(device)
         self._weights = torch.from_numpy(np.concatenate(data.weights, axis=1)).to(device)
         self._lengths = np.array([len(part) for part in data.features])
@@ -134,7 +165,7 @@ class Faces:
         )
         self._mean, self._scale = (x.to(device) for x in (model.feature_mean, model.feature_scale))
 
-    def draw(self, rng: np.random.Generator, count: int, length: int, heard: int) -> tuple[Tensor, Tensor]:
+    def draw(self, rng: np.random.Generator, count: int, length: int, heard: int) -> Drawn:
         """Some stretches.
 
         Args:
@@ -143,20 +174,27 @@ class Faces:
             length: their frames L.
             heard: of so many, the first ones, the sound is wanted.
 
-        Returns:
-            Standardised features (heard, L, A) and coordinates (count, L, K).
-
         Raises:
             InputError: no recording is so long.
         """
         room = np.maximum(self._lengths - length + 1, 0)
         if not room.any():
             raise too_short(length, int(self._lengths.max(initial=0)))
+        if self._starts:
+            room = np.minimum(room, 1)
         chosen = rng.choice(len(room), count, p=room / room.sum())
         starts = self._begins[chosen] + (rng.random(count) * room[chosen]).astype(np.int64)
         drawn = rng.integers(len(self._weights), size=count)
+        order = rng.permutation(len(self._weights))
         device = self._features.device
         rows = torch.from_numpy(starts[:, None] + np.arange(length)).to(device)
-        weights = self._weights[torch.from_numpy(drawn).to(device)[:, None], rows].float()
+        weights = self._weights[torch.from_numpy(drawn).to(device)[:, None], rows]
         features = self._features[rows[:heard]].float()
-        return (features - self._mean) / self._scale, (weights - self._rest) @ self._encode
+        return Drawn(
+            (features - self._mean) / self._scale,
+            self._coordinates(weights),
+            self._coordinates(self._weights[:, rows[:heard]][torch.from_numpy(order).to(device)]),
+        )
+
+    def _coordinates(self, weights: Tensor) -> Tensor:
+        return (weights.float() - self._rest) @ self._encode

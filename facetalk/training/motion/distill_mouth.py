@@ -11,6 +11,7 @@ touch, is asked for by itself.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ FOLLOWED = 0.2
 something, and the rest of the teacher's mouth is what is being mended."""
 _WINDOW, _HOP = 12, 6
 _VELOCITY = 3.0
+USUAL = 1.5
+"""Weight of guidance at which mouths of two noises should be as far apart as two draws of the corpus."""
 _SEEN_MM = 0.2
 """Directions in which the mouth's landmarks together move less than this are left out."""
 _SOFT_MM = 1.0
@@ -80,13 +83,18 @@ class MouthScore:
     Args:
         model: the motion model, for its coordinates.
         lips: where the lips are on its head.
+        apart: mouths of two noises gain by being apart no further than this many times two draws of the
+            corpus, at a guidance of :data:`USUAL`; 0 = as far as it goes, but the less the more guidance.
         device: where the batches are.
 
     Raises:
         InputError: the model's weights are not expressions of the mouth.
     """
 
-    def __init__(self, model: MotionModel, lips: Lips, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, model: MotionModel, lips: Lips, *, apart: float = 1.0, device: torch.device | str = "cpu"
+    ) -> None:
+        self._apart = apart
         names, space = model.expression_names, model.representation
         if "mouthRollLower" not in names or len(names) != len(lips.points_mm):
             raise InputError(
@@ -117,27 +125,52 @@ class MouthScore:
         self,
         first: Tensor,
         second: Tensor,
-        truth: Tensor,
+        twins: Tensor,
         guidance: Tensor,
         generator: torch.Generator,
+        *,
+        starts: bool = False,
     ) -> MouthParts:
         """How far the mouths are from the truth.
 
         Args:
             first, second: (B, L, K) motions of independent noises for the same sound.
-            truth: (B, L, K) a motion of the truth for it.
-            guidance: (B,) weights that the motions were sampled with. At 1 the energy score is proper; above
-                it rewards two samples less for being apart, so that more guidance means likelier mouths.
+            twins: (D, B, L, K) motions of the truth for it, at least two.
+            guidance: (B,) weights that the motions were sampled with. More of it means likelier mouths: see
+                :meth:`_reward`.
             generator: of the random mixtures of the sliced distance.
+            starts: whether they all begin where a recording begins.
         """
-        one, two, real = (self._shown(x) for x in (first, second, truth))
-        both, twice = torch.cat([one, two]), real.repeat(2, 1, 1)
+        one, two, all_real = (self._shown(x) for x in (first, second, twins))
+        both, twice = torch.cat([one, two]), all_real[:2].flatten(0, 1)
         energy = first.new_zeros(())
-        for a, b, c in zip(*(self._windows(x) for x in (one, two, real)), strict=True):
-            spread = distance(a, b) / guidance.clamp_min(1.0)[:, None]
-            energy = energy + 0.5 * (distance(a, c) + distance(b, c) - spread).mean()
+        real = self._windows(all_real.flatten(0, 1))
+        for a, b, c in zip(self._windows(one), self._windows(two), real, strict=True):
+            c = c.unflatten(0, (len(twins), -1))
+            from_truth = (distance(a, c) + distance(b, c)).mean(0)
+            energy = energy + 0.5 * (from_truth - self._reward(distance(a, b), c, guidance)).mean()
         mine, theirs = (torch.cat([x @ self._axes, self.gap_mm(x)[..., None]], dim=-1) for x in (both, twice))
-        return MouthParts(energy, self._sliced(mine, theirs, generator), self._contact(both, twice))
+        sliced = self._sliced(mine, theirs, generator, starts=starts)
+        return MouthParts(energy, sliced, self._contact(both, twice))
+
+    def _reward(self, spread: Tensor, truth: Tensor, guidance: Tensor) -> Tensor:
+        """What two samples gain by being apart, (B, N).
+
+        The energy score has their distance for it, which is proper: the samples are spread as all faces that
+        go with the features are. But features do not tell everything that was said, so that is further than
+        two speakers of the same sentence are apart, and lips shake between readings of what was hardly heard.
+        So what is further than two draws of the truth gains nothing, and with more guidance even less does.
+
+        Args:
+            spread: (B, N) distances of windows of two samples.
+            truth: (D, B, N, F) windows of draws of the truth.
+            guidance: (B,).
+        """
+        weight = guidance.clamp_min(1.0)[:, None]
+        if not self._apart:
+            return spread / weight
+        usual = torch.stack([distance(a, b) for a, b in itertools.combinations(truth, 2)]).mean(0)
+        return torch.minimum(spread, self._apart * USUAL / weight * usual)
 
     def gap_mm(self, shown: Tensor) -> Tensor:
         """(..., E) weights of the mouth -> (...) gap in mm, below 0 where lips press."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import time
 from collections.abc import Callable
@@ -21,19 +22,17 @@ from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.dataset import MotionData, build
-from facetalk.training.motion.distill import (
-    SHARES,
-    DistillOptions,
-    DistillTraining,
-    hold_out,
-)
+from facetalk.training.motion.distill import SHARES, DistillTraining, hold_out
 from facetalk.training.motion.distill_audio import Features, check_audible, features
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
+from facetalk.training.motion.distill_options import DistillOptions
 from facetalk.training.openings import lid_openings, lips_of
 from facetalk.training.resume import check_resume
 
 _FACES = 4
 """Draws of the face for each recording, with --life or --mouth."""
+_SHORT_SHARE = 0.5
+"""How much of the corpus each variant of short sessions takes: their beginnings alone are looked at."""
 _HELD_OUT_CLIPS = 24
 """That errors on new noise are measured on, at most: they are made before a GPU is used."""
 
@@ -136,12 +135,16 @@ def distil(
     }
     cache = Cache(out / "trajectories", settings, keep=production.keep)
     faces: MotionData | None = None
+    beginnings: MotionData | None = None
     if (options.life or options.mouth) and producer is None:
         # One encoding of the corpus serves both: sound for the teacher, sound and faces for the score.
-        faces = build(
-            read_manifest(audio, split="train"), encoder, out / "features", fps=config.fps,
+        hear = functools.partial(
+            build, read_manifest(audio, split="train"), encoder, out / "features", fps=config.fps,
             variants=production.variants, draws=_FACES, seed=options.seed, workers=workers,
         )  # fmt: skip
+        faces = hear()
+        if options.starts:
+            beginnings = hear(share=_SHORT_SHARE, short=True)
     trained_on = teacher(
         "train", production.variants, production.clips, faces.features if faces is not None else None
     )
@@ -163,7 +166,8 @@ def distil(
     head = HeadModel.load(config.folder / "head")
     training = DistillTraining(
         motion, lid_openings(head), cache, trained_on, held_out, options,
-        start=start, faces=faces, lips=lips_of(head) if options.mouth else None, notes=notes,
+        start=start, faces=faces, beginnings=beginnings, lips=lips_of(head) if options.mouth else None,
+        notes=notes,
     )  # fmt: skip
     loop = TrainingLoop(
         "distill",

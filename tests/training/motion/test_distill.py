@@ -18,9 +18,10 @@ from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representa
 from facetalk.diffusion.lip_contact import LipContact
 from facetalk.errors import InputError
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.motion.distill import SHARES, DistillOptions, DistillTraining, hold_out
+from facetalk.training.motion.distill import SHARES, DistillTraining, hold_out
 from facetalk.training.motion.distill_audio import features, recordings
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
+from facetalk.training.motion.distill_options import DistillOptions
 from facetalk.training.openings import Opening
 
 DIM, AUDIO, CLIPS, FRAMES = 3, 5, 2, 24

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation
 from facetalk.diffusion.lip_contact import LipContact
 from facetalk.diffusion.schedule import CLEAN
-from facetalk.training.motion.distill import SHARES, DistillOptions, DistillTraining
+from facetalk.training.motion.distill import SHARES, DistillTraining
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid, teacher_timesteps
 from facetalk.training.motion.distill_loss import DistillLoss, Steps
+from facetalk.training.motion.distill_options import DistillOptions
 from facetalk.training.openings import Opening
 
 DIM, AUDIO, FRAMES = 3, 4, 10

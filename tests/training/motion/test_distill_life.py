@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from facetalk.cli import main
+from facetalk.data.expressions import INDEX
+from facetalk.data.visemes import curves
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, NoiseSchedule, Representation
 from facetalk.errors import InputError
 from facetalk.training.motion.dataset import MotionData
@@ -134,8 +136,10 @@ def test_faces_are_standardised_sound_beside_coordinates() -> None:
         [rng.normal(size=(length, 3)).astype(np.float16) for length in lengths],
         [rng.uniform(size=(2, length, len(NAMES))).astype(np.float16) for length in lengths],
     )
-    heard, moved = Faces(data, model).draw(np.random.default_rng(0), 40, 7, 30)
+    found = Faces(data, model).draw(np.random.default_rng(0), 40, 7, 30)
+    heard, moved = found.heard, found.truth
     assert (heard.shape, moved.shape) == ((30, 7, 3), (40, 7, len(NAMES)))
+    assert found.twins.shape == (2, 30, 7, len(NAMES))
 
     seen = set()
     for number, motion in enumerate(moved):
@@ -151,9 +155,65 @@ def test_faces_are_standardised_sound_beside_coordinates() -> None:
         if number < 30:
             there = (torch.from_numpy(data.features[session][start : start + 7]).float() - 2.0) / 4.0
             torch.testing.assert_close(heard[number], there)
+            twins = model.representation.encode(data.weights[session][:, start : start + 7])
+            order = int(not np.allclose(twins[0], found.twins[0, number], atol=1e-4))
+            np.testing.assert_allclose(found.twins[:, number], twins[[order, 1 - order]], atol=1e-4)
         seen.add(places[0])
     assert {session for session, _, _ in seen} == {0, 2}  # the other is too short
     assert len(seen) > 10
+
+
+def test_recordings_begin_unlike_their_middles() -> None:
+    """Why beginnings are taught by themselves: the first blink comes soon, and the gaze rests at first."""
+    phones = [("AA", 0.3, 5.7)]
+    drawn = np.stack(
+        [curves(phones, 6.0, 25.0, alphabet="arpabet", rng=np.random.default_rng(i)) for i in range(300)]
+    )
+    shut = drawn[..., [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]].mean(-1) >= 0.5
+    blinks = (shut[:, 1:] & ~shut[:, :-1]).sum(0)
+    assert blinks[:50].sum() > 1.2 * blinks[75:125].sum()
+    aside = drawn[..., [i for name, i in INDEX.items() if name.startswith("eyeLook")]].mean(-1)
+    assert aside[:, :8].mean() < 0.25 * aside[:, 75:].mean()
+
+
+def test_starts_are_beginnings_of_all_recordings_alike() -> None:
+    model, rng = motion_model(), np.random.default_rng(4)
+    lengths = (90, 5, 12)
+    data = MotionData(
+        [rng.normal(size=(length, 3)).astype(np.float16) for length in lengths],
+        [rng.uniform(size=(2, length, len(NAMES))).astype(np.float16) for length in lengths],
+    )
+    found = Faces(data, model, starts=True).draw(np.random.default_rng(0), 40, 7, 40)
+    begins = torch.stack([torch.from_numpy(data.features[i][:7]).float() for i in (0, 2)])
+    which = [int((begins - heard).abs().amax((1, 2)).argmin()) for heard in found.heard]
+    torch.testing.assert_close(begins[which], found.heard)
+    assert 12 < sum(which) < 28
+
+
+def test_what_happens_when_is_seen_in_beginnings_alone() -> None:
+    """A face that waits before it looks away is no other than one that does not, but for the time."""
+    model, score = motion_model(), LifeScore(motion_model())
+    rng = np.random.default_rng(0)
+
+    def draws(first: int) -> torch.Tensor:
+        weights = np.zeros((64, 72, len(NAMES)))
+        frames = np.arange(72)
+        for clip in weights:
+            late = first + 24 * int(rng.integers(2))
+            clip[(frames >= late) & (frames < late + 5), 0] = 0.8
+        return torch.from_numpy(model.representation.encode(weights))
+
+    early, same, late = draws(14), draws(14), draws(26)
+
+    def apart(a: torch.Tensor, b: torch.Tensor, starts: bool) -> float:
+        return float(score._sliced(a, b, torch.Generator().manual_seed(0), starts=starts))
+
+    # What is compared has to reach into every second of a beginning, and into its first frames.
+    assert apart(early, late, True) > 10.0 * apart(early, same, True)
+    assert apart(early, late, False) < 0.2 * apart(early, late, True)
+    moved = same.clone()
+    moved[:, :2] += 1.0
+    assert apart(moved, same, True) > 100.0 * apart(moved, same, False)
 
 
 def test_faces_longer_than_any_recording_are_refused() -> None:

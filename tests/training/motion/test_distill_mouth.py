@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.motion.dataset import MotionData
-from facetalk.training.motion.distill import DistillOptions, DistillTraining, hold_out
+from facetalk.training.motion.distill import DistillTraining, hold_out
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, teacher_timesteps
-from facetalk.training.motion.distill_mouth import FOLLOWED, HELD, MouthParts, MouthScore
+from facetalk.training.motion.distill_energy import distance
+from facetalk.training.motion.distill_mouth import FOLLOWED, HELD, USUAL, MouthParts, MouthScore
+from facetalk.training.motion.distill_options import DistillOptions
 from facetalk.training.openings import Lips, Opening, lid_openings, lips_of
 
 NAMES = ["jawOpen", "mouthClose", "mouthRollLower", "browDown_L", "eyeBlink_L"]
@@ -59,10 +62,17 @@ def speech(count: int, seed: int = 0) -> np.ndarray:
 
 
 def judged(
-    first: torch.Tensor, second: torch.Tensor, truth: torch.Tensor, guidance: float = 1.0
+    first: torch.Tensor,
+    second: torch.Tensor,
+    truth: torch.Tensor,
+    guidance: float = 1.0,
+    *,
+    twin: torch.Tensor | None = None,
+    apart: float = 0.0,
 ) -> MouthParts:
-    score = MouthScore(MODEL, lips())
-    return score(first, second, truth, torch.full((len(truth),), guidance), torch.Generator().manual_seed(0))
+    score = MouthScore(MODEL, lips(), apart=apart)
+    twins = torch.stack([truth, truth if twin is None else twin])
+    return score(first, second, twins, torch.full((len(truth),), guidance), torch.Generator().manual_seed(0))
 
 
 def contact(weights: np.ndarray) -> float:
@@ -123,6 +133,26 @@ def test_draws_score_better_than_their_mean() -> None:
     assert judged(mean, mean, draws(), 2.5).energy < 0.95 * judged(draws(), draws(), draws(), 2.5).energy
 
 
+@pytest.mark.parametrize(("guidance", "times"), [(1.0, 1.5), (USUAL, 1.0), (3.0, 0.5)])
+def test_nothing_is_gained_beyond_the_distance_of_two_draws(guidance: float, times: float) -> None:
+    score = MouthScore(MODEL, lips(), apart=1.0)
+
+    def jaws(value: float) -> torch.Tensor:
+        weights = np.zeros((1, 40, 5))
+        weights[..., JAW] = value
+        return score._windows(score._shown(coordinates(weights)))[0]
+
+    def reward(value: float) -> float:
+        spread = distance(jaws(0.2), jaws(0.2 + value))
+        return float(score._reward(spread, truth, torch.tensor([guidance])).mean())
+
+    truth = torch.stack([jaws(0.2), jaws(0.28)])
+    usual = float(distance(*truth).mean())
+    assert reward(0.5) == pytest.approx(times * usual) and reward(0.3) == pytest.approx(times * usual)
+    # Below that it is the energy score's, whatever the guidance.
+    assert reward(0.03) == pytest.approx(float(distance(jaws(0.2), jaws(0.23)).mean()))
+
+
 def test_the_sliced_distance_sees_jitter() -> None:
     rng = np.random.default_rng(3)
     truth = coordinates(speech(8))
@@ -180,12 +210,13 @@ def training(folder: Path, **changes: float) -> DistillTraining:
     said = np.concatenate([speech(2)[:, :30]] * 2, axis=1)
     said[..., BROW:] += 0.1 * rng.normal(size=(2, 60, 2))
     faces = MotionData(heard, [said.astype(np.float16)] * 2)
-    options = DistillOptions(steps=4, batch=2, crop=40, warm_up=4, uses=1e9, anchor=0, life=1.0)
+    options = DistillOptions(steps=4, batch=2, crop=40, warm_up=4, uses=1e9, anchor=0, life=1.0, starts=0.0)
     told = DistillOptions(**{**options.__dict__, **changes})
     folder.mkdir()
     cache, held_out = Cache(folder / "cache", {}, keep=9), hold_out(teacher, 0, folder / "held_out.npz")
     return DistillTraining(
-        model, [], cache, teacher, held_out, told, faces=faces, lips=lips() if told.mouth else None,
+        model, [], cache, teacher, held_out, told, faces=faces,
+        beginnings=faces if told.starts else None, lips=lips() if told.mouth else None,
     )  # fmt: skip
 
 
@@ -199,6 +230,33 @@ def test_the_mouth_joins_the_loss_and_the_teacher_recedes(tmp_path: Path) -> Non
     teachers, less = plain.step(1), mouthed.step(1)
     assert "mouth" not in less
     assert less["loss"].item() == pytest.approx(FOLLOWED * teachers["loss"].item(), rel=1e-5)
+
+
+def test_beginnings_count_from_the_first_frame_and_middles_do_not(tmp_path: Path) -> None:
+    """A student that is wrong in the first frames alone is told so where a recording begins."""
+    for starts, sees in ((0.0, False), (1.0, True)):
+        work = training(tmp_path / f"{starts}", mouth=0.5, starts=starts)
+        found = work.step(0)
+        assert ("life_start" in found) == sees
+        walked = work._walked
+
+        def late(*told: Any, walked: Any = walked) -> torch.Tensor:
+            motion = walked(*told).clone()
+            motion[:, :3] += 2.0
+            return torch.as_tensor(motion)
+
+        work._walked = late  # type: ignore[method-assign, assignment]
+        wrong = work.step(0)
+        for part in ("life_start" if sees else "life", "mouth"):
+            assert (abs((wrong[part] - found[part]).item()) > 1e-3) == sees, part
+
+
+def test_beginnings_go_with_their_share() -> None:
+    with pytest.raises(ValueError, match="beginnings"):
+        DistillTraining(
+            MODEL, [], None, None, None, DistillOptions(life=1.0),  # type: ignore[arg-type]
+            faces=MotionData([], []),
+        )  # fmt: skip
 
 
 def test_without_life_the_upper_face_stays_as_it_was(tmp_path: Path) -> None:
@@ -229,7 +287,14 @@ def test_lips_go_with_a_weight_of_the_mouth() -> None:
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--mouth", "1"], "--init"), (["--mouth", "1", "--life", "1", "--produce", "1"], "--produce")],
+    [
+        (["--mouth", "1"], "--init"),
+        (["--mouth", "1", "--life", "1", "--produce", "1"], "--produce"),
+        (["--starts", "0.5"], "--starts"),
+        (["--life", "1", "--starts", "0.5", "--produce", "1"], "--starts"),
+        (["--life", "1", "--starts", "2"], "--starts"),
+        (["--life", "1", "--apart", "1"], "--apart"),
+    ],
 )
 def test_a_mouth_that_does_nothing_is_refused(
     tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]

@@ -144,7 +144,8 @@ def test_coordinates_are_principal_and_what_nobody_sees_is_left_out() -> None:
 
 def test_a_student_of_a_frozen_teacher_is_trained(tmp_path: Path) -> None:
     from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel
-    from facetalk.training.motion.distill import DistillOptions, DistillTraining
+    from facetalk.training.motion.distill import DistillTraining
+    from facetalk.training.motion.distill_options import DistillOptions
 
     config = DenoiserConfig(motion_dim=3, audio_dim=4, layers=1, heads=1, width=8, feedforward=8)
     frozen = Denoiser(config).eval().requires_grad_(False)

@@ -97,6 +97,18 @@ def test_pauses_and_order_are_drawn_and_sessions_last_half_a_minute(unspoilt: li
     assert sum(len(session.phones) for session in found) == 200
 
 
+def test_short_sessions_begin_like_files(unspoilt: list[int]) -> None:
+    everyone = [said(i) for i in range(90)]
+    found = list(sessions(everyone, np.random.default_rng(0), augment=False, short=True))
+    first = np.array([session.phones[0][1] for session in found]) - 0.5
+    assert first.min() >= -1e-6 and first.max() <= 0.5 and first.std() > 0.1
+    lengths = np.array([len(session.samples) for session in found[:-1]]) / SAMPLE_RATE
+    assert lengths.min() > 4.0 and lengths.max() <= 7.5
+    assert sum(len(session.phones) for session in found) == 90
+    inner = [s.phones[1][1] - 0.5 - (s.phones[0][1] - 0.5 + 2.0) for s in found if len(s.phones) > 1]
+    assert min(inner) >= 0.149 and max(inner) > 1.0
+
+
 def test_alphabets_are_not_mixed(unspoilt: list[int]) -> None:
     mixed = [said(i, "ipa" if i % 2 else "arpabet") for i in range(6)]
     found = list(sessions(mixed, np.random.default_rng(0), augment=False))
@@ -127,7 +139,7 @@ def test_all_variants_but_the_first_are_augmented(
     # Anything that changes what is drawn has a cache of its own; nothing else has.
     build(everyone, Level(), tmp_path, augment=augment, **settings)
     assert not asked
-    for change in ({"seed": 1}, {"draws": 2}, {"share": 0.6}, {"fps": 50.0}):
+    for change in ({"seed": 1}, {"draws": 2}, {"share": 0.6}, {"fps": 50.0}, {"short": True}):
         build(everyone, Level(), tmp_path, augment=augment, **{**settings, **change})
         assert asked, change
         asked.clear()
