@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import struct
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ class Whisper:
         arrays = {k: torch.from_numpy(v.astype(np.float32)) for k, v in read_encoder(weights).items()}
         encoder.load_state_dict(_named(arrays))
         self._encoder: Any = encoder.to(self.device)
+        # Older versions of transformers want a mask of heads.
+        asked = inspect.signature(encoder.layers[0].forward).parameters
+        self._unused = {"layer_head_mask": None} if "layer_head_mask" in asked else {}
         filters = np.asarray(WhisperFeatureExtractor(feature_size=80).mel_filters, np.float32)
         self._filters = torch.from_numpy(filters).to(self.device)
         self._taper = torch.hann_window(_WINDOW, device=self.device)
@@ -93,7 +97,7 @@ class Whisper:
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
         states = [hidden]
         for layer in encoder.layers:
-            out = layer(hidden, None)
+            out = layer(hidden, None, **self._unused)
             hidden = out[0] if isinstance(out, tuple) else out
             states.append(hidden)
         states[-1] = encoder.layer_norm(hidden)
