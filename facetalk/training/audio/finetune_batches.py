@@ -63,6 +63,7 @@ class Batches:
         self.field, self.stride = encoder.field, encoder.stride
         self.margin = (self.field - self.stride) // 2
         self.frames = int(config.crop_s * DEFAULT_FPS)
+        self.untaught = np.zeros((self.frames, speech.components), np.float32)
         self.length = -(-round(self.frames / DEFAULT_FPS * SAMPLE_RATE) // self.stride) * self.stride
         sources = np.array(
             [
@@ -153,8 +154,10 @@ class Batches:
         }  # fmt: skip
         if targets.lower is not None:
             row["lower"] = targets.lower_lip(times)
-        if targets.taught is not None:
-            row["taught"] = targets.teacher(times)
+        if self.speech.components:
+            known = spoken and targets.taught is not None
+            row["taught"] = targets.teacher(times) if known else self.untaught
+            row["told"] = np.float32(known)
         return row
 
 

