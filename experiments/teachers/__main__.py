@@ -174,7 +174,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(report))
     rows = probe(groups, sound, lambda row: print(json.dumps(row), flush=True))
     with atomic_path(options.out) as temporary:
-        temporary.write_text(json.dumps({"recordings": report, "rows": rows}, indent=1) + "\n")
+        temporary.write_text(json.dumps({"recordings": report, "read": by_name(rows)}, indent=1) + "\n")
+
+
+def by_name(rows: Sequence[dict[str, object]]) -> dict[str, dict[str, object]]:
+    """By features, then by voices."""
+    out: dict[str, dict[str, object]] = {}
+    for row in rows:
+        figures_of = {name: value for name, value in row.items() if name not in ("features", "voices")}
+        out.setdefault(str(row["features"]), {})[str(row["voices"])] = figures_of
+    return out
 
 
 def probe(
