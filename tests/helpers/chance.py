@@ -23,6 +23,9 @@ class Chance:
     def normal(self, *args: Any, **more: Any) -> Any:
         return self.real.normal(*args, **more)
 
+    def standard_normal(self, *args: Any) -> Any:
+        return self.real.standard_normal(*args)
+
     def integers(self, *args: Any) -> Any:
         return self.real.integers(*args)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import soxr
+from scipy import fft
 
 from facetalk.arrays import Float32
 from facetalk.units import SAMPLE_RATE
@@ -22,34 +23,35 @@ def change_speed(samples: Float32, factor: float) -> Float32:
 
 def colour(samples: Float32, rng: np.random.Generator) -> Float32:
     """A random microphone, line and room, by one multiplication in the frequency domain."""
-    size = 1 << int(np.ceil(np.log2(len(samples) + SAMPLE_RATE // 2)))
-    spectrum = np.fft.rfft(samples, size)
+    size = fft.next_fast_len(len(samples) + SAMPLE_RATE // 2, real=True)
+    spectrum = fft.rfft(np.asarray(samples, np.float32), size)  # in single precision, in half the time
     hertz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     if rng.random() < 0.7:
         knots = np.array([0.0, 200.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0])
         gain_db = np.interp(hertz, knots, rng.normal(0.0, 4.0, len(knots)))
-        spectrum *= 10 ** (gain_db / 20)
+        spectrum *= (10 ** (gain_db / 20)).astype(np.float32)
     if rng.random() < 0.35:  # telephone, old recordings, thick cloth over the microphone
         low, high = rng.uniform(0.0, 300.0), rng.uniform(3200.0, 8000.0)
-        spectrum *= 1 / (1 + (low / np.maximum(hertz, 1.0)) ** 8) ** 0.5 / (1 + (hertz / high) ** 16) ** 0.5
+        below, above = (low / np.maximum(hertz, 1.0)) ** 8, (hertz / high) ** 16
+        spectrum *= (1 / np.sqrt((1 + below) * (1 + above))).astype(np.float32)
     if rng.random() < 0.3:
         decay = rng.uniform(0.05, 0.5)  # seconds to -60 dB
         length = int(min(decay, 0.45) * SAMPLE_RATE)
         tail = rng.normal(0.0, 1.0, length) * 10 ** (-3.0 * np.arange(length) / (decay * SAMPLE_RATE))
         tail *= 10 ** (rng.uniform(-15.0, 3.0) / 20) / np.sqrt((tail**2).sum())
-        room = np.zeros(size)
+        room = np.zeros(size, np.float32)
         delay = int(rng.uniform(0.001, 0.012) * SAMPLE_RATE)
         room[0] = 1.0
         room[delay : delay + length] += tail
-        spectrum *= np.fft.rfft(room)
-    return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
+        spectrum *= fft.rfft(room)
+    return np.asarray(fft.irfft(spectrum, size)[: len(samples)], np.float32)
 
 
 def noise(count: int, rng: np.random.Generator) -> Float32:
     """Noise of a random slope from white to brown, unit variance; sometimes with hum."""
-    spectrum = rng.normal(size=count // 2 + 1) + 1j * rng.normal(size=count // 2 + 1)
-    hertz = np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 20.0)
-    out = np.fft.irfft(spectrum * hertz ** -rng.uniform(0.0, 1.2), count)
+    spectrum = rng.standard_normal(2 * (count // 2 + 1), np.float32).view(np.complex64)
+    hertz = np.maximum(np.arange(count // 2 + 1, dtype=np.float32) * np.float32(SAMPLE_RATE / count), 20.0)
+    out = fft.irfft(spectrum * hertz ** np.float32(-rng.uniform(0.0, 1.2)), count)
     if rng.random() < 0.2:
         base = rng.choice([50.0, 60.0])
         time = np.arange(count) / SAMPLE_RATE

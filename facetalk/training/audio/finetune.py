@@ -37,6 +37,7 @@ from facetalk.nphm.head.head import HeadModel
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.finetune_losses import LipReader, Losses
 from facetalk.training.audio.mini_wav2vec2 import is_encoder_folder, save_encoder
+from facetalk.training.audio.teachers import COMPONENTS, teach
 from facetalk.training.audio.train import _HEADS, AudioTraining, Heads, Speech
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
@@ -58,10 +59,17 @@ class FineTuning(AudioTraining):
     Attributes:
         init: a model's name or folder: its ``audio`` is the start and the teacher, its ``motion`` the reader.
         cuts: at how many moments the sound of each crop ends as live sound does, beside its whole.
+        uses: steps that take each batch, cut at other moments each time. To draw a batch takes a core longer
+            than a GPU to learn from it.
+        teacher: also tell what Whisper makes of the recordings (:mod:`facetalk.training.audio.teachers`).
+        teacher_weights: its weights, where the package that brings them is not installed.
     """
 
     init: str = "default"
     cuts: int = 1
+    uses: int = 1
+    teacher: bool = False
+    teacher_weights: Path | None = None
     batch: int = 8
     learning_rate: float = 4e-4
 
@@ -78,6 +86,8 @@ def finetune(config: FineTuning) -> Path:
         )
     if config.cuts < 0:
         raise InputError(f"the number of cuts is {config.cuts}; give 0 (whole sound alone) or more")
+    if config.uses < 1:
+        raise InputError(f"each batch is used {config.uses} times; give 1 or more")
     check_workers(config.workers)
     options = LoopOptions(
         steps=config.steps, max_minutes=config.minutes, warmup=min(100, config.steps // 20 + 1),
@@ -100,18 +110,22 @@ def finetune(config: FineTuning) -> Path:
     utterances = read_manifest(config.corpus, split="train")
     if not utterances:
         raise InputError(f"{config.corpus}: no utterance of split 'train' there")
-    batches = Batches(Speech(utterances, lower, config.workers), config, teacher, config.cuts)
+    if config.teacher:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        teach(read_manifest(config.corpus), config.teacher_weights, device)
+    speech = Speech(utterances, lower, config.workers, config.teacher)
+    batches = Batches(speech, config, teacher, config.cuts)
     unheard = read_manifest(config.corpus, split="valid")
     unheard = unheard[:: max(1, len(unheard) // _HELD_OUT)]
     # The same crops each time, so they are drawn once.
     held_out: list[Batch] = []
     if unheard:
-        other = Batches(Speech(unheard, lower), config, teacher, config.cuts)
+        other = Batches(Speech(unheard, lower, teacher=config.teacher), config, teacher, config.cuts)
         held_out = [other(_HELD_OUT_STEP + k) for k in range(-(-_HELD_OUT_CROPS // config.batch))]
     model = copy.deepcopy(teacher).model
     model.train().requires_grad_(True)
     torch.manual_seed(config.seed)  # the loop's own comes too late for what is made here
-    heads = Heads(model.config.hidden_size)
+    heads = Heads(model.config.hidden_size, COMPONENTS if config.teacher else 0)
     modules: dict[str, nn.Module] = {"encoder": model, "heads": heads}
     rate = config.learning_rate
     groups = [
@@ -122,6 +136,7 @@ def finetune(config: FineTuning) -> Path:
     loop = TrainingLoop("audio", config.out, modules, optimizer, options)
     losses = Losses(teacher, reader, batches, loop.device)
     figures: dict[str, Tensor] = {}
+    held: dict[int, Batch] = {}
 
     def step(index: int) -> dict[str, Tensor]:
         if held_out and (index % _HELD_OUT_EVERY == 0 or not figures):
@@ -130,7 +145,14 @@ def finetune(config: FineTuning) -> Path:
                 told = [losses(model, heads, batch, index) for batch in held_out]
             figures.update({f"held_out_{n}": torch.stack([t[n] for t in told]).mean() for n in told[0]})
         model.train()
-        return {**losses(model, heads, drawn(index), index), **figures}
+        return {**losses(model, heads, batch_of(index), index), **figures}
+
+    def batch_of(index: int) -> Batch:
+        number = index // config.uses
+        if number not in held:
+            held.clear()
+            held[number] = drawn(number)
+        return batches.again(held[number], index) if index % config.uses else held[number]
 
     def save(out: Path) -> None:
         save_encoder(model, out / "encoder")

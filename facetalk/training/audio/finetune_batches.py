@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,12 +19,17 @@ from facetalk.training.audio.unspoken import unspoken
 from facetalk.training.processes import step_generator
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
-_RUNNING_LEVEL = 0.08
-"""Share of crops that are brought to level as live sound is; it takes five times as long."""
+_RUNNING_LEVEL = 0.015
+"""Share of crops that are brought to level as live sound is; it takes twenty times as long."""
 _UNSPOKEN = 0.12
 """Share of crops without speech."""
 _SOURCE_WEIGHT = {"Debian": 2.0, "Kokoro": 4.0}
 """Recorded and natural voices are fewer and differ more; those of formants and diphones are all alike."""
+_OTHER_WEIGHT = 2.0
+_AGAIN = 2**40
+"""Added to the number of a step that takes a batch again; no training comes to it."""
+_NOISE = np.random.default_rng(0).standard_normal(1 << 21, np.float32)
+"""White noise of which every crop takes a piece: to draw it anew takes as long as to play the crop faster."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +63,11 @@ class Batches:
         self.field, self.stride = encoder.field, encoder.stride
         self.margin = (self.field - self.stride) // 2
         self.frames = int(config.crop_s * DEFAULT_FPS)
+        self.untaught = np.zeros((self.frames, speech.components), np.float32)
         self.length = -(-round(self.frames / DEFAULT_FPS * SAMPLE_RATE) // self.stride) * self.stride
         sources = np.array(
             [
-                next((w for name, w in _SOURCE_WEIGHT.items() if u.source.startswith(name)), 0.9)
+                next((w for name, w in _SOURCE_WEIGHT.items() if u.source.startswith(name)), _OTHER_WEIGHT)
                 for u in speech.utterances
             ]
         )
@@ -82,6 +89,15 @@ class Batches:
         out = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
         out["seed"] = torch.tensor(int(rng.integers(2**31)))
         return out
+
+    def again(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """A batch that was used, cut at other moments and read with other noise; its sound is the same."""
+        rng = step_generator(self.config.seed, _AGAIN + step)
+        cuts = np.stack([self._moments(rng) for _ in range(len(batch["cuts"]))])
+        return {**batch, "cuts": torch.from_numpy(cuts), "seed": torch.tensor(int(rng.integers(2**31)))}
+
+    def _moments(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        return np.array([dataclasses.astuple(cut) for cut in self._cuts(rng)])
 
     def _cuts(self, rng: np.random.Generator) -> list[Cut]:
         """The whole crop, and moments at which its sound ends."""
@@ -134,13 +150,18 @@ class Batches:
             "clean": np.pad(clean, around),
             "spoilt": np.pad(level(out, self.floor), around),
             "classes": share, "curves": curve, "spoken": np.float32(spoken),
-            "cuts": np.array([dataclasses.astuple(cut) for cut in self._cuts(rng)]),
+            "cuts": self._moments(rng),
         }  # fmt: skip
         if targets.lower is not None:
             row["lower"] = targets.lower_lip(times)
+        if self.speech.components:
+            known = spoken and targets.taught is not None
+            row["taught"] = targets.teacher(times) if known else self.untaught
+            row["told"] = np.float32(known)
         return row
 
 
 def hiss(count: int, deviation: float, rng: np.random.Generator) -> Float32:
     """White noise."""
-    return rng.standard_normal(count, np.float32) * np.float32(deviation)
+    start = int(rng.integers(len(_NOISE) - count))
+    return _NOISE[start : start + count] * np.float32(deviation)

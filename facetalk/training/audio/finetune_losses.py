@@ -40,7 +40,15 @@ _BEYOND = 0.1
 """Slope of expressions outside 0 to 1, where nothing is shown: none would leave them there."""
 _GUIDANCE = 1.5
 _LATEST = 999
-WEIGHTS = {"features": 0.4, "motion": 0.3, "lips": 1.2, "teeth": 1.5, "phones": 1.0, "live": 1.2}
+WEIGHTS = {
+    "features": 0.25,
+    "motion": 0.2,
+    "lips": 1.2,
+    "teeth": 1.5,
+    "phones": 1.0,
+    "live": 1.5,
+    "taught": 3.0,
+}
 """What each term of the loss counts: what is heard before what it was until now, since a student that reads
 the new features less well can be taught on them (``facetalk distill --life 1 --mouth 1``)."""
 
@@ -230,6 +238,10 @@ class Losses:
         if lower is not None and "lower" in batch:
             far = (distance(lower, each(batch["lower"])) - _NEAR_MM).clamp(min=0.0)
             terms["teeth"] = mean(_TOUCH * each(at_teeth) * far)
+        if heads.taught is not None and "taught" in batch:
+            told = heads.taught(found if step >= _HEADS_ALONE else found.detach())
+            off = functional.smooth_l1_loss(told, each(batch["taught"]), reduction="none").mean(-1)
+            terms["taught"] = mean(off * each(batch["told"][:, None]))
         if views > 1:
             terms["live"] = self._live(found, lips, weight, views)
         loss = torch.stack([WEIGHTS[name] * value for name, value in terms.items()]).sum()

@@ -36,11 +36,14 @@ LABIODENTAL = tuple(CLASSES.index(name) for name in LABIODENTAL_CLASSES)
 @dataclasses.dataclass(frozen=True)
 class Targets:
     """Targets of one utterance at :data:`TARGET_RATE`: (N,) class indices (-1 unknown), (N, 9) scaled
-    curves, and where the lower lip is, (N, 3) in mm, if the head was told."""
+    curves, where the lower lip is, (N, 3) in mm, if the head was told, and what a teacher makes of the sound,
+    (M, D) at ``taught_rate`` Hz, if one heard it."""
 
     classes: npt.NDArray[np.int8]
     curves: npt.NDArray[np.float16]
     lower: npt.NDArray[np.float16] | None = None
+    taught: npt.NDArray[np.float16] | None = None
+    taught_rate: float = TARGET_RATE
 
     def at(self, times: npt.NDArray[Any], frame_s: float) -> tuple[Float32, Float32]:
         """Read frames of ``frame_s`` seconds centred at ``times`` (outside the utterance is silence).
@@ -64,9 +67,14 @@ class Targets:
         assert self.lower is not None
         return self._read(self.lower, times)
 
+    def teacher(self, times: npt.NDArray[Any]) -> Float32:
+        """(T, D) what a teacher makes of the sound at ``times``; of targets that have it."""
+        assert self.taught is not None
+        return self._read(self.taught, times, self.taught_rate)
+
     @staticmethod
-    def _read(track: npt.NDArray[np.float16], times: npt.NDArray[Any]) -> Float32:
-        position = times * TARGET_RATE - 0.5
+    def _read(track: npt.NDArray[np.float16], times: npt.NDArray[Any], rate: float = TARGET_RATE) -> Float32:
+        position = times * rate - 0.5
         low = np.clip(np.floor(position).astype(int), 0, len(track) - 1)
         high = np.minimum(low + 1, len(track) - 1)
         share = np.clip(position - low, 0.0, 1.0)[:, None].astype(np.float32)

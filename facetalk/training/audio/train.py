@@ -35,6 +35,8 @@ from facetalk.training.audio.mini_wav2vec2 import (
     whiten_filters,
 )  # fmt: skip
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
+from facetalk.training.audio.teachers import COMPONENTS, read_taught
+from facetalk.training.audio.whisper import RATE
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.processes import (
@@ -79,8 +81,9 @@ class AudioTraining:
 class Heads(nn.Module):
     """The linear readers of the features, needed in training only."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, taught: int = 0) -> None:
         super().__init__()
+        self.taught = nn.Linear(width, taught) if taught else None
         self.norm = nn.LayerNorm(width)
         self.classes = nn.Linear(width, len(CLASSES))
         self.curves = nn.Linear(width, len(CURVES))
@@ -99,17 +102,23 @@ class Speech:
         utterances: what is read.
         lower_mm: (53, 3) how far each expression moves a head's lower lip, where its place is a target.
         workers: processes that read; below 2 this one does.
+        teacher: read what a teacher makes of them too (:mod:`facetalk.training.audio.teachers`).
     """
 
     def __init__(
-        self, utterances: list[Utterance], lower_mm: Float64 | None = None, workers: int = 0
-    ) -> None:
+        self, utterances: list[Utterance], lower_mm: Float64 | None = None, workers: int = 0,
+        teacher: bool = False,
+    ) -> None:  # fmt: skip
         self.utterances = utterances
+        self.components = COMPONENTS if teacher else 0
 
         def read(utterance: Utterance) -> tuple[npt.NDArray[np.int16], Targets]:
             samples = utterance.samples()
             seconds = len(samples) / SAMPLE_RATE
             targets = make_targets(utterance.phones, seconds, utterance.alphabet, lower_mm)
+            if teacher:
+                taught = read_taught(utterance)
+                targets = dataclasses.replace(targets, taught=taught, taught_rate=RATE)
             return np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16), targets
 
         done = tqdm(
@@ -347,9 +356,11 @@ def load_heads(path: Path, width: int) -> Heads:
     Raises:
         InputError: the file is missing or does not fit.
     """
-    heads = Heads(width)
     try:
-        heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        taught = state["taught.bias"].shape[0] if "taught.bias" in state else 0
+        heads = Heads(width, taught)
+        heads.load_state_dict(state)
     except Exception as error:  # of whatever kind torch has for a damaged file
         raise InputError(f"{path}: no heads of an audio training there ({one_line(error, 80)})") from error
     return heads

@@ -52,11 +52,15 @@ def _note(hertz: float, count: int, rng: np.random.Generator, plucked: bool) -> 
     time = np.arange(count) / SAMPLE_RATE
     slope, out = rng.uniform(0.7, 2.2), np.zeros(count)
     wobble = rng.uniform(0.0, 0.004) * np.sin(2 * np.pi * rng.uniform(4.0, 7.0) * time)
+    # The sine of each harmonic is the imaginary part of a power, a product instead of a sine.
+    turn = np.exp(2j * np.pi * hertz * (time + wobble / 30.0))
+    power = np.ones_like(turn)
     for harmonic in range(1, 13):
         if hertz * harmonic > 7000.0:
             break
+        power *= turn
         if rng.random() < 0.85:
-            out += harmonic**-slope * np.sin(2 * np.pi * hertz * harmonic * (time + wobble / 30.0))
+            out += harmonic**-slope * power.imag
     attack = np.minimum(time / rng.uniform(0.003, 0.08), 1.0)
     fall = np.exp(-time / rng.uniform(0.15, 1.0)) if plucked else np.minimum((time[-1] - time) / 0.05, 1.0)
     return np.asarray(out * attack * fall)

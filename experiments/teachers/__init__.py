@@ -1,0 +1,1 @@
+"""What other encoders hear of lips that ours does not: ``python -m experiments.teachers --help``."""

@@ -1,0 +1,138 @@
+"""What another encoder makes of a corpus, for ours to learn from: ``facetalk train audio --teacher``.
+
+Whisper tiny.en's encoder (Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022;
+MIT) heard 680,000 hours of anybody; what it makes of voices that ours never met tells more of their lips than
+ours does (``python -m experiments.teachers``). It looks at 30 s at once, so it is a teacher and no encoder to
+run. Its features of every recording are computed once and lie beside the corpus, reduced to their principal
+components.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from facetalk.arrays import Float32
+from facetalk.data.speech.corpus import Utterance
+from facetalk.errors import InputError
+from facetalk.files import atomic_path
+from facetalk.training.audio.whisper import RATE, Whisper
+from facetalk.units import SAMPLE_RATE
+
+FOLDER, _BASIS, _ABOUT = "teachers", "basis.npz", "about.json"
+COMPONENTS = 96
+_LAYERS = (3, 4)
+"""The last two: they tell most of lips, the one of synthetic voices, the other of recorded ones
+(``python -m experiments.teachers``)."""
+_FOR_BASIS = 150
+_AT_ONCE = 64
+_PIECE = 25 * SAMPLE_RATE
+_EVEN = 0.5
+"""Exponent of a component's deviation that is divided out: 1 gives all of them the same say, and the last are
+noise; 0 leaves it to the first, which tell speech from silence."""
+
+
+def taught_file(utterance: Utterance) -> Path:
+    """Where what the teacher makes of a recording lies."""
+    return utterance.audio.parent.parent / FOLDER / f"{utterance.audio.stem}.npy"
+
+
+def read_taught(utterance: Utterance) -> npt.NDArray[np.float16] | None:
+    """(T, :data:`COMPONENTS`) at :data:`RATE` Hz; None if no teacher has heard it.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    file = taught_file(utterance)
+    if not file.exists():
+        return None
+    try:
+        values = np.load(file)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file}: damaged; delete it and run `facetalk train audio --teacher` again"
+        ) from error
+    if values.ndim != 2 or values.shape[1] != COMPONENTS or not len(values):
+        raise InputError(
+            f"{file}: {values.shape}, not what a teacher of {COMPONENTS} components makes; delete it"
+        )
+    return np.asarray(values, np.float16)
+
+
+def teach(
+    utterances: Sequence[Utterance], weights: Path | None = None, device: str | torch.device = "cpu"
+) -> int:
+    """Have the teacher hear what it has not heard yet.
+
+    Args:
+        utterances: recordings of one corpus or several.
+        weights: Whisper's, where the package is not installed.
+        device: where it runs.
+
+    Returns:
+        How many it heard.
+    """
+    waiting = [u for u in utterances if not taught_file(u).exists()]
+    if not waiting:
+        return 0
+    whisper = Whisper(weights, device)
+    base = taught_file(waiting[0]).parent
+    base.mkdir(exist_ok=True)
+    mean, basis = _basis(utterances, whisper, base)
+    told = {"teacher": whisper.name, "layers": _LAYERS, "components": COMPONENTS, "rate": RATE}
+    with atomic_path(base / _ABOUT) as temporary:
+        temporary.write_text(json.dumps(told) + "\n")
+    progress = tqdm(total=len(waiting), desc="Whisper listens", unit="file", disable=not sys.stderr.isatty())
+    for start in range(0, len(waiting), _AT_ONCE):
+        some = waiting[start : start + _AT_ONCE]
+        for utterance, heard in zip(some, _heard(whisper, some), strict=True):
+            values = ((heard - mean) @ basis).cpu().numpy().astype(np.float16)
+            file = taught_file(utterance)
+            file.parent.mkdir(exist_ok=True)
+            with atomic_path(file) as temporary, temporary.open("wb") as out:
+                np.save(out, values)
+        progress.update(len(some))
+    progress.close()
+    return len(waiting)
+
+
+def _heard(whisper: Whisper, utterances: Sequence[Utterance]) -> list[Tensor]:
+    """For each (T, A) of the layers that teach; what follows the window's end is heard by itself."""
+    out: list[Tensor] = []
+    for start in range(0, len(utterances), _AT_ONCE):
+        pieces: list[list[Float32]] = []
+        for utterance in utterances[start : start + _AT_ONCE]:
+            samples = utterance.samples()
+            pieces.append([samples[k : k + _PIECE] for k in range(0, max(1, len(samples)), _PIECE)])
+        states = iter(whisper([piece for parts in pieces for piece in parts]))
+        for parts in pieces:
+            told = [torch.cat([s[k] for k in _LAYERS], 1) for s in (next(states) for _ in parts)]
+            out.append(torch.cat(told))
+    return out
+
+
+def _basis(utterances: Sequence[Utterance], whisper: Whisper, base: Path) -> tuple[Tensor, Tensor]:
+    """(A,) mean and (A, components) principal components of some recordings, the same for all of a corpus."""
+    file = base / _BASIS
+    if not file.exists():
+        some = utterances[:: max(1, len(utterances) // _FOR_BASIS)]
+        frames = torch.cat(_heard(whisper, some)).double()
+        mean, deviation = frames.mean(0), frames.std(0)
+        standard = (frames - mean) / deviation
+        values, vectors = torch.linalg.eigh(standard.T @ standard / len(frames))
+        values, vectors = values.flip(0)[:COMPONENTS], vectors.flip(1)[:, :COMPONENTS]
+        scaled = vectors / deviation[:, None] / values ** (0.5 * _EVEN)
+        # The mean square of what is to be told is 1.
+        scaled = scaled / float((values ** (1.0 - _EVEN)).mean().sqrt())
+        with atomic_path(file) as temporary, temporary.open("wb") as out:
+            np.savez(out, mean=mean.float().cpu().numpy(), basis=scaled.float().cpu().numpy())
+    with np.load(file) as arrays:
+        return tuple(torch.from_numpy(arrays[n]).to(whisper.device) for n in ("mean", "basis"))  # type: ignore[return-value]
