@@ -242,7 +242,7 @@ def test_everything_is_where_the_training_is(encoder: AudioEncoder, batches: Bat
 def test_a_lower_lip_away_from_the_teeth_costs(encoder: AudioEncoder, batches: Batches) -> None:
     lower = lips_of(HeadModel.load(DEFAULT / "head")).lower_mm
     losses = Losses(encoder, LipReader(MotionModel.load(DEFAULT / "motion"), lower).eval(), batches)
-    batch = batches(3)
+    batch = batches(5)  # one that is little degraded
     batch["spoken"][:] = 1.0
     batch["curves"][..., -1] = 3.5  # an f all the time
     today = losses.targets(batch)
@@ -252,7 +252,8 @@ def test_a_lower_lip_away_from_the_teeth_costs(encoder: AudioEncoder, batches: B
         batch["lower"] = today.lower.detach() + torch.tensor([0.0, away, 0.0])
         terms = losses(model, heads, batch, 0)
         costs.append(float(terms["teeth"].detach()))
-    assert costs[0] < 6.0 and costs[1] > costs[0] + 4.0
+    assert costs[0] < 6.0, costs
+    assert costs[1] > costs[0] + 4.0
     batch["curves"][..., -1] = 0.0
     assert float(losses(model, heads, batch, 0)["teeth"].detach()) == 0.0
 
