@@ -103,7 +103,7 @@ struct facetalk_stream {
   int64_t pull(const facetalk_frames& into, int64_t most) {
     const int64_t count = std::min(most, ready()), columns = width();
     const float* first = curves.data() + given * columns;
-    const float* touched = contacts.data() + given * kContacts;
+    const float* touched = model.touch ? contacts.data() + given * kContacts : nullptr;
     if (into.curves != nullptr) std::copy_n(first, count * columns, into.curves);
     if (into.contacts != nullptr) std::copy_n(touched, count * kContacts, into.contacts);
     if (into.tongue != nullptr) {
