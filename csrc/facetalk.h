@@ -216,8 +216,8 @@ typedef struct {
 } facetalk_frames;
 
 /* facetalk_stream_pull with the tongue of the same frames. Either may follow the other; a frame is given once. NULL
- * for all three is FACETALK_INVALID, and tongue or contacts of a model without a tongue FACETALK_UNSUPPORTED; no frame
- * is lost then. */
+ * for all three is FACETALK_INVALID unless max_frames is 0, and tongue or contacts of a model without a tongue
+ * FACETALK_UNSUPPORTED; no frame is lost then. */
 FACETALK_API facetalk_status facetalk_stream_pull_frames(facetalk_stream* stream, const facetalk_frames* into,
                                                          int64_t max_frames, int64_t* frames);
 

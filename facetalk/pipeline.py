@@ -409,12 +409,14 @@ class FaceTalk:
             topology: ``"fixed"`` carries the canonical mesh to every frame (constant faces; the result is a
                 ``RiggedSequence``, which is iterable, or of a head without a rig an iterator);
                 ``"marching-cubes"`` extracts every frame anew from the backward-deformed field, as the paper
-                does, looks at eyes and lips again on a finer lattice, paints it by the first, and gives it
-                more vertices wherever the paint changes.
+                does, looks at eyes and lips again on a finer lattice, takes out what is no head, paints it by
+                the first, gives it more vertices wherever the paint changes, and closes lips and lids as the
+                first has them.
             smooth: weight the deformation by the model's facial smoothing.
-            tolerance_mm: with marching cubes, how far a mesh may be from that of the dense grid, millimetres:
-                more is quicker. 0 keeps to short cuts that change nothing; None is 0.05, which nobody sees.
-                At 0 the mesh is the lattice's own, with vertices for the paint alone.
+            tolerance_mm: with marching cubes, how far a mesh may be from that of the dense grid before lips
+                and lids are closed, millimetres: more is quicker. 0 keeps to short cuts that change nothing;
+                None is 0.05, which nobody sees. At 0 the mesh is the lattice's own, with vertices for the
+                paint alone.
             temporal_sigma: standard deviation in seconds of a Gaussian over time; None = the model's setting.
             exact: with marching cubes, evaluate the dense grid instead of a band around the surface.
             detail: of the fixed topology: about 24, 11 or 5 thousand vertices, the fewer ones among the more;

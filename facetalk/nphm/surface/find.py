@@ -15,8 +15,8 @@ On a CUDA device the frames of a chunk go through in one set of launches, by the
 is found by the field's values at corners of blocks, without bounds on its slope (see
 :meth:`facetalk.ops.cuda.field.CudaField.bricks`), and its counts are the mean of its chunk. Points, offsets,
 samples and lists of a frame never leave the device; the host waits for counts. What it sees beside them is
-the identity, once, while the cache is baked, and, once a call, how much the deformation stretches at a few
-hundred of its points.
+the identity, once, while the cache is baked, and, once a call, how much the deformation stretches: at a few
+thousand of its points, and by offsets on a coarse lattice in the box.
 
 The networks run in the precision that the field was bound with. Rounding to 16 bit is in no tolerance: there
 `tolerance_mm` is the distance to the dense mesh of the same rounded networks, but for cached values, which
