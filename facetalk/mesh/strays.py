@@ -63,7 +63,8 @@ def kept(mesh: Mesh, faces: Bool) -> tuple[Mesh, Int64]:
 def cut(mesh: Mesh, stray: Bool) -> tuple[Mesh, Int64]:
     """Take vertices (V,) out, with their faces, and close the rims with flat caps.
 
-    Rims that touch each other are cut back until they do not. What was open before stays open.
+    Rims that touch each other are cut back until they do not; where they do to the end, nothing is taken out.
+    What was open before stays open.
 
     Returns:
         the mesh, whose last vertices are the middles of caps, and the new number of each vertex, -1 where it
@@ -82,6 +83,8 @@ def cut(mesh: Mesh, stray: Bool) -> tuple[Mesh, Int64]:
         end, ends = np.unique(rim[:, 1], return_counts=True)
         lonely = np.setxor1d(start, end)
         gone[start[times > 1]] = gone[end[ends > 1]] = gone[lonely] = True
+    if rings is None:
+        return Mesh(mesh.vertices, mesh.faces, mesh.normals), np.arange(len(mesh))
     whole = np.asarray(~gone[faces].any(axis=1))
     left_mesh, number = kept(Mesh(mesh.vertices, mesh.faces, mesh.normals), whole)
     if not rings:
