@@ -159,7 +159,9 @@ facetalk_frames checked(const facetalk_frames& given) {
   facetalk_frames frames = {sizeof frames, nullptr, nullptr, nullptr};
   if (given.struct_size < sizeof(size_t) || given.struct_size > (size_t{1} << 20))
     throw ArgumentError("into: struct_size is not that of a facetalk_frames");
-  std::memcpy(&frames, &given, std::min(given.struct_size, sizeof frames));
+  // Whole fields alone: a size that ends inside a pointer would leave half of an address.
+  const size_t whole = given.struct_size - given.struct_size % sizeof(void*);
+  std::memcpy(&frames, &given, std::min(whole, sizeof frames));
   return frames;
 }
 

@@ -84,3 +84,11 @@ def test_what_was_open_stays_open():
     none, number = cut(half, np.zeros(len(half), bool))
     np.testing.assert_array_equal(none.faces, half.faces)
     np.testing.assert_array_equal(number, np.arange(len(half)))
+
+
+def test_a_mesh_whose_rims_keep_touching_stays_whole(monkeypatch):
+    mesh = surface(rod)
+    monkeypatch.setattr("facetalk.mesh.strays.loops", lambda edges: None)
+    whole, number = cut(mesh, np.abs(mesh.vertices[:, 0]) < 0.1)
+    np.testing.assert_array_equal(whole.faces, mesh.faces)
+    np.testing.assert_array_equal(number, np.arange(len(mesh)))

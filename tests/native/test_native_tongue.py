@@ -164,10 +164,11 @@ def test_what_is_refused_loses_no_frame(model, speech):
     ]
     assert [lib.facetalk_stream_pull_frames(*arguments) for arguments in calls] == [INVALID] * 4
     assert frames.value == 7 and lib.facetalk_stream_ready(stream._handle) == 25
-    # A program of a smaller struct has no tongue: what lies behind it is not looked at.
-    into = _Frames(16, ctypes.addressof(room), 1, 1)
-    assert lib.facetalk_stream_pull_frames(stream._handle, byref(into), 9, byref(frames)) == 0
-    assert frames.value == 9
+    # A program of a smaller struct has no tongue: what lies behind it, or half inside, is not looked at.
+    for size in (16, 20):
+        into = _Frames(size, ctypes.addressof(room), 1, 1)
+        assert lib.facetalk_stream_pull_frames(stream._handle, byref(into), 9, byref(frames)) == 0
+        assert frames.value == 9
     weights = [(None, room, room, 1, room), (model._handle, None, room, 1, room),
                (model._handle, room, None, 1, room), (model._handle, room, room, 1, None),
                (model._handle, room, room, -1, room)]  # fmt: skip
@@ -226,7 +227,8 @@ def test_models_without_one(face, folder, speech, tmp_path_factory):
     stream = fed(bare.stream(steps=1), speech[:16_000])
     for wanted in ("tongue", "contacts"):
         assert pulled(stream, 9, "curves", wanted)[0] == UNSUPPORTED
-    assert len(pulled(stream, 9, "curves")[1]["curves"]) == 9
+    for _ in range(2):
+        assert len(pulled(stream, 9, "curves")[1]["curves"]) == 9
     with pytest.raises(InputError, match="no tongue that moves"):
         bare.tongue_weights(np.zeros((1, 2)), np.zeros((1, 53)))
     stream = bare.stream(steps=1)

@@ -257,7 +257,7 @@ void Band::refine_fine(FieldBricks& bricks, std::vector<Cell> cells, const Waiti
       }
       const int64_t stored =
           bricks.store(volume.brick(p[0] >> kBrickShift, p[1] >> kBrickShift, p[2] >> kBrickShift));
-      bricks.accept(stored * kBrickSamples + BrickVolume::within(p[0], p[1], p[2]), nodes_.found[at]);
+      bricks.learn(stored * kBrickSamples + BrickVolume::within(p[0], p[1], p[2]), nodes_.found[at]);
     }
   }
   auto sample = [&](const Cell& cell, int corner, int spacing) {

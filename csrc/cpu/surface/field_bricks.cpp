@@ -143,15 +143,17 @@ void FieldBricks::evaluate() {
     found.resize(n);
     for (size_t q = 0; q < n; ++q) position(queue_[begin + q], points.data() + 3 * q);
     evaluate_points(points.data(), static_cast<int64_t>(n), found.data());
-    for (size_t q = 0; q < n; ++q) {
-      const auto at = static_cast<size_t>(queue_[begin + q]);
-      broken_ += radius_[at] > 0.0f && (volume.samples[at] < 0.0f) != (found[q].value < 0.0f);
-      accept(queue_[begin + q], found[q]);
-      const auto stored = static_cast<int64_t>(at / kBrickSamples);
-      if (changed_.empty() || changed_.back() != stored) changed_.push_back(stored);
-    }
+    for (size_t q = 0; q < n; ++q) learn(queue_[begin + q], found[q]);
   }
   queue_.clear();
+}
+
+void FieldBricks::learn(int64_t sample, const Evaluated& found) {
+  const auto at = static_cast<size_t>(sample);
+  broken_ += radius_[at] > 0.0f && (volume.samples[at] < 0.0f) != (found.value < 0.0f);
+  accept(sample, found);
+  const int64_t stored = sample / kBrickSamples;
+  if (changed_.empty() || changed_.back() != stored) changed_.push_back(stored);
 }
 
 bool FieldBricks::queue_contradictions() {

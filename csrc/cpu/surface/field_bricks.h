@@ -92,6 +92,10 @@ class FieldBricks {
     measure_[at] = found.measure;
   }
 
+  // The same where the sample may have been filled before: a sign that a bound had ruled out is counted, and
+  // cells around it are looked at again.
+  void learn(int64_t sample, const Evaluated& found);
+
   // In parallel; points: (n, 3).
   void evaluate_points(const float* points, int64_t n, Evaluated* out);
 
