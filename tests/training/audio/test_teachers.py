@@ -238,6 +238,8 @@ def test_the_encoder_learns_from_it(corpus: Path, weights: Path, tmp_path: Path,
         (["--uses", "2"], "--uses goes with --init"),
         (["--init", "default", "--teacher-weights", "x"], "goes with --teacher"),
         (["--init", "default", "--uses", "0"], "1 or more"),
+        (["--evaluate", "x", "--uses", "2"], "--uses does nothing with --evaluate"),
+        (["--evaluate", "x", "--teacher"], "--teacher does nothing with --evaluate"),
     ],
 )
 def test_options_that_would_do_nothing(
