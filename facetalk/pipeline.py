@@ -172,8 +172,8 @@ class FaceTalk:
             audio: path of any file that libsndfile or FFmpeg reads, a pipe, an open file, or
                 ``(samples, rate)``; see :func:`facetalk.audio.load_audio`.
             steps: denoising steps. 1, 2, 4 and 8 are taken by the few-step student where the model has one,
-                others by the full model. None: the model's default, the fewest of the student's steps that
-                keep its figures within 5 % of the full model's (``motion/config.json`` says which).
+                others by the full model. None: the model's default (``motion/config.json`` says what chose
+                it).
             guidance: weight w of classifier-free guidance, 1 = none; the model's default when None. The
                 student takes 1 to 2.5; with other weights None steps means the full model.
             seed: noise seed; the same seed, audio and steps give the same motion. None = a fresh one,

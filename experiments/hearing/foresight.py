@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,7 +74,8 @@ def costs(
 ) -> dict[str, float]:
     """Mean distance by look-ahead, mm, over frames of each recording, of who hears ``needed_s`` of a phone
     before it is told."""
-    rng, far = np.random.default_rng(seed), {ahead: [] for ahead in LOOK_AHEADS_MS}  # type: dict[int, list[float]]
+    rng = np.random.default_rng(seed)
+    far: dict[int, list[float]] = {ahead: [] for ahead in LOOK_AHEADS_MS}
     for utterance in utterances:
         phones = utterance.phones
         for moment in rng.uniform(phones[0][1] + 0.1, phones[-1][2], frames):
@@ -92,7 +94,7 @@ def costs(
     return {str(ahead): round(float(np.mean(values)), 3) for ahead, values in far.items()}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m experiments.hearing.foresight", description=__doc__)
     parser.add_argument("--corpus", type=Path, nargs="+", required=True, metavar="DIR")
@@ -103,6 +105,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON")
     options = parser.parse_args(arguments)
+    try:
+        _run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     said = [u for folder in options.corpus for u in read_manifest(folder, split="train")]
     test = [u for folder in options.corpus for u in read_manifest(folder, split="valid") if u.phones]
     if not said or not test:
@@ -120,4 +131,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

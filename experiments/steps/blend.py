@@ -17,6 +17,9 @@ import torch
 from facetalk.diffusion.model import MotionModel
 from facetalk.errors import InputError
 
+_MEASURED = ("new_1_mm", "new_2_mm", "used_1_mm", "used_2_mm", "ratio", "decided_by")
+"""Notes that tell of the second student alone."""
+
 
 def blend(before: MotionModel, after: MotionModel, share: float) -> MotionModel:
     """A copy of ``after`` whose student's weights are ``(1 - share)`` times those of ``before`` and ``share``
@@ -36,7 +39,7 @@ def blend(before: MotionModel, after: MotionModel, share: float) -> MotionModel:
         after.student.load_state_dict(
             {name: torch.lerp(old[name].double(), new[name].double(), share).float() for name in new}
         )
-    notes = dict(after.student_range.notes)
+    notes = {name: value for name, value in after.student_range.notes.items() if name not in _MEASURED}
     told = f"python -m experiments.steps.blend BEFORE AFTER --share {share:g}"
     notes["trained_with"] = f"{notes.get('trained_with', '')}; {told}".removeprefix("; ")
     after.student_range = dataclasses.replace(
@@ -54,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="motion folder to write; must not be there")
     args = parser.parse_args(arguments)
     try:
+        if args.out.exists():
+            raise InputError(f"{args.out} is there already; name another --out")
         mixed = blend(MotionModel.load(args.before), MotionModel.load(args.after), args.share)
         mixed.save(args.out, half=True)
     except InputError as error:

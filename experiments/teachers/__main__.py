@@ -144,7 +144,7 @@ def figures(
     return out
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Fit, read and write."""
     parser = argparse.ArgumentParser(prog="python -m experiments.teachers", description=__doc__)
     parser.add_argument(
@@ -158,6 +158,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", type=int, default=80, metavar="N", help="recordings to read on (80)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON")
     options = parser.parse_args(arguments)
+    try:
+        _run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     fit, test = (
         chosen(options.corpus, "train", options.clips),
         chosen(options.corpus, "valid", options.held_out),
@@ -227,4 +236,4 @@ def probe(
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from facetalk.files import atomic_path
 from facetalk.training.audio.train import _HEADS, evaluate, load_heads
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m experiments.teachers.heads", description=__doc__)
     parser.add_argument("--runs", nargs="+", required=True, metavar="NAME=DIR", help="trainings of encoders")
@@ -25,6 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=160, metavar="N", help="held-out recordings (160)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON")
     options = parser.parse_args(arguments)
+    try:
+        _run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     test = chosen(options.corpus, "valid", options.clips)
     if not test:
         raise InputError("the corpora have no recordings of split 'valid'")
@@ -32,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told: dict[str, dict[str, dict[str, float]]] = {}
     for run in options.runs:
         name, _, folder = run.partition("=")
+        if not folder:
+            raise InputError(f"--runs {run}: give NAME=DIR")
         encoder = AudioEncoder.from_pretrained(Path(folder) / "encoder")
         heads = load_heads(Path(folder) / _HEADS, encoder.feature_dim)
         told[name] = {}
@@ -44,4 +56,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -66,6 +66,12 @@ def run(args: argparse.Namespace) -> int:
     """Train, or report on a trained encoder."""
     out = Path(args.out)
     if args.evaluate:
+        for name in (
+            "init", "minutes", "batch", "learning_rate", "workers", "cuts", "uses", "teacher",
+            "teacher_weights", "resume",
+        ):  # fmt: skip
+            if getattr(args, name) not in (None, False):
+                raise InputError(f"--{name.replace('_', '-')} does nothing with --evaluate; leave it out")
         for voice, figures in report(out, Path(args.evaluate)).items():
             print(f"{voice}: " + ", ".join(f"{k} {v:.3g}" for k, v in figures.items()))
         return 0

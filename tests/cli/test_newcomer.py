@@ -137,3 +137,8 @@ def test_heads_drawn_anew_want_a_head_and_its_stage(tmp_path: Path, capsys) -> N
     for more, told in ((["--stages", "parts"], "which --stages leaves out"), ([], "name it by --start")):
         assert main([*words, *more]) == 2
         assert told in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_figures_of_a_head_take_no_options_of_a_training(capsys) -> None:
+    assert main(["train", "nphm", "--evaluate", "head", "--identity-batch", "8", "64"]) == 2
+    assert "--identity-batch does nothing with --evaluate" in capsys.readouterr().err

@@ -197,10 +197,14 @@ def test_blended_students_lie_between(tmp_path: Path, capsys: pytest.CaptureFixt
     told = mixed.student_range.notes["trained_with"]
     assert isinstance(told, str) and told.endswith("experiments.steps.blend BEFORE AFTER --share 0.25")
     assert mixed.student_range.default_steps == before.student_range.default_steps
+    assert "frames_of_features" in mixed.student_range.notes
+    assert not {"ratio", "decided_by"} & set(mixed.student_range.notes)  # of another student
     motion = str(find_model("default").folder / "motion")
     assert blend.main([motion, motion, "--share", "1.5", "--out", str(tmp_path / "x")]) == 2
     assert "0..1" in capsys.readouterr().err and not (tmp_path / "x").exists()
     assert blend.main([motion, motion, "--share", "0.5", "--out", str(tmp_path / "x")]) == 0
+    assert blend.main([motion, motion, "--share", "0.5", "--out", str(tmp_path / "x")]) == 2
+    assert "there already" in capsys.readouterr().err
     same = MotionModel.load(tmp_path / "x").student
     assert same is not None
     for name, value in same.state_dict().items():

@@ -24,8 +24,9 @@ _RUNNING_LEVEL = 0.015
 _UNSPOKEN = 0.12
 """Share of crops without speech."""
 _SOURCE_WEIGHT = {"Debian": 2.0, "Kokoro": 4.0}
-"""Recorded and natural voices are fewer and differ more; those of formants and diphones are all alike."""
+"""Natural voices differ more than others."""
 _OTHER_WEIGHT = 2.0
+"""Of voices of formants and diphones, which are all alike: as much as of recorded ones, which are few."""
 _AGAIN = 2**40
 """Added to the number of a step that takes a batch again; no training comes to it."""
 _NOISE = np.random.default_rng(0).standard_normal(1 << 21, np.float32)

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from facetalk.arrays import Float32
 from facetalk.data.speech.corpus import Utterance
-from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.reading import usable
 from facetalk.training.audio.whisper import RATE, Whisper
 from facetalk.units import SAMPLE_RATE
 
@@ -38,6 +38,7 @@ _PIECE = 25 * SAMPLE_RATE
 _EVEN = 0.5
 """Exponent of a component's deviation that is divided out: 1 gives all of them the same say, and the last are
 noise; 0 leaves it to the first, which tell speech from silence."""
+_AGAIN = "run `facetalk train audio --teacher` again"
 
 
 def taught_file(utterance: Utterance) -> Path:
@@ -54,17 +55,11 @@ def read_taught(utterance: Utterance) -> npt.NDArray[np.float16] | None:
     file = taught_file(utterance)
     if not file.exists():
         return None
-    try:
-        values = np.load(file)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file}: damaged; delete it and run `facetalk train audio --teacher` again"
-        ) from error
-    if values.ndim != 2 or values.shape[1] != COMPONENTS or not len(values):
-        raise InputError(
-            f"{file}: {values.shape}, not what a teacher of {COMPONENTS} components makes; delete it"
-        )
-    return np.asarray(values, np.float16)
+    with usable(file, f"delete it and {_AGAIN}"):
+        values = np.asarray(np.load(file, allow_pickle=False), np.float16)
+        if values.ndim != 2 or values.shape[1] != COMPONENTS or not len(values):
+            raise ValueError(f"{values.shape}, not what a teacher of {COMPONENTS} components makes")
+        return values
 
 
 def teach(
@@ -120,10 +115,14 @@ def _heard(whisper: Whisper, utterances: Sequence[Utterance]) -> list[Tensor]:
 
 
 def _basis(utterances: Sequence[Utterance], whisper: Whisper, base: Path) -> tuple[Tensor, Tensor]:
-    """(A,) mean and (A, components) principal components of some recordings, the same for all of a corpus."""
+    """(A,) mean and (A, components) principal components of some recordings, the same for all of a corpus.
+
+    Those are of voices that are trained on, so that the others stay unheard.
+    """
     file = base / _BASIS
     if not file.exists():
-        some = utterances[:: max(1, len(utterances) // _FOR_BASIS)]
+        heard = [u for u in utterances if u.split == "train"] or utterances
+        some = heard[:: max(1, len(heard) // _FOR_BASIS)]
         frames = torch.cat(_heard(whisper, some)).double()
         mean, deviation = frames.mean(0), frames.std(0)
         standard = (frames - mean) / deviation
@@ -134,5 +133,8 @@ def _basis(utterances: Sequence[Utterance], whisper: Whisper, base: Path) -> tup
         scaled = scaled / float((values ** (1.0 - _EVEN)).mean().sqrt())
         with atomic_path(file) as temporary, temporary.open("wb") as out:
             np.savez(out, mean=mean.float().cpu().numpy(), basis=scaled.float().cpu().numpy())
-    with np.load(file) as arrays:
-        return tuple(torch.from_numpy(arrays[n]).to(whisper.device) for n in ("mean", "basis"))  # type: ignore[return-value]
+    with usable(file, f"delete the folder and {_AGAIN}"), np.load(file, allow_pickle=False) as arrays:
+        mean, basis = (torch.from_numpy(arrays[name]).to(whisper.device) for name in ("mean", "basis"))
+        if mean.ndim != 1 or basis.shape != (len(mean), COMPONENTS):
+            raise ValueError(f"{tuple(mean.shape)} and {tuple(basis.shape)}")
+    return mean, basis

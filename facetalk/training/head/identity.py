@@ -1,4 +1,4 @@
-"""Training of the identity network on heads without end: every row of every step is a head drawn anew.
+"""Training of the identity network on tens of thousands of heads: every row of every step picks one anew.
 
 The members learn signed distances that are measured on the device (:mod:`facetalk.training.head.distances`),
 their slopes, and with them the codes: which ten or so directions of the identity a member should be told is
@@ -35,7 +35,7 @@ __all__ = ["LEAST_POINTS", "Encoder", "IdentityValidation", "recode", "train_ide
 _SLOPES = 0.5
 """Weight of errors of the slope beside errors of the distance."""
 _PEOPLE, _PLACES = 1 << 16, 1 << 20
-"""Identities and surface points that are drawn once; identities are combined anew in every step."""
+"""Identities and surface points that are drawn once; every step picks from them."""
 _POOLED = 8
 """One row in so many is of the pool, whose distances are exact in the depth of the mouth as well."""
 _MEAN = 4

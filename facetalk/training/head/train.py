@@ -254,9 +254,9 @@ def train_head(config: HeadTraining) -> HeadModel:
     if config.fresh_batch is not None:
         if config.start is None:
             raise InputError("heads drawn anew teach a network that was trained before; name --start")
-        if config.fresh_batch[0] < 1 or config.fresh_batch[1] < LEAST_POINTS:
+        if config.fresh_batch[0] < 2 or config.fresh_batch[1] < LEAST_POINTS:
             raise InputError(
-                "a batch of the stage identity has one head and {} points at least, not {} and {}".format(
+                "a batch of the stage identity has two heads and {} points at least, not {} and {}".format(
                     LEAST_POINTS, *config.fresh_batch
                 )
             )

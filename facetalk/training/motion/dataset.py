@@ -33,7 +33,7 @@ from facetalk.training.audio.augment import change_speed, spoil
 from facetalk.training.processes import in_processes
 from facetalk.units import SAMPLE_RATE, frame_count
 
-_SESSION_S, _SHORT_S = 30.0, 4.0
+_SESSION_S, SHORT_S = 30.0, 4.0
 _PAUSE_S, _SHORT_PAUSE_S = (0.15, 1.5), (0.0, 0.5)
 """Before each utterance, and before the first of a short session: files are cut close to what is said."""
 _TOGETHER = 60
@@ -129,7 +129,7 @@ def sessions(
         short: sessions as long as a sentence or two that begin like a file, with at most half a second of
             silence, for what is particular to the beginning of a recording.
     """
-    enough = (_SHORT_S if short else _SESSION_S) * SAMPLE_RATE
+    enough = (SHORT_S if short else _SESSION_S) * SAMPLE_RATE
     for alphabet in sorted({u.alphabet for u in utterances}):
         group = [u for u in utterances if u.alphabet == alphabet]
         parts: list[Float32] = []

@@ -21,7 +21,7 @@ from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.motion.dataset import MotionData, build
+from facetalk.training.motion.dataset import SHORT_S, MotionData, build
 from facetalk.training.motion.distill import SHARES, DistillTraining, hold_out
 from facetalk.training.motion.distill_audio import Features, check_audible, features
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
@@ -100,6 +100,12 @@ def distil(
         raise InputError(
             f"{audio}: --life and --mouth compare with the faces of a corpus, and this is a folder of "
             "recordings; give what `facetalk data` made"
+        )
+    begun = options.starts and (options.life or options.mouth) and producer is None
+    if begun and options.crop > SHORT_S * config.fps:
+        raise InputError(
+            f"--starts takes crops of sessions of {SHORT_S:g} s, and one of {options.crop} frames is longer; "
+            "give a smaller --crop, or --starts 0"
         )
     if producer is None:
         check_resume(out, resume)

@@ -146,16 +146,36 @@ def test_what_was_heard_is_kept_and_goes_on(corpus: Path, weights: Path) -> None
     assert all(f is not None and f.shape[1] == COMPONENTS for f in first)
     assert [len(f) for f in first if f is not None] == [150, 170, 150]
     # Components do not tell the same twice, and weigh about 1 each on the whole.
-    together = np.concatenate([f for f in first if f is not None]).astype(np.float64)
+    # They are those of the voices that are trained on.
+    trained = [f for u, f in zip(utterances, first, strict=True) if f is not None and u.split == "train"]
+    assert len(trained) == 2
+    together = np.concatenate(trained).astype(np.float64)
     likeness = np.corrcoef(together.T) - np.eye(COMPONENTS)
     assert np.abs(likeness).max() < 0.05 and (together**2).mean() == pytest.approx(1.0, abs=0.05)
     taught_file(utterances[1]).unlink()
     assert read_taught(utterances[1]) is None and teach(utterances, weights) == 1
     np.testing.assert_allclose(read_taught(utterances[1]), first[1], atol=0.02)
-    taught_file(utterances[1]).write_bytes(b"nothing")
+    basis = taught_file(utterances[1]).parent / "basis.npz"
+    whole = basis.read_bytes()
+    for content in (b"", b"nothing"):
+        taught_file(utterances[1]).write_bytes(content)
+        with pytest.raises(InputError, match="damaged"):
+            read_taught(utterances[1])
+        taught_file(utterances[1]).unlink()
+        basis.write_bytes(content)
+        with pytest.raises(InputError, match="damaged"):
+            teach(utterances, weights)
+    basis.write_bytes(whole)
+
+
+def test_other_arrays_are_no_whisper(tmp_path: Path) -> None:
+    file = tmp_path / "other.npz"
+    np.savez(file, a=np.zeros(3, np.float32))
     with pytest.raises(InputError, match="damaged"):
-        read_taught(utterances[1])
-    taught_file(utterances[1]).unlink()
+        Whisper(file)
+    file.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="damaged"):
+        Whisper(file)
 
 
 def test_crops_have_what_the_teacher_made_of_them(corpus: Path, weights: Path) -> None:
@@ -218,6 +238,8 @@ def test_the_encoder_learns_from_it(corpus: Path, weights: Path, tmp_path: Path,
         (["--uses", "2"], "--uses goes with --init"),
         (["--init", "default", "--teacher-weights", "x"], "goes with --teacher"),
         (["--init", "default", "--uses", "0"], "1 or more"),
+        (["--evaluate", "x", "--uses", "2"], "--uses does nothing with --evaluate"),
+        (["--evaluate", "x", "--teacher"], "--teacher does nothing with --evaluate"),
     ],
 )
 def test_options_that_would_do_nothing(

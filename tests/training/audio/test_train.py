@@ -64,7 +64,7 @@ def test_training_learns_and_saves_a_loadable_encoder(
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {"loss", "held_out_loss", "held_out_phones"} <= set(log[-1])
     assert encoder.feature_dim == 192 and encoder.span(25.0) == 10
-    assert train_audio.run(settings(beeps, tmp_path, evaluate=str(beeps))) == 0
+    assert train_audio.run(settings(beeps, tmp_path, evaluate=str(beeps), batch=None)) == 0
     report = capsys.readouterr().out.splitlines()[-1]
     assert report.startswith("v5:")
     figures = dict(item.split() for item in report.removeprefix("v5: ").split(", "))
@@ -121,5 +121,7 @@ def test_bad_arguments(beeps: Path, tmp_path: Path) -> None:
         train_audio.run(settings(beeps, tmp_path, batch=0))
     with pytest.raises(InputError, match="steps"):
         train_audio.run(settings(beeps, tmp_path, steps=0))
+    with pytest.raises(InputError, match="--batch does nothing with --evaluate"):
+        train_audio.run(settings(beeps, tmp_path, evaluate=str(beeps)))
     with pytest.raises(InputError):
-        train_audio.run(settings(beeps, tmp_path / "nothing", evaluate=str(beeps)))
+        train_audio.run(settings(beeps, tmp_path / "nothing", evaluate=str(beeps), batch=None))

@@ -106,8 +106,9 @@ def test_what_cannot_be_learned_is_refused(synthetic_data, tmp_path):
     config = training.HeadTraining(synthetic_data, tmp_path, steps=1, fresh_batch=(4, 100))
     with pytest.raises(InputError, match="name --start"):
         training.train_head(config)
-    with pytest.raises(InputError, match="one head and 40 points at least"):
-        training.train_head(dataclasses.replace(config, start=tmp_path, fresh_batch=(4, 39)))
+    for batch in ((4, 39), (1, 100)):
+        with pytest.raises(InputError, match="two heads and 40 points at least"):
+            training.train_head(dataclasses.replace(config, start=tmp_path, fresh_batch=batch))
 
 
 def test_folder_round_trip(trained, tmp_path):

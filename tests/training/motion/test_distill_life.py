@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from facetalk.cli import main
 from facetalk.data.expressions import INDEX
+from facetalk.data.speech.corpus import CorpusWriter
+from facetalk.data.speech.synth import Speech
 from facetalk.data.visemes import curves
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, NoiseSchedule, Representation
 from facetalk.errors import InputError
@@ -220,6 +222,20 @@ def test_faces_longer_than_any_recording_are_refused() -> None:
     data = MotionData([np.zeros((9, 3), np.float16)], [np.zeros((2, 9, len(NAMES)), np.float16)])
     with pytest.raises(InputError, match="no recording is as long as a crop of 10 frames"):
         Faces(data, motion_model()).draw(np.random.default_rng(0), 1, 10, 1)
+
+
+def test_crops_longer_than_a_beginning_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer, rng = CorpusWriter(tmp_path / "corpus"), np.random.default_rng(0)
+    for voice in ("a", "flite-rms"):
+        told = {"text": "", "voice": voice, "language": "en", "licence": "CC0", "source": "test"}
+        sound = (0.1 * rng.standard_normal(16000)).astype(np.float32)
+        writer.add(f"{voice}/0", Speech(sound, [("AA", 0.0, 1.0)], "arpabet"), **told)
+    writer.flush()
+    command = ["distill", "--audio", str(tmp_path / "corpus"), "--out", str(tmp_path / "run")]
+    assert main([*command, "--life", "1", "--crop", "120"]) == 2
+    assert "--starts 0" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_life_asks_for_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
