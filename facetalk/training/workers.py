@@ -86,8 +86,14 @@ class Drawn:
     def _end(self) -> None:
         """End the workers now: the stream's own way waits until nothing refers to it, a traceback for one."""
         stream, self._stream = self._stream, None
-        if stream is not None:
+        if stream is None:
+            return
+        try:
             stream._shutdown_workers()  # type: ignore[attr-defined]
+        except RuntimeError as error:
+            # torch tells of a dead worker whenever the signal comes, in the middle of ending them too.
+            if not _LOST.search(str(error)):
+                raise
 
     def __enter__(self) -> Drawn:
         """Nothing is started before the first batch."""

@@ -63,6 +63,16 @@ def test_a_worker_that_dies_is_told_in_one_line() -> None:
     assert "\n" not in str(told.value)
 
 
+def test_a_death_told_while_workers_are_ended_hides_nothing() -> None:
+    class Ending:
+        def _shutdown_workers(self) -> None:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    with pytest.raises(InputError, match="as it was"), Drawn(draw, 1) as drawn:
+        drawn._stream = Ending()  # type: ignore[assignment]
+        raise InputError("as it was")
+
+
 def test_signals_are_the_trainings() -> None:
     """Ctrl-C of a terminal goes to all of its processes; the training saves first, with its workers alive."""
     with Drawn(draw, 1) as drawn:
