@@ -49,10 +49,12 @@ class Soap(torch.optim.Optimizer):
 
     def _update(self, x: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         mean, square = group["betas"]
-        new = not state
-        if new:
-            state["step"], state["mean"], state["square"] = 0, torch.zeros_like(x), torch.zeros_like(x)
         sides = [side for side in (-2, -1) if x.ndim in (2, 3) and x.shape[side] <= _LARGEST]
+        # A checkpoint of before stacks of matrices had bases, and by other names: it begins to measure anew.
+        new = not state or any(f"basis{side}" not in state for side in sides)
+        if new:
+            state.clear()
+            state["step"], state["mean"], state["square"] = 0, torch.zeros_like(x), torch.zeros_like(x)
         for side in sides:
             spread = gradient @ gradient.mT if side == -2 else gradient.mT @ gradient
             state.setdefault(f"spread{side}", torch.zeros_like(spread)).lerp_(spread, 1.0 - square)

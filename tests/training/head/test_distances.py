@@ -73,3 +73,14 @@ def test_a_stack_is_turned_as_its_matrices_are():
             optimizer.step()
     assert (stack - start).abs().max() > 0.01
     assert torch.allclose(stack, torch.stack(list(alone)), atol=1e-4)
+
+
+def test_a_checkpoint_of_before_goes_on():
+    """Its bases had other names, and stacks of matrices had none."""
+    stack = torch.nn.Parameter(torch.zeros(2, 4, 5))
+    optimizer = Soap([stack], lr=0.01)
+    optimizer.state[stack] = {"step": 7, "mean": torch.ones(2, 4, 5), "square": torch.ones(2, 4, 5)}
+    for _ in range(3):
+        stack.grad = torch.ones(2, 4, 5)
+        optimizer.step()
+    assert optimizer.state[stack]["step"] == 2 and stack.abs().max() > 0.0
