@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from experiments.common.plainly import plainly
 from facetalk.data.phones import Phone
 from facetalk.data.speech.corpus import Utterance, read_manifest
 from facetalk.data.visemes import curves, lip_gap
@@ -105,12 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON")
     options = parser.parse_args(arguments)
-    try:
-        _run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return plainly(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.common.plainly import plainly
 from facetalk.diffusion.model import MotionModel
 from facetalk.errors import InputError
 
@@ -55,17 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("after", type=Path, help="motion folder of the student that came of it")
     parser.add_argument("--share", type=float, required=True, help="of the second, 0 to 1")
     parser.add_argument("--out", type=Path, required=True, help="motion folder to write; must not be there")
-    args = parser.parse_args(arguments)
-    try:
-        if args.out.exists():
-            raise InputError(f"{args.out} is there already; name another --out")
-        mixed = blend(MotionModel.load(args.before), MotionModel.load(args.after), args.share)
-        mixed.save(args.out, half=True)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return plainly(_run, parser.parse_args(arguments))
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.out.exists():
+        raise InputError(f"{args.out} is there already; name another --out")
+    blend(MotionModel.load(args.before), MotionModel.load(args.after), args.share).save(args.out, half=True)
     print(f"{args.out}: {args.share:g} of {args.after}, the rest of {args.before}")
-    return 0
 
 
 if __name__ == "__main__":

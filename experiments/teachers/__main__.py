@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from experiments.common.plainly import plainly
 from experiments.teachers.recognizer import Hama
 from facetalk.arrays import Float32
 from facetalk.audio.encoder import AudioEncoder
@@ -158,12 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--held-out", type=int, default=80, metavar="N", help="recordings to read on (80)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON")
     options = parser.parse_args(arguments)
-    try:
-        _run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return plainly(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:

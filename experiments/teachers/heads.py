@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.common.plainly import plainly
 from experiments.teachers.__main__ import chosen, kind_of
 from facetalk.audio.encoder import AudioEncoder
 from facetalk.errors import InputError
@@ -26,12 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=160, metavar="N", help="held-out recordings (160)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON")
     options = parser.parse_args(arguments)
-    try:
-        _run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return plainly(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:
