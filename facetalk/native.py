@@ -10,7 +10,7 @@ import ctypes
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ctypes import (
     POINTER,
     byref,
@@ -24,7 +24,7 @@ from ctypes import (
     c_void_p,
 )
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike
 from facetalk.arrays import Float32, Int32
 from facetalk.data.tongue import CONTACTS
 from facetalk.errors import ExtensionError, InputError
+from facetalk.frames import Frames
 
 WHOLE = math.inf
 """The look-ahead that hears the whole recording before it gives the first frame."""
@@ -91,25 +92,6 @@ class _Frames(ctypes.Structure):
         ("tongue", c_void_p),
         ("contacts", c_void_p),
     )
-
-
-class Frames(NamedTuple):
-    """Some frames of a clip, as an engine gives them.
-
-    Attributes:
-        curves: (m, E) expression codes.
-        contacts: (m, 2) in [0, 1], what the tip of the tongue touches, in the order of
-            :data:`facetalk.data.tongue.CONTACTS`; None of a model without a tongue that moves.
-    """
-
-    curves: Float32
-    contacts: Float32 | None
-
-    @classmethod
-    def joined(cls, parts: Sequence[Frames]) -> Frames:
-        """One after the other, at least one."""
-        told = [part.contacts for part in parts if part.contacts is not None]
-        return cls(np.concatenate([part.curves for part in parts]), np.concatenate(told) if told else None)
 
 
 _PROGRESS = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int64, c_int64)

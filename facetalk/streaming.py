@@ -22,9 +22,9 @@ from facetalk.audio.hearing import Notes
 from facetalk.audio.samples import samples_and_rate
 from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
+from facetalk.frames import Frames
 from facetalk.mesh.pose import POSE_NAMES
 from facetalk.motion import Motion
-from facetalk.native import Frames
 from facetalk.nphm.head.tongue import Reach
 from facetalk.pose.generator import HeadMotion
 from facetalk.style import StyleFilter

@@ -20,7 +20,7 @@ from facetalk.data.tongue import CONTACTS
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.stream import MotionStream
 from facetalk.errors import InputError
-from facetalk.native import Frames
+from facetalk.frames import Frames
 from facetalk.tongue import TongueNetwork
 from facetalk.units import SAMPLE_RATE
 

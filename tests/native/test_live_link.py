@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from facetalk import get_include, get_library
-from facetalk.native import Frames, NativeModel
+from facetalk.frames import Frames
+from facetalk.native import NativeModel
 from facetalk.tongue import TongueNetwork
 
 SOURCE = Path(__file__).resolve().parents[2] / "examples/cpp-live/live_link.cpp"

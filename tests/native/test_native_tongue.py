@@ -14,8 +14,9 @@ from small_tongue import add_small_tongue, small_network
 
 from facetalk import FaceTalk, Motion
 from facetalk.errors import InputError
+from facetalk.frames import Frames
 from facetalk.mesh.tongue import TONGUE_NAMES
-from facetalk.native import WHOLE, Frames, NativeModel, NativeRig, _Frames, library
+from facetalk.native import WHOLE, NativeModel, NativeRig, _Frames, library
 from facetalk.nphm.head.head import HeadModel
 from facetalk.tongue import Tongue
 

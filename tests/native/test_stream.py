@@ -8,7 +8,8 @@ import soxr
 from small_networks import small_encoder, small_motion
 
 from facetalk.errors import InputError
-from facetalk.native import WHOLE, Frames, NativeModel
+from facetalk.frames import Frames
+from facetalk.native import WHOLE, NativeModel
 
 
 def streamed(stream, sound: np.ndarray, sizes) -> np.ndarray:
