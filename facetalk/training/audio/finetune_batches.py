@@ -158,7 +158,7 @@ class Batches:
         if self.speech.components:
             known = spoken and targets.taught is not None
             row["taught"] = targets.teacher(times) if known else self.untaught
-            row["told"] = np.float32(known)
+            row["told"] = (targets.told(times) if known else np.zeros(self.frames)).astype(np.float32)
         return row
 
 

@@ -29,8 +29,9 @@ _TRUST_MM = 1.5
 _LEAST_TRUST = 0.03
 _HEADS_ALONE = 200
 """Steps until the fresh heads pull at the features."""
-_SHUT_MM, _OPEN_STILL = 0.5, 4.5
-"""Lips that should be shut count so much more for each millimetre that they are not."""
+_SHUT_MM, _OPEN_STILL = 0.5, 9.0
+"""Lips that should be shut count so much more for each millimetre that they are not. Who is unsure closes
+them: a viewer misses a p that is not there before he sees one too many."""
 _WIDE_MM, _SHORT = 4.0, 1.8
 """And lips that open too little so many times as much as those that open too far: who is unsure would else
 meet in the middle and neither close nor open."""
@@ -241,7 +242,7 @@ class Losses:
         if heads.taught is not None and "taught" in batch:
             told = heads.taught(found if step >= _HEADS_ALONE else found.detach())
             off = functional.smooth_l1_loss(told, each(batch["taught"]), reduction="none").mean(-1)
-            terms["taught"] = mean(off * each(batch["told"][:, None]))
+            terms["taught"] = mean(off * each(batch["told"]))
         if views > 1:
             terms["live"] = self._live(found, lips, weight, views)
         loss = torch.stack([WEIGHTS[name] * value for name, value in terms.items()]).sum()

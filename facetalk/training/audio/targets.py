@@ -72,6 +72,11 @@ class Targets:
         assert self.taught is not None
         return self._read(self.taught, times, self.taught_rate)
 
+    def told(self, times: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """(T,) whether the teacher heard anything there: not before a recording, and not after it."""
+        assert self.taught is not None
+        return (times >= 0.0) & (times < len(self.taught) / self.taught_rate)
+
     @staticmethod
     def _read(track: npt.NDArray[np.float16], times: npt.NDArray[Any], rate: float = TARGET_RATE) -> Float32:
         position = times * rate - 0.5
