@@ -52,7 +52,7 @@ def make_case(seed: int) -> Case:
     source, biases, rng = random_head(seed, frames=2)
     packed = PackedField(source)
     bounds, near = slopes.estimate_slopes(packed, np.full(3, -0.8), np.full(3, 0.8))
-    bounds = slopes.with_stretch(bounds, packed, biases, near, None)
+    bounds = slopes.with_stretch(bounds, slopes.sample_stretches(packed, biases, near, None), packed)
     low, spacing, shape = np.full(3, -0.8), 0.04, np.full(3, 10)
     far, _ = _distances(packed, bounds, low, spacing, shape)
     table = np.full(shape, -1, dtype=np.int32)

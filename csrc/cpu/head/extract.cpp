@@ -28,7 +28,7 @@ cpu::SurfaceMesh band(const cpu::FieldRunner& runner, const cpu::FieldFrames& fr
                       const Slopes& known, int64_t& uncertified) {
   const Place place = place_of(box);
   cpu::BandReport report;
-  const Stretched stretched(known, runner, frame);
+  const Stretched stretched(known, runner, frame, true);
   const BrickVolume volume = cpu::field_band(runner, frame, place.lattice, stretched.bounds(),
                                              power_of_two(kCoarseBand / place.mean, 3), report);
   uncertified = report.uncertified;
@@ -44,7 +44,7 @@ cpu::SurfaceMesh guided(const cpu::FieldRunner& runner, const cpu::FieldFrames& 
   options.cache_tolerance = static_cast<float>(kCacheShare * tolerance_mm / kUnitMm);
   options.spacing = power_of_two(kCoarseOffsets / place.mean, 2);
   cpu::GuideReport report;
-  const Stretched stretched(*guide.slopes, runner, frame);
+  const Stretched stretched(*guide.slopes, runner, frame, false);
   const BrickVolume volume = cpu::field_guided(runner, frame, place.lattice, stretched.bounds(),
                                                guide.baked->cache.view, options, report);
   uncertified = report.uncertified;
@@ -113,7 +113,7 @@ std::shared_ptr<const Knowledge::Guide> Knowledge::guide(const cpu::FieldRunner&
   };
   const double share = kCacheShare * tolerance_mm;
   if (guide_ != nullptr && guide_->baked->fits(width_of(kWidestStretch), share)) return guide_;
-  const Stretched stretched(*wide_slopes_, runner, frame);
+  const Stretched stretched(*wide_slopes_, runner, frame, true);
   const double width = width_of(stretched.greatest());
   if (guide_ != nullptr && guide_->baked->fits(width, share)) return guide_;
   spent_ += kBandPoints * stretched.usual() / (place.mean * place.mean);

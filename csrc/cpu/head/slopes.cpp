@@ -16,6 +16,7 @@ constexpr int kFarCells = 2;
 // Half as many around the steepest as there: here every frame asks, there every call.
 constexpr size_t kPlaces = 2048, kSteepest = 128, kAround = 8;
 constexpr float kAroundReaches[] = {0.02f, 0.01f, 0.005f};
+constexpr double kSteeper = 1.1;
 constexpr int64_t kUsualLevel = 1;  // facetalk/nphm/surface/plan.py
 
 struct Shape {
@@ -138,22 +139,33 @@ std::vector<float> lattice_points(const Shape& samples, const double (&low)[3], 
   return points;
 }
 
-// Stretches in the cells of the box that `slope` is of, from offsets at the nodes of a coarser lattice: the
-// lattice of `bounds` is made to be that of the cells.
-std::vector<double> far_stretches(const cpu::FieldRunner& runner, const cpu::FieldFrames& frame,
-                                  const LocalBounds& slope, LocalBounds& bounds) {
-  Shape nodes{}, coarse{};
+// The lattice in the box that `slope` is of on which offsets are looked at; that of `bounds` is made to be of the
+// smaller cells.
+struct FarLattice {
+  Shape nodes, coarse;
   double low[3], step[3];
+};
+
+FarLattice far_lattice(const LocalBounds& slope, LocalBounds& bounds) {
+  FarLattice out{};
   for (int a = 0; a < 3; ++a) {
     const double length = static_cast<double>(slope.shape[a]) / slope.inverse_spacing[a];
-    coarse.n[a] = std::clamp(static_cast<int>(std::ceil(std::min(length / (kFarCells * kCell), 1e6))), 1, 40);
-    nodes.n[a] = coarse.n[a] + 1;
-    low[a] = slope.origin[a];
-    step[a] = std::max(kFarCells * kCell, length / coarse.n[a]);
+    out.coarse.n[a] =
+        std::clamp(static_cast<int>(std::ceil(std::min(length / (kFarCells * kCell), 1e6))), 1, 40);
+    out.nodes.n[a] = out.coarse.n[a] + 1;
+    out.low[a] = slope.origin[a];
+    out.step[a] = std::max(kFarCells * kCell, length / out.coarse.n[a]);
     bounds.origin[a] = slope.origin[a];
-    bounds.inverse_spacing[a] = static_cast<float>(kFarCells / step[a]);
-    bounds.shape[a] = kFarCells * coarse.n[a];
+    bounds.inverse_spacing[a] = static_cast<float>(kFarCells / out.step[a]);
+    bounds.shape[a] = kFarCells * out.coarse.n[a];
   }
+  return out;
+}
+
+// Stretches in the cells of `bounds`, from offsets at the nodes of the coarser lattice.
+std::vector<double> far_stretches(const cpu::FieldRunner& runner, const cpu::FieldFrames& frame,
+                                  const FarLattice& lattice, const LocalBounds& bounds) {
+  const auto& [nodes, coarse, low, step] = lattice;
   const std::vector<float> points = lattice_points(nodes, low, step);
   const auto made = static_cast<size_t>(runner.model->deformation.outputs);
   std::vector<float> offsets(static_cast<size_t>(nodes.size()) * made), moved;
@@ -175,7 +187,8 @@ std::vector<double> far_stretches(const cpu::FieldRunner& runner, const cpu::Fie
   return out;
 }
 
-// The greatest of what is known of a cell and of the values that fall into it or, by its reach, around it.
+// The greatest of what is known of a cell and of the values that fall into it or, by its reach, around it. Where
+// nothing is known, minus infinity, it is what is known from further away.
 void by_place(std::vector<double> known, const std::vector<float>& points, const std::vector<double>& values,
               LocalBounds& bounds, std::vector<float>& levels) {
   const Shape cells{{bounds.shape[0], bounds.shape[1], bounds.shape[2]}};
@@ -192,6 +205,11 @@ void by_place(std::vector<double> known, const std::vector<float>& points, const
     const std::vector<double> level = dilated(known, cells, reach);
     levels.insert(levels.end(), level.begin(), level.end());
     bounds.reach[bounds.levels++] = static_cast<float>(reach * kCell);
+  }
+  const auto greatest = static_cast<float>(*std::max_element(known.begin(), known.end()));
+  const auto size = static_cast<size_t>(cells.size());
+  for (size_t i = levels.size(); i-- > 0;) {
+    if (std::isinf(levels[i])) levels[i] = i + size < levels.size() ? levels[i + size] : greatest;
   }
 }
 
@@ -245,7 +263,8 @@ Slopes estimate_slopes(const cpu::FieldRunner& runner, const std::array<float, 6
   return out;
 }
 
-Stretched::Stretched(const Slopes& slopes, const cpu::FieldRunner& runner, const cpu::FieldFrames& frame)
+Stretched::Stretched(const Slopes& slopes, const cpu::FieldRunner& runner, const cpu::FieldFrames& frame,
+                     bool everywhere)
     : bounds_(slopes.bounds) {
   bounds_.slope.values = slopes.levels.data();
   if (frame.biases == nullptr) return;
@@ -268,12 +287,17 @@ Stretched::Stretched(const Slopes& slopes, const cpu::FieldRunner& runner, const
       for (size_t a = 0; a < 3; ++a) around.push_back(points[3 * order[i / kAround] + a] + step(random));
     }
     const std::vector<double> more = stretches(runner, frame, around);
+    const double before = *std::max_element(known.begin(), known.end());
     points.insert(points.end(), around.begin(), around.end());
     known.insert(known.end(), more.begin(), more.end());
+    if (*std::max_element(more.begin(), more.end()) - 1.0 <= kSteeper * (before - 1.0)) break;
   }
   for (double& norm : known) norm = 1.0 + kStretchMargin * std::max(norm - 1.0, 0.0);
-  by_place(far_stretches(runner, frame, bounds_.slope, bounds_.stretches), points, known, bounds_.stretches,
-           levels_);
+  LocalBounds& local = bounds_.stretches;
+  const FarLattice lattice = far_lattice(bounds_.slope, local);
+  by_place(everywhere ? far_stretches(runner, frame, lattice, local)
+                      : std::vector<double>(static_cast<size_t>(local.cells()), -HUGE_VAL),
+           points, known, local, levels_);
   bounds_.stretch = *std::max_element(levels_.begin(), levels_.end());
 }
 

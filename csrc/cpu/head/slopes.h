@@ -21,8 +21,10 @@ Slopes estimate_slopes(const cpu::FieldRunner& runner, const std::array<float, 6
 // The same with how much a frame's deformation stretches, by posed place.
 class Stretched {
  public:
-  // Of `slopes`, which has to outlive it.
-  Stretched(const Slopes& slopes, const cpu::FieldRunner& runner, const cpu::FieldFrames& frame);
+  // Of `slopes`, which has to outlive it. Bands have to know stretches everywhere in its box; else a place that
+  // was not looked at is as the steepest around it.
+  Stretched(const Slopes& slopes, const cpu::FieldRunner& runner, const cpu::FieldFrames& frame,
+            bool everywhere);
   // What it looks at lives as long as this object does.
   cpu::SlopeBounds bounds() const;
   float greatest() const { return bounds_.stretch; }

@@ -107,11 +107,30 @@ class Plan:
 
     @cached_property
     def known(self) -> SlopeBounds:
-        """Bounds on the slope of the canonical field, and of the deformations of all frames."""
-        bounds, near = self._knowledge.slopes(self.wide)
-        if self._biases is None:
+        """Bounds on the slope of the canonical field, and of the deformations of all frames, by place.
+
+        Bands know stretches in all of the box. What is found from a cache looks near the surface alone, and
+        does not pay for the rest.
+        """
+        bounds = self._knowledge.slopes(self.wide)[0]
+        if self._stretches is None:
             return bounds
-        return slopes.with_stretch(bounds, self._bound.kernels, self._biases, near, self._bound.weight)
+        if self._use_cache:
+            return slopes.with_stretch(bounds, self._stretches, None)
+        return self._known_everywhere
+
+    @cached_property
+    def _known_everywhere(self) -> SlopeBounds:
+        bound, bounds = self._bound, self._knowledge.slopes(self.wide)[0]
+        assert self._stretches is not None
+        return slopes.with_stretch(bounds, self._stretches, bound.kernels, bound.weight)
+
+    @cached_property
+    def _stretches(self) -> slopes.Stretches | None:
+        if self._biases is None:
+            return None
+        bound = self._bound
+        return slopes.sample_stretches(bound.kernels, self._biases, self.near, bound.weight)
 
     @cached_property
     def guide(self) -> Guide | None:
@@ -155,7 +174,8 @@ class Plan:
         A corner of a cell that the surface cuts is no farther from it than this, with room for errors. Where
         the deformation stretches more (it does around the lips), the networks are asked.
         """
-        stretch = min(self.known.stretch, WIDEST_STRETCH)
+        assert self._stretches is not None
+        stretch = min(self._stretches.greatest, WIDEST_STRETCH)
         return 1.05 * float(np.linalg.norm(self.edges)) * stretch + 2 * DEFAULT_TOLERANCE_MM / UNIT_MM
 
     @property
@@ -164,8 +184,8 @@ class Plan:
 
         The steepest of all is but a line between lips or lids.
         """
-        local = self.known.stretches
-        return self.known.stretch if local is None else float(np.mean(local.values[_AROUND]))
+        known = self._known_everywhere
+        return known.stretch if known.stretches is None else float(np.mean(known.stretches.values[_AROUND]))
 
     @cached_property
     def _use_cache(self) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.ndimage
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from facetalk.arrays import Float32, Float64
@@ -29,6 +30,9 @@ _STEEPEST, _AROUND = 128, 16
 """Around so many of the steepest points so many more are looked at, in all of a call's frames together."""
 _AROUND_REACHES = (0.02, 0.01, 0.005)
 """How far from them, head units, in turns."""
+_STEEPER = 1.1
+"""A turn that finds a deformation no steeper than so many times what was known, beyond the identity, is the
+last: it is smooth there."""
 SPACING = 0.03
 """Step of the lattice that slopes are sampled on, head units: under half of the 0.07 over which NPHM's
 blending weights change."""
@@ -109,19 +113,34 @@ def _some(points: Tensor, count: int) -> Tensor:
     return points[:: max(1, len(points) // count)]
 
 
-def with_stretch(
-    bounds: SlopeBounds,
-    field: FieldKernels,
-    biases: Sequence[Tensor],
-    points: Tensor,
-    weight: OffsetWeight | None,
-) -> SlopeBounds:
-    """The bounds with those of frames' deformations, sampled in a few of them.
+@dataclasses.dataclass(frozen=True)
+class Stretches:
+    """How much frames' deformations stretch, where it was looked at.
+
+    Attributes:
+        frames: the frames that were looked at, as biases of the deformation's layers.
+        points: (N, 3) posed places.
+        values: (N,) the greatest stretch there of any of those frames, with its margin.
+    """
+
+    frames: Sequence[Tensor]
+    points: Float32
+    values: Float64
+
+    @property
+    def greatest(self) -> float:
+        """The greatest of them."""
+        return float(self.values.max())
+
+
+def sample_stretches(
+    field: FieldKernels, biases: Sequence[Tensor], points: Tensor, weight: OffsetWeight | None
+) -> Stretches:
+    """Look at how much the deformations of a few of the frames stretch.
 
     A deformation all but jumps where lips or lids meet, within less than the step of any lattice of points:
-    so it is sampled at some of points (N, 3), and then around those where it was steepest. In all of the box
-    that the slopes are of, however far from the surface, it is sampled on a lattice too: what is known of no
-    place but the steepest would leave nothing out there.
+    so it is sampled at some of points (N, 3), and then around those where it was steepest, nearer and nearer
+    for as long as it is steeper there.
     """
     frames = [b[:: max(1, len(b) // 4)] for b in biases]
     count = min(len(frames[0]), 4)
@@ -138,16 +157,51 @@ def with_stretch(
         steepest = some[norms.topk(min(_STEEPEST, len(some))).indices]
         steps = torch.randn(_AROUND // count, len(steepest), 3, generator=generator)
         around = (steepest + reach * steps).reshape(-1, 3)
-        some, norms = torch.cat([some, around]), torch.cat([norms, stretches(around)])
+        more, before = stretches(around), float(norms.max())
+        some, norms = torch.cat([some, around]), torch.cat([norms, more])
+        if float(more.max()) - 1.0 <= _STEEPER * (before - 1.0):
+            break
     known = 1.0 + STRETCH_MARGIN * np.maximum(norms.numpy().astype(np.float64) - 1.0, 0.0)
+    return Stretches(frames, some.numpy(), known)
+
+
+def with_stretch(
+    bounds: SlopeBounds,
+    known: Stretches,
+    field: FieldKernels | None,
+    weight: OffsetWeight | None = None,
+) -> SlopeBounds:
+    """The bounds with those of frames' deformations, by place.
+
+    Args:
+        bounds: of the canonical field.
+        known: what was sampled of the deformations.
+        field: the kernels of a bound head: in all of the box that the slopes are of, however far from the
+            surface, the deformations are sampled on a lattice too. Bands need that, since what is known of
+            no place but the steepest would leave nothing out there. None: a place that was not looked at is
+            as the steepest around it.
+        weight: of the offsets.
+    """
     assert bounds.slope is not None
     low = np.asarray(bounds.slope.origin)
     size = np.asarray(bounds.slope.spacing) * bounds.slope.values.shape[1:]
-    lattice = _far_stretches(field, frames, weight, low, size)
-    cells = np.floor((some.numpy() - low) / CELL).astype(int)
-    np.maximum.at(lattice, tuple(np.clip(cells, 0, np.array(lattice.shape) - 1).T), known)
-    local = LocalBounds(_point(low), _point([CELL] * 3), _reaches([CELL] * 3), _levels(lattice))
-    return dataclasses.replace(bounds, stretch=float(lattice.max()), stretches=local)
+    if field is None:
+        lattice = np.full(_FAR_CELLS * _far_cells(size), -np.inf)
+    else:
+        lattice = _far_stretches(field, known.frames, weight, low, size)
+    cells = np.floor((known.points - low) / CELL).astype(int)
+    np.maximum.at(lattice, tuple(np.clip(cells, 0, np.array(lattice.shape) - 1).T), known.values)
+    greatest = float(lattice.max())
+    levels = _levels(lattice)
+    for level, wider in zip(levels[::-1], [np.float32(greatest), *levels[:0:-1]], strict=True):
+        np.copyto(level, wider, where=np.isneginf(level))
+    local = LocalBounds(_point(low), _point([CELL] * 3), _reaches([CELL] * 3), levels)
+    return dataclasses.replace(bounds, stretch=greatest, stretches=local)
+
+
+def _far_cells(size: Float64) -> NDArray[np.int64]:
+    """(3,) cells of the lattice on which offsets are looked at in all of a box."""
+    return np.ceil(size / (_FAR_CELLS * CELL)).astype(np.int64)
 
 
 def _far_stretches(
@@ -158,7 +212,7 @@ def _far_stretches(
     At most what the identity stretches and what the offset does, by the norm of its derivatives together.
     """
     step = _FAR_CELLS * CELL
-    counts = np.ceil(size / step).astype(int) + 1
+    counts = _far_cells(size) + 1
     nodes = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), axis=-1).reshape(-1, 3)
     points = torch.from_numpy((low + step * nodes).astype(np.float32))
     offsets = field.query_float32(points, frames, weight=weight, outputs=("offsets",))["offsets"]

@@ -190,7 +190,7 @@ def test_stretches_hold_where_they_were_not_sampled(head) -> None:
     low, high = (np.asarray(c, dtype=np.float64) for c in DEFAULT_BOUNDS)
     kernels, biases = field.bound.kernels, field.bound.biases(codes)
     bounds, near = slopes.estimate_slopes(kernels, low, high)
-    known = slopes.with_stretch(bounds, kernels, biases, near, None)
+    known = slopes.with_stretch(bounds, slopes.sample_stretches(kernels, biases, near, None), kernels)
     rng = np.random.default_rng(5)
     a = rng.uniform(low, high, (4000, 3)).astype(np.float32)
     step = rng.normal(size=a.shape)
@@ -205,6 +205,40 @@ def test_stretches_hold_where_they_were_not_sampled(head) -> None:
     far = np.abs(kernels.query(a, biases)["sdf"][0].numpy()) > 0.1
     assert (stretch[far] <= 1.01 * local[far]).mean() > 0.995 and far.mean() > 0.3
     assert np.median(local) < 1.5 < known.stretch
+
+
+def test_stretches_near_the_surface_alone(head) -> None:
+    """What a cache guides knows them near the surface, without the networks, and elsewhere no less."""
+    field, _ = head
+    low, high = (np.asarray(c, dtype=np.float64) for c in DEFAULT_BOUNDS)
+    kernels, biases = field.bound.kernels, field.bound.biases(nasty_codes()[2:])
+    bounds, near = slopes.estimate_slopes(kernels, low, high)
+    sampled = slopes.sample_stretches(kernels, biases, near, None)
+    known = slopes.with_stretch(bounds, sampled, None)
+    everywhere = slopes.with_stretch(bounds, sampled, kernels)
+    assert known.stretches is not None and everywhere.stretches is not None
+    values, others = known.stretches.values, everywhere.stretches.values
+    assert np.isfinite(values).all() and values.shape == others.shape
+    assert known.stretch == sampled.greatest <= everywhere.stretch and values.max() <= known.stretch
+    cells = ((sampled.points - low) / np.array(known.stretches.spacing)).astype(int)
+    at = tuple(np.clip(cells, 0, np.array(values.shape[1:]) - 1).T)
+    assert (sampled.values <= values[(0, *at)] + 1e-5).all()
+    # A wider reach knows no less.
+    assert (np.diff(values, axis=0) >= 0.0).all()
+
+
+def test_a_smooth_deformation_is_looked_at_once(head, tiny, field) -> None:
+    """Around its steepest places; one that all but jumps is followed nearer and nearer."""
+    low, high = (np.asarray(c, dtype=np.float64) for c in DEFAULT_BOUNDS)
+
+    def looked_at(one: Any, codes: Any) -> int:
+        kernels, biases = one.bound.kernels, one.bound.biases(codes)
+        near = slopes.estimate_slopes(kernels, low, high)[1]
+        return len(slopes.sample_stretches(kernels, biases, near, None).points) - len(
+            near[:: max(1, len(near) // (2048 // len(biases[0])))]
+        )
+
+    assert looked_at(field, tiny.lat_expr[:1]) == 2048 < looked_at(head[0], nasty_codes()[2:3])
 
 
 def test_slopes_hold_where_they_were_not_sampled(tiny, field) -> None:
@@ -249,7 +283,8 @@ def test_a_cache_pays_the_sooner_the_more_a_deformation_stretches() -> None:
         for frames in range(1, 200):
             biases = [torch.zeros(frames, 1)]
             plan = Plan(bound, unknown, biases, axes, bounds, ExtractionOptions())
-            plan.__dict__["known"] = SlopeBounds(everywhere=1.0, stretch=stretch)
+            plan.__dict__["_known_everywhere"] = SlopeBounds(everywhere=1.0, stretch=stretch)
+            plan.__dict__["_stretches"] = SimpleNamespace(greatest=stretch)
             if plan._use_cache:
                 return frames
         raise AssertionError("a cache never pays")

@@ -53,7 +53,7 @@ def steep_bounds(source: FieldSource) -> SlopeBounds:
 
 def estimated(packed: PackedField, biases: list[torch.Tensor]) -> tuple[SlopeBounds, torch.Tensor]:
     bounds, near = slopes.estimate_slopes(packed, np.full(3, -0.8), np.full(3, 0.8))
-    return slopes.with_stretch(bounds, packed, biases, near, None), near
+    return slopes.with_stretch(bounds, slopes.sample_stretches(packed, biases, near, None), packed), near
 
 
 @SHORT
