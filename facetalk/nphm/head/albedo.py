@@ -1,6 +1,6 @@
 """Albedo of the built-in head: procedural, on template coordinates, so that it fits every identity.
 
-The morphable head comes without textures. Skin, lips, brows, lash lines and a shaven scalp are painted from
+The morphable head comes without textures. Skin, lips, brows and lash lines are painted from
 the 68 landmarks of the mean head; eyes by the angle from the optical axis. All colours are sRGB.
 """
 
@@ -123,7 +123,7 @@ def paint(
 
 
 def complexion(x: AnyFloat, landmarks: AnyFloat, palette: Palette) -> AnyFloat:
-    """Colours (N, 3) of skin at template points (N, 3): blood, thin skin and a shaven scalp, but no lines."""
+    """Colours (N, 3) of skin at template points (N, 3): blood and thin skin, but no lines."""
     blush = palette.of("blush")
     color = np.tile(palette.of("skin"), (len(x), 1))
     front = smooth(x[:, 2], 0.0, 0.08)
@@ -140,11 +140,7 @@ def complexion(x: AnyFloat, landmarks: AnyFloat, palette: Palette) -> AnyFloat:
     for row in (slice(36, 42), slice(42, 48)):  # thin, reddish skin around the eyes
         distance = nearest(x, _closed(landmarks[row]), 0.12)[0]
         color = mix(color, palette.of("lids"), 0.45 * np.exp(-((distance / 0.03) ** 2)))
-    # Scalp: a hairline over forehead and temples, soft as shaven hair is.
-    line = 0.30 - 1.1 * np.maximum(np.abs(x[:, 0]) - 0.17, 0.0) + 0.25 * np.minimum(x[:, 2] - 0.05, 0.0)
-    behind = np.clip((-0.12 - x[:, 2]) / 0.3, 0.0, 1.0)
-    scalp = smooth(x[:, 1] - (line - 0.5 * behind), -0.02, 0.05) * (1 - ears)
-    return mix(color, palette.of("scalp"), 0.55 * scalp)
+    return color
 
 
 def brow_curves(landmarks: AnyFloat) -> tuple[AnyFloat, AnyFloat]:

@@ -21,7 +21,8 @@ from facetalk import ops
 from facetalk.arrays import AnyInt, Bool, Float32, Int32, Int64, UInt8
 from facetalk.mesh import surgery
 from facetalk.mesh.mesh import CanonicalMesh
-from facetalk.nphm.head.albedo import eyeball, paint
+from facetalk.nphm.head.albedo import PALETTE, eyeball, paint
+from facetalk.nphm.head.hair import with_hair
 from facetalk.nphm.head.parts import CLASS_PART, Part, SurfaceClass
 from facetalk.nphm.head.tables import HeadTables
 
@@ -125,6 +126,8 @@ def _build(
     part = CLASS_PART[kind]
     template = shape.template_points(vertices, part)
     colors = paint(template, kind, linear["landmarks_mean"], lash[source])
+    skin = kind == SurfaceClass.SKIN
+    colors[skin] = np.rint(with_hair(colors[skin].astype(np.float32), template[skin], PALETTE))
     done()
     blocks = [(vertices, faces, part, colors)]
     offset = len(vertices)

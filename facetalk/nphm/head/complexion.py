@@ -15,6 +15,7 @@ import numpy as np
 
 from facetalk.arrays import AnyFloat, Float32, Float64, Int64, UInt8
 from facetalk.nphm.head.albedo import PALETTE, Palette, eyeball, mix, nearest, paint, smooth
+from facetalk.nphm.head.hair import with_hair
 from facetalk.nphm.head.parts import SurfaceClass
 from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.template_mesh import TemplateMesh
@@ -97,6 +98,8 @@ def paint_template(mesh: TemplateMesh, landmarks: AnyFloat, palette: Palette = P
     x, region = mesh.vertices, mesh.region
     table = np.array([_CLASS_OF[Region(r)] for r in range(len(Region))], np.uint8)
     color = paint(x, table[region], landmarks, None, palette).astype(np.float32)
+    skin = region == Region.SKIN
+    color[skin] = with_hair(color[skin], x[skin], palette)
     color = _margins(mesh, color, palette)
     color = _inside(x, region, color)
     color[region == Region.EYE_SOCKET] = 0.75 * _FLESH

@@ -14,9 +14,11 @@ from facetalk.mesh.textures import checked_size
 from facetalk.models import find_model
 from facetalk.nphm.head.albedo import PALETTE
 from facetalk.nphm.head.complexion import chance_of, paint_template, palette_of
+from facetalk.nphm.head.hair import hair_cover, hair_depth
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.maps.canvas import Canvas
 from facetalk.nphm.head.maps.layout import Ground, ground, picture_size, spread
+from facetalk.nphm.head.maps.skin import plan_skin
 from facetalk.nphm.head.regions import Region
 
 SIZE = 512
@@ -174,6 +176,34 @@ def test_hairs_and_fibres_are_there(maps):
     ring = [np.rint(side / 2 + 0.17 * side * f(angle)).astype(int) for f in (np.sin, np.cos)]
     assert eye[ring[0], ring[1]].std(axis=0).max() > 12
     assert eye[side // 2, side // 2].max() < 30  # the pupil
+
+
+def test_hair_is_cropped_on_the_scalp_alone(head):
+    """Crown, sides and nape have it; forehead, face, ears and neck do not; left and right are alike."""
+    mesh, marks = head.tables.mesh, head.tables.linear["landmarks_mean"]
+    x = mesh.vertices[mesh.region == Region.SKIN]
+    grows, thick = hair_cover(hair_depth(x), x)
+    assert grows.min() >= 0.0 and grows.max() <= 1.0 and 0.4 < thick.min() and thick.max() <= 1.0
+    crown, back = x[:, 1] > 0.45, (x[:, 2] < -0.45) & (x[:, 1] > -0.1)
+    assert grows[crown].min() > 0.95 and grows[back].min() > 0.95 and thick[crown].mean() > 0.95
+    face = (x[:, 2] > 0.0) & (x[:, 1] < marks[19:25, 1].mean() + 0.08) & (np.abs(x[:, 0]) < 0.2)
+    ears = (np.abs(x[:, 0]) > 0.335) & (x[:, 1] < 0.08)
+    neck = x[:, 1] < -0.32
+    for bare in (face, ears, neck):
+        assert bare.sum() > 50 and grows[bare].max() == 0.0
+    assert abs(grows[x[:, 0] > 0.01].mean() - grows[x[:, 0] < -0.01].mean()) < 0.02
+
+
+def test_hair_sets_in_tuft_by_tuft(head, grounds):
+    """Between scalp and hair there is no soft edge of a shade, but tufts that stand alone."""
+    under = grounds["skin"]
+    plan = plan_skin(head.tables.mesh, head.tables.linear["landmarks_mean"], head.tables.canvas.uv, under)
+    depth = under.of(hair_depth(head.tables.mesh.vertices))
+    edge = np.abs(depth) < 0.006
+    assert edge.sum() > 200
+    assert (plan.cover[edge] == 0.0).mean() > 0.1 and (plan.cover[edge] > 0.5).mean() > 0.1
+    inside = depth > 0.15
+    assert plan.cover[inside].mean() > 0.9 and plan.strand[inside].std() > 0.15
 
 
 def test_the_texture_fits_every_level(head):

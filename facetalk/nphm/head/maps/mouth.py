@@ -8,7 +8,7 @@ from facetalk.arrays import AnyFloat, UInt8
 from facetalk.mesh.textures import Maps
 from facetalk.nphm.head.albedo import mix, smooth
 from facetalk.nphm.head.maps.layout import Ground, bytes_of, quarter
-from facetalk.nphm.head.maps.noise import in_space
+from facetalk.nphm.head.noise import in_space
 from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.template_mesh import TemplateMesh
 

@@ -21,10 +21,11 @@ from facetalk.nphm.head.albedo import (
     smooth,
 )
 from facetalk.nphm.head.complexion import lid_margins
+from facetalk.nphm.head.hair import covered, hair_cover, hair_depth, strands, tufted
 from facetalk.nphm.head.maps.brows import brow_hairs
 from facetalk.nphm.head.maps.layout import Ground, bytes_of, quarter
-from facetalk.nphm.head.maps.noise import band, in_space
 from facetalk.nphm.head.maps.relief import normals
+from facetalk.nphm.head.noise import band, in_space
 from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.template_mesh import TemplateMesh
 
@@ -45,6 +46,7 @@ class SkinPlan:
         creases: (N,) light and dark of the lips' furrows.
         hairs: (N,) cover of the brows.
         shade: (N,) the skin under a brow's hairs.
+        cover, strand: (N,) of cropped hair, and how light its strands are.
         margin: (N,) dark line at the roots of the lashes.
         rim: (N,) wet edge of the lids.
         pores: (h, w) darkness of pores.
@@ -57,6 +59,8 @@ class SkinPlan:
     creases: Float32
     hairs: Float32
     shade: Float32
+    cover: Float32
+    strand: Float32
     margin: Float32
     rim: Float32
     pores: Float32
@@ -94,12 +98,16 @@ def plan_skin(mesh: TemplateMesh, landmarks: AnyFloat, uv: Float32, under: Groun
     )
     fine = _fineness(mesh, landmarks)
     creases = (_creases(place, landmarks) * lips).astype(np.float32)
-    pits, height = _relief(under, fine, lips, _furrows(place, landmarks, creases), hairs, skin)
+    cover, strand = _hair(under, mesh, place)
+    furrows = _furrows(place, landmarks, creases) * (1.0 - cover)
+    pits, height = _relief(
+        under, fine, lips, furrows, hairs + 0.9 * cover * strand, skin * (1.0 - cover), skin
+    )
     normal = normals(mesh, uv, under, height)
     return SkinPlan(
         ground=under, other=other, lips=lips, creases=creases, hairs=hairs,
-        shade=_brow_shade(place, landmarks), margin=margin, rim=rim, pores=pits, normal=normal,
-        roughness=_roughness(under, mesh, landmarks, lips, rim, hairs),
+        shade=_brow_shade(place, landmarks), cover=cover, strand=strand, margin=margin, rim=rim, pores=pits,
+        normal=normal, roughness=_roughness(under, mesh, landmarks, lips, rim, np.maximum(hairs, cover)),
     )  # fmt: skip
 
 
@@ -123,6 +131,7 @@ def paint_skin(
     skin = mix(skin, palette.of("brow"), 0.34 * plan.shade)
     skin = mix(skin, palette.of("brow") * np.float32(0.88), min(1.0, BROW_STRENGTH * 1.12) * plan.hairs)
     skin = mix(skin, palette.of("lash"), 0.72 * plan.margin)
+    skin = covered(skin, plan.cover, plan.strand, palette)
     share = plan.other[:, None]
     color = skin * (1.0 - share) + under.of(plain.astype(np.float32)) * share
     wet = 0.55 * palette.of("lids") + 0.45 * np.array([226.0, 150.0, 140.0], np.float32)
@@ -139,6 +148,18 @@ def _mottled(color: AnyFloat, x: AnyFloat, landmarks: AnyFloat, palette: Palette
     blood = palette.of("blush") - palette.of("skin")
     out = color + (0.30 * red)[:, None] * blood
     return out * (1.0 + 0.022 * tone[:, None])
+
+
+def _hair(under: Ground, mesh: TemplateMesh, place: Float32) -> tuple[Float32, Float32]:
+    """Cover (N,) of cropped hair and how light its strands are, of texels at template points (N, 3)."""
+    depth = under.of(hair_depth(mesh.vertices))
+    cover, strand = np.zeros(len(place), np.float32), np.zeros(len(place), np.float32)
+    near = np.flatnonzero(depth > -0.06)  # beyond which no rag of it reaches
+    grows, thick = hair_cover(depth[near], place[near])
+    near, grows, thick = near[grows > 0.0], grows[grows > 0.0], thick[grows > 0.0]
+    strand[near] = strands(place[near])
+    cover[near] = tufted(grows, strand[near]) * thick
+    return cover, strand
 
 
 def _fineness(mesh: TemplateMesh, landmarks: AnyFloat) -> dict[str, Float32]:
@@ -175,7 +196,8 @@ def _fineness(mesh: TemplateMesh, landmarks: AnyFloat) -> dict[str, Float32]:
 
 
 def _relief(
-    under: Ground, fine: dict[str, Float32], lips: Float32, furrows: AnyFloat, hairs: Float32, skin: Float32
+    under: Ground, fine: dict[str, Float32], lips: Float32, furrows: AnyFloat, hairs: Float32, bare: Float32,
+    skin: Float32,
 ) -> tuple[Float32, Float32]:  # fmt: skip
     """Darkness of pores (h, w), and heights (h, w) of pores, lines and furrows in millimetres."""
     side = under.shape[0]
@@ -187,7 +209,7 @@ def _relief(
     grain = band(under.shape, (texels(0.75), texels(1.6)), 1)
     lines = band(under.shape, (texels(1.3), texels(3.2)), 2)
     pits = np.maximum(0.0, grain - 0.85)
-    bare = (1.0 - lips) * skin
+    bare = (1.0 - lips) * bare
     pores = under.picture(under.of(fine["pores"]) * bare)
     net = under.picture(under.of(fine["lines"]) * bare)
     soft = under.picture((skin * under.of(fine["edge"]) * furrows).astype(np.float32))
