@@ -106,7 +106,10 @@ class TongueNetwork:
                 raise InputError(f"{folder} is not a {_FORMAT} of version {_VERSION}; see its config.json")
             arrays = read_safetensors(folder / "model.safetensors")
             check_arrays(arrays, folder / "model.safetensors")
-            return cls(*(arrays[name].astype(np.float32) for name in cls.__dataclass_fields__))
+            network = cls(*(arrays[name].astype(np.float32) for name in cls.__dataclass_fields__))
+            if network.feature_dim != config.get("feature_dim"):
+                raise ValueError("w1 does not fit the feature_dim of config.json")
+            return network
 
 
 def _is_ours(folder: Path) -> bool:
@@ -125,8 +128,10 @@ class Tongue:
         """That of a model folder; None of one that has none, or whose head has no tongue.
 
         Raises:
-            InputError: its files are damaged.
+            InputError: its files are damaged, whether or not the head has a tongue; the C library refuses
+                such a model, too.
         """
-        if reach is None or not (model / FOLDER).is_dir():
+        if not (model / FOLDER).is_dir():
             return None
-        return cls(TongueNetwork.load(model / FOLDER), reach)
+        network = TongueNetwork.load(model / FOLDER)
+        return None if reach is None else cls(network, reach)

@@ -79,7 +79,7 @@ def test_the_network_is_two_layers(tmp_path: Path) -> None:
         made.save(tmp_path / "tongue", {})
 
 
-@pytest.mark.parametrize("what", ["format", "json", "tensor", "nan", "shape", "file"])
+@pytest.mark.parametrize("what", ["format", "json", "tensor", "nan", "shape", "file", "width"])
 def test_bad_folders_are_named(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "tongue"
     made = network()
@@ -94,12 +94,17 @@ def test_bad_folders_are_named(tmp_path: Path, what: str) -> None:
         (folder / "model.safetensors").write_bytes(b"\x00" * 50)
     if what == "file":
         (folder / "model.safetensors").unlink()
+    if what == "width":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"feature_dim": 6}))
     if what == "shape":
         with pytest.raises(ValueError, match="fit"):
             TongueNetwork(made.w1, made.b1[1:], made.w2, made.b2)
         return
     with pytest.raises(InputError, match=r"tongue|finite"):
         TongueNetwork.load(folder)
+    with pytest.raises(InputError, match=r"tongue|finite"):
+        Tongue.of(tmp_path, None)  # a head without a tongue hides no damage
 
 
 def test_a_motion_has_a_tongue_that_speaks(model: FaceTalk, sound: Float32) -> None:

@@ -249,6 +249,16 @@ def test_models_without_one(face, folder, speech, tmp_path_factory):
         rig.pose(np.zeros(53), np.zeros(3))
     assert FaceTalk.from_pretrained(carried, device="cpu").tongue is None
 
+    # Nor does it hide that the tongue's files are damaged.
+    (carried / "tongue").unlink()
+    shutil.copytree(folder / "tongue", carried / "tongue")
+    (carried / "tongue/model.safetensors").write_bytes(b"\x00" * 50)
+    with pytest.raises(InputError, match=r"tongue/model\.safetensors"):
+        NativeModel(carried)
+    for backend in ("auto", "torch"):
+        with pytest.raises(InputError, match=r"tongue/model\.safetensors"):
+            FaceTalk.from_pretrained(carried, device="cpu", backend=backend).generate((speech, 16_000))
+
 
 def edit_config(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
