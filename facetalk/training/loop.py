@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,7 @@ class TrainingLoop:
         self._begun = time.monotonic()
         self._at = self._seconds_before
         self._sums: dict[str, Tensor] = {}
+        self._times: Counter[str] = Counter()  # a term need not be of every step
         self._counted = 0
 
     @property
@@ -159,7 +161,8 @@ class TrainingLoop:
         """Train.
 
         Args:
-            step: maps the step index to at least ``{"loss": scalar}``; every entry is averaged and logged.
+            step: maps the step index to at least ``{"loss": scalar}``; every entry is averaged over
+                the steps that have it, and logged.
             on_save: called with ``out`` on the main process after each checkpoint.
 
         Returns:
@@ -226,6 +229,7 @@ class TrainingLoop:
         self._counted += 1
         for key, value in result.items():
             self._sums[key] = self._sums.get(key, torch.zeros((), device=value.device)) + value.detach()
+        self._times.update(result.keys())
 
     def _progress(self) -> float:
         """Share of the limit that is used up, by whichever of steps and time is nearer to its end."""
@@ -252,8 +256,8 @@ class TrainingLoop:
 
     def _flush(self) -> dict[str, float]:
         """Write a line of the log: means of what was logged since the line before."""
-        means = {key: float(value) / self._counted for key, value in self._sums.items()}
-        self._sums, self._counted = {}, 0
+        means = {key: float(value) / self._times[key] for key, value in self._sums.items()}
+        self._sums, self._times, self._counted = {}, Counter(), 0
         if self._accelerator.is_main_process:
             line = {
                 "step": self.index,

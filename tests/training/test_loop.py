@@ -89,6 +89,24 @@ def test_rates_warm_up_and_follow_half_a_cosine(tmp_path):
     assert optimizer.param_groups[0]["lr"] == 2.0  # as it was given, for whoever trains on
 
 
+def test_a_term_of_some_steps_is_averaged_over_those(tmp_path):
+    network = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+
+    def step(index):
+        told = {"loss": 0.0 * network.weight.sum() + index}
+        return told if index % 4 else {**told, "seldom": torch.tensor(2.0 + index)}
+
+    loop = TrainingLoop("seldom", tmp_path, {"n": network}, optimizer, LoopOptions(9, log_every=6))
+    assert loop.run(step)["seldom"] == 10.0
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["loss"], line["seldom"]) for line in lines] == [(2.5, 4.0), (7.0, 10.0)]
+
+    loop = TrainingLoop("nan", tmp_path / "nan", {"n": network}, optimizer, LoopOptions(9))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        loop.run(lambda index: {**step(index), **({"nan": torch.tensor(math.nan)} if index == 3 else {})})
+
+
 def test_checkpoints_come_by_the_clock_and_at_the_end(tmp_path):
     saved = []
     _run(tmp_path / "often", 5, save_every_s=0.0, on_save=lambda out: saved.append(out))
