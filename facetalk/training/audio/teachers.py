@@ -4,7 +4,7 @@ Whisper tiny.en's encoder (Radford et al., "Robust Speech Recognition via Large-
 MIT) heard 680,000 hours of anybody; what it makes of voices that ours never met tells more of their lips than
 ours does (``python -m experiments.teachers``). It looks at 30 s at once, so it is a teacher and no encoder to
 run. Its features of every recording are computed once and lie beside the corpus, reduced to their principal
-components.
+components. Recordings of several folders share the components, which are kept in each of the folders.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from facetalk.arrays import Float32
 from facetalk.data.speech.corpus import Utterance
+from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.reading import usable
 from facetalk.training.audio.whisper import RATE, Whisper
@@ -74,25 +75,29 @@ def teach(
 
     Returns:
         How many it heard.
+
+    Raises:
+        InputError: a damaged file, no weights, or folders of which one tells components that another does
+            not have.
     """
+    folders = sorted({taught_file(u).parent for u in utterances})
+    components = _shared(folders)
     waiting = [u for u in utterances if not taught_file(u).exists()]
     if not waiting:
         return 0
     whisper = Whisper(weights, device)
-    base = taught_file(waiting[0]).parent
-    base.mkdir(exist_ok=True)
-    mean, basis = _basis(utterances, whisper, base)
+    if components is None:
+        components = _components(utterances, whisper)
     told = {"teacher": whisper.name, "layers": _LAYERS, "components": COMPONENTS, "rate": RATE}
-    with atomic_path(base / _ABOUT) as temporary:
-        temporary.write_text(json.dumps(told) + "\n")
+    for folder in folders:
+        _keep(folder, components, told)
+    mean, basis = (torch.from_numpy(array).to(whisper.device) for array in components)
     progress = tqdm(total=len(waiting), desc="Whisper listens", unit="file", disable=not sys.stderr.isatty())
     for start in range(0, len(waiting), _AT_ONCE):
         some = waiting[start : start + _AT_ONCE]
         for utterance, heard in zip(some, _heard(whisper, some), strict=True):
             values = ((heard - mean) @ basis).cpu().numpy().astype(np.float16)
-            file = taught_file(utterance)
-            file.parent.mkdir(exist_ok=True)
-            with atomic_path(file) as temporary, temporary.open("wb") as out:
+            with atomic_path(taught_file(utterance)) as temporary, temporary.open("wb") as out:
                 np.save(out, values)
         progress.update(len(some))
     progress.close()
@@ -114,27 +119,62 @@ def _heard(whisper: Whisper, utterances: Sequence[Utterance]) -> list[Tensor]:
     return out
 
 
-def _basis(utterances: Sequence[Utterance], whisper: Whisper, base: Path) -> tuple[Tensor, Tensor]:
-    """(A,) mean and (A, components) principal components of some recordings, the same for all of a corpus.
+def _shared(folders: Sequence[Path]) -> tuple[Float32, Float32] | None:
+    """(A,) mean and (A, components) principal components that folders of heard recordings have; None of new
+    ones.
+
+    Raises:
+        InputError: they have not the same ones, or one has lost its own.
+    """
+    found = {folder: _read_basis(folder / _BASIS) for folder in folders if (folder / _BASIS).exists()}
+    first = next(iter(found), None)
+    for folder in folders:
+        if first is not None and folder in found:
+            if not all(map(np.array_equal, found[first], found[folder])):
+                raise InputError(
+                    f"{first} and {folder} hold what a teacher made of recordings by different components; "
+                    f"delete one of the two folders and {_AGAIN}"
+                )
+        elif next(folder.glob("*.npy"), None) is not None:
+            copy = "" if first is None else f"if one run made both, copy {first / _BASIS} there; otherwise "
+            raise InputError(
+                f"{folder} holds what a teacher made of recordings, but no {_BASIS} that tells its "
+                f"components; {copy}delete the folder and {_AGAIN}"
+            )
+    return None if first is None else found[first]
+
+
+def _components(utterances: Sequence[Utterance], whisper: Whisper) -> tuple[Float32, Float32]:
+    """(A,) mean and (A, components) principal components of some recordings.
 
     Those are of voices that are trained on, so that the others stay unheard.
     """
-    file = base / _BASIS
-    if not file.exists():
-        heard = [u for u in utterances if u.split == "train"] or utterances
-        some = heard[:: max(1, len(heard) // _FOR_BASIS)]
-        frames = torch.cat(_heard(whisper, some)).double()
-        mean, deviation = frames.mean(0), frames.std(0)
-        standard = (frames - mean) / deviation
-        values, vectors = torch.linalg.eigh(standard.T @ standard / len(frames))
-        values, vectors = values.flip(0)[:COMPONENTS], vectors.flip(1)[:, :COMPONENTS]
-        scaled = vectors / deviation[:, None] / values ** (0.5 * _EVEN)
-        # The mean square of what is to be told is 1.
-        scaled = scaled / float((values ** (1.0 - _EVEN)).mean().sqrt())
-        with atomic_path(file) as temporary, temporary.open("wb") as out:
-            np.savez(out, mean=mean.float().cpu().numpy(), basis=scaled.float().cpu().numpy())
+    heard = [u for u in utterances if u.split == "train"] or utterances
+    some = heard[:: max(1, len(heard) // _FOR_BASIS)]
+    frames = torch.cat(_heard(whisper, some)).double()
+    mean, deviation = frames.mean(0), frames.std(0)
+    standard = (frames - mean) / deviation
+    values, vectors = torch.linalg.eigh(standard.T @ standard / len(frames))
+    values, vectors = values.flip(0)[:COMPONENTS], vectors.flip(1)[:, :COMPONENTS]
+    scaled = vectors / deviation[:, None] / values ** (0.5 * _EVEN)
+    # The mean square of what is to be told is 1.
+    scaled = scaled / float((values ** (1.0 - _EVEN)).mean().sqrt())
+    return mean.float().cpu().numpy(), scaled.float().cpu().numpy()
+
+
+def _read_basis(file: Path) -> tuple[Float32, Float32]:
     with usable(file, f"delete the folder and {_AGAIN}"), np.load(file, allow_pickle=False) as arrays:
-        mean, basis = (torch.from_numpy(arrays[name]).to(whisper.device) for name in ("mean", "basis"))
+        mean, basis = (np.asarray(arrays[name], np.float32) for name in ("mean", "basis"))
         if mean.ndim != 1 or basis.shape != (len(mean), COMPONENTS):
-            raise ValueError(f"{tuple(mean.shape)} and {tuple(basis.shape)}")
-    return mean, basis
+            raise ValueError(f"{mean.shape} and {basis.shape}")
+        return mean, basis
+
+
+def _keep(folder: Path, components: tuple[Float32, Float32], told: dict[str, object]) -> None:
+    """Write what a folder's recordings are told by, where it is not there yet."""
+    folder.mkdir(exist_ok=True)
+    if not (folder / _BASIS).exists():
+        with atomic_path(folder / _BASIS) as temporary, temporary.open("wb") as out:
+            np.savez(out, mean=components[0], basis=components[1])
+    with atomic_path(folder / _ABOUT) as temporary:
+        temporary.write_text(json.dumps(told) + "\n")

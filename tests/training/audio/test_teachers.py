@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,34 @@ def test_what_was_heard_is_kept_and_goes_on(corpus: Path, weights: Path) -> None
         with pytest.raises(InputError, match="damaged"):
             teach(utterances, weights)
     basis.write_bytes(whole)
+
+
+def test_folders_share_their_components_in_any_order(corpus: Path, weights: Path, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        shutil.copytree(corpus, tmp_path / name, ignore=shutil.ignore_patterns("teachers"))
+    one, other = (read_manifest(tmp_path / name)[:1] for name in ("one", "other"))
+    places = [tmp_path / name / "teachers" for name in ("one", "other")]
+    assert teach([*other, *one], weights) == 2
+    kept = {name: (places[0] / name).read_bytes() for name in ("basis.npz", "about.json")}
+    assert all((place / name).read_bytes() == kept[name] for place in places for name in kept)
+    first = read_taught(one[0])
+    assert first is not None
+    # What one folder knows, another takes over, whichever comes first.
+    shutil.rmtree(places[0])
+    assert teach([*one, *other], weights) == 1 and (places[0] / "basis.npz").read_bytes() == kept["basis.npz"]
+    np.testing.assert_allclose(read_taught(one[0]), first, atol=0.02)
+
+    (places[1] / "basis.npz").unlink()  # as earlier versions left it
+    with pytest.raises(InputError, match=r"other/teachers .*copy .*one/teachers/basis\.npz there"):
+        teach([*other, *one], weights)
+    with pytest.raises(InputError, match=r"tells its components; delete the folder"):
+        teach(other, weights)
+    shutil.copyfile(places[0] / "basis.npz", places[1] / "basis.npz")
+    assert teach([*other, *one], weights) == 0
+    with np.load(places[0] / "basis.npz") as arrays:
+        np.savez(places[1] / "basis.npz", mean=arrays["mean"] + 1.0, basis=arrays["basis"])
+    with pytest.raises(InputError, match=r"one/teachers and .*other/teachers .*different components"):
+        teach([*other, *one], weights)
 
 
 def test_other_arrays_are_no_whisper(tmp_path: Path) -> None:
