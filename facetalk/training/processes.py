@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ import torch
 from facetalk.errors import InputError
 
 __all__ = [
+    "by_main_process",
     "check_workers",
     "in_processes",
     "is_main_process",
@@ -38,6 +40,43 @@ def process_index() -> int:
 def is_main_process() -> bool:
     """Whether this is the process that writes."""
     return process_index() == 0
+
+
+_PATIENCE = datetime.timedelta(days=7)
+"""How long processes wait for what the main one does for all; torch's own limit is minutes."""
+
+
+def by_main_process(work: Callable[[], object], what: str) -> None:
+    """Have the main process of a launch do what is to be done once, while the others wait for it.
+
+    Args:
+        work: what is done; its result is dropped.
+        what: what it is, for the others' message if it fails: the beginning of a sentence.
+
+    Raises:
+        InputError: in the others, the main process did not get to the end.
+        BaseException: in the main process, what ``work`` raised.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        work()
+        return
+    from accelerate import Accelerator  # a second, and only launches need it
+
+    Accelerator()  # joins the processes of the launch as the training's own will have them
+    # Over the host's network whatever the processes train on: a GPU's collectives do not wait for long.
+    group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+    done = torch.zeros(1)
+    if is_main_process():
+        try:
+            work()
+            done += 1
+        finally:
+            torch.distributed.broadcast(done, 0, group)
+    else:
+        torch.distributed.broadcast(done, 0, group)
+    torch.distributed.destroy_process_group(group)
+    if not done:
+        raise InputError(f"{what} failed in the main process, which says why")
 
 
 def step_generator(seed: int, index: int) -> np.random.Generator:

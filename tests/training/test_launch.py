@@ -1,4 +1,5 @@
-"""Two processes of a launch share a training: other batches, the same weights, one checkpoint."""
+"""Two processes of a launch share a training: other batches, the same weights, one checkpoint; and wait for
+what one of them does for both."""
 
 from __future__ import annotations
 
@@ -15,9 +16,25 @@ import facetalk
 from facetalk.training.processes import step_generator
 
 PROGRAM = """
-import sys, torch
+import sys, time, torch
+from pathlib import Path
+from facetalk.errors import InputError
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.processes import process_index, step_generator
+from facetalk.training.processes import by_main_process, process_index, step_generator
+
+done, said = Path(sys.argv[1], "done"), "nothing"
+def once():
+    time.sleep(0.5)  # the other would not find the file if it did not wait
+    done.write_text(done.read_text() + "once" if done.exists() else "once")
+by_main_process(once, "It")
+assert done.read_text() == "once"
+def never():
+    raise InputError("no")
+try:
+    by_main_process(never, "It")
+except InputError as error:
+    said = str(error)
+assert said == ("It failed in the main process, which says why" if process_index() else "no"), said
 
 torch.manual_seed(process_index())  # the main process's start is everybody's
 line = torch.nn.Linear(2, 1, bias=False)

@@ -37,12 +37,12 @@ from facetalk.nphm.head.head import HeadModel
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.finetune_losses import LipReader, Losses
 from facetalk.training.audio.mini_wav2vec2 import is_encoder_folder, save_encoder
-from facetalk.training.audio.teachers import COMPONENTS, teach
+from facetalk.training.audio.teachers import COMPONENTS, taught_file, teach
 from facetalk.training.audio.train import _HEADS, AudioTraining, Heads, Speech
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.openings import lips_of
-from facetalk.training.processes import check_workers, is_main_process, quick_products
+from facetalk.training.processes import by_main_process, check_workers, is_main_process, quick_products
 from facetalk.training.resume import check_resume
 from facetalk.training.workers import Batch, Drawn
 from facetalk.units import DEFAULT_FPS
@@ -112,7 +112,14 @@ def finetune(config: FineTuning) -> Path:
         raise InputError(f"{config.corpus}: no utterance of split 'train' there")
     if config.teacher:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        teach(read_manifest(config.corpus), config.teacher_weights, device)
+        everything = read_manifest(config.corpus)
+        by_main_process(lambda: teach(everything, config.teacher_weights, device), "Whisper's hearing")
+        unknown = next((u for u in everything if not taught_file(u).exists()), None)
+        if unknown is not None:
+            raise InputError(
+                f"{taught_file(unknown)} is missing: the main process had Whisper hear another copy of the "
+                f"corpus; let it lie where all processes see it"
+            )
     speech = Speech(utterances, lower, config.workers, config.teacher)
     batches = Batches(speech, config, teacher, config.cuts)
     unheard = read_manifest(config.corpus, split="valid")

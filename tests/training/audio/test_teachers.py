@@ -19,7 +19,7 @@ from facetalk.data.speech.corpus import CorpusWriter, read_manifest
 from facetalk.data.speech.synth import Speech as Spoken
 from facetalk.errors import InputError
 from facetalk.models import find_model
-from facetalk.training.audio import whisper
+from facetalk.training.audio import finetune, whisper
 from facetalk.training.audio.finetune import FineTuning
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.teachers import COMPONENTS, read_taught, taught_file, teach
@@ -243,7 +243,9 @@ def test_a_batch_again_is_the_same_sound_cut_elsewhere(corpus: Path) -> None:
     assert int(two["seed"]) != int(one["seed"])
 
 
-def test_the_encoder_learns_from_it(corpus: Path, weights: Path, tmp_path: Path, capsys: Any) -> None:
+def test_the_encoder_learns_from_it(
+    corpus: Path, weights: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
     command = [
         "train",
@@ -263,6 +265,11 @@ def test_the_encoder_learns_from_it(corpus: Path, weights: Path, tmp_path: Path,
     heads = load_heads(out / "heads.pt", 192)
     assert heads.taught is not None and heads.taught.weight.shape == (COMPONENTS, 192)
     assert main([*command, *teacher, "--steps", "4", "--resume"]) == 0  # in the middle of a batch's uses
+    # As a process of a launch that is not the main one, and does not see what that one heard.
+    taught_file(read_manifest(corpus)[0]).unlink()
+    monkeypatch.setattr(finetune, "by_main_process", lambda work, what: None)
+    assert main([*command, *teacher, "--steps", "5", "--resume"]) == 2
+    assert "let it lie where all processes see it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
