@@ -25,6 +25,7 @@ from facetalk.batch.workers import Pool, RayCluster, Workers, results
 from facetalk.casting import seed_of
 from facetalk.errors import InputError
 from facetalk.files import output_error
+from facetalk.mesh.textures import checked_size
 from facetalk.models import builtin_models
 from facetalk.style import Style
 
@@ -68,6 +69,7 @@ def generate_batch(
     seed: int = 0,
     identity: ArrayLike | str | None = None,
     style: Style | None = None,
+    texture_size: int | None = None,
     workers: int | None = None,
     ray: str | None = None,
     force: bool = False,
@@ -94,6 +96,7 @@ def generate_batch(
         identity: (I,) identity code; the default identity when None; ``"voice"`` or ``"voice:SEED"`` draws
             one for the voice of each recording.
         style: sliders, as :meth:`facetalk.FaceTalk.generate` takes them.
+        texture_size: pixels along a side of the skin's maps of ``"glb"``, as :func:`facetalk.export` has it.
         workers: recordings at a time; when None one a core (one alone with another device than the CPU), with
             Ray as many as the cluster takes.
         ray: address of a Ray cluster, as ``ray.init`` takes it, or ``"local"``. Where the caller is connected
@@ -110,6 +113,8 @@ def generate_batch(
         raise InputError(f"a batch makes {', '.join(SUFFIX)}; got {to!r}")
     if to == "features" and not (steps is None and guidance is None and identity is None and style is None):
         raise InputError("features depend on the sound alone: leave out steps, guidance, identity and style")
+    if texture_size is not None and to != "glb":
+        raise InputError("--texture-size (texture_size=) is for heads: give --to glb (to='glb')")
     count = None if workers is None else whole_number("workers", workers)
     if count is not None and not 1 <= count <= 4096:
         raise InputError(f"workers must lie in 1..4096, got {count}")
@@ -127,6 +132,7 @@ def generate_batch(
         first,
         _identity(identity),
         Style() if style is None else style,
+        checked_size(texture_size) if texture_size else texture_size,
     )
     recordings = read_recordings(source)
     place = Place(output)

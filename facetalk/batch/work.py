@@ -53,6 +53,7 @@ class Settings:
         identity: (I,) float32 identity code; None = the default identity; "voice" or "voice:SEED" = one for
             each recording's voice.
         style: sliders.
+        texture_size: of heads, as :func:`facetalk.mesh.export.export` takes it.
     """
 
     to: Kind
@@ -64,6 +65,7 @@ class Settings:
     seed: int = 0
     identity: Float32 | str | None = None
     style: Style = dataclasses.field(default_factory=Style)
+    texture_size: int | None = None
 
     def record(self) -> dict[str, Any]:
         """All that the outputs depend on, as JSON values; a batch goes on only by the same."""
@@ -78,6 +80,8 @@ class Settings:
             "seed": self.seed,
             "identity": code if code is None or isinstance(code, str) else _sha256(code),
             "style": self.style.changed(),
+            # What an earlier version began without it goes on.
+            **({} if self.texture_size is None else {"texture_size": self.texture_size}),
         }
 
 
@@ -204,7 +208,7 @@ def _check(model: FaceTalk, settings: Settings) -> None:
     """Refuse options that the model refuses, before they fail with every recording.
 
     Raises:
-        InputError: the steps, the guidance or the identity does not fit the model.
+        InputError: the steps, the guidance, the identity or the size of textures does not fit the model.
     """
     key = settings.record()
     if any(key == known.record() for known in _checked):
@@ -214,12 +218,18 @@ def _check(model: FaceTalk, settings: Settings) -> None:
             warnings.simplefilter("ignore", HearingWarning)
             # A tenth of a second of a tone asks everything that a recording would ask.
             tone = [0.1 if i // 40 % 2 else -0.1 for i in range(1600)]
-            model.generate(
+            motion = model.generate(
                 (tone, 16_000), steps=settings.steps, guidance=settings.guidance, seed=settings.seed,
                 # A tone has no voice; what is asked for in words has been read.
                 identity=None if isinstance(settings.identity, str) else settings.identity,
                 style=settings.style,
             )  # fmt: skip
+        if settings.texture_size:
+            from facetalk.mesh import RiggedSequence
+
+            meshes = model.decode(motion)
+            if not isinstance(meshes, RiggedSequence) or meshes.base.texture is None:
+                raise InputError("the model's head has no textures: leave out --texture-size (texture_size=)")
     _checked.append(settings)
 
 
@@ -242,7 +252,7 @@ def _write(model: FaceTalk, settings: Settings, recording: Recording, file: Path
         if settings.to == "motion":
             motion.save(file)
         else:
-            export(file, model.decode(motion), fps=motion.fps)
+            export(file, model.decode(motion), fps=motion.fps, texture_size=settings.texture_size)
     return {"frames": len(motion), "fps": motion.fps, "seed": seed, "hearing": motion.provenance["hearing"]}
 
 

@@ -77,6 +77,13 @@ def add_direction(parser: argparse.ArgumentParser) -> None:
                         "says, else as the family was released")  # fmt: skip
 
 
+def add_texture_size(parser: argparse.ArgumentParser) -> None:
+    """``--texture-size``."""
+    parser.add_argument("--texture-size", type=texture_size, default=None, metavar="PIXELS",
+                        help="pixels along a side of the skin's texture: 256, 512, 1024, 2048 or 4096 "
+                        "(default: 1024); 0 = colours of vertices instead")  # fmt: skip
+
+
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of turning a motion into meshes and writing them."""
     parser.add_argument("--fps", type=float, default=None,
@@ -108,9 +115,7 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
                         help="morph targets of a .glb or .vrm in 16 bits, a smaller file for readers of "
                         "KHR_mesh_quantization (not Unreal up to 5.4, not Godot 3); default: floats, "
                         "which all take")  # fmt: skip
-    parser.add_argument("--texture-size", type=texture_size, default=None, metavar="PIXELS",
-                        help="pixels along a side of the skin's texture: 256, 512, 1024, 2048 or 4096 "
-                        "(default: 1024); 0 = colours of vertices instead")  # fmt: skip
+    add_texture_size(parser)
     parser.add_argument("--float", dest="quantize", action="store_false", default=None,
                         help="the same as --no-quantize")  # fmt: skip
 

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"whose head (default: the model's default identity); "
                         f"{_options.VOICE_HELP}")  # fmt: skip
     add_style_arguments(parser)
+    _options.add_texture_size(parser)
     parser.add_argument("--force", action="store_true",
                         help="begin again in a folder with outputs of other settings, or write into one with "
                         "other files; those of other names stay")  # fmt: skip
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         identity=_identity(args),
         style=read_style(args),
+        texture_size=args.texture_size,
         workers=args.workers,
         ray=args.ray,
         force=args.force,

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "there in, and their browsers keep the microphone to themselves")  # fmt: skip
     parser.add_argument("--port", type=int, default=_PORT, help="TCP port; 0 takes a free one")
     parser.add_argument("--no-browser", action="store_true", help="only print where the page is")
+    _options.add_texture_size(parser)
     _options.add_model_arguments(parser)
 
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         folder = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="facetalk-view-", ignore_cleanup_errors=True)
         )
-        speaker = Speaker(model, Path(folder))
+        speaker = Speaker(model, Path(folder), args.texture_size)
         about = {**speaker.describe(), "names": speaker.names, "given": given}
         files["/model.json"] = File(json.dumps(about).encode(), "application/json")
         files["/head.glb"] = File(speaker.head, "model/gltf-binary")

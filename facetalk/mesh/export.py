@@ -104,7 +104,8 @@ def export(
             (or what its suffix is), where players of glTF read it and no silence is put around it; not for
             ``.ply``.
         texture_size: pixels along a side of the skin's maps, of ``facetalk.mesh.textures.SIZES``, where the
-            meshes have some; 0 writes colours of vertices instead. None: 1024.
+            meshes have some; 0 writes colours of vertices instead. None: 1024. Meshes without any take no
+            size.
         force: replace the folder, or the files beside, whatever they hold.
 
     Returns:
@@ -250,6 +251,8 @@ def _write_file(
         checked_pose(pose, len(rig))
     targets = morphs.reduce(rig, tolerance - lost, basis=basis, quantize=quantize)
     maps: Mapping[str, Maps] = {}
+    if textured and size and targets.base.texture is None:
+        raise InputError("texture_size is for meshes with textures, and these have none; leave it out")
     if targets.base.texture is not None:
         if size:
             maps = targets.base.texture.maps(size)

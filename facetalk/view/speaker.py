@@ -100,10 +100,11 @@ class Speaker:
     Args:
         model: the model.
         folder: for files on the way, which nobody else uses.
+        texture_size: of the heads, as :func:`facetalk.mesh.export.export` takes it.
     """
 
-    def __init__(self, model: FaceTalk, folder: Path) -> None:
-        self._model, self._folder = model, folder
+    def __init__(self, model: FaceTalk, folder: Path, texture_size: int | None = None) -> None:
+        self._model, self._folder, self._texture_size = model, folder, texture_size
         self._one_at_a_time = threading.Lock()
 
     @cached_property
@@ -126,7 +127,8 @@ class Speaker:
                 np.zeros((1, self._model.head.expression_dim), np.float32), self._model.config.fps,
                 pose=np.zeros((1, len(POSE_NAMES)), np.float32),
             )  # fmt: skip
-            path = export(self._folder / "head.glb", self._model.decode(still), fps=still.fps, quantize=True)
+            path = export(self._folder / "head.glb", self._model.decode(still), fps=still.fps, quantize=True,
+                          texture_size=self._texture_size)  # fmt: skip
             return path.read_bytes()
 
     def describe(self) -> dict[str, Any]:
@@ -161,7 +163,7 @@ class Speaker:
             out = self._folder / "out"
             out.mkdir(exist_ok=True)
             path = export(out / "talk.glb", self._model.decode(motion), fps=motion.fps, audio=sound,
-                          pad=motion.pad, force=True)  # fmt: skip
+                          pad=motion.pad, texture_size=self._texture_size, force=True)  # fmt: skip
             made = motion.provenance
             return Talk(
                 glb=path.read_bytes(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import soundfile
 import threadpoolctl
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 from facetalk import FaceTalk, Motion, Style, ops
@@ -19,6 +22,8 @@ from facetalk.batch import work as batch_work
 from facetalk.batch.listing import Recording, read_recordings
 from facetalk.batch.work import Settings, model_digest, work
 from facetalk.cli import main
+from facetalk.mesh import RiggedSequence
+from facetalk.mesh.gltf_read import GlbFile
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +118,8 @@ def test_bad_options_are_one_line_and_leave_nothing(sounds: Path, tmp_path: Path
         ([str(sounds), "-o", out, "--to", "features", "--steps", "2"], "features depend on the sound alone"),
         ([str(sounds), "-o", out, "--to", "features", "--smile", "1"], "features depend on the sound alone"),
         ([str(sounds), "-o", out, "--blink-rate", "9"], "--blink-rate must lie in 0..3"),
+        ([str(sounds), "-o", out, "--texture-size", "512"], "--texture-size (texture_size=) is for heads"),
+        ([str(sounds), "-o", out, "--to", "features", "--texture-size", "0"], "is for heads: give --to glb"),
     ]:
         assert main(["batch", *words]) == 2, words
         error = capsys.readouterr().err
@@ -136,6 +143,13 @@ def test_the_task_makes_every_kind_and_tells_of_failures(
     assert Motion.load(tmp_path / "styled.safetensors").pose is None
     head = work(Settings("glb", "default", digest), Recording("a", str(sounds / "a.wav")), tmp_path)
     assert isinstance(head.data, Path) and head.data.read_bytes()[:4] == b"glTF"
+    small = Settings("glb", "default", digest, texture_size=256)
+    assert small.record() == Settings("glb", "default", digest).record() | {"texture_size": 256}
+    drawn = work(small, Recording("a", str(sounds / "a.wav")), tmp_path)
+    assert isinstance(drawn.data, Path)
+    for file, wide in ((head.data, 1024), (drawn.data, 256)):
+        image = GlbFile(file).list("images")[0]
+        assert Image.open(io.BytesIO(GlbFile(file).view(image["bufferView"]))).width == wide
     features = work(Settings("features", "default", digest), Recording("a", str(sounds / "a.wav")))
     assert isinstance(features.data, bytes)
     (tmp_path / "features.safetensors").write_bytes(features.data)
@@ -155,6 +169,22 @@ def test_the_task_makes_every_kind_and_tells_of_failures(
         Settings("motion", "default", digest, identity=np.zeros(3, np.float32)),
     ):  # fmt: skip
         assert work(unfit, Recording("a", str(sounds / "a.wav"))).fatal
+
+
+def test_a_head_without_textures_takes_no_size(
+    sounds: Path, own_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings("glb", "default", model_digest("default"), texture_size=512)
+    decode = FaceTalk.decode
+
+    def plain(self: FaceTalk, motion: Motion) -> RiggedSequence:
+        rig = decode(self, motion)
+        assert isinstance(rig, RiggedSequence)
+        return RiggedSequence(dataclasses.replace(rig.base, texture=None), rig.basis, rig.weights)
+
+    monkeypatch.setattr(FaceTalk, "decode", plain)
+    found = work(settings, Recording("a", str(sounds / "a.wav")))
+    assert found.fatal == "the model's head has no textures: leave out --texture-size (texture_size=)"
 
 
 def test_equal_motions_are_equal_files(tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ def test_a_size_that_nobody_would_use_is_refused(tmp_path: Path, capsys: pytest.
         export(tmp_path / "talk.ply", painted_ball(2), fps=25, texture_size=256)
     with pytest.raises(InputError, match="texture_size"):
         export(tmp_path / "a.glb", [Mesh(*sphere()), Mesh(*sphere(5, 6))], fps=25, texture_size=256)
+    with pytest.raises(InputError, match="have none"):
+        export(tmp_path / "a.glb", watching_ball(2), fps=25, texture_size=256)
+    assert export(tmp_path / "a.glb", watching_ball(2), fps=25, texture_size=0).is_file()
     motion = tmp_path / "m.safetensors"
     motion.write_bytes(b"x")
     for words in (["-o", "x.ply"], ["-o", "x.csv"], ["-o", "x.glb", "--topology", "marching-cubes"]):

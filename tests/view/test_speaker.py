@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from facetalk.errors import InputError
+from facetalk.mesh.gltf_read import GlbFile
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 from facetalk.view import speaker as module
@@ -48,6 +51,19 @@ def test_a_recording_is_spoken(speaker: Speaker, model: FaceTalk, tmp_path: Path
     assert made["asset"]["extras"]["frames"] == len(motion)
     names = [each["meshes"][0]["extras"]["targetNames"] for each in (made, still)]
     assert names[0] == names[1] == speaker.names, "curves of the microphone move the head at rest"
+
+
+def test_heads_have_the_textures_that_were_asked_for(model: FaceTalk, tmp_path: Path) -> None:
+    place = tmp_path / "me.wav"
+    soundfile.write(place, *soundfile.read(DEMO, dtype="int16", frames=8000))
+    for size, wide in ((256, 256), (0, 0)):
+        speaker = Speaker(model, tmp_path, size)
+        for name, glb in (("head", speaker.head), ("talk", speaker.talk(place, Settings(steps=1)).glb)):
+            (tmp_path / name).write_bytes(glb)
+            file = GlbFile(tmp_path / name)
+            views = [file.view(image["bufferView"]) for image in file.document.get("images", [])]
+            found = max((Image.open(io.BytesIO(view)).width for view in views), default=0)
+            assert found == wide, (name, size)
 
 
 def test_settings_of_the_controls_are_the_models(speaker: Speaker, model: FaceTalk) -> None:
