@@ -1,39 +1,35 @@
-"""The whole way from speech to meshes: ``FaceTalk.from_pretrained`` -> ``generate`` -> ``decode``."""
+"""The whole way from speech to meshes: ``FaceTalk.from_pretrained`` -> ``generate`` -> ``decode``.
+
+Here is what hears; :mod:`facetalk.loaded` has the parts of the model, :mod:`facetalk.decoding` the way from a
+motion to meshes.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from facetalk import posing
 from facetalk.ambient import plainly
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import Float32
 from facetalk.audio.containers import RATES
 from facetalk.audio.load import AudioReader, SampleReader, Source, open_audio
 from facetalk.audio.padding import DEFAULT_PAD, Padded, padding
-from facetalk.backend import Backend, by_torch, native_model, pick_for, start
+from facetalk.backend import by_torch, start
 from facetalk.casting import cast, hear, seed_of
+from facetalk.decoding import RESOLUTION_RANGE, Decoder, Detail, Topology
 from facetalk.errors import InputError
-from facetalk.mesh import Mesh, RiggedSequence
-from facetalk.mesh.smoothing import FacialSmoothing
-from facetalk.models import ModelConfig, find_model
-from facetalk.models.heads import open_head, with_rig
 from facetalk.motion import Motion, ease_ends
-from facetalk.native import WHOLE, NativeModel, NativeStream
-from facetalk.nphm.head.head import HeadModel
-from facetalk.optional import needed_for
+from facetalk.native import WHOLE, NativeStream
 from facetalk.pose.generator import AHEAD_S, head_motion
 from facetalk.streaming import LiveHead, LiveStream, run_through
 from facetalk.style import Style, StyleFilter
-from facetalk.tongue import Tongue, TongueNetwork
+from facetalk.tongue import TongueNetwork
 from facetalk.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -41,115 +37,23 @@ if TYPE_CHECKING:
 
     from facetalk.audio.encoder import AudioEncoder
     from facetalk.diffusion.model import MotionModel
-    from facetalk.nphm.plain_head import PlainHead
     from facetalk.torch_backend import TorchEngine
 
-Topology = Literal["fixed", "marching-cubes"]
-Detail = Literal["high", "medium", "low"]
+__all__ = ["RESOLUTION_RANGE", "Audio", "Detail", "FaceTalk", "Topology"]
+
 Audio = Source | AudioReader
 
-RESOLUTION_RANGE = (16, 1024)
-"""Grid points per axis that ``decode`` accepts; 1024^3 is what a box of a head can use (0.3 mm)."""
-
-
-_DETAILS: tuple[Detail, ...] = ("high", "medium", "low")
 _SETTLING_S = 0.6
 """Silence that is heard beyond the padding: after as much a mouth is closed."""
 
-_LARGEST_WEIGHT, _LARGEST_CODE = 100.0, 1000.0
-"""Beyond anything that is a face, and far below what overflows."""
 
-
-class FaceTalk:
+class FaceTalk(Decoder):
     """A talking head: audio encoder, motion model and neural head.
 
     The three parts are loaded when first used, so decoding a stored motion needs no audio encoder. torch is
     imported where it does the work: on a GPU, with ``backend="torch"``, with a model that the C library does
     not run, for marching cubes, landmarks and identities other than the default.
     """
-
-    def __init__(self, config: ModelConfig, device: str | torch.device, backend: Backend = "auto") -> None:
-        self.config = config
-        self._device = device
-        self.backend = backend
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | os.PathLike[str] = "default",
-        device: str = "auto",
-        *,
-        backend: Backend = "auto",
-    ) -> FaceTalk:
-        """Load a model by name (``"default"`` travels with the package) or from a folder.
-
-        Args:
-            name_or_path: built-in name or a folder with config.json, head/, audio/ and motion/.
-            device: ``"auto"``, ``"cpu"``, ``"cuda"``, ... for the audio encoder and the denoiser, and for
-                marching cubes where this build has kernels for it.
-            backend: what turns speech into motion: ``"native"``, the C library, on the CPU; ``"torch"``; or
-                ``"auto"``, the C library on the CPU where it runs the model. They agree to 1e-4.
-
-        Raises:
-            InputError: no such model, device not usable, or the C library asked for on another.
-        """
-        return cls(find_model(name_or_path), pick_for(device, backend), backend)
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the audio encoder and the denoiser, as torch has it."""
-        device: torch.device = by_torch("a device").as_device(self._device)
-        return device
-
-    @cached_property
-    def native_model(self) -> NativeModel | None:
-        """The model in the C library; None where torch does the work.
-
-        Raises:
-            InputError: the library was asked for by name and does not run this model.
-        """
-        return native_model(self.config.folder, self._device, self.backend)
-
-    @cached_property
-    def audio_encoder(self) -> AudioEncoder:
-        """Wav2Vec 2.0."""
-        kind: type[AudioEncoder] = by_torch("the audio encoder by torch").AudioEncoder
-        return kind.from_pretrained(self.config.folder / "audio", device=self._device)
-
-    @cached_property
-    def motion_model(self) -> MotionModel:
-        """The diffusion model of expression codes."""
-        kind: type[MotionModel] = by_torch("the motion model by torch").MotionModel
-        return kind.load(self.config.folder / "motion", device=self._device)
-
-    @cached_property
-    def any_head(self) -> HeadModel | PlainHead:
-        """The neural parametric head, with a rig or, of an NPHM, without one."""
-        return open_head(self.config.folder / "head")
-
-    @property
-    def head(self) -> HeadModel:
-        """The neural parametric head.
-
-        Raises:
-            InputError: it is an NPHM, whose codes have no names and no rig.
-        """
-        return with_rig(self.any_head, self.config.folder)
-
-    @cached_property
-    def tongue(self) -> Tongue | None:
-        """What the tongue does with speech; None of a model without that, or whose head has none to move.
-
-        Raises:
-            InputError: its files are damaged.
-        """
-        head = self.any_head
-        return Tongue.of(self.config.folder, head.tables.reach if isinstance(head, HeadModel) else None)
-
-    @cached_property
-    def facial_smoothing(self) -> FacialSmoothing:
-        """The paper's spatial weight on deformations, which stills the back of the head and the neck."""
-        return FacialSmoothing(self.config.mouth_centre, self.config.mouth_sigma, self.config.bounds)
 
     @plainly
     def generate(
@@ -387,116 +291,3 @@ class FaceTalk:
             return self.native_model.features(samples, look_ahead=ahead)
         rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, samples, fps, ahead)
         return rows
-
-    @plainly
-    def decode(
-        self,
-        motion: Motion,
-        *,
-        resolution: int = 128,
-        topology: Topology = "fixed",
-        smooth: bool = True,
-        tolerance_mm: float | None = None,
-        temporal_sigma: float | None = None,
-        exact: bool = False,
-        detail: Detail = "high",
-    ) -> RiggedSequence | Iterator[Mesh]:
-        """Turn a motion into meshes, in metres.
-
-        Args:
-            motion: expression codes; an empty ``motion.identity`` means the default identity.
-            resolution: grid points per axis of ``topology="marching-cubes"``.
-            topology: ``"fixed"`` carries the canonical mesh to every frame (constant faces; the result is a
-                ``RiggedSequence``, which is iterable, or of a head without a rig an iterator);
-                ``"marching-cubes"`` extracts every frame anew from the backward-deformed field, as the paper
-                does, looks at eyes and lips again on a finer lattice, takes out what is no head, paints it by
-                the first, gives it more vertices wherever the paint changes, and closes lips and lids as the
-                first has them.
-            smooth: weight the deformation by the model's facial smoothing.
-            tolerance_mm: with marching cubes, how far a mesh may be from that of the dense grid before lips
-                and lids are closed, millimetres: more is quicker. 0 keeps to short cuts that change nothing;
-                None is 0.05, which nobody sees. At 0 the mesh is the lattice's own, with vertices for the
-                paint alone.
-            temporal_sigma: standard deviation in seconds of a Gaussian over time; None = the model's setting.
-            exact: with marching cubes, evaluate the dense grid instead of a band around the surface.
-            detail: of the fixed topology: about 24, 11 or 5 thousand vertices, the fewer ones among the more;
-                of a head without a rig those of an extraction with 128, 96 or 64 samples along every axis.
-
-        Raises:
-            InputError: the motion does not fit this head, or an option is out of range or would do nothing.
-        """
-        low, high = RESOLUTION_RANGE
-        resolution = whole_number("resolution", resolution)
-        if not low <= resolution <= high:
-            raise InputError(f"resolution must lie in [{low}, {high}] grid points per axis, got {resolution}")
-        if topology not in ("fixed", "marching-cubes"):
-            raise InputError(f"topology must be 'fixed' or 'marching-cubes', got {topology!r}")
-        if detail not in _DETAILS:
-            raise InputError(f"detail must be one of {', '.join(_DETAILS)}, got {detail!r}")
-        if topology != "fixed" and detail != "high":
-            raise InputError("detail is for topology='fixed'; marching cubes have a resolution")
-        if topology == "fixed" and (exact or tolerance_mm is not None):
-            option = "exact" if exact else "tolerance_mm"
-            raise InputError(f"{option} is for topology='marching-cubes'; a carried mesh has no use for it")
-        if exact and tolerance_mm is not None:
-            raise InputError("give exact or tolerance_mm, not both: an exact extraction tolerates nothing")
-        smoothing, head = self.facial_smoothing if smooth else None, self.any_head
-        if topology == "fixed":
-            checked, level = self._checked(motion, temporal_sigma), _DETAILS.index(detail)
-            if isinstance(head, HeadModel):
-                return posing.rigged(head, checked, smoothing, level)
-            return posing.tracked(head, checked, smoothing, level, self.config.bounds)
-        with needed_for("extracting a head by marching cubes"):
-            from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionOptions
-        options = ExtractionOptions(
-            tolerance_mm=DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm, exact=exact
-        )
-        motion = self._checked(motion, temporal_sigma)
-        return posing.extracted(head, motion, smoothing, resolution, self.config.bounds, options, self.device)
-
-    @plainly
-    def landmarks(self, motion: Motion) -> Float32:
-        """The 68 Multi-PIE landmarks of every frame: (T, 68, 3) float32, metres; 60-67 are the inner lips.
-
-        They are points of the model's own canonical surface, carried by the same deformation as the mesh of
-        ``decode(topology="fixed")``.
-        """
-        return posing.landmarks(self.any_head, self._checked(motion, 0.0), self.facial_smoothing)
-
-    def _identity(self, identity: ArrayLike | str | None) -> Float32:
-        if identity is None:
-            return np.asarray(self.any_head.default_identity, dtype=np.float32)
-        if isinstance(identity, str):
-            raise InputError(
-                f"identity must be a code, or for a recording voice or voice:SEED, got {identity!r}; "
-                f"identity_from_voice gives the code of a voice"
-            )
-        code, size = np.asarray(identity, dtype=np.float32), self.any_head.identity_dim
-        if code.shape != (size,):
-            raise InputError(f"identity must have shape ({size},), got {code.shape}")
-        if not np.isfinite(code).all():
-            raise InputError("identity has values that are not finite")
-        if np.abs(code).max(initial=0.0) > _LARGEST_CODE:
-            raise InputError(
-                f"identity has values up to {np.abs(code).max():.3g}, no head's are above {_LARGEST_CODE:g}"
-            )
-        return code
-
-    def _checked(self, motion: Motion, temporal_sigma: float | None) -> Motion:
-        width = motion.expressions.shape[1]
-        takes = self.any_head.expression_dim
-        if width != takes:
-            raise InputError(f"the motion has {width} values a frame, this head takes {takes}")
-        if np.abs(motion.expressions).max(initial=0.0) > _LARGEST_WEIGHT:
-            raise InputError(
-                f"the motion has weights up to {np.abs(motion.expressions).max():.3g}; they are fractions, "
-                f"and none may be above {_LARGEST_WEIGHT:g}"
-            )
-        identity = self._identity(motion.identity if motion.identity.size else None)
-        sigma = self.config.temporal_sigma
-        if temporal_sigma is not None:
-            sigma = real_number("temporal_sigma", temporal_sigma)
-            if not 0.0 <= sigma <= 60.0:
-                raise InputError(f"temporal_sigma must lie in 0..60 seconds, got {sigma:g}")
-        motion = dataclasses.replace(motion, identity=identity)
-        return motion.smooth(sigma) if sigma else motion

@@ -44,7 +44,7 @@ ROOMS = {
     "data": ["facetalk/data"],
     "diffusion": ["facetalk/diffusion"],
     "metrics": ["facetalk/metrics"],
-    "pipeline": ["facetalk/pipeline.py"],
+    "pipeline": ["facetalk/pipeline.py", "facetalk/loaded.py", "facetalk/decoding.py"],
     "training": ["facetalk/training"],
 }
 TESTS = (

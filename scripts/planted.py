@@ -17,10 +17,11 @@ _VISEMES, _LOOP = "facetalk/data/visemes.py", "facetalk/training/loop.py"
 
 PLANTED: list[tuple[str, str, str, str]] = [
     # what, file, code, fault
-    ("landmarks without the head's rest expression", "facetalk/pipeline.py",
-     "moved = motion.expressions - self.head.rest_expression", "moved = motion.expressions"),
-    ("a rig without the head's rest expression", "facetalk/pipeline.py",
-     "canonical.vertices - np.tensordot(self.head.rest_expression, basis, axes=1)", "canonical.vertices"),
+    ("landmarks without the head's rest expression", "facetalk/posing.py",
+     "np.tensordot(motion.expressions - head.rest_expression, basis, axes=1) + points",
+     "np.tensordot(motion.expressions, basis, axes=1) + points"),
+    ("a rig without the head's rest expression", "facetalk/posing.py",
+     "canonical.vertices - np.tensordot(head.rest_expression, basis, axes=1)", "canonical.vertices"),
     ("no vowel undershoot", _VISEMES,
      "((length / 0.10) ** 0.35, 0.55, 1.15)", "((length / 0.10) ** 0.0, 0.55, 1.15)"),
     ("no effect of stress", _VISEMES, "gain * stress_scale * rate_scale", "gain * rate_scale"),

@@ -1,0 +1,111 @@
+"""A model folder, whose parts are loaded when they are first used."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from facetalk.backend import Backend, by_torch, native_model, pick_for
+from facetalk.mesh.smoothing import FacialSmoothing
+from facetalk.models import ModelConfig, find_model
+from facetalk.models.heads import open_head, with_rig
+from facetalk.native import NativeModel
+from facetalk.nphm.head.head import HeadModel
+from facetalk.tongue import Tongue
+
+if TYPE_CHECKING:
+    import torch
+
+    from facetalk.audio.encoder import AudioEncoder
+    from facetalk.diffusion.model import MotionModel
+    from facetalk.nphm.plain_head import PlainHead
+
+__all__ = ["LoadedModel"]
+
+
+class LoadedModel:
+    """The parts of a model: audio encoder, motion model, neural head, and perhaps a tongue."""
+
+    def __init__(self, config: ModelConfig, device: str | torch.device, backend: Backend = "auto") -> None:
+        self.config = config
+        self._device = device
+        self.backend = backend
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str] = "default",
+        device: str = "auto",
+        *,
+        backend: Backend = "auto",
+    ) -> Self:
+        """Load a model by name (``"default"`` travels with the package) or from a folder.
+
+        Args:
+            name_or_path: built-in name or a folder with config.json, head/, audio/ and motion/.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"``, ... for the audio encoder and the denoiser, and for
+                marching cubes where this build has kernels for it.
+            backend: what turns speech into motion: ``"native"``, the C library, on the CPU; ``"torch"``; or
+                ``"auto"``, the C library on the CPU where it runs the model. They agree to 1e-4.
+
+        Raises:
+            InputError: no such model, device not usable, or the C library asked for on another.
+        """
+        return cls(find_model(name_or_path), pick_for(device, backend), backend)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the audio encoder and the denoiser, as torch has it."""
+        device: torch.device = by_torch("a device").as_device(self._device)
+        return device
+
+    @cached_property
+    def native_model(self) -> NativeModel | None:
+        """The model in the C library; None where torch does the work.
+
+        Raises:
+            InputError: the library was asked for by name and does not run this model.
+        """
+        return native_model(self.config.folder, self._device, self.backend)
+
+    @cached_property
+    def audio_encoder(self) -> AudioEncoder:
+        """Wav2Vec 2.0."""
+        kind: type[AudioEncoder] = by_torch("the audio encoder by torch").AudioEncoder
+        return kind.from_pretrained(self.config.folder / "audio", device=self._device)
+
+    @cached_property
+    def motion_model(self) -> MotionModel:
+        """The diffusion model of expression codes."""
+        kind: type[MotionModel] = by_torch("the motion model by torch").MotionModel
+        return kind.load(self.config.folder / "motion", device=self._device)
+
+    @cached_property
+    def any_head(self) -> HeadModel | PlainHead:
+        """The neural parametric head, with a rig or, of an NPHM, without one."""
+        return open_head(self.config.folder / "head")
+
+    @property
+    def head(self) -> HeadModel:
+        """The neural parametric head.
+
+        Raises:
+            InputError: it is an NPHM, whose codes have no names and no rig.
+        """
+        return with_rig(self.any_head, self.config.folder)
+
+    @cached_property
+    def tongue(self) -> Tongue | None:
+        """What the tongue does with speech; None of a model without that, or whose head has none to move.
+
+        Raises:
+            InputError: its files are damaged.
+        """
+        head = self.any_head
+        return Tongue.of(self.config.folder, head.tables.reach if isinstance(head, HeadModel) else None)
+
+    @cached_property
+    def facial_smoothing(self) -> FacialSmoothing:
+        """The paper's spatial weight on deformations, which stills the back of the head and the neck."""
+        return FacialSmoothing(self.config.mouth_centre, self.config.mouth_sigma, self.config.bounds)
