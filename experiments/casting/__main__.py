@@ -20,6 +20,7 @@ from tqdm import tqdm
 from experiments.casting.recordings import HELD_OUT, Recording, microphone, recordings
 from experiments.casting.report import fill
 from experiments.casting.scores import Draw, diversity, separation
+from experiments.common.plainly import plainly
 from facetalk.arrays import Float32
 from facetalk.casting import draw as drawing
 from facetalk.casting.dimorphism import DISTANCES, direction, lean
@@ -53,18 +54,16 @@ def main() -> int:
         verb.add_argument("--most", type=int, default=12, help="recordings of a voice (%(default)s)")
         verb.add_argument("--seeds", type=int, default=8, help="draws of each (%(default)s)")
     verbs.add_parser("table", help="the figures into the model card")
-    options = parser.parse_args()
-    try:
-        if options.verb == "table":
-            fill(CARD, json.loads(RESULTS.read_text(encoding="utf-8")))
-            return 0
-        if options.most < 2 or options.seeds < 2:
-            raise InputError("--most and --seeds must be at least 2")
-        {"train": _train, "measure": _measure, "sheet": _sheet}[options.verb](options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return plainly(_run, parser.parse_args())
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.verb == "table":
+        fill(CARD, json.loads(RESULTS.read_text(encoding="utf-8")))
+        return
+    if options.most < 2 or options.seeds < 2:
+        raise InputError("--most and --seeds must be at least 2")
+    {"train": _train, "measure": _measure, "sheet": _sheet}[options.verb](options)
 
 
 def _train(options: argparse.Namespace) -> None:

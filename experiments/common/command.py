@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from experiments.common.corpus import read
+from experiments.common.plainly import plainly
 from experiments.common.trial import Bench, Budget
 from experiments.common.variants import Variant
 from experiments.common.yardstick import Weights, Yardstick, spoken_clips, unspoken_clips
@@ -63,11 +63,7 @@ def run(
         variants: the rows.
         report: writes tables and plots of the results into a folder, after each row.
     """
-    try:
-        return _run(args, name, variants, report)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return plainly(_run, args, name, variants, report)
 
 
 def _run(
@@ -75,7 +71,7 @@ def _run(
     name: str,
     variants: Sequence[Variant],
     report: Callable[[Path, dict[str, Any]], None],
-) -> int:
+) -> None:
     chosen = _chosen(variants, args.only)
     for option in ("steps", "batch", "seeds", "clips"):
         if getattr(args, option) < 1:
@@ -122,7 +118,6 @@ def _run(
         plot = f"{name}.png"
         with atomic_path(args.docs / "docs" / "images" / plot) as temporary:
             shutil.copyfile(args.out / plot, temporary)
-    return 0
 
 
 def write(

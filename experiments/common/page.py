@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import agreement, report
+from experiments.common.plainly import plainly
 from facetalk.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -94,13 +95,12 @@ def main() -> int:
         prog="python -m experiments.common.page", description="docs/ablations.md"
     )
     parser.add_argument("--check", action="store_true", help="change nothing; fail when the page differs")
-    args = parser.parse_args()
+    return plainly(_run, parser.parse_args())
+
+
+def _run(args: argparse.Namespace) -> int:
     old = PAGE.read_text(encoding="utf-8")
-    try:
-        new = fill(old)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    new = fill(old)
     if new != old and args.check:
         print(
             f"error: {PAGE} differs from the results; run python -m experiments.common.page", file=sys.stderr

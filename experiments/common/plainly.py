@@ -1,4 +1,4 @@
-"""How an experiment's command ends: 0, or 2 and one line of what was wrong."""
+"""How an experiment's command ends: 0 or a status of its own, or 2 and one line of what was wrong."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from facetalk.errors import InputError
 
 
-def plainly(work: Callable[..., Any], *arguments: Any) -> int:
-    """Do the work; the status of the process: 2 and one line on stderr where input cannot be used."""
+def plainly(work: Callable[..., int | None], *arguments: Any) -> int:
+    """Do the work; the status of the process: what the work gives, or 2 and one line on stderr where input
+    cannot be used."""
     try:
-        work(*arguments)
+        return work(*arguments) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0

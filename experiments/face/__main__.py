@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from experiments.common.plainly import plainly
 from experiments.face.cubes import compare
 from experiments.face.geometry import measure
 from experiments.face.sheets import write_sheets
@@ -47,33 +48,29 @@ def main() -> int:
     mesh = verbs.add_parser("mesh", help="make a head's template mesh anew")
     mesh.add_argument("--data", type=Path, default=BUILT_IN, help="packed ICT-FaceKit Light")
     mesh.add_argument("head", type=Path, help="head folder, changed in place")
-    options = parser.parse_args()
-    try:
-        if options.verb == "mesh":
-            head = HeadModel.load(options.head)
-            give_mesh(head, MorphableHead.load(options.data))
-            head.save(options.head, force=True)
-        elif options.verb == "cubes":
-            figures = compare(FaceTalk.from_pretrained("default", device="cpu"), options.out)
-            with atomic_path(RESULTS.with_name("cubes.json")) as scratch:
-                scratch.write_text(json.dumps(figures, indent=1) + "\n")
-            print(json.dumps(figures, indent=1))
-        elif options.verb == "sheets":
-            face = FaceTalk.from_pretrained("default", device="cpu")
-            codes = [read_identity(f"random:{seed}", face.head) for seed in range(8)]
-            for path in write_sheets(face, options.out, codes):
-                print(path)
-        else:
-            report = _report(options.identities)
-            with atomic_path(options.out) as scratch:
-                scratch.write_text(json.dumps(report, indent=1) + "\n")
-            print(
-                json.dumps({name: report[name]["worst"] for name in ("closed", "as in the data")}, indent=1)
-            )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return plainly(_run, parser.parse_args())
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.verb == "mesh":
+        head = HeadModel.load(options.head)
+        give_mesh(head, MorphableHead.load(options.data))
+        head.save(options.head, force=True)
+    elif options.verb == "cubes":
+        figures = compare(FaceTalk.from_pretrained("default", device="cpu"), options.out)
+        with atomic_path(RESULTS.with_name("cubes.json")) as scratch:
+            scratch.write_text(json.dumps(figures, indent=1) + "\n")
+        print(json.dumps(figures, indent=1))
+    elif options.verb == "sheets":
+        face = FaceTalk.from_pretrained("default", device="cpu")
+        codes = [read_identity(f"random:{seed}", face.head) for seed in range(8)]
+        for path in write_sheets(face, options.out, codes):
+            print(path)
+    else:
+        report = _report(options.identities)
+        with atomic_path(options.out) as scratch:
+            scratch.write_text(json.dumps(report, indent=1) + "\n")
+        print(json.dumps({name: report[name]["worst"] for name in ("closed", "as in the data")}, indent=1))
 
 
 def _report(count: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ frame beside the plain formula, which is Adam through the torch networks, in the
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from experiments.fitting.command import parser_of, tell
+from experiments.fitting.command import parser_of, told
 from facetalk.fitting import DifferentiableField, Fit, FitOptions, fit_sequence
 from facetalk.fitting.options import MM
 from facetalk.fitting.synthetic import scan
@@ -145,13 +146,13 @@ def run(frames: int, points: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """See the module's text."""
     parser = parser_of("experiments.fitting", __doc__, 30)
     parser.add_argument("--points", type=int, default=8000, help="rays a frame (default 8000)")
-    args = parser.parse_args()
-    tell(run(args.frames, args.points), args.json)
+    args = parser.parse_args(arguments)
+    return told(lambda: run(args.frames, args.points), args)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

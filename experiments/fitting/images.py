@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from experiments.fitting.__main__ import FIRST, SHUT_MM, SPEECH
-from experiments.fitting.command import parser_of, tell
+from experiments.fitting.command import parser_of, told
 from facetalk.fitting import DifferentiableField, FitOptions
 from facetalk.fitting.cameras import Camera
 from facetalk.fitting.options import MM
@@ -147,12 +148,12 @@ def floor_mm(field: DifferentiableField, rig: Any, codes: np.ndarray, seen: list
     return float(np.mean(off))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """See the module's text."""
     parser = parser_of("experiments.fitting.images", __doc__, 20)
-    args = parser.parse_args()
-    tell(run(args.frames), args.json)
+    args = parser.parse_args(arguments)
+    return told(lambda: run(args.frames), args)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

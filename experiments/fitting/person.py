@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from experiments.fitting.__main__ import FIRST, SPEECH
-from experiments.fitting.command import parser_of, tell
+from experiments.fitting.command import parser_of, told
 from experiments.fitting.images import CAMERAS, FOCAL, NOISE_PX, PIXELS, floor_mm, shoot, skin_seen
 from facetalk.fitting import DifferentiableField, FitOptions
 from facetalk.fitting.capture_identity import find_person
@@ -102,11 +103,11 @@ def _apart_mm(head: Any, one: np.ndarray, other: np.ndarray) -> float:
     return float(HEAD_UNIT_MM * np.linalg.norm(a @ turn.T - b, axis=1).mean())
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """See the module's text."""
-    args = parser_of("experiments.fitting.person", __doc__, 6).parse_args()
-    tell(run(args.frames), args.json)
+    args = parser_of("experiments.fitting.person", __doc__, 6).parse_args(arguments)
+    return told(lambda: run(args.frames), args)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -14,6 +14,7 @@ import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 
 from experiments.fitting.__main__ import FIRST, SPEECH
-from experiments.fitting.command import parser_of, tell
+from experiments.fitting.command import parser_of, told
 from experiments.fitting.images import CAMERAS, FOCAL, NOISE_PX, PIXELS, shoot, skin_seen
 from facetalk.errors import InputError
 from facetalk.fitting import DifferentiableField, FitOptions
@@ -113,11 +114,11 @@ def errors(found: list[View], cameras: list[Camera]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """See the module's text."""
-    args = parser_of("experiments.fitting.structure", __doc__, 3).parse_args()
-    tell(run(args.frames), args.json)
+    args = parser_of("experiments.fitting.structure", __doc__, 3).parse_args(arguments)
+    return told(lambda: run(args.frames), args)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

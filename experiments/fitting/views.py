@@ -9,12 +9,13 @@ one, how often lips that were shut are shut again, and which camera was found to
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments.fitting.__main__ import FIRST, SHUT_MM, SPEECH, surface_mm
-from experiments.fitting.command import parser_of, tell
+from experiments.fitting.command import parser_of, told
 from facetalk.fitting import DifferentiableField, FitOptions, fit_sequence
 from facetalk.fitting.cameras import Camera
 from facetalk.fitting.stage import arc
@@ -71,12 +72,12 @@ def run(frames: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """See the module's text."""
     parser = parser_of("experiments.fitting.views", __doc__, 30)
-    args = parser.parse_args()
-    tell(run(args.frames), args.json)
+    args = parser.parse_args(arguments)
+    return told(lambda: run(args.frames), args)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from experiments.common.plainly import plainly
 from experiments.hearing.sounds import CHANGES, UNSPOKEN, Sound, changed, unspoken
 from experiments.steps.rows import Clip, find_clips
 from facetalk.audio import load_audio
@@ -208,29 +209,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=65)
     parser.add_argument("--live", type=int, default=26, help="clips of the look-ahead curve (%(default)s)")
     parser.add_argument("--seeds", type=int, default=2)
-    args = parser.parse_args(arguments)
-    try:
-        torch.set_num_threads(1)
-        clips, speakers = by_turns(args.corpus, args.clips)
-        results: dict[str, Any] = {
-            "command": "python -m experiments.hearing",
-            "clips": len(clips), "live_clips": min(args.live, len(clips)), "seeds": args.seeds, "steps": 4,
-            "seconds": round(sum(len(load_audio(clip.audio)) for clip in clips) / SAMPLE_RATE, 1),
-            "models": {},
-        }  # fmt: skip
-        results["models"] = _kept(args.out, results)
-        for told in args.models:
-            name, _, folder = told.partition("=")
-            if name in results["models"]:
-                continue
-            model = FaceTalk.from_pretrained(folder or name, "cpu")
-            results["models"][name] = hear(Listener(model, args.seeds), clips, speakers, args.live, name)
-            with atomic_path(args.out) as temporary:
-                temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return plainly(_run, parser.parse_args(arguments))
+
+
+def _run(args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    clips, speakers = by_turns(args.corpus, args.clips)
+    results: dict[str, Any] = {
+        "command": "python -m experiments.hearing",
+        "clips": len(clips), "live_clips": min(args.live, len(clips)), "seeds": args.seeds, "steps": 4,
+        "seconds": round(sum(len(load_audio(clip.audio)) for clip in clips) / SAMPLE_RATE, 1),
+        "models": {},
+    }  # fmt: skip
+    results["models"] = _kept(args.out, results)
+    for told in args.models:
+        name, _, folder = told.partition("=")
+        if name in results["models"]:
+            continue
+        model = FaceTalk.from_pretrained(folder or name, "cpu")
+        results["models"][name] = hear(Listener(model, args.seeds), clips, speakers, args.live, name)
+        with atomic_path(args.out) as temporary:
+            temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

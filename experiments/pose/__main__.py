@@ -11,13 +11,13 @@ import argparse
 import dataclasses
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from experiments.common.plainly import plainly
 from facetalk.arrays import Float32
 from facetalk.audio import load_audio
 from facetalk.errors import InputError
@@ -130,38 +130,36 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=None, help="of the recordings, evenly chosen")
     parser.add_argument("--json", type=Path, default=None, help="write the figures here")
     parser.add_argument("--page", type=Path, default=None, help="write the table into this page")
-    args = parser.parse_args()
-    try:
-        sounds = {path.name: load_audio(path) for path in sorted(args.audio)}
-        sounds = {name: sound for name, sound in sounds.items() if len(sound) >= SHORTEST_S * SAMPLE_RATE}
-        if not sounds:
-            raise InputError(f"none of the recordings is longer than {SHORTEST_S:g} s")
-        if args.limit is not None and args.limit < len(sounds):
-            chosen = np.linspace(0, len(sounds) - 1, args.limit).round().astype(int)
-            sounds = {name: sounds[name] for name in np.array(list(sounds))[chosen]}
-        # A corpus has hundreds, of a few sources.
-        names = " ".join(sorted({re.sub("__.*", "*", str(path)) for path in args.audio}))
-        limit = "" if args.limit is None else f" --limit {args.limit}"
-        report = {
-            "command": f"python -m experiments.pose {names} --seeds {args.seeds}{limit}",
-            "seeds": args.seeds,
-            "seconds": sum(map(len, sounds.values())) / SAMPLE_RATE,
-            "recordings": list(sounds),
-            "people": {name: dataclasses.asdict(figure) for name, figure in FIGURES.items()},
-            "rows": measured(sounds, args.seeds),
-        }  # fmt: skip
-        if args.json is not None:
-            with atomic_path(args.json) as scratch:
-                scratch.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        if args.page is not None:
-            page = fill(args.page.read_text(encoding="utf-8"), report)
-            with atomic_path(args.page) as scratch:
-                scratch.write_text(page, encoding="utf-8")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return plainly(_run, parser.parse_args())
+
+
+def _run(args: argparse.Namespace) -> None:
+    sounds = {path.name: load_audio(path) for path in sorted(args.audio)}
+    sounds = {name: sound for name, sound in sounds.items() if len(sound) >= SHORTEST_S * SAMPLE_RATE}
+    if not sounds:
+        raise InputError(f"none of the recordings is longer than {SHORTEST_S:g} s")
+    if args.limit is not None and args.limit < len(sounds):
+        chosen = np.linspace(0, len(sounds) - 1, args.limit).round().astype(int)
+        sounds = {name: sounds[name] for name in np.array(list(sounds))[chosen]}
+    # A corpus has hundreds, of a few sources.
+    names = " ".join(sorted({re.sub("__.*", "*", str(path)) for path in args.audio}))
+    limit = "" if args.limit is None else f" --limit {args.limit}"
+    report = {
+        "command": f"python -m experiments.pose {names} --seeds {args.seeds}{limit}",
+        "seeds": args.seeds,
+        "seconds": sum(map(len, sounds.values())) / SAMPLE_RATE,
+        "recordings": list(sounds),
+        "people": {name: dataclasses.asdict(figure) for name, figure in FIGURES.items()},
+        "rows": measured(sounds, args.seeds),
+    }  # fmt: skip
+    if args.json is not None:
+        with atomic_path(args.json) as scratch:
+            scratch.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if args.page is not None:
+        page = fill(args.page.read_text(encoding="utf-8"), report)
+        with atomic_path(args.page) as scratch:
+            scratch.write_text(page, encoding="utf-8")
     print(table(report))
-    return 0
 
 
 if __name__ == "__main__":

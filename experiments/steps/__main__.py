@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.common.plainly import plainly
 from experiments.steps import report
 from experiments.steps.rows import CONVERGED_STEPS, SAMPLERS, Motions, Row, find_clips
 from experiments.steps.scores import Scorer, Scores, score, summary
@@ -69,15 +70,10 @@ def main() -> int:
     parser.add_argument("--reference", default="converged-52")
     parser.add_argument("--sample-only", action="store_true", help="no figures yet")
     parser.add_argument("--adopt", action="store_true", help="write the default number of steps to the model")
-    args = parser.parse_args()
-    try:
-        return run(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return plainly(run, parser.parse_args())
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Sample, score, report."""
     torch.set_num_threads(1)
     model = FaceTalk.from_pretrained(args.model, "cpu")
@@ -94,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     for row in [*rows, reference]:
         motions.sample(row, clips)
     if args.sample_only:
-        return 0
+        return
     scorer = Scorer(model)
     base = score(scorer, motions, reference, reference, clips)
     bases = {region: WindowBasis.fit(base.windows[region][0]) for region in FEATURE_REGIONS}
@@ -109,7 +105,6 @@ def run(args: argparse.Namespace) -> int:
     print(report.table(results))
     if args.adopt:
         adopt(model.config.folder / "motion", results)
-    return 0
 
 
 def _row(
