@@ -13,10 +13,10 @@ from facetalk.optional import names_of
 if TYPE_CHECKING:
     from facetalk import audio, batch, diffusion, fitting, mesh, metrics, nphm, ops
     from facetalk.errors import ExtensionError, InputError
+    from facetalk.library import get_include, get_library
     from facetalk.mesh import Mesh, RiggedSequence
     from facetalk.mesh.export import export
     from facetalk.motion import Motion
-    from facetalk.native import get_include, get_library
     from facetalk.pipeline import FaceTalk
     from facetalk.style import Style
     from facetalk.version import __version__
@@ -28,8 +28,8 @@ _ORIGINS = {
     "RiggedSequence": "facetalk.mesh",
     "Style": "facetalk.style",
     "export": "facetalk.mesh.export",
-    "get_include": "facetalk.native",
-    "get_library": "facetalk.native",
+    "get_include": "facetalk.library",
+    "get_library": "facetalk.library",
     "InputError": "facetalk.errors",
     "ExtensionError": "facetalk.errors",
     "__version__": "facetalk.version",

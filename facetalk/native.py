@@ -1,164 +1,41 @@
-"""The C library of the package (``csrc/facetalk.h``) from Python: sound in, curves out, without torch.
+"""The C library of the package from Python: sound in, curves out, without torch.
 
-A thin face over ``ctypes``: handles that free themselves, arrays checked, errors as :class:`InputError`. The
-library itself, and its header for other languages, are where :func:`get_library` and :func:`get_include` say.
+A thin face over :mod:`facetalk.library`: handles that free themselves, arrays checked, errors as
+:class:`InputError`. The library itself, and its header for other languages, are where :func:`get_library` and
+:func:`get_include` say.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import math
 import os
 from collections.abc import Callable
-from ctypes import (
-    POINTER,
-    byref,
-    c_char_p,
-    c_double,
-    c_int32,
-    c_int64,
-    c_size_t,
-    c_uint32,
-    c_uint64,
-    c_void_p,
-)
-from pathlib import Path
-from typing import Any
+from ctypes import POINTER, byref, c_int32, c_int64, c_void_p
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from facetalk.arrays import Float32, Int32
 from facetalk.data.tongue import CONTACTS
-from facetalk.errors import ExtensionError, InputError
+from facetalk.errors import InputError
 from facetalk.frames import Frames
+from facetalk.library import PROGRESS, FramePointers, StreamOptions, check, get_include, get_library, library
+
+__all__ = [
+    "WHOLE",
+    "NativeModel",
+    "NativeRig",
+    "NativeStream",
+    "check",
+    "frame_noise",
+    "get_include",
+    "get_library",
+    "library",
+]
 
 WHOLE = math.inf
 """The look-ahead that hears the whole recording before it gives the first frame."""
-
-_PACKAGE = Path(__file__).resolve().parent
-_INTERNAL, _NO_MEMORY = 6, 3
-
-
-def get_include() -> str:
-    """Folder with ``facetalk.h``, for a compiler's ``-I``.
-
-    Raises:
-        ExtensionError: this installation has none.
-    """
-    return str(_found("include", "facetalk.h").parent)
-
-
-def get_library() -> str:
-    """Path of ``libfacetalk.so``.
-
-    Raises:
-        ExtensionError: this installation has none.
-    """
-    return str(_found("lib", "libfacetalk.so"))
-
-
-def _found(folder: str, name: str) -> Path:
-    path = _PACKAGE / folder / name
-    if path.is_file():
-        return path
-    # Python started in a checkout finds its package before the installed one, which has the library.
-    from importlib.metadata import distributions  # takes as long as NumPy, and is seldom needed
-
-    for distribution in distributions(name="facetalk"):
-        for file in distribution.files or ():
-            installed = Path(str(file.locate()))
-            if file.match(f"facetalk/{folder}/{name}") and installed.is_file():
-                return installed
-    raise ExtensionError(f"{path} is missing: this installation has no C library; build the package again")
-
-
-class _Options(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", c_size_t),
-        ("sample_rate", c_int32),
-        ("steps", c_int32),
-        ("look_ahead_s", c_double),
-        ("guidance", c_double),
-        ("seed", c_uint64),
-    )
-
-
-class _Frames(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", c_size_t),
-        ("curves", c_void_p),
-        ("tongue", c_void_p),
-        ("contacts", c_void_p),
-    )
-
-
-_PROGRESS = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int64, c_int64)
-
-_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
-    "last_error": (c_char_p, []),
-    "set_threads": (c_int32, [c_int32]),
-    "model_load": (c_int32, [c_char_p, POINTER(c_void_p)]),
-    "model_free": (None, [c_void_p]),
-    "model_fps": (c_double, [c_void_p]),
-    "model_curve_count": (c_int32, [c_void_p]),
-    "model_curve_name": (c_char_p, [c_void_p, c_int32]),
-    "model_tongue_count": (c_int32, [c_void_p]),
-    "model_tongue_name": (c_char_p, [c_void_p, c_int32]),
-    "model_tongue_weights": (c_int32, [c_void_p, c_void_p, c_void_p, c_int64, c_void_p]),
-    "model_feature_count": (c_int32, [c_void_p]),
-    "model_features": (c_int32, [c_void_p, c_void_p, c_size_t, c_double, c_void_p, POINTER(c_int64)]),
-    "frame_noise": (c_int32, [c_uint64, c_uint32, c_int64, c_int64, c_int32, c_void_p]),
-    "stream_options_default": (None, [POINTER(_Options)]),
-    "stream_create": (c_int32, [c_void_p, POINTER(_Options), POINTER(c_void_p)]),
-    "stream_push": (c_int32, [c_void_p, c_void_p, c_size_t]),
-    "stream_finish": (c_int32, [c_void_p]),
-    "stream_on_progress": (c_int32, [c_void_p, _PROGRESS, c_void_p]),
-    "stream_steps": (c_int32, [c_void_p]),
-    "stream_guidance": (c_double, [c_void_p]),
-    "stream_ready": (c_int64, [c_void_p]),
-    "stream_pull": (c_int32, [c_void_p, c_void_p, c_int64, POINTER(c_int64)]),
-    "stream_pull_frames": (c_int32, [c_void_p, POINTER(_Frames), c_int64, POINTER(c_int64)]),
-    "stream_reset": (c_int32, [c_void_p]),
-    "stream_latency_s": (c_double, [c_void_p]),
-    "stream_free": (None, [c_void_p]),
-    "rig_create": (c_int32, [c_void_p, c_void_p, c_int32, POINTER(c_void_p)]),
-    "rig_vertex_count": (c_int64, [c_void_p]),
-    "rig_face_count": (c_int64, [c_void_p]),
-    "rig_faces": (c_void_p, [c_void_p]),
-    "rig_pose": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p]),
-    "rig_tongue_count": (c_int32, [c_void_p]),
-    "rig_pose_with_tongue": (c_int32, [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
-    "rig_free": (None, [c_void_p]),
-}
-
-
-@functools.cache
-def library() -> ctypes.CDLL:
-    """The library, with the types of its functions.
-
-    Raises:
-        ExtensionError: this installation has none, or it cannot be loaded.
-    """
-    try:
-        loaded = ctypes.CDLL(get_library())
-    except OSError as error:
-        raise ExtensionError(f"the C library cannot be loaded: {error}") from error
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(loaded, f"facetalk_{name}")
-        function.restype, function.argtypes = result, arguments
-    return loaded
-
-
-def check(status: int) -> None:
-    """Raise what a call's status stands for."""
-    if status == 0:
-        return
-    message = library().facetalk_last_error().decode("utf-8", "replace")
-    if status == _NO_MEMORY:
-        raise MemoryError(message)
-    raise ExtensionError(message) if status == _INTERNAL else InputError(message)
 
 
 def frame_noise(seed: int, step: int, start: int, stop: int, channels: int) -> Float32:
@@ -302,7 +179,7 @@ class NativeStream:
         rate: int,
     ) -> None:
         self._model, self._library = model, model._library
-        options = _Options()
+        options = StreamOptions()
         self._library.facetalk_stream_options_default(byref(options))
         options.sample_rate, options.look_ahead_s, options.seed = rate, look_ahead, seed
         options.steps = 0 if steps is None else (steps if 0 < steps < 2**31 else -1)
@@ -356,10 +233,10 @@ class NativeStream:
                 return 1
             return 0
 
-        callback = _PROGRESS(told)
+        callback = PROGRESS(told)
         check(self._library.facetalk_stream_on_progress(self._handle, callback, None))
         status = self._library.facetalk_stream_finish(self._handle)
-        check(self._library.facetalk_stream_on_progress(self._handle, _PROGRESS(), None))
+        check(self._library.facetalk_stream_on_progress(self._handle, PROGRESS(), None))
         if raised:
             raise raised[0]
         check(status)
@@ -373,7 +250,7 @@ class NativeStream:
         ready = self._library.facetalk_stream_ready(self._handle)
         curves = np.empty((ready, len(self._model.names)), np.float32)
         contacts = np.empty((ready, len(CONTACTS)), np.float32) if self._model.tongue_names else None
-        into = _Frames(ctypes.sizeof(_Frames), _address(curves), None, _address(contacts))
+        into = FramePointers(ctypes.sizeof(FramePointers), _address(curves), None, _address(contacts))
         frames = c_int64(0)
         check(self._library.facetalk_stream_pull_frames(self._handle, byref(into), ready, byref(frames)))
         given = frames.value

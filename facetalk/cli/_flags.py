@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from facetalk.native import get_include, get_library
+from facetalk.library import get_include, get_library
 
 
 def run(words: Sequence[str]) -> int:

@@ -30,7 +30,7 @@ from native_fields import (
     Refused,
 )
 
-from facetalk.native import get_library
+from facetalk.library import get_library
 from facetalk.nphm import load_checkpoint
 from facetalk.nphm.bound import Bound
 from facetalk.ops.cuda.field import CudaField

@@ -18,8 +18,8 @@ from golden import GOLDEN
 from native_fields import CUDA, FLOAT16, FLOAT32, UNSUPPORTED, Field, Library, Refused
 from scipy.spatial import cKDTree
 
+from facetalk.library import get_library
 from facetalk.models import find_model
-from facetalk.native import get_library
 
 FRAMES, ROUNDS = 2, 5
 PRECISIONS = {"float32": FLOAT32, "float16": FLOAT16}

@@ -6,7 +6,7 @@ from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 
 import numpy as np
 
-from facetalk.native import library
+from facetalk.library import library
 
 
 def mesh_of(handle: c_void_p) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,8 @@ from small_networks import small_encoder, small_motion
 from small_tongue import add_small_tongue
 
 from facetalk.errors import InputError
-from facetalk.native import NativeModel, _Options, library
+from facetalk.library import StreamOptions, library
+from facetalk.native import NativeModel
 
 INVALID, UNSUPPORTED = 1, 4
 
@@ -90,7 +91,7 @@ def test_an_encoder_that_hears_all_at_once_is_not_damaged_but_unsupported(make_f
 
 
 def test_guidance_below_zero_is_no_default_but_for_minus_one(model):
-    lib, options, stream = library(), _Options(), c_void_p()
+    lib, options, stream = library(), StreamOptions(), c_void_p()
     lib.facetalk_stream_options_default(byref(options))
     assert options.guidance == -1.0
     for guidance in (-2.0, -0.5, -1e9):

@@ -15,8 +15,9 @@ from small_tongue import add_small_tongue, small_network
 from facetalk import FaceTalk, Motion
 from facetalk.errors import InputError
 from facetalk.frames import Frames
+from facetalk.library import FramePointers, library
 from facetalk.mesh.tongue import TONGUE_NAMES
-from facetalk.native import WHOLE, NativeModel, NativeRig, _Frames, library
+from facetalk.native import WHOLE, NativeModel, NativeRig
 from facetalk.nphm.head.head import HeadModel
 from facetalk.tongue import Tongue
 
@@ -40,7 +41,7 @@ def pulled(stream, most: int, *wanted: str) -> tuple[int, dict[str, np.ndarray]]
     widths = {"curves": len(stream._model.names), "tongue": 3, "contacts": 2}
     rooms = {name: np.full((most, widths[name]), np.nan, np.float32) for name in wanted}
     given = {name: room.ctypes.data for name, room in rooms.items()}
-    into = _Frames(ctypes.sizeof(_Frames), *(given.get(name) for name in widths))
+    into = FramePointers(ctypes.sizeof(FramePointers), *(given.get(name) for name in widths))
     frames = c_int64(0)
     status = library().facetalk_stream_pull_frames(stream._handle, byref(into), most, byref(frames))
     return status, {name: room[: frames.value] for name, room in rooms.items()}
@@ -154,9 +155,9 @@ def test_what_is_refused_loses_no_frame(model, speech):
     room, frames = (c_float * 1000)(), c_int64(7)
     assert pulled(stream, 9)[0] == INVALID and b"asks for nothing" in lib.facetalk_last_error()
     for size in (0, 4, 2**40):
-        into = _Frames(size, ctypes.addressof(room), None, None)
+        into = FramePointers(size, ctypes.addressof(room), None, None)
         assert lib.facetalk_stream_pull_frames(stream._handle, byref(into), 9, byref(frames)) == INVALID
-    into = _Frames(ctypes.sizeof(_Frames), ctypes.addressof(room), None, None)
+    into = FramePointers(ctypes.sizeof(FramePointers), ctypes.addressof(room), None, None)
     calls = [
         (None, byref(into), 1, byref(frames)),
         (stream._handle, None, 1, byref(frames)),
@@ -167,7 +168,7 @@ def test_what_is_refused_loses_no_frame(model, speech):
     assert frames.value == 7 and lib.facetalk_stream_ready(stream._handle) == 25
     # A program of a smaller struct has no tongue: what lies behind it, or half inside, is not looked at.
     for size in (16, 20):
-        into = _Frames(size, ctypes.addressof(room), 1, 1)
+        into = FramePointers(size, ctypes.addressof(room), 1, 1)
         assert lib.facetalk_stream_pull_frames(stream._handle, byref(into), 9, byref(frames)) == 0
         assert frames.value == 9
     weights = [(None, room, room, 1, room), (model._handle, None, room, 1, room),

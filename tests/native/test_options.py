@@ -15,7 +15,7 @@ from native_meshes import mesh_of
 from scipy.spatial import cKDTree
 from small_networks import small_encoder, small_motion
 
-from facetalk.native import library
+from facetalk.library import library
 from facetalk.nphm import load_checkpoint
 
 INVALID, NO_MEMORY, UNSUPPORTED = 1, 3, 4

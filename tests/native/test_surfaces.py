@@ -13,7 +13,8 @@ from native_meshes import mesh_of
 from scipy.spatial import cKDTree
 
 from facetalk import FaceTalk, Motion, ops
-from facetalk.native import NativeModel, NativeRig, library
+from facetalk.library import library
+from facetalk.native import NativeModel, NativeRig
 from facetalk.nphm import load_checkpoint
 from facetalk.nphm.head.head import HeadModel
 
