@@ -125,3 +125,12 @@ def test_a_mutant_meets_the_tests_of_its_line_nearest_first(project: Path) -> No
     # What runs at import is everybody's who runs anything of the file.
     at = Mutant(where, 2, "k", 0, "a", "b", 2, 2, False)
     assert tests_of(at, seen, 99.0)[0] == ("tests/audio/test_level.py", ["v2", "v1", "v3"])
+
+
+def test_planted_faults_are_of_code_that_is_there() -> None:
+    from planted import PLANTED
+
+    for what, file, code, fault in PLANTED:
+        source = (SCRIPTS.parent / file).read_text(encoding="utf-8")
+        assert code in source, f"{what}: {file} has no {code!r}"
+        assert code != fault and len([name for name, *_ in PLANTED if name == what]) == 1
