@@ -1,12 +1,19 @@
 #include "cpu/surface/field_band.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <vector>
+
+#include "cpu/surface/band_cells.h"
 
 namespace facetalk::cpu {
 namespace {
+
+using band::Cell;
+using band::halves;
+using band::Known;
+using band::level;
+using band::place;
+using band::Waiting;
 
 constexpr int kTries = 3;
 constexpr float kMargin = 1.05f;  // over the slope that broke a bound
@@ -21,21 +28,11 @@ class Band {
   BrickVolume run(const FieldFrames& frame, const SlopeBounds& given, BandReport& report);
 
  private:
-  struct Cell {
-    int32_t start[3];
-  };
   // Nodes of the lattice of every eighth sample; the last along an axis is the border.
   struct Nodes {
     std::vector<uint8_t> known;
     std::vector<FieldBricks::Evaluated> found;
     int64_t shape[3];
-  };
-  // What is known at corners: where, and how far the surface is at least.
-  struct Known {
-    int count = 0;
-    float at[8][3];
-    float radius[8];
-    bool inside = false;
   };
   // A cell that was left out, and how much greater bounds may be before it would not be.
   struct Excluded {
@@ -43,23 +40,16 @@ class Band {
     Cell cell;
     int32_t spacing;
   };
-  // Cells by the logarithm of their spacing.
-  using Waiting = std::array<std::vector<Cell>, 32>;
 
   BrickVolume attempt(const FieldFrames& frame, const SlopeBounds& bounds, BandReport& report);
   void refine(FieldBricks& bricks, const Waiting& waiting);
   void refine_fine(FieldBricks& bricks, std::vector<Cell> cells, const Waiting& waiting);
   // Looks again at the cells that bounds greater by a factor would not have left out.
   void reopen(FieldBricks& bricks, float factor);
-  static size_t level(int spacing);
   void evaluate_nodes(FieldBricks& bricks, const std::vector<Cell>& cells, int spacing);
-  std::vector<Cell> children(const std::vector<Cell>& cells, int spacing) const;
   int64_t node(const Cell& cell, int corner, int spacing) const;
-  // How far the surface is at least from every point of a box.
-  static float slack(const Known& known, const float low[3], const float high[3]);
   void learn(Known& known, const Cell& cell, int corner, int spacing, float radius) const;
   bool keeps_out(const Known& known, const Cell& cell, int spacing);
-  void place(int32_t i, int32_t j, int32_t k, float* out) const;
   void leave_out(FieldBricks& bricks, const Cell& cell, int spacing, const Known& known);
 
   const FieldRunner runner_;
@@ -71,12 +61,6 @@ class Band {
   float factor_ = 1.0f;  // on the bounds that radii came from
 };
 
-size_t Band::level(int spacing) {
-  size_t power = 0;
-  while (spacing >> power > 1) ++power;
-  return power;
-}
-
 int64_t Band::node(const Cell& cell, int corner, int spacing) const {
   int64_t index = 0;
   for (int a = 0; a < 3; ++a) {
@@ -86,65 +70,17 @@ int64_t Band::node(const Cell& cell, int corner, int spacing) const {
   return index;
 }
 
-std::vector<Band::Cell> Band::children(const std::vector<Cell>& cells, int spacing) const {
-  std::vector<Cell> finer;
-  finer.reserve(8 * cells.size());
-  for (const Cell& cell : cells) {
-    for (int child = 0; child < 8; ++child) {
-      Cell part = cell;
-      bool there = true;
-      for (int a = 0; a < 3; ++a) {
-        part.start[a] += (child >> (2 - a) & 1) * (spacing / 2);
-        there = there && part.start[a] < static_cast<int32_t>(lattice_.axis[a].size());
-      }
-      if (there) finer.push_back(part);
-    }
-  }
-  return finer;
-}
-
-void Band::place(int32_t i, int32_t j, int32_t k, float* out) const {
-  const int32_t at[3] = {i, j, k};
-  for (int a = 0; a < 3; ++a) {
-    const std::vector<float>& axis = lattice_.axis[a];
-    out[a] = axis[std::min(static_cast<size_t>(at[a]), axis.size() - 1)];
-  }
-}
-
-float Band::slack(const Known& known, const float low[3], const float high[3]) {
-  float best = -3e38f;
-  float sums[8] = {};  // of the distances from the box's corners
-  float total = 0.0f;
-  for (int c = 0; c < known.count; ++c) {
-    float farthest = 0.0f;
-    for (int p = 0; p < 8; ++p) {
-      float square = 0.0f;
-      for (int a = 0; a < 3; ++a) {
-        const float d = (p >> (2 - a) & 1 ? high[a] : low[a]) - known.at[c][a];
-        square += d * d;
-      }
-      const float distance = std::sqrt(square);
-      sums[p] += distance;
-      farthest = std::max(farthest, distance);
-    }
-    best = std::max(best, known.radius[c] - farthest);
-    total += known.radius[c];
-  }
-  // Means of the corners' bounds hold too, and the sum of distances is greatest at a corner of the box.
-  return std::max(best, (total - *std::max_element(sums, sums + 8)) / static_cast<float>(known.count));
-}
-
 void Band::learn(Known& known, const Cell& cell, int corner, int spacing, float radius) const {
-  place(cell.start[0] + (corner >> 2) * spacing, cell.start[1] + (corner >> 1 & 1) * spacing,
+  place(lattice_, cell.start[0] + (corner >> 2) * spacing, cell.start[1] + (corner >> 1 & 1) * spacing,
         cell.start[2] + (corner & 1) * spacing, known.at[known.count]);
   known.radius[known.count++] = radius / factor_;
 }
 
 bool Band::keeps_out(const Known& known, const Cell& cell, int spacing) {
   float low[3], high[3];
-  place(cell.start[0], cell.start[1], cell.start[2], low);
-  place(cell.start[0] + spacing, cell.start[1] + spacing, cell.start[2] + spacing, high);
-  const float left = slack(known, low, high);
+  place(lattice_, cell.start[0], cell.start[1], cell.start[2], low);
+  place(lattice_, cell.start[0] + spacing, cell.start[1] + spacing, cell.start[2] + spacing, high);
+  const float left = known.slack(low, high);
   if (!(left > 0.0f)) return false;
   // With bounds greater by a factor, every radius would be smaller by no more than it.
   const float most = *std::max_element(known.radius, known.radius + known.count);
@@ -166,9 +102,9 @@ void Band::leave_out(FieldBricks& bricks, const Cell& cell, int spacing, const K
           const int64_t brick = volume.brick(i, j, k);
           if (volume.table[static_cast<size_t>(brick)] >= 0) continue;  // a neighbour's corners are in it
           volume.table[static_cast<size_t>(brick)] = known.inside ? kBrickInside : kBrickOutside;
-          place(i * kBrickSide, j * kBrickSide, k * kBrickSide, low);
-          place((i + 1) * kBrickSide, (j + 1) * kBrickSide, (k + 1) * kBrickSide, high);
-          slack_[static_cast<size_t>(brick)] = slack(known, low, high);
+          place(lattice_, i * kBrickSide, j * kBrickSide, k * kBrickSide, low);
+          place(lattice_, (i + 1) * kBrickSide, (j + 1) * kBrickSide, (k + 1) * kBrickSide, high);
+          slack_[static_cast<size_t>(brick)] = known.slack(low, high);
         }
       }
     }
@@ -180,8 +116,8 @@ void Band::leave_out(FieldBricks& bricks, const Cell& cell, int spacing, const K
   for (int32_t i = cell.start[0]; i < cell.start[0] + spacing; ++i) {
     for (int32_t j = cell.start[1]; j < cell.start[1] + spacing; ++j) {
       for (int32_t k = cell.start[2]; k < cell.start[2] + spacing; ++k) {
-        place(i, j, k, low);
-        bricks.fill(base + BrickVolume::within(i, j, k), known.inside ? -1.0f : 1.0f, slack(known, low, low));
+        place(lattice_, i, j, k, low);
+        bricks.fill(base + BrickVolume::within(i, j, k), known.inside ? -1.0f : 1.0f, known.slack(low, low));
       }
     }
   }
@@ -238,7 +174,7 @@ void Band::refine(FieldBricks& bricks, const Waiting& waiting) {
         leave_out(bricks, cell, spacing, known);
       }
     }
-    cells = spacing == kBrickSide ? std::move(kept) : children(kept, spacing);
+    cells = spacing == kBrickSide ? std::move(kept) : halves(lattice_, kept, spacing);
     if (spacing == kBrickSide) break;
   }
   refine_fine(bricks, std::move(cells), waiting);
