@@ -183,7 +183,7 @@ def test_hair_is_cropped_on_the_scalp_alone(head):
     mesh, marks = head.tables.mesh, head.tables.linear["landmarks_mean"]
     x = mesh.vertices[mesh.region == Region.SKIN]
     grows, thick = hair_cover(hair_depth(x), x)
-    assert grows.min() >= 0.0 and grows.max() <= 1.0 and 0.4 < thick.min() and thick.max() <= 1.0
+    assert grows.min() >= 0.0 and grows.max() <= 1.0 and thick.min() > 0.4 and thick.max() <= 1.0
     crown, back = x[:, 1] > 0.45, (x[:, 2] < -0.45) & (x[:, 1] > -0.1)
     assert grows[crown].min() > 0.95 and grows[back].min() > 0.95 and thick[crown].mean() > 0.95
     face = (x[:, 2] > 0.0) & (x[:, 1] < marks[19:25, 1].mean() + 0.08) & (np.abs(x[:, 0]) < 0.2)
