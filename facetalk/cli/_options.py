@@ -52,6 +52,22 @@ def positive(text: str) -> float:
     return value
 
 
+def seed(text: str) -> int:
+    """argparse type: what both NumPy and torch take as a seed, and one more than it."""
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"must lie in 0 to 2**63 - 1, got {value}")
+    return value
+
+
+def thread_count(text: str) -> int:
+    """argparse type: threads that the compiled core takes."""
+    value = int(text)
+    if not 1 <= value <= 1024:
+        raise argparse.ArgumentTypeError(f"must lie in 1 to 1024, got {value}")
+    return value
+
+
 def texture_size(text: str) -> int:
     """Pixels along a side of the skin's texture, 0 for none."""
     from facetalk.mesh.textures import SIZES
@@ -66,7 +82,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """``--model``, ``--device``, ``--threads``."""
     parser.add_argument("--model", default="default", help="built-in model name or model folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--threads", type=positive_int, default=None, help="CPU threads (default: all cores)")
+    parser.add_argument("--threads", type=thread_count, default=None, help="CPU threads (default: all cores)")
 
 
 def add_direction(parser: argparse.ArgumentParser) -> None:

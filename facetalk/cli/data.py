@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from facetalk.cli import _options
 from facetalk.errors import InputError
 
 _SPEECH_ONLY = {"sources": None, "minutes": None, "packages": None, "gpl": False, "acceptance": False,
@@ -23,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speech.add_argument("--sources", default=None,
                         help=f"comma-separated, of {','.join(KNOWN_SOURCES)}; default "
                         f"{','.join(DEFAULT_SOURCES)}, without those that are not installed")  # fmt: skip
-    speech.add_argument("--minutes", type=float, default=None, help="synthetic speech in all; default 120")
+    speech.add_argument(
+        "--minutes", type=_options.positive, default=None, help="synthetic speech in all; default 120"
+    )
     speech.add_argument("--packages", default=None, metavar="DIR",
                         help="where Debian packages are installed or unpacked; default /")  # fmt: skip
     speech.add_argument("--gpl", action="store_true", help="allow the GPL recordings of tuxpaint")
@@ -32,11 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "npm for the voices")  # fmt: skip
     speech.add_argument("--acceptance", action="store_true",
                         help="build the reserved test set instead, never to train on")  # fmt: skip
-    speech.add_argument("--seed", type=int, default=None, help="of texts, rates and pitches; default 0")
+    speech.add_argument(
+        "--seed", type=_options.seed, default=None, help="of texts, rates and pitches; default 0"
+    )
     head = parser.add_argument_group("head")
     head.add_argument("--ict", type=Path, default=None, metavar="FOLDER",
                       help="clone of https://github.com/ICT-VGL/ICT-FaceKit (or a packed .npz)")  # fmt: skip
-    head.add_argument("--rounding", type=float, default=None, metavar="MM",
+    head.add_argument("--rounding", type=_options.non_negative, default=None, metavar="MM",
                       help="round displacements to this, for a smaller file; default 0: do not")  # fmt: skip
 
 

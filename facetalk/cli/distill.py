@@ -61,18 +61,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="encoded copies of the recordings, all but one with another sound")  # fmt: skip
     parser.add_argument("--produce", type=_options.positive_int, default=None, metavar="N",
                         help="only make trajectories, as number N beside a training in --out")  # fmt: skip
-    parser.add_argument("--threads", type=_options.positive_int, default=1, help="CPU threads")
+    parser.add_argument("--threads", type=_options.thread_count, default=1, help="CPU threads")
     parser.add_argument("--workers", type=_options.positive_int, default=None, metavar="N",
                         help="processes that encode the corpus for --life and --mouth; default: this one "
                         "alone")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    parser.add_argument("--seed", type=_options.seed, default=0, help="seed of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from --out")
 
 
 def run(args: argparse.Namespace) -> None:
     """Distil, or produce trajectories for a distillation beside this one."""
-    if args.seed < 0 or args.anchor < 0:
-        raise InputError(f"--seed and --anchor must be at least 0, got {args.seed} and {args.anchor}")
+    if args.anchor < 0:
+        raise InputError(f"--anchor must be at least 0, got {args.anchor}")
     low, high = args.guidance
     if not 0.0 <= low <= high <= 20.0:
         raise InputError(f"--guidance must be two weights in 0..20, the smaller first, got {low:g} {high:g}")

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="points of a frame that are looked at")  # fmt: skip
     parser.add_argument("--no-pose", action="store_true", help="the points stay in the first frame's pose")
     _options.add_direction(parser)
-    parser.add_argument("--threads", type=_options.positive_int, default=None,
+    parser.add_argument("--threads", type=_options.thread_count, default=None,
                         help="CPU threads (default: all cores)")  # fmt: skip
 
 

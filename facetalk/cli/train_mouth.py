@@ -22,12 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--identities", type=_options.positive_int, default=defaults.identities,
                         help="heads drawn, the default one first")  # fmt: skip
     parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
-    parser.add_argument("--minutes", type=float, default=None,
+    parser.add_argument("--minutes", type=_options.positive, default=None,
                         help="stop, annealed, after this time")  # fmt: skip
     parser.add_argument(
         "--batch", type=_options.positive_int, default=defaults.batch, help="pictures in a step"
     )
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="peak")
+    parser.add_argument(
+        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     _validation.add_arguments(parser, "the features in --out")

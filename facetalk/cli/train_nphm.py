@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from facetalk.cli import _options
 from facetalk.data.heads.ict import BUILT_IN, MorphableHead
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
@@ -26,12 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=None, help="output folder; the model will be OUT/head")
     parser.add_argument(
-        "--minutes", type=float, default=None,
+        "--minutes", type=_options.positive, default=None,
         help=f"limit on the time, signed distances included; without --steps, {DEFAULT_MINUTES:g} when left "
         "out (a good head takes 60 to 120)",
     )  # fmt: skip
-    parser.add_argument("--steps", type=int, default=None, help="total number of steps over all stages")
-    parser.add_argument("--seed", type=int, default=0, help="seed of sampling and initialisation")
+    parser.add_argument(
+        "--steps", type=_options.positive_int, default=None, help="total number of steps over all stages"
+    )
+    parser.add_argument("--seed", type=_options.seed, default=0, help="seed of sampling and initialisation")
     parser.add_argument("--resume", action="store_true", help="continue the training that is in OUT")
     parser.add_argument(
         "--stages", nargs="+", choices=list(SHARES), default=list(SHARES), metavar="STAGE",

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR",
                         help="checkpoints, log and expert/ go here")  # fmt: skip
     parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
-    parser.add_argument("--minutes", type=float, default=None,
+    parser.add_argument("--minutes", type=_options.positive, default=None,
                         help="stop, annealed, after this time")  # fmt: skip
     parser.add_argument(
         "--batch", type=_options.positive_int, default=defaults.batch, help="crops of 3.2 s in a step"
@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="passes over the corpus, each with other sound")  # fmt: skip
     parser.add_argument("--faces", type=_options.positive_int, default=defaults.faces,
                         help="faces drawn for each recording")  # fmt: skip
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="peak")
+    parser.add_argument(
+        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
+    )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     _validation.add_arguments(parser, "the expert in --out")

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="made by `facetalk data`")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR",
                         help="tongue/ goes here, which belongs into the model's folder")  # fmt: skip
-    parser.add_argument("--heard", type=float, default=defaults.minutes_heard, metavar="MINUTES",
+    parser.add_argument("--heard", type=_options.positive, default=defaults.minutes_heard, metavar="MINUTES",
                         help="speech to learn from, drawn from all; default %(default)g")  # fmt: skip
     parser.add_argument(
         "--hidden", type=_options.positive_int, default=defaults.hidden, help="units of the network"
@@ -28,9 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=_options.positive_int, default=defaults.batch, help="frames in a step"
     )
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="peak")
     parser.add_argument(
-        "--look-ahead", type=float, default=None, metavar="SECONDS",
+        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
+    )
+    parser.add_argument(
+        "--look-ahead", type=_options.non_negative, default=None, metavar="SECONDS",
         help="hear recordings as a stream of this look-ahead does; default: as a whole",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")

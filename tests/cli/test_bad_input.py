@@ -1,5 +1,6 @@
 """Whatever a person gives: one line that says what was wrong, status 2, and nothing half-written."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,57 @@ def test_help_names_no_default_that_is_none(capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "(default: None)" not in out and "(default: False)" not in out
     assert "noise seed (default: 0)" in out and "(default: default)" in out
+
+
+@pytest.mark.parametrize("words", [["render"], ["train", "nphm"], ["train", "audio"], ["data"]])
+def test_help_tells_a_default_once(capsys, words):
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert not [option for option in out.split(" --") if re.search(r"default.*\(default:", option)]
+    assert "ict_facekit_light" not in out  # a path of this machine
+    if words[0] == "train":
+        assert "--seed SEED seed of" in out or "--seed SEED of everything" in out
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "says"),
+    [
+        ("motion", ["--rate", "-1"], "--rate"),
+        ("motion", ["--seed", "-1"], "--seed"),
+        ("motion", ["--variants", "0"], "--variants"),
+        ("motion", ["--cache-minutes", "nan"], "--cache-minutes"),
+        ("motion", ["--steps", "0"], "--steps"),
+        ("motion", ["--minutes", "nan"], "--minutes"),
+        ("audio", ["--seed", "-1"], "--seed"),
+        ("audio", ["--steps", "0"], "--steps"),
+        ("nphm", ["--steps", "0"], "--steps"),
+        ("nphm", ["--minutes", "0"], "--minutes"),
+        ("nphm", ["--seed", "-1"], "--seed"),
+        ("tongue", ["--heard", "-1"], "--heard"),
+        ("sync", ["--minutes", "nan"], "--minutes"),
+    ],
+)
+def test_limits_of_trainings_are_checked_before_the_work(capsys, tmp_path, part, options, says):
+    """Before a corpus is encoded for minutes, and with nothing left in --out."""
+    places = {"motion": ["--corpus", tmp_path, "--audio", tmp_path], "nphm": []}
+    words = ["train", part, *places.get(part, ["--corpus", tmp_path]), "--out", tmp_path / "run", *options]
+    assert says in fails(capsys, *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "speech.wav", "-o", "talk.csv"],
+        ["bench"],
+        ["distill", "--audio", ".", "--out", "run"],
+        ["fit", "--points", "a.ply", "-o", "a.safetensors"],
+        ["evaluate", "."],
+    ],
+)
+def test_more_threads_than_the_core_takes(capsys, words):
+    assert "1 to 1024, got 99999" in fails(capsys, *words, "--threads", "99999")
 
 
 def test_output_places_that_cannot_be(capsys, tmp_path, speech):
