@@ -130,6 +130,11 @@ class Decoder(LoadedModel):
         return code
 
     def _checked(self, motion: Motion, temporal_sigma: float | None) -> Motion:
+        if not isinstance(motion, Motion):
+            raise InputError(
+                f"motion must be a facetalk.Motion, got {type(motion).__name__}; Motion(expressions) makes "
+                f"one of an array"
+            )
         width = motion.expressions.shape[1]
         takes = self.any_head.expression_dim
         if width != takes:

@@ -182,7 +182,9 @@ class NativeStream:
         options = StreamOptions()
         self._library.facetalk_stream_options_default(byref(options))
         options.sample_rate, options.look_ahead_s, options.seed = rate, look_ahead, seed
-        options.steps = 0 if steps is None else (steps if 0 < steps < 2**31 else -1)
+        if steps is not None and not 0 < steps < 2**31:  # 0 asks the library for the model's own
+            raise InputError(f"steps must be at least 1 and no more than the model was taught, got {steps}")
+        options.steps = 0 if steps is None else steps
         if guidance is not None and guidance < 0.0:  # -1 asks the library for the model's own
             raise InputError(f"guidance must lie in 0..20, got {guidance:g}")
         options.guidance = -1.0 if guidance is None else guidance

@@ -28,7 +28,7 @@ from facetalk.motion import Motion, ease_ends
 from facetalk.native import WHOLE, NativeStream
 from facetalk.pose.generator import AHEAD_S, head_motion
 from facetalk.streaming import LiveHead, LiveStream, run_through
-from facetalk.style import Style, StyleFilter
+from facetalk.style import Style, StyleFilter, checked_style
 from facetalk.tongue import TongueNetwork
 from facetalk.units import SAMPLE_RATE
 
@@ -122,7 +122,7 @@ class FaceTalk(Decoder):
         silent = (settling if before else 0, settling if after else 0)
         heard = Padded(sound, before + silent[0] / fps, after + silent[1] / fps)
         ahead = None if look_ahead is None else real_number("look_ahead", look_ahead)
-        style = Style() if style is None else style
+        style = checked_style(style)
         provenance: dict[str, Any] = {"model": self.config.name, "seed": seed}
         if style.changed():
             provenance["style"] = style.changed()
@@ -239,7 +239,7 @@ class FaceTalk(Decoder):
             raise InputError(f"rate must be between {RATES[0]} and {RATES[1]} Hz, got {rate:g}")
         engine = self._engine(look_ahead, steps, guidance, seed, rate)
         provenance: dict[str, Any] = {"model": self.config.name, "seed": seed, "look_ahead": look_ahead}
-        style = Style() if style is None else style
+        style = checked_style(style)
         if style.changed():
             provenance["style"] = style.changed()
         head = None

@@ -71,6 +71,19 @@ class Style:
         return {name: value for name, value in dataclasses.asdict(self).items() if value != still[name]}
 
 
+def checked_style(style: Style | None) -> Style:
+    """Sliders as callers give them; None leaves all alone.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if style is None:
+        return Style()
+    if not isinstance(style, Style):
+        raise InputError(f"style must be a facetalk.Style, got {style!r}")
+    return style
+
+
 _SMILE = {"mouthSmile": 0.42, "mouthStretch": 0.2, "cheekSquint": 0.22}
 _FROWN = {"mouthFrown": 0.45, "cheekSquint": 0.14}
 """What the slider's ends add. A smile of the mouth alone would be none (Duchenne); cheeks also lift the upper

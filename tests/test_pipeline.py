@@ -152,3 +152,32 @@ def test_identities_differ(model, talk):
 def test_bad_calls(model, talk, call, says):
     with pytest.raises(facetalk.InputError, match=says):
         call(model, talk)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda model, talk, out: model.stream(steps=0), "steps must be at least 1 .*got 0"),
+        (lambda model, talk, out: model.generate(([0.1] * 800, 16000), steps=0), "steps must be at least 1"),
+        (lambda model, talk, out: model.stream(style=3), "facetalk.Style, got 3"),
+        (lambda model, talk, out: model.generate(([0.1] * 800, 16000), style={"smile": 1}), "facetalk.Style"),
+        (lambda model, talk, out: model.decode(talk.expressions), "Motion, got ndarray"),
+        (lambda model, talk, out: model.decode(None), "Motion, got NoneType"),
+        (lambda model, talk, out: model.landmarks(talk.expressions), "Motion, got ndarray"),
+        (lambda model, talk, out: facetalk.export(out, None, fps=25), "facetalk.Mesh, got NoneType"),
+        (lambda model, talk, out: facetalk.export(out, ["a"], fps=25), "facetalk.Mesh, and 'a' is none"),
+        (
+            lambda model, talk, out: facetalk.export(out, next(iter(model.decode(talk))), fps=25),
+            r"got Mesh; of one mesh give \[mesh\]",
+        ),
+        (
+            lambda model, talk, out: facetalk.export(out.with_suffix(".ply"), [3], fps=25),
+            "facetalk.Mesh, and 3 is none",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::facetalk.errors.HearingWarning")
+def test_what_is_of_another_kind_is_told_by_name(model, talk, tmp_path, wrong, says):
+    with pytest.raises(facetalk.InputError, match=says):
+        wrong(model, talk, tmp_path / "talk.glb")
+    assert not list(tmp_path.iterdir())

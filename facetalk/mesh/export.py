@@ -136,6 +136,8 @@ def export(
         if not len(meshes):
             raise InputError("there are no frames to write")
         pose = meshes.pose if pose is None else pose
+    else:
+        meshes = _only_meshes(meshes)
     rows = None if pose is None else checked_pose(pose, len(np.asarray(pose)))
     if suffix == ".ply":
         with atomic_path(out, directory=True, ours=None if force else is_sequence) as folder:
@@ -157,6 +159,25 @@ def export(
             temporary, meshes, fps, tolerance_mm, quantize, basis, name, rows, size, textured, out.stem
         )
     return out
+
+
+def _only_meshes(meshes: object) -> Iterator[Mesh]:
+    """Meshes one by one.
+
+    Raises:
+        InputError: there is something else, or one mesh that is in nothing.
+    """
+    if not isinstance(meshes, Iterable):
+        hint = "; of one mesh give [mesh]" if isinstance(meshes, Mesh) else ""
+        raise InputError(f"meshes must be a sequence of facetalk.Mesh, got {type(meshes).__name__}{hint}")
+
+    def each() -> Iterator[Mesh]:
+        for mesh in meshes:
+            if not isinstance(mesh, Mesh):
+                raise InputError(f"meshes must be a sequence of facetalk.Mesh, and {mesh!r:.80} is none")
+            yield mesh
+
+    return each()
 
 
 def check_output(

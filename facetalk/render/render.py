@@ -159,6 +159,7 @@ def render(
         size = whole_number("width", size[0]), whole_number("height", size[1])
     fps = None if fps is None else real_number("fps", fps)
     frames = None if frames is None else whole_number("frames", frames)
+    azimuth = real_number("azimuth", azimuth)
     size = size or (_VIDEO_SIZE if suffix == ".mp4" else _CELL_SIZE)
     if not all(SIZES[0] <= side <= SIZES[1] for side in size):
         raise InputError(f"size must lie in {SIZES[0]} to {SIZES[1]} pixels a side, got {size[0]}x{size[1]}")

@@ -114,6 +114,7 @@ def test_one_thread_is_one_thread() -> None:
         (["-o", "a.png", "--audio", "b.wav"], "--audio is for"),
         (["-o", "a.png", "--fps", "30"], "--fps is for"),
         (["-o", "a.png", "--at", "1", "--frames", "3"], "not both"),
+        (["-o", "a.png", "--azimuth", "nan"], "azimuth must be a finite number"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(words: list[str], told: str, capsys) -> None:
