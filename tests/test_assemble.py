@@ -47,6 +47,15 @@ def test_inner_folders_and_model_folders_are_parts(trainings: Path, tmp_path: Pa
     assert find_model(out).fps == 25.0
 
 
+def test_a_built_in_model_is_named(trainings: Path, tmp_path: Path, capsys) -> None:
+    """Who installed the package does not know where its folders are."""
+    words = ["assemble", f"--audio={trainings / 'audio'}", "--motion=default", "--head=default"]
+    assert main([*words, "-o", str(tmp_path / "mixed")]) == 0
+    assert find_model(tmp_path / "mixed").fps == 25.0
+    assert main([*words[:-1], "--head=defualt", "-o", str(tmp_path / "other")]) == 2
+    assert "neither a folder nor a built-in model (default)" in capsys.readouterr().err
+
+
 def test_a_tongue_is_a_part_that_may_be_left_out(trainings: Path, tmp_path: Path) -> None:
     parts = [f"--{part}={DEFAULT}" for part in ("audio", "motion", "head", "tongue")]
     assert main(["assemble", *parts, "-o", str(tmp_path / "mine")]) == 0
@@ -87,7 +96,7 @@ def test_parts_that_do_not_fit_are_told(tmp_path: Path) -> None:
     (tmp_path / "head" / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="browDance_L, browDown_L are not in both"):
         assemble(DEFAULT, DEFAULT, tmp_path / "head", tmp_path / "out")
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="neither a folder"):
         assemble(tmp_path / "nothing", DEFAULT, DEFAULT, tmp_path / "out")
     (tmp_path / "begun" / "checkpoint").mkdir(parents=True)
     with pytest.raises(InputError, match=r"no motion there .a training writes it"):

@@ -72,8 +72,10 @@ class FFmpegDecoder(Decoder):
         except InputError:
             raise
         except Exception as error:  # PyAV's errors are of every kind there is
+            # FFmpeg's numbers, and the name under which it was given the file, help nobody.
+            why = getattr(error, "strerror", None) or one_line(error)
             raise InputError(
-                f"{path}: not a sound file that can be read, or a damaged one ({one_line(error)})"
+                f"{path}: not a sound file that can be read, or a damaged one ({why})"
             ) from error
         if rate <= 0 or channels <= 0:
             raise InputError(

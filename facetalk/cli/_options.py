@@ -127,13 +127,14 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
                         help="morph targets: the rig's own shapes with ARKit names, the same for "
                         "every clip of a head (default), or the motion's principal components, fewer and "
                         "smaller")  # fmt: skip
-    parser.add_argument("--quantize", action=argparse.BooleanOptionalAction, default=None,
-                        help="morph targets of a .glb or .vrm in 16 bits, a smaller file for readers of "
-                        "KHR_mesh_quantization (not Unreal up to 5.4, not Godot 3); default: floats, "
-                        "which all take")  # fmt: skip
+    bits = parser.add_mutually_exclusive_group()
+    bits.add_argument("--quantize", action=argparse.BooleanOptionalAction, default=None,
+                      help="morph targets of a .glb or .vrm in 16 bits, a smaller file for readers of "
+                      "KHR_mesh_quantization (not Unreal up to 5.4, not Godot 3); default: floats, "
+                      "which all take")  # fmt: skip
+    bits.add_argument("--float", dest="quantize", action="store_false", default=None,
+                      help="the same as --no-quantize")  # fmt: skip
     add_texture_size(parser)
-    parser.add_argument("--float", dest="quantize", action="store_false", default=None,
-                        help="the same as --no-quantize")  # fmt: skip
 
 
 def check_decode_arguments(args: argparse.Namespace) -> None:
@@ -203,6 +204,22 @@ def add_sound_argument(parser: argparse.ArgumentParser) -> None:
                         help="beside the animation: a .wav of the recording (default), or the recording's "
                         "own file, copied as it is, where glTF players read it (.mp3, .ogg, .opus, .flac, "
                         ".m4a, .aac, .wav); then no silence is put around it")  # fmt: skip
+
+
+def check_curves(args: argparse.Namespace, *more: str) -> None:
+    """Refuse what would do nothing for one file of curves, or of a motion.
+
+    Args:
+        args: of the verb.
+        more: names of options, beside ``--force``, that such a file has no use for.
+
+    Raises:
+        InputError: one of them was given.
+    """
+    given = [f"--{name}" for name in (*more, "force") if getattr(args, name)]
+    if given:
+        kind = "a motion" if args.output.suffix.lower() == ".safetensors" else "curves"
+        raise InputError(f"{args.output} is one file of {kind}: leave out {' and '.join(given)}")
 
 
 def check_sound(sound: str | None, output: Path) -> None:

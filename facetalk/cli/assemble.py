@@ -8,7 +8,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
-    accepted = "its folder, the folder of its training, or a model folder"
+    accepted = "its folder, the folder of its training, or a model: its folder, or a built-in one's name"
     parser.add_argument("--audio", type=Path, required=True, metavar="DIR", help=f"audio encoder: {accepted}")
     parser.add_argument("--motion", type=Path, required=True, metavar="DIR", help=f"motion model: {accepted}")
     parser.add_argument("--head", type=Path, required=True, metavar="DIR", help=f"head: {accepted}")

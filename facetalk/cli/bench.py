@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
     parser.add_argument("--checkpoint", type=Path, default=None,
                         help="time the field of this checkpoint instead of the model's")  # fmt: skip
-    parser.add_argument("--family", choices=("nphm", "mononphm"), default="nphm",
-                        help="kind of networks in the checkpoint")  # fmt: skip
+    parser.add_argument("--family", choices=("nphm", "mononphm"), default=None,
+                        help="kind of networks in the checkpoint (default: nphm)")  # fmt: skip
     _options.add_direction(parser)
     parser.add_argument("--resolution", type=int, default=128, help="grid points per axis of the field")
     parser.add_argument("--frames", type=_options.positive_int, default=25, help="frames of the clip")
@@ -50,8 +50,9 @@ def run(args: argparse.Namespace) -> None:
     if args.json is not None:
         check_not_input(args.json, args.checkpoint)
         check_replaceable(args.json)
-    if args.direction is not None and args.checkpoint is None:
-        raise InputError("--direction belongs to --checkpoint; the model's head goes backward")
+    if args.checkpoint is None and (args.direction is not None or args.family is not None):
+        option = "--family" if args.direction is None else "--direction"
+        raise InputError(f"{option} belongs to --checkpoint; the model's head says its own")
     _options.set_threads(args.threads)
     from facetalk.bench import peaks
 
@@ -85,7 +86,7 @@ def _stages(args: argparse.Namespace, rates: Peaks) -> Iterator[StageCost]:
     rng = np.random.default_rng(0)
     checkpoint = None
     if args.checkpoint is not None:  # before anything long, since it may be wrong
-        checkpoint = load_checkpoint(args.checkpoint, family=args.family, direction=args.direction)
+        checkpoint = load_checkpoint(args.checkpoint, family=args.family or "nphm", direction=args.direction)
         if checkpoint.deformation is None:
             raise InputError(
                 f"--checkpoint {args.checkpoint}: has no deformation network to pose the head with"

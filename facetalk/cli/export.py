@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from facetalk.cli import _options
-from facetalk.errors import InputError
 from facetalk.files import check_not_input
 
 
@@ -27,11 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Decode a stored motion and write it."""
     from facetalk.live.curves import SUFFIXES as CURVES
-    from facetalk.mesh.export import check_output, export
+    from facetalk.mesh.export import SUFFIXES, check_output, export
 
     _options.check_sound(args.sound, args.output)
     if args.output.suffix.lower() in CURVES:
         return _export_curves(args)
+    if args.output.suffix.lower() not in SUFFIXES:
+        _options.check_output(args.output, (*SUFFIXES, *CURVES), args.motion)
     check_not_input(args.output, args.motion)
     check_output(args.output, audio=args.audio, sound=args.sound or "wav", force=args.force)
     _options.check_decode_arguments(args)
@@ -67,8 +68,7 @@ def _export_curves(args: argparse.Namespace) -> None:
 
     _options.check_output(args.output, SUFFIXES, args.motion)
     _options.check_decode_arguments(args)
-    if args.audio is not None or args.force:
-        raise InputError(f"{args.output} is one file of curves: leave out --audio and --force")
+    _options.check_curves(args, "audio")
     motion = Motion.load(args.motion)
     names = FaceTalk.from_pretrained(args.model, args.device).head.expression_names
     _, rate = write_curves(args.output, motion, names, fps=args.fps)

@@ -145,6 +145,9 @@ def _check_places(args: argparse.Namespace) -> AudioReader:
         check_output(args.output, audio=args.audio, sound=args.sound or "wav", force=args.force)
     else:
         _options.check_output(args.output, (*SUFFIXES, MOTION_SUFFIX, *CURVES), args.audio, identity)
+        # Curves are everybody's; the motion keeps whose face it was made for.
+        named = args.output.suffix.lower() in CURVES and args.motion is None
+        _options.check_curves(args, *(["identity"] if named else []))
     if args.motion is not None:
         _options.check_output(args.motion, (MOTION_SUFFIX,), args.audio, identity)
         if args.motion.resolve() == args.output.resolve():

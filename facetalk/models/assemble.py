@@ -12,7 +12,7 @@ from facetalk.audio import AudioEncoder
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_replaceable
-from facetalk.models import find_model
+from facetalk.models import builtin_models, find_model
 from facetalk.models.heads import open_head
 from facetalk.nphm.head.head import HeadModel
 from facetalk.tongue import TongueNetwork
@@ -51,7 +51,8 @@ def assemble(
     """Copy parts that fit into a model folder, which ``FaceTalk.from_pretrained`` reads.
 
     Args:
-        audio: audio encoder: its folder, the folder of its training, or a model folder (its ``audio/``).
+        audio: audio encoder: its folder, the folder of its training, or a model: its folder (its ``audio/``),
+            or the name of a built-in one.
         motion: motion model, likewise.
         head: head, likewise.
         tongue: what the tongue does, likewise; None for a model whose tongue rides on the jaw.
@@ -85,12 +86,15 @@ def assemble(
 
 def _find(kind: str, place: Path) -> Path:
     """The folder of a part: the place itself, or where a training or a model folder has it."""
+    if not place.exists() and str(place) in builtin_models():
+        place = find_model(str(place)).folder
     candidates = [place, *(place / inner for inner in _INNER[kind])]
     for folder in candidates:
         if (folder / "config.json").is_file() and all((folder / mark).is_file() for mark in _MARKS[kind]):
             return folder
     if not place.is_dir():
-        raise InputError(f"--{kind} {place}: no such folder")
+        known = ", ".join(builtin_models())
+        raise InputError(f"--{kind} {place}: neither a folder nor a built-in model ({known})")
     tried = ", ".join(str(folder) for folder in candidates)
     needed = ", ".join(("config.json", *_MARKS[kind]))
     hint = " (a training writes it with its first checkpoint)" if (place / "checkpoint").exists() else ""

@@ -57,6 +57,7 @@ def test_audio_that_cannot_be_used(capsys, tmp_path, kind):
     path = broken_audio(tmp_path, kind)
     line = fails(capsys, "generate", path, "-o", tmp_path / "talk.glb")
     assert path.name in line
+    assert "Errno" not in line and "sound.wav" not in line  # of libraries, which call the file as they like
     assert not list(tmp_path.glob("*talk*"))
 
 
@@ -97,6 +98,10 @@ def test_options_out_of_range(capsys, tmp_path, speech, options, says):
         ("talk.ply", ["--tolerance", "0.2"], "--tolerance is for"),
         ("talk.safetensors", ["--topology", "marching-cubes"], "leave out --topology"),
         ("talk.safetensors", ["--no-smooth", "--tolerance", "1"], "leave out --no-smooth, --tolerance"),
+        ("talk.csv", ["--identity", "random:3"], "leave out --identity"),
+        ("talk.json", ["--force"], "leave out --force"),
+        ("talk.safetensors", ["--force"], "is one file of a motion: leave out --force"),
+        ("talk.glb", ["--quantize", "--float"], "--float: not allowed with argument --quantize"),
         ("talk.SAFETENSORS", ["--temporal-sigma", "0.1"], "leave out --temporal-sigma"),
     ],
 )
@@ -109,6 +114,17 @@ def test_export_refuses_them_too(capsys, tmp_path):
     """Before it looks for the motion, so that nothing is read in vain."""
     words = ["export", tmp_path / "none.safetensors", "-o", tmp_path / "talk.glb", "--resolution", "64"]
     assert "--topology marching-cubes" in fails(capsys, *words)
+
+
+def test_export_names_all_that_it_writes(capsys, tmp_path):
+    line = fails(capsys, "export", tmp_path / "talk.safetensors", "-o", tmp_path / "talk.fbx")
+    assert ".glb" in line and ".csv, .json" in line
+    words = ["export", tmp_path / "talk.safetensors", "-o", tmp_path / "talk.csv", "--audio", "speech.wav"]
+    assert fails(capsys, *words).endswith("leave out --audio")
+
+
+def test_a_family_of_no_checkpoint(capsys):
+    assert "--family belongs to --checkpoint" in fails(capsys, "bench", "--family", "nphm")
 
 
 def test_help_names_no_default_that_is_none(capsys):
