@@ -136,7 +136,9 @@ FACETALK_API double facetalk_model_fps(const facetalk_model* model);
 /* Number of curves C of a frame; 0 for NULL. */
 FACETALK_API int32_t facetalk_model_curve_count(const facetalk_model* model);
 
-/* Name of a curve ("jawOpen"), owned by the model; NULL where there is none. */
+/* Name of a curve ("jawOpen", "mouthSmile_L"), owned by the model; NULL where there is none. The built-in
+ * model's are Apple ARKit's, but sides end in _L and _R instead of Left and Right (the head's own, as ARKit's
+ * are), and "browInnerUp_L" and "cheekPuff_L" have their _R: ARKit's one weight is the mean of the two. */
 FACETALK_API const char* facetalk_model_curve_name(const facetalk_model* model, int32_t index);
 
 /* --- The tongue: beside the curves, weights in 0..1 of how its tip goes up to the ridge behind the upper teeth,

@@ -14,7 +14,7 @@ namespace facetalk {
 
 class Error : public std::runtime_error {
  public:
-  explicit Error(facetalk_status status) : std::runtime_error(facetalk_last_error()), status(status) {}
+  explicit Error(facetalk_status code) : std::runtime_error(facetalk_last_error()), status(code) {}
   const facetalk_status status;
 };
 

@@ -16,8 +16,10 @@ static void need(facetalk_status status) {
 int main(int argc, char **argv) {
   unsigned char h[44], bytes[2] = {0}; /* the usual header; files with other chunks are for a library to read */
   FILE *file = argc > 2 ? fopen(argv[2], "rb") : NULL;
-  if (file == NULL || fread(h, 1, 44, file) != 44 || memcmp(h + 36, "data", 4) || h[22] != 1 || h[34] != 16)
-    return fprintf(stderr, "usage: wav_to_csv MODEL_FOLDER SPEECH.wav [LOOK_AHEAD_S]  (16-bit mono)\n"), 2;
+  if (argc < 3) return fprintf(stderr, "usage: wav_to_csv MODEL_FOLDER SPEECH.wav [LOOK_AHEAD_S]\n"), 2;
+  if (file == NULL) return fprintf(stderr, "error: cannot open %s\n", argv[2]), 2;
+  if (fread(h, 1, 44, file) != 44 || memcmp(h + 36, "data", 4) || h[20] != 1 || h[22] != 1 || h[34] != 16)
+    return fprintf(stderr, "error: %s is not a 16-bit mono WAV with the usual header\n", argv[2]), 2;
   facetalk_model *model;
   facetalk_stream *stream;
   facetalk_stream_options options;

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from facetalk import FaceTalk, get_include, get_library
 from facetalk.audio.live import LiveFeatures
 from facetalk.cli import main
+from facetalk.data.arkit import ARKIT_NAMES
+from facetalk.native import NativeModel
 from facetalk.ops._extension import load
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -68,6 +71,36 @@ def test_the_program_gives_what_generate_gives(program, recording, folder):
     assert names == ["time", *face.motion_model.expression_names]
     assert np.abs(rows[:, 1:] - motion.expressions).max() < 1e-4
     assert np.abs(rows[:, 0] - (np.arange(len(rows)) + 0.5) / 25).max() < 1e-6
+
+
+def test_a_recording_that_it_does_not_read_is_told_from_wrong_usage(program, folder, tmp_path):
+    write_wav(tmp_path / "none.wav", np.zeros(0), 16_000)
+    stereo = tmp_path / "stereo.wav"
+    soundfile.write(stereo, np.zeros((100, 2)), 16_000, subtype="PCM_16")
+    for words, says in (
+        ([folder], "usage:"),
+        ([folder, tmp_path / "no.wav"], "error: cannot open"),
+        ([folder, stereo], "not a 16-bit mono WAV"),
+        ([folder, tmp_path], "not a 16-bit mono WAV"),
+    ):
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and says in done.stderr and not done.stdout
+    done = subprocess.run(
+        [program, folder, tmp_path / "none.wav"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stdout.count("\n") == 1  # names, and no frame
+
+
+def test_the_header_tells_what_curves_are_called(folder):
+    """The names that it quotes are there, and become ARKit's as it says."""
+    header = (Path(get_include()) / "facetalk.h").read_text()
+    told = header[header.index("/* Name of a curve") : header.index("facetalk_model_curve_name(const")]
+    names = list(NativeModel(folder).names)
+    quoted = re.findall(r'"(\w+)"', told)
+    assert {"browInnerUp_L", "cheekPuff_L", "mouthSmile_L"} <= set(quoted) <= set(names)
+    arkit = {re.sub("_R$", "Right", re.sub("_L$", "Left", name)) for name in names}
+    halves = {half + side for half in ("browInnerUp", "cheekPuff") for side in ("Left", "Right")}
+    assert arkit - halves == set(ARKIT_NAMES) - {"browInnerUp", "cheekPuff", "tongueOut"}
 
 
 def test_live_it_gives_what_the_reference_gives(program, recording, folder):

@@ -51,7 +51,8 @@ def lisping(tmp_path, folder) -> Path:
 def test_packets_hold_the_curves(tmp_path, lisping, speech):
     program = tmp_path / "live_link"
     library = Path(get_library()).parent
-    flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{get_include()}", f"-L{library}"]
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror",
+             f"-I{get_include()}", f"-L{library}"]  # fmt: skip
     subprocess.run(
         [COMPILER, *flags, f"-Wl,-rpath,{library}", SOURCE, "-lfacetalk", "-o", program], check=True
     )
