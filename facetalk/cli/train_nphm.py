@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
         for name in ("out", "minutes", "steps", "start", "identity_batch", "backward_batch", "resume"):
             if getattr(args, name) not in (None, False):
                 raise InputError(f"--{name.replace('_', '-')} does nothing with --evaluate; leave it out")
+        if args.stages != list(SHARES):
+            raise InputError("--stages does nothing with --evaluate; leave it out")
         _evaluate(args.evaluate, args.data, args.json)
         return
     if args.json is not None:

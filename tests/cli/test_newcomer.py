@@ -140,6 +140,18 @@ def test_heads_drawn_anew_want_a_head_and_its_stage(tmp_path: Path, capsys) -> N
         assert told in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+def test_stages_are_not_taken_from_where_they_are_not(tmp_path: Path, capsys) -> None:
+    """The others would be networks of one step, in a head that looks like any."""
+    words = ["train", "nphm", "--out", str(tmp_path / "run"), "--steps", "1", "--stages", "backward", "parts"]
+    for more in ([], ["--resume"]):
+        assert main([*words, *more]) == 2
+        told = capsys.readouterr().err
+        assert "takes identity, blendshapes, template from" in told and "--start" in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_figures_of_a_head_take_no_options_of_a_training(capsys) -> None:
     assert main(["train", "nphm", "--evaluate", "head", "--identity-batch", "8", "64"]) == 2
     assert "--identity-batch does nothing with --evaluate" in capsys.readouterr().err
+    assert main(["train", "nphm", "--evaluate", "head", "--stages", "backward"]) == 2
+    assert "--stages does nothing with --evaluate" in capsys.readouterr().err

@@ -234,11 +234,30 @@ def begin(
     return dataclasses.replace(codes, encoder=known)
 
 
+def _check_others(config: HeadTraining, out: Path) -> None:
+    """Refuse to take stages from where they are not: they would be networks that nobody trained.
+
+    Raises:
+        InputError: a stage is neither to be trained nor in ``out`` nor in ``start``.
+    """
+    if config.start is not None:
+        return
+    others = [stage for stage in SHARES if stage not in config.stages]
+    kept = ("checkpoint", "checkpoint.old")
+    missing = [stage for stage in others if not any((out / stage / name).exists() for name in kept)]
+    if missing:
+        raise InputError(
+            f"--stages takes {', '.join(missing)} from {out}, and no such training is there; train all "
+            f"stages first, or name a head that has them by --start"
+        )
+
+
 def train_head(config: HeadTraining) -> HeadModel:
     """Train all stages, write ``out/head`` and return it.
 
     Raises:
-        InputError: the data cannot be used, no limit was given, or ``out`` holds another training.
+        InputError: the data cannot be used, no limit was given, ``out`` holds another training, or a stage
+            that is not to be trained is nowhere.
     """
     if config.minutes is None and config.steps is None:
         raise InputError("give the training a limit: --minutes or --steps")
@@ -261,6 +280,7 @@ def train_head(config: HeadTraining) -> HeadModel:
                 )
             )
     out = Path(config.out)
+    _check_others(config, out)
     check_resume(out, config.resume, marks=("distances.npz", *(f"{stage}/checkpoint" for stage in SHARES)))
     head = MorphableHead.load(config.data)
     make_out(out, "head", is_head_folder)
