@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facetalk import version
 from facetalk.cli import _options, _rendered
 from facetalk.errors import InputError
 from facetalk.files import check_not_input
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         names=model.head.expression_names,
         scorers=_scorers(),
     )
-    report.settings = {"model": model.config.name, **report.settings}
+    report.settings = {"facetalk": version.__version__, "model": model.config.name, **report.settings}
     print(report.table())
     content = report.as_dict()
     if draw is not None:

@@ -144,6 +144,9 @@ def evaluate(
     if run is None:
         raise InputError("nothing to evaluate: no recording could be aligned with its text or is long enough")
     settings = {
+        "manifest": Path(manifest).name if isinstance(manifest, str | Path) else None,
+        "split": split,
+        "limit": limit,
         "clips": run.rows.clips,
         "seconds": round(run.seconds, 1),
         "seed": seed,

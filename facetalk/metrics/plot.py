@@ -80,8 +80,7 @@ def plot(report: Report, path: Path, *, fps: float) -> None:
         axes.margins(x=0)
         axes.legend(loc="upper right", frameon=False)
     axes.set_xlabel("first clip, seconds")
-    told = ", ".join(f"{key} {value}" for key, value in report.settings.items())
-    figure.suptitle(f"facetalk evaluate: {told}; bars: 95 % of a bootstrap over clips", fontsize=10)
+    figure.suptitle(f"facetalk evaluate: {report.told()}; bars: 95 % of a bootstrap over clips", fontsize=10)
     with atomic_path(path) as temporary:
         FigureCanvasAgg(figure).print_png(str(temporary))
 

@@ -127,7 +127,8 @@ SECTIONS = (
 ROW_NOTES = (
     "truth: other draws of the phones' curves; nearest: segments of other texts' draws with the nearest "
     f"phones; delayed by {DELAY_FRAMES} frames; frozen: upper face at rest; smoothed: Gaussian, sigma "
-    f"{SMOOTH_FRAMES:g} frames; doubled: weights x {GAIN:g}; [ ]: 95 % of a bootstrap over clips"
+    f"{SMOOTH_FRAMES:g} frames; doubled: weights x {GAIN:g}; [ ]: 95 % of a bootstrap over clips, "
+    "none of a single one"
 )
 _WITH_INTERVAL = ("model", "truth")
 _NAME, _CELL = 14, 10
@@ -138,7 +139,8 @@ class Report:
     """What ``evaluate`` found.
 
     Attributes:
-        settings: clips, seconds of speech, seed, seeds, steps, guidance, pad.
+        settings: manifest (its name, where it has one), split and limit (None: all of it), clips, seconds of
+            speech, seed, seeds, steps, guidance, pad.
         rows: row -> figure -> value; "model", "truth" and the controls. NaN where nothing was counted.
         intervals: row -> figure -> 95 % interval over clips; None where there is none.
         voices: the model's lips per voice, as a row.
@@ -178,8 +180,11 @@ class Report:
                 ("silent_frames", "frames of silence"),
             )
         )
-        told = ", ".join(f"{key} {value}" for key, value in self.settings.items())
-        return "\n\n".join([*blocks, f"{ROW_NOTES}\n{counts}\n{told}"])
+        return "\n\n".join([*blocks, f"{ROW_NOTES}\n{counts}\n{self.told()}"])
+
+    def told(self) -> str:
+        """The settings in one line, without those that nobody chose."""
+        return ", ".join(f"{key} {value}" for key, value in self.settings.items() if value is not None)
 
     def _has(self, section: Section) -> bool:
         return any(column.key in row for row in self.rows.values() for column in section.columns)

@@ -175,7 +175,11 @@ def test_seeds_steps_and_guidance_reach_the_pipeline(manifest: Path) -> None:
     assert [call["seed"] for call in pipeline.calls] == [5, 1005, 6, 1006]
     assert all(call["steps"] == 8 and call["guidance"] == 1.5 for call in pipeline.calls)
     assert found.settings["steps"] == 8 and found.settings["seeds"] == 2
+    assert found.settings["limit"] == 2 and found.settings["split"] is None
+    assert "limit 2, clips 2" in found.table() and "split" not in found.table()
     alone = evaluate(pipeline, manifest, split="valid", seeds=1)
+    assert alone.settings["split"] == "valid" and alone.settings["manifest"] == manifest.name
+    assert f"manifest {manifest.name}, split valid, clips" in alone.table()
     assert len(alone.voices) == 2 and "diversity_mouth_mm" not in alone.rows["model"]
 
 

@@ -14,6 +14,7 @@ from facetalk.metrics import inception, motion_features
 from facetalk.metrics.clip_distances import TruthFeatures
 from facetalk.metrics.dynamics import _columns, _crossing, fast_energy
 from facetalk.metrics.intensity import normalised_by_speaker, speech_lip_correlation
+from facetalk.metrics.report import Report
 from facetalk.metrics.sync import SyncExpert, _mouth
 from facetalk.metrics.sync_network import SyncConfig, SyncNetworks
 
@@ -133,10 +134,8 @@ def test_a_plot_has_time_in_seconds_from_the_middle_of_the_first_frame(
         Axes, "plot", lambda self, x, y, color, label: curves.append((label, list(x), list(y)))
     )
     monkeypatch.setattr(Axes, "legend", lambda *_, **__: None)
-    report = SimpleNamespace(
-        rows={}, intervals={}, settings={"clips": 1}, example={"truth": [1.0, 2.0], "model lids": [0.5]}
-    )
-    plot(report, tmp_path / "p.png", fps=25.0)  # type: ignore[arg-type]
+    report = Report({"clips": 1}, {}, {}, example={"truth": [1.0, 2.0], "model lids": [0.5]})
+    plot(report, tmp_path / "p.png", fps=25.0)
     assert curves == [
         ("truth", [0.02, 0.06], [1.0, 2.0]), ("model", [], []), ("truth", [], []), ("model", [0.02], [0.5])
     ]  # fmt: skip
