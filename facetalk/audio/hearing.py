@@ -88,7 +88,8 @@ class Loudness:
         end = self.at_end if self.at_end >= self.near_end else 0
         top = self.at_peak if self.at_peak >= self.near_peak else 0
         clipped = max(end, top) / max(self.count, 1)
-        if clipped >= _CLIPPED:
+        # What hardly moves is no wave that was cut off: a constant is all the time at its own peak.
+        if clipped >= _CLIPPED and self.loudest >= FAINT:
             said.append(f"the sound is clipped ({clipped:.1%} of its samples are at the end of the scale)")
         return said
 

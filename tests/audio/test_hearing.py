@@ -294,6 +294,12 @@ def test_sound_clipped_before_it_was_turned_down() -> None:
     assert len(said) == 1 and "clipped" in said[0]
 
 
+@pytest.mark.parametrize("level", [0.1, 1.0])
+def test_a_constant_is_faint_and_not_clipped(level: float) -> None:
+    _, said = heard((np.full(SAMPLE_RATE, level, np.float32), SAMPLE_RATE))
+    assert len(said) == 1 and "almost silent" in said[0]
+
+
 def test_what_was_said_is_kept_with_the_reader(tmp_path: Path) -> None:
     path = tmp_path / "silent.wav"
     soundfile.write(path, np.zeros(8000), SAMPLE_RATE)
