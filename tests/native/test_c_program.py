@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import subprocess
+import tomllib
 import wave
 from pathlib import Path
 
@@ -89,6 +90,21 @@ def test_a_recording_that_it_does_not_read_is_told_from_wrong_usage(program, fol
         [program, folder, tmp_path / "none.wav"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0 and done.stdout.count("\n") == 1  # names, and no frame
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no CMake on this machine")
+def test_the_library_alone_knows_its_version(tmp_path):
+    """What CMake installs, the header and the package are of one version."""
+    root = EXAMPLES.parent
+    script = tmp_path / "script.cmake"
+    script.write_text(f'include("{root}/cmake/version.cmake")\nmessage("[${{FACETALK_VERSION}}]")\n')
+    done = subprocess.run(["cmake", "-P", script], capture_output=True, text=True, check=True)
+    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    assert done.stderr.strip() == f"[{version}]"
+    assert "include(cmake/version.cmake)" in (root / "CMakeLists.txt").read_text()
+    header = (root / "csrc/facetalk.h").read_text()
+    told = re.findall(r"FACETALK_VERSION_M\w+ (\d+)", header)
+    assert version.startswith(".".join(told) + ".")
 
 
 def test_the_header_tells_what_curves_are_called(folder):
