@@ -80,7 +80,7 @@ ELSEWHERE = {
     "python scripts/kill_test.py": "cli/test_kill.py runs it for a few moments",
     "python scripts/mutate.py": "has tests of its own, and takes an hour",
     "facetalk train audio --init default --corpus speech --out run/taught": "training/audio/test_teachers.py",
-    "facetalk train audio --init default --corpus speech --out run/closing": "training/audio/test_teachers.py",
+    "facetalk train audio --init default --corpus speech --out run/closing": "as the line above",
     "facetalk train sync": "the sync expert's own tests",
     "facetalk train nphm --start run/head2/head": "training/head/test_train.py, with fewer points",
     "facetalk batch FOLDER -o OUT --ray": "tests/batch starts a cluster of this machine",

@@ -205,7 +205,7 @@ def test_the_command_draws_a_face_and_refuses_a_sound_without_voice(
     drawn = facetalk.Motion.load(tmp_path / "a.safetensors")
     assert drawn.identity.any() and drawn.provenance["identity"] == "voice:1"
     ask[1] = str(tmp_path / "b.wav")
-    assert main([*ask, "--force", "--identity", "voices"]) == 2
+    assert main([*ask, "--identity", "voices"]) == 2
     assert "voices is missing" in (said := capsys.readouterr().err) and "voice:SEED" in said
     assert main([*ask[:3], str(tmp_path / "b.safetensors"), "--identity", "voice"]) == 2
     assert "b.wav: a face for the voice needs 1 s of voiced speech" in capsys.readouterr().err

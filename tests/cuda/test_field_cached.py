@@ -171,7 +171,7 @@ def test_chunks_change_no_frame(heads: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_nothing_of_a_frame_visits_the_host(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """But counts, and, once a call, how much the deformation stretches at some points of the identity, and
-    three times at some around those where it does so most, and how it does on a lattice of all of the box."""
+    up to three times at some around those where it does so most."""
     options = {"tolerance_mm": TOLERANCE_MM, "cache": True}
     found(heads.cuda, heads.biases, **options)
     copied: list[int] = []
@@ -187,8 +187,8 @@ def test_nothing_of_a_frame_visits_the_host(heads: Any, monkeypatch: pytest.Monk
         monkeypatch.setattr(torch.Tensor, name, noted(getattr(torch.Tensor, name)))
     surfaces = found(heads.cuda, heads.biases, **options)
     points = len(heads.cuda.knowledge.slopes(plan_of(heads.cuda).wide)[1])
-    first, *around, lattice = (count for count in copied if count >= 32)
-    assert first <= min(points, 2048) and len(around) == 3 and max(around) <= 2048 and lattice < 5000
+    first, *around = (count for count in copied if count >= 32)
+    assert first <= min(points, 2048) and 1 <= len(around) <= 3 and max(around) <= 2048
     counts = [count for count in copied if count < 32]
     assert counts and min(len(surface.vertices) for surface in surfaces) > 32
 
@@ -244,7 +244,7 @@ def test_the_identity_is_learned_by_the_devices_kernels(heads: Any) -> None:
     for field in (heads.cuda, heads.cpu):
         bounds, near = field.knowledge.slopes(box)
         sampled = slopes.sample_stretches(field.packed, heads.biases, near, WEIGHT)
-        known = slopes.with_stretch(bounds, sampled, field.packed, WEIGHT)
+        known = slopes.with_stretch(bounds, sampled, None)  # as a cache needs it
         plan = extraction_plan.Plan(field, field.knowledge, heads.biases, AXES, BOUNDS, ExtractionOptions())
         assert 1.0 < plan.known.stretch == pytest.approx(known.stretch, rel=1e-4)
 

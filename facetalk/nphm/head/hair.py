@@ -6,11 +6,11 @@ painted and has no shape of its own, so every format shows it and nothing of the
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.interpolate import PchipInterpolator
-from scipy.spatial import cKDTree
+import functools
 
-from facetalk.arrays import AnyFloat, Float32
+import numpy as np
+
+from facetalk.arrays import AnyFloat, Float32, Float64
 from facetalk.nphm.head.albedo import Palette, mix, smooth
 from facetalk.nphm.head.noise import in_space
 
@@ -27,6 +27,8 @@ _HAIRLINE = np.array([
     (79, -0.030), (88, -0.035), (93, 0.030), (98, 0.095), (106, 0.118), (115, 0.085), (123, -0.010),
     (133, -0.110), (146, -0.190), (163, -0.225), (180, -0.235),
 ])  # fmt: skip
+_ROUND = 5.0
+"""Half of the degrees over which the hairline's corners are rounded."""
 _SOFT = 0.03
 """Half of the width over which hair sets in, head units."""
 _GRAIN = 0.0034
@@ -36,12 +38,24 @@ _CROWN = np.array([0.0, 0.50, -0.30])
 
 def hair_depth(points: AnyFloat) -> Float32:
     """How far (N,) points (N, 3) on the mean head's skull lie within the hairline, head units."""
-    x = np.asarray(points, np.float64)
-    around, line = np.arctan2(np.abs(x[:, 0]), x[:, 2] - _AXIS_Z), PchipInterpolator(*_HAIRLINE.T)
-    degrees = np.linspace(0.0, 180.0, 721)
-    curve = cKDTree(np.stack([_RADIUS * np.radians(degrees), line(degrees)], axis=1))
-    far = curve.query(np.stack([_RADIUS * around, x[:, 1]], axis=1))[0]
-    return np.where(x[:, 1] > line(np.degrees(around)), far, -far).astype(np.float32)
+    x, (degrees, heights) = np.asarray(points, np.float32), _hairline()
+    around = np.degrees(np.arctan2(np.abs(x[:, 0]), x[:, 2] - _AXIS_Z))
+    places = np.stack([_RADIUS * np.radians(around), x[:, 1]], axis=1)
+    curve = np.stack([_RADIUS * np.radians(degrees), heights], axis=1)
+    far = np.concatenate([
+        np.sqrt(((part[:, None] - curve) ** 2).sum(axis=2).min(axis=1))
+        for part in np.array_split(places, max(1, len(places) // 4096))
+    ])  # fmt: skip
+    return np.where(x[:, 1] > np.interp(around, degrees, heights), far, -far).astype(np.float32)
+
+
+@functools.cache
+def _hairline() -> tuple[Float64, Float64]:
+    """Degrees from the front and heights of the hairline there, its corners rounded."""
+    degrees = np.arange(-_ROUND, 180.0 + _ROUND + 0.5, 0.5)
+    corners = np.interp(180.0 - np.abs(180.0 - np.abs(degrees)), *_HAIRLINE.T)
+    taper = np.hanning(int(4 * _ROUND) + 1)
+    return np.arange(0.0, 180.5, 0.5), np.convolve(corners, taper / taper.sum(), mode="valid")
 
 
 def hair_cover(depth: AnyFloat, points: AnyFloat) -> tuple[Float32, Float32]:

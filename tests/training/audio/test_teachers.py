@@ -278,7 +278,6 @@ def test_the_encoder_learns_from_it(
         (["--teacher"], "--teacher goes with --init"),
         (["--uses", "2"], "--uses goes with --init"),
         (["--init", "default", "--teacher-weights", "x"], "goes with --teacher"),
-        (["--init", "default", "--uses", "0"], "1 or more"),
         (["--evaluate", "x", "--uses", "2"], "--uses does nothing with --evaluate"),
         (["--evaluate", "x", "--teacher"], "--teacher does nothing with --evaluate"),
     ],
