@@ -31,8 +31,8 @@ _ROUND = 5.0
 """Half of the degrees over which the hairline's corners are rounded."""
 _SOFT = 0.03
 """Half of the width over which hair sets in, head units."""
-_GRAIN = 0.0034
-"""Size of the smallest tufts, head units (0.85 mm)."""
+_WIDE, _SLENDER = 0.0022, 0.2
+"""Width of strands, head units (0.55 mm), and what part of their length that is."""
 _CROWN = np.array([0.0, 0.50, -0.30])
 
 
@@ -73,7 +73,7 @@ def hair_cover(depth: AnyFloat, points: AnyFloat) -> tuple[Float32, Float32]:
     ragged = depth + 0.008 * in_space(x, 0.022, 51) + 0.005 * in_space(x, 0.008, 52)
     # Ears stand out of the head beside it.
     ears = smooth(np.abs(x[:, 0]), 0.305, 0.325) * (1.0 - smooth(x[:, 1], 0.09, 0.12)) * (x[:, 1] > -0.15)
-    thick = (0.62 + 0.38 * smooth(depth, 0.0, 0.12)) * (0.8 + 0.2 * smooth(x[:, 1], -0.05, 0.25))
+    thick = (0.55 + 0.45 * smooth(depth, 0.0, 0.12)) * (0.8 + 0.2 * smooth(x[:, 1], -0.05, 0.25))
     return (smooth(ragged, -_SOFT, _SOFT) * (1.0 - ears)).astype(np.float32), thick.astype(np.float32)
 
 
@@ -81,16 +81,16 @@ def strands(points: AnyFloat) -> Float32:
     """-1 to 1 (N,), dark and light of tufts, and of strands that lie away from the crown."""
     off = np.asarray(points, np.float64) - _CROWN
     # A strand is long away from the crown and narrow across; its direction wanders.
-    around = np.arctan2(off[:, 0], off[:, 2]) + 0.22 * in_space(points, 0.04, 53)
+    around = np.arctan2(off[:, 0], off[:, 2]) + 0.03 * in_space(points, 0.04, 53)
     far = np.linalg.norm(off, axis=1)
-    ring = np.stack([_RADIUS * np.sin(around), _RADIUS * np.cos(around), 0.3 * far], axis=1)
-    fine = 0.6 * in_space(points, _GRAIN, 57) + 0.4 * in_space(ring, 0.0036, 54)
-    return np.clip(1.25 * fine + 0.15 * in_space(points, 0.03, 56), -1.0, 1.0).astype(np.float32)
+    ring = np.stack([_RADIUS * np.sin(around), _RADIUS * np.cos(around), _SLENDER * far], axis=1)
+    fine = 0.5 * in_space(ring, _WIDE, 54) + 0.5 * in_space(points, 1.5 * _WIDE, 57)
+    return np.clip(1.35 * fine + 0.15 * in_space(points, 0.03, 56), -1.0, 1.0).astype(np.float32)
 
 
 def tufted(grows: Float32, strand: Float32) -> Float32:
     """The first that :func:`hair_cover` tells (N,), where hair sets in tuft by tuft."""
-    return np.asarray(smooth(2.0 * grows - 1.0 + 0.75 * strand, -0.3, 0.3), np.float32)
+    return np.asarray(smooth(2.0 * grows - 1.0 + 0.85 * strand, -0.45, 0.45), np.float32)
 
 
 def with_hair(color: AnyFloat, points: AnyFloat, palette: Palette) -> AnyFloat:
