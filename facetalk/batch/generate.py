@@ -27,7 +27,7 @@ from facetalk.errors import InputError
 from facetalk.files import output_error
 from facetalk.mesh.textures import checked_size
 from facetalk.models import builtin_models
-from facetalk.style import Style
+from facetalk.style import Style, checked_style
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ def generate_batch(
         None if guidance is None else real_number("guidance", guidance),
         first,
         _identity(identity),
-        Style() if style is None else style,
+        checked_style(style),
         checked_size(texture_size) if texture_size else texture_size,
     )
     recordings = read_recordings(source)

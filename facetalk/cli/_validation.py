@@ -49,15 +49,13 @@ def check(args: argparse.Namespace) -> None:
 
 
 def prepared(args: argparse.Namespace) -> FaceTalk:
-    """The model that a training works with, once :func:`check` and the seed let it begin.
+    """The model that a training works with, once :func:`check` lets it begin.
 
     Raises:
-        InputError: as :func:`check`, a negative seed, or no such model.
+        InputError: as :func:`check`, or no such model.
     """
     from facetalk.pipeline import FaceTalk
 
-    if args.seed < 0:
-        raise InputError(f"--seed must be at least 0, got {args.seed}")
     check(args)
     _options.set_threads(args.threads)
     return FaceTalk.from_pretrained(args.model, args.device)

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="N clips, spread over the manifest")  # fmt: skip
     parser.add_argument("--pad", type=_options.non_negative, default=0.0, metavar="SECONDS",
                         help="silence around every clip")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="noise seed")
+    parser.add_argument("--seed", type=_options.seed, default=0, help="noise seed")
     parser.add_argument("--seeds", type=_options.positive_int, default=2, metavar="N",
                         help="motions per clip; from 2 on their differences are measured")  # fmt: skip
     parser.add_argument("--steps", type=_options.positive_int, default=None,
@@ -44,8 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate the model on the manifest, print the tables and write what was asked for."""
-    if args.seed < 0:
-        raise InputError(f"--seed must be at least 0, got {args.seed}")
     if args.json is not None:
         _options.check_output(args.json, (".json",))
     if args.plot is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facetalk.cli import _options
+from facetalk.cli._stages import Stages, Timed
 from facetalk.cli._style import add_style_arguments, read_style
 from facetalk.errors import InputError
 from facetalk.files import check_not_input
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "other numbers by the full model (default: the model's)")  # fmt: skip
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight, 1 = none (default: the model's)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="noise seed")
+    parser.add_argument("--seed", type=_options.seed, default=0, help="noise seed")
     parser.add_argument("--look-ahead", type=_options.non_negative, default=None, metavar="SECONDS",
                         help="sound after a frame that may be heard for it, as a live stream would (default: "
                              "the whole recording)")  # fmt: skip
@@ -66,15 +67,13 @@ def run(args: argparse.Namespace) -> None:
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
     _options.check_decode_arguments(args)
-    if args.seed < 0:
-        raise InputError(f"--seed must be at least 0, got {args.seed}")
     style = read_style(args)
     sound = _check_places(args)
     # The recording itself lies, or shall lie, where the padded one would: it is used as it is.
     kept = args.sound == "original" or is_beside(sound, args.output)
     pad = 0.0 if args.pad is None and kept else args.pad
     check_pad(args.output, sound, pad, args.sound or "wav")
-    stages = _options.Stages()
+    stages = Stages()
     with stages.stage("load"):
         from facetalk.pipeline import FaceTalk
 
@@ -106,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         with stages.stage("decode"):
             meshes = _options.decode(model, motion, args)
             if args.topology == "marching-cubes":  # extracted while they are written
-                meshes = _options.Timed(meshes, stages, "decode")
+                meshes = Timed(meshes, stages, "decode")
         with stages.stage("export"):
             export(
                 args.output,

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's)")
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight, 1 = none (default: the model's)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="noise seed")
+    parser.add_argument("--seed", type=_options.seed, default=0, help="noise seed")
     parser.add_argument("--rate", type=_options.positive_int, default=None, metavar="HZ",
                         help="with --from -: bare signed 16-bit little-endian mono samples of this rate "
                         "instead of a WAV stream")  # fmt: skip
@@ -127,8 +127,6 @@ def _show(model: FaceTalk, address: Address, sender: Sender) -> None:
 
 def _check(args: argparse.Namespace, addresses: list[Address]) -> None:
     """Refuse what would do nothing, before anything is loaded."""
-    if args.seed < 0:
-        raise InputError(f"--seed must be at least 0, got {args.seed}")
     if args.rate is not None and args.source != "-":
         raise InputError("--rate is for bare samples, --from -; a recording and a microphone have their own")
     places = [(address.scheme, address.host, address.port) for address in addresses]

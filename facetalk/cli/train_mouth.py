@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
     )
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
+    parser.add_argument("--seed", type=_options.seed, default=defaults.seed, help="of everything random")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     _validation.add_arguments(parser, "the features in --out")
     parser.add_argument(

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--look-ahead", type=_options.non_negative, default=None, metavar="SECONDS",
         help="hear recordings as a stream of this look-ahead does; default: as a whole",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of everything random")
+    parser.add_argument("--seed", type=_options.seed, default=defaults.seed, help="of everything random")
     _validation.add_arguments(parser, "the tongue in --out")
     _options.add_model_arguments(parser)
 

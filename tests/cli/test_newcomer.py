@@ -11,7 +11,7 @@ import threadpoolctl
 import torch
 
 from facetalk import Motion, ops
-from facetalk.cli import _options, main
+from facetalk.cli import _options, _stages, main
 from facetalk.data.speech import build
 from facetalk.data.speech.synth import Speech
 from facetalk.errors import InputError, NotInstalledError
@@ -80,7 +80,7 @@ def test_the_bar_shows_the_limit_that_rules(limits, told: str, tmp_path: Path, c
 
 
 def test_stages_are_told_apart() -> None:
-    stages = _options.Stages()
+    stages = _stages.Stages()
 
     def slow() -> object:
         for _ in range(3):
@@ -88,7 +88,7 @@ def test_stages_are_told_apart() -> None:
             yield 0
 
     with stages.stage("export"):
-        for _ in _options.Timed(slow(), stages, "decode"):
+        for _ in _stages.Timed(slow(), stages, "decode"):
             pass
     assert stages.seconds["decode"] >= 0.06 > stages.seconds["export"]
 

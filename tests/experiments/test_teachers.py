@@ -6,10 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import load_file
 
 from experiments.hearing import foresight
+from experiments.teachers import blend
 from experiments.teachers.__main__ import Probe, around, figures, paired, wanted
+from facetalk.audio.encoder import AudioEncoder
 from facetalk.data.speech.corpus import Utterance
+from facetalk.models import find_model
+from facetalk.training.audio.mini_wav2vec2 import save_encoder
 from facetalk.training.audio.targets import CURVES
 
 PHONES = [
@@ -86,3 +92,20 @@ def test_a_continuation_begins_where_what_is_known_ends() -> None:
         pytest.approx(0.65),
         pytest.approx(0.75),
     )
+
+
+def test_a_blend_of_encoders_lies_between_them(tmp_path, capsys):
+    """Weights half of the way, what cannot be blended in a line, and nothing that is there replaced."""
+    shipped = find_model("default").folder / "audio"
+    other = AudioEncoder.from_pretrained(shipped).model
+    with torch.no_grad():
+        for value in other.parameters():
+            value.add_(0.25)
+    save_encoder(other, tmp_path / "other")
+    words = [str(shipped), str(tmp_path / "other"), "--out", str(tmp_path / "out")]
+    assert blend.main([*words, "--share", "1.5"]) == 2 and "0..1" in capsys.readouterr().err
+    assert blend.main([*words, "--share", "0.5"]) == 0
+    old, new = (load_file(folder / "model.safetensors") for folder in (shipped, tmp_path / "out"))
+    moved = np.concatenate([(new[k].astype(np.float64) - old[k]).ravel() for k in old])
+    assert abs(np.median(moved) - 0.125) < 1e-3
+    assert blend.main([*words, "--share", "0.5"]) == 2 and "there already" in capsys.readouterr().err

@@ -14,9 +14,9 @@ from facetalk.arrays import AnyFloat, Float32, Float64
 from facetalk.nphm.head.albedo import Palette, mix, smooth
 from facetalk.nphm.head.noise import in_space
 
-__all__ = ["COVER", "covered", "hair_cover", "hair_depth", "strands", "tufted", "with_hair"]
+__all__ = ["covered", "hair_cover", "hair_depth", "strands", "tufted", "with_hair"]
 
-COVER = 0.9
+_COVER = 0.9
 """Of the scalp by cropped hair, where it is thickest."""
 _AXIS_Z, _RADIUS = -0.15, 0.3
 """The vertical axis that angles go around, and how far from it the hairline about lies, head units."""
@@ -103,4 +103,4 @@ def covered(color: AnyFloat, cover: Float32, strand: Float32, palette: Palette) 
     """Colours (N, 3) of skin under a cover (N,) of hair whose strands are as dark or light as (N,) says."""
     color = mix(color, palette.of("scalp"), 0.7 * cover)
     tone = palette.of("brow") * np.float32(0.86) * (1.0 + 0.36 * strand[:, None])
-    return mix(color, tone, COVER * cover * (0.84 + 0.16 * strand))
+    return mix(color, tone, _COVER * cover * (0.84 + 0.16 * strand))

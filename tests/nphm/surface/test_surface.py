@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from extraction import told
 from golden import GOLDEN
@@ -223,8 +224,14 @@ def test_stretches_near_the_surface_alone(head) -> None:
     cells = ((sampled.points - low) / np.array(known.stretches.spacing)).astype(int)
     at = tuple(np.clip(cells, 0, np.array(values.shape[1:]) - 1).T)
     assert (sampled.values <= values[(0, *at)] + 1e-5).all()
-    # A wider reach knows no less.
+    # A wider reach knows no less, and is what is known where nearer nobody looked.
     assert (np.diff(values, axis=0) >= 0.0).all()
+    looked = np.zeros(values.shape[1:])
+    looked[at] = 1.0
+    for level, reach in enumerate(slopes.REACHES):
+        unseen = scipy.ndimage.maximum_filter(looked, size=2 * reach + 1, mode="nearest") == 0.0
+        wider = values[level + 1] if level + 1 < len(values) else np.full_like(values[level], known.stretch)
+        assert (values[level][unseen] == wider[unseen]).all() and (level > 0 or unseen.any())
 
 
 def test_a_smooth_deformation_is_looked_at_once(head, tiny, field) -> None:
