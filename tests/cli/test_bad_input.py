@@ -160,6 +160,8 @@ def test_help_tells_a_default_once(capsys, words):
         ("nphm", ["--steps", "0"], "--steps"),
         ("nphm", ["--minutes", "0"], "--minutes"),
         ("nphm", ["--seed", "-1"], "--seed"),
+        ("sync", ["--seed", "-1"], "--seed"),
+        ("tongue", ["--seed", "-1"], "--seed"),
         ("tongue", ["--heard", "-1"], "--heard"),
         ("sync", ["--minutes", "nan"], "--minutes"),
     ],

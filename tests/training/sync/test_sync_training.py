@@ -115,7 +115,6 @@ def test_bad_settings(
         (["--out", str(tmp_path)], "--corpus"),
         (["--out", str(tmp_path), "--corpus", str(corpus), "--split", "valid"], "--validate"),
         (["--out", str(tmp_path), "--validate", str(corpus)], "not a sync expert"),
-        (["--out", str(tmp_path), "--corpus", str(corpus), "--seed", "-1"], "--seed"),
     ):
         assert main(["train", "sync", *words]) == 2
         error = capsys.readouterr().err
