@@ -3,7 +3,7 @@
 Source of names and fields: github.com/vrm-c/vrm-specification, specification/VRMC_vrm-1.0. The vowels are the
 visemes of this project (data/visemes.json), the emotions the action units of EMFACS (Friesen and Ekman, 1983)
 as ARKit's shapes have them. Every shape is an expression of its own as well, under its ARKit name, which is
-what receivers of "perfect sync" look for.
+what receivers of "perfect sync" look for; so are the two of ARKit's that a head has in halves.
 """
 
 from __future__ import annotations
@@ -52,6 +52,13 @@ _FACES: dict[str, dict[str, float]] = {
 }
 """Presets by shapes; ``*`` stands for both sides."""
 
+_WHOLES: dict[str, dict[str, float]] = {
+    "browInnerUp": {"browInnerUp*": 1.0},
+    "cheekPuff": {"cheekPuff*": 1.0},
+}
+"""ARKit's shapes that a head may have in halves. Who drives an avatar knows the wholes alone, whose weight is
+the mean of the halves (data/arkit.py; a test holds them together)."""
+
 # Where the bones of a body would be, metres from the middle of the head; the mesh hangs on none but the head.
 _BONES: dict[str, tuple[str | None, tuple[float, float, float]]] = {
     "hips": (None, (0.0, -0.68, 0.0)),
@@ -78,15 +85,30 @@ def presets(names: Sequence[str]) -> dict[str, dict[int, float]]:
     Args:
         names: of the morph targets, ARKit's.
     """
+    return _by_numbers(_FACES, names)
+
+
+def single_shapes(names: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Every shape as an expression, and the wholes of halves, by the numbers of morph targets.
+
+    Args:
+        names: of the morph targets, ARKit's.
+    """
+    return _by_numbers(_WHOLES, names) | {name: {number: 1.0} for number, name in enumerate(names)}
+
+
+def _by_numbers(
+    faces: Mapping[str, Mapping[str, float]], names: Sequence[str]
+) -> dict[str, dict[int, float]]:
     known = {name: number for number, name in enumerate(names)}
     found: dict[str, dict[int, float]] = {}
-    for preset, shapes in _FACES.items():
+    for face, shapes in faces.items():
         weights: dict[int, float] = {}
         for name, value in shapes.items():
             sides = [name.replace("*", side) for side in _BOTH] if "*" in name else [name]
             weights |= {known[side]: value for side in sides if side in known}
         if weights:
-            found[preset] = weights
+            found[face] = weights
     return found
 
 
@@ -142,7 +164,7 @@ def add_avatar(
         },
         "expressions": {
             "preset": {name: _expression(node, weights) for name, weights in presets(names).items()},
-            "custom": {name: _expression(node, {number: 1.0}) for number, name in enumerate(names)},
+            "custom": {name: _expression(node, weights) for name, weights in single_shapes(names).items()},
         },
     }
     glb.document.setdefault("extensions", {})[EXTENSION] = extension

@@ -15,14 +15,15 @@ from npm import packages
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from facetalk.data.arkit import ARKIT_NAMES
+from facetalk.data.arkit import ARKIT_NAMES, ArkitFace
 from facetalk.data.expressions import EXPRESSION_NAMES, arkit_name
 from facetalk.data.phones import table
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.export import export
 from facetalk.mesh.pose import NECK, moved
-from facetalk.mesh.vrm import presets
+from facetalk.mesh.tongue import TONGUE_NAMES
+from facetalk.mesh.vrm import presets, single_shapes
 from facetalk.render.scene import AnimatedScene
 
 SCRIPT = Path(__file__).with_name("load_vrm.mjs")
@@ -130,6 +131,22 @@ def test_presets_are_made_of_the_right_shapes() -> None:
     assert found["ou"]["mouthPucker"] > 0.3 and found["oh"].get("mouthFunnel", 0) > 0.1
     assert presets(["something"]) == {}
     assert set(presets(["browInnerUpLeft", "eyeBlinkLeft"])) >= {"sad", "blink", "blinkLeft"}
+
+
+def test_an_avatar_hears_every_name_that_is_sent() -> None:
+    """Of the built-in head's shapes, too, which has two of ARKit's in halves: the whole moves both alike."""
+    targets = [arkit_name(name) for name in EXPRESSION_NAMES] + list(TONGUE_NAMES)
+    found = single_shapes(targets)
+    assert set(found) >= set(ARKIT_NAMES) | set(targets)
+    sent = ArkitFace(targets)
+    for name, weights in found.items():
+        moved = np.zeros((1, len(targets)), np.float32)
+        moved[0, list(weights)] = list(weights.values())
+        if name in ARKIT_NAMES:
+            heard = dict(zip(ARKIT_NAMES, sent(moved)[0][0], strict=True))
+            assert heard[name] == 1.0 and sum(heard.values()) == 1.0, name
+    assert set(single_shapes(ARKIT_NAMES)) == set(ARKIT_NAMES)
+    assert single_shapes(["motion_0"]) == {"motion_0": {0: 1.0}}
 
 
 def test_vowels_are_the_visemes_of_speech() -> None:
