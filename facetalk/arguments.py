@@ -8,6 +8,9 @@ from typing import Any
 
 from facetalk.errors import InputError
 
+_DIGITS = 1000
+"""Of a seed at most: Python turns no more than some thousand into a number."""
+
 
 def whole_number(name: str, value: Any) -> int:
     """An integer of any library as Python's.
@@ -19,6 +22,23 @@ def whole_number(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise InputError(f"{name} must be a whole number, got {value!r}") from None
+
+
+def seed_after(word: str, text: str) -> int:
+    """The seed that ``WORD:SEED`` asks for.
+
+    Args:
+        word: what stands before the colon.
+        text: the whole.
+
+    Raises:
+        InputError: what stands after the colon is no whole number of at least 0; the message begins with
+            ``text``.
+    """
+    rest = text.removeprefix(f"{word}:")
+    if not (rest.isascii() and rest.isdigit() and len(rest) <= _DIGITS):
+        raise InputError(f"{text}: the part after '{word}:' must be a whole number of at least 0")
+    return int(rest)
 
 
 def real_number(name: str, value: Any) -> float:

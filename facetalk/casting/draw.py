@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facetalk.arguments import seed_after
 from facetalk.arrays import Float32, Float64
 from facetalk.casting.dimorphism import direction, lean
 from facetalk.casting.timbre import Timbre, built_in
@@ -30,14 +31,15 @@ def seed_of(text: str) -> int | None:
     Raises:
         InputError: what stands after ``voice:`` is no whole number of at least 0.
     """
-    word, colon, rest = text.partition(":")
+    word, colon, _ = text.partition(":")
     if word != WORD:
         return None
     if not colon:
         return 0
-    if not (rest.isascii() and rest.isdigit()):
-        raise InputError(f"identity {text}: the part after '{WORD}:' must be a whole number of at least 0")
-    return int(rest)
+    try:
+        return seed_after(WORD, text)
+    except InputError as error:
+        raise InputError(f"identity {error}") from None
 
 
 def cast(voice: Voice, head: HeadModel, seed: int = 0) -> Float32:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from facetalk.arguments import seed_after
 from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.files import check_not_input, check_replaceable
@@ -297,9 +298,9 @@ def read_identity(text: str | None, head: HeadModel | PlainHead) -> Float32 | No
         if named is None:
             raise InputError(f"--identity {text}: an NPHM has no people to draw; give a code as a .npy file")
         try:
-            seed = int(text.removeprefix("random:"))
-        except ValueError:
-            raise InputError(f"--identity {text}: the part after 'random:' must be a whole number") from None
+            seed = seed_after("random", text)
+        except InputError as error:
+            raise InputError(f"--identity {error}") from None
         # Unit normal coefficients, drawn in from the tails as in training: faces, not caricatures.
         draw = np.random.default_rng(seed).standard_normal(named.coefficient_dim)
         return named.encode_identity(0.8 * np.clip(draw, -2.0, 2.0))
