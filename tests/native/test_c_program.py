@@ -5,6 +5,7 @@ import csv
 import io
 import re
 import shutil
+import struct
 import subprocess
 import tomllib
 import wave
@@ -76,13 +77,15 @@ def test_the_program_gives_what_generate_gives(program, recording, folder):
 
 def test_a_recording_that_it_does_not_read_is_told_from_wrong_usage(program, folder, tmp_path):
     write_wav(tmp_path / "none.wav", np.zeros(0), 16_000)
-    stereo = tmp_path / "stereo.wav"
-    soundfile.write(stereo, np.zeros((100, 2)), 16_000, subtype="PCM_16")
+    bytes_, cut = tmp_path / "bytes.wav", tmp_path / "cut.wav"
+    soundfile.write(bytes_, np.zeros(100), 16_000, subtype="PCM_U8")
+    cut.write_bytes((tmp_path / "none.wav").read_bytes()[:30])
     for words, says in (
         ([folder], "usage:"),
         ([folder, tmp_path / "no.wav"], "error: cannot open"),
-        ([folder, stereo], "not a 16-bit mono WAV"),
-        ([folder, tmp_path], "not a 16-bit mono WAV"),
+        ([folder, bytes_], "not a 16-bit WAV"),
+        ([folder, cut], "not a 16-bit WAV"),
+        ([folder, tmp_path], "not a 16-bit WAV"),
     ):
         done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 2 and says in done.stderr and not done.stdout
@@ -90,6 +93,29 @@ def test_a_recording_that_it_does_not_read_is_told_from_wrong_usage(program, fol
         [program, folder, tmp_path / "none.wav"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0 and done.stdout.count("\n") == 1  # names, and no frame
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_other_chunks_are_no_sound(program, recording, folder, tmp_path, channels):
+    """What ffmpeg and recorders put before the sound, and editors behind it; both channels say the same."""
+    path, _ = recording
+    plain = subprocess.run([program, folder, path], capture_output=True, text=True, check=True).stdout
+    with wave.open(str(path)) as file:
+        sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").repeat(channels).tobytes()
+    chunks = [
+        (b"bext", b"odd"),  # followed by a byte that fills it up
+        (b"fmt ", struct.pack("<HHIIHHH", 1, channels, 16_000, 32_000 * channels, 2 * channels, 16, 0)),
+        (b"LIST", b"INFOISFT\x0e\0\0\0Lavf59.27.100\0"),
+        (b"data", sound),
+        (b"id3 ", bytes(range(256)) * 20),
+    ]
+    body = b"WAVE" + b"".join(
+        name + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for name, data in chunks
+    )
+    other = tmp_path / "other.wav"
+    other.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    done = subprocess.run([program, folder, other], capture_output=True, text=True, check=True)
+    assert done.stdout == plain
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="no CMake on this machine")
