@@ -20,13 +20,14 @@ from facetalk.arrays import Float32
 from facetalk.batch.ledger import Ledger, Row, stamp
 from facetalk.batch.listing import Recording, read_recordings
 from facetalk.batch.place import Place
-from facetalk.batch.work import SUFFIX, Kind, Settings, model_digest, work
+from facetalk.batch.work import CURVES, SUFFIX, Kind, Settings, model_digest, work
 from facetalk.batch.workers import Pool, RayCluster, Workers, results
 from facetalk.casting import seed_of
 from facetalk.errors import InputError
 from facetalk.files import output_error
 from facetalk.mesh.textures import checked_size
 from facetalk.models import builtin_models
+from facetalk.motion import frame_rate
 from facetalk.style import Style, checked_style
 
 
@@ -70,13 +71,14 @@ def generate_batch(
     identity: ArrayLike | str | None = None,
     style: Style | None = None,
     texture_size: int | None = None,
+    fps: float | None = None,
     workers: int | None = None,
     ray: str | None = None,
     force: bool = False,
     progress: bool = False,
     on_row: Callable[[Row], None] | None = None,
 ) -> BatchReport:
-    """Turn many recordings into motions, heads or features, each as :meth:`facetalk.FaceTalk.generate` would.
+    """Turn many recordings into motions, heads, curves or features, as :meth:`FaceTalk.generate` would each.
 
     Workers are processes of one thread each that load the model once; the outputs do not depend on how many
     there are and where. What an earlier run of the same settings has finished is kept. A script that calls
@@ -86,8 +88,10 @@ def generate_batch(
         source: a folder of recordings, or a manifest (``{"audio": "a.wav"}`` a line; "id" names the output,
             "seed" is a seed of its own; "audio" may be an fsspec address).
         output: a folder, or an fsspec address; it gets ``batch.jsonl``, one row a recording.
-        to: ``"motion"`` (NAME.safetensors, as ``Motion.save`` writes), ``"glb"`` (NAME.glb, without sound) or
-            ``"features"`` (NAME.safetensors with "features" (T, A) float32, frame rate in its metadata).
+        to: ``"motion"`` (NAME.safetensors, as ``Motion.save`` writes), ``"glb"`` (NAME.glb, without sound),
+            ``"csv"`` (NAME.csv, a take of Live Link Face), ``"json"`` (NAME.json, curves as Audio2Face
+            exports them) or ``"features"`` (NAME.safetensors with "features" (T, A) float32, frame rate in
+            its metadata).
         model: built-in name or folder; with Ray, at the same path on every machine.
         device: of the audio encoder and the denoiser.
         steps: denoising steps; the model's default when None.
@@ -97,6 +101,8 @@ def generate_batch(
             one for the voice of each recording.
         style: sliders, as :meth:`facetalk.FaceTalk.generate` takes them.
         texture_size: pixels along a side of the skin's maps of ``"glb"``, as :func:`facetalk.export` has it.
+        fps: frames a second of ``"glb"``, ``"csv"`` and ``"json"``, by resampling; when None the motion's, 60
+            and 30.
         workers: recordings at a time; when None one a core (one alone with another device than the CPU), with
             Ray as many as the cluster takes.
         ray: address of a Ray cluster, as ``ray.init`` takes it, or ``"local"``. Where the caller is connected
@@ -115,6 +121,10 @@ def generate_batch(
         raise InputError("features depend on the sound alone: leave out steps, guidance, identity and style")
     if texture_size is not None and to != "glb":
         raise InputError("--texture-size (texture_size=) is for heads: give --to glb (to='glb')")
+    if fps is not None and to not in ("glb", *CURVES):
+        raise InputError("--fps (fps=) is for heads and curves: give --to glb, csv or json (to=)")
+    if identity is not None and to in CURVES:
+        raise InputError("curves are everybody's: leave out --identity (identity=)")
     count = None if workers is None else whole_number("workers", workers)
     if count is not None and not 1 <= count <= 4096:
         raise InputError(f"workers must lie in 1..4096, got {count}")
@@ -133,6 +143,7 @@ def generate_batch(
         _identity(identity),
         checked_style(style),
         checked_size(texture_size) if texture_size else texture_size,
+        None if fps is None else frame_rate(fps),
     )
     recordings = read_recordings(source)
     place = Place(output)

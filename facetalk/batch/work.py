@@ -32,8 +32,16 @@ if TYPE_CHECKING:
     from facetalk.audio.load import AudioReader
     from facetalk.pipeline import FaceTalk
 
-Kind = Literal["motion", "glb", "features"]
-SUFFIX: dict[str, str] = {"motion": ".safetensors", "glb": ".glb", "features": ".safetensors"}
+Kind = Literal["motion", "glb", "csv", "json", "features"]
+SUFFIX: dict[str, str] = {
+    "motion": ".safetensors",
+    "glb": ".glb",
+    "csv": ".csv",
+    "json": ".json",
+    "features": ".safetensors",
+}
+CURVES = ("csv", "json")
+"""Kinds that are curves for engines, as :mod:`facetalk.live.curves` writes them."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FEATURES_FORMAT = "facetalk-features"
 
@@ -54,6 +62,8 @@ class Settings:
             each recording's voice.
         style: sliders.
         texture_size: of heads, as :func:`facetalk.mesh.export.export` takes it.
+        fps: frames a second of heads and curves; None = the motion's, and for curves what their files usually
+            have.
     """
 
     to: Kind
@@ -66,6 +76,7 @@ class Settings:
     identity: Float32 | str | None = None
     style: Style = dataclasses.field(default_factory=Style)
     texture_size: int | None = None
+    fps: float | None = None
 
     def record(self) -> dict[str, Any]:
         """All that the outputs depend on, as JSON values; a batch goes on only by the same."""
@@ -82,6 +93,7 @@ class Settings:
             "style": self.style.changed(),
             # What an earlier version began without it goes on.
             **({} if self.texture_size is None else {"texture_size": self.texture_size}),
+            **({} if self.fps is None else {"fps": self.fps}),
         }
 
 
@@ -208,11 +220,16 @@ def _check(model: FaceTalk, settings: Settings) -> None:
     """Refuse options that the model refuses, before they fail with every recording.
 
     Raises:
-        InputError: the steps, the guidance, the identity or the size of textures does not fit the model.
+        InputError: the steps, the guidance, the identity, the size of textures or the kind of output does not
+            fit the model.
     """
     key = settings.record()
     if any(key == known.record() for known in _checked):
         return
+    if settings.to in CURVES:
+        from facetalk.data.arkit import ArkitFace
+
+        ArkitFace(model.head.expression_names)
     if settings.to != "features":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HearingWarning)
@@ -235,6 +252,8 @@ def _check(model: FaceTalk, settings: Settings) -> None:
 
 def _write(model: FaceTalk, settings: Settings, recording: Recording, file: Path) -> dict[str, Any]:
     """Write the output of a recording and return what the row says of it."""
+    from facetalk.live.curves import write_curves
+    from facetalk.live.take import curve_times
     from facetalk.mesh.export import export
 
     seed = settings.seed if recording.seed is None else recording.seed
@@ -249,11 +268,17 @@ def _write(model: FaceTalk, settings: Settings, recording: Recording, file: Path
         )  # fmt: skip
         # A recording that was fetched has lost its name on the way.
         motion.provenance["audio"] = recording.audio.replace("\\", "/").rsplit("/", 1)[-1]
+        frames, fps = len(motion), motion.fps
         if settings.to == "motion":
             motion.save(file)
+        elif settings.to in CURVES:
+            _, fps = write_curves(file, motion, model.head.expression_names, fps=settings.fps)
+            frames = len(curve_times(motion, fps))
         else:
-            export(file, model.decode(motion), fps=motion.fps, texture_size=settings.texture_size)
-    return {"frames": len(motion), "fps": motion.fps, "seed": seed, "hearing": motion.provenance["hearing"]}
+            shown = motion if settings.fps is None else motion.resample(settings.fps)
+            frames, fps = len(shown), shown.fps
+            export(file, model.decode(shown), fps=fps, texture_size=settings.texture_size)
+    return {"frames": frames, "fps": fps, "seed": seed, "hearing": motion.provenance["hearing"]}
 
 
 def _opened(audio: str) -> AudioReader:

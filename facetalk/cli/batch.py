@@ -22,9 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder, or fsspec address (s3://bucket/talks), of the outputs and of "
                         "batch.jsonl, the manifest by which a run goes on where an earlier "
                         "one ended")  # fmt: skip
-    parser.add_argument("--to", choices=("motion", "glb", "features"), default="motion",
-                        help="motions (.safetensors), heads without sound (.glb), or audio "
-                        "features (.safetensors)")  # fmt: skip
+    parser.add_argument("--to", choices=("motion", "glb", "csv", "json", "features"),
+                        default="motion",
+                        help="motions (.safetensors), heads without sound (.glb), curves (.csv, takes of "
+                        "Live Link Face; .json, as Audio2Face exports them), or audio features "
+                        "(.safetensors)")  # fmt: skip
     parser.add_argument("--workers", type=_options.positive_int, default=None, metavar="N",
                         help="recordings at a time, one core each (default: all cores; on a cluster, what it "
                         "takes)")  # fmt: skip
@@ -40,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"whose head (default: the model's default identity); "
                         f"{_options.VOICE_HELP}")  # fmt: skip
     add_style_arguments(parser)
+    parser.add_argument("--fps", type=float, default=None,
+                        help="frames a second of heads and curves, by resampling (default: the motion's; of "
+                        ".csv 60, of .json 30)")  # fmt: skip
     _options.add_texture_size(parser)
     parser.add_argument("--force", action="store_true",
                         help="begin again in a folder with outputs of other settings, or write into one with "
@@ -66,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         identity=_identity(args),
         style=read_style(args),
         texture_size=args.texture_size,
+        fps=args.fps,
         workers=args.workers,
         ray=args.ray,
         force=args.force,

@@ -20,7 +20,7 @@ from facetalk import FaceTalk, Motion, Style, ops
 from facetalk.batch import generate_batch
 from facetalk.batch import work as batch_work
 from facetalk.batch.listing import Recording, read_recordings
-from facetalk.batch.work import Settings, model_digest, work
+from facetalk.batch.work import Kind, Settings, model_digest, work
 from facetalk.cli import main
 from facetalk.mesh import RiggedSequence
 from facetalk.mesh.gltf_read import GlbFile
@@ -120,6 +120,13 @@ def test_bad_options_are_one_line_and_leave_nothing(sounds: Path, tmp_path: Path
         ([str(sounds), "-o", out, "--blink-rate", "9"], "--blink-rate must lie in 0..3"),
         ([str(sounds), "-o", out, "--texture-size", "512"], "--texture-size (texture_size=) is for heads"),
         ([str(sounds), "-o", out, "--to", "features", "--texture-size", "0"], "is for heads: give --to glb"),
+        ([str(sounds), "-o", out, "--to", "csv", "--texture-size", "256"], "is for heads: give --to glb"),
+        ([str(sounds), "-o", out, "--fps", "30"], "--fps (fps=) is for heads and curves"),
+        ([str(sounds), "-o", out, "--to", "features", "--fps", "30"], "--fps (fps=) is for heads and curves"),
+        ([str(sounds), "-o", out, "--to", "csv", "--fps", "0"], "fps must lie in 1..1000"),
+        ([str(sounds), "-o", out, "--to", "glb", "--fps", "nan"], "fps must be a finite number"),
+        ([str(sounds), "-o", out, "--to", "json", "--identity", "voice"], "curves are everybody's"),
+        ([str(sounds), "-o", out, "--to", "glb", "--identity", "random:-2"], "at least 0"),
     ]:
         assert main(["batch", *words]) == 2, words
         error = capsys.readouterr().err
@@ -169,6 +176,37 @@ def test_the_task_makes_every_kind_and_tells_of_failures(
         Settings("motion", "default", digest, identity=np.zeros(3, np.float32)),
     ):  # fmt: skip
         assert work(unfit, Recording("a", str(sounds / "a.wav"))).fatal
+
+
+@pytest.mark.parametrize(
+    ("to", "fps", "rate"), [("csv", None, 60.0), ("json", None, 30.0), ("csv", 29.97, 29.97)]
+)
+def test_curves_are_those_of_export(
+    sounds: Path, tmp_path: Path, own_threads: None, to: Kind, fps: float | None, rate: float
+) -> None:
+    digest, recording = model_digest("default"), Recording("a", str(sounds / "a.wav"))
+    settings = Settings(to, "default", digest, fps=fps)
+    assert ("fps" in settings.record()) == (fps is not None)
+    found = work(settings, recording)
+    (tmp_path / "a.safetensors").write_bytes(work(Settings("motion", "default", digest), recording).data)
+    rates = [] if fps is None else ["--fps", str(fps)]
+    assert main(["export", str(tmp_path / "a.safetensors"), "-o", str(tmp_path / f"a.{to}"), *rates]) == 0
+    assert found.data == (tmp_path / f"a.{to}").read_bytes()
+    assert found.row["fps"] == rate and found.row["frames"] == round(0.6 * rate)
+
+
+def test_heads_of_other_rates_and_names_that_nobody_knows(
+    sounds: Path, own_threads: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    digest, recording = model_digest("default"), Recording("a", str(sounds / "a.wav"))
+    head = work(Settings("glb", "default", digest, texture_size=0, fps=60.0), recording, tmp_path)
+    assert isinstance(head.data, Path) and head.row["fps"] == 60.0
+    assert GlbFile(head.data).document["asset"]["extras"]["frames"] == head.row["frames"] == 36
+    unnamed = [f"shape {i}" for i in range(53)]
+    monkeypatch.setattr(type(FaceTalk.from_pretrained(device="cpu").head), "expression_names", unnamed)
+    batch_work._load.cache_clear()
+    batch_work._checked.clear()
+    assert "receivers would not know" in work(Settings("csv", "default", digest), recording).fatal
 
 
 def test_a_head_without_textures_takes_no_size(
