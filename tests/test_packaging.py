@@ -97,6 +97,8 @@ def test_wheel_has_what_it_needs_and_no_more(wheel, source):
         "facetalk/lib/libfacetalk.so",
         "facetalk/lib/libfacetalk.so.0",
         "facetalk/include/facetalk.h",
+        "facetalk/cmake/facetalk-config.cmake",
+        "facetalk/cmake/facetalk-config-version.cmake",
     }
     assert c_library <= set(names)
     outside = [name for name in names if not name.startswith(("facetalk/", "facetalk-"))]

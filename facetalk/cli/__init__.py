@@ -119,7 +119,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if words[0] == "--version":
         print(f"facetalk {version.__version__}")
         return 0
-    if words[0] in ("--cflags", "--libs", "--include", "--library"):
+    if words[0] in ("--cflags", "--libs", "--include", "--library", "--cmakedir"):
         return int(importlib.import_module("facetalk.cli._flags").run(words))
     if words[0] not in VERBS:
         print(f"error: no verb {words[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``python -m facetalk --cflags --libs``: what a compiler needs to use the C library."""
+"""``python -m facetalk --cflags --libs``: what a compiler, or CMake, needs to use the C library."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--libs", action="store_true", help="the library and where it is, for the linker")
     parser.add_argument("--include", action="store_true", help="the folder of facetalk.h")
     parser.add_argument("--library", action="store_true", help="the path of libfacetalk.so")
+    parser.add_argument("--cmakedir", action="store_true", help="the folder for CMake's facetalk_DIR")
     asked = parser.parse_args(words)
     folder = str(Path(get_library()).parent)
     out = []
@@ -24,6 +25,8 @@ def run(words: Sequence[str]) -> int:
         out.append(get_include())
     if asked.library:
         out.append(get_library())
+    if asked.cmakedir:
+        out.append(str(Path(folder).parent / "cmake"))
     if asked.cflags:
         out.append(shlex.quote(f"-I{get_include()}"))
     if asked.libs:

@@ -118,6 +118,55 @@ def test_other_chunks_are_no_sound(program, recording, folder, tmp_path, channel
     assert done.stdout == plain
 
 
+PROJECT = """
+cmake_minimum_required(VERSION 3.16)
+project(game LANGUAGES C)
+find_package(facetalk {version} REQUIRED)
+add_executable(game game.c)
+target_link_libraries(game PRIVATE facetalk::facetalk)
+find_package(facetalk REQUIRED)
+"""
+GAME = """
+#include <facetalk.h>
+#include <stdio.h>
+int main(void) { return puts(facetalk_version()) < 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no CMake on this machine")
+def test_cmake_finds_the_package(tmp_path, capsys):
+    assert main(["--cmakedir"]) == 0
+    place = capsys.readouterr().out.strip()
+    (tmp_path / "game.c").write_text(GAME)
+
+    def configured(version: str) -> subprocess.CompletedProcess:
+        (tmp_path / "CMakeLists.txt").write_text(PROJECT.format(version=version))
+        command = ["cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-Dfacetalk_DIR={place}"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    for wrong in ("1.0", "0.99", "0.2 EXACT"):
+        done = configured(wrong)
+        assert done.returncode != 0 and "considered but not accepted" in " ".join(done.stderr.split())
+    for right in ("", "0.1", "0.1.0"):
+        done = configured(right)
+        assert done.returncode == 0, done.stderr
+    subprocess.run(["cmake", "--build", tmp_path / "build"], check=True, capture_output=True)
+    done = subprocess.run([tmp_path / "build/game"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no CMake on this machine")
+def test_a_package_without_the_library_is_not_found(tmp_path):
+    """As a source tree that nobody built: CMake says so, where a linker would not know what is wrong."""
+    source = EXAMPLES.parent / "facetalk"
+    shutil.copytree(source / "cmake", tmp_path / "facetalk/cmake")
+    (tmp_path / "game.c").write_text(GAME)
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT.format(version=""))
+    command = ["cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-Dfacetalk_DIR={tmp_path}/facetalk/cmake"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "has no C library" in " ".join(done.stderr.split())
+
+
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="no CMake on this machine")
 def test_the_library_alone_knows_its_version(tmp_path):
     """What CMake installs, the header and the package are of one version."""

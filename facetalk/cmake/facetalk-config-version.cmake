@@ -1,0 +1,17 @@
+# The version that the header says; one of the same major version that is as new will do.
+set(facetalk_header "${CMAKE_CURRENT_LIST_DIR}/../include/facetalk.h")
+if(EXISTS "${facetalk_header}")
+  file(STRINGS "${facetalk_header}" facetalk_lines REGEX "^#define FACETALK_VERSION_M")
+  string(REGEX REPLACE ".*MAJOR ([0-9]+).*MINOR ([0-9]+).*" "\\1.\\2" PACKAGE_VERSION "${facetalk_lines}")
+  set(PACKAGE_VERSION_COMPATIBLE FALSE)
+  if(NOT PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION AND CMAKE_MATCH_1 EQUAL PACKAGE_FIND_VERSION_MAJOR)
+    set(PACKAGE_VERSION_COMPATIBLE TRUE)
+  endif()
+  if(PACKAGE_VERSION VERSION_EQUAL PACKAGE_FIND_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
+  endif()
+  unset(facetalk_lines)
+else()
+  set(PACKAGE_VERSION_COMPATIBLE TRUE) # facetalk-config.cmake says what is missing
+endif()
+unset(facetalk_header)
