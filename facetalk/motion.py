@@ -257,6 +257,14 @@ class Motion:
         if not Path(path).is_file():
             raise InputError(f"no motion file at {path}")
         with usable(path, "a motion is what facetalk generate writes"):
+            with open(path, "rb") as file:
+                start, size = file.read(9), Path(path).stat().st_size
+            # A recording or a .glb that somebody takes for a motion is none that was damaged: a motion begins
+            # with the length of its header, and then with that.
+            if int.from_bytes(start[:8], "little") > size and start[8:] != b"{":
+                raise InputError(
+                    f"{path} is not a facetalk motion; a motion is what facetalk generate writes"
+                )
             with Uninterrupted(), safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
                 if header.get("format") != _FORMAT:

@@ -58,6 +58,15 @@ def test_bad_files_are_named(tmp_path):
     damaged.write_bytes(b"\x00" * 40)
     with pytest.raises(InputError, match="damaged"):
         Motion.load(damaged)
+    whole = motion().save(tmp_path / "whole.safetensors").read_bytes()
+    damaged.write_bytes(whole[:60])
+    with pytest.raises(InputError, match="damaged"):
+        Motion.load(damaged)
+    for other in (b"glTF\x02\0\0\0\x10\0\0\0more", b"RIFF....WAVEfmt ", b"Timecode,BlendShapeCount"):
+        (tmp_path / "other").write_bytes(other)
+        with pytest.raises(InputError, match="other is not a facetalk motion; a motion is what") as caught:
+            Motion.load(tmp_path / "other")
+        assert "damaged" not in str(caught.value)
     with pytest.raises(InputError, match="does not exist"):
         motion().save(tmp_path / "no" / "such" / "folder.safetensors")
 

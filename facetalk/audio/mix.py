@@ -49,8 +49,10 @@ class Mixer:
         heard = power > _SILENT * power[loudest]
         notes = []
         if not heard.all():
-            silent = ", ".join(str(i + 1) for i in np.flatnonzero(~heard))
-            notes.append(f"channel {silent} of {channels} is silent and left out of the mix")
+            silent = [str(i + 1) for i in np.flatnonzero(~heard)]
+            which = f"channel {silent[0]}" if len(silent) == 1 else f"channels {', '.join(silent)}"
+            are = "is" if len(silent) == 1 else "are"
+            notes.append(f"{which} of {channels} {are} silent and left out of the mix")
         weights = heard / heard.sum()
         unrelated = float(power[heard].sum()) / int(heard.sum()) ** 2
         if heard.sum() > 1 and weights @ covariance @ weights < _CANCELS * unrelated:

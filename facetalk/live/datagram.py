@@ -32,6 +32,8 @@ class DatagramSender(Sender):
         family, kind, protocol, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
         self._socket = socket.socket(family, kind, protocol)
         self._socket.setblocking(False)
+        # A broadcast address is refused without; who names one means everybody there.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         try:
             self._socket.connect(place)
         except OSError as error:

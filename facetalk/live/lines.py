@@ -33,8 +33,12 @@ class LineSender(Sender):
             self.trouble = "the reader is slower than the frames come"
             return
         self.trouble = ""
-        while line:  # a file on a full disk may take a part
-            line = line[os.write(self._descriptor, line) :]
+        try:
+            while line:  # a file on a full disk may take a part
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            error.filename = self.where  # the system knows a number alone
+            raise
 
     def close(self) -> None:
         """Nothing is held back, so nothing is left to do."""

@@ -105,7 +105,8 @@ class WebSocketSender(Sender):
             # asyncio puts its own sentence around what the system says.
             reason = str(getattr(error, "strerror", None) or error).rpartition(": ")[2].strip("[]")
             raise InputError(
-                f"--to {address.text}: cannot listen on {address.place} ({reason}); choose another port"
+                f"--to {address.text}: cannot listen on {address.place} ({reason}); choose another "
+                f"port, --to ws://HOST:PORT"
             ) from None
 
     def send(self, frame: Frame) -> None:

@@ -77,6 +77,7 @@ def test_silent_channels_do_not_count_and_nothing_is_a_plain_mean() -> None:
 
     assert mixed(0 * one, 0 * one) == ([0.5, 0.5], [])
     assert mixed(one, 0 * one)[0] == [1.0, 0.0] and "channel 2 of 2 is silent" in mixed(one, 0 * one)[1][0]
+    assert "channels 1, 3 of 3 are silent" in mixed(0 * one, one, 0 * one)[1][0]
     assert mixed(one, -one)[0] == [0.5, -0.5] and "opposite sign" in mixed(one, -one)[1][0]
     other = rng.normal(size=(4000, 1)).astype(np.float32)
     assert mixed(one, other) == ([0.5, 0.5], [])  # unrelated is not cancelling

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,15 @@ def test_one_who_waits_loses_nothing() -> None:
         os.close(writer)
         thread.join(10.0)
     assert len(found) == 100 and sender.dropped == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_told_by_the_receivers_name() -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(OSError, match="No space left") as caught:
+        LineSender(descriptor=descriptor).send(frame())
+    os.close(descriptor)
+    assert caught.value.filename == "stdout"
 
 
 def test_a_reader_who_is_gone_ends_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -83,6 +84,17 @@ def test_vmc_leaves_a_still_head_alone_and_brings_one_back() -> None:
             counts.append([bone[2][7] for bone in bones])
         sender.close()
     assert [len(count) for count in counts] == [0, 1, 1, 0] and counts[2] == [1.0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where loopback has a broadcast address")
+def test_a_broadcast_reaches_who_listens() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there:
+        there.bind(("", 0))
+        there.settimeout(5.0)
+        sender = osc.VmcSender(parse_address(f"vmc://127.255.255.255:{there.getsockname()[1]}"))
+        sender.send(frame(1))
+        assert sender.dropped == 0 and received(there, b"/VMC/Ext/Blend/Apply")
+        sender.close()
 
 
 def test_vmc_turns_eyes_that_are_bones_as_the_rig_does() -> None:

@@ -144,7 +144,7 @@ def test_there_is_an_end_to_clients(sender: server.WebSocketSender, monkeypatch:
 def test_a_place_that_is_taken_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(InputError, match=r"cannot listen .*in use"):
+        with pytest.raises(InputError, match=r"cannot listen .*in use.* --to ws://HOST:PORT"):
             server.WebSocketSender(parse_address(f"ws://127.0.0.1:{port}"), 25.0)
     with pytest.raises(InputError, match="cannot listen"):
         server.WebSocketSender(parse_address("ws://no.such.host.invalid"), 25.0)
