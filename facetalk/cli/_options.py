@@ -51,6 +51,14 @@ def positive(text: str) -> float:
     return value
 
 
+def rate(text: str) -> float:
+    """argparse type: a number, or a fraction as editors write frame rates, 30000/1001."""
+    over, slash, under = text.partition("/")
+    if slash and float(under) == 0.0:
+        raise argparse.ArgumentTypeError(f"must not be divided by 0, got {text}")
+    return float(over) / float(under) if slash else float(text)
+
+
 def seed(text: str) -> int:
     """argparse type: what both NumPy and torch take as a seed, and one more than it."""
     value = int(text)
@@ -101,9 +109,9 @@ def add_texture_size(parser: argparse.ArgumentParser) -> None:
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of turning a motion into meshes and writing them."""
-    parser.add_argument("--fps", type=float, default=None,
-                        help="frames a second, by resampling: 24, 25, 29.97, 30, 50, 60, ... (default: the "
-                        "motion's; of talk.csv 60, of talk.json 30)")  # fmt: skip
+    parser.add_argument("--fps", type=rate, default=None,
+                        help="frames a second, by resampling: 24, 29.97, 30000/1001, 50, 60, ... (default: "
+                        "the motion's; of talk.csv 60, of talk.json 30)")  # fmt: skip
     parser.add_argument("--topology", choices=("fixed", "marching-cubes"), default=None,
                         help="one mesh that moves (default: fixed), or one extracted anew for "
                         "every frame")  # fmt: skip

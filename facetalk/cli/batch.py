@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"whose head (default: the model's default identity); "
                         f"{_options.VOICE_HELP}")  # fmt: skip
     add_style_arguments(parser)
-    parser.add_argument("--fps", type=float, default=None,
+    parser.add_argument("--fps", type=_options.rate, default=None,
                         help="frames a second of heads and curves, by resampling (default: the motion's; of "
                         ".csv 60, of .json 30)")  # fmt: skip
     _options.add_texture_size(parser)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from facetalk import ops
+from facetalk.cli import _options
 from facetalk.errors import InputError
 from facetalk.render.render import render
 from facetalk.render.studio import Look
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", default=None, metavar="W[xH]", help="pixels of a picture (default 640, sheet 480)"
     )
     parser.add_argument(
-        "--fps", type=float, default=None, help="pictures per second (default: the animation's)"
+        "--fps", type=_options.rate, default=None, help="pictures per second (default: the animation's)"
     )
     parser.add_argument(
         "--frames", type=int, default=None, help="pictures: the first N of a video, or N on the sheet (12)"

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from facetalk.cli import VERBS, main
+from facetalk.cli._options import rate
 from facetalk.models import find_model
 
 
@@ -74,6 +75,10 @@ def test_audio_that_cannot_be_used(capsys, tmp_path, kind):
         (["--guidance", "nan"], "guidance"),
         (["--guidance", "1e9"], "guidance"),
         (["--seed", "-1"], "seed"),
+        (["--fps", "30/0"], "divided by 0"),
+        (["--fps", "30/x"], "fps"),
+        (["--fps", "30/1/1"], "fps"),
+        (["--fps", "1/inf"], "fps must lie in"),
         (["--tolerance-mm", "0"], "tolerance"),
         (["--tolerance", "-1", "--topology", "marching-cubes"], "tolerance"),
         (["--tolerance", "inf", "--topology", "marching-cubes"], "tolerance"),
@@ -111,6 +116,10 @@ def test_options_out_of_range(capsys, tmp_path, speech, options, says):
 def test_options_that_would_do_nothing(capsys, tmp_path, speech, output, options, says):
     assert says in fails(capsys, "generate", speech, "-o", tmp_path / output, *options)
     assert not list(tmp_path.glob("*talk*"))
+
+
+def test_a_rate_may_be_a_fraction() -> None:
+    assert rate("30000/1001") == 30000 / 1001 and rate("24") == 24.0
 
 
 def test_export_refuses_them_too(capsys, tmp_path):
