@@ -54,3 +54,19 @@ def real_number(name: str, value: Any) -> float:
     if not math.isfinite(number):
         raise InputError(f"{name} must be a finite number, got {value!r}")
     return number
+
+
+LOOK_AHEAD_S = 0.0, 60.0
+"""Seconds after a frame's middle that a stream may be asked to hear before it gives the frame."""
+
+
+def look_ahead_seconds(value: Any) -> float:
+    """A stream's ``look_ahead`` as Python's number, whatever will run the stream.
+
+    Raises:
+        InputError: it is no number, or not in ``LOOK_AHEAD_S``; the message begins with ``look_ahead``.
+    """
+    seconds, (least, most) = real_number("look_ahead", value), LOOK_AHEAD_S
+    if not least <= seconds <= most:
+        raise InputError(f"look_ahead must lie in {least:g}..{most:g} seconds, got {seconds:g}")
+    return seconds

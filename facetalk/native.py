@@ -16,6 +16,7 @@ from ctypes import POINTER, byref, c_int32, c_int64, c_void_p
 import numpy as np
 from numpy.typing import ArrayLike
 
+from facetalk.arguments import look_ahead_seconds
 from facetalk.arrays import Float32, Int32
 from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
@@ -75,10 +76,18 @@ class NativeModel:
         return type(self), (self._folder,)
 
     def features(self, samples: ArrayLike, *, look_ahead: float = WHOLE) -> Float32:
-        """Audio features (T, A) of (N,) samples at 16 kHz."""
+        """Audio features (T, A) of (N,) samples at 16 kHz.
+
+        Args:
+            samples: the sound.
+            look_ahead: as that of :meth:`facetalk.FaceTalk.stream`, or ``WHOLE``.
+
+        Raises:
+            InputError: samples of another shape or not finite, or the look-ahead is out of range.
+        """
         sound = _samples(samples)
         frames = c_int64(0)
-        arguments = self._handle, sound.ctypes.data, len(sound), look_ahead
+        arguments = self._handle, sound.ctypes.data, len(sound), _ahead(look_ahead)
         if self._library.facetalk_model_features(*arguments, None, byref(frames)) and not frames.value:
             check(self._library.facetalk_model_features(*arguments, None, byref(frames)))
         out = np.empty((frames.value, self._library.facetalk_model_feature_count(self._handle)), np.float32)
@@ -112,7 +121,7 @@ class NativeModel:
         guidance: float | None = None,
         rate: int = 16_000,
     ) -> NativeStream:
-        """Start a clip; arguments as those of :meth:`facetalk.FaceTalk.stream`."""
+        """Start a clip; arguments as of :meth:`facetalk.FaceTalk.stream`, and ``WHOLE`` as a look-ahead."""
         return NativeStream(self, look_ahead, steps, seed, guidance, rate)
 
 
@@ -181,7 +190,7 @@ class NativeStream:
         self._model, self._library = model, model._library
         options = StreamOptions()
         self._library.facetalk_stream_options_default(byref(options))
-        options.sample_rate, options.look_ahead_s, options.seed = rate, look_ahead, seed
+        options.sample_rate, options.look_ahead_s, options.seed = rate, _ahead(look_ahead), seed
         if steps is not None and not 0 < steps < 2**31:  # 0 asks the library for the model's own
             raise InputError(f"steps must be at least 1 and no more than the model was taught, got {steps}")
         options.steps = 0 if steps is None else steps
@@ -257,6 +266,11 @@ class NativeStream:
         check(self._library.facetalk_stream_pull_frames(self._handle, byref(into), ready, byref(frames)))
         given = frames.value
         return Frames(curves[:given], None if contacts is None else contacts[:given])
+
+
+def _ahead(look_ahead: float) -> float:
+    """The library's look-ahead, whose own answer to a wrong one has its own name for it."""
+    return WHOLE if look_ahead == WHOLE else look_ahead_seconds(look_ahead)
 
 
 def _address(array: Float32 | None) -> int | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from facetalk.ambient import plainly
-from facetalk.arguments import real_number, whole_number
+from facetalk.arguments import look_ahead_seconds, real_number, whole_number
 from facetalk.arrays import Float32
 from facetalk.audio.containers import RATES
 from facetalk.audio.load import AudioReader, SampleReader, Source, open_audio
@@ -90,8 +90,8 @@ class FaceTalk(Decoder):
                 rest and goes to rest; the motion is longer by both, and ``Motion.pad`` says by how much: give
                 it to :func:`facetalk.export`, which puts as much before the sound. None: 0.2 s on the sides
                 where the recording is cut in a word.
-            look_ahead: seconds after a frame's middle that may be heard for it: what :meth:`stream` with it
-                would give. None: the whole recording.
+            look_ahead: seconds after a frame's middle that may be heard for it, 0 to 60: what :meth:`stream`
+                with it would give. None: the whole recording.
             style: sliders of the expression, the blinks, the gaze and the head's motion; None changes
                 nothing of what is sampled, and moves the head as people do.
             progress: show a progress bar on stderr.
@@ -110,6 +110,7 @@ class FaceTalk(Decoder):
         seed = int.from_bytes(os.urandom(4), "little") if seed is None else whole_number("seed", seed)
         steps = None if steps is None else whole_number("steps", steps)
         guidance = None if guidance is None else real_number("guidance", guidance)
+        ahead = None if look_ahead is None else look_ahead_seconds(look_ahead)
         drawn = seed_of(identity) if isinstance(identity, str) else None
         code = None if drawn is not None else self._identity(identity)
         sound = open_audio(audio, track=track)
@@ -121,7 +122,6 @@ class FaceTalk(Decoder):
         settling = round(_SETTLING_S * fps)
         silent = (settling if before else 0, settling if after else 0)
         heard = Padded(sound, before + silent[0] / fps, after + silent[1] / fps)
-        ahead = None if look_ahead is None else real_number("look_ahead", look_ahead)
         style = checked_style(style)
         provenance: dict[str, Any] = {"model": self.config.name, "seed": seed}
         if style.changed():
@@ -234,7 +234,7 @@ class FaceTalk(Decoder):
         seed = whole_number("seed", seed)
         steps = None if steps is None else whole_number("steps", steps)
         guidance = None if guidance is None else real_number("guidance", guidance)
-        rate, look_ahead = real_number("rate", rate), real_number("look_ahead", look_ahead)
+        rate, look_ahead = real_number("rate", rate), look_ahead_seconds(look_ahead)
         if not RATES[0] <= rate <= RATES[1]:
             raise InputError(f"rate must be between {RATES[0]} and {RATES[1]} Hz, got {rate:g}")
         engine = self._engine(look_ahead, steps, guidance, seed, rate)
@@ -274,8 +274,8 @@ class FaceTalk(Decoder):
         Args:
             audio: as :meth:`generate` takes it.
             track: number, from 1, of the sound track of a file.
-            look_ahead: seconds after a frame's middle that may be heard for it, as in :meth:`stream`. None:
-                the whole recording.
+            look_ahead: seconds after a frame's middle that may be heard for it, 0 to 60, as in
+                :meth:`stream`. None: the whole recording.
 
         Returns:
             (T, A) float32, frame ``i`` centred at ``(i + 0.5) / fps`` seconds.
@@ -284,9 +284,9 @@ class FaceTalk(Decoder):
             InputError: the audio cannot be used, the look-ahead is out of range, or the audio encoder has to
                 hear the whole recording.
         """
+        ahead = WHOLE if look_ahead is None else look_ahead_seconds(look_ahead)
         sound = open_audio(audio, track=track)
         samples, fps = np.concatenate([*sound, np.zeros(0, np.float32)]), self.config.fps
-        ahead = WHOLE if look_ahead is None else real_number("look_ahead", look_ahead)
         if self.native_model is not None:
             return self.native_model.features(samples, look_ahead=ahead)
         rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, samples, fps, ahead)

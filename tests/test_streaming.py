@@ -72,6 +72,29 @@ def test_options_out_of_range(face, options):
         face.stream(**options)
 
 
+@pytest.mark.parametrize(
+    ("look_ahead", "says"),
+    [
+        (-1, "look_ahead must lie in 0..60 seconds, got -1"),
+        (60.5, "look_ahead must lie in 0..60 seconds, got 60.5"),
+        (float("nan"), "look_ahead must be a finite number, got nan"),
+        (float("inf"), "look_ahead must be a finite number, got inf"),
+        ("soon", "look_ahead must be a number, got 'soon'"),
+    ],
+)
+def test_a_look_ahead_that_is_none_is_told_in_the_same_words(face, speech, look_ahead, says):
+    """By its name, whatever runs the stream, and before the recording is heard."""
+    calls = (
+        lambda: face.stream(look_ahead=look_ahead),
+        lambda: face.generate("no such recording", look_ahead=look_ahead),
+        lambda: face.features("no such recording", look_ahead=look_ahead),
+    )
+    for call in calls:
+        with pytest.raises(InputError) as told:
+            call()
+        assert str(told.value) == says
+
+
 def test_samples_that_are_none(face):
     stream = face.stream()
     with pytest.raises(InputError):

@@ -33,6 +33,11 @@ void facetalk::capi::require_tongue(const facetalk_model& model) {
     throw Unsupported("this model has no tongue that moves: facetalk_model_tongue_count() is 0");
 }
 
+void facetalk::capi::require_look_ahead(double seconds) {
+  if (!(seconds >= 0.0) || (seconds > 60.0 && !std::isinf(seconds)))
+    throw ArgumentError("look_ahead_s", "0 to 60 seconds, or infinity", std::to_string(seconds));
+}
+
 facetalk_model::facetalk_model(const std::string& path, const Context& options)
     : context(options), folder(path), encoder(path + "/audio"), motion(path + "/motion") {
   const std::string where = path + "/config.json";
@@ -142,8 +147,7 @@ facetalk_status facetalk_model_features(const facetalk_model* model, const float
     require(frames, "frames");
     if (count > 0) require(samples, "samples");
     if (count == 0) throw facetalk::ArgumentError("samples: there are none");
-    if (!(look_ahead_s >= 0.0) || (look_ahead_s > 60.0 && !std::isinf(look_ahead_s)))
-      throw facetalk::ArgumentError("look_ahead_s: expected 0 to 60, or infinity");
+    facetalk::capi::require_look_ahead(look_ahead_s);
     facetalk::capi::require_finite(samples, count, "samples");
     const int64_t needed = facetalk::network::frame_count(static_cast<int64_t>(count), model->fps);
     const int64_t room = *frames;

@@ -32,4 +32,7 @@ namespace facetalk::capi {
 // Throws Unsupported for a model without a tongue that moves.
 void require_tongue(const facetalk_model& model);
 
+// Throws ArgumentError for seconds that no stream hears beyond a frame.
+void require_look_ahead(double seconds);
+
 }  // namespace facetalk::capi

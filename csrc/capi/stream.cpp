@@ -148,8 +148,7 @@ facetalk_stream_options checked(const facetalk_stream_options* given) {
   }
   if (options.sample_rate < 1000 || options.sample_rate > 768'000)
     throw ArgumentError("sample_rate", "1000 to 768000 Hz", std::to_string(options.sample_rate));
-  if (!(options.look_ahead_s >= 0.0) || (options.look_ahead_s > 60.0 && !std::isinf(options.look_ahead_s)))
-    throw ArgumentError("look_ahead_s", "0 to 60 seconds, or infinity", std::to_string(options.look_ahead_s));
+  facetalk::capi::require_look_ahead(options.look_ahead_s);
   if (std::isnan(options.guidance)) throw ArgumentError("guidance: is not a number");
   if (options.steps < 0) throw ArgumentError("steps", "0 or more", std::to_string(options.steps));
   return options;

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from facetalk.ambient import plainly
+from facetalk.arguments import look_ahead_seconds
 from facetalk.arrays import Float32, Float64
 from facetalk.audio.encoder import AudioEncoder, encode_frames
 from facetalk.audio.level import (
@@ -126,14 +127,13 @@ class LiveFeatures:
     """
 
     def __init__(self, encoder: AudioEncoder, fps: float, look_ahead: float) -> None:
-        if not 0.0 <= look_ahead <= 60.0:
-            raise InputError(f"look_ahead must lie in 0..60 seconds, got {look_ahead:g}")
+        look_ahead = look_ahead_seconds(look_ahead)
         span, config = encoder.span(fps), encoder.model.config
         if span is None or config.feat_extract_norm != "layer":
             raise InputError(
                 "this model's audio encoder attends to, or normalises over, the whole recording, so it "
-                "cannot hear live; take look_ahead=None, or a model whose encoder has attention_span_s and "
-                "feat_extract_norm 'layer'"
+                "cannot hear live; let it hear the whole recording, or take a model whose encoder has "
+                "attention_span_s and feat_extract_norm 'layer'"
             )
         self.encoder, self.fps, self.look_ahead, self._span = encoder, fps, look_ahead, span
         # What reaches a frame through all layers and the convolution of positions.

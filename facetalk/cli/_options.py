@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from facetalk.arguments import seed_after
+from facetalk.arguments import look_ahead_seconds, seed_after
 from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.files import check_not_input, check_replaceable
@@ -57,6 +57,14 @@ def rate(text: str) -> float:
     if slash and float(under) == 0.0:
         raise argparse.ArgumentTypeError(f"must not be divided by 0, got {text}")
     return float(over) / float(under) if slash else float(text)
+
+
+def look_ahead(text: str) -> float:
+    """argparse type: seconds that a stream may hear beyond a frame."""
+    try:
+        return look_ahead_seconds(text)
+    except InputError as error:  # argparse says the option's own name
+        raise argparse.ArgumentTypeError(str(error).removeprefix("look_ahead ")) from error
 
 
 def seed(text: str) -> int:

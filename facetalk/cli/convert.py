@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "outputs")  # fmt: skip
     parser.add_argument("--model", default=None,
                         help="with --onnx: built-in model or model folder (default: default)")  # fmt: skip
-    parser.add_argument("--look-ahead", type=_options.non_negative, default=None, metavar="SECONDS",
+    parser.add_argument("--look-ahead", type=_options.look_ahead, default=None, metavar="SECONDS",
                         help="with --onnx: sound after a frame heard for it (default: 0.2)")  # fmt: skip
     parser.add_argument("--force", action="store_true",
                         help="replace files of such names there that facetalk did not write")  # fmt: skip

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight, 1 = none (default: the model's)")  # fmt: skip
     parser.add_argument("--seed", type=_options.seed, default=0, help="noise seed")
-    parser.add_argument("--look-ahead", type=_options.non_negative, default=None, metavar="SECONDS",
+    parser.add_argument("--look-ahead", type=_options.look_ahead, default=None, metavar="SECONDS",
                         help="sound after a frame that may be heard for it, as a live stream would (default: "
                              "the whole recording)")  # fmt: skip
     parser.add_argument("--backend", choices=("auto", "native", "torch"), default="auto",

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preview", action="store_true",
                         help="show the head in a page of this machine's browser, at the address of --to "
                         "ws:// (default: ws://127.0.0.1:8765); alone or beside --to")  # fmt: skip
-    parser.add_argument("--look-ahead", type=_options.non_negative, default=0.2, metavar="SECONDS",
+    parser.add_argument("--look-ahead", type=_options.look_ahead, default=0.2, metavar="SECONDS",
                         help="sound that is heard beyond a frame before it is sent")  # fmt: skip
     parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: the model's)")
     parser.add_argument("--guidance", type=_options.non_negative, default=None,

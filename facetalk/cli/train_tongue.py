@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
     )
     parser.add_argument(
-        "--look-ahead", type=_options.non_negative, default=None, metavar="SECONDS",
+        "--look-ahead", type=_options.look_ahead, default=None, metavar="SECONDS",
         help="hear recordings as a stream of this look-ahead does; default: as a whole",
     )  # fmt: skip
     parser.add_argument("--seed", type=_options.seed, default=defaults.seed, help="of everything random")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from facetalk.arguments import look_ahead_seconds
 from facetalk.audio import AudioEncoder
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
@@ -37,11 +38,13 @@ class EncoderStep(nn.Module):
         ahead: of them, those after the frame that is given.
 
     Raises:
-        InputError: the encoder cannot hear live, or its frames do not fall evenly on those of the motion.
+        InputError: the look-ahead is out of range or too little for a frame, the encoder cannot hear live, or
+            its frames do not fall evenly on those of the motion.
     """
 
     def __init__(self, encoder: AudioEncoder, fps: float, look_ahead: float) -> None:
         super().__init__()
+        look_ahead = look_ahead_seconds(look_ahead)
         config, span = encoder.model.config, encoder.span(fps)
         self.per_frame = round(SAMPLE_RATE / fps / encoder.stride)
         self.hop = self.per_frame * encoder.stride

@@ -79,6 +79,10 @@ def test_audio_that_cannot_be_used(capsys, tmp_path, kind):
         (["--fps", "30/x"], "fps"),
         (["--fps", "30/1/1"], "fps"),
         (["--fps", "1/inf"], "fps must lie in"),
+        (["--look-ahead", "-1"], "--look-ahead: must lie in 0..60 seconds, got -1"),
+        (["--look-ahead", "61"], "--look-ahead: must lie in 0..60 seconds, got 61"),
+        (["--look-ahead", "nan"], "--look-ahead: must be a finite number, got 'nan'"),
+        (["--look-ahead", "soon"], "--look-ahead: must be a number, got 'soon'"),
         (["--tolerance-mm", "0"], "tolerance"),
         (["--tolerance", "-1", "--topology", "marching-cubes"], "tolerance"),
         (["--tolerance", "inf", "--topology", "marching-cubes"], "tolerance"),
@@ -96,6 +100,15 @@ def test_audio_that_cannot_be_used(capsys, tmp_path, kind):
 def test_options_out_of_range(capsys, tmp_path, speech, options, says):
     assert says in fails(capsys, "generate", speech, "-o", tmp_path / "talk.glb", *options)
     assert not list(tmp_path.glob("*talk*"))
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [["live", "--from", "no.wav"], ["convert", "--onnx", "no"], ["train", "tongue", "--out", "no"]],
+)
+def test_every_look_ahead_has_the_same_range(capsys, verb):
+    said = fails(capsys, *verb, "--look-ahead", "60.5")
+    assert said.endswith("argument --look-ahead: must lie in 0..60 seconds, got 60.5")
 
 
 @pytest.mark.parametrize(

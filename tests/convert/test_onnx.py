@@ -127,6 +127,8 @@ def test_what_has_no_steps_is_refused(model: FaceTalk) -> None:
         EncoderStep(model.audio_encoder, 30.0, 0.2)
     with pytest.raises(InputError, match="look-ahead"):
         EncoderStep(model.audio_encoder, 25.0, 0.0)
+    with pytest.raises(InputError, match="look_ahead must be a finite number"):
+        EncoderStep(model.audio_encoder, 25.0, float("nan"))
     for setting in ({"history": None}, {"window": (1, 1)}):
         with pytest.raises(InputError, match="bounded history"):
             DenoiserStep(small_motion(11, **setting))

@@ -89,9 +89,10 @@ def test_denoisers_of_other_kinds_and_sizes(make_folder, speech, changes, steps,
         (dict(guidance=-0.5), "guidance"),
         (dict(guidance=float("nan")), "guidance"),
         (dict(rate=999), "sample_rate"),
-        (dict(look_ahead=-0.1), "look_ahead"),
-        (dict(look_ahead=float("nan")), "look_ahead"),
-        (dict(look_ahead=61.0), "look_ahead"),
+        (dict(look_ahead=-0.1), r"^look_ahead must lie in 0\.\.60 seconds, got -0\.1$"),
+        (dict(look_ahead=float("nan")), "^look_ahead must be a finite number, got nan$"),
+        (dict(look_ahead=float("-inf")), "^look_ahead must be a finite number, got -inf$"),
+        (dict(look_ahead=61.0), "^look_ahead must lie"),
     ],
 )
 def test_options_out_of_range_are_refused_by_name(model, options, word):

@@ -1,15 +1,22 @@
 """Streams of the C library: any pieces, any rate, again after a reset."""
 
 import resource
+from ctypes import byref, c_int64, c_void_p
 
 import numpy as np
 import pytest
 import soxr
 from small_networks import small_encoder, small_motion
 
+from facetalk.arguments import LOOK_AHEAD_S
+from facetalk.audio.encoder import AudioEncoder
+from facetalk.audio.live import LiveFeatures
 from facetalk.errors import InputError
 from facetalk.frames import Frames
+from facetalk.library import StreamOptions, library
 from facetalk.native import WHOLE, NativeModel
+
+INVALID = 1
 
 
 def streamed(stream, sound: np.ndarray, sizes) -> np.ndarray:
@@ -76,8 +83,35 @@ def test_no_sound_gives_no_frames_and_bad_samples_are_not_taken(model, speech):
 
 def test_encoders_that_hear_the_whole_are_refused_live(make_folder):
     model = NativeModel(make_folder(small_encoder(), small_motion(20)))
-    with pytest.raises(InputError, match="whole recording"):
-        model.stream(look_ahead=0.2)
+    told = []
+    for kind in (
+        lambda: model.stream(look_ahead=0.2),
+        lambda: LiveFeatures(AudioEncoder(small_encoder()), 25.0, 0.2),
+    ):
+        with pytest.raises(InputError, match="let it hear the whole recording, or take a model") as error:
+            kind()
+        told.append(str(error.value))
+    assert told[0] == told[1], "the C library and torch say the same"
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 60.5, float("nan"), float("-inf")])
+def test_a_look_ahead_that_is_none_has_cs_name_for_programs_in_c(model, speech, seconds):
+    lib, handle, options, frames = library(), c_void_p(), StreamOptions(), c_int64(0)
+    lib.facetalk_stream_options_default(byref(options))
+    options.look_ahead_s = seconds
+    sound = speech[:16_000].ctypes.data, 16_000
+    for call in (
+        lambda: lib.facetalk_stream_create(model._handle, byref(options), byref(handle)),
+        lambda: lib.facetalk_model_features(model._handle, *sound, seconds, None, byref(frames)),
+    ):
+        assert call() == INVALID and frames.value == 0
+        said = lib.facetalk_last_error().decode()
+        assert said.startswith("look_ahead_s: expected 0 to 60 seconds, or infinity, got"), said
+
+
+@pytest.mark.parametrize("seconds", [*LOOK_AHEAD_S, WHOLE])
+def test_the_ends_of_the_range_are_in_it(model, seconds):
+    assert len(model.stream(look_ahead=seconds, steps=1).finish().curves) == 0
 
 
 def test_memory_of_a_live_stream_is_constant(model, speech):

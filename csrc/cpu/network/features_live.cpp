@@ -106,9 +106,8 @@ LiveFeatures::LiveFeatures(const Wav2Vec2& encoder, double fps, double look_ahea
   if (span_ < 0 || !encoder.extracts_locally())
     throw Unsupported(
         "this model's audio encoder attends to, or normalises over, the whole recording, so it cannot hear "
-        "live; "
-        "take an infinite look-ahead, or a model whose encoder has attention_span_s and feat_extract_norm "
-        "layer");
+        "live; let it hear the whole recording, or take a model whose encoder has attention_span_s and "
+        "feat_extract_norm 'layer'");
 }
 
 void LiveFeatures::hear(const float* samples, int64_t count) {
