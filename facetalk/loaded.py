@@ -100,7 +100,7 @@ class LoadedModel:
         """What the tongue does with speech; None of a model without that, or whose head has none to move.
 
         Raises:
-            InputError: its files are damaged.
+            InputError: its files are damaged, or belong to another audio encoder.
         """
         head = self.any_head
         return Tongue.of(self.config.folder, head.tables.reach if isinstance(head, HeadModel) else None)

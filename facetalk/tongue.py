@@ -61,17 +61,29 @@ class TongueNetwork:
         """Values A of an audio feature."""
         return self.w1.shape[1]
 
+    def check_width(self, given: object, what: object = "the model's tongue") -> None:
+        """Refuse an audio encoder that it was not trained with.
+
+        Args:
+            given: values of the encoder's features.
+            what: how the tongue is called in the message.
+
+        Raises:
+            InputError: they are not ``feature_dim``; in the C library's words.
+        """
+        if given != self.feature_dim:
+            raise InputError(
+                f"{what} takes {self.feature_dim} audio features a frame, the encoder gives {given}; "
+                f"train it again with facetalk train tongue"
+            )
+
     def __call__(self, features: Float32) -> Float32:
         """Contacts (T, 2) in [0, 1] of audio features (T, A); a row is a function of its feature alone.
 
         Raises:
             InputError: the features are of another width, and so of another encoder.
         """
-        if features.shape[1:] != (self.feature_dim,):
-            raise InputError(
-                f"the model's tongue takes {self.feature_dim} audio features a frame, the encoder gives "
-                f"{features.shape[-1]}; train it again with facetalk train tongue"
-            )
+        self.check_width(features.shape[-1])
         hidden = features @ self.w1.T + self.b1
         hidden = hidden / (1.0 + np.exp(-hidden.clip(-60.0, 60.0)))
         odds = (hidden @ self.w2.T + self.b2).clip(-60.0, 60.0)
@@ -128,10 +140,14 @@ class Tongue:
         """That of a model folder; None of one that has none, or whose head has no tongue.
 
         Raises:
-            InputError: its files are damaged, whether or not the head has a tongue; the C library refuses
-                such a model, too.
+            InputError: its files are damaged or belong to another audio encoder, whether or not the head has
+                a tongue; the C library refuses such a model, too.
         """
         if not (model / FOLDER).is_dir():
             return None
         network = TongueNetwork.load(model / FOLDER)
+        # From its settings, since a model that the C library runs loads no encoder here, and no torch. Where
+        # they do not say, Wav2Vec 2.0 has the width of its paper.
+        width = read_json(model / "audio/config.json").get("hidden_size", 768)
+        network.check_width(width, model / FOLDER)
         return None if reach is None else cls(network, reach)

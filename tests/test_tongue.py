@@ -14,6 +14,7 @@ import soxr
 from facetalk import FaceTalk, InputError, Motion
 from facetalk.arrays import Float32
 from facetalk.data.tongue import contacts
+from facetalk.native import NativeModel
 from facetalk.tongue import Tongue, TongueNetwork
 
 DEMO = Path(__file__).resolve().parents[1] / "examples/demo.flac"
@@ -181,6 +182,26 @@ def test_the_tongue_of_a_stream_is_no_later_than_the_face(
     expected = face.generate((sound[:24_000], 16_000), look_ahead=0.1, steps=1, seed=0)
     assert whole.tongue is not None and expected.tongue is not None
     assert np.corrcoef(whole.tongue[:, 0], expected.tongue[:, 0])[0, 1] > 0.9
+
+
+def test_a_tongue_of_another_encoder_is_refused_alike(
+    model: FaceTalk, tmp_path: Path, sound: Float32
+) -> None:
+    """In the C library's words by Python too, whether or not the head has a tongue."""
+    folder = tmp_path / "model"
+    shutil.copytree(model.config.folder, folder, copy_function=lambda a, b: Path(b).symlink_to(a))
+    shutil.rmtree(folder / "tongue")
+    network(9).save(folder / "tongue", {})
+    other = FaceTalk.from_pretrained(folder, "cpu", backend="torch")
+    told = []
+    for load in (lambda: NativeModel(folder), lambda: Tongue.of(folder, None), lambda: other.stream(steps=1)):
+        with pytest.raises(InputError) as error:
+            load()
+        told.append(str(error.value))
+    words = "takes 9 audio features a frame, the encoder gives 192; train it again with facetalk train tongue"
+    assert told == [f"{folder / 'tongue'} {words}"] * 3
+    # What trains it again hears by the same folder.
+    assert other.features((sound[:16_000], 16_000)).shape == (25, 192)
 
 
 def test_models_without_one_have_no_tongue(model: FaceTalk, tmp_path: Path, sound: Float32) -> None:

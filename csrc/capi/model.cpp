@@ -65,7 +65,7 @@ facetalk_model::facetalk_model(const std::string& path, const Context& options)
   if (facetalk::network::exists(heard + "/.")) {
     const facetalk::network::TongueNetwork network(heard);
     if (network.width() != encoder.width())
-      throw FileError(heard + ": takes " + std::to_string(network.width()) +
+      throw FileError(heard + " takes " + std::to_string(network.width()) +
                       " audio features a frame, the encoder gives " + std::to_string(encoder.width()) +
                       "; train it again with facetalk train tongue");
     reach = facetalk::head::Reach::read(path + "/head", motion.names());
