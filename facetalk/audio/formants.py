@@ -12,6 +12,7 @@ import numpy as np
 import soxr
 
 from facetalk.arrays import Float32, Float64, Int64
+from facetalk.audio.periodicity import autocorrelation
 from facetalk.units import SAMPLE_RATE
 
 __all__ = ["FORMANTS", "SPEED_OF_SOUND", "formants", "spacing"]
@@ -68,9 +69,7 @@ def spacing(found: Float32) -> float:
 
 def _predictor(frames: Float64) -> Float64:
     """Coefficients (F, order) by which a frame's next sample follows from those before, sign turned."""
-    size = 1 << int(np.ceil(np.log2(2 * frames.shape[1])))
-    power = np.abs(np.fft.rfft(frames, size, axis=1)) ** 2
-    correlation = np.fft.irfft(power, size, axis=1)[:, : _ORDER + 1]
+    correlation = autocorrelation(frames, _ORDER + 1)
     correlation[:, 0] = correlation[:, 0] * (1.0 + 1e-6) + 1e-12  # Levinson needs it to be definite
     out, error = np.zeros((len(frames), _ORDER)), correlation[:, 0].copy()
     for i in range(_ORDER):

@@ -1,19 +1,24 @@
 """Fundamental frequency of speech by YIN (de Cheveigné and Kawahara, "YIN, a fundamental frequency estimator
-for speech and music", JASA 111, 2002), without its last step, in NumPy."""
+for speech and music", JASA 111, 2002), without its last step, in NumPy.
+
+Faces for voices hear by it: of a recording that is there, by frames that may be long, and with the share of
+their power that is aperiodic. :mod:`facetalk.pose.prosody` says why what moves the head has another tracker.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from facetalk.arrays import Float32, Float64
+from facetalk.audio.periodicity import LAGS, vertex
 from facetalk.units import SAMPLE_RATE
 
 __all__ = ["HOP", "WINDOW", "pitch"]
 
 HOP = SAMPLE_RATE // 100
 """Samples from one frame to the next, 10 ms."""
-_LOWEST_HZ, _HIGHEST_HZ = 60, 500
-_LAGS = SAMPLE_RATE // _HIGHEST_HZ, SAMPLE_RATE // _LOWEST_HZ
+_HIGHEST_HZ = 500
+_LAGS = SAMPLE_RATE // _HIGHEST_HZ, LAGS[1]
 _SUM = SAMPLE_RATE * 40 // 1000
 WINDOW = _SUM + _LAGS[1] + 1
 """Samples that a frame looks at."""
@@ -54,10 +59,8 @@ def _block(frames: Float64) -> tuple[Float64, Float64]:
     at = np.where(early.any(axis=1), early.argmax(axis=1), inner.argmin(axis=1)) + _LAGS[0]
     rows = np.arange(len(frames))
     before, here, after = (normal[rows, at + step] for step in (-1, 0, 1))
-    bend = before - 2.0 * here + after
-    shift = np.where(bend > 1e-9, 0.5 * (before - after) / np.where(bend > 1e-9, bend, 1.0), 0.0)
     silent = difference[:, 1:].max(axis=1) < 1e-9
-    return SAMPLE_RATE / (at + np.clip(shift, -1.0, 1.0)), np.where(silent, 1.0, np.maximum(here, 0.0))
+    return SAMPLE_RATE / (at + vertex(before, here, after)), np.where(silent, 1.0, np.maximum(here, 0.0))
 
 
 def _difference(frames: Float64) -> Float64:
