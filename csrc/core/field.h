@@ -31,6 +31,11 @@ struct FieldLayer {
   int panels = 0;                  // outputs are split into this many panels of nearly equal size
   int bias_offset = 0;             // first of its biases among a member's
   const float* weights = nullptr;  // (sets, outputs * (coords + hidden))
+
+  // First output of a panel; of the one behind the last, all of them.
+  int panel_start(int panel) const {
+    return static_cast<int>(static_cast<int64_t>(outputs) * panel / panels);
+  }
 };
 
 struct FieldMlp {

@@ -107,8 +107,7 @@ void PackedField::pack(const std::vector<FieldLayerSource>& layers, const std::s
     layer.weights = out;
     for (int64_t set = 0; set < sets; ++set) {
       for (int p = 0; p < layer.panels; ++p) {
-        const int start = static_cast<int>(static_cast<int64_t>(layer.outputs) * p / layer.panels);
-        const int end = static_cast<int>(static_cast<int64_t>(layer.outputs) * (p + 1) / layer.panels);
+        const int start = layer.panel_start(p), end = layer.panel_start(p + 1);
         for (int k = 0; k < inputs; ++k) {
           const bool coord = k < layer.coords;
           const TensorView& view = coord ? layers[i].coords : layers[i].hidden;

@@ -97,8 +97,8 @@ const float* run_mlp(const FieldMlp& mlp, int set, const float* bias, const Tile
     const float* layer_bias = bias + layer.bias_offset;
     const float* x = in + (layer.coords ? 0 : coord_floats);
     for (int p = 0; p < layer.panels; ++p) {
-      const int start = static_cast<int>(static_cast<long>(layer.outputs) * p / layer.panels);
-      const int rows = static_cast<int>(static_cast<long>(layer.outputs) * (p + 1) / layer.panels) - start;
+      const int start = layer.panel_start(p);
+      const int rows = layer.panel_start(p + 1) - start;
       const float* panel = weights + static_cast<long>(start) * inputs;
       float* to = out + coord_floats + start * kColumns;
       const PanelProduct product = kPanelProduct[rows];

@@ -29,8 +29,7 @@ Matrix unpanelled(const FieldLayer& layer, int64_t set) {
   out.values.resize(static_cast<size_t>(out.inputs) * static_cast<size_t>(out.outputs));
   const float* from = layer.weights + set * out.inputs * out.outputs;
   for (int p = 0; p < layer.panels; ++p) {
-    const int start = static_cast<int>(static_cast<int64_t>(layer.outputs) * p / layer.panels);
-    const int end = static_cast<int>(static_cast<int64_t>(layer.outputs) * (p + 1) / layer.panels);
+    const int start = layer.panel_start(p), end = layer.panel_start(p + 1);
     for (int k = 0; k < out.inputs; ++k) {
       for (int o = start; o < end; ++o)
         out.values[static_cast<size_t>(k) * static_cast<size_t>(out.outputs) + static_cast<size_t>(o)] =
