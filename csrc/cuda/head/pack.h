@@ -1,5 +1,6 @@
-// The networks of a bound head in the layouts of the field's kernels (FieldDeviceMlp), from the CPU's panels:
-// facetalk/ops/cuda/field_pack.py in C++.
+// The networks of a bound head in the layouts of the field's kernels (FieldDeviceMlp), from the CPU's panels.
+// facetalk/ops/cuda/field_pack.py packs them for Python, by torch on the device where they lie, which an engine
+// does not have; tests/cuda/test_field_pack.py holds the two together.
 #pragma once
 
 #include <vector>

@@ -1,4 +1,8 @@
-"""Folded networks in the layouts of the CUDA field's kernels; see csrc/cuda/field/field.h, FieldDeviceMlp."""
+"""Folded networks in the layouts of the CUDA field's kernels; see csrc/cuda/field/field.h, FieldDeviceMlp.
+
+The C library packs its own, without torch and from the CPU's panels, in csrc/cuda/head/pack.cu;
+``tests/cuda/test_field_pack.py`` holds the two together.
+"""
 
 from __future__ import annotations
 
