@@ -108,6 +108,23 @@ def read_json(path: str | os.PathLike[str], kind: type[Any] = dict) -> Any:
     return parse_json(text, path, kind)
 
 
+def read_settings(path: Path, form: str, version: int) -> dict[str, Any]:
+    """The JSON file that says what a folder of ours is.
+
+    Args:
+        path: of the file, in the folder.
+        form: its entry "format".
+        version: its entry "version", the one that is read.
+
+    Raises:
+        InputError: no such file, it cannot be used, or it is of another kind or version.
+    """
+    settings: dict[str, Any] = read_json(path)
+    if settings.get("format") != form or settings.get("version") != version:
+        raise InputError(f"{path.parent} is not a {form} of version {version}; see its {path.name}")
+    return settings
+
+
 def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file that has one on each line, with the numbers of their lines; empty lines are none.
     Numbers need not be finite.

@@ -22,7 +22,7 @@ from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.nphm.head.tongue import Reach
-from facetalk.reading import read_json, usable
+from facetalk.reading import read_json, read_settings, usable
 from facetalk.tensors import check_arrays, read_safetensors, tensor_bytes
 
 __all__ = ["FOLDER", "Tongue", "TongueNetwork"]
@@ -113,9 +113,7 @@ class TongueNetwork:
         """
         folder = Path(folder)
         with usable(f"the tongue in {folder}", "train it again with facetalk train tongue"):
-            config = read_json(folder / "config.json")
-            if config.get("format") != _FORMAT or config.get("version") != _VERSION:
-                raise InputError(f"{folder} is not a {_FORMAT} of version {_VERSION}; see its config.json")
+            config = read_settings(folder / "config.json", _FORMAT, _VERSION)
             arrays = read_safetensors(folder / "model.safetensors")
             check_arrays(arrays, folder / "model.safetensors")
             network = cls(*(arrays[name].astype(np.float32) for name in cls.__dataclass_fields__))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from facetalk.ambient import loading
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
-from facetalk.reading import read_json, usable, written_by
+from facetalk.reading import read_settings, usable, written_by
 from facetalk.weights import check_tensors, read_tensors, write_tensors
 
 CROP_SIZE = 64
@@ -75,9 +75,7 @@ class MouthFeatures(nn.Module):
         if not (folder / _SETTINGS).is_file():
             raise InputError(f"{folder / _SETTINGS} is missing; {folder} holds no mouth features")
         with usable(f"the mouth features in {folder}", "fetch them again"):
-            settings = read_json(folder / _SETTINGS)
-            if settings.get("format") != _FORMAT or settings.get("version") != _VERSION:
-                raise InputError(f"{folder} is not {_FORMAT} of version {_VERSION}; see its {_SETTINGS}")
+            read_settings(folder / _SETTINGS, _FORMAT, _VERSION)
             tensors = read_tensors(folder / _WEIGHTS)
             check_tensors(tensors, folder / _WEIGHTS)
             module = cls()

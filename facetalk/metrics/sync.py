@@ -33,7 +33,7 @@ from facetalk.metrics.sync_network import (
     motion_features,
     stabilise,
 )
-from facetalk.reading import read_json, usable, written_by
+from facetalk.reading import read_settings, usable, written_by
 from facetalk.tensors import check_sizes
 from facetalk.weights import build_for, check_tensors, read_tensors, write_tensors
 
@@ -75,9 +75,7 @@ class SyncExpert:
         if not (folder / _SETTINGS).is_file():
             raise InputError(f"{folder / _SETTINGS} is missing; {folder} is not a sync expert's folder")
         with usable(f"the sync expert in {folder}", "fetch it again"):
-            settings = read_json(folder / _SETTINGS)
-            if settings.get("format") != _FORMAT or settings.get("version") != _VERSION:
-                raise InputError(f"{folder} is not a {_FORMAT} of version {_VERSION}; see its {_SETTINGS}")
+            settings = read_settings(folder / _SETTINGS, _FORMAT, _VERSION)
             tensors = read_tensors(folder / _WEIGHTS)
             check_tensors(tensors, folder / _WEIGHTS)
             check_sizes(settings["networks"], folder / _SETTINGS)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from facetalk.arrays import Float32
-from facetalk.errors import InputError
 from facetalk.mesh.mesh import CanonicalMesh
 from facetalk.nphm.head.blendshapes import Blendshapes, ForwardConfig
 from facetalk.nphm.head.checks import (
@@ -30,7 +29,7 @@ from facetalk.nphm.head.checks import (
 from facetalk.nphm.head.maps.canvas import Canvas
 from facetalk.nphm.head.template_mesh import TemplateMesh
 from facetalk.nphm.head.tongue import JAW, Mouth, Reach, neutral_mean
-from facetalk.reading import read_json, usable
+from facetalk.reading import read_settings, usable
 from facetalk.tensors import check_arrays, check_sizes, read_safetensors
 
 __all__ = ["HeadTables", "read_tables"]
@@ -98,9 +97,7 @@ def read_tables(folder: str | Path) -> HeadTables:
     """
     folder = Path(folder)
     with usable(f"the head in {folder}", "fetch it again"):
-        config = read_json(folder / "config.json")
-        if config.get("format") != FORMAT or config.get("version") != VERSION:
-            raise InputError(f"{folder} is not a {FORMAT} of version {VERSION}; see its config.json")
+        config = read_settings(folder / "config.json", FORMAT, VERSION)
         check_settings(config)
         files = {}
         for name in (*FILES, *MESHES):
