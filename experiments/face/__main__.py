@@ -22,7 +22,7 @@ from experiments.common.plainly import plainly
 from experiments.face.cubes import compare
 from experiments.face.geometry import measure
 from experiments.face.sheets import write_sheets
-from facetalk.cli._options import read_identity
+from facetalk.cli._identity import read_identity
 from facetalk.data.heads.ict import BUILT_IN, MorphableHead
 from facetalk.errors import InputError
 from facetalk.files import atomic_path

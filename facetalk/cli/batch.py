@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from facetalk.cli import _options
+from facetalk.cli import _identity, _options
 from facetalk.cli._style import add_style_arguments, read_style
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="noise seed of recordings without their own")
     parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED|voice[:SEED]",
                         help=f"whose head (default: the model's default identity); "
-                        f"{_options.VOICE_HELP}")  # fmt: skip
+                        f"{_identity.VOICE_HELP}")  # fmt: skip
     add_style_arguments(parser)
     parser.add_argument("--fps", type=_options.rate, default=None,
                         help="frames a second of heads and curves, by resampling (default: the motion's; of "
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         steps=args.steps,
         guidance=args.guidance,
         seed=args.seed,
-        identity=_identity(args),
+        identity=_chosen(args),
         style=read_style(args),
         texture_size=args.texture_size,
         fps=args.fps,
@@ -89,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _identity(args: argparse.Namespace) -> Float32 | str | None:
+def _chosen(args: argparse.Namespace) -> Float32 | str | None:
     if args.identity is None:
         return None
     from facetalk.pipeline import FaceTalk
 
-    return _options.read_drawn(args.identity, FaceTalk.from_pretrained(args.model, "cpu").any_head)
+    return _identity.read_drawn(args.identity, FaceTalk.from_pretrained(args.model, "cpu").any_head)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facetalk.cli import _options
+from facetalk.cli import _identity, _options
 from facetalk.cli._stages import Stages, Timed
 from facetalk.cli._style import add_style_arguments, read_style
 from facetalk.errors import InputError
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "the model, else torch)")  # fmt: skip
     parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED|voice[:SEED]",
                         help=f"whose head (default: the model's default identity); "
-                        f"{_options.VOICE_HELP}")  # fmt: skip
+                        f"{_identity.VOICE_HELP}")  # fmt: skip
     parser.add_argument("--motion", type=Path, default=None, metavar="OUT.safetensors",
                         help="also keep the motion, for facetalk export")  # fmt: skip
     parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
 
         _options.set_threads(args.threads)
         model = FaceTalk.from_pretrained(args.model, args.device, backend=args.backend)
-        identity = _options.read_drawn(args.identity, model.any_head)
+        identity = _identity.read_drawn(args.identity, model.any_head)
         if model.native_model is None:
             _ = model.audio_encoder, model.motion_model
     with stages.stage("generate"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import facetalk
-from facetalk.cli._options import read_identity
+from facetalk.cli._identity import read_identity
 from facetalk.mesh import Mesh
 from facetalk.mesh.cover import covered
 from facetalk.nphm.head.parts import Part

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from facetalk.cli._options import read_identity
+from facetalk.cli._identity import read_identity
 from facetalk.errors import InputError
 from facetalk.mesh import Mesh
 from facetalk.mesh.gltf import split_by_material

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.face.geometry import measure, regions_in_front
 from facetalk import FaceTalk, InputError, Motion
-from facetalk.cli._options import read_identity
+from facetalk.cli._identity import read_identity
 from facetalk.data.heads.ict import BUILT_IN, MorphableHead
 from facetalk.data.heads.ict_uv import TextureLayout
 from facetalk.models import find_model
