@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from facetalk.cli import _options, _validation
+from facetalk.cli import _options, _training, _validation
 from facetalk.training.mouth.train import MouthTraining
 
 
@@ -21,17 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--identities", type=_options.positive_int, default=defaults.identities,
                         help="heads drawn, the default one first")  # fmt: skip
-    parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
-    parser.add_argument("--minutes", type=_options.positive, default=None,
-                        help="stop, annealed, after this time")  # fmt: skip
-    parser.add_argument(
-        "--batch", type=_options.positive_int, default=defaults.batch, help="pictures in a step"
-    )
-    parser.add_argument(
-        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
-    )
-    parser.add_argument("--seed", type=_options.seed, default=defaults.seed, help="of everything random")
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    _training.add_arguments(parser, defaults, "pictures")
+    _training.add_resumption(parser)
     _validation.add_arguments(parser, "the features in --out")
     parser.add_argument(
         "--pictures", type=_options.positive_int, default=600, help="with --validate: pictures of each row"

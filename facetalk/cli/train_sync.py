@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from facetalk.cli import _options, _validation
+from facetalk.cli import _options, _training, _validation
 from facetalk.training.sync.train import SyncTraining
 
 
@@ -16,21 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", type=Path, default=None, metavar="DIR", help="made by `facetalk data`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR",
                         help="checkpoints, log and expert/ go here")  # fmt: skip
-    parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
-    parser.add_argument("--minutes", type=_options.positive, default=None,
-                        help="stop, annealed, after this time")  # fmt: skip
-    parser.add_argument(
-        "--batch", type=_options.positive_int, default=defaults.batch, help="crops of 3.2 s in a step"
-    )
+    _training.add_arguments(parser, defaults, "crops of 3.2 s")
     parser.add_argument("--variants", type=_options.positive_int, default=defaults.variants,
                         help="passes over the corpus, each with other sound")  # fmt: skip
     parser.add_argument("--faces", type=_options.positive_int, default=defaults.faces,
                         help="faces drawn for each recording")  # fmt: skip
-    parser.add_argument(
-        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
-    )
-    parser.add_argument("--seed", type=_options.seed, default=defaults.seed, help="of everything random")
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    _training.add_resumption(parser)
     _validation.add_arguments(parser, "the expert in --out")
     parser.add_argument(
         "--clips", type=_options.positive_int, default=60, help="with --validate: clips at most"

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from facetalk.cli import _options, _validation
+from facetalk.cli import _options, _training, _validation
 from facetalk.errors import HearingWarning
 from facetalk.training.tongue.train import TongueTraining
 
@@ -24,18 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hidden", type=_options.positive_int, default=defaults.hidden, help="units of the network"
     )
-    parser.add_argument("--steps", type=_options.positive_int, default=defaults.steps, help="optimizer steps")
-    parser.add_argument(
-        "--batch", type=_options.positive_int, default=defaults.batch, help="frames in a step"
-    )
-    parser.add_argument(
-        "--learning-rate", type=_options.positive, default=defaults.learning_rate, help="peak"
-    )
+    _training.add_arguments(parser, defaults, "frames")
     parser.add_argument(
         "--look-ahead", type=_options.look_ahead, default=None, metavar="SECONDS",
         help="hear recordings as a stream of this look-ahead does; default: as a whole",
     )  # fmt: skip
-    parser.add_argument("--seed", type=_options.seed, default=defaults.seed, help="of everything random")
     _validation.add_arguments(parser, "the tongue in --out")
     _options.add_model_arguments(parser)
 
