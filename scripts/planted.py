@@ -54,7 +54,7 @@ PLANTED: list[tuple[str, str, str, str]] = [
      "[(s, a / rate, b / rate)", "[(s, a, b)"),
     ("sessions: no room, microphone or noise", _SESSIONS,
      "spoil(samples, rng) * np.float32(0.1)", "samples"),
-    ("sessions: no style of the face", _SESSIONS, "rng=rng, style=style)", "rng=rng, style=Style())"),
+    ("sessions: no style of the face", _SESSIONS, "rng=rng))", "rng=None))"),
     ("loop: gradients are not clipped", _LOOP, "if self.options.clip_norm is not None:", "if False:"),
     ("loop: no warm-up", _LOOP, " * min(1.0, (self.index + 1) / max(self.options.warmup, 1))", ""),
     ("loop: rate does not fall", _LOOP,

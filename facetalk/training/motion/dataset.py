@@ -25,7 +25,7 @@ from tqdm import tqdm
 from facetalk.arrays import Float32
 from facetalk.data.phones import Phone
 from facetalk.data.speech.corpus import Utterance
-from facetalk.data.visemes import Style, curves
+from facetalk.data.visemes import curves
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.reading import read_arrays, usable
@@ -38,8 +38,6 @@ _PAUSE_S, _SHORT_PAUSE_S = (0.15, 1.5), (0.0, 0.5)
 """Before each utterance, and before the first of a short session: files are cut close to what is said."""
 _TOGETHER = 60
 """Utterances that sessions are drawn from at a time: what one process does at once."""
-_STYLE_RANGE = (0.9, 1.2)
-"""Jaw and lip factors: from relaxed to clear. Below this, open vowels hardly part the lips."""
 
 
 class Encoder(Protocol):
@@ -251,9 +249,7 @@ def _encode(
         duration = frame_count(len(session.samples), fps) / fps
         faces = []
         for _ in range(draws):
-            style = Style(float(rng.uniform(*_STYLE_RANGE)), float(rng.uniform(*_STYLE_RANGE)))
-            phones, alphabet = session.phones, session.alphabet
-            faces.append(curves(phones, duration, fps, alphabet=alphabet, rng=rng, style=style))
+            faces.append(curves(session.phones, duration, fps, alphabet=session.alphabet, rng=rng))
         weights.append(np.stack(faces).astype(np.float16))
         heard = np.asarray(encoder.features(session.samples, fps=fps))
         features.append(heard.astype(np.float16))

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facetalk.data.expressions import INDEX
 from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import Style
+from facetalk.metrics.reference import draw
 from facetalk.training.motion import dataset
 from facetalk.training.motion.dataset import MotionData, Session, build, sessions
 from facetalk.units import SAMPLE_RATE, frame_count
@@ -149,10 +151,8 @@ def test_all_variants_but_the_first_are_augmented(
 def test_faces_of_a_session_have_styles_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     styles: list[Style] = []
 
-    def curves(
-        phones: Any, duration: float, fps: float, *, alphabet: str, rng: Any, style: Style
-    ) -> np.ndarray:
-        styles.append(style)
+    def curves(phones: Any, duration: float, fps: float, *, alphabet: str, rng: Any) -> np.ndarray:
+        styles.append(Style.draw(rng))  # as the curves do first of all where no style is given
         return np.zeros((round(duration * fps), 53), np.float32)
 
     monkeypatch.setattr(dataset, "curves", curves)
@@ -161,6 +161,20 @@ def test_faces_of_a_session_have_styles_of_their_own(tmp_path: Path, monkeypatch
     assert drawn.shape == (200, 2) and drawn.min() >= 0.9 and drawn.max() <= 1.2
     np.testing.assert_allclose(drawn.std(0), 0.3 / np.sqrt(12), rtol=0.15)
     assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.25
+
+
+def test_faces_that_are_learned_from_are_those_that_figures_are_held_to(tmp_path: Path) -> None:
+    """Style, blinks, brows, gaze: a session's curves and the truth of the metrics are draws of one thing."""
+    spoken = said(0)
+    data = build([spoken], Level(), tmp_path, fps=25.0, variants=1, draws=300, seed=0)
+    learned = data.weights[0].astype(np.float32)
+    frames = learned.shape[1]
+    # The session's utterance comes after a pause; how wide its widest frame is does not depend on when.
+    drawn = np.stack([draw(spoken.phones, frames, 25.0, spoken.alphabet, seed) for seed in range(300)])
+    jaw = INDEX["jawOpen"]
+    for part in (np.mean, np.std):
+        a, b = (part(one[:, :, jaw].max(1)) for one in (learned, drawn))
+        assert 0.85 < a / b < 1.15, part.__name__
 
 
 def test_crops_are_drawn_from_everywhere_and_keep_together() -> None:
