@@ -1,8 +1,9 @@
 """Sliders of the sampled talk: how much a face smiles, blinks, looks around, and how its head moves.
 
 They work on named expression curves after they were sampled, frame by frame and in order, so that a stream
-gives what a whole clip does. The curves that part and close the lips are left alone, so what is closed stays
-closed; those that are changed move the gap between the lips by less than 0.1 mm (a test measures it).
+gives what a whole clip does. But for ``jaw`` and ``lips``, which say how far a mouth moves for what it says,
+they leave the curves that part and close the lips alone; those that they change move the gap between the lips
+by less than 0.1 mm (a test measures it). What is closed stays closed with all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from facetalk.arguments import real_number
 from facetalk.arrays import Float32, Float64
 from facetalk.data import phones
 from facetalk.data.expressions import arkit_name
+from facetalk.data.visemes import AT_TEETH_ROLL, gap_slopes
 from facetalk.diffusion.noise import frame_noise
 from facetalk.errors import InputError
 
@@ -28,6 +30,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "blink_rate": (0.0, 3.0),
     "gaze_steadiness": (0.0, 1.0),
     "head_motion": (0.0, 2.0),
+    "jaw": (0.0, 2.0),
+    "lips": (0.0, 2.0),
 }
 """Smallest and largest value of each slider."""
 
@@ -45,6 +49,9 @@ class Style:
             the model's own between them.
         gaze_steadiness: 0 lets the eyes wander as they do, 1 has them look straight ahead.
         head_motion: factor of the head's motion, 0 (still) to 2.
+        jaw: factor of how far the jaw opens, 0 to 2: below 1 it mumbles, above it over-enunciates.
+        lips: factor of how far the lips are rounded, spread and parted, 0 to 2. These two are the axes of
+            JALI (Edwards et al., 2016).
 
     Raises:
         InputError: a value is no number, or out of range.
@@ -56,6 +63,8 @@ class Style:
     blink_rate: float = 1.0
     gaze_steadiness: float = 0.0
     head_motion: float = 1.0
+    jaw: float = 1.0
+    lips: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -91,7 +100,14 @@ lip by what corners and stretch lower it in the middle and beside it, so the gap
 
 # By the beginnings of ARKit's names.
 _EXPRESSIVE = ("brow", "eyeWide", "eyeSquint", "cheekSquint", "mouthSmile", "mouthFrown")
+_JAW = ("jawOpen", "jawForward")
+_LIPS = (
+    "mouthFunnel", "mouthPucker", "mouthStretch", "mouthSmile", "mouthDimple", "mouthLowerDown",
+    "mouthUpperUp", "mouthShrug",
+)  # fmt: skip
 _COLUMNS: dict[str, tuple[str, ...]] = {
+    "jaw": _JAW,
+    "lips": _LIPS,
     "intensity": _EXPRESSIVE,
     "smile": ("mouthSmile", "mouthFrown"),
     "brow_activity": ("brow",),
@@ -130,6 +146,8 @@ class StyleFilter:
         if not set(style.changed()) - {"head_motion"} or not len(curves):
             return curves
         out = np.array(curves, np.float32)
+        if style.jaw != 1.0 or style.lips != 1.0:
+            self._articulate(out)
         down = out[:, [i for i, name in enumerate(self._names) if name.startswith("eyeLookDown")]]
         follow = _lid_follows() * (down.mean(axis=1) if down.shape[1] else np.zeros(len(out), np.float32))
         lids = self._columns("eyeBlink")
@@ -145,10 +163,29 @@ class StyleFilter:
             out[:, self._columns(name)] += np.float32(weight * abs(style.smile))
         return np.clip(out, 0.0, 1.0)
 
+    def _articulate(self, out: Float32) -> None:
+        """Jaw and lips, in place.
+
+        A lower lip at the teeth stays there, and what closes lips goes with what there is to close, so that
+        the gap of a closed mouth stays the share of it that it was.
+        """
+        close = self._columns("mouthClose")
+        rest, slopes = gap_slopes()
+        per_unit = {arkit_name(name): slope for name, slope in slopes.items() if name != "mouthClose"}
+        slope = np.array([per_unit.get(name, 0.0) for name in self._names], np.float32)
+        before = np.maximum(rest + out @ slope, _LEAST_MM)
+        rolled = out[:, self._columns("mouthRollLower")].max(axis=1, initial=0.0)
+        free = 1.0 - np.clip(rolled / np.float32(AT_TEETH_ROLL), 0.0, 1.0)
+        for factor, names in ((self._style.jaw, _JAW), (self._style.lips, _LIPS)):
+            out[:, self._columns(*names)] *= (1.0 + np.float32(factor - 1.0) * free)[:, None]
+        out[:, close] *= (np.maximum(rest + out @ slope, _LEAST_MM) / before)[:, None]
+
     def _columns(self, *beginnings: str) -> list[int]:
         return [i for i, name in enumerate(self._names) if name.startswith(beginnings)]
 
 
+_LEAST_MM = 0.2
+"""Gap that there is at least to be closed, so that ratios of gaps stay finite."""
 _BEGINS = 0.2
 """Closure beyond what follows the gaze, above which lids are in a blink."""
 _FLUTTER = 0.06

@@ -10,6 +10,7 @@ import pytest
 from facetalk import FaceTalk, InputError, Motion, Style
 from facetalk.audio import load_audio
 from facetalk.cli import main
+from facetalk.data import visemes
 from facetalk.data.expressions import EXPRESSION_NAMES, INDEX
 from facetalk.data.upper_face import add_life
 from facetalk.metrics.dynamics import blink_figures, dynamics, lid_closure
@@ -67,7 +68,61 @@ def test_lips_are_left_alone(model: FaceTalk, sliders: dict[str, float]) -> None
     assert not {EXPRESSION_NAMES[i] for i in changed} & closing
 
 
-@pytest.mark.parametrize("sliders", SLIDERS, ids=str)
+ARTICULATION = [(0.0, 0.0), (0.5, 1.5), (1.5, 0.5), (1.5, 1.5), (0.0, 2.0), (2.0, 0.0)]
+
+
+@pytest.mark.parametrize(("jaw", "lips"), ARTICULATION)
+def test_a_mumbler_and_an_over_enunciator_close_their_lips(model: FaceTalk, jaw: float, lips: float) -> None:
+    talk = model.generate("examples/demo.flac", seed=0).expressions
+    before = lip_gap(model.landmarks(Motion(talk, FPS)))
+    after = lip_gap(model.landmarks(Motion(styled(talk, jaw=jaw, lips=lips), FPS)))
+    closed = before < 1.0
+    assert closed.sum() > 20 and after[closed].max() < 1.5, "as evaluate counts closures"
+    wide, low, high = before > 5.0, *sorted((jaw, lips))
+    share = (after[wide] - 0.9).mean() / (before[wide] - 0.9).mean()
+    assert low - 0.1 <= share <= high + 0.1
+    assert abs(after[wide].mean() - before[wide].mean()) > 0.3
+
+
+def test_jaw_and_lips_scale_what_they_say(curves: np.ndarray) -> None:
+    part = curves[:500]
+    for slider, moved, kept in (
+        ("jaw", "jawOpen", "mouthPucker"), ("lips", "mouthPucker", "jawOpen"),
+        ("lips", "mouthUpperUp_L", "jawForward"),
+    ):  # fmt: skip
+        found = styled(part, **{slider: 0.5})
+        free = part[:, INDEX["mouthRollLower"]] == 0.0
+        assert free.sum() > 50
+        np.testing.assert_allclose(found[free, INDEX[moved]], 0.5 * part[free, INDEX[moved]], rtol=1e-6)
+        assert np.array_equal(found[:, INDEX[kept]], part[:, INDEX[kept]])
+        others = [i for i, name in enumerate(EXPRESSION_NAMES) if not name.startswith(("mouth", "jaw"))]
+        assert np.array_equal(found[:, others], part[:, others])
+
+
+def test_a_lower_lip_at_the_teeth_stays_there() -> None:
+    touching = np.zeros((3, 53), np.float32)
+    touching[:, INDEX["mouthRollLower"]] = 0.34, 0.5, 0.17
+    touching[:, INDEX["jawOpen"]] = touching[:, INDEX["mouthUpperUp_L"]] = 0.2
+    found = styled(touching, jaw=2.0, lips=0.0)
+    assert np.array_equal(found[:2], touching[:2]), "at the teeth, or rolled in further"
+    assert found[2, INDEX["jawOpen"]] == pytest.approx(0.3, abs=0.01), "half way there, half free"
+    assert found[2, INDEX["mouthUpperUp_L"]] == pytest.approx(0.1, abs=0.01)
+
+
+def test_lips_close_with_what_there_is_to_close() -> None:
+    """The gap that is left is the share of the mouth's opening that it was."""
+    open_mouth = np.zeros((1, 53), np.float32)
+    open_mouth[:, INDEX["jawOpen"]], open_mouth[:, INDEX["mouthPucker"]] = 0.3, 0.2
+    closing = open_mouth.copy()
+    closing[:, INDEX["mouthClose"]] = 0.2
+    share = []
+    for sliders in ({}, {"jaw": 0.4}, {"lips": 1.8}, {"jaw": 1.7, "lips": 0.3}):
+        wide, left = (visemes.lip_gap(styled(face, **sliders))[0] for face in (open_mouth, closing))
+        share.append(left / wide)
+    np.testing.assert_allclose(share, share[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("sliders", [*SLIDERS, {"jaw": 1.6, "lips": 0.4, "smile": 0.3}], ids=str)
 def test_pieces_do_not_matter(curves: np.ndarray, sliders: dict[str, float]) -> None:
     whole = styled(curves, **sliders)
     assert whole.min() >= 0.0 and whole.max() <= 1.0 and np.isfinite(whole).all()

@@ -20,6 +20,11 @@ _SLIDERS = {
     "blink_rate": ("0..3", "factor of the number of blinks: 0 none, 2 twice as many (default: 1)"),
     "gaze_steadiness": ("0..1", "0: the eyes wander as they do, 1: they look straight ahead (default: 0)"),
     "head_motion": ("0..2", "factor of the motion of the head, 0: it keeps still (default: 1)"),
+    "jaw": (
+        "0..2",
+        "factor of how far the jaw opens; below 1: mumbling, above: over-enunciating (default: 1)",
+    ),
+    "lips": ("0..2", "factor of how far lips are rounded, spread and parted (default: 1)"),
 }
 
 

@@ -105,6 +105,13 @@ def lip_gap(weights: npt.NDArray[Any]) -> Float64:
     return gap
 
 
+def gap_slopes() -> tuple[float, dict[str, float]]:
+    """The model of :func:`lip_gap`, mm: the gap of a face at rest, and what weight 1 of a name adds."""
+    table = _table()
+    pairs = zip(EXPRESSION_NAMES, table.gap_weights.tolist(), strict=True)
+    return table.gap_bias, {name: slope for name, slope in pairs if slope}
+
+
 def curves(
     phones: Sequence[Phone],
     duration: float,
