@@ -31,8 +31,10 @@ _ROUND = 5.0
 """Half of the degrees over which the hairline's corners are rounded."""
 _SOFT = 0.03
 """Half of the width over which hair sets in, head units."""
-_WIDE, _SLENDER = 0.0022, 0.2
-"""Width of strands, head units (0.55 mm), and what part of their length that is."""
+_WIDE, _SLENDER = 0.0036, 0.14
+"""Width of strands, head units (0.9 mm, what a texel shows), and what part of their length that is."""
+_TUFT = 0.011
+"""Width of tufts, head units (2.8 mm)."""
 _CROWN = np.array([0.0, 0.50, -0.30])
 
 
@@ -84,13 +86,14 @@ def strands(points: AnyFloat) -> Float32:
     around = np.arctan2(off[:, 0], off[:, 2]) + 0.03 * in_space(points, 0.04, 53)
     far = np.linalg.norm(off, axis=1)
     ring = np.stack([_RADIUS * np.sin(around), _RADIUS * np.cos(around), _SLENDER * far], axis=1)
-    fine = 0.5 * in_space(ring, _WIDE, 54) + 0.5 * in_space(points, 1.5 * _WIDE, 57)
-    return np.clip(1.35 * fine + 0.15 * in_space(points, 0.03, 56), -1.0, 1.0).astype(np.float32)
+    fine = 0.55 * in_space(ring, _WIDE, 54) + 0.3 * in_space(points, _WIDE, 57)
+    tufts = 0.3 * in_space(ring, _TUFT, 58) + 0.12 * in_space(points, 0.03, 56)
+    return np.clip(1.5 * (fine + tufts), -1.0, 1.0).astype(np.float32)
 
 
 def tufted(grows: Float32, strand: Float32) -> Float32:
     """The first that :func:`hair_cover` tells (N,), where hair sets in tuft by tuft."""
-    return np.asarray(smooth(2.0 * grows - 1.0 + 0.85 * strand, -0.45, 0.45), np.float32)
+    return np.asarray(smooth(2.0 * grows - 1.0 + 0.6 * strand, -0.32, 0.32), np.float32)
 
 
 def with_hair(color: AnyFloat, points: AnyFloat, palette: Palette) -> AnyFloat:
@@ -102,5 +105,5 @@ def with_hair(color: AnyFloat, points: AnyFloat, palette: Palette) -> AnyFloat:
 def covered(color: AnyFloat, cover: Float32, strand: Float32, palette: Palette) -> AnyFloat:
     """Colours (N, 3) of skin under a cover (N,) of hair whose strands are as dark or light as (N,) says."""
     color = mix(color, palette.of("scalp"), 0.7 * cover)
-    tone = palette.of("brow") * np.float32(0.86) * (1.0 + 0.36 * strand[:, None])
-    return mix(color, tone, _COVER * cover * (0.84 + 0.16 * strand))
+    tone = palette.of("brow") * np.float32(0.68) * (1.0 + 0.62 * strand[:, None])
+    return mix(color, tone, _COVER * cover * (0.8 + 0.2 * strand))
