@@ -90,7 +90,7 @@ def _percent(found: dict[str, Any] | None) -> str:
 
 
 FILES = ("results", "truth", "before-energy", "after-energy", "truth-before-life", "truth-before-mouth",
-         "truth-before-both", "truth-both", "truth-before-starts")  # fmt: skip
+         "truth-before-both", "truth-both", "truth-before-starts", "truth-starts")  # fmt: skip
 """In ``experiments/steps/results``."""
 MARK = re.compile(r"(<!-- steps: (?P<what>[\w-]+) -->\n).*?(<!-- /steps -->)", re.DOTALL)
 
@@ -124,7 +124,7 @@ def fill(page: str, results: dict[str, dict[str, Any]]) -> str:
         "life": ("truth-before-life", "truth-before-mouth"),
         "mouth": ("truth-before-mouth", "truth-before-both"),
         "both": ("truth-before-both", "truth-both"),
-        "starts": ("truth-before-starts", "truth"),
+        "starts": ("truth-before-starts", "truth-starts"),
     }.items():
         if before in results and after in results:
             parts[name] = before_and_after(results[before], results[after])
