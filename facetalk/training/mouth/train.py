@@ -26,6 +26,7 @@ from facetalk.metrics.images import image_distances, mouth_crops
 from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.motion import Motion
 from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.processes import is_main_process, step_generator
 from facetalk.training.resume import check_resume
 from facetalk.units import DEFAULT_FPS
 
@@ -114,13 +115,14 @@ def train(config: MouthTraining, model: Head) -> dict[str, Any]:
         np.random.default_rng((config.seed, 1)).permutation(len(pictures))[: len(pictures) // 20]
     )
     used = np.setdiff1d(np.arange(len(pictures)), held_out)
+    torch.manual_seed(config.seed)  # the loop's own comes too late for what is made here
     features, mirror = MouthFeatures(), Mirror()
     optimizer = torch.optim.AdamW(
         [*features.parameters(), *mirror.parameters()], lr=config.learning_rate, weight_decay=1e-4
     )
 
     def step(index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((config.seed, 2, index))
+        rng = step_generator(config.seed, index)
         batch = _tensor(pictures[used[rng.integers(len(used), size=config.batch)]])
         batch = batch.to(features.mean.device)
         codes = features.encode(batch)
@@ -141,7 +143,6 @@ def train(config: MouthTraining, model: Head) -> dict[str, Any]:
     modules: dict[str, nn.Module] = {"features": features, "mirror": mirror}
     result = TrainingLoop("mouth-features", config.out, modules, optimizer, options).run(step)
     _standardise(features, pictures[used])
-    features.save(config.out / "features")
     told = {
         "parameters": sum(p.numel() for p in features.parameters()),
         "crops": len(pictures),
@@ -150,8 +151,10 @@ def train(config: MouthTraining, model: Head) -> dict[str, Any]:
         "minutes": round(result["minutes"], 1),
         "psnr_held_out_db": round(_psnr(features, mirror, pictures[held_out]), 2),
     }
-    with atomic_path(config.out / "training.json") as temporary:
-        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    if is_main_process():
+        features.save(config.out / "features")
+        with atomic_path(config.out / "training.json") as temporary:
+            temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return told
 
 

@@ -17,6 +17,7 @@ from facetalk.files import atomic_path
 from facetalk.metrics.sync import SyncExpert
 from facetalk.metrics.sync_network import SyncConfig, SyncNetworks
 from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.processes import is_main_process, step_generator
 from facetalk.training.resume import check_resume
 from facetalk.training.sync.dataset import Head, MouthRig, build, duration, make_batch, without_texts
 from facetalk.training.sync.loss import contrastive_terms
@@ -82,6 +83,7 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
     data = build(
         utterances, config.out / "cache", variants=config.variants, faces=config.faces, seed=config.seed
     )
+    torch.manual_seed(config.seed)  # the loop's own comes too late for what is made here
     nets = SyncNetworks(networks or SyncConfig())
     decayed = [p for p in nets.parameters() if p.ndim > 1]
     other = [p for p in nets.parameters() if p.ndim <= 1]
@@ -91,7 +93,7 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
 
     def step(index: int) -> dict[str, Tensor]:
         nets.train()
-        rng = np.random.default_rng((config.seed, index))
+        rng = step_generator(config.seed, index)
         batch = make_batch(data, rig, rng, config.batch)
         device = nets.log_scale.device
         # A resting mouth fits any silence, so windows count by how much moves in them.
@@ -118,7 +120,6 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
     )
     loop = TrainingLoop("sync", config.out, {"networks": nets}, optimizer, options)
     result = loop.run(step, on_save=lambda out: expert().save(out / "expert"))
-    expert().save(config.out / "expert")
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("corpus", "out", "resume")}
     told = {
         "settings": settings,
@@ -130,8 +131,10 @@ def train(config: SyncTraining, model: Head, networks: SyncConfig | None = None)
         "held_out_voices": sorted({u.voice for u in held_out}),
         **result,
     }
-    with atomic_path(config.out / "training.json") as temporary:
-        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    if is_main_process():
+        expert().save(config.out / "expert")
+        with atomic_path(config.out / "training.json") as temporary:
+            temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return told
 
 

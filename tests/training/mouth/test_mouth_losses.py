@@ -83,6 +83,37 @@ def test_the_loss_is_the_pictures_error_and_a_little_of_the_codes(
     assert len(used) == 95, "a twentieth is kept apart to be measured on"
 
 
+def test_weights_are_a_matter_of_seed_and_batches_of_the_process_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = np.full((100, 64, 64, 3), 255, np.uint8)
+    pictures[:, 0, 0, 0] = np.arange(100)
+    begun: list[torch.Tensor] = []
+    drawn: list[torch.Tensor] = []
+
+    class Loop:
+        def __init__(self, name: str, out: Path, modules: Any, *_: Any) -> None:
+            every = [p.detach().flatten() for module in modules.values() for p in module.parameters()]
+            begun.append(torch.cat(every))
+
+        def run(self, step: Any) -> None:
+            step(7)
+            raise Asked
+
+    plain = mouth_train._tensor
+    monkeypatch.setattr(mouth_train, "_tensor", lambda some: drawn.append(plain(some)) or drawn[-1])
+    monkeypatch.setattr(mouth_train, "TrainingLoop", Loop)
+    monkeypatch.setattr(mouth_train, "_pictures", lambda *_: pictures)
+    monkeypatch.setattr(mouth_train, "read_manifest", lambda corpus, split: ["one"])
+    for number, (seed, rank) in enumerate(((4, "0"), (4, "1"), (5, "0"))):
+        torch.manual_seed(number)  # of whatever came before
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(Asked):
+            mouth_train.train(MouthTraining(tmp_path, tmp_path / "out", seed=seed), None)  # type: ignore[arg-type]
+    assert torch.equal(begun[0], begun[1]) and not torch.equal(begun[0], begun[2])
+    assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
 def test_half_of_the_pictures_are_of_the_default_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,6 +238,43 @@ def test_windows_count_by_how_much_moves_in_them(tmp_path: Path, monkeypatch: py
     assert sync_train.MouthRig is MouthRig
 
 
+def test_weights_are_a_matter_of_seed_and_batches_of_the_process_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a seed of its own a network begins anew in every run; processes that draw one batch twice have
+    learned from half of what they paid for."""
+    begun: list[torch.Tensor] = []
+    drawn: list[int] = []
+
+    class Loop:
+        def __init__(self, name: str, out: Path, modules: Any, *_: Any) -> None:
+            begun.append(torch.cat([p.detach().flatten() for p in modules["networks"].parameters()]))
+
+        def run(self, step: Any, on_save: Any) -> None:
+            step(7)
+            raise Asked
+
+    def make_batch(data: Any, rig: Any, rng: np.random.Generator, count: int) -> dict[str, torch.Tensor]:
+        drawn.append(int(rng.integers(2**62)))
+        return {"motion": torch.ones(1, CROP, 120), "audio": torch.ones(1, 4 * CROP, 80)}
+
+    said = Utterance("u", Path("u"), "", "v", "en", "CC0", "t", "train", [("AA", 0.0, 4.0)], "arpabet")
+    monkeypatch.setattr(sync_train, "TrainingLoop", Loop)
+    monkeypatch.setattr(sync_train, "make_batch", make_batch)
+    monkeypatch.setattr(sync_train, "build", lambda *_, **__: SyncData([], []))
+    monkeypatch.setattr(sync_train, "read_manifest", lambda corpus, split: [said] if split == "train" else [])
+    monkeypatch.setattr(sync_train.MouthRig, "of", lambda *_: rig(1))
+    for number, (seed, rank) in enumerate(((4, "0"), (4, "1"), (5, "0"))):
+        torch.manual_seed(number)  # of whatever came before
+        monkeypatch.setenv("RANK", rank)
+        config = sync_train.SyncTraining(tmp_path, tmp_path / "out", steps=100, seed=seed)
+        with pytest.raises(Asked):
+            sync_train.train(config, None, SyncConfig(24, 24, 16))  # type: ignore[arg-type]
+    assert torch.equal(begun[0], begun[1]) and not torch.equal(begun[0], begun[2])
+    assert len(set(drawn[1::2])) == 3, "the typical speed is asked of a batch first, the same for all"
+    assert drawn[0] == drawn[2]
+
+
 def test_the_typical_speed_is_the_median() -> None:
     assert sync_train._typical_speed(torch.tensor([[1.0, 2.0, 9.0]])) == 2.0
     assert sync_train._typical_speed(torch.zeros(1, 3)) == 1e-6
