@@ -151,7 +151,7 @@ def curves(
     if style is None:
         style = Style() if rng is None else Style.draw(rng)
     times: Float64 = (np.arange(max(1, round(duration * fps)), dtype=np.float64) + 0.5) / fps
-    full = _fill_silence(phones, duration, alphabet)
+    full = fill_silence(phones, duration, alphabet)
     weights = _blend(full, duration, times, alphabet, style)
     _smooth(weights, fps)
     _constrain(weights, full, times, alphabet)
@@ -161,8 +161,14 @@ def curves(
     return np.clip(weights, 0.0, 1.0).astype(np.float32)
 
 
-def _fill_silence(phones: Sequence[Phone], duration: float, alphabet: str) -> list[Phone]:
-    """Phones with the gaps before, between and after them filled with silence."""
+def fill_silence(phones: Sequence[Phone], duration: float, alphabet: str) -> list[Phone]:
+    """Phones with the gaps before, between and after them filled with silence.
+
+    Args:
+        phones: ``(symbol, start_s, end_s)`` in order.
+        duration: length of the clip in seconds.
+        alphabet: of the phones.
+    """
     silence = "SIL" if alphabet == "arpabet" else "_:"
     out: list[Phone] = []
     clock = 0.0

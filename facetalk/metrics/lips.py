@@ -172,7 +172,8 @@ def measure(
     Args:
         landmarks: (T, 68, 3) metres.
         rest: (68, 3) landmarks of the resting face, metres.
-        phones: (symbol, start_s, end_s).
+        phones: (symbol, start_s, end_s); what they leave uncovered is silence, and those that lie wholly
+            before or after the motion are not measured.
         fps: frame rate of the landmarks.
         alphabet: "arpabet" or "ipa".
         reading: (T, 68, 3) metres, a face that says the phones as the table has it; where its lower lip is in
@@ -188,6 +189,8 @@ def measure(
     gap, deviation = lip_gap(landmarks), mouth_deviation(landmarks, rest)
     reference = visemes.lip_gap(visemes.curves(phones, len(gap) / fps, fps, alphabet=alphabet))
     out = LipFigures(agreement=[pearson(gap, reference[: len(gap)])])
+    # What is beyond the motion may still pull at its ends, but the nearest frame is not its own.
+    phones = [phone for phone in phones if phone[1] < len(gap) / fps and phone[2] > 0.0]
     for start, end in silences(phones, len(gap) / fps, alphabet):
         inner = frames_of(start + SILENCE_EDGE_S, end - SILENCE_EDGE_S, fps, len(gap), 0.0)
         out.silent_gap.extend(gap[inner].tolist())
@@ -235,9 +238,10 @@ def _lower_lip(landmarks: AnyFloat) -> Float64:
 
 
 def _elsewhere(phones: Sequence[Phone], count: int, fps: float, alphabet: str) -> Bool:
-    """(T,) frames of speech that are not near a p, b, m or a silence."""
+    """(T,) frames of speech that are not near a p, b, m or a silence, whether or not it has a symbol."""
     spoken, shut = np.zeros(count, bool), np.zeros(count, bool)
-    for symbol, start, end in phones:
+    in_order = sorted(phones, key=lambda phone: phone[1])
+    for symbol, start, end in visemes.fill_silence(in_order, count / fps, alphabet):
         kind = kind_of(symbol, alphabet)
         if kind in ("bilabial", "silence"):
             shut[frames_of(start, end, fps, count, ELSEWHERE_S)] = True

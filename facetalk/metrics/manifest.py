@@ -9,10 +9,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from facetalk.audio.load import AudioReader
 from facetalk.data.phones import ALPHABETS, Phone, phone_times
 from facetalk.errors import InputError
 from facetalk.reading import one_line, read_json_lines
 
+_BEYOND_S = 1.0
+"""Aligners may put a last phone a little after the recording."""
 _FORMAT = (
     'lines like {"audio": "a.wav", "phones": [["AA1", 0.10, 0.22], ...]} or {"audio": "a.wav", "text": "..."}'
 )
@@ -87,8 +90,11 @@ def with_phones(items: list[Spoken]) -> Iterator[Spoken]:
     """Fill in phone times by forced alignment where a line has a text only; lines that fail are skipped.
 
     Raises:
-        InputError: alignment is needed and PocketSphinx is not installed, or a recording cannot be read.
+        InputError: alignment is needed and PocketSphinx is not installed, a recording cannot be read, or its
+            phones go on after it.
     """
+    for item in items:
+        _check_times(item)
     if all(item.phones is not None for item in items):
         yield from items
         return
@@ -107,3 +113,19 @@ def with_phones(items: list[Spoken]) -> Iterator[Spoken]:
             print(f"skipped {item.audio}: its text does not align ({error})", file=sys.stderr)
             continue
         yield dataclasses.replace(item, phones=phones, alphabet=alphabet)
+
+
+def _check_times(item: Spoken) -> None:
+    """Refuse phones of another recording, or in another unit, which would all be measured in its last frame.
+
+    Raises:
+        InputError: they end after the recording.
+    """
+    if not item.phones:
+        return
+    seconds, last = AudioReader(item.audio).duration, max(end for _, _, end in item.phones)
+    if seconds is not None and last > seconds + _BEYOND_S:
+        raise InputError(
+            f"the phones of {item.audio} end at {last:.1f} s and the recording at {seconds:.1f} s; give their "
+            "times in seconds of that recording"
+        )

@@ -76,7 +76,8 @@ class Listener:
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("manifest")
     for name in PHONES:
-        soundfile.write(folder / f"{name}.wav", np.full(16000, 0.1, np.float32), 16000)
+        samples = np.full(round(16000 * SECONDS[name]), 0.1, np.float32)
+        soundfile.write(folder / f"{name}.wav", samples, 16000)
     clips = (("ann", "valid", "a"), ("bob", "valid", "b"), ("ann", "train", "a"))
     lines = [
         {"audio": f"{name}.wav", "phones": PHONES[name], "voice": voice, "split": split}
@@ -264,6 +265,11 @@ def test_what_cannot_be_evaluated_is_one_clear_line(manifest: Path, tmp_path: Pa
         evaluate(Listener(), tmp_path / "nothing.jsonl")
     with pytest.raises(InputError, match="nothing to evaluate"):
         evaluate(Listener(), [])
+    milliseconds = [[symbol, 1000 * start, 1000 * end] for symbol, start, end in PHONES["a"]]
+    wrong = manifest.with_name("milliseconds.jsonl")
+    wrong.write_text(json.dumps({"audio": "a.wav", "phones": milliseconds}))
+    with pytest.raises(InputError, match=r"a\.wav end at 6200\.0 s and the recording at 6\.2 s"):
+        evaluate(Listener(), wrong)
     for options in ({"limit": 0}, {"seeds": 0}, {"pad": -1.0}):
         with pytest.raises(InputError, match=next(iter(options))):
             evaluate(Listener(), manifest, **options)
@@ -301,7 +307,7 @@ class PaddedListener(Listener):
 
     def generate(self, audio: Any, **options: Any) -> Motion:
         samples, rate = audio
-        assert len(samples) == 16000 + 2 * rate and np.abs(samples[:rate]).max() < 1e-3
+        assert len(samples) == round(SECONDS["a"] * rate) + 2 * rate and np.abs(samples[:rate]).max() < 1e-3
         phones = [(s, a + 1.0, b + 1.0) for s, a, b in PHONES["a"]]
         return Motion(curves(phones, SECONDS["a"] + 2.0, 25.0, alphabet="arpabet"), 25.0)
 

@@ -103,6 +103,31 @@ def test_silence_is_what_no_sounding_phone_covers() -> None:
     assert silences([], 3.0, "arpabet") == [(0.0, 3.0)]
 
 
+def test_silence_without_a_symbol_is_silence_to_every_figure() -> None:
+    """Aligners and synthesizers leave pauses out as often as they name them."""
+    rest = face(np.array([0.8]))[0]
+    gaps = np.full(75, 5.0)
+    gaps[:13] = gaps[62:] = gaps[36:39] = 0.2  # opening late, closing early, and in the pause
+    spoken = [("S", 0.5, 1.4), ("IY1", 1.6, 2.5)]
+    named = [("SIL", 0.0, 0.5), spoken[0], ("SIL", 1.4, 1.6), spoken[1], ("SIL", 2.5, 3.0)]
+    figures = [measure(face(gaps), rest, phones, fps=FPS) for phones in (spoken, named)]
+    assert figures[0].elsewhere == figures[1].elsewhere
+    # Frames centred between 0.6 and 1.3 s and between 1.7 and 2.4 s.
+    assert len(figures[0].elsewhere) == 17 + 17 and sum(figures[0].elsewhere) == 0
+
+
+def test_phones_outside_of_the_motion_are_not_measured() -> None:
+    rest = face(np.array([0.8]))[0]
+    gaps = np.full(50, 5.0)
+    gaps[0] = gaps[-1] = 0.2
+    spoken = [("AA1", 0.2, 1.9)]
+    outside = [("P", -0.5, -0.4), *spoken, ("P", 2.1, 2.2), ("F", 3.0, 3.1), ("AA1", 4.0, 4.2)]
+    for reading in (None, face(gaps)):
+        found, alone = (measure(face(gaps), rest, p, fps=FPS, reading=reading) for p in (outside, spoken))
+        assert found.bilabial == [] and found.labiodental == [] and found.touch == []
+        assert found.opened == alone.opened and found.silent_gap == alone.silent_gap
+
+
 def test_deviation_is_a_distance_of_mouth_landmarks_alone() -> None:
     rest = face(np.array([1.0]))[0]
     moved = np.repeat(rest[None], 2, 0)
