@@ -181,10 +181,10 @@ def measure(
             it: lips that close as in a p have none.)
 
     Returns:
-        The figures of this clip.
+        The figures of this clip. A symbol that nobody knows counts as sound of no kind.
 
     Raises:
-        InputError: a phone symbol is unknown.
+        InputError: the alphabet is unknown.
     """
     gap, deviation = lip_gap(landmarks), mouth_deviation(landmarks, rest)
     reference = visemes.lip_gap(visemes.curves(phones, len(gap) / fps, fps, alphabet=alphabet))

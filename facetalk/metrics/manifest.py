@@ -10,12 +10,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from facetalk.audio.load import AudioReader
-from facetalk.data.phones import ALPHABETS, Phone, phone_times
+from facetalk.data.phones import ALPHABETS, Phone, lookup, phone_times
 from facetalk.errors import InputError
 from facetalk.reading import one_line, read_json_lines
 
 _BEYOND_S = 1.0
 """Aligners may put a last phone a little after the recording."""
+_UNKNOWN, _FEW = 0.2, 2
+"""A larger share of unknown symbols is of another alphabet, but for a few in a short word."""
 _FORMAT = (
     'lines like {"audio": "a.wav", "phones": [["AA1", 0.10, 0.22], ...]} or {"audio": "a.wav", "text": "..."}'
 )
@@ -94,7 +96,7 @@ def with_phones(items: list[Spoken]) -> Iterator[Spoken]:
             phones go on after it.
     """
     for item in items:
-        _check_times(item)
+        _check_phones(item)
     if all(item.phones is not None for item in items):
         yield from items
         return
@@ -115,17 +117,25 @@ def with_phones(items: list[Spoken]) -> Iterator[Spoken]:
         yield dataclasses.replace(item, phones=phones, alphabet=alphabet)
 
 
-def _check_times(item: Spoken) -> None:
-    """Refuse phones of another recording, or in another unit, which would all be measured in its last frame.
+def _check_phones(item: Spoken) -> None:
+    """Refuse phones whose figures would be of something else than what is said.
 
     Raises:
-        InputError: they end after the recording.
+        InputError: they end after the recording (and would all be measured in its last frame), or many of
+            them are none of their alphabet (and leave the mouth of the truth at rest).
     """
     if not item.phones:
         return
     seconds, last = AudioReader(item.audio).duration, max(end for _, _, end in item.phones)
     if seconds is not None and last > seconds + _BEYOND_S:
         raise InputError(
-            f"the phones of {item.audio} end at {last:.1f} s and the recording at {seconds:.1f} s; give their "
-            "times in seconds of that recording"
+            f"the phones of {item.audio} end at {last:.1f} s and the recording at {seconds:.1f} s; give "
+            "their times in seconds of that recording"
+        )
+    unknown = [symbol for symbol, _, _ in item.phones if not lookup(symbol, item.alphabet)[1]]
+    if len(unknown) > max(_FEW, _UNKNOWN * len(item.phones)):
+        raise InputError(
+            f"{len(unknown)} of the {len(item.phones)} phones of {item.audio} are unknown to the alphabet "
+            f"{item.alphabet} ({', '.join(sorted(set(unknown))[:5])}); give the right one of "
+            f'{", ".join(ALPHABETS)} as its "alphabet"'
         )

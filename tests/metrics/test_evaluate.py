@@ -270,6 +270,10 @@ def test_what_cannot_be_evaluated_is_one_clear_line(manifest: Path, tmp_path: Pa
     wrong.write_text(json.dumps({"audio": "a.wav", "phones": milliseconds}))
     with pytest.raises(InputError, match=r"a\.wav end at 6200\.0 s and the recording at 6\.2 s"):
         evaluate(Listener(), wrong)
+    ipa = [["ɑ", 0.1, 0.5], ["p", 0.5, 0.6], ["ə", 0.6, 1.0], ["ʒ", 1.0, 1.2]]
+    wrong.write_text(json.dumps({"audio": "a.wav", "phones": ipa}))
+    with pytest.raises(InputError, match=r"3 of the 4 phones of .*a\.wav are unknown .* arpabet \(ɑ, ə, ʒ\)"):
+        evaluate(Listener(), wrong)
     for options in ({"limit": 0}, {"seeds": 0}, {"pad": -1.0}):
         with pytest.raises(InputError, match=next(iter(options))):
             evaluate(Listener(), manifest, **options)
