@@ -112,7 +112,7 @@ class TrainingLoop:
         self.name, self.out, self.options, self.optimizer = name, Path(out), options, optimizer
         self.out.mkdir(parents=True, exist_ok=True)
         check_out(self.out)
-        self._accelerator = Accelerator(log_with=_trackers(), project_dir=self.out)
+        self._accelerator = Accelerator(log_with=_trackers() or None, project_dir=self.out)
         with Uninterrupted():  # see _flush
             self._accelerator.init_trackers(name)
         set_seed(options.seed + self._accelerator.process_index)

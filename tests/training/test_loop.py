@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import threading
+import warnings
 
 import pytest
 import torch
@@ -41,6 +42,13 @@ def test_it_learns_and_logs(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(10, 201, 10))
     assert lines[0]["lr"] > lines[-1]["lr"]
+
+
+def test_nobody_is_told_of_trackers_that_are_not_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("facetalk.training.loop._trackers", list)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*trackers")
+        _run(tmp_path, 1)
 
 
 def test_resumed_run_equals_unbroken_run(tmp_path):

@@ -20,6 +20,8 @@ from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.sampler import guide
 from facetalk.diffusion.schedule import CLEAN
 from facetalk.diffusion.student import Student, StudentRange
+from facetalk.files import atomic_path
+from facetalk.reading import usable
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
 from facetalk.training.motion.distill_energy import EnergyScore
@@ -319,7 +321,7 @@ def hold_out(teacher: Teacher, seed: int, file: Path) -> Clips:
     """The trajectories that errors on new noise are measured on, made once and kept in a file."""
     if not file.is_file():
         clips = teacher.make(np.random.default_rng((seed, 1_000_000)))
-        with file.open("wb") as out:
+        with atomic_path(file) as temporary, temporary.open("wb") as out:
             np.savez(out, **dataclasses.asdict(clips))
-    with np.load(file, allow_pickle=False) as archive:
+    with usable(file, "remove it, and it is made again"), np.load(file, allow_pickle=False) as archive:
         return Clips(archive["features"], archive["states"], archive["guidance"])

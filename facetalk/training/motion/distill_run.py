@@ -181,8 +181,8 @@ def distil(
         {"student": training.net, "average": training.average},
         training.optimizer,
         LoopOptions(
-            steps=options.steps, max_minutes=minutes, warmup=200, clip_norm=1.0, save_every_s=120.0,
-            seed=options.seed, resume=resume,
+            steps=options.steps, max_minutes=minutes, warmup=min(200, options.steps // 20 + 1), clip_norm=1.0,
+            save_every_s=120.0, seed=options.seed, resume=resume,
         ),
     )  # fmt: skip
     return loop.run(training.step, training.save)

@@ -141,7 +141,7 @@ def train(options: MotionTrainingOptions) -> dict[str, Any]:
         LoopOptions(
             steps=options.steps,
             max_minutes=options.minutes,
-            warmup=200,
+            warmup=min(200, options.steps // 20 + 1),
             clip_norm=1.0,
             seed=options.seed,
             resume=options.resume,

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from facetalk.errors import InputError
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.distill import SHARES, DistillTraining, hold_out
 from facetalk.training.motion.distill_audio import features, recordings
-from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
+from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid, produce, teacher_timesteps
 from facetalk.training.motion.distill_options import DistillOptions
 from facetalk.training.openings import Opening
 
@@ -354,3 +355,25 @@ def test_bad_options_are_one_line(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_held_out_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Maker:
+        def make(self, rng: np.random.Generator) -> Clips:
+            return Clips(np.ones((2, 4, 3), np.float16), np.ones((2, 5, 4, 1), np.float16), np.ones(2, "f4"))
+
+    def cut(file: Any, **arrays: Any) -> None:
+        file.write(b"PK half of it")
+        raise KeyboardInterrupt
+
+    file = tmp_path / "held_out.npz"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(np, "savez", cut)
+        hold_out(Maker(), 0, file)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+    assert len(hold_out(Maker(), 0, file)) == 2  # type: ignore[arg-type]
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"held_out\.npz: damaged .*; remove it"):
+        hold_out(Maker(), 0, file)  # type: ignore[arg-type]

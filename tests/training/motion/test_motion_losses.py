@@ -213,7 +213,7 @@ def test_gradients_are_clipped_and_rates_warmed_up(tmp_path: Path, monkeypatch: 
     work = training()
 
     def loop(name: str, out: Path, modules: dict[str, nn.Module], optimizer: Any, options: Any) -> None:
-        assert set(modules) == {"denoiser", "average"} and options.clip_norm == 1.0 and options.warmup == 200
+        assert set(modules) == {"denoiser", "average"} and options.clip_norm == 1.0 and options.warmup == 1
         assert (options.steps, options.max_minutes, options.seed) == (7, 3.0, 5)
         raise Asked
 
