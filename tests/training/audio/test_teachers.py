@@ -279,6 +279,8 @@ def test_the_encoder_learns_from_it(
         (["--uses", "2"], "--uses goes with --init"),
         (["--init", "default", "--teacher-weights", "x"], "goes with --teacher"),
         (["--evaluate", "x", "--uses", "2"], "--uses does nothing with --evaluate"),
+        (["--evaluate", "x", "--steps", "9"], "--steps does nothing with --evaluate"),
+        (["--evaluate", "x", "--seed", "4"], "--seed does nothing with --evaluate"),
         (["--evaluate", "x", "--teacher"], "--teacher does nothing with --evaluate"),
     ],
 )
