@@ -133,7 +133,7 @@ class StyleFilter:
         self._style, self._fps, self._seed = style, fps, seed
         self._names = [arkit_name(name) for name in names]
         for slider in style.changed():
-            if slider in _COLUMNS and not any(self._columns(*_COLUMNS[slider][:1])):
+            if slider in _COLUMNS and not self._columns(*_COLUMNS[slider][:1]):
                 raise InputError(
                     f"{slider} works on expressions named {_COLUMNS[slider][0]}*, which this model does not "
                     f"have; use a model of named expressions, like the built-in one"

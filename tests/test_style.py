@@ -210,6 +210,14 @@ def test_a_model_without_names_refuses() -> None:
     StyleFilter(Style(head_motion=0.5), ["code_0"], FPS, 0)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_one_curve_is_enough_wherever_it_is(place: int) -> None:
+    names, row = ["code_0", "code_1"], np.full((1, 2), 0.2, np.float32)
+    names[place] = "browInnerUp"
+    found = StyleFilter(Style(brow_activity=2.0), names, FPS, 0).apply(row)
+    assert found[0, place] == np.float32(0.4) and found[0, 1 - place] == np.float32(0.2)
+
+
 @pytest.mark.parametrize(
     "style", [None, Style(smile=0.5, blink_rate=2.0, head_motion=0.5), Style(head_motion=0.0)]
 )
