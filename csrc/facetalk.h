@@ -171,9 +171,20 @@ typedef struct {
   double look_ahead_s;
   double guidance; /* weight of classifier-free guidance, 0 to 20, 1: none; exactly -1: the model's own */
   uint64_t seed;   /* of the noise; equal seeds, sound and options give equal curves */
+  /* Sliders of the face, on named curves after these were sampled; what parts and closes the lips is left alone. None
+   * changes anything at its default: 1, 0, 1, 1, 0, 1. FACETALK_UNSUPPORTED where one that does has no curve of this
+   * model to work on. */
+  double intensity;       /* factor of brows, wide and narrow eyes, cheeks, smiles and frowns, 0 to 2 */
+  double smile;           /* corners of the mouth up, and cheeks with them, to 1, or down, to -1 */
+  double brow_activity;   /* factor of all that the brows do, 0 to 3 */
+  double blink_rate;      /* factor of the number of blinks, 0 to 3 */
+  double gaze_steadiness; /* 0: eyes wander as they do, to 1: they look straight ahead */
+  double head_motion;     /* factor of the head's motion, 0 to 2 */
 } facetalk_stream_options;
 
-/* 16000, the model's steps, 0.2, the model's guidance, 0; struct_size is set too. */
+/* 16000, the model's steps, 0.2, the model's guidance, 0, and sliders that change nothing; struct_size is set too. It
+ * writes the struct of the library that runs: a program that shall run with a newer one, which may have more fields, than
+ * it was built for sets struct_size and its fields itself. */
 FACETALK_API void facetalk_stream_options_default(facetalk_stream_options* options);
 
 /* options: NULL for the defaults. */

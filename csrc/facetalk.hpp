@@ -57,6 +57,7 @@ class Model {
   std::shared_ptr<facetalk_model> handle_;
 };
 
+// What a stream takes where nothing is asked of it, sliders among it; change what is wanted.
 inline facetalk_stream_options default_options() {
   facetalk_stream_options options;
   facetalk_stream_options_default(&options);

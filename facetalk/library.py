@@ -62,6 +62,12 @@ class StreamOptions(ctypes.Structure):
         ("look_ahead_s", c_double),
         ("guidance", c_double),
         ("seed", c_uint64),
+        ("intensity", c_double),
+        ("smile", c_double),
+        ("brow_activity", c_double),
+        ("blink_rate", c_double),
+        ("gaze_steadiness", c_double),
+        ("head_motion", c_double),
     )
 
 

@@ -22,6 +22,7 @@ from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
 from facetalk.frames import Frames
 from facetalk.library import PROGRESS, FramePointers, StreamOptions, check, get_include, get_library, library
+from facetalk.style import Style, checked_style
 
 __all__ = [
     "WHOLE",
@@ -34,6 +35,8 @@ __all__ = [
     "get_library",
     "library",
 ]
+
+_FIELDS = {field[0] for field in StreamOptions._fields_}
 
 WHOLE = math.inf
 """The look-ahead that hears the whole recording before it gives the first frame."""
@@ -120,9 +123,10 @@ class NativeModel:
         seed: int = 0,
         guidance: float | None = None,
         rate: int = 16_000,
+        style: Style | None = None,
     ) -> NativeStream:
         """Start a clip; arguments as of :meth:`facetalk.FaceTalk.stream`, and ``WHOLE`` as a look-ahead."""
-        return NativeStream(self, look_ahead, steps, seed, guidance, rate)
+        return NativeStream(self, look_ahead, steps, seed, guidance, rate, checked_style(style))
 
 
 class NativeRig:
@@ -186,6 +190,7 @@ class NativeStream:
         seed: int,
         guidance: float | None,
         rate: int,
+        style: Style,
     ) -> None:
         self._model, self._library = model, model._library
         options = StreamOptions()
@@ -197,6 +202,10 @@ class NativeStream:
         if guidance is not None and guidance < 0.0:  # -1 asks the library for the model's own
             raise InputError(f"guidance must lie in 0..20, got {guidance:g}")
         options.guidance = -1.0 if guidance is None else guidance
+        for slider, value in style.changed().items():
+            if slider not in _FIELDS:
+                raise InputError(f"{slider} is no slider of the C library; facetalk.FaceTalk.stream has it")
+            setattr(options, slider, value)
         self._handle = c_void_p()
         check(self._library.facetalk_stream_create(model._handle, byref(options), byref(self._handle)))
 

@@ -68,11 +68,11 @@ export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
 export PYTHONPATH="$out/lib" OMP_NUM_THREADS=2 MKL_NUM_THREADS=1
 
 section "ASan and UBSan: tests/ops, and the C library's hostile callers"
-native=(tests/native/test_hostile.py tests/native/test_options.py tests/native/test_native_tongue.py)
+native=(tests/native/test_hostile.py tests/native/test_options.py tests/native/test_native_tongue.py tests/native/test_native_style.py)
 tests=(tests/ops "${native[@]}")
 if [ "$quick" = --quick ]; then
   # Memory and arithmetic rather than the many random shapes of the comparisons with the references.
-  tests=(tests/ops/test_raster.py tests/ops/test_arrays.py tests/ops/field/test_cpu.py "${native[@]}" -k "not costs and not larger_than_any_memory and not pieces and not baked")
+  tests=(tests/ops/test_raster.py tests/ops/test_arrays.py tests/ops/field/test_cpu.py "${native[@]}" -k "not costs and not larger_than_any_memory and not pieces and not baked and not minutes")
 fi
 # -P: not the checkout's own package, which is not instrumented.
 "$python" -P -c "from facetalk.ops._extension import load; print(load().__file__)" | tee /dev/stderr | grep -q "^$out/"

@@ -12,6 +12,7 @@
 #include "cpu/network/features.h"
 #include "cpu/network/motion.h"
 #include "cpu/network/resample.h"
+#include "cpu/network/style.h"
 
 using facetalk::ArgumentError;
 using facetalk::capi::Context;
@@ -25,7 +26,18 @@ using facetalk::network::kSampleRate;
 
 namespace {
 constexpr double kOwnGuidance = -1.0;  // asks for the model's own
+
+facetalk::network::Sliders sliders_of(const facetalk_stream_options& options) {
+  return {options.intensity, options.smile, options.brow_activity, options.blink_rate,
+          options.gaze_steadiness};
 }
+
+void require_range(const char* name, double value, int low, int high) {
+  if (!(value >= low && value <= high))
+    throw ArgumentError(name, std::to_string(low) + " to " + std::to_string(high), std::to_string(value));
+}
+
+}  // namespace
 
 struct facetalk_stream {
   facetalk_stream(const facetalk_model& of, const facetalk_stream_options& asked)
@@ -43,6 +55,10 @@ struct facetalk_stream {
     if (is_live()) live.emplace(model.encoder, model.fps, options.look_ahead_s);
     resampler.reset();
     if (options.sample_rate != kSampleRate) resampler.emplace(options.sample_rate);
+    style.reset();
+    const facetalk::network::Sliders sliders = sliders_of(options);
+    if (sliders != facetalk::network::Sliders())
+      style.emplace(sliders, model.motion.names(), model.fps, options.seed);
     sound.clear();
     curves.clear();
     contacts.clear();
@@ -102,7 +118,9 @@ struct facetalk_stream {
   // Writes the oldest frames, up to `most`, to what of `into` is not null; says how many.
   int64_t pull(const facetalk_frames& into, int64_t most) {
     const int64_t count = std::min(most, ready()), columns = width();
-    const float* first = curves.data() + given * columns;
+    float* first = curves.data() + given * columns;
+    // Here a frame comes by once, and in order.
+    if (style) style->apply(first, count);
     const float* touched = model.touch ? contacts.data() + given * kContacts : nullptr;
     if (into.curves != nullptr) std::copy_n(first, count * columns, into.curves);
     if (into.contacts != nullptr) std::copy_n(touched, count * kContacts, into.contacts);
@@ -127,6 +145,7 @@ struct facetalk_stream {
   std::optional<facetalk::network::MotionStream> motion;
   std::optional<facetalk::network::LiveFeatures> live;
   std::optional<facetalk::network::Resampler> resampler;
+  std::optional<facetalk::network::StyleFilter> style;  // where a slider was moved
   std::vector<float> resampled, sound, curves;  // curves: (frames, C), the first `given` of which were pulled
   std::vector<float> contacts;      // of the same frames and of those that follow, where there is a tongue
   int64_t given = 0, expected = 0;  // frames that finish() works on
@@ -151,6 +170,12 @@ facetalk_stream_options checked(const facetalk_stream_options* given) {
   facetalk::capi::require_look_ahead(options.look_ahead_s);
   if (std::isnan(options.guidance)) throw ArgumentError("guidance: is not a number");
   if (options.steps < 0) throw ArgumentError("steps", "0 or more", std::to_string(options.steps));
+  require_range("intensity", options.intensity, 0, 2);
+  require_range("smile", options.smile, -1, 1);
+  require_range("brow_activity", options.brow_activity, 0, 3);
+  require_range("blink_rate", options.blink_rate, 0, 3);
+  require_range("gaze_steadiness", options.gaze_steadiness, 0, 1);
+  require_range("head_motion", options.head_motion, 0, 2);
   return options;
 }
 
@@ -184,7 +209,8 @@ facetalk_status on_stream(facetalk_stream* stream, Body&& body) {
 
 void facetalk_stream_options_default(facetalk_stream_options* options) {
   if (options == nullptr) return;
-  *options = {sizeof(facetalk_stream_options), kSampleRate, 0, 0.2, kOwnGuidance, 0};
+  *options = {
+      sizeof(facetalk_stream_options), kSampleRate, 0, 0.2, kOwnGuidance, 0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0};
 }
 
 facetalk_status facetalk_stream_create(const facetalk_model* model, const facetalk_stream_options* options,

@@ -25,6 +25,10 @@ static int streams(const facetalk_model *model) {
     options.sample_rate = rates[r];
     options.steps = r % 2 ? 1 : 3; /* the student's and the full network */
     options.look_ahead_s = r == 1 ? INFINITY : 0.05 * (double)r;
+    options.smile = r % 2 ? -1.0 : 1.0;
+    options.intensity = options.brow_activity = 0.5 * (double)(r % 5);
+    options.blink_rate = 3.0 - (double)(r % 4);
+    options.gaze_steadiness = 0.25 * (double)r;
     WANT(facetalk_stream_create(model, &options, &stream) == FACETALK_OK);
     int64_t total = 0, frames = 0, got = 0;
     for (int piece = 0; piece < 200; ++piece) {

@@ -1,0 +1,235 @@
+"""Sliders of the C library are Python's: every one, in any pieces, blinks included; and what is refused."""
+
+import ctypes
+from collections.abc import Callable
+from ctypes import byref, c_int64, c_void_p
+
+import numpy as np
+import pytest
+from small_networks import small_encoder, small_motion
+from small_tongue import add_small_tongue
+
+from facetalk import Style
+from facetalk.errors import InputError
+from facetalk.frames import Frames
+from facetalk.library import FramePointers, StreamOptions, library
+from facetalk.native import WHOLE, NativeModel, NativeStream
+from facetalk.style import RANGES, StyleFilter
+
+INVALID, UNSUPPORTED = 1, 4
+
+SLIDERS = [
+    {"intensity": 0.0}, {"intensity": 2.0}, {"smile": -1.0}, {"smile": 0.7}, {"brow_activity": 0.0},
+    {"brow_activity": 3.0}, {"blink_rate": 0.0}, {"blink_rate": 0.5}, {"blink_rate": 1.3},
+    {"blink_rate": 3.0}, {"gaze_steadiness": 0.5}, {"gaze_steadiness": 1.0},
+    {"smile": 1.0, "blink_rate": 2.0, "gaze_steadiness": 0.5, "intensity": 1.5, "brow_activity": 3.0},
+    {"smile": -0.3, "intensity": 0.4, "blink_rate": 2.6, "gaze_steadiness": 0.9},
+]  # fmt: skip
+
+# What each slider works on, in six curves; the jaw is what the tongue goes by.
+FACES = {
+    "brows and lids": ["browDown_L", "eyeBlink_L", "jawOpen", "eyeBlink_R", "eyeLookDown_L", "mouthSmile_L"],
+    "mouth": ["mouthFrown_L", "cheekSquint_R", "mouthSmileRight", "mouthStretch_L", "browInnerUp", "jawOpen"],
+    "eyes": ["eyeWide_L", "eyeSquint_R", "eyeBlinkLeft", "eyeLookDown_R", "eyeLookDown_L", "eyeLookUp_L"],
+}
+WORKS_ON = {
+    "intensity": "brow", "smile": "mouthSmile", "brow_activity": "brow", "blink_rate": "eyeBlink",
+    "gaze_steadiness": "eyeLook",
+}  # fmt: skip
+
+
+def fitting(sliders: dict[str, float], names: list[str]) -> dict[str, float]:
+    """Those that have a curve of these names."""
+    return {
+        slider: value for slider, value in sliders.items() if any(n.startswith(WORKS_ON[slider]) for n in names)
+    }
+
+
+def streamed(stream: NativeStream, sound: np.ndarray, seed: int = 0) -> Frames:
+    """Pushed and pulled in pieces of any size."""
+    rng, parts, at = np.random.default_rng(seed), [], 0
+    while at < len(sound):
+        size = int(rng.choice([1, 100, 5000, 50_001]))
+        parts.append(stream.push(sound[at : at + size]))
+        at += size
+    return Frames.joined([*parts, stream.finish()])
+
+
+def expected_of(curves: np.ndarray, names: list[str], fps: float, seed: int, **sliders: float) -> np.ndarray:
+    made = StyleFilter(Style(**sliders), names, fps, seed)
+    return np.concatenate([made.apply(part) for part in np.split(curves, [1, 7, 7, 100, 1001])])
+
+
+@pytest.fixture
+def make_face(make_folder) -> Callable[..., NativeModel]:
+    def make(names: list[str], fps: float = 25.0, *, with_tongue: bool = False) -> NativeModel:
+        motion = small_motion(20)
+        motion.expression_names = names
+        encoder = small_encoder(feat_extract_norm="layer", do_stable_layer_norm=True)
+        folder = make_folder(encoder, motion, span=0.2, fps=fps)
+        if with_tongue:
+            add_small_tongue(folder, 20, names)
+        return NativeModel(folder)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def talk(model, speech) -> np.ndarray:
+    """Three minutes, heard whole."""
+    return np.tile(speech, 30)
+
+
+@pytest.fixture(scope="module")
+def plain(model, talk) -> np.ndarray:
+    return streamed(model.stream(look_ahead=WHOLE, steps=1, seed=5), talk).curves
+
+
+@pytest.mark.parametrize("sliders", SLIDERS, ids=str)
+def test_minutes_of_the_built_in_model_are_pythons(model, talk, plain, sliders):
+    style = Style(**sliders)
+    found = streamed(model.stream(look_ahead=WHOLE, steps=1, seed=5, style=style), talk).curves
+    expected = expected_of(plain, model.names, model.fps, 5, **sliders)
+    assert len(found) == 4500 and np.abs(expected - plain).max() > 0.1
+    assert np.abs(found - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("fps", [25.0, 61.7])
+@pytest.mark.parametrize("face", FACES)
+def test_faces_that_do_anything_at_any_time_are_pythons(make_face, speech, face, fps):
+    """Lids of random networks begin and end blinks at every turn, and look about meanwhile."""
+    model, sound = make_face(FACES[face], fps), np.tile(speech, 11)
+    for seed in (0, 2**64 - 1):
+        options = dict(look_ahead=0.1, steps=1, seed=seed)
+        plain = streamed(model.stream(**options), sound, seed=1).curves
+        moved = 0
+        for number, sliders in enumerate(SLIDERS):
+            some = fitting(sliders, model.names)
+            expected = expected_of(plain, model.names, fps, seed, **some)
+            found = streamed(model.stream(**options, style=Style(**some)), sound, seed=number).curves
+            assert found.shape == expected.shape and np.abs(found - expected).max() < 1e-6, some
+            moved += not np.array_equal(expected, plain)
+        assert moved >= 7
+
+
+def test_the_tongue_is_that_of_the_curves_that_are_shown(make_face, speech):
+    model = make_face(FACES["mouth"], with_tongue=True)
+    sound, options = speech[:48_000], dict(look_ahead=0.1, steps=1)
+    plain = streamed(model.stream(**options), sound)
+    stream = model.stream(**options, style=Style(smile=-1.0, intensity=2.0))
+    lib = library()
+    assert lib.facetalk_stream_push(stream._handle, sound.ctypes.data, len(sound)) == 0
+    assert lib.facetalk_stream_finish(stream._handle) == 0
+    curves, tongue, contacts = (np.empty((75, width), np.float32) for width in (6, 3, 2))
+    into = FramePointers(ctypes.sizeof(FramePointers), *(a.ctypes.data for a in (curves, tongue, contacts)))
+    frames, at = c_int64(), 0
+    # The tongue alone, then all: a frame that nobody asked the curves of goes by the filter all the same.
+    alone = FramePointers(ctypes.sizeof(FramePointers), None, tongue.ctypes.data, None)
+    for where, most in ((alone, 20), (into, 75)):
+        assert lib.facetalk_stream_pull_frames(stream._handle, byref(where), most, byref(frames)) == 0
+        if where is alone:
+            first = tongue[:20].copy()
+        at += frames.value
+    assert at == 75
+    expected = expected_of(plain.curves, model.names, 25.0, 0, smile=-1.0, intensity=2.0)
+    assert np.abs(curves[:55] - expected[20:]).max() < 1e-6
+    weights = model.tongue_weights(plain.contacts, expected)
+    assert np.abs(first - weights[:20]).max() < 1e-5 and np.abs(tongue[:55] - weights[20:]).max() < 1e-5
+    assert np.abs(weights - model.tongue_weights(plain.contacts, plain.curves)).max() > 0.01
+
+
+def test_left_alone_nothing_changes_to_the_bit(model, speech):
+    plain = streamed(model.stream(seed=3), speech[:32_000]).curves
+    for style in (None, Style(), Style(head_motion=0.3)):
+        found = streamed(model.stream(seed=3, style=style), speech[:32_000]).curves
+        assert np.array_equal(found, plain)
+
+
+def test_reset_starts_the_sliders_anew(model, speech):
+    sound = np.tile(speech, 4)
+    stream = model.stream(look_ahead=WHOLE, steps=1, seed=9, style=Style(blink_rate=2.5, smile=0.5))
+    first = streamed(stream, sound).curves
+    lids = [model.names.index(f"eyeBlink_{side}") for side in "LR"]
+    plain = streamed(model.stream(look_ahead=WHOLE, steps=1, seed=9), sound).curves
+    assert (first[:, lids] > plain[:, lids] + 0.3).any(), "a blink was put in"
+    stream.reset()
+    stream.push(sound[: 16_000 * 9])
+    stream.reset()
+    assert np.array_equal(streamed(stream, sound).curves, first)
+
+
+def created(model: NativeModel, **fields: object) -> tuple[int, str]:
+    """The status and words of ``facetalk_stream_create`` with some fields of its options changed."""
+    lib, options, stream = library(), StreamOptions(), c_void_p(5)
+    lib.facetalk_stream_options_default(byref(options))
+    for name, value in fields.items():
+        setattr(options, name, value)
+    status = lib.facetalk_stream_create(model._handle, byref(options), byref(stream))
+    assert bool(stream) == (status == 0)
+    if stream:
+        lib.facetalk_stream_free(stream)
+    return status, lib.facetalk_last_error().decode()
+
+
+def test_sliders_and_their_defaults_are_pythons():
+    options = StreamOptions()
+    library().facetalk_stream_options_default(byref(options))
+    assert options.struct_size == ctypes.sizeof(StreamOptions) == 88
+    assert [name for name, _ in StreamOptions._fields_][-len(RANGES) :] == list(RANGES)
+    assert {name: getattr(options, name) for name in RANGES} == vars(Style())
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_values_out_of_range(model, name):
+    low, high = RANGES[name]
+    for value in (low, high):
+        assert created(model, **{name: value})[0] == 0
+    for value in (np.nextafter(low, -9), np.nextafter(high, 9), np.nan, np.inf, -np.inf, 1e300):
+        status, why = created(model, **{name: value})
+        assert status == INVALID
+        assert why.startswith(f"{name}: expected {low:g} to {high:g}, got ") and "\n" not in why
+    with pytest.raises(InputError, match=r"must be a facetalk\.Style"):
+        model.stream(style={name: low})
+
+
+def test_models_of_other_names_refuse(make_face):
+    model = make_face([f"code_{i}" for i in range(6)])
+    for name, beginning in WORKS_ON.items():
+        status, why = created(model, **{name: 0.5})
+        assert status == UNSUPPORTED
+        assert why.startswith(f"{name} works on curves named {beginning}*, which this model does not have; use")
+        with pytest.raises(InputError, match=rf"{name} works on expressions named {beginning}\*"):
+            StyleFilter(Style(**{name: 0.5}), model.names, 25.0, 0)
+    assert created(model, head_motion=0.5)[0] == 0
+
+
+@pytest.mark.parametrize("name", WORKS_ON)
+def test_one_curve_is_enough_wherever_it_is(make_face, name):
+    for place in (0, 5):
+        names = [f"code_{i}" for i in range(6)]
+        names[place] = WORKS_ON[name] + "_L"
+        StyleFilter(Style(**{name: 0.5}), names, 25.0, 0)
+        assert created(make_face(names), **{name: 0.5})[0] == 0
+
+
+def test_programs_that_were_built_before_there_were_sliders(model, speech):
+    lib = library()
+    options = StreamOptions()
+    lib.facetalk_stream_options_default(byref(options))
+    # What lies behind their struct is theirs.
+    for name in RANGES:
+        setattr(options, name, np.nan)
+    options.struct_size, options.seed = StreamOptions.intensity.offset, 3
+    assert options.struct_size == 40
+    stream = model.stream(seed=3)
+    expected = streamed(stream, speech[:16_000]).curves
+    lib.facetalk_stream_free(stream._handle)
+    stream._handle = c_void_p()
+    assert lib.facetalk_stream_create(model._handle, byref(options), byref(stream._handle)) == 0
+    assert np.array_equal(streamed(stream, speech[:16_000]).curves, expected)
+    # One that knows some of them.
+    options.smile, options.intensity, options.struct_size = 1.0, 1.0, StreamOptions.brow_activity.offset
+    lib.facetalk_stream_free(stream._handle)
+    assert lib.facetalk_stream_create(model._handle, byref(options), byref(stream._handle)) == 0
+    found = streamed(stream, speech[:16_000]).curves
+    assert np.abs(found - expected_of(expected, model.names, 25.0, 3, smile=1.0)).max() < 1e-6
