@@ -107,15 +107,10 @@ _LIPS = (
     "mouthFunnel", "mouthPucker", "mouthStretch", "mouthSmile", "mouthDimple", "mouthLowerDown",
     "mouthUpperUp", "mouthShrug",
 )  # fmt: skip
-_COLUMNS: dict[str, tuple[str, ...]] = {
-    "jaw": _JAW,
-    "lips": _LIPS,
-    "intensity": _EXPRESSIVE,
-    "smile": ("mouthSmile", "mouthFrown"),
-    "brow_activity": ("brow",),
-    "blink_rate": ("eyeBlink",),
-    "gaze_steadiness": ("eyeLook",),
-}
+_NEEDED = {
+    "intensity": "brow", "smile": "mouthSmile", "brow_activity": "brow", "blink_rate": "eyeBlink",
+    "gaze_steadiness": "eyeLook", "jaw": "jawOpen", "lips": "mouthFunnel",
+}  # fmt: skip
 
 
 class StyleFilter:
@@ -135,10 +130,11 @@ class StyleFilter:
         self._style, self._fps, self._seed = style, fps, seed
         self._names = [arkit_name(name) for name in names]
         for slider in style.changed():
-            if slider in _COLUMNS and not self._columns(*_COLUMNS[slider][:1]):
+            needed = "mouthFrown" if slider == "smile" and style.smile < 0.0 else _NEEDED.get(slider)
+            if needed is not None and not self._columns(needed):
                 raise InputError(
-                    f"{slider} works on expressions named {_COLUMNS[slider][0]}*, which this model does not "
-                    f"have; use a model of named expressions, like the built-in one"
+                    f"{slider} works on expressions named {needed}*, which this model does not have; use a "
+                    f"model of named expressions, like the built-in one"
                 )
         self._blinks = _Blinks(style.blink_rate, fps, seed) if style.blink_rate != 1.0 else None
 

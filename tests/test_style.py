@@ -208,6 +208,11 @@ def test_a_model_without_names_refuses() -> None:
         with pytest.raises(InputError, match=f"{name} works on expressions named"):
             StyleFilter(Style(**{name: 0.5}), ["code_0", "code_1"], FPS, 0)
     StyleFilter(Style(head_motion=0.5), ["code_0"], FPS, 0)
+    # Each end of the slider has corners of the mouth of its own.
+    for value, beginning, other in ((0.5, "mouthSmile", "mouthFrown"), (-0.5, "mouthFrown", "mouthSmile")):
+        StyleFilter(Style(smile=value), ["code_0", beginning + "_L"], FPS, 0)
+        with pytest.raises(InputError, match=f"smile works on expressions named {beginning}"):
+            StyleFilter(Style(smile=value), ["code_0", other + "_L"], FPS, 0)
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -144,7 +144,8 @@ StyleFilter::StyleFilter(const Sliders& sliders, const std::vector<std::string>&
           "*, which this model does not have; use a model of named curves, like the built-in one");
   };
   need("intensity", sliders.intensity != still.intensity, "brow");
-  need("smile", sliders.smile != still.smile, "mouthSmile");
+  need("smile", sliders.smile > still.smile, "mouthSmile");
+  need("smile", sliders.smile < still.smile, "mouthFrown");
   need("brow_activity", sliders.brow_activity != still.brow_activity, "brow");
   need("blink_rate", sliders.blink_rate != still.blink_rate, "eyeBlink");
   need("gaze_steadiness", sliders.gaze_steadiness != still.gaze_steadiness, "eyeLook");
