@@ -125,7 +125,12 @@ class NativeModel:
         rate: int = 16_000,
         style: Style | None = None,
     ) -> NativeStream:
-        """Start a clip; arguments as of :meth:`facetalk.FaceTalk.stream`, and ``WHOLE`` as a look-ahead."""
+        """Start a clip; arguments as of :meth:`facetalk.FaceTalk.stream`, and ``WHOLE`` as a look-ahead.
+
+        Raises:
+            InputError: an option is out of range, or a slider of the style has no curve to work on or is none
+                of the library's (``jaw``, ``lips``).
+        """
         return NativeStream(self, look_ahead, steps, seed, guidance, rate, checked_style(style))
 
 
