@@ -25,6 +25,7 @@ from facetalk.batch.workers import Pool, RayCluster, Workers, results
 from facetalk.casting import seed_of
 from facetalk.errors import InputError
 from facetalk.files import output_error
+from facetalk.mesh.arkit import NAMINGS, ShapeNames
 from facetalk.mesh.textures import checked_size
 from facetalk.models import builtin_models
 from facetalk.motion import frame_rate
@@ -71,6 +72,7 @@ def generate_batch(
     identity: ArrayLike | str | None = None,
     style: Style | None = None,
     texture_size: int | None = None,
+    shapes: ShapeNames | None = None,
     fps: float | None = None,
     workers: int | None = None,
     ray: str | None = None,
@@ -101,6 +103,7 @@ def generate_batch(
             one for the voice of each recording.
         style: sliders, as :meth:`facetalk.FaceTalk.generate` takes them.
         texture_size: pixels along a side of the skin's maps of ``"glb"``, as :func:`facetalk.export` has it.
+        shapes: names of the morph targets of ``"glb"``, as :func:`facetalk.export` has them.
         fps: frames a second of ``"glb"``, ``"csv"`` and ``"json"``, by resampling; when None the motion's, 60
             and 30.
         workers: recordings at a time; when None one a core (one alone with another device than the CPU), with
@@ -121,6 +124,10 @@ def generate_batch(
         raise InputError("features depend on the sound alone: leave out steps, guidance, identity and style")
     if texture_size is not None and to != "glb":
         raise InputError("--texture-size (texture_size=) is for heads: give --to glb (to='glb')")
+    if shapes not in (None, *NAMINGS):
+        raise InputError(f"shapes must be one of {', '.join(NAMINGS)}, or None, got {shapes!r}")
+    if shapes is not None and to != "glb":
+        raise InputError("--shapes (shapes=) is for heads: give --to glb (to='glb')")
     if fps is not None and to not in ("glb", *CURVES):
         raise InputError("--fps (fps=) is for heads and curves: give --to glb, csv or json (to=)")
     if identity is not None and to in CURVES:
@@ -144,6 +151,7 @@ def generate_batch(
         checked_style(style),
         checked_size(texture_size) if texture_size else texture_size,
         None if fps is None else frame_rate(fps),
+        shapes,
     )
     recordings = read_recordings(source)
     place = Place(output)

@@ -30,6 +30,7 @@ from facetalk.version import __version__
 
 if TYPE_CHECKING:
     from facetalk.audio.load import AudioReader
+    from facetalk.mesh.arkit import ShapeNames
     from facetalk.pipeline import FaceTalk
 
 Kind = Literal["motion", "glb", "csv", "json", "features"]
@@ -64,6 +65,7 @@ class Settings:
         texture_size: of heads, as :func:`facetalk.mesh.export.export` takes it.
         fps: frames a second of heads and curves; None = the motion's, and for curves what their files usually
             have.
+        shapes: names of morph targets, as :func:`facetalk.mesh.export.export` takes them.
     """
 
     to: Kind
@@ -77,6 +79,7 @@ class Settings:
     style: Style = dataclasses.field(default_factory=Style)
     texture_size: int | None = None
     fps: float | None = None
+    shapes: ShapeNames | None = None
 
     def record(self) -> dict[str, Any]:
         """All that the outputs depend on, as JSON values; a batch goes on only by the same."""
@@ -94,6 +97,7 @@ class Settings:
             # What an earlier version began without it goes on.
             **({} if self.texture_size is None else {"texture_size": self.texture_size}),
             **({} if self.fps is None else {"fps": self.fps}),
+            **({} if self.shapes is None else {"shapes": self.shapes}),
         }
 
 
@@ -220,8 +224,8 @@ def _check(model: FaceTalk, settings: Settings) -> None:
     """Refuse options that the model refuses, before they fail with every recording.
 
     Raises:
-        InputError: the steps, the guidance, the identity, the size of textures or the kind of output does not
-            fit the model.
+        InputError: the steps, the guidance, the identity, the size of textures, the names of shapes or the
+            kind of output does not fit the model.
     """
     key = settings.record()
     if any(key == known.record() for known in _checked):
@@ -241,11 +245,15 @@ def _check(model: FaceTalk, settings: Settings) -> None:
                 identity=None if isinstance(settings.identity, str) else settings.identity,
                 style=settings.style,
             )  # fmt: skip
-        if settings.texture_size:
+        if settings.texture_size or settings.shapes:
             from facetalk.mesh import RiggedSequence
+            from facetalk.mesh.arkit import in_arkit
 
             meshes = model.decode(motion)
-            if not isinstance(meshes, RiggedSequence) or meshes.base.texture is None:
+            if settings.shapes:
+                in_arkit(meshes)
+            textured = isinstance(meshes, RiggedSequence) and meshes.base.texture is not None
+            if settings.texture_size and not textured:
                 raise InputError("the model's head has no textures: leave out --texture-size (texture_size=)")
     _checked.append(settings)
 
@@ -277,7 +285,9 @@ def _write(model: FaceTalk, settings: Settings, recording: Recording, file: Path
         else:
             shown = motion if settings.fps is None else motion.resample(settings.fps)
             frames, fps = len(shown), shown.fps
-            export(file, model.decode(shown), fps=fps, texture_size=settings.texture_size)
+            export(
+                file, model.decode(shown), fps=fps, texture_size=settings.texture_size, shapes=settings.shapes
+            )
     return {"frames": frames, "fps": fps, "seed": seed, "hearing": motion.provenance["hearing"]}
 
 

@@ -111,6 +111,13 @@ def add_texture_size(parser: argparse.ArgumentParser) -> None:
                         "(default: 1024); 0 = colours of vertices instead")  # fmt: skip
 
 
+def add_shapes(parser: argparse.ArgumentParser) -> None:
+    """``--shapes``."""
+    parser.add_argument("--shapes", choices=("arkit",), default=None,
+                        help="morph targets: exactly Apple ARKit's 52 blendshapes, for what finds them by "
+                        "name; default: the head's own, which has two of ARKit's in halves")  # fmt: skip
+
+
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of turning a motion into meshes and writing them."""
     parser.add_argument("--fps", type=rate, default=None,
@@ -138,6 +145,7 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
                         help="morph targets: the rig's own shapes with ARKit names, the same for "
                         "every clip of a head (default), or the motion's principal components, fewer and "
                         "smaller")  # fmt: skip
+    add_shapes(parser)
     bits = parser.add_mutually_exclusive_group()
     bits.add_argument("--quantize", action=argparse.BooleanOptionalAction, default=None,
                       help="morph targets of a .glb or .vrm in 16 bits, a smaller file for readers of "
@@ -162,8 +170,8 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
     suffix = args.output.suffix.lower()
     cubes = args.topology == "marching-cubes"
     morphs = {
-        "--basis": args.basis is not None, "--quantize": args.quantize is not None,
-        "--texture-size": args.texture_size is not None,
+        "--basis": args.basis is not None, "--shapes": args.shapes is not None,
+        "--quantize": args.quantize is not None, "--texture-size": args.texture_size is not None,
     }  # fmt: skip
     given = {
         "--topology": args.topology is not None,
@@ -182,7 +190,9 @@ def check_decode_arguments(args: argparse.Namespace) -> None:
         options = ", ".join(name for name, there in given.items() if there)
         raise InputError(f"{args.output} will hold a motion, no meshes: leave out {options}")
     gltf = (".glb", ".vrm")
-    takers = {"--basis": (*gltf, *USD), "--quantize": gltf, "--texture-size": (*gltf, *USD)}
+    takers = dict.fromkeys(morphs, (*gltf, *USD)) | {"--quantize": gltf}
+    if args.shapes is not None and args.basis == "pca":
+        raise InputError("--shapes names the head's own; principal components have no names: leave out one")
     for option, there in morphs.items():
         if there and (cubes or suffix not in takers[option]):
             raise InputError(
@@ -292,4 +302,4 @@ def morph_options(args: argparse.Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {} if args.tolerance_mm is None else {"tolerance_mm": args.tolerance_mm}
     if args.texture_size is not None:
         options["texture_size"] = args.texture_size
-    return {**options, "basis": args.basis, "quantize": bool(args.quantize)}
+    return {**options, "basis": args.basis, "shapes": args.shapes, "quantize": bool(args.quantize)}

@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="frames a second of heads and curves, by resampling (default: the motion's; of "
                         ".csv 60, of .json 30)")  # fmt: skip
     _options.add_texture_size(parser)
+    _options.add_shapes(parser)
     parser.add_argument("--force", action="store_true",
                         help="begin again in a folder with outputs of other settings, or write into one with "
                         "other files; those of other names stay")  # fmt: skip
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         identity=_chosen(args),
         style=read_style(args),
         texture_size=args.texture_size,
+        shapes=args.shapes,
         fps=args.fps,
         workers=args.workers,
         ray=args.ray,

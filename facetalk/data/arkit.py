@@ -1,8 +1,7 @@
 """A model's expressions as Apple ARKit's 52 face blendshapes and as the angles that go with them.
 
-ARKit's names are what engines and avatars listen to. 49 of the built-in head's 53 expressions are ARKit's;
-browInnerUp and cheekPuff come in two halves, whose mean is ARKit's one; tongueOut is of a motion's tongue.
-Eyes turn by angles beside their weights, the head by those of its pose; without one its angles are 0.
+Which of a head's shapes are which of ARKit's, and by what weights, :mod:`facetalk.mesh.arkit` says. Eyes turn
+by angles beside their weights, the head by those of its pose; without one its angles are 0.
 """
 
 from __future__ import annotations
@@ -14,25 +13,11 @@ import numpy as np
 from facetalk.arrays import Float32
 from facetalk.data.expressions import arkit_name
 from facetalk.errors import InputError
+from facetalk.mesh.arkit import ARKIT_NAMES, ArkitShapes
 from facetalk.mesh.tongue import TONGUE_NAMES
 from facetalk.units import GAZE_RADIANS_PER_WEIGHT
 
 __all__ = ["ANGLE_NAMES", "ARKIT_NAMES", "ArkitFace"]
-
-ARKIT_NAMES: tuple[str, ...] = (
-    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft",
-    "eyeWideLeft", "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
-    "eyeSquintRight", "eyeWideRight",
-    "jawForward", "jawLeft", "jawRight", "jawOpen",
-    "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft",
-    "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight",
-    "mouthStretchLeft", "mouthStretchRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower",
-    "mouthShrugUpper", "mouthPressLeft", "mouthPressRight", "mouthLowerDownLeft", "mouthLowerDownRight",
-    "mouthUpperUpLeft", "mouthUpperUpRight",
-    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
-    "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
-)  # fmt: skip
-"""The 52 blendshapes of ARKit, in the order of Live Link Face's packets (EARFaceBlendShape of Unreal)."""
 
 ANGLE_NAMES: tuple[str, ...] = (
     "headYaw", "headPitch", "headRoll",
@@ -43,9 +28,6 @@ down, as in takes of the Live Link Face app (eyes that look down have a positive
 tilts the head to its right shoulder."""
 
 _HEAD = (1, 0, 2)  # yaw, pitch and roll among the columns of a pose
-
-_HALVES = {"browInnerUpLeft": "browInnerUp", "browInnerUpRight": "browInnerUp",
-           "cheekPuffLeft": "cheekPuff", "cheekPuffRight": "cheekPuff"}  # fmt: skip
 
 # (angle, blendshape, sign): an eye that looks out turns to its own side of the head.
 _TURNS = (
@@ -67,19 +49,8 @@ class ArkitFace:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._matrix = np.zeros((len(names), len(ARKIT_NAMES)), np.float32)
-        for row, name in enumerate(names):
-            arkit = arkit_name(name)
-            arkit = _HALVES.get(arkit, arkit)
-            if arkit in ARKIT_NAMES:
-                self._matrix[row, ARKIT_NAMES.index(arkit)] = 1.0
-        # Halves are averaged: it is the one weight for both that is nearest to two.
-        self._matrix /= np.maximum(self._matrix.sum(axis=0), 1.0)
-        if not self._matrix.any():
-            raise InputError(
-                "none of this model's expressions has a name of ARKit's or ICT-FaceKit's, so receivers would "
-                "not know what to move; use a model of named expressions, like the built-in one"
-            )
+        self._count = len(names)
+        self._shapes = ArkitShapes([arkit_name(name) for name in names])
         self._turns = np.zeros((len(ARKIT_NAMES), len(ANGLE_NAMES)), np.float32)
         for angle, shape, sign in _TURNS:
             column = ANGLE_NAMES.index(angle)
@@ -94,7 +65,7 @@ class ArkitFace:
         Returns:
             (52, V, 3) float32; zeros where nothing of the model has the name.
         """
-        return np.tensordot((self._matrix > 0.0).T.astype(np.float32), basis, axes=1)
+        return self._shapes.shapes(basis)
 
     def __call__(
         self, expressions: Float32, pose: Float32 | None = None, tongue: Float32 | None = None
@@ -115,9 +86,9 @@ class ArkitFace:
             InputError: the codes have another width.
         """
         codes = np.asarray(expressions, np.float32)
-        if codes.ndim != 2 or codes.shape[1] != len(self._matrix):
-            raise InputError(f"expressions must have shape (T, {len(self._matrix)}), got {codes.shape}")
-        weights = np.clip(codes @ self._matrix, 0.0, 1.0).astype(np.float32)
+        if codes.ndim != 2 or codes.shape[1] != self._count:
+            raise InputError(f"expressions must have shape (T, {self._count}), got {codes.shape}")
+        weights = self._shapes.weights(codes)
         if tongue is not None:
             weights[:, ARKIT_NAMES.index("tongueOut")] = tongue[:, TONGUE_NAMES.index("tongueOut")]
         angles = np.asarray(weights @ self._turns, np.float32)

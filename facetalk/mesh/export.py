@@ -19,6 +19,7 @@ from facetalk.arrays import Float32
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_not_input, check_replaceable
 from facetalk.mesh import gltf, morphs, png
+from facetalk.mesh.arkit import NAMINGS, ShapeNames, in_arkit
 from facetalk.mesh.materials import MATERIALS
 from facetalk.mesh.mesh import Mesh
 from facetalk.mesh.ply import is_sequence, write_sequence
@@ -42,6 +43,7 @@ USD_SUFFIXES = (".usda", ".usdc", ".usd")
 
 SUFFIXES = (".glb", ".vrm", *USD_SUFFIXES, ".ply")
 _GLTF = (".glb", ".vrm")
+_MORPHING = (*_GLTF, *USD_SUFFIXES)
 
 
 def export(
@@ -53,6 +55,7 @@ def export(
     tolerance_mm: float = 0.1,
     quantize: bool = False,
     basis: morphs.Basis | None = None,
+    shapes: ShapeNames | None = None,
     pad: tuple[float, float] = (0.0, 0.0),
     pose: ArrayLike | None = None,
     sound: Sound = "wav",
@@ -97,6 +100,10 @@ def export(
         basis: morph targets: ``"shapes"`` are the rig's own under its own names, the same for
             every clip of a head; ``"pca"`` the principal components of this motion, fewer and smaller,
             called ``motion_0`` and so on. None: the shapes of a rig that names them, else the components.
+        shapes: ``"arkit"``: morph targets are Apple ARKit's 52 blendshapes, as far as the rig has them, in
+            the order of :data:`facetalk.mesh.arkit.ARKIT_NAMES`: halves are one target, with the mean of
+            their weights, and what has another name is left out. The tolerance does not count what that
+            loses, ``vertex_error_mm`` does. None: the rig's own shapes.
         pad: seconds of silence before and after the recording, as ``Motion.pad`` has them.
         pose: (T, 6) where the head is in each frame, as ``Motion.pose`` has it; None: what a
             ``RiggedSequence`` says, else a head that keeps still.
@@ -128,6 +135,12 @@ def export(
         raise InputError(f"basis must be one of {', '.join(morphs.BASES)}, got {basis!r}")
     if basis is not None and suffix == ".ply":
         raise InputError(f"basis is for morph targets; a {suffix} has none")
+    if shapes not in (None, *NAMINGS):
+        raise InputError(f"shapes must be one of {', '.join(NAMINGS)}, or None, got {shapes!r}")
+    if shapes is not None and suffix not in _MORPHING:
+        raise InputError(f"shapes is for the morph targets of {', '.join(_MORPHING)}; a {suffix} has none")
+    if shapes is not None and basis == "pca":
+        raise InputError("shapes names the rig's own; principal components have no names: leave out one")
     if texture_size is not None and suffix == ".ply":
         raise InputError("texture_size is for .glb, .vrm and USD; a .ply has colours of vertices")
     if quantize and suffix not in _GLTF:
@@ -136,7 +149,10 @@ def export(
         if not len(meshes):
             raise InputError("there are no frames to write")
         pose = meshes.pose if pose is None else pose
-    else:
+    lost = 0.0
+    if shapes is not None:
+        meshes, lost = in_arkit(meshes)
+    elif not isinstance(meshes, RiggedSequence):
         meshes = _only_meshes(meshes)
     rows = None if pose is None else checked_pose(pose, len(np.asarray(pose)))
     if suffix == ".ply":
@@ -153,10 +169,25 @@ def export(
         if audio is not None and beside is not None and not is_beside(audio, out, sound):
             # Before the meshes: a bad recording should not cost the time of writing them.
             write_sound(temporary.with_suffix(beside.suffix), audio, sound, pad)
-        name = None if beside is None else beside.name
+        extras: dict[str, object] = {"fps": fps}
+        if beside is not None:
+            extras["audio"] = beside.name
+        if shapes is not None:
+            extras["shapes"] = shapes
         textured = texture_size is not None
         _write_file(
-            temporary, meshes, fps, tolerance_mm, quantize, basis, name, rows, size, textured, out.stem
+            temporary,
+            meshes,
+            fps,
+            tolerance_mm,
+            quantize,
+            basis,
+            extras,
+            rows,
+            size,
+            textured,
+            out.stem,
+            lost,
         )
     return out
 
@@ -236,16 +267,15 @@ def _write_file(
     tolerance_mm: float,
     quantize: bool,
     basis: morphs.Basis | None,
-    sound: str | None,
+    extras: dict[str, object],
     pose: Float32 | None,
     size: int,
     textured: bool,
     stem: str,
+    lost: float,
 ) -> None:
-    extras: dict[str, object] = {"fps": fps}
-    if sound is not None:
-        extras["audio"] = sound
-    tolerance, lost = tolerance_mm * 1e-3, 0.0
+    """Write meshes whose vertices are off by ``lost`` metres already, which the tolerance does not count."""
+    tolerance, fitted = tolerance_mm * 1e-3, 0.0
     if isinstance(meshes, RiggedSequence):
         rig = meshes
     else:
@@ -267,10 +297,10 @@ def _write_file(
             write = gltf.write_flipbook if path.suffix.lower() == ".glb" else _usd().write_points
             write(path, _moved(result, pose), fps=fps, extras=extras)
             return
-        rig, lost = result
+        rig, fitted = result
     if pose is not None:
         checked_pose(pose, len(rig))
-    targets = morphs.reduce(rig, tolerance - lost, basis=basis, quantize=quantize)
+    targets = morphs.reduce(rig, tolerance - fitted, basis=basis, quantize=quantize)
     maps: Mapping[str, Maps] = {}
     if textured and size and targets.base.texture is None:
         raise InputError("texture_size is for meshes with textures, and these have none; leave it out")
@@ -281,7 +311,7 @@ def _write_file(
             targets.base = dataclasses.replace(targets.base, texture=None)
     # Rounded up: the error that is stated must not be smaller than the real one.
     extras["frames"] = len(rig)
-    extras["vertex_error_mm"] = math.ceil((targets.error + lost) * 1e7) / 1e4
+    extras["vertex_error_mm"] = math.ceil((targets.error + fitted + lost) * 1e7) / 1e4
     if path.suffix.lower() in USD_SUFFIXES:
         _usd().write_shapes(path, targets, fps=fps, extras=extras, pose=pose, maps=maps, stem=stem)
         return

@@ -189,7 +189,7 @@ def _singular_shapes(sequence: RiggedSequence, tolerance: float) -> _Candidate:
     while low < high:
         middle = (low + high) // 2
         rest = slice(middle, None)
-        if _largest(weights[:, rest], shapes[rest], vertices, stop=tolerance) <= tolerance:
+        if largest_offset(weights[:, rest], shapes[rest], stop=tolerance) <= tolerance:
             high = middle
         else:
             low = middle + 1
@@ -210,8 +210,13 @@ def _square_root(gram: Float64) -> tuple[Float64, Float64]:
     return (vectors * root) @ vectors.T, (vectors * inverse) @ vectors.T
 
 
-def _largest(weights: Float32, shapes: Float32, vertices: int, *, stop: float = np.inf) -> float:
+def largest_offset(weights: Float32, shapes: Float32, *, stop: float = np.inf) -> float:
     """Largest length of ``weights @ shapes`` over frames and vertices; may stop early once above ``stop``.
+
+    Args:
+        weights: (T, K), of any size and sign.
+        shapes: (K, V, 3) or (K, 3 V).
+        stop: in the unit of the shapes.
 
     Frames are visited in the order of a bound (sum of weight times longest vector of the shape), so that
     most of a long sequence never has to be posed.
@@ -219,6 +224,7 @@ def _largest(weights: Float32, shapes: Float32, vertices: int, *, stop: float = 
     if not weights.size or not shapes.size:
         return 0.0
     flat = shapes.reshape(len(shapes), -1)
+    vertices = flat.shape[1] // 3
     longest = np.linalg.norm(flat.reshape(len(flat), vertices, 3), axis=2).max(axis=1)
     bound = np.abs(weights) @ longest
     order = np.argsort(bound)[::-1]
@@ -256,7 +262,7 @@ def _thin_out(sequence: RiggedSequence, found: _Candidate, tolerance: float, qua
         else:
             rebuilt = found.mapping.astype(np.float32) @ kept.reshape(len(kept), vertices * 3)
             lost = sequence.basis - rebuilt.reshape(sequence.basis.shape)
-        error = _largest(sequence.weights, lost, vertices, stop=tolerance)
+        error = largest_offset(sequence.weights, lost, stop=tolerance)
         if error <= tolerance:
             break
         threshold /= 2.0

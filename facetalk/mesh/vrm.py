@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from facetalk.mesh.arkit import HALVES
 from facetalk.mesh.glb import GlbWriter
 from facetalk.mesh.gltf_json import Json
 from facetalk.mesh.pose import NECK
@@ -50,14 +51,13 @@ _FACES: dict[str, dict[str, float]] = {
     "lookLeft": {"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0},
     "lookRight": {"eyeLookInLeft": 1.0, "eyeLookOutRight": 1.0},
 }
-"""Presets by shapes; ``*`` stands for both sides."""
+"""Presets by shapes; ``*`` stands for both sides, or for the whole of a shape that has no sides."""
 
 _WHOLES: dict[str, dict[str, float]] = {
-    "browInnerUp": {"browInnerUp*": 1.0},
-    "cheekPuff": {"cheekPuff*": 1.0},
+    whole: {half: 1.0 for half, of in HALVES.items() if of == whole} for whole in HALVES.values()
 }
 """ARKit's shapes that a head may have in halves. Who drives an avatar knows the wholes alone, whose weight is
-the mean of the halves (data/arkit.py; a test holds them together)."""
+the mean of the halves."""
 
 # Where the bones of a body would be, metres from the middle of the head; the mesh hangs on none but the head.
 _BONES: dict[str, tuple[str | None, tuple[float, float, float]]] = {
@@ -106,7 +106,8 @@ def _by_numbers(
         weights: dict[int, float] = {}
         for name, value in shapes.items():
             sides = [name.replace("*", side) for side in _BOTH] if "*" in name else [name]
-            weights |= {known[side]: value for side in sides if side in known}
+            there = [side for side in sides if side in known] or [name.replace("*", "")]
+            weights |= {known[side]: value for side in there if side in known}
         if weights:
             found[face] = weights
     return found

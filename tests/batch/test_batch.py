@@ -23,6 +23,7 @@ from facetalk.batch.listing import Recording, read_recordings
 from facetalk.batch.work import Kind, Settings, model_digest, work
 from facetalk.cli import main
 from facetalk.mesh import RiggedSequence
+from facetalk.mesh.arkit import ARKIT_NAMES
 from facetalk.mesh.gltf_read import GlbFile
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +122,8 @@ def test_bad_options_are_one_line_and_leave_nothing(sounds: Path, tmp_path: Path
         ([str(sounds), "-o", out, "--texture-size", "512"], "--texture-size (texture_size=) is for heads"),
         ([str(sounds), "-o", out, "--to", "features", "--texture-size", "0"], "is for heads: give --to glb"),
         ([str(sounds), "-o", out, "--to", "csv", "--texture-size", "256"], "is for heads: give --to glb"),
+        ([str(sounds), "-o", out, "--shapes", "arkit"], "--shapes (shapes=) is for heads: give --to glb"),
+        ([str(sounds), "-o", out, "--to", "csv", "--shapes", "arkit"], "is for heads: give --to glb"),
         ([str(sounds), "-o", out, "--fps", "30"], "--fps (fps=) is for heads and curves"),
         ([str(sounds), "-o", out, "--to", "features", "--fps", "30"], "--fps (fps=) is for heads and curves"),
         ([str(sounds), "-o", out, "--to", "csv", "--fps", "0"], "fps must lie in 1..1000"),
@@ -199,14 +202,18 @@ def test_heads_of_other_rates_and_names_that_nobody_knows(
     sounds: Path, own_threads: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     digest, recording = model_digest("default"), Recording("a", str(sounds / "a.wav"))
-    head = work(Settings("glb", "default", digest, texture_size=0, fps=60.0), recording, tmp_path)
+    settings = Settings("glb", "default", digest, texture_size=0, fps=60.0, shapes="arkit")
+    head = work(settings, recording, tmp_path)
     assert isinstance(head.data, Path) and head.row["fps"] == 60.0
+    assert settings.record()["shapes"] == "arkit"
+    assert tuple(GlbFile(head.data).list("meshes")[0]["extras"]["targetNames"]) == ARKIT_NAMES
     assert GlbFile(head.data).document["asset"]["extras"]["frames"] == head.row["frames"] == 36
     unnamed = [f"shape {i}" for i in range(53)]
     monkeypatch.setattr(type(FaceTalk.from_pretrained(device="cpu").head), "expression_names", unnamed)
     batch_work._load.cache_clear()
     batch_work._checked.clear()
-    assert "receivers would not know" in work(Settings("csv", "default", digest), recording).fatal
+    for unknown in (Settings("csv", "default", digest), settings):
+        assert "receivers would not know" in work(unknown, recording).fatal
 
 
 def test_a_head_without_textures_takes_no_size(
@@ -223,6 +230,14 @@ def test_a_head_without_textures_takes_no_size(
     monkeypatch.setattr(FaceTalk, "decode", plain)
     found = work(settings, Recording("a", str(sounds / "a.wav")))
     assert found.fatal == "the model's head has no textures: leave out --texture-size (texture_size=)"
+
+
+def test_a_head_without_a_rig_takes_no_names(
+    sounds: Path, own_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FaceTalk, "decode", lambda self, motion: iter(()))
+    settings = Settings("glb", "default", model_digest("default"), shapes="arkit")
+    assert "head with a rig" in work(settings, Recording("a", str(sounds / "a.wav"))).fatal
 
 
 def test_equal_motions_are_equal_files(tmp_path: Path) -> None:
