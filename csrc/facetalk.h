@@ -179,7 +179,7 @@ typedef struct {
   double brow_activity;   /* factor of all that the brows do, 0 to 3 */
   double blink_rate;      /* factor of the number of blinks, 0 to 3 */
   double gaze_steadiness; /* 0: eyes wander as they do, to 1: they look straight ahead */
-  double head_motion;     /* factor of the head's motion, 0 to 2 */
+  double head_motion;     /* factor of the head's motion (pose of facetalk_frames), 0, it keeps still, to 2 */
 } facetalk_stream_options;
 
 /* 16000, the model's steps, 0.2, the model's guidance, 0, and sliders that change nothing; struct_size is set too. It
@@ -226,11 +226,20 @@ typedef struct {
   /* 2 a frame, in 0..1: how nearly the tip of the tongue touches the ridge behind the upper teeth, as for t, d, n and l,
    * and the edges of the teeth, as for th. */
   float* contacts;
+  /* 6 a frame, where the head goes with the voice: pitch, yaw and roll in radians, then x, y and z in millimetres. Angles
+   * are right-handed turns about +x (the head's left), +y (up) and +z (out of the face): a positive pitch looks down, a
+   * positive yaw to the head's left, a positive roll tilts it to its right shoulder. The head rolls first, then nods,
+   * then turns, about the point (0, -0.07, -0.045) m in its neck, and then moves. Curves, and the positions and landmarks
+   * of rigs, are those of a head that keeps still. Zeros where head_motion of the stream's options is 0. */
+  float* pose;
 } facetalk_frames;
 
-/* facetalk_stream_pull with the tongue of the same frames. Either may follow the other; a frame is given once. NULL
- * for all three is FACETALK_INVALID unless max_frames is 0, and tongue or contacts of a model without a tongue
- * FACETALK_UNSUPPORTED; no frame is lost then. */
+/* facetalk_stream_pull with the tongue and the pose of the same frames. Either may follow the other; a frame is given once.
+ * NULL for all four is FACETALK_INVALID unless max_frames is 0, and tongue or contacts of a model without a tongue
+ * FACETALK_UNSUPPORTED; no frame is lost then.
+ * A pose takes the whole of the sound before it, which is listened to for those alone who ask with their first frames: of a
+ * stream that has given frames without their pose it is FACETALK_WRONG_STATE until a reset. Later calls may leave it out.
+ * Until there are frames that were pulled the stream keeps its sound for this, 64 kB a second, unless head_motion is 0. */
 FACETALK_API facetalk_status facetalk_stream_pull_frames(facetalk_stream* stream, const facetalk_frames* into,
                                                          int64_t max_frames, int64_t* frames);
 

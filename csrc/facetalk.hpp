@@ -101,9 +101,10 @@ inline facetalk_stream_options default_options() {
   return options;
 }
 
-// Of the same frames: (frames, curves) values and (frames, tongue weights), the latter empty of a model without any.
+// Of the same frames: (frames, curves) values; (frames, tongue weights), empty of a model without any; and
+// (frames, 6) where the head is, as facetalk_frames has it, empty where it was not asked for.
 struct Frames {
-  std::vector<float> curves, tongue;
+  std::vector<float> curves, tongue, pose;
 };
 
 // Keeps its model alive.
@@ -137,14 +138,16 @@ class Stream {
     return curves;
   }
 
-  // The same with the tongue.
-  Frames pull_frames() {
+  // The same with the tongue and, if it is asked for from the first call on, the pose.
+  Frames pull_frames(bool with_pose = false) {
     int64_t count = facetalk_stream_ready(handle_.get());
     Frames frames;
     frames.curves.resize(static_cast<size_t>(count) * width_);
     frames.tongue.resize(static_cast<size_t>(count) * tongue_);
+    frames.pose.resize(with_pose ? static_cast<size_t>(count) * 6 : 0);
     const facetalk_frames into = {sizeof into, frames.curves.data(),
-                                  tongue_ == 0 ? nullptr : frames.tongue.data(), nullptr};
+                                  tongue_ == 0 ? nullptr : frames.tongue.data(), nullptr,
+                                  with_pose ? frames.pose.data() : nullptr};
     check(facetalk_stream_pull_frames(handle_.get(), &into, count, &count));
     if (status_ != FACETALK_OK) frames = Frames();
     return frames;

@@ -79,6 +79,7 @@ class FramePointers(ctypes.Structure):
         ("curves", c_void_p),
         ("tongue", c_void_p),
         ("contacts", c_void_p),
+        ("pose", c_void_p),
     )
 
 

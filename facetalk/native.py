@@ -1,4 +1,4 @@
-"""The C library of the package from Python: sound in, curves out, without torch.
+"""The C library of the package from Python: sound in, curves and pose out, without torch.
 
 A thin face over :mod:`facetalk.library`: handles that free themselves, arrays checked, errors as
 :class:`InputError`. The library itself, and its header for other languages, are where :func:`get_library` and
@@ -22,6 +22,7 @@ from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
 from facetalk.frames import Frames
 from facetalk.library import PROGRESS, FramePointers, StreamOptions, check, get_include, get_library, library
+from facetalk.mesh.pose import POSE_NAMES
 from facetalk.style import Style, checked_style
 
 __all__ = [
@@ -124,14 +125,18 @@ class NativeModel:
         guidance: float | None = None,
         rate: int = 16_000,
         style: Style | None = None,
+        pose: bool = False,
     ) -> NativeStream:
         """Start a clip; arguments as of :meth:`facetalk.FaceTalk.stream`, and ``WHOLE`` as a look-ahead.
+
+        With ``pose`` its frames tell where the head is, which is what
+        :class:`facetalk.pose.generator.HeadMotion` makes of the sound.
 
         Raises:
             InputError: an option is out of range, or a slider of the style has no curve to work on or is none
                 of the library's (``jaw``, ``lips``).
         """
-        return NativeStream(self, look_ahead, steps, seed, guidance, rate, checked_style(style))
+        return NativeStream(self, look_ahead, steps, seed, guidance, rate, checked_style(style), pose=pose)
 
 
 class NativeRig:
@@ -196,8 +201,10 @@ class NativeStream:
         guidance: float | None,
         rate: int,
         style: Style,
+        *,
+        pose: bool,
     ) -> None:
-        self._model, self._library = model, model._library
+        self._model, self._library, self._pose = model, model._library, pose
         options = StreamOptions()
         self._library.facetalk_stream_options_default(byref(options))
         options.sample_rate, options.look_ahead_s, options.seed = rate, _ahead(look_ahead), seed
@@ -211,6 +218,8 @@ class NativeStream:
             if slider not in _FIELDS:
                 raise InputError(f"{slider} is no slider of the C library; facetalk.FaceTalk.stream has it")
             setattr(options, slider, value)
+        if not pose:
+            options.head_motion = 0.0  # a stream whose head may be asked for keeps sound until it is
         self._handle = c_void_p()
         check(self._library.facetalk_stream_create(model._handle, byref(options), byref(self._handle)))
 
@@ -275,11 +284,18 @@ class NativeStream:
         ready = self._library.facetalk_stream_ready(self._handle)
         curves = np.empty((ready, len(self._model.names)), np.float32)
         contacts = np.empty((ready, len(CONTACTS)), np.float32) if self._model.tongue_names else None
-        into = FramePointers(ctypes.sizeof(FramePointers), _address(curves), None, _address(contacts))
+        pose = np.empty((ready, len(POSE_NAMES)), np.float32) if self._pose else None
+        into = FramePointers(
+            ctypes.sizeof(FramePointers), _address(curves), None, _address(contacts), _address(pose)
+        )
         frames = c_int64(0)
         check(self._library.facetalk_stream_pull_frames(self._handle, byref(into), ready, byref(frames)))
-        given = frames.value
-        return Frames(curves[:given], None if contacts is None else contacts[:given])
+        given = slice(frames.value)
+        return Frames(
+            curves[given],
+            None if contacts is None else contacts[given],
+            None if pose is None else pose[given],
+        )
 
 
 def _ahead(look_ahead: float) -> float:

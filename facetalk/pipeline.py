@@ -133,7 +133,7 @@ class FaceTalk(Decoder):
             provenance["identity"] = f"voice:{drawn}"
         if ahead is not None or self.native_model is not None:
             engine = self._engine(WHOLE if ahead is None else ahead, steps, guidance, seed, SAMPLE_RATE)
-            expressions, touch = run_through(engine, heard, progress=progress)
+            expressions, touch, _ = run_through(engine, heard, progress=progress)
             provenance |= {"steps": engine.steps, "guidance": engine.guidance}
         else:
             motion = self.motion_model

@@ -185,7 +185,7 @@ class LiveStream:
         """The frames that are whole with these."""
         self._sampled += len(frames.curves)
         styled = Frames(self._style.apply(frames.curves), frames.contacts)
-        curves, contacts = Frames.joined([self._frames, styled])
+        curves, contacts, _ = Frames.joined([self._frames, styled])
         count, pose, tongue = len(curves), None, None
         if self._head is not None:
             known = self._poses if poses is None else np.concatenate([self._poses, poses])

@@ -9,6 +9,7 @@
 
 #include "capi/guard.h"
 #include "capi/model.h"
+#include "capi/stream_pose.h"
 #include "cpu/network/features.h"
 #include "cpu/network/motion.h"
 #include "cpu/network/resample.h"
@@ -62,6 +63,7 @@ struct facetalk_stream {
     sound.clear();
     curves.clear();
     contacts.clear();
+    pose.emplace(model.fps, options);
     given = expected = 0;
     finished = false;
   }
@@ -79,6 +81,7 @@ struct facetalk_stream {
   }
 
   void hear(const float* samples, int64_t count) {
+    pose->hear(samples, count);
     if (is_live()) {
       live->push(samples, count, [this](const float* features, int64_t frames) { take(features, frames); });
     } else {
@@ -109,6 +112,7 @@ struct facetalk_stream {
       expected = 0;
     }
     motion->finish(curves);
+    pose->finish(static_cast<int64_t>(curves.size()) / width());
     finished = true;
   }
 
@@ -117,6 +121,7 @@ struct facetalk_stream {
 
   // Writes the oldest frames, up to `most`, to what of `into` is not null; says how many.
   int64_t pull(const facetalk_frames& into, int64_t most) {
+    if (into.pose != nullptr) pose->want();
     const int64_t count = std::min(most, ready()), columns = width();
     float* first = curves.data() + given * columns;
     // Here a frame comes by once, and in order.
@@ -129,11 +134,14 @@ struct facetalk_stream {
         model.reach->weights(touched + frame * kContacts, first + frame * columns,
                              into.tongue + frame * static_cast<int64_t>(facetalk::head::kTongueShapes));
     }
+    if (into.pose != nullptr) pose->write(given, count, into.pose);
+    pose->pass(count);
     given += count;
     // What was pulled is let go of now and then.
     if (ready() == 0 || given > 1024) {
       curves.erase(curves.begin(), curves.begin() + given * columns);
       if (model.touch) contacts.erase(contacts.begin(), contacts.begin() + given * kContacts);
+      pose->forget(given);
       given = 0;
     }
     return count;
@@ -146,6 +154,7 @@ struct facetalk_stream {
   std::optional<facetalk::network::LiveFeatures> live;
   std::optional<facetalk::network::Resampler> resampler;
   std::optional<facetalk::network::StyleFilter> style;  // where a slider was moved
+  std::optional<facetalk::capi::StreamPose> pose;
   std::vector<float> resampled, sound, curves;  // curves: (frames, C), the first `given` of which were pulled
   std::vector<float> contacts;      // of the same frames and of those that follow, where there is a tongue
   int64_t given = 0, expected = 0;  // frames that finish() works on
@@ -180,7 +189,7 @@ facetalk_stream_options checked(const facetalk_stream_options* given) {
 }
 
 facetalk_frames checked(const facetalk_frames& given) {
-  facetalk_frames frames = {sizeof frames, nullptr, nullptr, nullptr};
+  facetalk_frames frames = {sizeof frames, nullptr, nullptr, nullptr, nullptr};
   if (given.struct_size < sizeof(size_t) || given.struct_size > (size_t{1} << 20))
     throw ArgumentError("into: struct_size is not that of a facetalk_frames");
   // Whole fields alone: a size that ends inside a pointer would leave half of an address.
@@ -253,7 +262,7 @@ facetalk_status facetalk_stream_pull(facetalk_stream* stream, float* curves, int
     require(frames, "frames");
     require_room(max_frames);
     if (max_frames > 0) require(curves, "curves");
-    *frames = stream->pull({sizeof(facetalk_frames), curves, nullptr, nullptr}, max_frames);
+    *frames = stream->pull({sizeof(facetalk_frames), curves, nullptr, nullptr, nullptr}, max_frames);
   });
 }
 
@@ -266,7 +275,8 @@ facetalk_status facetalk_stream_pull_frames(facetalk_stream* stream, const facet
     require_room(max_frames);
     const facetalk_frames wanted = checked(*into);
     if (wanted.tongue != nullptr || wanted.contacts != nullptr) require_tongue(stream->model);
-    if (max_frames > 0 && wanted.curves == nullptr && wanted.tongue == nullptr && wanted.contacts == nullptr)
+    if (max_frames > 0 && wanted.curves == nullptr && wanted.tongue == nullptr &&
+        wanted.contacts == nullptr && wanted.pose == nullptr)
       throw ArgumentError("into: asks for nothing, all of its pointers are NULL");
     *frames = stream->pull(wanted, max_frames);
   });

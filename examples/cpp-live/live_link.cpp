@@ -18,7 +18,7 @@
 
 namespace {
 
-// Apple's shapes in the order of the packet, then the angles of head and eyes, which speech does not give.
+// Apple's shapes in the order of the packet; the angles of the head follow, and those of the eyes, which the shapes have.
 const char* const kShapes[] = {
     "eyeBlink_L",     "eyeLookDown_L",  "eyeLookIn_L",      "eyeLookOut_L",     "eyeLookUp_L",
     "eyeSquint_L",    "eyeWide_L",      "eyeBlink_R",       "eyeLookDown_R",    "eyeLookIn_R",
@@ -48,7 +48,8 @@ void put(std::vector<uint8_t>& packet, const std::string& text) {
   packet.insert(packet.end(), text.begin(), text.end());
 }
 
-std::vector<uint8_t> packet_of(const std::map<std::string, float>& face, uint32_t frame, uint32_t rate) {
+std::vector<uint8_t> packet_of(const std::map<std::string, float>& face, const float* pose, uint32_t frame,
+                               uint32_t rate) {
   const auto value = [&](const std::string& name) {
     const auto found = face.find(name);
     return found == face.end() ? 0.0f : found->second;
@@ -66,7 +67,8 @@ std::vector<uint8_t> packet_of(const std::map<std::string, float>& face, uint32_
     const bool both = name == "browInnerUp" || name == "cheekPuff";
     put(packet, both ? (value(name + "_L") + value(name + "_R")) / 2 : value(name));
   }
-  for (size_t i = sizeof kShapes / sizeof *kShapes; i < kValues; ++i) put(packet, 0.0f);
+  for (const int angle : {1, 0, 2}) put(packet, pose[angle]);  // HeadYaw, HeadPitch, HeadRoll
+  for (size_t i = sizeof kShapes / sizeof *kShapes + 3; i < kValues; ++i) put(packet, 0.0f);
   return packet;
 }
 
@@ -96,12 +98,12 @@ int main(int argc, char** argv) try {
     over = heard < 320;
     stream.push(samples, heard);
     if (over) stream.finish();
-    const facetalk::Frames frames = stream.pull_frames();
+    const facetalk::Frames frames = stream.pull_frames(true);
     for (size_t row = 0; row < frames.curves.size() / names.size(); ++row) {
       std::map<std::string, float> face;
       for (size_t i = 0; i < names.size(); ++i) face[names[i]] = frames.curves[row * names.size() + i];
       for (size_t i = 0; i < tongue.size(); ++i) face[tongue[i]] = frames.tongue[row * tongue.size() + i];
-      const std::vector<uint8_t> packet = packet_of(face, frame++, rate);
+      const std::vector<uint8_t> packet = packet_of(face, frames.pose.data() + 6 * row, frame++, rate);
       sendto(out, packet.data(), packet.size(), 0, place->ai_addr, place->ai_addrlen);
     }
   }

@@ -57,6 +57,9 @@ _PHRASE_S = 2.0
 et al., A Universal of Speech Timing, PNAS 2025)."""
 _PAUSE_S = 0.25
 """A silence that ends a phrase."""
+_RISING = 1e-3
+"""Decibels a second from which on a voice becomes louder: a level that keeps still does so to rounding alone,
+which is not the same on every machine, and is no accent."""
 
 
 class _Spring:
@@ -121,7 +124,7 @@ class _Heard:
     def _accent(self, level: float, voiced: float) -> float:
         loud = float(self._envelope.step(np.array([max(level, self.top - 40.0)]))[0])
         self.loud = max(-8.0, min(8.0, loud - self.mean))
-        rising = float(self._envelope.speed[0]) > 0.0
+        rising = float(self._envelope.speed[0]) > _RISING
         prominence = 0.0
         if voiced > 0.5:
             self._held = max(self._held * 0.97, 0.5 * (loud - self.mean) / 5.0 + 0.5 * self._deviation / 2.5)

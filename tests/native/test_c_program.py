@@ -289,7 +289,7 @@ int32_t (*ag)(const facetalk_model *) = facetalk_model_tongue_count;
 const char *(*ah)(const facetalk_model *, int32_t) = facetalk_model_tongue_name;
 st (*ai)(const facetalk_model *, const float *, const float *, int64_t, float *) =
     facetalk_model_tongue_weights;
-facetalk_frames frames = {sizeof(facetalk_frames), (float *)0, (float *)0, (float *)0};
+facetalk_frames frames = {sizeof(facetalk_frames), (float *)0, (float *)0, (float *)0, (float *)0};
 st (*aj)(facetalk_stream *, const facetalk_frames *, int64_t, int64_t *) = facetalk_stream_pull_frames;
 int32_t (*ak)(const facetalk_rig *) = facetalk_rig_tongue_count;
 st (*al)(const facetalk_rig *, const float *, const float *, float *, float *) =

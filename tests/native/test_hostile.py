@@ -186,7 +186,7 @@ for trial in range(int(sys.argv[2])):
         model = NativeModel(folder)
         stream = model.stream(look_ahead=float("inf"), steps=1)
         stream.push(sound)
-        curves, contacts = stream.finish()
+        curves, contacts, _ = stream.finish()
         if contacts is not None:
             weights = model.tongue_weights(contacts, curves)
             assert weights.min() >= 0.0 and weights.max() <= 1.0, weights

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from facetalk import get_include, get_library
+from facetalk.data.arkit import ANGLE_NAMES
 from facetalk.frames import Frames
 from facetalk.native import NativeModel
 from facetalk.tongue import TongueNetwork
@@ -71,9 +72,9 @@ def test_packets_hold_the_curves(tmp_path, lisping, speech):
     assert {(name, rate) for name, _, rate, _ in packets} == {("facetalk", 25)}
     values = np.array([row for *_, row in packets])
     model = NativeModel(lisping)
-    stream = model.stream()
-    curves, contacts = Frames.joined([stream.push(sound), stream.finish()])
-    assert contacts is not None
+    stream = model.stream(pose=True)
+    curves, contacts, pose = Frames.joined([stream.push(sound), stream.finish()])
+    assert contacts is not None and pose is not None
     # Jaw and mouth have left before right in packets; inner brows and cheeks are one shape each.
     places = {0: ["eyeBlink_L"], 15: ["jawLeft"], 16: ["jawRight"], 17: ["jawOpen"], 21: ["mouthLeft"],
               43: ["browInnerUp_L", "browInnerUp_R"], 50: ["noseSneer_R"]}  # fmt: skip
@@ -82,4 +83,6 @@ def test_packets_hold_the_curves(tmp_path, lisping, speech):
         assert np.abs(values[:, at] - expected).max() < 1e-6
     out = model.tongue_weights(contacts, curves)[:, 2]
     assert np.abs(values[:, 51] - out).max() < 1e-6 and out.max() > 0.01
-    assert not values[:, 52:].any()
+    assert ANGLE_NAMES[:3] == ("headYaw", "headPitch", "headRoll")
+    assert np.abs(values[:, 52:55] - pose[:, [1, 0, 2]]).max() < 1e-6 and np.ptp(pose[:, 0]) > 0.02
+    assert not values[:, 55:].any()

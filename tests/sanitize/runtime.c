@@ -15,7 +15,8 @@ static int streams(const facetalk_model *model) {
   static const int32_t rates[] = {16000, 48000, 44100, 8000, 22051};
   float *sound = malloc(3000 * sizeof *sound), *curves = malloc(64 * 53 * sizeof *curves);
   float *tongue = malloc(64 * 3 * sizeof *tongue), *contacts = malloc(64 * 2 * sizeof *contacts);
-  const facetalk_frames all = {sizeof all, curves, tongue, contacts};
+  float *pose = malloc(64 * 6 * sizeof *pose);
+  const facetalk_frames all = {sizeof all, curves, tongue, contacts, pose}, only_pose = {sizeof all, NULL, NULL, NULL, pose};
   WANT(facetalk_model_tongue_count(model) == 3 && facetalk_model_tongue_name(model, 2) != NULL);
   srand(1);
   for (size_t r = 0; r < sizeof rates / sizeof *rates; ++r) {
@@ -29,6 +30,7 @@ static int streams(const facetalk_model *model) {
     options.intensity = options.brow_activity = 0.5 * (double)(r % 5);
     options.blink_rate = 3.0 - (double)(r % 4);
     options.gaze_steadiness = 0.25 * (double)r;
+    options.head_motion = 0.5 * (double)r;
     WANT(facetalk_stream_create(model, &options, &stream) == FACETALK_OK);
     int64_t total = 0, frames = 0, got = 0;
     for (int piece = 0; piece < 200; ++piece) {
@@ -48,8 +50,16 @@ static int streams(const facetalk_model *model) {
     while (facetalk_stream_pull(stream, curves, 64, &got) == FACETALK_OK && got > 0) frames += got;
     WANT(llabs(frames - llround((double)total / rates[r] * 25.0)) <= 1);
     WANT(facetalk_stream_reset(stream) == FACETALK_OK && facetalk_stream_finish(stream) == FACETALK_OK);
+    WANT(facetalk_stream_reset(stream) == FACETALK_OK && facetalk_stream_push(stream, sound, 5) == FACETALK_OK);
+    for (int piece = 0; piece < 5; ++piece) WANT(facetalk_stream_push(stream, sound + 6, 2900) == FACETALK_OK);
+    WANT(facetalk_stream_finish(stream) == FACETALK_OK);
+    WANT(facetalk_stream_pull(stream, curves, 1, &got) == FACETALK_OK && got == 1);
+    WANT(facetalk_stream_pull_frames(stream, &only_pose, 9, &got) == (r == 0 ? FACETALK_OK : FACETALK_WRONG_STATE));
     facetalk_stream_free(stream);
+    options.head_motion = NAN;
+    WANT(facetalk_stream_create(model, &options, &stream) == FACETALK_INVALID && stream == NULL);
   }
+  free(pose);
   free(contacts);
   free(tongue);
   free(curves);
@@ -73,8 +83,8 @@ static void few_release(void *user, void *memory) {
 }
 
 static int shortages(const char *folder) {
-  float sound[4000], curves[64 * 53], tongue[64 * 3];
-  const facetalk_frames all = {sizeof all, curves, tongue, NULL};
+  float sound[4000], curves[64 * 53], tongue[64 * 3], pose[64 * 6];
+  const facetalk_frames all = {sizeof all, curves, tongue, NULL, pose};
   for (int i = 0; i < 4000; ++i) sound[i] = sinf((float)i * 0.05f) * 0.3f;
   for (long most = 1; most < 1000000; most += 1 + most / 6) {
     facetalk_model *model = NULL;
