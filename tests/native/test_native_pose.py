@@ -76,7 +76,7 @@ def same(found: np.ndarray, expected: np.ndarray) -> None:
 
 def live_head(sound: np.ndarray, frames: int, *, seed: int = 0, look_ahead: float = 0.2, amount: float = 1.0):
     head = LiveHead(25.0, seed, 16_000, look_ahead=look_ahead, amount=amount)
-    return np.concatenate([head.push(sound), head.finish(frames)])
+    return np.concatenate([head.push(sound), head.finish(frames)])[:frames]
 
 
 @pytest.fixture(scope="module")
@@ -116,26 +116,23 @@ def test_neither_the_pieces_nor_the_pulls_matter(model, talk, look_ahead):
     )
     for sizes in ([320] * 190, [0, 1, 0, 9000, 37, 160, 161], rng.integers(0, 3000, 40)):
         stream, at = Stream(model, look_ahead_s=look_ahead, seed=5), 0
-        pieces = np.split(sound, np.cumsum(sizes))
-        for i, piece in enumerate([*pieces, None]):
-            stream.push(piece) if piece is not None else stream.finish()
+        for piece in [*np.split(sound, np.cumsum(sizes)), None]:
+            if piece is None:
+                stream.finish()
+            else:
+                stream.push(piece)
             # Once it was asked for, some pulls may leave it out.
-            for wanted in (("pose",), ("curves",), ("pose", "curves", "tongue")):
-                most = 200 if piece is None else int(rng.integers(0, 4))
-                if at == 0 and "pose" not in wanted:
-                    continue
-                status, found = stream.pull(most, *wanted)
+            for wanted in (("pose",), ("curves", "tongue"), ("pose", "curves")):
+                status, found = stream.pull(200 if piece is None else int(rng.integers(0, 4)), *wanted)
                 assert status == 0
-                for name, whole in (("pose", expected), ("curves", plain)):
-                    rows = found.get(name, np.zeros((0, 6)))
-                    same(rows, whole[at : at + len(rows)]) if name == "pose" else None
-                    assert (
-                        name == "pose"
-                        or len(rows) == 0
-                        or np.abs(rows - whole[at : at + len(rows)]).max() < 1e-5
-                    )
-                at += len(next(iter(found.values())))
-            assert i < len(pieces) or (at == 100 and stream.ready() == 0)
+                count = len(found[wanted[0]])
+                if "pose" in found:
+                    same(found["pose"], expected[at : at + count])
+                if "curves" in found:
+                    away = np.abs(found["curves"] - plain[at : at + count])
+                    assert away.max(initial=0.0) < 1e-5
+                at += count
+        assert at == 100 and stream.ready() == 0
 
 
 def test_frames_come_no_later_with_their_pose_and_are_the_same(model, talk):
@@ -201,17 +198,14 @@ def test_other_frame_rates_and_denoisers_that_look_ahead(make_folder, talk, fps)
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 48_000])
 def test_other_rates_are_as_near_as_the_resamplers(model, talk, rate):
-    """Half a degree and half a millimetre at the worst moment, and next to nothing elsewhere: what lies near
-    a threshold may fall on its other side, and an accent come 10 ms later. Python's live head waits for soxr
-    besides, which the library, whose frames wait for its resampler, need not; so it is held against one that
-    hears as much."""
+    """Python's live head waits for soxr besides, which the library, whose frames wait for its resampler, need
+    not; so it is held against one that hears as much."""
     given = soxr.resample(talk, 16_000, rate).astype(np.float32)
     found = Stream(model, sample_rate=rate).push(given).finish().pose()
     heard = soxr.resample(given, rate, 16_000).astype(np.float32)
     expected = head_motion([heard], 25.0, len(found), seed=0, look_ahead=0.2)
     away = np.abs(found - expected)
-    assert np.degrees(away[:, :3].max()) < 0.5 and away[:, 3:].max() < 0.5
-    assert np.degrees(np.median(away[:, :3])) < 0.005
+    assert away[:, :3].max() < 2e-5 and away[:, 3:].max() < 5e-3
 
 
 def test_a_reset_starts_another_clip(model, talk):
@@ -293,14 +287,11 @@ def test_the_header_tells_what_the_head_turns_about():
     assert f"({', '.join(f'{value:g}' for value in NECK)}) m in its neck" in header
 
 
-@pytest.mark.parametrize("pose", [True, False])
-def test_memory_is_constant(model, talk, pose):
-    """As of a stream without one; the sound that is kept until it is known is let go."""
-    stream = model.stream(steps=1, pose=pose)
-    stream.push(talk)
+def test_memory_is_constant(model, talk):
+    """The sound alone, which is kept until somebody asks, would take 3.4 MB."""
+    stream = model.stream(steps=1, pose=True)
     stream.push(talk)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(8):
-        given = stream.push(talk)
-        assert (given.pose is not None) == pose
+    for _ in range(4):
+        assert stream.push(talk).pose is not None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_500  # kB
