@@ -9,7 +9,6 @@
 namespace facetalk::network {
 namespace {
 
-constexpr int kShortestPeriod = kSampleRate / 400, kLongestPeriod = kSampleRate / 60;
 constexpr double kVoiced = 0.5;  // normalised autocorrelation above which a frame is voiced
 constexpr int kStep = 5;         // measurements from one point of the curve to the next
 constexpr double kKeepDecibels = 6.0, kFollowDecibels = 10.0;

@@ -10,6 +10,9 @@ constexpr int kSampleRate = 16000;  // of Wav2Vec 2.0, Hz
 constexpr int kLevelHop = 320;      // samples from one measurement to the next, 20 ms
 constexpr int kLevelFrame = 640;    // samples of a measurement
 
+// Shortest and longest period of voices that talk, in samples: 400 to 60 Hz.
+constexpr int kShortestPeriod = kSampleRate / 400, kLongestPeriod = kSampleRate / 60;
+
 // A Butterworth high-pass of fourth order whose state starts as if the first sample had lasted for ever.
 class HighPass {
  public:

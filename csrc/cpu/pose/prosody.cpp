@@ -6,13 +6,12 @@
 namespace facetalk::pose {
 namespace {
 
-constexpr int kFrame = 640, kHalf = kFrame / 2;  // samples of a measurement
-constexpr int kSize = 2 * kFrame;                // of the Fourier transform: twice, or lags would go around
+constexpr int kFrame = network::kLevelFrame, kHalf = kFrame / 2;  // samples of a measurement
+constexpr int kSize = 2 * kFrame;  // of the Fourier transform: twice, or lags would go around
 constexpr double kHighestHertz = 900.0;
 constexpr double kOctave = 0.9;
-constexpr int kShortest = network::kSampleRate / 400, kLongest = network::kSampleRate / 60;
 // A lag on each side of those that are looked for, to see which of them are peaks.
-constexpr int kFirstLag = kShortest - 1, kLags = kLongest + 1 - kFirstLag + 1;
+constexpr int kFirstLag = network::kShortestPeriod - 1, kLags = network::kLongestPeriod + 1 - kFirstLag + 1;
 
 constexpr int count_lines() {
   int count = 0;
