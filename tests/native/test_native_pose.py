@@ -19,6 +19,7 @@ from facetalk.native import WHOLE, NativeModel, get_include
 from facetalk.pose import generator
 from facetalk.pose.generator import head_motion
 from facetalk.streaming import LiveHead
+from facetalk.style import Style
 
 INVALID, WRONG_STATE = 1, 5
 RADIANS, MILLIMETRES = 1e-6, 1e-5
@@ -98,9 +99,10 @@ def test_a_stream_has_the_head_of_pythons(model, talk, look_ahead, seed, amount)
 @pytest.mark.parametrize("look_ahead", [None, 0.2])
 def test_a_recording_has_the_head_of_generate(model, folder, talk, look_ahead):
     face = FaceTalk.from_pretrained(folder, device="cpu")
-    motion = face.generate((talk, 16_000), seed=3, steps=1, look_ahead=look_ahead)
+    style = Style(head_motion=0.5, smile=0.4)
+    motion = face.generate((talk, 16_000), seed=3, steps=1, look_ahead=look_ahead, style=style)
     ahead = WHOLE if look_ahead is None else look_ahead
-    stream = model.stream(look_ahead=ahead, seed=3, steps=1, pose=True)
+    stream = model.stream(look_ahead=ahead, seed=3, steps=1, style=style, pose=True)
     found = Frames.joined([stream.push(talk), stream.finish()])
     assert found.pose is not None and motion.pose is not None
     same(found.pose, motion.pose)
