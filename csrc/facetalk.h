@@ -171,26 +171,37 @@ typedef struct {
   double look_ahead_s;
   double guidance; /* weight of classifier-free guidance, 0 to 20, 1: none; exactly -1: the model's own */
   uint64_t seed;   /* of the noise; equal seeds, sound and options give equal curves */
-  /* Sliders of the face, on named curves after these were sampled; what parts and closes the lips is left alone. None
-   * changes anything at its default: 1, 0, 1, 1, 0, 1. FACETALK_UNSUPPORTED where one that does has no curve of this
-   * model to work on. */
-  double intensity;       /* factor of brows, wide and narrow eyes, cheeks, smiles and frowns, 0 to 2 */
-  double smile;           /* corners of the mouth up, and cheeks with them, to 1, or down, to -1 */
-  double brow_activity;   /* factor of all that the brows do, 0 to 3 */
-  double blink_rate;      /* factor of the number of blinks, 0 to 3 */
-  double gaze_steadiness; /* 0: eyes wander as they do, to 1: they look straight ahead */
-  double head_motion;     /* factor of the head's motion (pose of facetalk_frames), 0, it keeps still, to 2 */
 } facetalk_stream_options;
 
-/* 16000, the model's steps, 0.2, the model's guidance, 0, and sliders that change nothing; struct_size is set too. It
- * writes the struct of the library that runs: a program that shall run with a newer one, which may have more fields, than
- * it was built for sets struct_size and its fields itself. */
+/* 16000, the model's steps, 0.2, the model's guidance, 0; struct_size is set too. */
 FACETALK_API void facetalk_stream_options_default(facetalk_stream_options* options);
 
 /* options: NULL for the defaults. */
 FACETALK_API facetalk_status facetalk_stream_create(const facetalk_model* model,
                                                     const facetalk_stream_options* options,
                                                     facetalk_stream** stream);
+
+/* Sliders of a stream, on named curves after these were sampled; but for jaw and lips, what parts and closes the lips is left
+ * alone. None changes anything at its default: 1, 0, 1, 1, 0, 1, 1, 1. */
+typedef struct {
+  size_t struct_size;     /* sizeof(facetalk_style); fields that are not inside have their defaults */
+  double intensity;       /* factor of brows, wide and narrow eyes, cheeks, smiles and frowns, 0 to 2 */
+  double smile;           /* corners of the mouth up, and cheeks with them, to 1, or down, to -1 */
+  double brow_activity;   /* factor of all that the brows do, 0 to 3 */
+  double blink_rate;      /* factor of the number of blinks, 0 to 3 */
+  double gaze_steadiness; /* 0: eyes wander as they do, to 1: they look straight ahead */
+  double head_motion;     /* factor of the head's motion (pose of facetalk_frames), 0, it keeps still, to 2 */
+  double jaw;             /* factor of how far the jaw opens, 0 to 2; what is closed stays closed */
+  double lips;            /* factor of how far lips are rounded, spread and parted, 0 to 2 */
+} facetalk_style;
+
+/* Sliders that change nothing, in the first struct_size bytes, sizeof(facetalk_style); struct_size is set too. */
+FACETALK_API void facetalk_style_default(facetalk_style* style, size_t struct_size);
+
+/* Before the clip's first sound, else FACETALK_WRONG_STATE; it holds for the clips after a reset, too. NULL: sliders that
+ * change nothing. FACETALK_UNSUPPORTED for one that does where the model has no curve for it to work on; the stream stays
+ * as it was then. */
+FACETALK_API facetalk_status facetalk_stream_set_style(facetalk_stream* stream, const facetalk_style* style);
 
 /* Takes mono samples in -1..1, any number of them, none too. The curves do not depend on how the sound is
  * cut. FACETALK_INVALID for samples that are not finite, of which none is taken. */
@@ -230,7 +241,7 @@ typedef struct {
    * are right-handed turns about +x (the head's left), +y (up) and +z (out of the face): a positive pitch looks down, a
    * positive yaw to the head's left, a positive roll tilts it to its right shoulder. The head rolls first, then nods,
    * then turns, about the point (0, -0.07, -0.045) m in its neck, and then moves. Curves, and the positions and landmarks
-   * of rigs, are those of a head that keeps still. Zeros where head_motion of the stream's options is 0. */
+   * of rigs, are those of a head that keeps still. Zeros where head_motion of the stream's style is 0. */
   float* pose;
 } facetalk_frames;
 

@@ -94,11 +94,18 @@ class Model {
   facetalk_status status_ = FACETALK_OK;
 };
 
-// What a stream takes where nothing is asked of it, sliders among it; change what is wanted.
+// What a stream takes where nothing is asked of it; change what is wanted.
 inline facetalk_stream_options default_options() {
   facetalk_stream_options options;
   facetalk_stream_options_default(&options);
   return options;
+}
+
+// Sliders that change nothing, for Stream::set_style.
+inline facetalk_style default_style() {
+  facetalk_style style;
+  facetalk_style_default(&style, sizeof style);
+  return style;
 }
 
 // Of the same frames: (frames, curves) values; (frames, tongue weights), empty of a model without any; and
@@ -122,6 +129,10 @@ class Stream {
   // Whether the last call went well, the making of it among them.
   explicit operator bool() const { return status_ == FACETALK_OK; }
   facetalk_status status() const { return status_; }
+  // Before the clip's first sound.
+  facetalk_status set_style(const facetalk_style& style) {
+    return check(facetalk_stream_set_style(handle_.get(), &style));
+  }
   facetalk_status push(const float* samples, size_t count) {
     return check(facetalk_stream_push(handle_.get(), samples, count));
   }

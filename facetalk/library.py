@@ -62,12 +62,22 @@ class StreamOptions(ctypes.Structure):
         ("look_ahead_s", c_double),
         ("guidance", c_double),
         ("seed", c_uint64),
+    )
+
+
+class StyleOptions(ctypes.Structure):
+    """``facetalk_style``."""
+
+    _fields_ = (
+        ("struct_size", c_size_t),
         ("intensity", c_double),
         ("smile", c_double),
         ("brow_activity", c_double),
         ("blink_rate", c_double),
         ("gaze_steadiness", c_double),
         ("head_motion", c_double),
+        ("jaw", c_double),
+        ("lips", c_double),
     )
 
 
@@ -101,6 +111,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "model_features": (c_int32, [c_void_p, c_void_p, c_size_t, c_double, c_void_p, POINTER(c_int64)]),
     "frame_noise": (c_int32, [c_uint64, c_uint32, c_int64, c_int64, c_int32, c_void_p]),
     "stream_options_default": (None, [POINTER(StreamOptions)]),
+    "style_default": (None, [POINTER(StyleOptions), c_size_t]),
+    "stream_set_style": (c_int32, [c_void_p, POINTER(StyleOptions)]),
     "stream_create": (c_int32, [c_void_p, POINTER(StreamOptions), POINTER(c_void_p)]),
     "stream_push": (c_int32, [c_void_p, c_void_p, c_size_t]),
     "stream_finish": (c_int32, [c_void_p]),

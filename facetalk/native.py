@@ -8,6 +8,7 @@ A thin face over :mod:`facetalk.library`: handles that free themselves, arrays c
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import math
 import os
 from collections.abc import Callable
@@ -21,7 +22,16 @@ from facetalk.arrays import Float32, Int32
 from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
 from facetalk.frames import Frames
-from facetalk.library import PROGRESS, FramePointers, StreamOptions, check, get_include, get_library, library
+from facetalk.library import (
+    PROGRESS,
+    FramePointers,
+    StreamOptions,
+    StyleOptions,
+    check,
+    get_include,
+    get_library,
+    library,
+)
 from facetalk.mesh.pose import POSE_NAMES
 from facetalk.style import Style, checked_style
 
@@ -37,7 +47,6 @@ __all__ = [
     "library",
 ]
 
-_FIELDS = {field[0] for field in StreamOptions._fields_}
 
 WHOLE = math.inf
 """The look-ahead that hears the whole recording before it gives the first frame."""
@@ -214,14 +223,12 @@ class NativeStream:
         if guidance is not None and guidance < 0.0:  # -1 asks the library for the model's own
             raise InputError(f"guidance must lie in 0..20, got {guidance:g}")
         options.guidance = -1.0 if guidance is None else guidance
-        for slider, value in style.changed().items():
-            if slider not in _FIELDS:
-                raise InputError(f"{slider} is no slider of the C library; facetalk.FaceTalk.stream has it")
-            setattr(options, slider, value)
-        if not pose:
-            options.head_motion = 0.0  # a stream whose head may be asked for keeps sound until it is
         self._handle = c_void_p()
         check(self._library.facetalk_stream_create(model._handle, byref(options), byref(self._handle)))
+        sliders = StyleOptions(ctypes.sizeof(StyleOptions), **dataclasses.asdict(style))
+        if not pose:
+            sliders.head_motion = 0.0  # a stream whose head may be asked for keeps sound until it is
+        check(self._library.facetalk_stream_set_style(self._handle, byref(sliders)))
 
     def __del__(self) -> None:
         """Free the handle."""

@@ -28,9 +28,9 @@ using facetalk::network::kSampleRate;
 namespace {
 constexpr double kOwnGuidance = -1.0;  // asks for the model's own
 
-facetalk::network::Sliders sliders_of(const facetalk_stream_options& options) {
-  return {options.intensity, options.smile, options.brow_activity, options.blink_rate,
-          options.gaze_steadiness};
+facetalk::network::Sliders sliders_of(const facetalk_style& style) {
+  return {style.intensity,       style.smile, style.brow_activity, style.blink_rate,
+          style.gaze_steadiness, style.jaw,   style.lips};
 }
 
 void require_range(const char* name, double value, int low, int high) {
@@ -43,6 +43,7 @@ void require_range(const char* name, double value, int low, int high) {
 struct facetalk_stream {
   facetalk_stream(const facetalk_model& of, const facetalk_stream_options& asked)
       : context(of.context), model(of), options(asked) {
+    facetalk_style_default(&sliders, sizeof sliders);
     start();
   }
 
@@ -56,16 +57,25 @@ struct facetalk_stream {
     if (is_live()) live.emplace(model.encoder, model.fps, options.look_ahead_s);
     resampler.reset();
     if (options.sample_rate != kSampleRate) resampler.emplace(options.sample_rate);
-    style.reset();
-    const facetalk::network::Sliders sliders = sliders_of(options);
-    if (sliders != facetalk::network::Sliders())
-      style.emplace(sliders, model.motion.names(), model.fps, options.seed);
+    style = filter_of(sliders);
     sound.clear();
     curves.clear();
     contacts.clear();
-    pose.emplace(model.fps, options);
+    pose.emplace(model.fps, options, sliders.head_motion);
     given = expected = 0;
-    finished = false;
+    begun = finished = false;
+  }
+
+  std::optional<facetalk::network::StyleFilter> filter_of(const facetalk_style& asked) const {
+    const facetalk::network::Sliders moved = sliders_of(asked);
+    if (moved == facetalk::network::Sliders()) return std::nullopt;
+    return facetalk::network::StyleFilter(moved, model.motion.names(), model.fps, options.seed);
+  }
+
+  void set_style(const facetalk_style& asked) {
+    style = filter_of(asked);  // first: it may refuse them
+    sliders = asked;
+    pose.emplace(model.fps, options, sliders.head_motion);
   }
 
   void take(const float* features, int64_t frames) {
@@ -150,6 +160,7 @@ struct facetalk_stream {
   Context context;  // the model's
   const facetalk_model& model;
   facetalk_stream_options options;
+  facetalk_style sliders;
   std::optional<facetalk::network::MotionStream> motion;
   std::optional<facetalk::network::LiveFeatures> live;
   std::optional<facetalk::network::Resampler> resampler;
@@ -160,7 +171,7 @@ struct facetalk_stream {
   int64_t given = 0, expected = 0;  // frames that finish() works on
   facetalk_progress progress = nullptr;
   void* user = nullptr;
-  bool finished = false, broken = false;
+  bool begun = false, finished = false, broken = false;  // begun: there was sound
 };
 
 namespace {
@@ -179,13 +190,29 @@ facetalk_stream_options checked(const facetalk_stream_options* given) {
   facetalk::capi::require_look_ahead(options.look_ahead_s);
   if (std::isnan(options.guidance)) throw ArgumentError("guidance: is not a number");
   if (options.steps < 0) throw ArgumentError("steps", "0 or more", std::to_string(options.steps));
-  require_range("intensity", options.intensity, 0, 2);
-  require_range("smile", options.smile, -1, 1);
-  require_range("brow_activity", options.brow_activity, 0, 3);
-  require_range("blink_rate", options.blink_rate, 0, 3);
-  require_range("gaze_steadiness", options.gaze_steadiness, 0, 1);
-  require_range("head_motion", options.head_motion, 0, 2);
   return options;
+}
+
+facetalk_style checked(const facetalk_style* given) {
+  facetalk_style style;
+  facetalk_style_default(&style, sizeof style);
+  if (given != nullptr) {
+    if (given->struct_size < sizeof(size_t) || given->struct_size > (size_t{1} << 20))
+      throw ArgumentError("style: struct_size is not that of a facetalk_style");
+    // Whole fields alone: a size that ends inside a number would leave half of it.
+    const size_t whole = given->struct_size - given->struct_size % sizeof(double);
+    std::memcpy(&style, given, std::min(whole, sizeof style));
+    style.struct_size = sizeof style;
+  }
+  require_range("intensity", style.intensity, 0, 2);
+  require_range("smile", style.smile, -1, 1);
+  require_range("brow_activity", style.brow_activity, 0, 3);
+  require_range("blink_rate", style.blink_rate, 0, 3);
+  require_range("gaze_steadiness", style.gaze_steadiness, 0, 1);
+  require_range("head_motion", style.head_motion, 0, 2);
+  require_range("jaw", style.jaw, 0, 2);
+  require_range("lips", style.lips, 0, 2);
+  return style;
 }
 
 facetalk_frames checked(const facetalk_frames& given) {
@@ -218,8 +245,14 @@ facetalk_status on_stream(facetalk_stream* stream, Body&& body) {
 
 void facetalk_stream_options_default(facetalk_stream_options* options) {
   if (options == nullptr) return;
-  *options = {
-      sizeof(facetalk_stream_options), kSampleRate, 0, 0.2, kOwnGuidance, 0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0};
+  *options = {sizeof(facetalk_stream_options), kSampleRate, 0, 0.2, kOwnGuidance, 0};
+}
+
+void facetalk_style_default(facetalk_style* style, size_t struct_size) {
+  if (style == nullptr) return;
+  const size_t known = std::min(struct_size, sizeof *style);
+  const facetalk_style still = {known, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0};
+  std::memcpy(style, &still, known);
 }
 
 facetalk_status facetalk_stream_create(const facetalk_model* model, const facetalk_stream_options* options,
@@ -229,6 +262,15 @@ facetalk_status facetalk_stream_create(const facetalk_model* model, const faceta
     require(model, "model");
     require(stream, "stream");
     *stream = new facetalk_stream(*model, checked(options));
+  });
+}
+
+facetalk_status facetalk_stream_set_style(facetalk_stream* stream, const facetalk_style* style) {
+  return guarded(context_of(stream), [&] {
+    require(stream, "stream");
+    if (stream->begun || stream->finished)
+      throw WrongState("the clip has begun; set its style before its first sound, or reset the stream");
+    stream->set_style(checked(style));
   });
 }
 
@@ -242,7 +284,10 @@ facetalk_status facetalk_stream_push(facetalk_stream* stream, const float* sampl
     facetalk::capi::require_finite(samples, count, "samples");
   });
   if (status != FACETALK_OK) return status;
-  return on_stream(stream, [&] { stream->push(samples, static_cast<int64_t>(count)); });
+  return on_stream(stream, [&] {
+    stream->begun = stream->begun || count > 0;
+    stream->push(samples, static_cast<int64_t>(count));
+  });
 }
 
 facetalk_status facetalk_stream_finish(facetalk_stream* stream) {

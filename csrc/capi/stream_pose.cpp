@@ -11,8 +11,8 @@ namespace facetalk::capi {
 using pose::HeadMotion;
 using pose::kPoseSize;
 
-StreamPose::StreamPose(double fps, const facetalk_stream_options& options)
-    : fps_(fps), look_ahead_s_(options.look_ahead_s), amount_(options.head_motion), seed_(options.seed) {}
+StreamPose::StreamPose(double fps, const facetalk_stream_options& options, double amount)
+    : fps_(fps), look_ahead_s_(options.look_ahead_s), amount_(amount), seed_(options.seed) {}
 
 void StreamPose::hear(const float* samples, int64_t count) {
   if (head_) {

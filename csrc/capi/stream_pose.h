@@ -17,7 +17,8 @@ namespace facetalk::capi {
 // which it makes up for by hearing 10 ms less.
 class StreamPose {
  public:
-  StreamPose(double fps, const facetalk_stream_options& options);
+  // amount: head_motion of the stream's style.
+  StreamPose(double fps, const facetalk_stream_options& options, double amount);
 
   void hear(const float* samples, int64_t count);  // of 16 kHz
   void finish(int64_t waiting);                    // the sound is over, and so many frames wait to be given

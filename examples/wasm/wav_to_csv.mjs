@@ -53,7 +53,7 @@ if (wav.toString("latin1", 36, 40) !== "data" || wav[22] !== 1 || wav[34] !== 16
 const samples = Float32Array.from({ length: (wav.length - 44) >> 1 }, (_, i) => wav.readInt16LE(44 + 2 * i) / 32768);
 
 // facetalk_stream_options on a machine of 32 bits: size_t, two int32_t, then values of 8 bytes at multiples of 8.
-const options = lib._malloc(88);
+const options = lib._malloc(40);
 lib._facetalk_stream_options_default(options);
 lib.setValue(options + 4, wav.readInt32LE(24), "i32");
 lib.setValue(options + 16, lookAhead === undefined ? Infinity : Number(lookAhead), "double");

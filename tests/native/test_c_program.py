@@ -257,8 +257,10 @@ void (*d)(facetalk_model *) = facetalk_model_free;
 double (*e)(const facetalk_model *) = facetalk_model_fps;
 int32_t (*f)(const facetalk_model *) = facetalk_model_curve_count;
 const char *(*g)(const facetalk_model *, int32_t) = facetalk_model_curve_name;
-facetalk_stream_options options = {sizeof(facetalk_stream_options), 16000, 0, 0.2, 1.0, (uint64_t)0,
-                                   1.0, 0.0, 1.0, 1.0, 0.0, 1.0};
+facetalk_stream_options options = {sizeof(facetalk_stream_options), 16000, 0, 0.2, 1.0, (uint64_t)0};
+facetalk_style style = {sizeof(facetalk_style), 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0};
+void (*style_default)(facetalk_style *, size_t) = facetalk_style_default;
+st (*set_style)(facetalk_stream *, const facetalk_style *) = facetalk_stream_set_style;
 void (*h)(facetalk_stream_options *) = facetalk_stream_options_default;
 st (*i)(const facetalk_model *, const facetalk_stream_options *, facetalk_stream **) = facetalk_stream_create;
 st (*j)(facetalk_stream *, const float *, size_t) = facetalk_stream_push;

@@ -13,7 +13,7 @@ from small_networks import small_encoder, small_motion
 from facetalk import FaceTalk
 from facetalk.audio import load_audio
 from facetalk.frames import Frames
-from facetalk.library import FramePointers, StreamOptions, library
+from facetalk.library import FramePointers, StreamOptions, StyleOptions, library
 from facetalk.mesh.pose import NECK
 from facetalk.native import WHOLE, NativeModel, get_include
 from facetalk.pose import generator
@@ -31,11 +31,15 @@ class Stream:
 
     def __init__(self, model: NativeModel, **options: float) -> None:
         self.model, self.handle, lib = model, c_void_p(), library()
-        given = StreamOptions()
+        given, style = StreamOptions(), StyleOptions()
         lib.facetalk_stream_options_default(byref(given))
+        lib.facetalk_style_default(byref(style), ctypes.sizeof(style))
+        style.head_motion = options.pop("head_motion", 1.0)
+        style.struct_size = options.pop("style_size", style.struct_size)
         for name, value in {"steps": 1, **options}.items():
             setattr(given, name, value)
-        self.created = lib.facetalk_stream_create(model._handle, byref(given), byref(self.handle))
+        assert lib.facetalk_stream_create(model._handle, byref(given), byref(self.handle)) == 0
+        self.styled = lib.facetalk_stream_set_style(self.handle, byref(style))
 
     def __del__(self) -> None:
         library().facetalk_stream_free(self.handle)
@@ -244,23 +248,23 @@ def test_whoever_did_not_ask_is_told_and_loses_no_frame(model, talk):
 @pytest.mark.parametrize("amount", [-1e-9, 2.0001, np.nan, np.inf, -np.inf])
 def test_amounts_out_of_range(model, amount):
     stream = Stream(model, head_motion=amount)
-    assert stream.created == INVALID and not stream.handle
+    assert stream.styled == INVALID
     assert b"head_motion" in library().facetalk_last_error()
 
 
 def test_programs_of_an_older_header(model, talk):
     """Their structs end before a pose: they give none, and what lies behind them is not looked at."""
-    assert FramePointers.pose.offset == 32 and StreamOptions.head_motion.offset == 80
-    stream = Stream(model, struct_size=StreamOptions.seed.offset + 8, head_motion=9.0, seed=6)
+    assert FramePointers.pose.offset == 32
+    stream = Stream(model, style_size=StyleOptions.head_motion.offset + 7, head_motion=9.0, seed=6)
     found = stream.push(talk[:32_000]).finish().pose()
     same(found, live_head(talk[:32_000], 50, seed=6))  # as people do, which is the default
     stream = Stream(model).push(talk[:32_000]).finish()
     for size in (32, 36, 39):
         status, given = stream.pull(4, "curves", "pose", size=size)
         assert status == 0 and np.isnan(given["pose"]).all() and not np.isnan(given["curves"]).any()
-    options = StreamOptions()
-    library().facetalk_stream_options_default(byref(options))
-    assert options.head_motion == 1.0 and options.struct_size == ctypes.sizeof(StreamOptions)
+    style = StyleOptions()
+    library().facetalk_style_default(byref(style), ctypes.sizeof(style))
+    assert style.head_motion == 1.0 and style.struct_size == ctypes.sizeof(StyleOptions)
 
 
 _COMPARED = ("_PAUSE_S", "_REFRACTORY_S")

@@ -3,7 +3,7 @@
 import ctypes
 import dataclasses
 from collections.abc import Callable
-from ctypes import byref, c_int64, c_void_p
+from ctypes import byref, c_int64
 
 import numpy as np
 import pytest
@@ -13,12 +13,12 @@ from small_tongue import add_small_tongue
 from facetalk import Style
 from facetalk.errors import InputError
 from facetalk.frames import Frames
-from facetalk.library import FramePointers, StreamOptions, library
+from facetalk.library import FramePointers, StyleOptions, library
 from facetalk.native import WHOLE, NativeModel, NativeStream
 from facetalk.style import RANGES, StyleFilter
 
-INVALID, UNSUPPORTED = 1, 4
-NAMES = [field[0] for field in StreamOptions._fields_ if field[0] in RANGES]
+INVALID, UNSUPPORTED, WRONG_STATE = 1, 4, 5
+NAMES = [field[0] for field in StyleOptions._fields_[1:]]
 
 SLIDERS = [
     {"intensity": 0.0}, {"intensity": 2.0}, {"smile": -1.0}, {"smile": 0.7}, {"brow_activity": 0.0},
@@ -26,17 +26,20 @@ SLIDERS = [
     {"blink_rate": 3.0}, {"gaze_steadiness": 0.5}, {"gaze_steadiness": 1.0},
     {"smile": 1.0, "blink_rate": 2.0, "gaze_steadiness": 0.5, "intensity": 1.5, "brow_activity": 3.0},
     {"smile": -0.3, "intensity": 0.4, "blink_rate": 2.6, "gaze_steadiness": 0.9},
+    {"jaw": 0.0}, {"jaw": 1.7}, {"lips": 0.3}, {"lips": 2.0}, {"jaw": 2.0, "lips": 0.0},
+    {"jaw": 0.6, "lips": 1.5, "smile": 0.8, "intensity": 0.5},
 ]  # fmt: skip
 
 # What each slider works on, in six curves; the tongue goes by the jaw.
 FACES = {
     "brows and lids": ["browDown_L", "eyeBlink_L", "jawOpen", "eyeBlink_R", "eyeLookDown_L", "mouthSmile_L"],
     "mouth": ["mouthFrown_L", "cheekSquint_R", "mouthStretch_L", "mouthSmileRight", "browInnerUp", "jawOpen"],
+    "lips": ["jawOpen", "mouthClose", "mouthFunnel", "mouthRollLower", "mouthUpperUp_L", "mouthPress_R"],
     "eyes": ["eyeWide_L", "eyeSquint_R", "eyeLookUp_L", "eyeLookDown_R", "browOuterUp_R", "eyeBlinkLeft"],
 }
 WORKS_ON = {
     "intensity": "brow", "smile": "mouthSmile", "brow_activity": "brow", "blink_rate": "eyeBlink",
-    "gaze_steadiness": "eyeLook",
+    "gaze_steadiness": "eyeLook", "jaw": "jawOpen", "lips": "mouthFunnel",
 }  # fmt: skip
 
 
@@ -121,7 +124,7 @@ def test_faces_that_do_anything_at_any_time_are_pythons(make_face, speech, face,
         moved += np.abs(expected - plain).max() > 0.1
         if len(lids) == 2 and some.get("blink_rate", 0.0) > 2.0:  # one lid alone is seldom at rest
             assert (expected[:, lids] > plain[:, lids] + 0.2).any(), "a blink was put in"
-    assert moved >= len(asked) - 2 >= 5, "a few more blinks may be none"
+    assert moved >= len(asked) - 2 >= 4, "a few more blinks may be none"
 
 
 def test_the_tongue_is_that_of_the_curves_that_are_shown(make_face, speech):
@@ -170,43 +173,65 @@ def test_reset_starts_the_sliders_anew(model, speech):
     assert np.array_equal(streamed(stream, sound).curves, first)
 
 
-def created(model: NativeModel, **fields: object) -> tuple[int, str]:
-    """The status and words of ``facetalk_stream_create`` with some fields of its options changed."""
-    lib, options, stream = library(), StreamOptions(), c_void_p(5)
-    lib.facetalk_stream_options_default(byref(options))
+def styled(model: NativeModel, **fields: object) -> tuple[int, str]:
+    """The status and words of ``facetalk_stream_set_style`` with some fields of its style changed."""
+    lib, style, stream = library(), StyleOptions(), model.stream()
+    lib.facetalk_style_default(byref(style), ctypes.sizeof(style))
     for name, value in fields.items():
-        setattr(options, name, value)
-    status = lib.facetalk_stream_create(model._handle, byref(options), byref(stream))
-    assert bool(stream) == (status == 0)
-    if stream:
-        lib.facetalk_stream_free(stream)
-    return status, lib.facetalk_last_error().decode()
+        setattr(style, name, value)
+    return lib.facetalk_stream_set_style(stream._handle, byref(style)), lib.facetalk_last_error().decode()
 
 
 def test_sliders_and_their_defaults_are_pythons():
-    options = StreamOptions()
-    library().facetalk_stream_options_default(byref(options))
-    assert options.struct_size == ctypes.sizeof(StreamOptions) == 88
-    assert NAMES == list(RANGES)[: len(NAMES)] == [*WORKS_ON, "head_motion"]
-    assert [field[0] for field in StreamOptions._fields_][-len(NAMES) :] == NAMES
-    assert all(getattr(options, name) == getattr(Style(), name) for name in NAMES)
+    style = StyleOptions()
+    library().facetalk_style_default(byref(style), ctypes.sizeof(style))
+    assert style.struct_size == ctypes.sizeof(StyleOptions) == 72
+    assert list(RANGES) == NAMES and set(NAMES) == {*WORKS_ON, "head_motion"}
+    assert all(getattr(style, name) == getattr(Style(), name) for name in NAMES)
 
 
-def test_sliders_that_the_library_lacks_are_refused(model):
-    lacking = [name for name in RANGES if name not in NAMES]
-    assert lacking == ["jaw", "lips"]
-    for name in lacking:
-        with pytest.raises(InputError, match=f"{name} is no slider of the C library"):
-            model.stream(style=Style(**{name: 0.5}))
+def test_defaults_of_programs_that_know_fewer_sliders_stay_within_their_struct():
+    lib, style = library(), StyleOptions()
+    ctypes.memset(byref(style), 0xA5, ctypes.sizeof(style))
+    whole, known = bytes(style), StyleOptions.brow_activity.offset
+    lib.facetalk_style_default(byref(style), 0)
+    assert bytes(style) == whole
+    lib.facetalk_style_default(byref(style), known)
+    assert (style.struct_size, style.intensity, style.smile) == (known, 1.0, 0.0)
+    assert bytes(style)[known:] == whole[known:]
+    lib.facetalk_style_default(byref(style), 4096)  # of a program that knows more than the library
+    assert style.struct_size == ctypes.sizeof(style) and style.lips == 1.0
+
+
+def test_a_style_comes_before_sound_and_stays(model, speech):
+    lib, style, stream = library(), StyleOptions(), model.stream(seed=3)
+    lib.facetalk_style_default(byref(style), ctypes.sizeof(style))
+    style.smile = 0.6
+    plain = streamed(model.stream(seed=3), speech[:16_000]).curves
+    smiling = expected_of(plain, model.names, model.fps, 3, smile=0.6)
+    stream.push(np.zeros(0, np.float32))
+    assert lib.facetalk_stream_set_style(stream._handle, byref(style)) == 0
+    assert np.abs(streamed(stream, speech[:16_000]).curves - smiling).max() < 1e-6
+    for given in (byref(style), None):
+        assert lib.facetalk_stream_set_style(stream._handle, given) == WRONG_STATE
+        assert b"reset" in lib.facetalk_last_error()
+    stream.reset()
+    style.smile = 7.0
+    assert lib.facetalk_stream_set_style(stream._handle, byref(style)) == INVALID
+    assert np.abs(streamed(stream, speech[:16_000]).curves - smiling).max() < 1e-6, "as before"
+    stream.reset()
+    assert lib.facetalk_stream_set_style(stream._handle, None) == 0
+    assert np.array_equal(streamed(stream, speech[:16_000]).curves, plain)
+    assert lib.facetalk_stream_set_style(None, byref(style)) == INVALID
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_values_out_of_range(model, name):
     low, high = RANGES[name]
     for value in (low, high):
-        assert created(model, **{name: value})[0] == 0
+        assert styled(model, **{name: value})[0] == 0
     for value in (np.nextafter(low, -9), np.nextafter(high, 9), np.nan, np.inf, -np.inf, 1e300):
-        status, why = created(model, **{name: value})
+        status, why = styled(model, **{name: value})
         assert status == INVALID
         assert why.startswith(f"{name}: expected {low:g} to {high:g}, got ") and "\n" not in why
     with pytest.raises(InputError, match=r"must be a facetalk\.Style"):
@@ -217,7 +242,7 @@ def test_models_of_other_names_refuse(make_face):
     model = make_face([f"code_{i}" for i in range(6)])
     for name, value in [*((name, 0.5) for name in WORKS_ON), ("smile", -0.5)]:
         beginning = works_on(name, value)
-        status, why = created(model, **{name: value})
+        status, why = styled(model, **{name: value})
         assert status == UNSUPPORTED
         with pytest.raises(InputError) as caught:
             StyleFilter(Style(**{name: value}), model.names, 25.0, 0)
@@ -225,7 +250,7 @@ def test_models_of_other_names_refuse(make_face):
         assert why.startswith(
             f"{name} works on curves named {beginning}*, which this model does not have; use"
         )
-    assert created(model, head_motion=0.5)[0] == 0
+    assert styled(model, head_motion=0.5)[0] == 0
 
 
 @pytest.mark.parametrize("name", WORKS_ON)
@@ -234,27 +259,18 @@ def test_one_curve_is_enough_wherever_it_is(make_face, name):
         names = [f"code_{i}" for i in range(6)]
         names[place] = WORKS_ON[name] + "_L"
         StyleFilter(Style(**{name: 0.5}), names, 25.0, 0)
-        assert created(make_face(names), **{name: 0.5})[0] == 0
+        assert styled(make_face(names), **{name: 0.5})[0] == 0
 
 
-def test_programs_that_were_built_before_there_were_sliders(model, speech):
-    lib = library()
-    options = StreamOptions()
-    lib.facetalk_stream_options_default(byref(options))
-    # What lies behind their struct is theirs.
-    for name in NAMES:
-        setattr(options, name, np.nan)
-    options.struct_size, options.seed = StreamOptions.intensity.offset, 3
-    assert options.struct_size == 40
-    stream = model.stream(seed=3)
-    expected = streamed(stream, speech[:16_000]).curves
-    lib.facetalk_stream_free(stream._handle)
-    stream._handle = c_void_p()
-    assert lib.facetalk_stream_create(model._handle, byref(options), byref(stream._handle)) == 0
-    assert np.array_equal(streamed(stream, speech[:16_000]).curves, expected)
-    # One that knows some of them.
-    options.smile, options.intensity, options.struct_size = 1.0, 1.0, StreamOptions.brow_activity.offset
-    lib.facetalk_stream_free(stream._handle)
-    assert lib.facetalk_stream_create(model._handle, byref(options), byref(stream._handle)) == 0
+def test_programs_that_know_fewer_sliders(model, speech):
+    lib, style, stream = library(), StyleOptions(), model.stream(seed=3)
+    expected = streamed(model.stream(seed=3), speech[:16_000]).curves
+    for name in NAMES:  # what lies behind their struct is theirs
+        setattr(style, name, np.nan)
+    style.smile, style.intensity, style.struct_size = 1.0, 1.0, StyleOptions.brow_activity.offset
+    assert lib.facetalk_stream_set_style(stream._handle, byref(style)) == 0
     found = streamed(stream, speech[:16_000]).curves
     assert np.abs(found - expected_of(expected, model.names, 25.0, 3, smile=1.0)).max() < 1e-6
+    for size in (0, 7, 1 << 30):
+        style.struct_size = size
+        assert lib.facetalk_stream_set_style(model.stream()._handle, byref(style)) == INVALID

@@ -26,12 +26,16 @@ static int streams(const facetalk_model *model) {
     options.sample_rate = rates[r];
     options.steps = r % 2 ? 1 : 3; /* the student's and the full network */
     options.look_ahead_s = r == 1 ? INFINITY : 0.05 * (double)r;
-    options.smile = r % 2 ? -1.0 : 1.0;
-    options.intensity = options.brow_activity = 0.5 * (double)(r % 5);
-    options.blink_rate = 3.0 - (double)(r % 4);
-    options.gaze_steadiness = 0.25 * (double)r;
-    options.head_motion = 0.5 * (double)r;
     WANT(facetalk_stream_create(model, &options, &stream) == FACETALK_OK);
+    facetalk_style style;
+    facetalk_style_default(&style, sizeof style);
+    style.smile = r % 2 ? -1.0 : 1.0;
+    style.intensity = style.brow_activity = 0.5 * (double)(r % 5);
+    style.blink_rate = 3.0 - (double)(r % 4);
+    style.gaze_steadiness = 0.25 * (double)r;
+    style.head_motion = style.jaw = 0.5 * (double)r;
+    style.lips = 2.0 - style.jaw;
+    WANT(facetalk_stream_set_style(stream, &style) == FACETALK_OK);
     int64_t total = 0, frames = 0, got = 0;
     for (int piece = 0; piece < 200; ++piece) {
       const size_t count = (size_t)(rand() % (piece % 7 ? 300 : 3000));
@@ -55,9 +59,11 @@ static int streams(const facetalk_model *model) {
     WANT(facetalk_stream_finish(stream) == FACETALK_OK);
     WANT(facetalk_stream_pull(stream, curves, 1, &got) == FACETALK_OK && got == 1);
     WANT(facetalk_stream_pull_frames(stream, &only_pose, 9, &got) == (r == 0 ? FACETALK_OK : FACETALK_WRONG_STATE));
+    WANT(facetalk_stream_set_style(stream, &style) == FACETALK_WRONG_STATE);
+    WANT(facetalk_stream_reset(stream) == FACETALK_OK);
+    style.head_motion = NAN;
+    WANT(facetalk_stream_set_style(stream, &style) == FACETALK_INVALID && facetalk_stream_set_style(stream, NULL) == FACETALK_OK);
     facetalk_stream_free(stream);
-    options.head_motion = NAN;
-    WANT(facetalk_stream_create(model, &options, &stream) == FACETALK_INVALID && stream == NULL);
   }
   free(pose);
   free(contacts);

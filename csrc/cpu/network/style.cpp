@@ -28,6 +28,17 @@ constexpr Part kFrown[] = {{"mouthFrown", 0.45}, {"cheekSquint", 0.14}};
 constexpr const char* kExpressive[] = {"brow",        "eyeWide",    "eyeSquint",
                                        "cheekSquint", "mouthSmile", "mouthFrown"};
 
+constexpr const char* kJaw[] = {"jawOpen", "jawForward"};
+constexpr const char* kLips[] = {"mouthFunnel", "mouthPucker",    "mouthStretch", "mouthSmile",
+                                 "mouthDimple", "mouthLowerDown", "mouthUpperUp", "mouthShrug"};
+// The lips' gap in facetalk/data/visemes.json, mm: of a face at rest, and what each weight adds, but for mouthClose.
+constexpr float kRestGap = 0.8f, kLeastGap = 0.2f, kAtTeethRoll = 0.33f;
+constexpr Part kGap[] = {{"cheekPuff", -0.05},     {"jawOpen", 28.92},         {"mouthDimple", -0.79},
+                         {"mouthFrown", -0.12},    {"mouthFunnel", 10.83},     {"mouthLowerDown", 2.91},
+                         {"mouthPress", -1.09},    {"mouthPucker", -1.29},     {"mouthRollLower", -2.46},
+                         {"mouthRollUpper", 1.58}, {"mouthShrugLower", -6.39}, {"mouthShrugUpper", 4.56},
+                         {"mouthSmile", -0.09},    {"mouthStretch", -0.18},    {"mouthUpperUp", 3.5}};
+
 // Sides are at the end of names, so that it is all the same whether they are ARKit's.
 std::vector<size_t> columns_of(const std::vector<std::string>& names, const char* beginning) {
   std::vector<size_t> columns;
@@ -130,6 +141,41 @@ std::array<double, 6> Blinks::draw() const {
   return draws;
 }
 
+Articulation::Articulation(double jaw, double lips, const std::vector<std::string>& names)
+    : jaw_(static_cast<float>(jaw - 1.0)),
+      lips_(static_cast<float>(lips - 1.0)),
+      close_(columns_of(names, "mouthClose")),
+      rolled_(columns_of(names, "mouthRollLower")) {
+  const auto append = [&](std::vector<size_t>& to, const char* beginning) {
+    const std::vector<size_t> columns = columns_of(names, beginning);
+    to.insert(to.end(), columns.begin(), columns.end());
+  };
+  for (const char* beginning : kJaw) append(jaws_, beginning);
+  for (const char* beginning : kLips) append(lip_columns_, beginning);
+  for (const Part& part : kGap) {
+    for (const size_t column : columns_of(names, part.beginning))
+      slopes_.emplace_back(column, static_cast<float>(part.weight));
+  }
+}
+
+float Articulation::gap(const float* frame) const {
+  float sum = kRestGap;
+  for (const auto& [column, slope] : slopes_) sum += frame[column] * slope;
+  return std::max(sum, kLeastGap);
+}
+
+void Articulation::apply(float* frame) const {
+  const float before = gap(frame);
+  float rolled = 0.0f;
+  for (const size_t column : rolled_) rolled = std::max(rolled, frame[column]);
+  const float free = 1.0f - std::clamp(rolled / kAtTeethRoll, 0.0f, 1.0f);
+  for (const size_t column : jaws_) frame[column] *= 1.0f + jaw_ * free;
+  for (const size_t column : lip_columns_) frame[column] *= 1.0f + lips_ * free;
+  // What closes lips goes with what there is to close.
+  const float share = gap(frame) / before;
+  for (const size_t column : close_) frame[column] *= share;
+}
+
 StyleFilter::StyleFilter(const Sliders& sliders, const std::vector<std::string>& names, double fps,
                          uint64_t seed)
     : width_(names.size()),
@@ -149,6 +195,10 @@ StyleFilter::StyleFilter(const Sliders& sliders, const std::vector<std::string>&
   need("brow_activity", sliders.brow_activity != still.brow_activity, "brow");
   need("blink_rate", sliders.blink_rate != still.blink_rate, "eyeBlink");
   need("gaze_steadiness", sliders.gaze_steadiness != still.gaze_steadiness, "eyeLook");
+  need("jaw", sliders.jaw != still.jaw, "jawOpen");
+  need("lips", sliders.lips != still.lips, "mouthFunnel");
+  if (sliders.jaw != still.jaw || sliders.lips != still.lips)
+    articulation_.emplace(sliders.jaw, sliders.lips, names);
   if (sliders.blink_rate != still.blink_rate) blinks_.emplace(sliders.blink_rate, fps, seed, lids_);
   const auto list = [&](Columns& to, const char* beginning, double value) {
     for (const size_t column : columns_of(names, beginning))
@@ -166,6 +216,7 @@ StyleFilter::StyleFilter(const Sliders& sliders, const std::vector<std::string>&
 
 void StyleFilter::apply(float* curves, int64_t frames) {
   for (float* frame = curves; frames > 0; --frames, frame += width_) {
+    if (articulation_) articulation_->apply(frame);
     const float follow = kLidFollows * mean(frame, down_);
     if (blinks_) blinks_->step(frame, static_cast<double>(follow));
     for (const auto& [column, factor] : factors_) frame[column] *= factor;

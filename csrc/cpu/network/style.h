@@ -13,6 +13,7 @@ namespace facetalk::network {
 // Each changes nothing at the value it has here.
 struct Sliders {
   double intensity = 1.0, smile = 0.0, brow_activity = 1.0, blink_rate = 1.0, gaze_steadiness = 0.0;
+  double jaw = 1.0, lips = 1.0;
 
   bool operator==(const Sliders&) const = default;
 };
@@ -43,6 +44,22 @@ class Blinks {
   size_t shown_ = 0;                       // the first of which were shown
 };
 
+// How far jaw and lips go: closed lips stay closed, a lower lip at the teeth stays there.
+class Articulation {
+ public:
+  Articulation(double jaw, double lips, const std::vector<std::string>& names);
+
+  void apply(float* frame) const;
+
+ private:
+  // Millimetres between the lips that there are to be closed, at least a little.
+  float gap(const float* frame) const;
+
+  float jaw_, lips_;  // factors less 1
+  std::vector<size_t> jaws_, lip_columns_, close_, rolled_;
+  std::vector<std::pair<size_t, float>> slopes_;  // of the gap, all but what closes it
+};
+
 // Applies sliders to the curves of a clip, in any pieces.
 class StyleFilter {
  public:
@@ -57,6 +74,7 @@ class StyleFilter {
 
   size_t width_;
   std::vector<size_t> lids_, down_;
+  std::optional<Articulation> articulation_;
   std::optional<Blinks> blinks_;
   float steadiness_;
   Columns factors_, added_;
