@@ -51,14 +51,19 @@ def prepare(args: argparse.Namespace) -> Callable[[FaceTalk], Rendered] | None:
     """What the options ask for, with all files read before the work: None without ``--rendered``.
 
     Raises:
-        InputError: an option that needs ``--rendered`` without it, a file that holds other weights, or
-            torchmetrics is missing.
+        InputError: an option that needs ``--rendered`` without it or does nothing with it, a file that holds
+            other weights, or torchmetrics is missing.
     """
     if not args.rendered:
         for option in ("crops", "inception", "syncnet"):
             if getattr(args, option) is not None:
                 raise InputError(f"--{option} goes with --rendered")
         return None
+    for option in ("pad", "seeds"):
+        if getattr(args, option) is not None:
+            raise InputError(
+                f"--{option} does not go with --rendered, which draws one motion of each recording as it is"
+            )
     from facetalk.metrics.images import require_torchmetrics
     from facetalk.metrics.inception import InceptionFeatures
     from facetalk.metrics.rendered import evaluate_rendered

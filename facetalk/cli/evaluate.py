@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default=None, help="only lines of this split")
     parser.add_argument("--limit", type=_options.positive_int, default=None, metavar="N",
                         help="N clips, spread over the manifest")  # fmt: skip
-    parser.add_argument("--pad", type=_options.non_negative, default=0.0, metavar="SECONDS",
-                        help="silence around every clip")  # fmt: skip
+    parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",
+                        help="silence around every clip (default: 0)")  # fmt: skip
     parser.add_argument("--seed", type=_options.seed, default=0, help="noise seed")
-    parser.add_argument("--seeds", type=_options.positive_int, default=2, metavar="N",
-                        help="motions per clip; from 2 on their differences are measured")  # fmt: skip
+    parser.add_argument("--seeds", type=_options.positive_int, default=None, metavar="N",
+                        help="motions per clip; from 2 on their differences are measured (default: 2)")  # fmt: skip
     parser.add_argument("--steps", type=_options.positive_int, default=None,
                         help="denoising steps (default: the model's)")  # fmt: skip
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
@@ -72,12 +72,12 @@ def run(args: argparse.Namespace) -> None:
         model,
         args.manifest,
         seed=args.seed,
-        seeds=args.seeds,
+        seeds=2 if args.seeds is None else args.seeds,
         limit=args.limit,
         steps=args.steps,
         guidance=args.guidance,
         split=args.split,
-        pad=args.pad,
+        pad=args.pad or 0.0,
         names=model.head.expression_names,
         scorers=_scorers(),
     )

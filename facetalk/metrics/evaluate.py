@@ -209,7 +209,7 @@ class _Run:
             self._fps,
             seed + _BANK,
         )
-        self._bases = self._fit(self._bank.motions)
+        self._bases = self._fit(self._bank)
         self._most_windows = max(1, MAX_WINDOWS // len(clips))
 
     def clip(self, index: int, clip: _Clip, audio: Sound, motions: Sequence[Motion]) -> None:
@@ -275,13 +275,14 @@ class _Run:
     def _landmarks(self, weights: Float32) -> Float32:
         return self.pipeline.landmarks(Motion(weights, self._fps, self._identity))
 
-    def _fit(self, motions: Float32) -> dict[str, WindowBasis]:
-        """A basis per region; none where the bank is too short."""
-        if not len(motions):
+    def _fit(self, bank: Neighbours) -> dict[str, WindowBasis]:
+        """A basis per region; none where the bank's clips are too short."""
+        if not len(bank.ends):
             return {}
-        landmarks = self._landmarks(motions)
+        # Clip by clip: a window across a seam would show a leap that no truth makes.
+        clips = np.split(self._landmarks(bank.motions), bank.ends[:-1])
         windows = {
-            region: motion_windows(landmarks, self._rest, points, self._fps)
+            region: np.concatenate([motion_windows(clip, self._rest, points, self._fps) for clip in clips])
             for region, points in FEATURE_REGIONS.items()
         }
         return {region: WindowBasis.fit(rows) for region, rows in windows.items() if len(rows) > 1}

@@ -57,12 +57,14 @@ class Neighbours:
         motions: (N, 53) weights of all clips, one after the other.
         starts: (M,) first frame of each segment within ``motions``.
         texts: (M,) number of the text that a segment is from.
+        ends: (C,) frame of ``motions`` after the last one of each clip.
     """
 
     keys: Float32
     motions: Float32
     starts: NDArray[np.intp]
     texts: NDArray[np.intp]
+    ends: NDArray[np.intp]
 
     @classmethod
     def of(
@@ -76,7 +78,7 @@ class Neighbours:
             fps: frames per second.
             seed: of the draws.
         """
-        keys, motions, starts, owners, count = [], [], [], [], 0
+        keys, motions, starts, owners, ends, count = [], [], [], [], [], 0
         for index, ((phones, alphabet), text) in enumerate(zip(spoken, texts, strict=True)):
             seconds = max((end for _, _, end in phones), default=0.0)
             frames = round(min(seconds, MAX_SEGMENT_SOURCE_S) * fps)
@@ -89,11 +91,13 @@ class Neighbours:
             starts.append(first + count)
             owners.append(np.full(len(first), text))
             count += frames
+            ends.append(count)
         if not keys:
             width = SEGMENT_FRAMES * len(CLASSES)
             none = np.zeros(0, np.intp)
-            return cls(np.zeros((0, width), np.float32), np.zeros((0, 0), np.float32), none, none)
-        return cls(*(np.concatenate(part) for part in (keys, motions, starts, owners)))
+            return cls(np.zeros((0, width), np.float32), np.zeros((0, 0), np.float32), none, none, none)
+        joined = (np.concatenate(part) for part in (keys, motions, starts, owners))
+        return cls(*joined, np.array(ends, np.intp))
 
     def find(
         self, phones: Sequence[Phone], frames: int, fps: float, alphabet: str, text: int

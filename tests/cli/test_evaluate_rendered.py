@@ -19,7 +19,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pictures_and_synchrony(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.json"
-    words = ["--split", "valid", "--limit", "1", "--steps", "1", "--seeds", "1", "--rendered", "--crops", "8"]
+    words = ["--split", "valid", "--limit", "1", "--steps", "1", "--rendered", "--crops", "8"]
     assert main(["evaluate", str(corpus), *words, "--json", str(report), "--device", "cpu"]) == 0
     content = json.loads(report.read_text())
     assert content["rendered"]["settings"]["features"] == "mouth-ae"
@@ -37,6 +37,8 @@ def test_bad_options(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         (["--crops", "5"], "--crops goes with --rendered"),
         (["--inception", "x.pth"], "--inception goes with --rendered"),
         (["--syncnet", "x.model"], "--syncnet goes with --rendered"),
+        (["--rendered", "--pad", "1"], "--pad does not go with --rendered"),
+        (["--rendered", "--seeds", "2"], "--seeds does not go with --rendered"),
         (["--rendered", "--inception", str(tmp_path / "none.pth")], "no file at"),
         (["--rendered", "--inception", str(other)], "is not the Inception of pytorch-fid"),
         (["--rendered", "--syncnet", str(other)], "is not SyncNet"),
