@@ -56,6 +56,7 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
      [("--head run/head", "--head builtin"), ("--head built/head", "--head builtin"),
       ("facetalk/models/default", "builtin")], ""),
     ("facetalk evaluate examples/demo.jsonl", [], "--seeds 1 --steps 1"),
+    ("facetalk evaluate --compare", [], ""),
     ("facetalk evaluate", [("--seeds 4", "--seeds 2")], "--limit 2"),
     ("facetalk generate", [("--steps 25", "--steps 3")], ""),
     ("facetalk fit", [], "--per-frame 300"),
@@ -197,6 +198,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
               for i, clip in enumerate(clips * 2)]  # fmt: skip
     (tmp_path / "speech").mkdir()
     (tmp_path / "speech/manifest.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in corpus))
+    (tmp_path / "their-curves").mkdir()
+    curves = {"exportFps": 25, "facsNames": ["jawOpen"], "weightMat": [[0.1], [0.3]] * 25}
+    (tmp_path / "their-curves/clip.json").write_text(json.dumps(curves))
     # The networks of a head as small as its data.
     monkeypatch.setattr(train_nphm, "HeadTraining", functools.partial(HeadTraining, **SMALL_HEAD))
     official(tmp_path)

@@ -28,11 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="silence around every clip (default: 0)")  # fmt: skip
     parser.add_argument("--seed", type=_options.seed, default=0, help="noise seed")
     parser.add_argument("--seeds", type=_options.positive_int, default=None, metavar="N",
-                        help="motions per clip; from 2 on their differences are measured (default: 2)")  # fmt: skip
+                        help="motions per clip (default: 2); more than one tell how they differ")  # fmt: skip
     parser.add_argument("--steps", type=_options.positive_int, default=None,
                         help="denoising steps (default: the model's)")  # fmt: skip
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight (default: the model's)")  # fmt: skip
+    parser.add_argument("--motions", type=Path, default=None, metavar="DIR",
+                        help="judge another system's motions: DIR/NAME.safetensors, .csv or .json by the "
+                        "recordings' names, or in DIR such a folder for each seed; --model is then the head "
+                        "that wears them, --seed that of the truth's draws")  # fmt: skip
     parser.add_argument(
         "--json", type=Path, default=None, metavar="FILE.json", help="write the report as JSON"
     )
@@ -51,16 +55,19 @@ def run(args: argparse.Namespace) -> None:
 
         _options.check_output(args.plot, (".png",))
         require_matplotlib()
+    _check_given(args)
     draw = _rendered.prepare(args)
     from facetalk.files import atomic_path
     from facetalk.metrics.evaluate import evaluate
+    from facetalk.metrics.given import GivenMotions
     from facetalk.metrics.manifest import read
     from facetalk.pipeline import FaceTalk
 
     # Before the model is loaded, and before an hour of clips leads to one that is not there.
     items = read(args.manifest, split=args.split)
     if args.json is not None:
-        check_not_input(args.json, args.manifest, *(item.audio for item in items))
+        given = () if args.motions is None else args.motions.rglob("*.json")
+        check_not_input(args.json, args.manifest, *(item.audio for item in items), *given)
     if args.plot is not None:
         check_not_input(args.plot, args.manifest, *(item.audio for item in items))
     for item in items:
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         model,
         args.manifest,
         seed=args.seed,
-        seeds=2 if args.seeds is None else args.seeds,
+        seeds=args.seeds,
         limit=args.limit,
         steps=args.steps,
         guidance=args.guidance,
@@ -80,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
         pad=args.pad or 0.0,
         names=model.head.expression_names,
         scorers=_scorers(),
+        motions=None if args.motions is None else GivenMotions(args.motions, fps=model.config.fps),
     )
     report.settings = {"facetalk": version.__version__, "model": model.config.name, **report.settings}
     print(report.table())
@@ -95,6 +103,23 @@ def run(args: argparse.Namespace) -> None:
         from facetalk.metrics.plot import plot
 
         plot(report, args.plot, fps=model.config.fps)
+
+
+def _check_given(args: argparse.Namespace) -> None:
+    """Refuse what would do nothing for motions that are there.
+
+    Raises:
+        InputError: there is no such folder, or an option of generating was given.
+    """
+    if args.motions is None:
+        return
+    if not args.motions.is_dir():
+        raise InputError(f"no folder of motions at {args.motions}")
+    if args.rendered:
+        raise InputError("--rendered draws what the model generates; leave it out with --motions")
+    for option in ("pad", "seeds", "steps", "guidance"):
+        if getattr(args, option) is not None:
+            raise InputError(f"--{option} is for motions that are generated; leave it out with --motions")
 
 
 def _scorers() -> Mapping[str, Scorer]:

@@ -13,11 +13,11 @@ import numpy as np
 from facetalk.arrays import Float32
 from facetalk.data.expressions import arkit_name
 from facetalk.errors import InputError
-from facetalk.mesh.arkit import ARKIT_NAMES, ArkitShapes
+from facetalk.mesh.arkit import ARKIT_NAMES, HALVES, ArkitShapes
 from facetalk.mesh.tongue import TONGUE_NAMES
 from facetalk.units import GAZE_RADIANS_PER_WEIGHT
 
-__all__ = ["ANGLE_NAMES", "ARKIT_NAMES", "ArkitFace"]
+__all__ = ["ANGLE_NAMES", "ARKIT_NAMES", "ArkitFace", "arkit_sources"]
 
 ANGLE_NAMES: tuple[str, ...] = (
     "headYaw", "headPitch", "headRoll",
@@ -36,6 +36,15 @@ _TURNS = (
     ("leftEyePitch", "eyeLookDownLeft", 1.0), ("leftEyePitch", "eyeLookUpLeft", -1.0),
     ("rightEyePitch", "eyeLookDownRight", 1.0), ("rightEyePitch", "eyeLookUpRight", -1.0),
 )  # fmt: skip
+
+
+def arkit_sources(name: str) -> tuple[str, ...]:
+    """Where to look for the weight of an expression among curves of ARKit's names: the first that is there.
+
+    Its own name, ARKit's for it, and for half a shape of ARKit's (browInnerUp_L) the whole.
+    """
+    arkit = arkit_name(name)
+    return name, arkit, HALVES.get(arkit, arkit)
 
 
 class ArkitFace:

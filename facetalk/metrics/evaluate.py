@@ -1,4 +1,4 @@
-"""Generate motions for the recordings of a manifest and measure them beside rows whose quality is known.
+"""Measure motions for the recordings of a manifest, generated or given, beside rows whose quality is known.
 
 Clips are taken one after the other; of each only its figures stay, so memory does not grow with the sound.
 """
@@ -24,6 +24,7 @@ from facetalk.metrics import controls
 from facetalk.metrics.compare import compare
 from facetalk.metrics.diversity import diversity
 from facetalk.metrics.dynamics import MIN_FRAMES, dynamics, lid_closure
+from facetalk.metrics.given import GivenMotions
 from facetalk.metrics.intensity import lip_intensity, speech_intensity
 from facetalk.metrics.landmarks import (
     MOUTH,
@@ -85,7 +86,7 @@ def evaluate(
     manifest: Path | str | Sequence[Spoken],
     *,
     seed: int = 0,
-    seeds: int = 2,
+    seeds: int | None = None,
     limit: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
@@ -93,6 +94,7 @@ def evaluate(
     pad: float = 0.0,
     names: Sequence[str] = EXPRESSION_NAMES,
     scorers: Mapping[str, Scorer] | None = None,
+    motions: GivenMotions | None = None,
 ) -> Report:
     """Generate motions for every recording of a manifest and measure them.
 
@@ -100,7 +102,7 @@ def evaluate(
         pipeline: a :class:`facetalk.FaceTalk`, or anything with its ``generate`` and ``landmarks``.
         manifest: path of a manifest.jsonl, or its content.
         seed: noise seed of clip i and variant k is ``seed + 1000 k + i``.
-        seeds: motions per clip; all count, and from 2 on their diversity is measured.
+        seeds: motions per clip, 2 when None; all count, and from 2 on their diversity is measured.
         limit: at most this many clips, evenly spread over the manifest.
         steps: denoising steps; None = the model's default.
         guidance: guidance weight; None = the model's default.
@@ -110,10 +112,14 @@ def evaluate(
         names: of the pipeline's expression weights.
         scorers: judges of single clips; their figures are named ``<scorer>_<figure>``. They see the first
             variant of every row.
+        motions: of another system, to be measured in place of generated ones, on the pipeline's own head;
+            ``seed`` is then that of the draws alone, and ``seeds``, ``steps``, ``guidance`` and ``pad`` are
+            refused.
 
     Raises:
-        InputError: the manifest cannot be used, nothing of it could be aligned, an option is out of range, or
-            the expressions are not those that the truth is drawn in.
+        InputError: the manifest cannot be used, nothing of it could be aligned, an option is out of range or
+            would do nothing, a motion is missing or cannot be used, or the expressions are not those that the
+            truth is drawn in.
     """
     if tuple(names) != EXPRESSION_NAMES:
         raise InputError(
@@ -123,28 +129,39 @@ def evaluate(
     for name, value in (("limit", limit), ("seeds", seeds)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
+    if motions is not None:
+        told = {"seeds": seeds, "steps": steps, "guidance": guidance, "pad": pad or None}
+        for name in (name for name, value in told.items() if value is not None):
+            raise InputError(f"{name} is for motions that are generated, not for given ones")
     pad, _ = padding((), pad)
-    items = read(Path(manifest), split=split) if isinstance(manifest, Path | str) else list(manifest)
-    if limit is not None:
-        items = [items[i] for i in _spread(len(items), limit)]
+    every = read(Path(manifest), split=split) if isinstance(manifest, Path | str) else list(manifest)
+    items = every if limit is None else [every[i] for i in _spread(len(every), limit)]
+    if motions is not None:
+        motions.find(items, every)
+    seeds = motions.seeds if motions is not None else 2 if seeds is None else seeds
     clips = [_Clip(item, pad) for item in with_phones(items)]
     run: _Run | None = None
     progress = tqdm(clips, desc="evaluate", unit="clip", disable=not sys.stderr.isatty())
     for index, clip in enumerate(progress):
         sound = clip.sound()
-        motions = [
-            pipeline.generate(sound, seed=seed + _VARIANT * k + index, steps=steps, guidance=guidance)
-            for k in range(seeds)
-        ]
-        if len(motions[0]) < MIN_FRAMES:
-            progress.write(f"skipped {clip.item.audio}: {len(motions[0])} frames are too few", sys.stderr)
+        if motions is not None:
+            made = motions.motions(clip.item)
+        else:
+            made = [
+                pipeline.generate(sound, seed=seed + _VARIANT * k + index, steps=steps, guidance=guidance)
+                for k in range(seeds)
+            ]
+        if len(made[0]) < MIN_FRAMES:
+            progress.write(f"skipped {clip.item.audio}: {len(made[0])} frames are too few", sys.stderr)
             continue
-        run = run or _Run(pipeline, clips, motions[0], seed, scorers or {})
-        run.clip(index, clip, sound, motions)
+        run = run or _Run(pipeline, clips, made[0], seed, scorers or {})
+        run.clip(index, clip, sound, made)
     if run is None:
         raise InputError("nothing to evaluate: no recording could be aligned with its text or is long enough")
     settings = {
         "manifest": Path(manifest).name if isinstance(manifest, str | Path) else None,
+        "motions": None if motions is None else motions.folder.name,
+        "without": ", ".join(motions.missing) or None if motions is not None else None,
         "split": split,
         "limit": limit,
         "clips": run.rows.clips,

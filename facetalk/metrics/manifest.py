@@ -34,6 +34,7 @@ class Spoken:
         alphabet: of the phones.
         text: what is said.
         language: "en" or an espeak-ng voice name, for the alignment.
+        name: the recording's path as the manifest has it; "" where there is no manifest.
     """
 
     audio: Path
@@ -42,6 +43,7 @@ class Spoken:
     alphabet: str
     text: str | None
     language: str
+    name: str = ""
 
 
 def read(path: Path, *, split: str | None = None) -> list[Spoken]:
@@ -85,7 +87,7 @@ def _spoken(fields: dict[str, object], folder: Path) -> Spoken:
     if alphabet not in ALPHABETS:
         raise ValueError(f"unknown alphabet {alphabet}")
     voice = str(fields.get("voice", "unnamed"))
-    return Spoken(audio, voice, phones, alphabet, text, str(fields.get("language", "en")))
+    return Spoken(audio, voice, phones, alphabet, text, str(fields.get("language", "en")), fields["audio"])
 
 
 def with_phones(items: list[Spoken]) -> Iterator[Spoken]:

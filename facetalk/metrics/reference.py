@@ -96,8 +96,9 @@ class Neighbours:
             width = SEGMENT_FRAMES * len(CLASSES)
             none = np.zeros(0, np.intp)
             return cls(np.zeros((0, width), np.float32), np.zeros((0, 0), np.float32), none, none, none)
-        joined = (np.concatenate(part) for part in (keys, motions, starts, owners))
-        return cls(*joined, np.array(ends, np.intp))
+        first_frames, texts_of = np.concatenate(starts), np.concatenate(owners)
+        bounds = np.array(ends, np.intp)
+        return cls(np.concatenate(keys), np.concatenate(motions), first_frames, texts_of, bounds)
 
     def find(
         self, phones: Sequence[Phone], frames: int, fps: float, alphabet: str, text: int

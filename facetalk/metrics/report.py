@@ -139,7 +139,8 @@ class Report:
     """What ``evaluate`` found.
 
     Attributes:
-        settings: manifest (its name, where it has one), split and limit (None: all of it), clips, seconds of
+        settings: manifest (its name, where it has one), motions (the folder of given ones) and without (their
+            expressions that are 0 for want of a curve), split and limit (None: all of it), clips, seconds of
             speech, seed, seeds, steps, guidance, pad.
         rows: row -> figure -> value; "model", "truth" and the controls. NaN where nothing was counted.
         intervals: row -> figure -> 95 % interval over clips; None where there is none.
