@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facetalk import version
-from facetalk.cli import _options, _rendered
+from facetalk.cli import _compared, _options, _rendered
 from facetalk.errors import InputError
 from facetalk.files import check_not_input
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the verb."""
-    parser.add_argument("manifest", type=Path,
+    parser.add_argument("manifest", type=Path, nargs="?", default=None,
                         help="manifest.jsonl (audio + phones, or audio + text) or its folder")  # fmt: skip
     parser.add_argument("--split", default=None, help="only lines of this split")
     parser.add_argument("--limit", type=_options.positive_int, default=None, metavar="N",
                         help="N clips, spread over the manifest")  # fmt: skip
     parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",
                         help="silence around every clip (default: 0)")  # fmt: skip
-    parser.add_argument("--seed", type=_options.seed, default=0, help="noise seed")
+    parser.add_argument("--seed", type=_options.seed, default=0, help="seed of noise and draws")
     parser.add_argument("--seeds", type=_options.positive_int, default=None, metavar="N",
                         help="motions per clip (default: 2); more than one tell how they differ")  # fmt: skip
     parser.add_argument("--steps", type=_options.positive_int, default=None,
@@ -42,12 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plot", type=Path, default=None, metavar="FILE.png",
                         help="draw the report (needs facetalk[plot])")  # fmt: skip
+    _compared.add_arguments(parser)
     _rendered.add_arguments(parser)
     _options.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate the model on the manifest, print the tables and write what was asked for."""
+    if args.compare is not None:
+        _compared.run(args)
+        return
+    if args.manifest is None:
+        raise InputError("give a manifest, or --compare and two reports")
     if args.json is not None:
         _options.check_output(args.json, (".json",))
     if args.plot is not None:

@@ -173,7 +173,8 @@ def evaluate(
         "guidance": run.provenance.get("guidance", guidance),
         "pad": pad,
     }
-    return Report(settings, *run.summary(), *run.rows.voice_summary(seed), run.example)
+    clip_by_clip = {"names": run.names, **run.rows["model"].pool.as_dict()}
+    return Report(settings, *run.summary(), *run.rows.voice_summary(seed), run.example, clip_by_clip)
 
 
 class _Clip:
@@ -213,6 +214,7 @@ class _Run:
     ) -> None:
         self.pipeline, self.seed, self.scorers = pipeline, seed, scorers
         self.rows = Rows(ROWS)
+        self.names: list[str] = []
         self.seconds = 0.0
         self.example: dict[str, list[float]] = {}
         self._fps, self._identity, self.provenance = first.fps, first.identity, first.provenance
@@ -232,6 +234,7 @@ class _Run:
     def clip(self, index: int, clip: _Clip, audio: Sound, motions: Sequence[Motion]) -> None:
         """Measure the motions of one clip, and all rows beside them."""
         frames, phones, alphabet = len(motions[0]), clip.phones, clip.item.alphabet
+        self.names.append(clip.item.name or clip.item.audio.name)
         number = self.rows.begin(clip.item.voice, speech_intensity(load_audio(clip.item.audio)))
         truth = self._landmarks(reading(phones, frames, self._fps, alphabet, self.seed + _READING + index))
         for name, variants in self._variants(index, clip, motions).items():

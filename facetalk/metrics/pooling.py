@@ -7,6 +7,7 @@ All rows of a report use the same draws, so intervals of two rows may be compare
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -71,24 +72,81 @@ class Pool:
             out[key] = float(np.median(every)) if every else float("nan")
         return out
 
-    def intervals(self, drawn: Int64) -> dict[str, Interval | None]:
-        """95 % interval of every figure; None where one clip or none was counted.
+    def samples(self, drawn: Int64) -> dict[str, Float64 | None]:
+        """Every figure in each draw, (B,); None where one clip or none was counted.
 
         Args:
             drawn: of :func:`resample`, one column per clip.
         """
-        out: dict[str, Interval | None] = {}
+        out: dict[str, Float64 | None] = {}
         for key, entries in self._means.items():
             out[key] = None
             if len(entries) > 1:
                 total, weight = np.array(list(entries.values())).T
                 chosen = drawn[:, list(entries)]
                 with np.errstate(invalid="ignore"):
-                    out[key] = interval((chosen @ total) / (chosen @ weight))
+                    out[key] = (chosen @ total) / (chosen @ weight)
         for key, values in self._values.items():
             counted = [clip for clip, own in values.items() if own]
-            out[key] = interval(_medians(values, drawn)) if len(counted) > 1 else None
+            out[key] = _medians(values, drawn) if len(counted) > 1 else None
         return out
+
+    def intervals(self, drawn: Int64) -> dict[str, Interval | None]:
+        """95 % interval of every figure; None where one clip or none was counted.
+
+        Args:
+            drawn: of :func:`resample`, one column per clip.
+        """
+        found = self.samples(drawn)
+        return {key: None if samples is None else interval(samples) for key, samples in found.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """What was added, as JSON values that :meth:`from_dict` takes."""
+        means = {
+            key: [[clip, total, weight] for clip, (total, weight) in entries.items()]
+            for key, entries in self._means.items()
+        }
+        medians = {
+            key: [[clip, [float(value) for value in own]] for clip, own in values.items()]
+            for key, values in self._values.items()
+        }
+        return {"means": means, "medians": medians}
+
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any], clips: int) -> Pool:
+        """The pool that :meth:`as_dict` told of.
+
+        Args:
+            kept: its JSON values.
+            clips: how many there are.
+
+        Raises:
+            ValueError: they are no such values, or of a clip that there is not.
+        """
+        pool = cls()
+        for key, entries in kept["means"].items():
+            pool._means[key] = {
+                _clip(clip, clips): (_finite(total), _finite(weight)) for clip, total, weight in entries
+            }
+            if any(weight <= 0.0 for _, weight in pool._means[key].values()):
+                raise ValueError(f"{key} has a clip without weight")
+        for key, values in kept["medians"].items():
+            pool._values[key] = {
+                _clip(clip, clips): [_finite(value) for value in own] for clip, own in values
+            }
+        return pool
+
+
+def _clip(value: Any, clips: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < clips:
+        raise ValueError(f"there is no clip {value!r}")
+    return value
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
 
 
 def _medians(values: dict[int, list[float]], drawn: Int64) -> Float64:

@@ -148,6 +148,8 @@ class Report:
         voice_intervals: theirs.
         example: curves of the first clip over its frames, for the plot: "model" and "truth" (gap of the lips,
             mm), "model lids" and "truth lids" (0 open, 1 shut).
+        clip_by_clip: what the model's figures are pooled of (:meth:`.pooling.Pool.as_dict`), and the "names"
+            of the clips, for :mod:`.paired`.
     """
 
     settings: dict[str, Any]
@@ -156,6 +158,7 @@ class Report:
     voices: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     voice_intervals: dict[str, dict[str, Interval | None]] = dataclasses.field(default_factory=dict)
     example: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    clip_by_clip: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON values, without the example; null stands for what was not counted."""
