@@ -118,7 +118,7 @@ class Compared:
                 cells = [(found.a, column.form), (found.b, column.form)]
                 cells += [(value, f"+{form}") for value in (found.difference, *limits)]
                 mark = "" if found.interval is None or limits[0] <= 0.0 <= limits[1] else " *"
-                lines.append(f"{column.head:<{_NAME}}{''.join(_cell(*cell) for cell in cells)}{mark}")
+                lines.append(f"{column.key:<{_NAME}}{''.join(_cell(*cell) for cell in cells)}{mark}")
             lines.append("")
         told = [
             f"{letter}: {', '.join(f'{key} {side[key]}' for key in _TOLD if side.get(key) is not None)}"

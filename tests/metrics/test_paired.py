@@ -104,7 +104,7 @@ def test_the_command_compares_two_reports(
     late, good, out = reports / "late.json", reports / "good.json", tmp_path / "out.json"
     assert main(["evaluate", "--compare", str(late), str(good), "--json", str(out)]) == 0
     table = capsys.readouterr().out
-    lag = next(line for line in table.splitlines() if line.startswith("lag ms"))
+    lag = next(line for line in table.splitlines() if line.startswith("lag_ms"))
     assert lag.endswith("*") and f"A: report {late}" in table and "nan" not in table
     found = json.loads(out.read_text())
     assert found["figures"]["lag_ms"]["difference"] == pytest.approx(120.0, abs=10.0)
