@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=Path, default=None, metavar="FILE.json", help="write the report as JSON"
     )
+    parser.add_argument("--pooled", action="store_true",
+                        help="in --json only what is pooled over clips, without what each clip adds, "
+                        "which is most of it and what --compare reads")  # fmt: skip
     parser.add_argument("--plot", type=Path, default=None, metavar="FILE.png",
                         help="draw the report (needs facetalk[plot])")  # fmt: skip
     _compared.add_arguments(parser)
@@ -56,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("give a manifest, or --compare and two reports")
     if args.json is not None:
         _options.check_output(args.json, (".json",))
+    elif args.pooled:
+        raise InputError("--pooled is for the file of --json; give that too, or leave it out")
     if args.plot is not None:
         from facetalk.metrics.plot import require_matplotlib
 
@@ -98,6 +103,8 @@ def run(args: argparse.Namespace) -> None:
     report.settings = {"facetalk": version.__version__, "model": model.config.name, **report.settings}
     print(report.table())
     content = report.as_dict()
+    if args.pooled:
+        del content["clip_by_clip"]
     if draw is not None:
         rendered = draw(model)
         print(rendered.table())

@@ -30,7 +30,8 @@ def test_points_that_share_what_they_say_count_for_less(capture):
         found += [system.matrix, system.vector]
     for expected, whole, part in zip(none, all_of_it, tenth, strict=True):
         assert float((whole - expected).abs().max()) > 0.0
-        torch.testing.assert_close(part - expected, 0.1 * (whole - expected), rtol=1e-4, atol=1e-6)
+        # Slopes are of single precision, and which sums are rounded how depends on the processor.
+        torch.testing.assert_close(part - expected, 0.1 * (whole - expected), rtol=1e-3, atol=1e-5)
     with pytest.raises(InputError, match="point_share"):
         FitOptions(point_share=0.0)
 

@@ -157,3 +157,17 @@ def test_what_cannot_be_compared_is_one_line(
         assert main(["evaluate", *words]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_report_may_be_written_without_its_clips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "examples/demo.jsonl", "--seeds", "1", "--steps", "1", "--limit", "1"]
+    whole, pooled = tmp_path / "whole.json", tmp_path / "pooled.json"
+    assert main([*words, "--json", str(whole)]) == main([*words, "--json", str(pooled), "--pooled"]) == 0
+    told, short = (json.loads(path.read_text()) for path in (whole, pooled))
+    assert told.pop("clip_by_clip")["names"] and told == short
+    assert main(["evaluate", "--compare", str(pooled), str(whole)]) == 2
+    assert "no figures clip by clip" in capsys.readouterr().err
+    assert main([*words, "--pooled"]) == 2
+    assert "--pooled is for the file of --json" in capsys.readouterr().err

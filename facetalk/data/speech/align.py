@@ -111,9 +111,9 @@ class Aligner:
         pronunciations = [self._pronounce(word, language) for word in words]
         pcm = np.clip(np.round(samples * 32767.0), -32768, 32767).astype(np.int16)
         for padding in _PADDINGS:
-            found = self._attempt(pcm, words, pronunciations, padding)
+            alphabet = "arpabet" if language == "en" else "ipa"
+            found = self._attempt(pcm, words, pronunciations, padding, alphabet)
             if found is not None:
-                alphabet = "arpabet" if language == "en" else "ipa"
                 return merge_silence(found, alphabet=alphabet), alphabet
         raise AlignmentError("no path")
 
@@ -131,7 +131,9 @@ class Aligner:
             near = near or _NEAREST.get(symbol, _NEAREST.get(symbol.replace("ː", "").rstrip("ʲ")))
             if near is None:
                 raise AlignmentError(f"no English phone is near {symbol!r} of {word!r}")
-            if near:
+            if language == "en":  # a recording has one alphabet, and its other words are the dictionary's
+                out += [(phone, [phone]) for phone in near.split()]
+            elif near:
                 out.append((symbol, near.split()))
         if not out:
             raise AlignmentError(f"no pronunciation of {word!r}")
@@ -143,6 +145,7 @@ class Aligner:
         words: list[str],
         pronunciations: list[list[tuple[str, list[str]]] | None],
         padding: float,
+        alphabet: str,
     ) -> list[Phone] | None:
         decoder = self._decoder = self._decoder or self._make()
         names: dict[str, list[tuple[str, list[str]]]] = {}
@@ -174,7 +177,7 @@ class Aligner:
             return None
         if alignment is None:
             return None
-        return _collect(alignment, names, padding, len(pcm) / SAMPLE_RATE)
+        return _collect(alignment, names, padding, len(pcm) / SAMPLE_RATE, alphabet)
 
 
 def _decode(decoder: Any, data: bytes) -> None:
@@ -184,7 +187,11 @@ def _decode(decoder: Any, data: bytes) -> None:
 
 
 def _collect(
-    alignment: Any, names: dict[str, list[tuple[str, list[str]]]], padding: float, length: float
+    alignment: Any,
+    names: dict[str, list[tuple[str, list[str]]]],
+    padding: float,
+    length: float,
+    alphabet: str,
 ) -> list[Phone]:
     def seconds(frame: int) -> float:
         return float(min(max(frame * 0.01 - padding, 0.0), length))
@@ -194,8 +201,8 @@ def _collect(
         segments = [(p.name, seconds(p.start), seconds(p.start + p.duration)) for p in word]
         symbols = names.get(re.sub(r"\(\d+\)$", "", word.name))
         if symbols is None:
-            ipa = bool(names) and len(segments) == 1 and segments[0][0] == "SIL"
-            out += [("_:", s, e) for _, s, e in segments] if ipa else segments
+            silent = alphabet == "ipa" and len(segments) == 1 and segments[0][0] == "SIL"
+            out += [("_:", s, e) for _, s, e in segments] if silent else segments
             continue
         position = 0
         for symbol, near in symbols:

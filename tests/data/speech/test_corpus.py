@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from facetalk.data.phones import is_bilabial, is_silence
+from facetalk.data.phones import is_bilabial, is_silence, lookup
 from facetalk.data.speech import corpus
 from facetalk.data.speech.align import Aligner, AlignmentError, uncovered_share
 from facetalk.data.speech.build import add_recordings, build
@@ -106,6 +106,18 @@ def test_alignment_finds_the_synthesizers_own_times() -> None:
     mine, theirs = lips(found), lips(speech.phones)
     assert len(mine) == len(theirs)
     assert np.median(np.abs(np.array(mine) - np.array(theirs))) < 0.03
+
+
+@needs_espeak
+@needs_pocketsphinx
+def test_words_that_the_dictionary_lacks_have_its_alphabet() -> None:
+    text = "The peppery unmuted boat."
+    speech = espeak().say(text, "en-us", rate=140)
+    found, alphabet = Aligner().align(speech.samples, text, "en")
+    assert alphabet == "arpabet"
+    assert [s for s, _, _ in found if not lookup(s, alphabet)[1]] == []
+    assert [s for s, _, _ in found if s in ("P", "M", "B")] == ["P", "P", "M", "B"]
+    assert "_:" not in {s for s, _, _ in found}
 
 
 @needs_flite
