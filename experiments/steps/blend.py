@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from pathlib import Path
 
-import torch
-
+from experiments.common import blending
 from experiments.common.plainly import plainly
 from facetalk.diffusion.model import MotionModel
 from facetalk.errors import InputError
@@ -29,17 +27,10 @@ def blend(before: MotionModel, after: MotionModel, share: float) -> MotionModel:
     Raises:
         InputError: one of them has no student, they have other shapes, or the share lies outside 0 to 1.
     """
-    if not 0.0 <= share <= 1.0:
-        raise InputError(f"the share must lie in 0..1, got {share:g}")
     if before.student is None or after.student is None:
         raise InputError("both models need a few-step student; make one with `facetalk distill`")
-    old, new = before.student.state_dict(), after.student.state_dict()
-    if {name: value.shape for name, value in old.items()} != {k: v.shape for k, v in new.items()}:
-        raise InputError("the students have other shapes; blend one with what it was trained on from")
-    with torch.no_grad():
-        after.student.load_state_dict(
-            {name: torch.lerp(old[name].double(), new[name].double(), share).float() for name in new}
-        )
+    mean = blending.mean_weights(before.student.state_dict(), after.student.state_dict(), share, "student")
+    after.student.load_state_dict(mean)
     notes = {name: value for name, value in after.student_range.notes.items() if name not in _MEASURED}
     told = f"python -m experiments.steps.blend BEFORE AFTER --share {share:g}"
     notes["trained_with"] = f"{notes.get('trained_with', '')}; {told}".removeprefix("; ")
@@ -51,17 +42,12 @@ def blend(before: MotionModel, after: MotionModel, share: float) -> MotionModel:
 
 def main(arguments: list[str] | None = None) -> int:
     """See the module."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.steps.blend", description=__doc__)
-    parser.add_argument("before", type=Path, help="motion folder of the student that training began from")
-    parser.add_argument("after", type=Path, help="motion folder of the student that came of it")
-    parser.add_argument("--share", type=float, required=True, help="of the second, 0 to 1")
-    parser.add_argument("--out", type=Path, required=True, help="motion folder to write; must not be there")
+    parser = blending.parser("experiments.steps.blend", __doc__, "motion model")
     return plainly(_run, parser.parse_args(arguments))
 
 
 def _run(args: argparse.Namespace) -> None:
-    if args.out.exists():
-        raise InputError(f"{args.out} is there already; name another --out")
+    blending.require_new(args.out)
     blend(MotionModel.load(args.before), MotionModel.load(args.after), args.share).save(args.out, half=True)
     print(f"{args.out}: {args.share:g} of {args.after}, the rest of {args.before}")
 

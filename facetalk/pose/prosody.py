@@ -2,10 +2,9 @@
 
 Pitch is found by autocorrelation here and by YIN in :mod:`facetalk.audio.pitch`; there are two trackers on
 purpose. A head may have to move live, so a row ends where it is given and spans 40 ms, where a frame of YIN
-spans 57; and noise must not move it, so a row hears the first few harmonics alone. The two agree within 0.13
-semitones (the median over what both find voiced in ``examples/demo.flac``), but 1.6 % of it differs by more
-than a semitone: poses are what they are by these rows, faces for voices by the others, and either would
-change with its tracker. What they have in common is in :mod:`facetalk.audio.periodicity`.
+spans 57; and noise must not move it, so a row hears the first few harmonics alone. They agree closely nearly
+everywhere, and not everywhere: poses are what they are by these rows, faces for voices by the others, and
+either would change with its tracker. What they have in common is in :mod:`facetalk.audio.periodicity`.
 """
 
 from __future__ import annotations
