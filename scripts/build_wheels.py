@@ -30,6 +30,7 @@ PROBE = """
 import pathlib, sys
 import numpy as np
 import facetalk, facetalk._C
+from facetalk.frames import Frames
 from facetalk.native import NativeModel, NativeRig
 home = pathlib.Path(facetalk.__file__).parent
 assert home.is_relative_to(sys.prefix), home
@@ -41,7 +42,8 @@ assert facetalk._C.marching_cubes(volume, 0.0, (0, 0, 0), (1, 1, 1), False)
 model = NativeModel(home / "models/default")
 stream = model.stream(steps=1)
 parts = [stream.push(np.sin(np.arange(16_000, dtype=np.float32))), stream.finish()]
-curves, contacts = (np.concatenate(values) for values in zip(*parts))
+found = Frames.joined(parts)
+curves, contacts = found.curves, found.contacts
 assert curves.shape == (25, 53) and np.isfinite(curves).all()
 tongue = model.tongue_weights(contacts, curves)
 assert np.isfinite(NativeRig(model).pose(curves[12], tongue[12])[0]).all()
