@@ -1,24 +1,81 @@
 """Making clean training speech sound like anybody's: other voices, rooms, microphones, noise.
 
 The training voices are few; what makes the encoder hear strangers is variation of pitch and formants (by
-resampling, with the targets' time axis following), rooms (decaying noise), microphones (random spectral tilt
-and band limits), noise and babble.
+resampling, with the targets' time axis following), of formants alone (by another vocal tract), rooms
+(decaying noise), microphones (random spectral tilt and band limits), noise and babble.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import soxr
-from scipy import fft
+from scipy import fft, signal
 
 from facetalk.arrays import Float32
 from facetalk.units import SAMPLE_RATE
+
+_TRACT = (-0.16, 0.16)
+"""Log of how much longer or shorter another tract is: from a child's to a big man's."""
+_TRACT_HZ = np.array([0.0, 1000.0, 2500.0, 8000.0])
+_TRACT_REGION = 0.05
+"""Deviation of the log by which each region between these frequencies differs from the others."""
+_TRACT_WINDOW = 512
+_TRACT_QUEFRENCIES = 32
+"""2 ms: shorter than a period of any voice under 500 Hz, so that pitch is no part of the envelope."""
+_TRACT_MOST = 2.8
+"""Log of the most that a frequency is made louder or softer: between harmonics there is noise to lift."""
 
 
 def change_speed(samples: Float32, factor: float) -> Float32:
     """Play ``factor`` times faster: duration / factor, pitch and formants * factor."""
     out: Float32 = soxr.resample(samples, SAMPLE_RATE * factor, SAMPLE_RATE, quality="LQ").astype(np.float32)
     return out
+
+
+def change_tract(samples: Float32, rng: np.random.Generator) -> Float32:
+    """Speak by another vocal tract: formants move, pitch and time stay.
+
+    Each short-time spectrum is multiplied by what its envelope (the low quefrencies of its cepstrum) has at
+    the warped frequency, over what it has there now. The warp is a length of the tract, as in Jaitly and
+    Hinton, "Vocal Tract Length Perturbation (VTLP) improves speech recognition" (2013), and a little for each
+    region of formants by itself: mouths and throats do not differ by the same share.
+
+    Args:
+        samples: (N,) speech.
+        rng: source of all chance.
+
+    Returns:
+        (N,) float32.
+    """
+    common = rng.uniform(*_TRACT)
+    slopes = np.exp(common + rng.normal(0.0, _TRACT_REGION, len(_TRACT_HZ) - 1))
+    warped = np.concatenate([[0.0], np.cumsum(np.diff(_TRACT_HZ) * slopes)])
+    bins = np.fft.rfftfreq(_TRACT_WINDOW, 1 / SAMPLE_RATE)
+    # Where a formant of today goes to: the envelope at a frequency is that of the one that comes there.
+    at = np.interp(bins, warped, _TRACT_HZ) / bins[1]
+    low = np.minimum(at.astype(np.int64), len(bins) - 2)
+    share = np.minimum(at - low, 1.0).astype(np.float32)
+
+    hop = _TRACT_WINDOW // 4
+    frames = -(-len(samples) // hop) + 3
+    padded = np.zeros((frames + 3) * hop, np.float32)
+    padded[3 * hop : 3 * hop + len(samples)] = samples
+    index = np.arange(frames)[:, None] * hop + np.arange(_TRACT_WINDOW)
+    # Twice the root of a Hann window, four of which sum to 2: once before the spectrum, once after it.
+    taper = np.sqrt(signal.get_window("hann", _TRACT_WINDOW)).astype(np.float32)
+    spectra = fft.rfft(padded[index] * taper)
+    logs = np.log(np.abs(spectra) + np.float32(1e-4))
+    cepstra = fft.irfft(logs, _TRACT_WINDOW)
+    cepstra[:, _TRACT_QUEFRENCIES : 1 - _TRACT_QUEFRENCIES] = 0.0
+    envelope = np.asarray(fft.rfft(cepstra).real, np.float32)
+    there = envelope[:, low] + share * (envelope[:, low + 1] - envelope[:, low])
+    spectra *= np.exp(np.clip(there - envelope, -_TRACT_MOST, _TRACT_MOST))
+    pieces = fft.irfft(spectra, _TRACT_WINDOW).astype(np.float32) * (taper * np.float32(0.5))
+    out = np.zeros_like(padded)
+    for part in range(4):  # frames of one part do not overlap, and each lies a hop after the one before
+        rows = pieces[part::4].reshape(-1)
+        out[part * hop : part * hop + len(rows)] += rows
+    return out[3 * hop : 3 * hop + len(samples)]
 
 
 def colour(samples: Float32, rng: np.random.Generator) -> Float32:

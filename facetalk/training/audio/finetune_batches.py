@@ -12,7 +12,7 @@ from torch import Tensor
 
 from facetalk.arrays import Float32
 from facetalk.audio.encoder import AudioEncoder
-from facetalk.training.audio.augment import change_speed
+from facetalk.training.audio.augment import change_speed, change_tract
 from facetalk.training.audio.degrade import degrade, heard, heard_live
 from facetalk.training.audio.train import AudioTraining, Speech
 from facetalk.training.audio.unspoken import unspoken
@@ -21,6 +21,8 @@ from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
 _RUNNING_LEVEL = 0.015
 """Share of crops that are brought to level as live sound is; it takes twenty times as long."""
+_OTHER_TRACT = 0.6
+"""Share of crops that another vocal tract speaks."""
 _UNSPOKEN = 0.12
 """Share of crops without speech."""
 _SOURCE_WEIGHT = {"Debian": 2.0, "Kokoro": 4.0}
@@ -142,7 +144,9 @@ class Batches:
             out = unspoken(self.length, rng) * np.float32(10 ** (rng.uniform(-30.0, 3.0) / 20))
             out = np.clip(out + hiss(self.length, 1e-4, rng), -1.0, 1.0)
         else:
-            out = degrade(wave, rng, lambda: self._other(rng), lambda: unspoken(self.length, rng))
+            # What today's encoder hears, the target, stays the voice as it is.
+            spoken_by = change_tract(wave, rng) if rng.random() < _OTHER_TRACT else wave
+            out = degrade(spoken_by, rng, lambda: self._other(rng), lambda: unspoken(self.length, rng))
             out = out + hiss(len(out), 10 ** rng.uniform(-5.0, -3.5), rng)
         level = heard_live if rng.random() < _RUNNING_LEVEL else heard
         clean = wave / np.float32(self.levels[index]) + hiss(len(wave), 3e-3, rng)

@@ -120,6 +120,22 @@ def test_sound_is_brought_to_level_as_the_encoder_does_it(voice: np.ndarray, enc
         assert (found - expected).abs().max() < 2e-3
 
 
+def test_another_tract_speaks_and_the_target_is_the_voice_as_it_is(
+    batches: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune_batches, "_UNSPOKEN", 0.0)
+    monkeypatch.setattr(finetune_batches, "degrade", lambda wave, *_: wave)
+    monkeypatch.setattr(finetune_batches, "_OTHER_TRACT", 0.0)
+    before = batches(5)
+    monkeypatch.setattr(finetune_batches, "_OTHER_TRACT", 1.0)
+    # The tract draws chance, so the hiss that follows is another one; it is 10 dB and more below the voice.
+    monkeypatch.setattr(finetune_batches, "change_tract", lambda wave, rng: -wave)
+    after = batches(5)
+    for name, sign in (("clean", 1.0), ("spoilt", -1.0)):
+        one, other = before[name].double().flatten(), after[name].double().flatten()
+        assert sign * float(torch.corrcoef(torch.stack([one, other]))[0, 1]) > 0.9
+
+
 @pytest.mark.parametrize("frame", [40, 47])
 def test_a_cut_is_what_live_sound_has(
     voice: np.ndarray, encoder: AudioEncoder, losses: Losses, frame: int
