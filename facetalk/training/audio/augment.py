@@ -61,7 +61,7 @@ def change_tract(samples: Float32, rng: np.random.Generator) -> Float32:
     padded = np.zeros((frames + 3) * hop, np.float32)
     padded[3 * hop : 3 * hop + len(samples)] = samples
     index = np.arange(frames)[:, None] * hop + np.arange(_TRACT_WINDOW)
-    # Twice the root of a Hann window, four of which sum to 2: once before the spectrum, once after it.
+    # The root of a Hann window before the spectrum and after it; four of them, a hop apart, sum to 2.
     taper = np.sqrt(signal.get_window("hann", _TRACT_WINDOW)).astype(np.float32)
     spectra = fft.rfft(padded[index] * taper)
     logs = np.log(np.abs(spectra) + np.float32(1e-4))

@@ -33,9 +33,7 @@ def formants(sound: np.ndarray) -> np.ndarray:
     middle = sound[SAMPLE_RATE * 3 // 4 : SAMPLE_RATE * 5 // 4].astype(np.float64)
     middle = middle * np.hanning(len(middle))
     whole = np.correlate(middle, middle, "full")[len(middle) - 1 :]
-    poles = np.roots(
-        np.r_[1.0, -np.linalg.solve(whole[np.abs(np.subtract.outer(range(6), range(6)))], whole[1:7])]
-    )
+    poles = np.roots(np.r_[1.0, -linalg.solve_toeplitz(whole[:6], whole[1:7])])
     return np.sort(np.angle(poles[poles.imag > 0])) * SAMPLE_RATE / (2 * np.pi)
 
 
