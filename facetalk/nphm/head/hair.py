@@ -14,7 +14,7 @@ from facetalk.arrays import AnyFloat, Float32, Float64
 from facetalk.nphm.head.albedo import Palette, mix, smooth
 from facetalk.nphm.head.noise import in_space
 
-__all__ = ["covered", "hair_cover", "hair_depth", "strands", "tufted", "with_hair"]
+__all__ = ["covered", "hair_cover", "hair_depth", "strands", "uneven", "with_hair"]
 
 _COVER = 0.9
 """Of the scalp by cropped hair, where it is thickest."""
@@ -29,7 +29,7 @@ _HAIRLINE = np.array([
 ])  # fmt: skip
 _ROUND = 5.0
 """Half of the degrees over which the hairline's corners are rounded."""
-_SOFT = 0.03
+_SOFT = 0.05
 """Half of the width over which hair sets in, head units."""
 _WIDE, _SLENDER = 0.0036, 0.14
 """Width of strands, head units (0.9 mm, what a texel shows), and what part of their length that is."""
@@ -75,7 +75,7 @@ def hair_cover(depth: AnyFloat, points: AnyFloat) -> tuple[Float32, Float32]:
     ragged = depth + 0.008 * in_space(x, 0.022, 51) + 0.005 * in_space(x, 0.008, 52)
     # Ears stand out of the head beside it.
     ears = smooth(np.abs(x[:, 0]), 0.305, 0.325) * (1.0 - smooth(x[:, 1], 0.09, 0.12)) * (x[:, 1] > -0.15)
-    thick = (0.55 + 0.45 * smooth(depth, 0.0, 0.12)) * (0.8 + 0.2 * smooth(x[:, 1], -0.05, 0.25))
+    thick = (0.6 + 0.4 * smooth(depth, 0.0, 0.12)) * (0.8 + 0.2 * smooth(x[:, 1], -0.05, 0.25))
     return (smooth(ragged, -_SOFT, _SOFT) * (1.0 - ears)).astype(np.float32), thick.astype(np.float32)
 
 
@@ -86,14 +86,14 @@ def strands(points: AnyFloat) -> Float32:
     around = np.arctan2(off[:, 0], off[:, 2]) + 0.03 * in_space(points, 0.04, 53)
     far = np.linalg.norm(off, axis=1)
     ring = np.stack([_RADIUS * np.sin(around), _RADIUS * np.cos(around), _SLENDER * far], axis=1)
-    fine = 0.55 * in_space(ring, _WIDE, 54) + 0.3 * in_space(points, _WIDE, 57)
+    fine = 0.6 * in_space(ring, _WIDE, 54) + 0.6 * in_space(points, 0.6 * _WIDE, 57)
     tufts = 0.3 * in_space(ring, _TUFT, 58) + 0.12 * in_space(points, 0.03, 56)
     return np.clip(1.5 * (fine + tufts), -1.0, 1.0).astype(np.float32)
 
 
-def tufted(grows: Float32, strand: Float32) -> Float32:
-    """The first that :func:`hair_cover` tells (N,), where hair sets in tuft by tuft."""
-    return np.asarray(smooth(2.0 * grows - 1.0 + 0.6 * strand, -0.32, 0.32), np.float32)
+def uneven(grows: Float32, strand: Float32) -> Float32:
+    """The first that :func:`hair_cover` tells (N,), strand by strand where hair sets in."""
+    return np.asarray(smooth(2.0 * grows - 1.0 + 0.75 * strand * (1.0 - 0.7 * grows), -0.9, 0.9), np.float32)
 
 
 def with_hair(color: AnyFloat, points: AnyFloat, palette: Palette) -> AnyFloat:
@@ -106,4 +106,4 @@ def covered(color: AnyFloat, cover: Float32, strand: Float32, palette: Palette) 
     """Colours (N, 3) of skin under a cover (N,) of hair whose strands are as dark or light as (N,) says."""
     color = mix(color, palette.of("scalp"), 0.7 * cover)
     tone = palette.of("brow") * np.float32(0.68) * (1.0 + 0.62 * strand[:, None])
-    return mix(color, tone, _COVER * cover * (0.8 + 0.2 * strand))
+    return mix(color, tone, _COVER * cover * (0.88 + 0.12 * strand))

@@ -194,14 +194,18 @@ def test_hair_is_cropped_on_the_scalp_alone(head):
     assert abs(grows[x[:, 0] > 0.01].mean() - grows[x[:, 0] < -0.01].mean()) < 0.02
 
 
-def test_hair_sets_in_tuft_by_tuft(head, grounds):
-    """Between scalp and hair there is no soft edge of a shade, but tufts that stand alone."""
+def test_hair_sets_in_over_a_centimetre_strand_by_strand(head, grounds):
+    """A hairline is no line: hair gets thicker bit by bit, and at each depth strands stand beside bare skin."""
     under = grounds["skin"]
     plan = plan_skin(head.tables.mesh, head.tables.linear["landmarks_mean"], head.tables.canvas.uv, under)
     depth = under.of(hair_depth(head.tables.mesh.vertices))
-    edge = np.abs(depth) < 0.006
-    assert edge.sum() > 200
-    assert (plan.cover[edge] == 0.0).mean() > 0.1 and (plan.cover[edge] > 0.5).mean() > 0.1
+    assert not plan.cover[depth < -0.065].any()
+    bands = np.digitize(depth, np.arange(-0.05, 0.055, 0.01))
+    cover = [plan.cover[bands == band] for band in range(1, 11)]
+    means = np.array([values.mean() for values in cover])
+    assert min(map(len, cover)) > 200 and means[0] < 0.06 and means[-1] > 0.6
+    assert 0.0 < np.diff(means).min() and np.diff(means).max() < 0.16
+    assert min(values.std() for values in cover[2:8]) > 0.05
     inside = depth > 0.15
     assert plan.cover[inside].mean() > 0.9 and plan.strand[inside].std() > 0.15
 

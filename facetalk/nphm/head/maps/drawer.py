@@ -11,7 +11,7 @@ from facetalk.mesh.textures import KINDS, Maps
 
 __all__ = ["FORMAT", "ROOM", "read_maps", "write_maps"]
 
-ROOM, FORMAT = "maps", "facetalk-maps 3"
+ROOM, FORMAT = "maps", "facetalk-maps 4"
 """Folder of the cache, and what is told apart from other ways to keep them and other ways to paint."""
 _FILE = "file of "
 

@@ -21,7 +21,7 @@ from facetalk.nphm.head.albedo import (
     smooth,
 )
 from facetalk.nphm.head.complexion import lid_margins
-from facetalk.nphm.head.hair import covered, hair_cover, hair_depth, strands, tufted
+from facetalk.nphm.head.hair import covered, hair_cover, hair_depth, strands, uneven
 from facetalk.nphm.head.maps.brows import brow_hairs
 from facetalk.nphm.head.maps.layout import Ground, bytes_of, quarter
 from facetalk.nphm.head.maps.relief import normals
@@ -154,11 +154,11 @@ def _hair(under: Ground, mesh: TemplateMesh, place: Float32) -> tuple[Float32, F
     """Cover (N,) of cropped hair and how light its strands are, of texels at template points (N, 3)."""
     depth = under.of(hair_depth(mesh.vertices))
     cover, strand = np.zeros(len(place), np.float32), np.zeros(len(place), np.float32)
-    near = np.flatnonzero(depth > -0.06)  # beyond which no rag of it reaches
+    near = np.flatnonzero(depth > -0.065)  # beyond which no rag of it reaches
     grows, thick = hair_cover(depth[near], place[near])
     near, grows, thick = near[grows > 0.0], grows[grows > 0.0], thick[grows > 0.0]
     strand[near] = strands(place[near])
-    cover[near] = tufted(grows, strand[near]) * thick
+    cover[near] = uneven(grows, strand[near]) * thick
     return cover, strand
 
 
