@@ -78,6 +78,8 @@ def read_curve_file(path: Path) -> CurveFile:
             twice = next(name for name in kept if kept.count(name) > 1)
             raise InputError(f"{path}: the curve {twice} is there twice")
         values = np.array([[row[column] for column in chosen] for row in table], np.float64)
+        if values.ndim != 2:
+            raise ValueError("a weight is no number")
         largest = np.abs(values).max(initial=0.0)
         if not largest <= _LARGEST:
             raise InputError(f"{path}: weights up to {largest:g}; they are fractions, 1 is the whole shape")

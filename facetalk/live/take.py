@@ -24,6 +24,9 @@ SUFFIX = ".csv"
 RATE = 60.0
 """Rows a second, the app's: readers that do not look at the time code take it for granted."""
 
+_PULLED = 0.002
+"""Rates of video are at most this share of them away from what their time code counts (29.97: 30)."""
+
 # Two pairs of shapes are the other way round than in the app's packets.
 _SWAPPED = {
     "jawLeft": "jawRight",
@@ -91,7 +94,16 @@ def curve_times(motion: Motion, fps: float) -> Float64:
 
 
 def _timecode(row: int, fps: float) -> str:
-    """``HH:MM:SS:FF.sss`` without a fraction; rates like 29.97 count 30 frames and drop none."""
-    seconds, frame = divmod(row, math.ceil(fps - 1e-6))
+    """``HH:MM:SS:FF.sss``: whole frames of whole rates and of those like 29.97, which count 30 and drop none.
+
+    Others, 12.5 for one, count what comes next above them, and a row lies at the fraction of such a frame
+    that has its time; if they counted rows alone, their seconds would be other than those of the sound.
+    """
+    count = round(fps)
+    if abs(fps - count) <= _PULLED * fps:
+        seconds, frame = divmod(row * 1000, count * 1000)
+    else:
+        count = math.ceil(fps)
+        seconds, frame = divmod(round(row * count * 1000 / fps), count * 1000)
     minutes, seconds = divmod(seconds, 60)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}:{frame:02d}.000"
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}:{frame // 1000:02d}.{frame % 1000:03d}"

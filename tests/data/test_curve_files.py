@@ -25,13 +25,13 @@ def moving(frames: int = 75) -> Motion:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
-@pytest.mark.parametrize("rate", [25.0, 30.0, 50.0, 60.0])
+@pytest.mark.parametrize("rate", [2.5, 12.5, 25.0, 30.0, 33.4, 50.0, 60.0])
 def test_what_is_written_is_read(tmp_path: Path, suffix: str, rate: float) -> None:
     motion = moving()
     path, _ = write_curves(tmp_path / f"take{suffix}", motion, EXPRESSION_NAMES, fps=rate)
     found = read_curve_file(path)
     codes, missing = found.codes()
-    assert found.fps == rate and missing == () and len(codes) == 3 * rate
+    assert found.fps == rate and missing == () and len(codes) == round(3 * rate)
     expected = motion.at(np.arange(len(codes)) / rate, fps=rate)
     np.testing.assert_allclose(codes, expected, atol=2e-6)  # left and right where they belong, too
 
@@ -107,6 +107,7 @@ def test_a_curve_that_is_not_there_is_zero_and_named(tmp_path: Path) -> None:
         ("a.json", '{"exportFps": 30, "facsNames": ["jawOpen"], "weightMat": []}', "no rows"),
         ("a.json", '{"exportFps": 30, "facsNames": ["jawOpen"], "weightMat": [[0], 1]}', "row 2"),
         ("a.json", '{"exportFps": 30, "facsNames": ["jawOpen"], "weightMat": [[null]]}', "weights up to nan"),
+        ("a.json", '{"exportFps": 30, "facsNames": ["jawOpen"], "weightMat": [[[0]]]}', "is no number"),
     ],
 )
 def test_what_is_no_file_of_curves_is_one_line(tmp_path: Path, name: str, content: str, message: str) -> None:

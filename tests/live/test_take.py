@@ -55,6 +55,26 @@ def test_the_header_is_the_apps_and_every_row_is_whole(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("fps", "row", "code"),
+    [
+        (29.97, 30, "00:00:01:00.000"),
+        (30000 / 1001, 1800, "00:01:00:00.000"),
+        (23.98, 25, "00:00:01:01.000"),
+        (7.0001, 7, "00:00:01:00.000"),
+        (12.5, 1, "00:00:00:01.040"),
+        (12.5, 25, "00:00:02:00.000"),
+        (12.5, 3750, "00:05:00:00.000"),
+        (1.5, 5, "00:00:03:00.667"),
+    ],
+)
+def test_the_time_code_keeps_to_the_clock_but_for_rates_of_video(
+    tmp_path: Path, fps: float, row: int, code: str
+) -> None:
+    take = motion(25 * 310 if row > 1000 else 100)
+    assert rows(write_take(tmp_path / "t.csv", take, EXPRESSION_NAMES, fps=fps))[row]["Timecode"] == code
+
+
 def test_values_lie_under_their_names(tmp_path: Path) -> None:
     curves = {"jawLeft": 0.1, "jawRight": 0.2, "mouthLeft": 0.3, "mouthRight": 0.4, "jawOpen": 0.5,
               "browInnerUp_L": 0.4, "browInnerUp_R": 0.2, "eyeLookDown_L": 0.33}  # fmt: skip
