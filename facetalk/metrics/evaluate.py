@@ -160,7 +160,7 @@ def evaluate(
         raise InputError("nothing to evaluate: no recording could be aligned with its text or is long enough")
     settings = {
         "manifest": Path(manifest).name if isinstance(manifest, str | Path) else None,
-        "motions": None if motions is None else motions.folder.name,
+        "motions": None if motions is None else motions.folder.resolve().name,
         "without": ", ".join(motions.missing) or None if motions is not None else None,
         "split": split,
         "limit": limit,

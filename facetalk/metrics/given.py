@@ -62,11 +62,13 @@ class GivenMotions:
             every: all recordings of the manifest; a file's name alone tells those that share it not apart.
 
         Raises:
-            InputError: a recording has no motion or two in one folder, or one cannot be used (named).
+            InputError: a recording has no motion or two in one folder, one cannot be used (named), or a
+                motion would be that of two recordings.
         """
         recordings: dict[str, set[Path]] = {}
         for item in every:
             recordings.setdefault(item.audio.stem, set()).add(item.audio)
+        _check_apart(items, every)
         places = {item.audio: _places(item, alone=len(recordings[item.audio.stem]) == 1) for item in items}
         folders = [self.folder]
         if not any(_file(self.folder, names) for names in places.values()):
@@ -129,6 +131,8 @@ class GivenMotions:
             motion = Motion(codes, curves.fps)
             # A row stands for the moment at which a motion's frame begins.
             begins, lasts = 0.5 / curves.fps, motion.duration
+        if not len(motion):
+            raise InputError(f"{file} has no frames")
         if abs(lasts - seconds) > TOLERANCE_FRAMES / min(motion.fps, self.fps) + 1e-6:
             raise InputError(
                 f"{file} has {len(motion)} frames of {motion.fps:g} a second, {lasts:.2f} s, but its "
@@ -146,9 +150,29 @@ def _frames(motion: Motion, begins: float, count: int, fps: float) -> Float32:
 
 def _places(item: Spoken, *, alone: bool) -> list[str]:
     """Names, without suffix, that a motion of the recording may have; ``alone``: its file's name tells it."""
-    told = PurePosixPath(item.name or item.audio.name).with_suffix("")
+    path = PurePosixPath(item.name or item.audio.name)
+    told = path.parent / path.stem
     outside = told.is_absolute() or ".." in told.parts
     return list(dict.fromkeys([*([] if outside else [told.as_posix()]), *([told.name] if alone else [])]))
+
+
+def _check_apart(items: Sequence[Spoken], every: Sequence[Spoken]) -> None:
+    """Refuse recordings that one motion would stand for.
+
+    Raises:
+        InputError: one of ``items`` and another of ``every`` have the same path but for the suffix.
+    """
+    wanted = {item.audio for item in items}
+    owners: dict[str, Path] = {}
+    for item in every:
+        for name in _places(item, alone=False):
+            pair = {owners.setdefault(name, item.audio), item.audio}
+            if len(pair) > 1 and pair & wanted:
+                one, other = sorted(map(str, pair))
+                raise InputError(
+                    f"{one} and {other} have one name but for their suffixes, which motions are not told "
+                    "apart by; rename one of them, or leave it out of the manifest"
+                )
 
 
 def _file(folder: Path, names: Sequence[str]) -> Path | None:

@@ -58,6 +58,8 @@ class Judged:
                     f"{path} has no figures clip by clip; write it anew with facetalk evaluate --json"
                 )
             clips, settings = tuple(map(str, kept["names"])), dict(content["settings"])
+            if not clips:
+                raise ValueError("no clips")
             return cls(str(path), settings, clips, Pool.from_dict(kept, len(clips)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from listener import SECONDS, Listener, write_manifest
 
 from facetalk.cli import main
@@ -121,6 +123,43 @@ def test_recordings_of_one_name_are_told_by_their_paths(manifest: Path, tmp_path
     say("a").save(motions / "a.safetensors")  # of which of them?
     with pytest.raises(InputError, match=r"no motion .* of 2 of 2 recordings: ann/a, bob/a$"):
         given(motions, corpus)
+
+
+def test_recordings_that_only_suffixes_tell_apart_are_refused(manifest: Path, tmp_path: Path) -> None:
+    corpus, motions = tmp_path / "corpus", tmp_path / "motions"
+    corpus.mkdir()
+    motions.mkdir()
+    line = json.loads(manifest.read_text().splitlines()[0])
+    lines = [json.dumps(line | {"audio": name}) for name in ("a.wav", "a.wave", "b.wav", "a.wav")]
+    for name in ("a.wav", "a.wave", "b.wav"):
+        shutil.copy(manifest.parent / "a.wav", corpus / name)
+        say("a").save(motions / f"{name[0]}.safetensors")
+    (corpus / "manifest.jsonl").write_text("\n".join(lines))
+    items = read(corpus)
+    with pytest.raises(InputError, match=r"a\.wav and .*a\.wave have one name but for their suffixes"):
+        given(motions, corpus)
+    with pytest.raises(InputError, match="one name but for"):
+        GivenMotions(motions).find(items[:1], items)  # the motion may be the other one's
+    GivenMotions(motions).find(items[2:3], items)
+    GivenMotions(motions).find([items[0]], [items[0], items[3]])  # one recording in two lines
+
+
+def test_a_folder_is_told_by_its_name_wherever_it_is_called_from(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        say(name).save(tmp_path / f"{name}.safetensors")
+    monkeypatch.chdir(tmp_path)
+    report = evaluate(Refuses(), manifest, motions=GivenMotions(Path()), limit=1)
+    assert report.settings["motions"] == tmp_path.name
+
+
+def test_a_motion_without_frames_is_refused_of_the_shortest_recording(manifest: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(800, np.float32), 16_000)
+    item = dataclasses.replace(read(manifest)[0], audio=tmp_path / "a.wav", phones=[])
+    Motion(np.zeros((0, len(EXPRESSION_NAMES))), 25.0).save(tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"a\.safetensors has no frames$"):
+        GivenMotions(tmp_path).find([item], [item])
 
 
 def test_missing_curves_are_said_once(

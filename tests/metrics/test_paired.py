@@ -131,6 +131,7 @@ def test_what_cannot_be_compared_is_one_line(
             "clip_by_clip": {"names": ["a"], "means": {"a": [[0, 0.0, 0]]}, "medians": {}},
         },
         "text": {**good, "clip_by_clip": {"names": ["a"], "means": {}, "medians": {"a": [[0, ["x"]]]}}},
+        "empty": {**good, "clip_by_clip": {"names": [], "means": {"lve_mm": []}, "medians": {}}},
         "bare": {"clip_by_clip": good["clip_by_clip"]},
     }
     for name, content in spoilt.items():
@@ -146,6 +147,7 @@ def test_what_cannot_be_compared_is_one_line(
         (["--compare", a, spoilt["weightless"]], "a clip without weight"),
         (["--compare", a, spoilt["text"]], "'x' is no number"),
         (["--compare", a, spoilt["bare"]], "damaged"),
+        (["--compare", spoilt["empty"], spoilt["empty"]], "no clips"),
         (["--compare", a, a, "--json", a], "it is the input"),
         (["m.jsonl", "--compare", a, a], "leave out a manifest"),
         (["--compare", a, a, "--pad", "0"], "leave out --pad"),
