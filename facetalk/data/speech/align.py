@@ -1,16 +1,18 @@
 """Forced alignment of recordings with their text, by PocketSphinx' English acoustic model.
 
-English uses the model's own dictionary. Other languages go through espeak-ng's pronunciation of each word,
-every IPA symbol taken to its nearest ARPAbet phone or two; the times then come back under the IPA symbols
-(Italian with known times: 10 ms median error). A quality gate drops recordings whose text does not fit their
-sound.
+English uses the model's own dictionary. Words that it lacks and other languages go through espeak-ng's
+pronunciation of each word, every IPA symbol taken to its nearest ARPAbet phone or two; but for English the
+times then come back under the IPA symbols (Italian with known times: 10 ms median error). A quality gate
+drops recordings whose text does not fit their sound.
 
-Needs ``pip install pocketsphinx`` (the wheel carries model and dictionary) and, but for English, espeak-ng.
+Needs ``pip install pocketsphinx`` (the wheel carries model and dictionary) and, but for English words of that
+dictionary, espeak-ng.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -105,7 +107,7 @@ class Aligner:
         Raises:
             AlignmentError: the text does not fit, or a word has no pronunciation.
         """
-        words = _english_words(text) if language == "en" else _words(text)
+        words = english_words(text) if language == "en" else _words(text)
         if not words:
             raise AlignmentError("no words")
         pronunciations = [self._pronounce(word, language) for word in words]
@@ -237,20 +239,24 @@ def _words(text: str) -> list[str]:
     return [word for word in clean.split() if re.search(r"\w", word)]
 
 
-def _english_words(text: str) -> list[str]:
-    clean = text.lower().replace("\u2019", "'").replace("&", " and ").replace("%", " percent ")
-    clean = re.sub(r"\d+", lambda match: f" {_number(int(match.group()))} ", clean)
+def english_words(text: str) -> list[str]:
+    """The words of an English text in small letters a to z, numbers as they are said."""
+    # Dictionaries spell café and Zoë without their marks; what is left without those letters is other words.
+    clean = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    clean = clean.replace("\u2019", "'").replace("&", " and ").replace("%", " percent ")
+    clean = re.sub(r"\d+", lambda match: f" {_number(match.group())} ", clean)
     words = (word.strip("'") for word in re.sub(r"[^a-z' ]", " ", clean).split())
     return [word for word in words if word]
 
 
-def _number(value: int) -> str:
-    """English words of a number as prompts say it."""
+def _number(digits: str) -> str:
+    """English words of a number as prompts say it, a long one digit by digit."""
+    if len(digits) > 3:
+        return " ".join(_UNITS[int(digit)] for digit in digits)
+    value = int(digits)
     if value < 20:
         return _UNITS[value]
     if value < 100:
         return _TENS[value // 10] + ("" if value % 10 == 0 else " " + _UNITS[value % 10])
-    if value < 1000:
-        rest = "" if value % 100 == 0 else " " + _number(value % 100)
-        return f"{_UNITS[value // 100]} hundred{rest}"
-    return " ".join(_UNITS[int(digit)] for digit in str(value))
+    rest = "" if value % 100 == 0 else " " + _number(str(value % 100))
+    return f"{_UNITS[value // 100]} hundred{rest}"

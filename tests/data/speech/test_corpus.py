@@ -13,7 +13,7 @@ import soundfile
 
 from facetalk.data.phones import is_bilabial, is_silence, lookup
 from facetalk.data.speech import corpus
-from facetalk.data.speech.align import Aligner, AlignmentError, uncovered_share
+from facetalk.data.speech.align import Aligner, AlignmentError, english_words, uncovered_share
 from facetalk.data.speech.build import add_recordings, build
 from facetalk.data.speech.recordings import ASTERISK, Recording, asterisk
 from facetalk.data.speech.synth import Flite, Speech, espeak, festival
@@ -106,6 +106,15 @@ def test_alignment_finds_the_synthesizers_own_times() -> None:
     mine, theirs = lips(found), lips(speech.phones)
     assert len(mine) == len(theirs)
     assert np.median(np.abs(np.array(mine) - np.array(theirs))) < 0.03
+
+
+def testenglish_words_keep_letters_with_marks_and_numbers_of_any_length() -> None:
+    words = english_words("Zoë’s café: a naïve résumé, ﬁne Straße! 7, 42 & 305%")
+    assert " ".join(words) == (
+        "zoe's cafe a naive resume fine strasse seven forty two and three hundred five percent"
+    )
+    assert english_words("1984") == ["one", "nine", "eight", "four"]
+    assert english_words("9" * 5000) == ["nine"] * 5000
 
 
 @needs_espeak
