@@ -142,8 +142,7 @@ class NativeModel:
         :class:`facetalk.pose.generator.HeadMotion` makes of the sound.
 
         Raises:
-            InputError: an option is out of range, or a slider of the style has no curve to work on or is none
-                of the library's (``jaw``, ``lips``).
+            InputError: an option is out of range, or a slider of the style has no curve to work on.
         """
         return NativeStream(self, look_ahead, steps, seed, guidance, rate, checked_style(style), pose=pose)
 

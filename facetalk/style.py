@@ -4,8 +4,7 @@ They work on named expression curves after they were sampled, frame by frame and
 gives what a whole clip does. But for ``jaw`` and ``lips``, which say how far a mouth moves for what it says,
 they leave the curves that part and close the lips alone; those that they change move the gap between the lips
 by less than 0.1 mm (a test measures it). What is closed stays closed with all of them.
-``csrc/cpu/network/style.cpp`` does the same for the C library, which has neither those two nor the head's
-motion.
+``csrc/cpu/network/style.cpp`` does the same for the C library, and its streams take ``head_motion`` too.
 """
 
 from __future__ import annotations
