@@ -20,6 +20,8 @@ from facetalk.reading import read_json, usable
 __all__ = ["Compared", "Difference", "Judged", "difference"]
 
 _TOLD = ("report", "model", "motions", "steps", "guidance", "seeds", "clips")
+_APART_S = 0.1
+"""Seconds by which rounding to frames, and cutting motions to recordings, may change a clip."""
 _NAME, _CELL = 28, 11
 _NOTE = (
     "[ ]: 95 % of a bootstrap over clips, both drawn alike; *: 0 lies outside, as it does for one of twenty\n"
@@ -138,7 +140,8 @@ def difference(a: Judged, b: Judged, *, seed: int = 0) -> Compared:
         seed: of the bootstrap.
 
     Raises:
-        InputError: they are not of the same clips in the same order, with the same padding.
+        InputError: they are not of the same clips in the same order, with the same padding and by the same
+            draws of the truth.
     """
     if a.clips != b.clips:
         other = sorted(set(a.clips) ^ set(b.clips))
@@ -146,12 +149,7 @@ def difference(a: Judged, b: Judged, *, seed: int = 0) -> Compared:
         raise InputError(
             f"{a.name} and {b.name} are not of the same clips ({len(a.clips)} and {len(b.clips)}): {what}"
         )
-    padding = [judged.settings.get("pad") for judged in (a, b)]
-    if padding[0] != padding[1]:
-        raise InputError(
-            f"{a.name} has {padding[0]} s of silence around its clips and {b.name} {padding[1]} s; give both "
-            "the same --pad"
-        )
+    _check_alike(a, b)
     drawn = resample(len(a.clips), seed)
     values, samples = (a.pool.means(), b.pool.means()), (a.pool.samples(drawn), b.pool.samples(drawn))
     figures = {}
@@ -160,6 +158,28 @@ def difference(a: Judged, b: Judged, *, seed: int = 0) -> Compared:
         limits = None if drawn_a is None or drawn_b is None else interval(drawn_a - drawn_b)
         figures[key] = Difference(values[0][key], values[1][key], values[0][key] - values[1][key], limits)
     return Compared({"report": a.name, **a.settings}, {"report": b.name, **b.settings}, figures)
+
+
+def _check_alike(a: Judged, b: Judged) -> None:
+    """Refuse reports of clips of the same names whose figures differ for want of one measure.
+
+    Raises:
+        InputError: as :func:`difference`.
+    """
+    for option, what in (("pad", "silence around its clips"), ("seed", "draws of the truth")):
+        values = [judged.settings.get(option) for judged in (a, b)]
+        if values[0] != values[1]:
+            raise InputError(
+                f"{a.name} has other {what} (--{option} {values[0]}) than {b.name} ({values[1]}); give both "
+                f"the same --{option}"
+            )
+    seconds = [judged.settings.get("seconds") for judged in (a, b)]
+    first, second = (value if isinstance(value, int | float) else 0.0 for value in seconds)
+    if first and second and abs(first - second) > _APART_S * len(a.clips):
+        raise InputError(
+            f"{a.name} is of {first:g} s of speech and {b.name} of {second:g} s: their clips have the same "
+            "names, but are other recordings"
+        )
 
 
 def _cell(value: float, form: str) -> str:

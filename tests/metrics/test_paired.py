@@ -81,6 +81,11 @@ def test_clips_of_one_report_alone_have_no_difference() -> None:
         difference(a, judged(np.arange(2.0)))
     with pytest.raises(InputError, match="the same --pad"):
         difference(judged(np.arange(3.0), pad=1.0), judged(np.arange(3.0), pad=0.0))
+    with pytest.raises(InputError, match=r"other draws of the truth .* the same --seed"):
+        difference(judged(np.arange(3.0), seed=1), judged(np.arange(3.0), seed=0))
+    with pytest.raises(InputError, match=r"of 9 s of speech and .* of 9\.5 s: .* other recordings"):
+        difference(judged(np.arange(3.0), seconds=9.0), judged(np.arange(3.0), seconds=9.5))
+    difference(judged(np.arange(3.0), seconds=9.0), judged(np.arange(3.0), seconds=9.2))
     single = difference(judged(np.arange(1.0)), judged(np.arange(1.0))).figures["lve_mm"]
     assert single.difference == 0.0 and single.interval is None
 
