@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,26 @@ def test_a_recording_gives_the_rows_of_the_program_in_c(tmp_path, folder, capsys
         assert np.abs(rows - other).max() <= 1.01e-6
     wrong = subprocess.run([*csharp, *words[:2], "soon"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and wrong.stderr.startswith("usage: ")
+
+
+def test_the_page_says_what_works(program, tmp_path, folder, speech):
+    """The commands of docs/embedding.md, in a folder with a recording: a program, and a project."""
+    text = (ROOT / "docs/embedding.md").read_text().partition("### C# and Unity")[2].partition("\n## ")[0]
+    commands = re.findall(r"^ {4}(\w.*)$", text, re.M)
+    assert [command.split()[0] for command in commands] == ["mcs", "export", "mono", "mkdir", "cp", "cp"]
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    write_wav(tmp_path / "speech.wav", speech[:16_000], 16_000)
+    variables = {**environment(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    script = "\n".join(["set -e", *commands])
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, env=variables
+    )
+    assert done.returncode == 0, done.stderr
+    names, rows = read_csv(done.stdout)
+    assert names == ["time", *NativeModel(folder).names] and len(rows) == 25
+    project = tmp_path / "Game/Assets"
+    loaded = program(project / "StreamingAssets/facetalk", "load", library=project / "Plugins/x86_64")
+    assert loaded == "load: fine\n"
 
 
 def test_frames_are_those_of_python(program, tmp_path, folder, speech):

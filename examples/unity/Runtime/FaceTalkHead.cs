@@ -59,7 +59,7 @@ namespace FaceTalk
         {
             public SkinnedMeshRenderer Face;
             public int Shape, First, Second; // a weight is the mean of the two
-            public float Full; // what the mesh takes for a weight of 1: 100, or 1 from some importers of glTF
+            public float Full; // what the mesh takes for a weight of 1: 100 by custom, but importers differ
         }
 
         private volatile FaceTalkLive live;
@@ -207,7 +207,7 @@ namespace FaceTalk
                 options.LookAhead = lookAhead;
                 options.Seed = (uint)seed;
                 double block = length / (double)options.SampleRate;
-                // What FMOD, which mixes for Unity, says of its own buffers.
+                // An estimate: how far a ring of blocks is ahead of what is heard, on the mean.
                 mixerLatency = Math.Max(0.0, buffers - 1.5) * block;
                 var opened = new FaceTalkLive(model, options, block + slack, delaySound);
                 opened.SetStyle(style);

@@ -135,7 +135,7 @@ namespace FaceTalk
 
         public Pin(float[] values)
         {
-            handle = values == null ? default : GCHandle.Alloc(values, GCHandleType.Pinned);
+            handle = values == null ? default(GCHandle) : GCHandle.Alloc(values, GCHandleType.Pinned);
         }
 
         public IntPtr At(int index) =>

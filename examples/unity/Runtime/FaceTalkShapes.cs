@@ -1,4 +1,5 @@
 // Which of a model's weights a blend shape takes, by their names.
+using System;
 using System.Collections.Generic;
 
 namespace FaceTalk
@@ -19,8 +20,8 @@ namespace FaceTalk
             {
                 if (Key(names[i]) == key) first = second = i;
                 // Not jawLeft for a shape called "jaw": those are ways to go, not halves.
-                if (names[i].EndsWith("_L") && Key(names[i]) == key + "left") left = i;
-                if (names[i].EndsWith("_R") && Key(names[i]) == key + "right") right = i;
+                if (names[i].EndsWith("_L", StringComparison.Ordinal) && Key(names[i]) == key + "left") left = i;
+                if (names[i].EndsWith("_R", StringComparison.Ordinal) && Key(names[i]) == key + "right") right = i;
             }
             if (first < 0 && left >= 0 && right >= 0)
             {
@@ -33,8 +34,8 @@ namespace FaceTalk
         private static string Key(string name)
         {
             name = name.Substring(name.LastIndexOf('.') + 1).ToLowerInvariant();
-            if (name.EndsWith("_l")) return name.Substring(0, name.Length - 2) + "left";
-            return name.EndsWith("_r") ? name.Substring(0, name.Length - 2) + "right" : name;
+            if (name.EndsWith("_l", StringComparison.Ordinal)) return name.Substring(0, name.Length - 2) + "left";
+            return name.EndsWith("_r", StringComparison.Ordinal) ? name.Substring(0, name.Length - 2) + "right" : name;
         }
     }
 }

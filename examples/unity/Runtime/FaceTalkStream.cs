@@ -10,7 +10,7 @@
 //         int frames = stream.Pull(curves);                   // rows that were written, 0: none is ready
 //     }
 //
-// C# 7.2 and .NET Standard 2.0 without unsafe code, and nothing of Unity: with FaceTalkNative.cs it compiles anywhere. Push,
+// C# 7.0 and .NET Standard 2.0 without unsafe code, and nothing of Unity: with FaceTalkNative.cs it compiles anywhere. Push,
 // Pull and Ready make no garbage. Structs are those of facetalk.h on machines of 64 bits, and tell their size as it asks.
 using System;
 using System.Collections.ObjectModel;
