@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> None:
     _options.set_threads(args.threads)
     from facetalk.training.motion.distill_options import DistillOptions
     from facetalk.training.motion.distill_run import Production, distil
+    from facetalk.training.processes import is_main_process
 
     # The model's notes should tell what was used, not what was typed.
     if args.starts is None and (args.life or args.mouth):
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> None:
         command=_command(args),
         show=sys.stderr.isatty(),
     )
-    if result is not None:
+    if result is not None and is_main_process():
         new = f"{result['new_1_mm']:.2f} mm in one step, {result['new_2_mm']:.2f} in two"
         print(
             f"{result['step']} steps in {result['minutes']:.1f} min; error on new noise {new}, "

@@ -23,6 +23,8 @@ __all__ = [
     "check_workers",
     "in_processes",
     "is_main_process",
+    "main_process_first",
+    "process_count",
     "process_index",
     "quick_products",
     "step_generator",
@@ -37,6 +39,11 @@ def process_index() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def process_count() -> int:
+    """Number of processes of a launch, 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def is_main_process() -> bool:
     """Whether this is the process that writes."""
     return process_index() == 0
@@ -49,6 +56,8 @@ _PATIENCE = datetime.timedelta(days=7)
 def by_main_process(work: Callable[[], object], what: str) -> None:
     """Have the main process of a launch do what is to be done once, while the others wait for it.
 
+    It begins when all have come here, so it may remove what they read before, and find what they wrote.
+
     Args:
         work: what is done; its result is dropped.
         what: what it is, for the others' message if it fails: the beginning of a sentence.
@@ -57,7 +66,7 @@ def by_main_process(work: Callable[[], object], what: str) -> None:
         InputError: in the others, the main process did not get to the end.
         BaseException: in the main process, what ``work`` raised.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if process_count() < 2:
         work()
         return
     from accelerate import Accelerator  # a second, and only launches need it
@@ -65,6 +74,7 @@ def by_main_process(work: Callable[[], object], what: str) -> None:
     Accelerator()  # joins the processes of the launch as the training's own will have them
     # Over the host's network whatever the processes train on: a GPU's collectives do not wait for long.
     group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+    torch.distributed.barrier(group)
     done = torch.zeros(1)
     if is_main_process():
         try:
@@ -77,6 +87,25 @@ def by_main_process(work: Callable[[], object], what: str) -> None:
     torch.distributed.destroy_process_group(group)
     if not done:
         raise InputError(f"{what} failed in the main process, which says why")
+
+
+def main_process_first(work: Callable[[], Result], what: str) -> Result:
+    """Do the same in all processes of a launch, in the main one first: the others find the files it wrote.
+
+    Args:
+        work: what is done; it looks for files and makes those that are missing.
+        what: what it is, see :func:`by_main_process`.
+
+    Returns:
+        What ``work`` returned in this process.
+
+    Raises:
+        InputError: in the others, the main process did not get to the end.
+        BaseException: what ``work`` raised in this process.
+    """
+    results: list[Result] = []
+    by_main_process(lambda: results.append(work()), what)
+    return results[0] if results else work()
 
 
 def step_generator(seed: int, index: int) -> np.random.Generator:

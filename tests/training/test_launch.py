@@ -5,22 +5,19 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
-import facetalk
 from facetalk.training.processes import step_generator
+from tests.helpers.launch import launch
 
 PROGRAM = """
 import sys, time, torch
 from pathlib import Path
 from facetalk.errors import InputError
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.processes import by_main_process, process_index, step_generator
+from facetalk.training.processes import by_main_process, main_process_first, process_index, step_generator
 
 done, said = Path(sys.argv[1], "done"), "nothing"
 def once():
@@ -35,6 +32,13 @@ try:
 except InputError as error:
     said = str(error)
 assert said == ("It failed in the main process, which says why" if process_index() else "no"), said
+def read():
+    mine = Path(sys.argv[1], "mine")
+    if not mine.exists():
+        time.sleep(0.5)
+        mine.write_text(str(process_index()))
+    return mine.read_text(), process_index()
+assert main_process_first(read, "It") == ("0", process_index())
 
 torch.manual_seed(process_index())  # the main process's start is everybody's
 line = torch.nn.Linear(2, 1, bias=False)
@@ -51,17 +55,7 @@ torch.save(line.weight.detach(), f"{sys.argv[1]}/weight{process_index()}.pt")
 def test_two_processes_are_one_training_of_twice_the_batch(tmp_path: Path) -> None:
     program = tmp_path / "train.py"
     program.write_text(PROGRAM)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    root = str(Path(facetalk.__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port),
-         str(program), str(tmp_path)],
-        capture_output=True, text=True, timeout=240, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch(str(program), str(tmp_path))
     first, second = (torch.load(tmp_path / f"weight{i}.pt") for i in (0, 1))
     assert torch.equal(first, second)
 

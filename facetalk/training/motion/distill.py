@@ -30,7 +30,13 @@ from facetalk.training.motion.distill_loss import NARROW, WIDE, DistillLoss, Ste
 from facetalk.training.motion.distill_mouth import FOLLOWED, HELD, MouthScore
 from facetalk.training.motion.distill_options import DistillOptions
 from facetalk.training.openings import Lips, Opening
-from facetalk.training.processes import step_generator
+from facetalk.training.processes import (
+    by_main_process,
+    is_main_process,
+    process_count,
+    process_index,
+    step_generator,
+)
 
 SHARES = {1: 0.35, 2: 0.4, 4: 0.15, 8: 0.1}
 """How much of the training each number of steps gets."""
@@ -155,15 +161,25 @@ class DistillTraining:
         model.save(out / "model", half=True)
 
     def _supply(self, index: int) -> None:
-        """Look for new trajectories, and make some if those there have been used enough."""
+        """Look for new trajectories, and make some if those there have been used enough.
+
+        The processes of a launch use the same ones, and make them side by side: what one process alone would
+        make next, the others make after it.
+        """
         if index % _LOOK_EVERY == 0 or not self.cache.frames_made:
-            self.cache.refresh()
-        drawn = (index + 1) * self.options.batch * self.options.crop
+            self._look()
+        drawn = (index + 1) * self.options.batch * self.options.crop * process_count()
         while self.cache.shards_made < _FIRST_SHARDS or drawn > self.options.uses * self.cache.frames_made:
-            number = self.cache.next_number(0)
+            number = self.cache.made_by(0) + process_index()
             rng = np.random.default_rng((self.options.seed, 0, number))
             self.cache.add(self.teacher.make(rng), 0, number)
-            self.cache.refresh()
+            self._look()
+
+    def _look(self) -> None:
+        """Have the same live trajectories in all processes; the main one alone removes some."""
+        by_main_process(self.cache.refresh, "Reading the trajectories")
+        if not is_main_process():
+            self.cache.follow()
 
     def _update_average(self, index: int) -> None:
         decay = min(0.999, (1 + index) / (10 + index))

@@ -1,8 +1,9 @@
-"""The teacher's trajectories on disk: made by one process or several, used by the trainer, ever renewed.
+"""The teacher's trajectories on disk: made by one process or several, used by the training, ever renewed.
 
 A student learns the trajectories it sees by heart: trained 24 times on each of 640, it was twice as far from
 the teacher on new noise as on theirs. So each is used some ten times, and the oldest give way to new ones. A
-shard is one file of a batch of clips; producers only add shards, the trainer alone removes them.
+shard is one file of a batch of clips; producers only add shards, the trainer alone removes them. Where
+several processes share a training, all of them add some and the main one removes them.
 """
 
 from __future__ import annotations
@@ -205,8 +206,9 @@ class Cache:
                 f"{folder} holds trajectories of another teacher or of other settings; use another --out or "
                 "remove that folder"
             )
-        with atomic_path(mark) as temporary:
-            temporary.write_text(told)
+        if not mark.is_file():
+            with atomic_path(mark) as temporary:
+                temporary.write_text(told)
         self._live: dict[str, Clips] = {}
         self._made: dict[str, int] = {}
         if (folder / _LEDGER).is_file():
@@ -220,7 +222,11 @@ class Cache:
     def next_number(self, producer: int) -> int:
         """The number of this producer's next shard; numbers are never used twice."""
         last = [int(path.stem[4:]) for path in self.folder.glob(f"{producer:03d}-*.npz")]
-        return max([*last, self._made.get(f"{producer:03d}", -1)]) + 1
+        return max([*last, self.made_by(producer) - 1]) + 1
+
+    def made_by(self, producer: int) -> int:
+        """Shards that this producer had ever made when this process last looked."""
+        return self._made.get(f"{producer:03d}", -1) + 1
 
     def crowded(self) -> bool:
         """Whether so many shards wait for the trainer that a producer should pause."""
@@ -231,8 +237,7 @@ class Cache:
         for path in sorted(self.folder.glob("*.npz")):
             if path.name in self._live:
                 continue
-            with np.load(path, allow_pickle=False) as archive:
-                self._live[path.name] = Clips(archive["features"], archive["states"], archive["guidance"])
+            self._read(path)
             producer, number = path.stem.split("-")
             self._made[producer] = max(self._made.get(producer, -1), int(number))
         newest = sorted(self._live, key=lambda name: (name[4:], name))
@@ -241,6 +246,34 @@ class Cache:
             (self.folder / name).unlink(missing_ok=True)
         with atomic_path(self.folder / _LEDGER) as temporary:
             temporary.write_text(json.dumps(self._made))
+
+    def follow(self) -> None:
+        """Take over what another process's :meth:`refresh` has just left: the same shards and the same count.
+
+        Raises:
+            InputError: that process wrote to another folder.
+        """
+        ledger = self.folder / _LEDGER
+        if not ledger.is_file():
+            raise InputError(
+                f"{self.folder} has nothing of the launch's main process; all of its processes need the same "
+                "--out, on a disk that they share"
+            )
+        self._made = json.loads(ledger.read_text())
+        # A producer beside the training may have added more since then, which others would not count yet.
+        kept = {
+            path.name: path
+            for path in self.folder.glob("*.npz")
+            if int(path.stem.split("-")[1]) <= self._made.get(path.stem.split("-")[0], -1)
+        }
+        for name in self._live.keys() - kept.keys():
+            del self._live[name]
+        for name in sorted(kept.keys() - self._live.keys()):
+            self._read(kept[name])
+
+    def _read(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as archive:
+            self._live[path.name] = Clips(archive["features"], archive["states"], archive["guidance"])
 
     @property
     def shards_made(self) -> int:

@@ -24,9 +24,10 @@ from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.dataset import SHORT_S, MotionData, build
 from facetalk.training.motion.distill import SHARES, DistillTraining, hold_out
 from facetalk.training.motion.distill_audio import Features, check_audible, features
-from facetalk.training.motion.distill_cache import Cache, Teacher, grid, produce, teacher_timesteps
+from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid, produce, teacher_timesteps
 from facetalk.training.motion.distill_options import DistillOptions
 from facetalk.training.openings import lid_openings, lips_of
+from facetalk.training.processes import main_process_first, process_count
 from facetalk.training.resume import check_resume
 
 _FACES = 4
@@ -92,8 +93,11 @@ def distil(
         ``new_1_mm``, ``new_2_mm`` and ``ratio``; None of a producer.
 
     Raises:
-        InputError: no such model or recordings, or ``out`` holds something else.
+        InputError: no such model or recordings, ``out`` holds something else, or several processes of a
+            launch were asked to be one producer.
     """
+    if producer is not None and process_count() > 1:
+        raise InputError("--produce is one process: start each by itself, with a number of its own")
     config = find_model(model)
     check_audible(audio)
     if (options.life or options.mouth) and not ((audio / MANIFEST).is_file() or audio.is_file()):
@@ -139,30 +143,37 @@ def distil(
         "clips": production.clips,
         "frames": production.frames,
     }
-    cache = Cache(out / "trajectories", settings, keep=production.keep)
-    faces: MotionData | None = None
-    beginnings: MotionData | None = None
-    if (options.life or options.mouth) and producer is None:
-        # One encoding of the corpus serves both: sound for the teacher, sound and faces for the score.
-        hear = functools.partial(
-            build, read_manifest(audio, split="train"), encoder, out / "features", fps=config.fps,
-            variants=production.variants, draws=_FACES, seed=options.seed, workers=workers,
-        )  # fmt: skip
-        faces = hear()
-        if options.starts:
-            beginnings = hear(share=_SHORT_SHARE, short=True)
-    trained_on = teacher(
-        "train", production.variants, production.clips, faces.features if faces is not None else None
-    )
+
+    def trajectories() -> Cache:
+        return Cache(out / "trajectories", settings, keep=production.keep)
+
     if producer is not None:
+        cache, trained_on = trajectories(), teacher("train", production.variants, production.clips)
         with tqdm(desc=f"producer {producer}", unit="batch", disable=not show) as bar:
             produce(
                 cache, trained_on, producer=producer, seed=options.seed, go_on=_until(minutes),
                 on_shard=lambda _: bar.update() and None,
             )  # fmt: skip
         return None
-    few = min(production.clips, _HELD_OUT_CLIPS)
-    held_out = hold_out(teacher("valid", 1, few), options.seed, out / "held_out.npz")
+
+    def prepare() -> tuple[Cache, Teacher, Clips, MotionData | None, MotionData | None]:
+        cache, faces, beginnings = trajectories(), None, None
+        if options.life or options.mouth:
+            # One encoding of the corpus serves both: sound for the teacher, sound and faces for the score.
+            hear = functools.partial(
+                build, read_manifest(audio, split="train"), encoder, out / "features", fps=config.fps,
+                variants=production.variants, draws=_FACES, seed=options.seed, workers=workers,
+            )  # fmt: skip
+            faces = hear()
+            if options.starts:
+                beginnings = hear(share=_SHORT_SHARE, short=True)
+        heard = faces.features if faces is not None else None
+        trained_on = teacher("train", production.variants, production.clips, heard)
+        few = min(production.clips, _HELD_OUT_CLIPS)
+        held_out = hold_out(teacher("valid", 1, few), options.seed, out / "held_out.npz")
+        return cache, trained_on, held_out, faces, beginnings
+
+    cache, trained_on, held_out, faces, beginnings = main_process_first(prepare, "Hearing the recordings")
     torch.manual_seed(options.seed)
     # A student that was taught before tells that as well.
     notes = {

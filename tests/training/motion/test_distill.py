@@ -193,6 +193,28 @@ def test_the_cache_keeps_the_newest_and_counts_all(tmp_path: Path) -> None:
         Cache(tmp_path, {"a": 2}, keep=2)
 
 
+def test_other_processes_follow_the_main_one_to_the_shard(tmp_path: Path) -> None:
+    clips = make_teacher(motion_model()).make(np.random.default_rng(0))
+    cache, other = Cache(tmp_path, {}, keep=2), Cache(tmp_path, {}, keep=2)
+    with pytest.raises(InputError, match="need the same"):
+        other.follow()
+    for number in range(3):
+        cache.add(clips, 0, number)
+        cache.refresh()
+        other.follow()
+    assert (other.shards_made, other.made_by(0)) == (3, 3)
+    # What a producer adds after the main process looked counts for nobody before it looks again.
+    cache.add(clips, 1, 0)
+    other.follow()
+    assert other.frames_made == cache.frames_made and other.made_by(1) == 0
+    draws = (each.crops(np.random.default_rng(1), 50, 16).guidance for each in (cache, other))
+    np.testing.assert_array_equal(*draws)
+    cache.refresh()
+    other.follow()
+    assert other.frames_made == cache.frames_made and other.made_by(1) == 1
+    assert other._live.keys() == cache._live.keys() == {"000-0000001.npz", "000-0000002.npz"}
+
+
 def test_crops_are_parts_of_their_trajectories(tmp_path: Path) -> None:
     cache = Cache(tmp_path, {}, keep=2)
     clips = make_teacher(motion_model()).make(np.random.default_rng(0))
@@ -354,6 +376,17 @@ def test_bad_options_are_one_line(
     assert main(["distill", *place, *words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_producer_is_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    sound(tmp_path / "audio" / "a.wav", 0)
+    place = ["--audio", str(tmp_path / "audio"), "--out", str(tmp_path / "out")]
+    assert main(["distill", *place, "--produce", "1", "--minutes", "0.001"]) == 2
+    assert "--produce is one process" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
