@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from facetalk.audio.load import load_audio
 from facetalk.data.speech.align import Aligner, AlignmentError, uncovered_share
-from facetalk.data.speech.corpus import CorpusWriter, Utterance
+from facetalk.data.speech.corpus import CorpusWriter, Utterance, split_of
 from facetalk.data.speech.kokoro import Kokoro
 from facetalk.data.speech.neural import add_hibari, add_kokoro, hibari
 from facetalk.data.speech.recordings import ASTERISK, DEMO_PROMPTS, Recording, asterisk, librivox, tuxpaint
@@ -42,10 +42,12 @@ def add_flite(writer: CorpusWriter, minutes: float, seed: int) -> None:
     engine = Flite()
     rng = np.random.default_rng(seed)
     for voice, weight in _FLITE_WEIGHT.items():
-        texts = sentences(seed + 1000 * (1 + list(_FLITE_WEIGHT).index(voice)))
+        text_for = _texts(seed + 1000 * (1 + list(_FLITE_WEIGHT).index(voice)))
 
-        def speak(voice: str = voice, texts: Iterator[str] = texts) -> tuple[Speech, str, str, str]:
-            text = next(texts)
+        def speak(
+            voice: str = voice, text_for: Callable[[str], str] = text_for
+        ) -> tuple[Speech, str, str, str]:
+            text = text_for(f"flite-{voice}")
             low, high = _FLITE_PITCH[voice]
             stretch, pitch = float(rng.uniform(0.8, 1.35)), float(rng.uniform(low, high))
             return engine.say(text, voice, stretch=stretch, pitch_hz=pitch), text, f"flite-{voice}", "en"
@@ -56,12 +58,12 @@ def add_flite(writer: CorpusWriter, minutes: float, seed: int) -> None:
 def add_espeak(writer: CorpusWriter, minutes: float, seed: int) -> None:
     """espeak-ng's formant voices in several languages."""
     rng = np.random.default_rng(seed + 1)
-    texts = sentences(seed + 2)
+    text_for = _texts(seed + 2)
 
     def speak() -> tuple[Speech, str, str, str]:
-        text = next(texts)
         variant, language = str(rng.choice(_ESPEAK_VARIANTS)), str(rng.choice(_ESPEAK_LANGUAGES))
         rate, pitch = int(rng.integers(120, 200)), int(rng.integers(20, 85))
+        text = text_for(f"espeak-{variant}")
         speech = espeak().say(text, f"{language}+{variant}", rate=rate, pitch=pitch)
         return speech, text, f"espeak-{variant}", language[:2]
 
@@ -71,20 +73,26 @@ def add_espeak(writer: CorpusWriter, minutes: float, seed: int) -> None:
 def add_festival(writer: CorpusWriter, minutes: float, seed: int) -> None:
     """Diphone voices of festival."""
     rng = np.random.default_rng(seed + 3)
-    texts = sentences(seed + 4)
+    text_for = _texts(seed + 4)
     queue: list[tuple[Speech, str, str]] = []
 
     def speak() -> tuple[Speech, str, str, str]:
         if not queue:
-            jobs = [
-                (next(texts), str(rng.choice(list(FESTIVAL_VOICES))), float(rng.uniform(0.8, 1.35)))
-                for _ in range(32)
+            voices = [
+                (str(rng.choice(list(FESTIVAL_VOICES))), float(rng.uniform(0.8, 1.35))) for _ in range(32)
             ]
+            jobs = [(text_for(f"festival-{voice}"), voice, stretch) for voice, stretch in voices]
             queue.extend((s, t, v) for s, (t, v, _) in zip(festival(jobs), jobs, strict=True))
         speech, text, voice = queue.pop()
         return speech, text, f"festival-{voice}", "en"
 
     _fill(writer, "festival", minutes, speak, "festvox (BSD-like)", "festival")
+
+
+def _texts(seed: int) -> Callable[[str], str]:
+    """What a voice says next: held-out voices say what no other does."""
+    streams = {split: sentences(seed, held_out=split == "valid") for split in ("train", "valid")}
+    return lambda voice: next(streams[split_of(voice)])
 
 
 def _fill(

@@ -1,7 +1,8 @@
 """Speech corpora on disk: recordings, synthetic and real, with phone times.
 
 A corpus is a folder with ``audio/*.flac`` (16 kHz mono) and ``manifest.jsonl``, one :class:`Utterance` a
-line. Splits go by voice: a voice is in ``train`` or in ``valid``, never in both. Default sources are free to
+line. Splits go by voice: a voice is in ``train`` or in ``valid``, never in both, and what synthesizers of one
+say those of the other do not (:func:`facetalk.data.speech.text.is_held_out`). Default sources are free to
 train redistributable weights on (permissive, CC-BY, CC-BY-SA); Tux Paint's GPL recordings need an explicit
 flag; the acceptance set is never a training source.
 """
@@ -34,6 +35,11 @@ MANIFEST = "manifest.jsonl"
 VALID_VOICES = (
     "flite-rms", "espeak-f2", "espeak-m3", "hibari-heart", *(f"kokoro-{name}" for name in HELD_OUT),
 )  # fmt: skip
+
+
+def split_of(voice: str) -> str:
+    """The split of a voice, ``"train"`` or ``"valid"``."""
+    return "valid" if voice in VALID_VOICES or voice.startswith("tuxpaint") else "train"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,9 +161,17 @@ class CorpusWriter:
         samples = speech.samples / max(1.0, peak * 1.01)
         soundfile.write(sound, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
         path.write_bytes(sound.getbuffer())
-        split = "valid" if voice in VALID_VOICES or voice.startswith("tuxpaint") else "train"
         self.utterances[name] = Utterance(
-            name, path, text, voice, language, licence, source, split, speech.phones, speech.alphabet
+            name,
+            path,
+            text,
+            voice,
+            language,
+            licence,
+            source,
+            split_of(voice),
+            speech.phones,
+            speech.alphabet,
         )
 
     def flush(self) -> None:

