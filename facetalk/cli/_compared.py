@@ -11,7 +11,6 @@ from facetalk.errors import InputError
 from facetalk.files import atomic_path
 
 _USED = {"compare", "json", "seed"}
-_DEFAULTS = {"model": "default", "device": "auto"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,15 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "intervals of a paired bootstrap over clips (--seed)")  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, unasked: argparse.Namespace) -> None:
     """Print the differences, and write them where ``--json`` says.
+
+    Args:
+        args: what was asked for.
+        unasked: the same where nothing was.
 
     Raises:
         InputError: an option that does nothing here, or reports that cannot be compared.
     """
     for name, value in vars(args).items():
-        given = value is not None and value is not False and value != _DEFAULTS.get(name)
-        if given and name not in _USED:
+        if value != getattr(unasked, name) and name not in _USED:
             told = "a manifest" if name == "manifest" else f"--{name}"
             raise InputError(f"--compare reads two reports and judges nothing; leave out {told}")
     if args.json is not None:

@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate the model on the manifest, print the tables and write what was asked for."""
     if args.compare is not None:
-        _compared.run(args)
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        _compared.run(args, parser.parse_args([]))
         return
     if args.manifest is None:
         raise InputError("give a manifest, or --compare and two reports")

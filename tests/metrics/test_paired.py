@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from listener import Listener, write_manifest
 
-from facetalk.cli import main
+from facetalk.cli import _options, main
 from facetalk.errors import InputError
 from facetalk.metrics.evaluate import evaluate
 from facetalk.metrics.paired import Judged, difference
@@ -121,6 +122,23 @@ def test_the_command_compares_two_reports(
     before = out.read_bytes()
     assert main(["evaluate", "--compare", str(late), str(good), "--json", str(out), "--seed", "0"]) == 0
     assert out.read_bytes() == before
+
+
+def test_the_defaults_of_options_are_those_of_the_parser(
+    reports: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--compare", *[str(reports / "good.json")] * 2]
+    assert main([*words, "--device", "cpu"]) == 2 and "leave out --device" in capsys.readouterr().err
+    declare = _options.add_model_arguments
+
+    def elsewhere(parser: argparse.ArgumentParser) -> None:
+        declare(parser)
+        parser.set_defaults(model="newer", device="cpu", threads=2)
+
+    monkeypatch.setattr(_options, "add_model_arguments", elsewhere)
+    assert main(words) == 0
+    assert main([*words, "--device", "cpu"]) == 0
+    assert main([*words, "--device", "auto"]) == 2 and "leave out --device" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compared_is_one_line(
