@@ -250,7 +250,9 @@ typedef struct {
  * FACETALK_UNSUPPORTED; no frame is lost then.
  * A pose takes the whole of the sound before it, which is listened to for those alone who ask with their first frames: of a
  * stream that has given frames without their pose it is FACETALK_WRONG_STATE until a reset. Later calls may leave it out.
- * Until there are frames that were pulled the stream keeps its sound for this, 64 kB a second, unless head_motion is 0. */
+ * Until there are frames that were pulled the stream keeps its sound for this, 64 kB a second, unless head_motion is 0: a
+ * live one a minute of it, and then follows the head until frames are pulled without a pose; that of a whole recording,
+ * which has frames at its end alone, all of it. */
 FACETALK_API facetalk_status facetalk_stream_pull_frames(facetalk_stream* stream, const facetalk_frames* into,
                                                          int64_t max_frames, int64_t* frames);
 

@@ -11,7 +11,9 @@
 namespace facetalk::capi {
 
 // A pose hears all of the sound, and nobody says whether they want one before there are frames. Until the first of them
-// are given the sound is kept, so that streams whose frames are taken without a pose do no work for it.
+// are given the sound is kept, so that streams whose frames are taken without a pose do no work for it. A live stream
+// whose frames nobody takes for a minute is listened to from then on, and keeps poses, which are a hundred times
+// smaller; a stream of a whole recording has no frames before its end and keeps its sound in any case.
 //
 // A frame's pose never comes after its curves: it hears as far ahead as they do, or less, and is measured every 10 ms,
 // which it makes up for by hearing 10 ms less.
@@ -35,9 +37,11 @@ class StreamPose {
 
  private:
   bool is_still() const { return amount_ == 0.0; }
+  void listen();  // to what was kept and what comes; what fails leaves all as it was
 
   double fps_, look_ahead_s_, amount_;
   uint64_t seed_;
+  bool is_asked_ = false;    // somebody wants poses
   bool is_unasked_ = false;  // frames were given, and no pose
   std::vector<float> heard_;
   std::optional<pose::HeadMotion> head_;

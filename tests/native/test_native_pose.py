@@ -293,6 +293,43 @@ def test_the_header_tells_what_the_head_turns_about():
     assert f"({', '.join(f'{value:g}' for value in NECK)}) m in its neck" in header
 
 
+def test_a_live_stream_that_nobody_pulls_keeps_a_minute_of_sound(model, talk):
+    """All of the sound would be 10 MB more, beside the curves that wait for somebody to pull them."""
+    sound = np.concatenate([talk] * 13)
+    streams = [Stream(model, seed=3, head_motion=amount) for amount in (0.0, 1.0)]
+    grown = []
+    for stream in streams:
+        stream.push(talk)
+        before = resident()
+        for start in range(len(talk), len(sound), 16_000):
+            stream.push(sound[start : start + 16_000])
+        grown.append(resident() - before)
+    assert grown[1] - grown[0] < 7_000  # kB
+    still, moved = streams
+    assert moved.ready() == still.ready() > 25 * 160
+    found = [moved.pose(), moved.push(talk).pose(), moved.finish().pose()]
+    same(np.concatenate(found), live_head(np.concatenate([sound, talk]), sum(map(len, found)), seed=3))
+
+
+def test_a_head_that_was_followed_unasked_is_let_go(model, talk):
+    """As it is of a stream whose frames were taken before: no pose, no frame lost, the same curves."""
+    sound = np.concatenate([talk] * 6)
+    one, other = Stream(model).push(sound), Stream(model, head_motion=0.0).push(sound)
+    assert len(one.pull(3, "curves")[1]["curves"]) == 3
+    assert one.pull(9)[0] == WRONG_STATE
+    left = one.push(talk).finish().ready()
+    assert len(other.push(talk).finish().pull(3, "curves")[1]["curves"]) == 3 and left == other.ready()
+    assert np.array_equal(one.pull(left, "curves")[1]["curves"], other.pull(left, "curves")[1]["curves"])
+    assert library().facetalk_stream_reset(one.handle) == 0
+    same(one.push(sound).finish().pose(), live_head(sound, round(len(sound) / 640)))
+
+
+def resident() -> int:
+    """Kilobytes of this process that are in memory now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+
+
 def test_memory_is_constant(model, talk):
     """The sound alone, which is kept until somebody asks, would take 3.4 MB."""
     stream = model.stream(steps=1, pose=True)
