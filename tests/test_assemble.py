@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 import facetalk
+from facetalk.audio import AudioEncoder
 from facetalk.cli import main
+from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.models.assemble import assemble
 from facetalk.tongue import TongueNetwork
+from facetalk.training.audio.mini_wav2vec2 import name_features, save_encoder, small_model
 
 DEFAULT = find_model("default").folder
 
@@ -69,6 +72,45 @@ def test_a_tongue_is_a_part_that_may_be_left_out(trainings: Path, tmp_path: Path
     with pytest.raises(InputError, match="facetalk-tongue"):
         assemble(DEFAULT, DEFAULT, DEFAULT, tmp_path / "other", tongue=DEFAULT / "motion")
     assert not (tmp_path / "other").exists()
+
+
+def named(folder: Path, audio: str | None, motion: str | None) -> Path:
+    """A model whose parts say whose features they give and take."""
+    for part, space in (("audio", audio), ("motion", motion)):
+        shutil.copytree(DEFAULT / part, folder / part)
+        content = json.loads((folder / part / "config.json").read_text())
+        place = content if part == "audio" else content["notes"]
+        place.pop("feature_space", None)
+        if space is not None:
+            place["feature_space"] = space
+        (folder / part / "config.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("audio", "motion", "fits"),
+    [("a", "a", True), ("a", "b", False), (None, "b", True), ("a", None, True), (None, None, True)],
+)
+def test_an_encoder_whose_features_a_motion_model_was_not_trained_on(
+    tmp_path: Path, capsys, audio: str | None, motion: str | None, fits: bool
+) -> None:
+    parts = named(tmp_path / "parts", audio, motion)
+    words = ["assemble", f"--audio={parts}", f"--motion={parts}", "--head=default"]
+    assert main([*words, "-o", str(tmp_path / "out")]) == (0 if fits else 2)
+    error = capsys.readouterr().err
+    assert fits or ("the features of another encoder" in error and error.count("\n") == 1)
+    assert (tmp_path / "out").exists() == fits
+
+
+def test_the_parts_of_the_built_in_model_say_that_they_belong_together(tmp_path: Path) -> None:
+    space = AudioEncoder.from_pretrained(DEFAULT / "audio").feature_space
+    assert space and MotionModel.load(DEFAULT / "motion").notes["feature_space"] == space
+    # An encoder that was trained from nothing has as many features, and they mean other things.
+    model = small_model(seed=1)
+    name_features(model)
+    save_encoder(model, tmp_path / "encoder")
+    with pytest.raises(InputError, match="the features of another encoder"):
+        assemble(tmp_path / "encoder", DEFAULT, DEFAULT, tmp_path / "out")
 
 
 def test_what_is_in_the_way_stays(trainings: Path, tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ class AudioEncoder(nn.Module):
         floor: smallest variance that normalisation divides by; sound fainter than this is not amplified to
         speech level.
 
-    The entry ``attention_span_s`` of the model's configuration (ours) limits how far attention reaches.
+    Two entries of the model's configuration are ours: ``attention_span_s`` limits how far attention reaches,
+    and ``feature_space`` is :attr:`feature_space`.
     """
 
     def __init__(self, model: Any, *, normalize: bool = True, floor: float = 1e-7) -> None:
@@ -136,6 +137,14 @@ class AudioEncoder(nn.Module):
     def feature_dim(self) -> int:
         """A, the number of features per frame."""
         return int(self.model.config.hidden_size)
+
+    @property
+    def feature_space(self) -> str | None:
+        """Whose features these are: encoders with the same name stand for each other before a motion model,
+        as one does that was fine-tuned from another (``facetalk train audio --init``). None where nobody
+        said."""
+        name = getattr(self.model.config, "feature_space", None)
+        return name if isinstance(name, str) else None
 
     def span(self, fps: float) -> int | None:
         """Frames that attention reaches to each side at ``fps``, or None for all."""

@@ -111,6 +111,13 @@ def _check_fit(parts: dict[str, Path]) -> None:
             f"{parts['motion']} was trained on {heard} audio features a frame, {parts['audio']} gives "
             f"{encoder.feature_dim}; give the encoder that it was trained with"
         )
+    # Parts from before features had names say nothing, and are believed.
+    given, taken = encoder.feature_space, motion.notes.get("feature_space")
+    if given is not None and taken is not None and given != taken:
+        raise InputError(
+            f"{parts['motion']} was trained on the features of another encoder than {parts['audio']}; give "
+            f"the encoder that it was trained with, or one that `facetalk train audio --init` made from that"
+        )
     if "tongue" in parts:
         takes = TongueNetwork.load(parts["tongue"]).feature_dim
         if takes != encoder.feature_dim:

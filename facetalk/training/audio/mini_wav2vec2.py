@@ -8,6 +8,7 @@ a few hours on a CPU, and costs a tenth of the original extractor. Every filter 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,21 @@ def whiten_filters(model: Any, waves: torch.Tensor) -> None:
     heard = torch.nn.functional.conv1d(waves[:, None], conv.weight, stride=conv.stride)[:, : 4 * bands]
     spread = heard.transpose(0, 1).reshape(bands, -1).std(dim=1).clamp(min=1e-4)
     conv.weight[: 4 * bands] /= spread.repeat_interleave(4)[:, None, None]
+
+
+def name_features(model: Any) -> None:
+    """Give the features of an encoder that was trained from nothing a name of their own.
+
+    Its configuration keeps it, and so do those of encoders that are fine-tuned from it, which are held to its
+    features, and motion models that are trained on them (:attr:`facetalk.audio.AudioEncoder.feature_space`).
+
+    Args:
+        model: ``Wav2Vec2Model``; the name follows from its weights.
+    """
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.detach().to("cpu", torch.float32).numpy().tobytes())
+    model.config.feature_space = digest.hexdigest()[:16]
 
 
 def is_encoder_folder(folder: Path) -> bool:

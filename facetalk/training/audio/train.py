@@ -30,6 +30,7 @@ from facetalk.reading import one_line
 from facetalk.training.audio.augment import change_speed, spoil
 from facetalk.training.audio.mini_wav2vec2 import (
     is_encoder_folder,
+    name_features,
     save_encoder,
     small_model,
     whiten_filters,
@@ -269,6 +270,7 @@ def train(config: AudioTraining) -> Path:
         return {**losses(drawn(index)), **figures}
 
     def save(out: Path) -> None:
+        name_features(model)
         save_encoder(model, out / "encoder")
         content = io.BytesIO()  # torch's own error on a full disk does not tell what it is
         torch.save(heads.state_dict(), content)

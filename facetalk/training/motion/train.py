@@ -132,7 +132,10 @@ def train(options: MotionTrainingOptions) -> dict[str, Any]:
     print(f"{data.frames} frames of features to train on, {held_out.frames} held out")
     torch.manual_seed(options.seed)
     model = prepare(data, options.head, options.preset, options.init, space)
-    training = MotionTraining(data, held_out, model, options, gap=None if space is None else lips_of(space))
+    training = MotionTraining(
+        data, held_out, model, options,
+        gap=None if space is None else lips_of(space), feature_space=encoder.feature_space,
+    )  # fmt: skip
     loop = TrainingLoop(
         "motion",
         options.out,
@@ -261,6 +264,7 @@ class MotionTraining:
         model: what is trained.
         options: sizes, rate and seed.
         gap: of the lips; None takes that of the model's lip contact.
+        feature_space: whose features the data has, see :attr:`facetalk.audio.AudioEncoder.feature_space`.
     """
 
     expression_scale: tuple[float, float] = (0.85, 1.15)
@@ -275,8 +279,10 @@ class MotionTraining:
         options: MotionTrainingOptions,
         *,
         gap: LipGap | None = None,
+        feature_space: str | None = None,
     ) -> None:
         self.data, self.held_out, self.model, self.options = data, held_out, model, options
+        self._feature_space = feature_space
         self._held: dict[str, Tensor] = {}
         self.net = model.denoiser.train().requires_grad_(True)
         self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
@@ -318,6 +324,8 @@ class MotionTraining:
             notes["started_from"] = model.notes
         if "head" in model.notes:
             notes["head"] = model.notes["head"]
+        if self._feature_space is not None:
+            notes["feature_space"] = self._feature_space
         MotionModel(
             trained,
             model.representation,

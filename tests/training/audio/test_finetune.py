@@ -220,6 +220,9 @@ def test_two_steps_and_two_more(corpus: Path, tmp_path: Path) -> None:
     shipped = AudioEncoder.from_pretrained(DEFAULT / "audio")
     sizes = [sum(p.numel() for p in e.model.parameters()) for e in (first, again, shipped)]
     assert len(set(sizes)) == 1
+    # It was made for the motion model that was trained on the first one's features.
+    assert shipped.feature_space is not None
+    assert again.feature_space == first.feature_space == shipped.feature_space
     moved = [
         max(float((a - b).abs().max()) for a, b in zip(x.parameters(), y.parameters(), strict=True))
         for x, y in ((first, shipped), (again, first))

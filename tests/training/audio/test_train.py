@@ -64,6 +64,7 @@ def test_training_learns_and_saves_a_loadable_encoder(
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {"loss", "held_out_loss", "held_out_phones"} <= set(log[-1])
     assert encoder.feature_dim == 192 and encoder.span(25.0) == 10
+    assert encoder.feature_space is not None
     assert train_audio.run(settings(beeps, tmp_path, evaluate=str(beeps), batch=None)) == 0
     report = capsys.readouterr().out.splitlines()[-1]
     assert report.startswith("v5:")
@@ -73,6 +74,8 @@ def test_training_learns_and_saves_a_loadable_encoder(
         train_audio.run(settings(beeps, tmp_path, steps=21))
     train_audio.run(settings(beeps, tmp_path, steps=21, resume=True))
     assert "resumed_at 20" in capsys.readouterr().out
+    again = AudioEncoder.from_pretrained(tmp_path / "encoder")
+    assert again.feature_space not in (None, encoder.feature_space)  # its features are others now
 
 
 def test_batches_depend_on_seed_and_step_alone(beeps: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -217,7 +218,12 @@ def test_gradients_are_clipped_and_rates_warmed_up(tmp_path: Path, monkeypatch: 
         assert (options.steps, options.max_minutes, options.seed) == (7, 3.0, 5)
         raise Asked
 
-    made = []
+    made, spaces = [], []
+
+    class Told(MotionTraining):
+        def __init__(self, *args: Any, feature_space: str | None, **settings: Any) -> None:
+            spaces.append(feature_space)
+            super().__init__(*args, feature_space=feature_space, **settings)
 
     def build(utterances: Any, encoder: Any, cache: Path, **settings: Any) -> MotionData:
         made.append((utterances, settings))
@@ -228,12 +234,15 @@ def test_gradients_are_clipped_and_rates_warmed_up(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(motion_train, "build", build)
     monkeypatch.setattr(motion_train, "read_manifest", lambda corpus, split: split)
     monkeypatch.setattr(motion_train, "prepare", lambda data, head, preset, init, space: work.model)
-    monkeypatch.setattr(motion_train.AudioEncoder, "from_pretrained", lambda name: None)
+    encoder = SimpleNamespace(feature_space="abc")
+    monkeypatch.setattr(motion_train.AudioEncoder, "from_pretrained", lambda name: encoder)
+    monkeypatch.setattr(motion_train, "MotionTraining", Told)
     options = MotionTrainingOptions(
         tmp_path, "a", tmp_path / "o", steps=7, minutes=3.0, seed=5, variants=3, share=0.5
     )
     with pytest.raises(Asked):
         motion_train.train(options)
+    assert spaces == ["abc"]  # the model remembers whose features it was trained on
     (train, told), (valid, held) = made
     assert (train, valid) == ("train", "valid")
     assert (told["variants"], told["share"], told["seed"], told["draws"]) == (3, 0.5, 5, 3)

@@ -123,7 +123,7 @@ def test_training_learns_to_open_on_loud_frames_and_the_model_loads(
     data = build(utterances, LevelEncoder(), tmp_path / "cache", fps=25.0, variants=1, draws=2, seed=0)
     options = MotionTrainingOptions(Path("c"), "a", tmp_path, Path("h"), batch=8, crop=32, rate=3e-3)
     torch.manual_seed(0)
-    training = MotionTraining(data, data, prepare(data, Path("h"), "mini"), options)
+    training = MotionTraining(data, data, prepare(data, Path("h"), "mini"), options, feature_space="abc")
     assert "held_out_loss" in training.step(17)  # a training that goes on between two measurements
     losses = []
     for index in range(60):
@@ -140,4 +140,11 @@ def test_training_learns_to_open_on_loud_frames_and_the_model_loads(
     gap = lip_gap(model.sample(features, seed=0, steps=8))
     truth = lip_gap(data.weights[0].astype(np.float64)).mean(0)
     assert np.corrcoef(gap, truth)[0, 1] > 0.7
+    assert model.notes["feature_space"] == "abc"
+    # One that goes on from it with an encoder of other features, of which nobody said whose they are.
+    again = MotionTraining(data, data, prepare(data, None, "mini", tmp_path / "model"), options)
+    (tmp_path / "again").mkdir()
+    again.save(tmp_path / "again")
+    notes = MotionModel.load(tmp_path / "again" / "model").notes
+    assert "feature_space" not in notes and notes["started_from"]["feature_space"] == "abc"
     assert "--seed 0" in model.notes["trained_with"] and str(tmp_path) not in model.notes["trained_with"]
