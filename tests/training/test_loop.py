@@ -144,14 +144,19 @@ def test_errors(tmp_path):
         loop.run(lambda index: {"loss": other.weight.sum() * float("nan")})
 
 
-@pytest.mark.parametrize("name", ["optimizer.bin", "model.safetensors", "random_states_0.pkl", "loop.json"])
-@pytest.mark.parametrize("harm", ["cut", "noise", "gone"])
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        (name, harm)
+        for name in ("optimizer.bin", "model.safetensors", "random_states_0.pkl", "loop.json")
+        for harm in ("cut", "noise", "gone")
+        if (name, harm) != ("loop.json", "gone")  # no checkpoint then
+    ],
+)
 def test_damaged_checkpoints_are_refused(tmp_path, name, harm):
     _run(tmp_path, 5)
     file = tmp_path / "checkpoint" / name
     data = file.read_bytes()
-    if harm == "gone" and name == "loop.json":
-        pytest.skip("no checkpoint then")
     file.unlink() if harm == "gone" else file.write_bytes(
         data[: len(data) // 2] if harm == "cut" else b"\xff" * 99
     )

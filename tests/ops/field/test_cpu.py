@@ -195,6 +195,8 @@ def test_instruction_sets_agree() -> None:
     points = some_points(rng, 700)
     wanted = ("sdf", "gradient", "offsets", "jacobian")
     results = [packed.query(points, biases, outputs=wanted) for packed in each_level(source)]
+    if len(results) == 1:
+        pytest.skip("this machine has one instruction set")
     for other in results[1:]:
         for name, tolerance in {"sdf": 2e-6, "offsets": 1e-6, "gradient": 2e-4, "jacobian": 2e-5}.items():
             assert (other[name] - results[0][name]).abs().max() < tolerance, name
