@@ -76,6 +76,7 @@ ELSEWHERE = {
     "cp ": "would change the package",
     "python -m experiments": "experiments have tests and results of their own",
     "python examples/readers/compare.py": "mesh/test_example_readers.py, beside the readers",
+    "python -m zipfile": "mesh/test_blender_addon.py packs and installs what it makes",
     "python -m http.server": "mesh/test_example_readers.py has a server",
     "python scripts/fuzz.py": "fuzzing has tests of its own, and takes hours",
     "python scripts/kill_test.py": "cli/test_kill.py runs it for a few moments",

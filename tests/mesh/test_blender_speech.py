@@ -45,8 +45,8 @@ def test_what_it_is_asked_for() -> None:
     words = speech.arguments(
         Path("/a b/-x.wav"), 30 / 1.001, 7, {**still, "smile": -0.5, "brow_activity": 0.0}
     )
-    assert words == ["generate", "/a b/-x.wav", "--seed", "7", "--fps", "29.970029970029973", "--smile", "-0.5",
-                     "--brow-activity", "0"]  # fmt: skip
+    assert words == ["generate", "/a b/-x.wav", "--seed", "7", "--fps", "29.970029970029973",
+                     "--smile", "-0.5", "--brow-activity", "0"]  # fmt: skip
     for rate in (0.5, 2000.0):
         assert "--fps" not in speech.arguments(Path("a.wav"), rate, 0, still)
 

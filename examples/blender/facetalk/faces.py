@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import bpy
 import numpy as np
@@ -12,7 +13,10 @@ from mathutils import Euler, Quaternion
 from . import turns
 from .names import ARKIT_NAMES, match
 
-__all__ = ["Channel", "Face", "Joint", "Problem", "chosen_meshes", "find_faces", "find_joint"]
+__all__ = ["SLOTTED", "Channel", "Face", "Joint", "Problem", "chosen_meshes", "find_faces", "find_joint"]
+
+SLOTTED = bpy.app.version >= (4, 4)
+"""Whether an action has slots, one for each thing that it moves."""
 
 _REST = "facetalk_rest"
 """Property of an action: the rotation that an object had before it was keyed."""
@@ -192,11 +196,11 @@ def find_joint(what: str, name: str, bone: str, facing: str) -> Joint | None:
 
 def _rest(owner: bpy.types.Object) -> turns.Array:
     """The rotation that an object has; where that is animated, what it was before, or none."""
-    actions = _actions(owner.animation_data)
-    for action in actions:
+    animated = set()
+    for action, slot in _actions(owner.animation_data):
         if _REST in action:
             return np.array(action[_REST], np.float64)
-    animated = {curve.data_path for action in actions for curve in _curves(action)}
+        animated |= {curve.data_path for curve in _curves(action, slot)}
     if animated & {"rotation_quaternion", "rotation_euler"}:
         return np.array([1.0, 0.0, 0.0, 0.0])
     if owner.rotation_mode == "QUATERNION":
@@ -204,20 +208,21 @@ def _rest(owner: bpy.types.Object) -> turns.Array:
     return np.array(owner.rotation_euler.to_quaternion())
 
 
-def _actions(data: bpy.types.AnimData | None) -> list[bpy.types.Action]:
-    """The actions that move something, the uppermost first."""
+def _actions(data: bpy.types.AnimData | None) -> list[tuple[bpy.types.Action, Any]]:
+    """The actions that move something, with their slots, the uppermost first."""
     if data is None:
         return []
-    tracks = [track for track in reversed(data.nla_tracks) if not track.mute]
-    found = [data.action, *(strip.action for track in tracks for strip in track.strips)]
-    return [action for action in found if action is not None]
+    strips = [strip for track in reversed(data.nla_tracks) if not track.mute for strip in track.strips]
+    users = [user for user in (data, *strips) if user.action is not None]
+    return [(user.action, getattr(user, "action_slot", None)) for user in users]
 
 
-def _curves(action: bpy.types.Action) -> list[bpy.types.FCurve]:
-    if hasattr(action, "fcurves"):
+def _curves(action: bpy.types.Action, slot: Any) -> list[bpy.types.FCurve]:
+    """The curves of an action; of one with slots, those of one slot."""
+    if not SLOTTED:
         return list(action.fcurves)
-    bags = [bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
-    return [curve for bag in bags for curve in bag.fcurves]
+    bags = [strip.channelbag(slot) for layer in action.layers for strip in layer.strips if slot is not None]
+    return [curve for bag in bags if bag is not None for curve in bag.fcurves]
 
 
 def _eulers(values: turns.Array, order: str) -> turns.Array:

@@ -10,15 +10,13 @@ from typing import Any
 import bpy
 import numpy as np
 
-from .faces import Channel, Problem
+from .faces import SLOTTED, Channel, Problem
 
-__all__ = ["add_sound", "check_frames", "frame_rate", "write_channels"]
+__all__ = ["add_sound", "check_frames", "check_sound", "frame_rate", "write_channels"]
 
 _LAST_FRAME = 1_048_574
 _CHANNELS = 32
 """Of the sequencer, which every version has."""
-_SLOTTED = bpy.app.version >= (4, 4)
-"""Whether an action has slots, one for each thing that it moves."""
 
 
 def frame_rate(scene: bpy.types.Scene) -> float:
@@ -78,7 +76,7 @@ def _assign(data: bpy.types.AnimData, action: bpy.types.Action, owner: bpy.types
     data.action_blend_type, data.action_influence = "REPLACE", 1.0
     # Over strips it has its say in its own time alone; with none below, what it ends with stays.
     data.action_extrapolation = "NOTHING" if data.nla_tracks else "HOLD"
-    if not _SLOTTED:
+    if not SLOTTED:
         return action
     slot = action.slots.new(owner.id_type, owner.name)
     strip = action.layers.new("Layer").strips.new(type="KEYFRAME")
@@ -96,7 +94,7 @@ def _push_down(data: bpy.types.AnimData) -> None:
     track = data.nla_tracks.new()
     track.name = old.name
     strip = track.strips.new(old.name, math.floor(first), old)
-    if _SLOTTED and data.action_slot is not None:
+    if SLOTTED and data.action_slot is not None:
         strip.action_slot = data.action_slot
     # A strip begins at a whole frame when it is made; keys need not.
     strip.frame_start, strip.frame_end = first, max(last, first + 1.0)
@@ -106,35 +104,37 @@ def _push_down(data: bpy.types.AnimData) -> None:
     data.action = None
 
 
+def check_sound(path: Path) -> None:
+    """Raise a Problem where Blender cannot read a sound."""
+    why = "this Blender was built without sound"
+    if bpy.app.build_options.audaspace:
+        probe = bpy.data.sounds.load(str(path))
+        why = "Blender cannot read it" if probe.channels == "INVALID" else ""
+        bpy.data.sounds.remove(probe)
+    if why:
+        raise Problem(f"no strip for {path.name}: {why}; untick the sound strip to go without")
+
+
 def add_sound(scene: bpy.types.Scene, path: Path, start: int) -> None:
     """Put a sound into the sequencer, in a channel that is free; one that is there already stays alone.
 
     Raises:
-        Problem: Blender cannot read it; the sequencer is as it was.
+        Problem: it cannot be read, or there is no room; the sequencer is as it was.
     """
-    fresh, loaded = scene.sequence_editor is None, set(bpy.data.sounds)
-    editor = scene.sequence_editor_create()
-    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
-    for strip in strips:
-        if strip.type == "SOUND" and strip.frame_start == start and _path(strip) == path:
-            return
-    free = set(range(1, _CHANNELS + 1)) - {strip.channel for strip in strips}
-    why, added = "all channels of the sequencer are taken", None
-    if free:
-        try:
-            added = strips.new_sound(path.stem, str(path), min(free), start)
-            why = "Blender cannot read it"
-        except RuntimeError as error:
-            why = " ".join(str(error).removeprefix("Error: ").split())
-    if added is not None and added.sound.channels != "INVALID":
+    check_sound(path)
+    editor = scene.sequence_editor
+    there = [] if editor is None else list(_strips(editor))
+    if any(s.type == "SOUND" and s.frame_start == start and _path(s) == path for s in there):
         return
-    if added is not None:
-        strips.remove(added)
-    for sound in set(bpy.data.sounds) - loaded:
-        bpy.data.sounds.remove(sound)
-    if fresh:
-        scene.sequence_editor_clear()
-    raise Problem(f"no strip for {path.name}: {why}; untick the sound strip to go without")
+    free = set(range(1, _CHANNELS + 1)) - {strip.channel for strip in there}
+    if not free:
+        raise Problem(f"no strip for {path.name}: all {_CHANNELS} channels of the sequencer are taken")
+    # An editor that was made is never cleared again: Blender crashes at the next change of the frame rate.
+    _strips(editor or scene.sequence_editor_create()).new_sound(path.stem, str(path), min(free), start)
+
+
+def _strips(editor: bpy.types.SequenceEditor) -> Any:
+    return editor.strips if hasattr(editor, "strips") else editor.sequences
 
 
 def _path(strip: Any) -> Path:

@@ -8,7 +8,7 @@ from bpy_extras.io_utils import ImportHelper
 
 from . import speech
 from .faces import Face, Joint, Problem, chosen_meshes, find_faces, find_joint
-from .keying import add_sound, check_frames, frame_rate, write_channels
+from .keying import add_sound, check_frames, check_sound, frame_rate, write_channels
 from .settings import JOINTS, SpeechSettings, TakeSettings, TargetSettings, preferences, property_name
 from .take import SUFFIXES, Take, TakeError, read_take
 
@@ -102,7 +102,7 @@ class _Keys(ImportHelper):
         self.report({"ERROR"}, str(error))
         return {"CANCELLED"}
 
-    def _sound(self, path: str) -> Path:
+    def _file(self, path: str) -> Path:
         place = Path(bpy.path.abspath(path)).absolute() if path else None
         if place is None or not place.is_file():
             raise Problem(f"there is no file {path}" if path else "choose a file")
@@ -133,7 +133,9 @@ class FACETALK_OT_speech(bpy.types.Operator, _Keys, SpeechSettings, TargetSettin
         """Start the command. Blender goes on meanwhile, unless it has no window."""
         try:
             self._look(context)
-            self._path = self._sound(self.filepath)
+            self._path = self._file(self.filepath)
+            if self.add_strip:
+                check_sound(self._path)
             chosen = preferences(context)
             words = speech.arguments(
                 self._path,
@@ -205,8 +207,8 @@ class FACETALK_OT_take(bpy.types.Operator, _Keys, TakeSettings, TargetSettings):
         """Read the take and key it."""
         try:
             self._look(context)
-            path = self._sound(self.filepath)
-            sound = self._sound(self.sound) if self.sound and self.add_strip else None
+            path = self._file(self.filepath)
+            sound = self._file(self.sound) if self.sound and self.add_strip else None
             self._apply(read_take(path, self.rate), path.stem, sound)
         except _ERRORS as error:
             return self._refuse(error)
