@@ -173,7 +173,7 @@ def scene_turns(options: Options) -> Any:
                     if mode == "QUATERNION":
                         owner.rotation_quaternion = turned / np.linalg.norm(turned)
                     else:
-                        owner.rotation_euler = (0.4, -0.2, 0.3)
+                        owner.rotation_euler = (0.4, -0.2, 3.1)  # angles pass half a turn
                 bone = "head" if kind == "bone" else ""
                 matrices = [_orientation(owner, bone)]
                 # The second time it starts from the rotation that it had before the first.
@@ -182,7 +182,7 @@ def scene_turns(options: Options) -> Any:
                         "take", filepath=options["take"], facing=facing, head_object="Rig", head_bone=bone
                     )
                 for frame in options["frames"]:
-                    bpy.context.scene.frame_set(1 + frame)
+                    bpy.context.scene.frame_set(1 + int(frame), subframe=frame % 1)
                     matrices.append(_orientation(owner, bone))
                 around = [list(row) for row in owner.matrix_world.to_3x3()] if bone else np.eye(3).tolist()
                 found[f"{mode} {kind} {facing}"] = {"error": error, "matrices": matrices, "around": around}
@@ -217,7 +217,7 @@ def scene_bad(options: Options) -> Any:
     face("Bare", [])
     tried("no keys", "speech")
     empty()
-    face("Teapot", ["lid", "spout"])
+    face("Teapot", ["lid", "spout"]).data.shape_keys.key_blocks[0].name = "jawOpen"  # is at rest
     tried("no such names", "take")
     empty()
     made = face("Face", ["jawOpen", "browInnerUp"])
@@ -266,6 +266,7 @@ def scene_care(options: Options) -> Any:
     blocks["mouthClose"].mute = True
     blocks["eyeBlinkLeft"].slider_max = 0.5
     made.show_only_shape_key = True
+    bpy.context.scene.frame_end = 12
     for frame, value in ((3.5, 0.1), (20.25, 0.9)):
         for name in ("jawOpen", "custom"):
             blocks[name].value = value
@@ -326,7 +327,7 @@ def scene_modal(options: Options) -> Any:
         workspace=types.SimpleNamespace(status_text_set=lambda text: None),
     )
 
-    def begun(command: str) -> Any:
+    def begun(command: str, limit: float = 60.0) -> Any:
         empty()
         face("Face", ["jawOpen"])
         settings = import_module(f"{PACKAGE}.settings")
@@ -341,7 +342,7 @@ def scene_modal(options: Options) -> Any:
         one.add_strip = False
         one._look(context)
         one._path, one._timer = Path(options["sound"]), "timer"
-        one._job = speech.Job(command, speech.arguments(one._path, 24.0, 0, {}), 60.0)
+        one._job = speech.Job(command, speech.arguments(one._path, 24.0, 0, {}), limit)
         return one
 
     def until_done(one: Any) -> list[str]:
@@ -359,6 +360,8 @@ def scene_modal(options: Options) -> Any:
     found["gone"] = [until_done(one), one.reports, one._timer, len(bpy.data.actions)]
     one = begun(str(Path(options["folder"]) / "fails"))
     found["fails"] = [until_done(one), one.reports, one._timer, len(bpy.data.actions)]
+    one = begun(str(Path(options["folder"]) / "hangs"), 0.3)
+    found["hangs"] = [until_done(one), one.reports, one._timer, len(bpy.data.actions)]
     one = begun(str(Path(options["folder"]) / "hangs"))
     ended = one.modal(context, types.SimpleNamespace(type="ESC"))
     found["escape"] = [sorted(ended), one.reports, one._timer, len(bpy.data.actions)]

@@ -163,7 +163,7 @@ def test_a_head_turns_as_the_docs_have_it(played: Played, tmp_path: Path, names:
     pose[:, :3] = 0.5 * np.sin(np.arange(20)[:, None] * (0.2, 0.3, 0.45))
     pose[5:8, :3] = np.diag([0.4, 0.4, 0.4])
     motion = Motion(np.zeros((20, len(names)), np.float32), 25.0, pose=pose)
-    frames = [0, 3, 11, 18]
+    frames = [0, 3, 11, 18, *np.arange(0.5, 18.0)]
     take = write_audio2face(tmp_path / "turn.json", motion, names, fps=24.0)
     found, _ = played("turns", take=str(take), frames=frames, facings=list(turns.FACINGS))
     wanted = rotations(motion.pose_at(np.arange(19) / 24.0, fps=24.0))
@@ -174,7 +174,10 @@ def test_a_head_turns_as_the_docs_have_it(played: Played, tmp_path: Path, names:
         around = np.array(one["around"])
         axes = around @ turns.FACINGS[case.split()[2]][1]
         for frame, matrix in zip(frames, seen, strict=True):
-            np.testing.assert_allclose(matrix, axes @ wanted[frame] @ axes.T @ rest, atol=2e-5, err_msg=case)
+            # Between two frames it is on the way from one to the other, not around the other side.
+            ends = [axes @ wanted[int(end)] @ axes.T @ rest for end in (np.floor(frame), np.ceil(frame))]
+            atol = 2e-5 if frame == int(frame) else 0.15
+            np.testing.assert_allclose(matrix, np.mean(ends, axis=0), atol=atol, err_msg=f"{case} {frame}")
 
 
 @needs_blender
@@ -318,7 +321,7 @@ def test_what_was_there_stays(played: Played, tmp_path: Path) -> None:
     assert later[4] == pytest.approx(0.9, abs=1e-5), "what comes behind is the first action's again"
     assert len(found["actions"]) == 3 and {"talk Face", "talk Face.001"} < set(found["actions"])
     assert len(found["tracks"]) == 2 and found["tracks"][1] == "talk Face"
-    assert found["muted"] and found["end"] == 250
+    assert found["muted"] and found["end"] == 12
     assert "left to their drivers: jawLeft" in said
     assert "muted, and so not seen: mouthClose" in said
     assert "ranges hold back: eyeBlinkLeft" in said
@@ -350,6 +353,8 @@ def test_a_window_goes_on_meanwhile(played: Played) -> None:
     assert found["done"][0] == ["FINISHED"] and found["done"][2:] == [None, 1]
     assert found["gone"] == [["CANCELLED"], [["ERROR", "Face is gone"]], None, 0]
     assert found["fails"] == [["CANCELLED"], [["ERROR", "facetalk failed (2): nothing works here"]], None, 0]
+    said = "facetalk was not done after 0.005 minutes, and was ended"
+    assert found["hangs"] == [["CANCELLED"], [["ERROR", said]], None, 0]
     assert found["escape"] == [["CANCELLED"], [["INFO", "ended; nothing was changed"]], None, 0]
     assert not found["running"]
 
