@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from addon import PYTHON, needs_blender
 
 from facetalk.mesh.export import export
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-PYTHON = os.environ.get("FACETALK_BLENDER_PYTHON") or (
-    sys.executable if importlib.util.find_spec("bpy") else None
-)
-
-pytestmark = pytest.mark.skipif(PYTHON is None, reason="no Python with bpy: set FACETALK_BLENDER_PYTHON")
+pytestmark = needs_blender
 
 
 @pytest.mark.parametrize("basis", ["shapes", "pca"])

@@ -1,25 +1,19 @@
 """The add-on of examples/blender in Blender itself (package bpy), where there is one.
 
 In this Python, or in that of FACETALK_BLENDER_PYTHON. What it knows without Blender: test_blender_take.py,
-test_blender_speech.py.
+test_blender_speech.py; what can go wrong in it: test_blender_wrong.py.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import re
-import shlex
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from addon import FOLDER, addon_module
+from addon import FOLDER, PYTHON, Played, addon_module, needs_blender
 
 import facetalk
 from facetalk.live.audio2face import write_audio2face
@@ -31,27 +25,11 @@ from facetalk.pipeline import FaceTalk
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "examples/demo.flac"
-PYTHON = os.environ.get("FACETALK_BLENDER_PYTHON") or (
-    sys.executable if importlib.util.find_spec("bpy") else None
-)
 FRAMES = (0, 1, 17, 60, 61, 150)
 TO_BLENDER = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """The axes of a head in Blender, where it looks along -Y."""
 
 turns = addon_module("turns")
-needs_blender = pytest.mark.skipif(PYTHON is None, reason="no Python with bpy: set FACETALK_BLENDER_PYTHON")
-Played = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The add-on as the docs have people pack it."""
-    (command,) = re.findall(r"^ {4}(python -m zipfile .*)$", (ROOT / "docs/formats.md").read_text(), re.M)
-    folder = tmp_path_factory.mktemp("archive")
-    (folder / "examples").symlink_to(ROOT / "examples")
-    words = shlex.split(command)
-    subprocess.run([sys.executable, *words[1:]], cwd=folder, check=True)
-    return folder / words[-2]
 
 
 @pytest.fixture(scope="module")
@@ -62,37 +40,6 @@ def motion() -> Motion:
 @pytest.fixture(scope="module")
 def names() -> tuple[str, ...]:
     return tuple(FaceTalk.from_pretrained("default", "cpu").head.expression_names)
-
-
-@pytest.fixture
-def played(tmp_path: Path, archive: Path) -> Played:
-    """Runs a scene of blender_scenes.py; returns its result and what Blender reported."""
-    package, python = Path(facetalk.__file__).resolve().parents[1], shlex.quote(sys.executable)
-    lines = {
-        "facetalk": f'PYTHONPATH={shlex.quote(str(package))} exec {python} -m facetalk "$@"',
-        "fails": "echo 'error: nothing works here' >&2; exit 2",
-        "another command": "exit 0",
-        "hangs": "exec sleep 300",
-    }
-    for name, line in lines.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
-        (tmp_path / name).chmod(0o755)
-
-    def play(scene: str, **options: Any) -> tuple[Any, str]:
-        given, result = tmp_path / "given.json", tmp_path / "result.json"
-        common = {"archive": str(archive), "command": str(tmp_path / "facetalk"), "folder": str(tmp_path)}
-        given.write_text(json.dumps({**common, "sound": str(DEMO), **options}))
-        home = {**os.environ, "BLENDER_USER_RESOURCES": str(tmp_path / "blender")}
-        home.pop("PYTHONPATH", None)
-        script = Path(__file__).with_name("blender_scenes.py")
-        done = subprocess.run([str(PYTHON), str(script), scene, str(given), str(result)],
-                              env=home, capture_output=True, text=True, timeout=300)  # fmt: skip
-        # bpy may crash when it is unloaded, after its work
-        assert result.is_file(), done.stderr[-3000:] + done.stdout[-1000:]
-        assert "Traceback" not in done.stderr, done.stderr[-3000:]
-        return json.loads(result.read_text()), done.stdout
-
-    return play
 
 
 def curve_of(key: str) -> str:
@@ -236,59 +183,6 @@ def _rig_weights(motion: Motion, time: float, eye: Any) -> np.ndarray:
     return weights
 
 
-SAID = {
-    "nothing selected": "select a mesh with shape keys",
-    "no mesh": "select a mesh with shape keys",
-    "no keys": "no shape key of Bare has a name that was looked for: eyeBlinkLeft",
-    "no such names": r"no shape key of Teapot .*jawOpen.*tongueOut",
-    "absolute": "not relative",
-    "no such object": "Head: there is no object Nobody",
-    "no such bone": "Head: Rig has no bone tail",
-    "no bone": "Head: choose a bone of the armature Rig",
-    "bone of none": "Head: choose the armature that has the bone head",
-    "twice": "Left Eye and Head are both head",
-    "axis and angle": "rotates by axis and angle",
-    "nothing turns": "Head: nothing turns it in this motion",
-    "driven head": "a driver turns head",
-    "beyond the last frame": r"it would end at frame 1\d+; a scene ends at 1048574",
-    "no file": "choose a file",
-    "absent": "there is no file /nowhere/take.csv",
-    "damaged": "damaged.csv is no take, or damaged",
-    "absent sound": "there is no file /nowhere/talk.wav",
-    "absent speech": "there is no file /nowhere/talk.wav",
-    "no sound at all": r"facetalk failed \(2\): .*damaged.csv",
-    "still head": "there is no object Lamp2",
-    "no command": "the command .*/no command was not found",
-    "fails": r"facetalk failed \(2\): nothing works here",
-    "another command": "wrote no take",
-    "hangs": "was not done after 0.02 minutes",
-    "all driven": "drivers move all that Face has",
-}
-
-
-@needs_blender
-def test_bad_input_is_told_and_changes_nothing(
-    played: Played, tmp_path: Path, motion: Motion, names: tuple[str, ...]
-) -> None:
-    still = Motion(np.zeros((10, len(names)), np.float32), 25.0)
-    long = {"exportFps": 1, "facsNames": ["jawOpen"], "weightMat": [[0], [1]] * 2000,
-            "joints": [], "rotations": []}  # fmt: skip
-    (tmp_path / "long.json").write_text(json.dumps(long))
-    (tmp_path / "damaged.csv").write_bytes(b"Timecode,JawOpen\n\x00\xff")
-    found, _ = played(
-        "bad",
-        take=str(write_take(tmp_path / "talk.csv", motion, names)),
-        still=str(write_audio2face(tmp_path / "still.json", still, names)),
-        long=str(tmp_path / "long.json"),
-        damaged=str(tmp_path / "damaged.csv"),
-    )
-    assert list(found) == list(SAID)
-    for case, (error, unchanged) in found.items():
-        assert error.startswith("Error: ") and re.search(SAID[case], error), f"{case}: {error!r}"
-        assert len(error.splitlines()) == 1, case
-        assert unchanged, case
-
-
 @needs_blender
 def test_what_was_there_stays(played: Played, tmp_path: Path) -> None:
     """The action before plays on below; drivers keep what they drive; a second line leaves the first."""
@@ -344,19 +238,6 @@ def test_the_sound_lies_where_the_face_begins(played: Played, tmp_path: Path) ->
     assert first[1] == again[1] == [["demo", 7, 1, 237]]
     assert moved[1] == [["demo", 7, 1, 237], ["demo.001", 40, 2, 237]]
     assert "no strip for damaged.wav: Blender cannot read it" in bad[0] and bad[1]
-
-
-@needs_blender
-def test_a_window_goes_on_meanwhile(played: Played) -> None:
-    found, _ = played("modal")
-    assert found["mouse"] == ["PASS_THROUGH"]
-    assert found["done"][0] == ["FINISHED"] and found["done"][2:] == [None, 1]
-    assert found["gone"] == [["CANCELLED"], [["ERROR", "Face is gone"]], None, 0]
-    assert found["fails"] == [["CANCELLED"], [["ERROR", "facetalk failed (2): nothing works here"]], None, 0]
-    said = "facetalk was not done after 0.005 minutes, and was ended"
-    assert found["hangs"] == [["CANCELLED"], [["ERROR", said]], None, 0]
-    assert found["escape"] == [["CANCELLED"], [["INFO", "ended; nothing was changed"]], None, 0]
-    assert not found["running"]
 
 
 @needs_blender
