@@ -66,7 +66,7 @@ def test_a_recording_gives_the_rows_of_the_program_in_c(tmp_path, folder, capsys
 
 def test_the_page_says_what_works(program, tmp_path, folder, speech):
     """The commands of docs/embedding.md, in a folder with a recording: a program, and a project."""
-    text = (ROOT / "docs/embedding.md").read_text().partition("### C# and Unity")[2].partition("\n## ")[0]
+    text = (ROOT / "docs/embedding.md").read_text().partition("### C# and Unity")[2].partition("\n##")[0]
     commands = re.findall(r"^ {4}(\w.*)$", text, re.M)
     assert [command.split()[0] for command in commands] == ["mcs", "export", "mono", "mkdir", "cp", "cp"]
     (tmp_path / "examples").symlink_to(ROOT / "examples")
