@@ -28,7 +28,9 @@ from facetalk.training.openings import Lips
 
 ENERGY_WEIGHT, SLICED_WEIGHT, CONTACT_WEIGHT = 1.0, 8.0, 0.15
 CLOSURE = 5.0
-"""How much lips that should be closed count beside the other kinds of contact."""
+TEETH = 4.0
+"""How much lips that should be closed, and a lower lip that should be at the teeth, count beside lips that
+should be apart. A face that is unsure of an f and meets in the middle touches nothing."""
 HELD = 5.0
 """Weight of the upper face's distance from what it was before the mouth was taught."""
 FOLLOWED = 0.2
@@ -198,7 +200,7 @@ class MouthScore:
         wide = relu(APART * wanted - apart)
         shut = relu(-_within_a_frame(-gap) - NEAR_MM)
         far = relu(self._from_teeth(sampled, truth) - TOUCH_MM)
-        return CLOSURE * _mean_of(shut, closed) + _mean_of(wide, opened) + _mean_of(far, touched)
+        return CLOSURE * _mean_of(shut, closed) + TEETH * _mean_of(far, touched) + _mean_of(wide, opened)
 
     def _from_teeth(self, sampled: Tensor, truth: Tensor) -> Tensor:
         """(B, L): how near the lower lip comes, within a frame, to where the truth has it; mm."""
