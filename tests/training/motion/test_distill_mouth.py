@@ -14,6 +14,7 @@ from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representa
 from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
+from facetalk.training.motion import distill_mouth
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill import DistillTraining, hold_out
 from facetalk.training.motion.distill_cache import Cache, Teacher, grid, teacher_timesteps
@@ -110,6 +111,17 @@ def test_each_kind_of_contact_is_missed_and_pulled_back(frames: slice, weight: i
     assert float((slope * towards).sum()) < 0.0
     nearer = start.detach() + 0.3 * towards
     assert judged(nearer, nearer, coordinates(right)).contact < parts.contact
+
+
+def test_a_lip_from_the_teeth_and_lips_apart_count_so_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by itself is its weight times what it is without one."""
+    for name, frames, weight in (("CLOSURE", slice(11, 14), CLOSE), ("TEETH", slice(27, 30), ROLL)):
+        wrong = speech(2)
+        wrong[:, frames, weight] = 0.0
+        asked, found = getattr(distill_mouth, name), contact(wrong)
+        with monkeypatch.context() as changed:
+            changed.setattr(distill_mouth, name, 1.0)
+            assert asked > 1.0 and found == pytest.approx(asked * contact(wrong), rel=1e-5)
 
 
 def test_the_energy_score_is_least_with_the_truth_of_this_sound() -> None:
