@@ -15,11 +15,15 @@ from facetalk.optional import needed_for
 
 if TYPE_CHECKING:
     from facetalk.audio.encoder import AudioEncoder
+    from facetalk.audio.whisper_encoder import WhisperEncoder
     from facetalk.diffusion.model import MotionModel
     from facetalk.tongue import TongueNetwork
     from facetalk.torch_backend import TorchEngine
 
 Backend = Literal["auto", "native", "torch"]
+EncoderName = Literal["model", "whisper"]
+ENCODERS: tuple[EncoderName, ...] = ("model", "whisper")
+"""What may hear: the model's own audio encoder, or Whisper."""
 
 _DRIVERS = ("libcuda.so.1", "libamdhip64.so")
 """What every GPU that torch could use on Linux comes with."""
@@ -86,6 +90,38 @@ def pick_for(device: str, backend: str) -> str:
     return chosen
 
 
+def check_encoder(encoder: str, backend: str, model: Path) -> None:
+    """Refuse, before anything is loaded, what could not hear.
+
+    Raises:
+        InputError: no such encoder, Whisper with the C library, or a model without an adapter for it.
+        NotInstalledError: Whisper, and no torch or no weights.
+    """
+    if encoder not in ENCODERS:
+        raise InputError(f"encoder must be 'model' or 'whisper', got {encoder!r}")
+    if encoder == "model":
+        return
+    if backend == "native":
+        raise InputError("backend 'native' has the model's own encoder alone; use encoder='model' with it")
+    with needed_for("Whisper as the encoder", "whisper"):
+        from facetalk.audio.whisper import find_weights
+        from facetalk.audio.whisper_encoder import FOLDER, missing
+    if not (model / FOLDER).is_dir():
+        raise missing(model / FOLDER)
+    find_weights()
+
+
+def whisper_encoder(model: Path, device: object) -> WhisperEncoder:
+    """Whisper, hearing for a model's motion.
+
+    Raises:
+        InputError: see :func:`check_encoder`; or the model's adapter is damaged, or another model's.
+    """
+    with needed_for("Whisper as the encoder", "whisper"):
+        from facetalk.audio.whisper_encoder import WhisperEncoder
+    return WhisperEncoder.from_pretrained(model, device=str(device))
+
+
 def on_cpu(device: object) -> bool:
     """Whether a device, by name or as torch has it, is the CPU."""
     return str(device).partition(":")[0] == "cpu"
@@ -119,7 +155,7 @@ def _require_torch(error: InputError | ExtensionError) -> None:
 
 def start(
     native: NativeModel | None,
-    parts: Callable[[], tuple[AudioEncoder, MotionModel, TongueNetwork | None]],
+    parts: Callable[[], tuple[AudioEncoder | WhisperEncoder, MotionModel, TongueNetwork | None]],
     *,
     fps: float,
     look_ahead: float,

@@ -6,7 +6,15 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from facetalk.backend import Backend, by_torch, native_model, pick_for
+from facetalk.backend import (
+    Backend,
+    EncoderName,
+    by_torch,
+    check_encoder,
+    native_model,
+    pick_for,
+    whisper_encoder,
+)
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.models import ModelConfig, find_model
 from facetalk.models.heads import open_head, with_rig
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from facetalk.audio.encoder import AudioEncoder
+    from facetalk.audio.whisper_encoder import WhisperEncoder
     from facetalk.diffusion.model import MotionModel
     from facetalk.nphm.plain_head import PlainHead
 
@@ -27,10 +36,16 @@ __all__ = ["LoadedModel"]
 class LoadedModel:
     """The parts of a model: audio encoder, motion model, neural head, and perhaps a tongue."""
 
-    def __init__(self, config: ModelConfig, device: str | torch.device, backend: Backend = "auto") -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        device: str | torch.device,
+        backend: Backend = "auto",
+        encoder: EncoderName = "model",
+    ) -> None:
         self.config = config
         self._device = device
-        self.backend = backend
+        self.backend, self.encoder = backend, encoder
 
     @classmethod
     def from_pretrained(
@@ -39,6 +54,7 @@ class LoadedModel:
         device: str = "auto",
         *,
         backend: Backend = "auto",
+        encoder: EncoderName = "model",
     ) -> Self:
         """Load a model by name (``"default"`` travels with the package) or from a folder.
 
@@ -48,11 +64,16 @@ class LoadedModel:
                 marching cubes where this build has kernels for it.
             backend: what turns speech into motion: ``"native"``, the C library, on the CPU; ``"torch"``; or
                 ``"auto"``, the C library on the CPU where it runs the model. They agree to 1e-4.
+            encoder: what hears: ``"model"``, the model's own audio encoder; or ``"whisper"``, which hears
+                people better and whole recordings only, by torch (``pip install 'facetalk[whisper]'``).
 
         Raises:
-            InputError: no such model, device not usable, or the C library asked for on another.
+            InputError: no such model, device not usable, the C library asked for on another, or Whisper asked
+                for where it is not installed, the model has no adapter for it, or with the C library.
         """
-        return cls(find_model(name_or_path), pick_for(device, backend), backend)
+        config = find_model(name_or_path)
+        check_encoder(encoder, backend, config.folder)
+        return cls(config, pick_for(device, backend), backend, encoder)
 
     @property
     def device(self) -> torch.device:
@@ -67,11 +88,20 @@ class LoadedModel:
         Raises:
             InputError: the library was asked for by name and does not run this model.
         """
+        if self.encoder == "whisper":
+            return None
         return native_model(self.config.folder, self._device, self.backend)
 
     @cached_property
+    def speech_encoder(self) -> AudioEncoder | WhisperEncoder:
+        """What hears: Whisper where it was asked for, else :attr:`audio_encoder`."""
+        if self.encoder == "whisper":
+            return whisper_encoder(self.config.folder, self._device)
+        return self.audio_encoder
+
+    @cached_property
     def audio_encoder(self) -> AudioEncoder:
-        """Wav2Vec 2.0."""
+        """Wav2Vec 2.0, the model's own."""
         kind: type[AudioEncoder] = by_torch("the audio encoder by torch").AudioEncoder
         return kind.from_pretrained(self.config.folder / "audio", device=self._device)
 

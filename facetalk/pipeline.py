@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from facetalk.audio.encoder import AudioEncoder
+    from facetalk.audio.whisper_encoder import WhisperEncoder
     from facetalk.diffusion.model import MotionModel
     from facetalk.torch_backend import TorchEngine
 
@@ -124,6 +125,8 @@ class FaceTalk(Decoder):
         heard = Padded(sound, before + silent[0] / fps, after + silent[1] / fps)
         style = checked_style(style)
         provenance: dict[str, Any] = {"model": self.config.name, "seed": seed}
+        if self.encoder != "model":
+            provenance["encoder"] = self.encoder
         if style.changed():
             provenance["style"] = style.changed()
         styled = self._styled(style, seed)
@@ -138,7 +141,7 @@ class FaceTalk(Decoder):
         else:
             motion = self.motion_model
             told: list[Float32] = []
-            features = by_torch("features").features(self.audio_encoder, heard, self.config.fps)
+            features = by_torch("features").features(self.speech_encoder, heard, self.config.fps)
             if self.tongue is not None:
                 features = self._overheard(features, told)
             expressions = motion.sample(
@@ -264,8 +267,8 @@ class FaceTalk(Decoder):
             guidance=guidance, seed=seed, rate=rate,
         )  # fmt: skip
 
-    def _torch_parts(self) -> tuple[AudioEncoder, MotionModel, TongueNetwork | None]:
-        return self.audio_encoder, self.motion_model, None if self.tongue is None else self.tongue.network
+    def _torch_parts(self) -> tuple[AudioEncoder | WhisperEncoder, MotionModel, TongueNetwork | None]:
+        return self.speech_encoder, self.motion_model, None if self.tongue is None else self.tongue.network
 
     @plainly
     def features(self, audio: Audio, *, track: int | None = None, look_ahead: float | None = None) -> Float32:
@@ -289,5 +292,5 @@ class FaceTalk(Decoder):
         samples, fps = np.concatenate([*sound, np.zeros(0, np.float32)]), self.config.fps
         if self.native_model is not None:
             return self.native_model.features(samples, look_ahead=ahead)
-        rows: Float32 = by_torch("features").feature_rows(self.audio_encoder, samples, fps, ahead)
+        rows: Float32 = by_torch("features").feature_rows(self.speech_encoder, samples, fps, ahead)
         return rows

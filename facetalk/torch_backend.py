@@ -16,6 +16,7 @@ from facetalk.arrays import Float32
 from facetalk.audio.encoder import AudioEncoder
 from facetalk.audio.level import Level
 from facetalk.audio.live import LiveFeatures
+from facetalk.audio.whisper_encoder import WhisperEncoder
 from facetalk.data.tongue import CONTACTS
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.stream import MotionStream
@@ -57,20 +58,33 @@ def as_device(device: str | torch.device) -> torch.device:
     return torch.device(device)
 
 
-def features(encoder: AudioEncoder, sound: Iterable[Float32], fps: float) -> Iterator[torch.Tensor]:
+def features(
+    encoder: AudioEncoder | WhisperEncoder, sound: Iterable[Float32], fps: float
+) -> Iterator[torch.Tensor]:
     """Audio features (t, A) of a recording piece by piece, so that memory does not grow with it."""
     level = Level.of(sound) if encoder.normalize else None
     return encoder.stream(sound, fps, level=level)
 
 
-def feature_rows(encoder: AudioEncoder, sound: Float32, fps: float, look_ahead: float) -> Float32:
+def feature_rows(
+    encoder: AudioEncoder | WhisperEncoder, sound: Float32, fps: float, look_ahead: float
+) -> Float32:
     """All audio features (T, A) of (N,) samples of 16 kHz; of an infinite look-ahead, those of the whole."""
     if math.isinf(look_ahead):
         rows = torch.cat(list(features(encoder, [sound], fps)))
     else:
-        live = LiveFeatures(encoder, fps, look_ahead)
+        live = _live(encoder, fps, look_ahead)
         rows = torch.cat([live.push(sound), live.finish()])
     return np.ascontiguousarray(rows.cpu().numpy(), dtype=np.float32)
+
+
+def _live(encoder: AudioEncoder | WhisperEncoder, fps: float, look_ahead: float) -> LiveFeatures:
+    if isinstance(encoder, WhisperEncoder):
+        raise InputError(
+            "Whisper hears whole recordings; for live sound, and with a look-ahead, take the model's own "
+            "encoder"
+        )
+    return LiveFeatures(encoder, fps, look_ahead)
 
 
 class TorchEngine:
@@ -87,14 +101,14 @@ class TorchEngine:
 
     def __init__(
         self,
-        encoder: AudioEncoder,
+        encoder: AudioEncoder | WhisperEncoder,
         stream: MotionStream,
         fps: float,
         look_ahead: float,
         rate: float,
         tongue: TongueNetwork | None = None,
     ) -> None:
-        self._features, self._stream = LiveFeatures(encoder, fps, look_ahead), stream
+        self._features, self._stream = _live(encoder, fps, look_ahead), stream
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
         # soxr's filter at this quality reaches about as far as the C library's.
         delay = 0.0 if self._resampler is None else 270.0 / max(rate, SAMPLE_RATE)

@@ -181,7 +181,7 @@ class Motions:
 
     def _heard(self, clip: Clip) -> NDArray[np.float32]:
         if clip.name not in self._features:
-            encoder = self.model.audio_encoder
+            encoder = self.model.speech_encoder
             heard = encoder.features(load_audio(clip.audio), fps=self.model.config.fps)
             self._features[clip.name] = heard.float().cpu().numpy()
         return self._features[clip.name]

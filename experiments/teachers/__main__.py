@@ -22,6 +22,7 @@ from experiments.common.plainly import plainly
 from experiments.teachers.recognizer import Hama
 from facetalk.arrays import Float32
 from facetalk.audio.encoder import AudioEncoder
+from facetalk.audio.whisper import LAYERS, Whisper
 from facetalk.data.phones import is_bilabial
 from facetalk.data.speech.corpus import Utterance, read_manifest
 from facetalk.errors import InputError
@@ -29,7 +30,6 @@ from facetalk.files import atomic_path
 from facetalk.metrics.landmarks import pearson
 from facetalk.models import find_model
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, make_targets
-from facetalk.training.audio.whisper import LAYERS, Whisper
 from facetalk.units import DEFAULT_FPS
 
 _AROUND = 3

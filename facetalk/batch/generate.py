@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import Float32
+from facetalk.backend import EncoderName, check_encoder
 from facetalk.batch.ledger import Ledger, Row, stamp
 from facetalk.batch.listing import Recording, read_recordings
 from facetalk.batch.place import Place
@@ -27,7 +28,7 @@ from facetalk.errors import InputError
 from facetalk.files import output_error
 from facetalk.mesh.arkit import NAMINGS, ShapeNames
 from facetalk.mesh.textures import checked_size
-from facetalk.models import builtin_models
+from facetalk.models import builtin_models, find_model
 from facetalk.motion import frame_rate
 from facetalk.style import Style, checked_style
 
@@ -73,6 +74,7 @@ def generate_batch(
     style: Style | None = None,
     texture_size: int | None = None,
     shapes: ShapeNames | None = None,
+    encoder: EncoderName = "model",
     fps: float | None = None,
     workers: int | None = None,
     ray: str | None = None,
@@ -104,6 +106,7 @@ def generate_batch(
         style: sliders, as :meth:`facetalk.FaceTalk.generate` takes them.
         texture_size: pixels along a side of the skin's maps of ``"glb"``, as :func:`facetalk.export` has it.
         shapes: names of the morph targets of ``"glb"``, as :func:`facetalk.export` has them.
+        encoder: what hears, as :meth:`facetalk.FaceTalk.from_pretrained` takes it.
         fps: frames a second of ``"glb"``, ``"csv"`` and ``"json"``, by resampling; when None the motion's, 60
             and 30.
         workers: recordings at a time; when None one a core (one alone with another device than the CPU), with
@@ -139,6 +142,7 @@ def generate_batch(
     if not 0 <= first < 2**64:
         raise InputError(f"seed must be a whole number in 0..2**64-1, got {first}")
     name = os.fspath(model)
+    check_encoder(encoder, "auto", find_model(name).folder)
     settings = Settings(
         to,
         name if name in builtin_models() else str(Path(name).absolute()),
@@ -152,6 +156,7 @@ def generate_batch(
         checked_size(texture_size) if texture_size else texture_size,
         None if fps is None else frame_rate(fps),
         shapes,
+        encoder,
     )
     recordings = read_recordings(source)
     place = Place(output)

@@ -30,6 +30,7 @@ from facetalk.version import __version__
 
 if TYPE_CHECKING:
     from facetalk.audio.load import AudioReader
+    from facetalk.backend import EncoderName
     from facetalk.mesh.arkit import ShapeNames
     from facetalk.pipeline import FaceTalk
 
@@ -66,6 +67,7 @@ class Settings:
         fps: frames a second of heads and curves; None = the motion's, and for curves what their files usually
             have.
         shapes: names of morph targets, as :func:`facetalk.mesh.export.export` takes them.
+        encoder: what hears, as :meth:`facetalk.FaceTalk.from_pretrained` takes it.
     """
 
     to: Kind
@@ -80,6 +82,7 @@ class Settings:
     texture_size: int | None = None
     fps: float | None = None
     shapes: ShapeNames | None = None
+    encoder: EncoderName = "model"
 
     def record(self) -> dict[str, Any]:
         """All that the outputs depend on, as JSON values; a batch goes on only by the same."""
@@ -98,6 +101,7 @@ class Settings:
             **({} if self.texture_size is None else {"texture_size": self.texture_size}),
             **({} if self.fps is None else {"fps": self.fps}),
             **({} if self.shapes is None else {"shapes": self.shapes}),
+            **({} if self.encoder == "model" else {"encoder": self.encoder}),
         }
 
 
@@ -200,13 +204,13 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _loaded(settings: Settings) -> FaceTalk:
-    model = _load(settings.model, settings.digest, settings.device)
+    model = _load(settings.model, settings.digest, settings.device, settings.encoder)
     _check(model, settings)
     return model
 
 
 @functools.lru_cache(maxsize=1)
-def _load(name: str, digest: str, device: str) -> FaceTalk:
+def _load(name: str, digest: str, device: str, encoder: EncoderName) -> FaceTalk:
     """The model, once a process, and one thread for it: workers share the cores among them."""
     from facetalk.pipeline import FaceTalk
     from facetalk.threads import limit_threads
@@ -214,7 +218,7 @@ def _load(name: str, digest: str, device: str) -> FaceTalk:
     if model_digest(name) != digest:
         raise InputError(f"the model {name!r} of a worker is another than the driver's; bring them together")
     limit_threads(1)
-    return FaceTalk.from_pretrained(name, device)
+    return FaceTalk.from_pretrained(name, device, encoder=encoder)
 
 
 _checked: list[Settings] = []

@@ -96,6 +96,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=thread_count, default=None, help="CPU threads (default: all cores)")
 
 
+def add_encoder_argument(parser: argparse.ArgumentParser) -> None:
+    """``--encoder``."""
+    parser.add_argument("--encoder", choices=("model", "whisper"), default="model",
+                        help="what hears: the model's own audio encoder (default), or Whisper, which hears "
+                        "people better, and whole recordings only (facetalk[whisper])")  # fmt: skip
+
+
 def add_direction(parser: argparse.ArgumentParser) -> None:
     """``--direction`` of official checkpoints, whose weights do not tell it."""
     parser.add_argument("--direction", choices=("forward", "backward"), default=None,

@@ -15,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tongue", type=Path, default=None, metavar="DIR",
                         help=f"what the tongue does with speech: {accepted} (default: it rides on the "
                         "jaw)")  # fmt: skip
+    parser.add_argument("--whisper", type=Path, default=None, metavar="DIR",
+                        help=f"adapter by which Whisper hears for the motion: {accepted} (default: "
+                        "none)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                         help="model folder to write; replaced only if this verb wrote it")  # fmt: skip
     parser.add_argument("--name", default=None, help="name of the model (default: that of the folder)")
@@ -24,5 +27,13 @@ def run(args: argparse.Namespace) -> None:
     """Check the parts and copy them."""
     from facetalk.models.assemble import assemble
 
-    out = assemble(args.audio, args.motion, args.head, args.output, tongue=args.tongue, name=args.name)
+    out = assemble(
+        args.audio,
+        args.motion,
+        args.head,
+        args.output,
+        tongue=args.tongue,
+        whisper=args.whisper,
+        name=args.name,
+    )
     print(f"{out}: use it with --model {out}, or FaceTalk.from_pretrained({str(out)!r})")

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true",
                         help="begin again in a folder with outputs of other settings, or write into one with "
                         "other files; those of other names stay")  # fmt: skip
+    _options.add_encoder_argument(parser)
     parser.add_argument("--model", default="default", help="built-in model name or model folder")
     parser.add_argument("--device", default="cpu",
                         help="cpu, or with --workers to fit its memory cuda, cuda:1, ...; on a cluster cuda "
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         style=read_style(args),
         texture_size=args.texture_size,
         shapes=args.shapes,
+        encoder=args.encoder,
         fps=args.fps,
         workers=args.workers,
         ray=args.ray,

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="draw the report (needs facetalk[plot])")  # fmt: skip
     _compared.add_arguments(parser)
     _rendered.add_arguments(parser)
+    _options.add_encoder_argument(parser)
     _options.add_model_arguments(parser)
 
 
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         if not item.audio.is_file():
             raise InputError(f"{args.manifest} names the recording {item.audio}, which is not there")
     _options.set_threads(args.threads)
-    model = FaceTalk.from_pretrained(args.model, args.device)
+    model = FaceTalk.from_pretrained(args.model, args.device, encoder=args.encoder)
     report = evaluate(
         model,
         args.manifest,
@@ -102,7 +103,10 @@ def run(args: argparse.Namespace) -> None:
         scorers=_scorers(),
         motions=None if args.motions is None else GivenMotions(args.motions, fps=model.config.fps),
     )
-    report.settings = {"facetalk": version.__version__, "model": model.config.name, **report.settings}
+    heard = {} if args.motions is not None else {"encoder": model.encoder}
+    report.settings = {
+        "facetalk": version.__version__, "model": model.config.name, **heard, **report.settings
+    }  # fmt: skip
     print(report.table())
     content = report.as_dict()
     if args.pooled:
@@ -135,6 +139,8 @@ def _check_given(args: argparse.Namespace) -> None:
     for option in ("pad", "seeds", "steps", "guidance"):
         if getattr(args, option) is not None:
             raise InputError(f"--{option} is for motions that are generated; leave it out with --motions")
+    if args.encoder != "model":
+        raise InputError("--encoder is for motions that are generated; leave it out with --motions")
 
 
 def _scorers() -> Mapping[str, Scorer]:

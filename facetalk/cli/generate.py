@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _options.add_force_argument(parser, "a folder talk.ply, or a talk.wav beside talk.glb (.vrm, .usda),")
     add_style_arguments(parser)
     _options.add_decode_arguments(parser)
+    _options.add_encoder_argument(parser)
     _options.add_model_arguments(parser)
 
 
@@ -78,10 +79,10 @@ def run(args: argparse.Namespace) -> None:
         from facetalk.pipeline import FaceTalk
 
         _options.set_threads(args.threads)
-        model = FaceTalk.from_pretrained(args.model, args.device, backend=args.backend)
+        model = FaceTalk.from_pretrained(args.model, args.device, backend=args.backend, encoder=args.encoder)
         identity = _identity.read_drawn(args.identity, model.any_head)
         if model.native_model is None:
-            _ = model.audio_encoder, model.motion_model
+            _ = model.speech_encoder, model.motion_model
     with stages.stage("generate"):
         motion = model.generate(
             sound,

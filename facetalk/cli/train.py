@@ -1,4 +1,4 @@
-"""``facetalk train nphm | audio | motion | tongue | sync | mouth-features``."""
+"""``facetalk train nphm | audio | whisper | motion | tongue | sync | mouth-features``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ PARTS = {
     "audio": (
         "facetalk.cli.train_audio",
         "the Wav2Vec 2.0 encoder, from a speech corpus with phone times",
+    ),
+    "whisper": (
+        "facetalk.cli.train_whisper",
+        "the adapter by which Whisper hears for a model's motion, from a speech corpus with phone times",
     ),
     "motion": (
         "facetalk.cli.train_motion",

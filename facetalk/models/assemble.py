@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facetalk.audio import AudioEncoder
+from facetalk.audio.whisper_encoder import Adapter
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_replaceable
@@ -28,6 +29,7 @@ _INNER = {
     "motion": ("model", "motion"),
     "head": ("head",),
     "tongue": ("tongue",),
+    "whisper": ("whisper",),
 }
 # What tells the part itself: files that are there, besides config.json.
 _MARKS = {
@@ -35,8 +37,9 @@ _MARKS = {
     "motion": ("model.safetensors",),
     "head": ("identity.safetensors", "deformation.safetensors"),
     "tongue": ("model.safetensors",),
+    "whisper": ("model.safetensors",),
 }
-_OURS = {"audio", "motion", "head", "tongue", "config.json"}
+_OURS = {"audio", "motion", "head", "tongue", "whisper", "config.json"}
 
 
 def assemble(
@@ -46,6 +49,7 @@ def assemble(
     out: Place,
     *,
     tongue: Place | None = None,
+    whisper: Place | None = None,
     name: str | None = None,
 ) -> Path:
     """Copy parts that fit into a model folder, which ``FaceTalk.from_pretrained`` reads.
@@ -56,6 +60,7 @@ def assemble(
         motion: motion model, likewise.
         head: head, likewise.
         tongue: what the tongue does, likewise; None for a model whose tongue rides on the jaw.
+        whisper: adapter by which Whisper hears for the motion, likewise; None for a model without.
         out: folder to write. One that an earlier call wrote is replaced, nothing else is.
         name: of the model; the folder's name when None.
 
@@ -70,6 +75,8 @@ def assemble(
     places = {"audio": audio, "motion": motion, "head": head}
     if tongue is not None:
         places["tongue"] = tongue
+    if whisper is not None:
+        places["whisper"] = whisper
     parts = {kind: _find(kind, Path(place)) for kind, place in places.items()}
     for part in parts.values():
         if out.exists() and part.resolve().is_relative_to(out.resolve()):
@@ -118,6 +125,14 @@ def _check_fit(parts: dict[str, Path]) -> None:
             f"{parts['motion']} was trained on the features of another encoder than {parts['audio']}; give "
             f"the encoder that it was trained with, or one that `facetalk train audio --init` made from that"
         )
+    if "whisper" in parts:
+        adapter, about = Adapter.load(parts["whisper"])
+        gives, space = adapter.sizes["features"], about.get("feature_space")
+        if gives != heard or (space is not None and taken is not None and space != taken):
+            raise InputError(
+                f"{parts['whisper']} gives the features of another encoder than {parts['motion']} was "
+                f"trained on; train it with `facetalk train whisper --init` from a model with that motion"
+            )
     if "tongue" in parts:
         takes = TongueNetwork.load(parts["tongue"]).feature_dim
         if takes != encoder.feature_dim:

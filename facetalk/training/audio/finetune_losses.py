@@ -187,9 +187,13 @@ class Losses:
         """What is asked of a batch that is on the device; music and noise have the features of silence."""
         spoken = batch["spoken"][:, None, None] > 0.5
         features = self.encode(self.teacher, batch["clean"])
-        features = torch.where(spoken, features, self.silence)
+        return self.wanted(torch.where(spoken, features, self.silence), int(batch["seed"]))
+
+    @torch.no_grad()
+    def wanted(self, features: Tensor, seed: int) -> Wanted:
+        """What is asked where features (B, T, A) are asked for, read with the noise of a seed."""
         # Drawn on the CPU, so that every device has the same.
-        generator = torch.Generator().manual_seed(int(batch["seed"]))
+        generator = torch.Generator().manual_seed(seed)
         width = self.reader.matters.shape[0]
         noise = torch.randn(*features.shape[:2], width, generator=generator).to(features)
         motion, gap, lower = self.reader(features, noise)
@@ -201,10 +205,26 @@ class Losses:
             name: value if name == "seed" else value.to(self.device, non_blocking=True)
             for name, value in batch.items()
         }
-        today, cuts = self.targets(batch), batch["cuts"]
+        found = self.encode(model, batch["spoilt"], batch["cuts"])
+        return self.judge(found, self.targets(batch), heads, batch, step)
+
+    def judge(
+        self, found: Tensor, today: Wanted, heads: Heads, batch: dict[str, Tensor], step: int
+    ) -> dict[str, Tensor]:
+        """All terms for features that were found.
+
+        Args:
+            found: (B * V, T, A), a crop's views after each other.
+            today: what is asked.
+            heads: linear readers of phones.
+            batch: on the device.
+            step: of the training.
+        """
+        cuts = batch["cuts"]
         views = cuts.shape[1]
-        found = self.encode(model, batch["spoilt"], cuts)
         weight = self._weights(cuts.flatten(0, 1))
+        if "weight" in batch:
+            weight = weight * batch["weight"]
         total = weight.sum()
 
         def each(values: Tensor) -> Tensor:

