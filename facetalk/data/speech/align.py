@@ -68,6 +68,11 @@ _NEAREST = {
 }  # fmt: skip
 
 
+_NASALS = ("m", "n", "ŋ", "ɲ", "ɱ")
+_PAUSE_S = 0.03
+"""A gap between two phones from which on the first does not change the second."""
+
+
 class AlignmentError(Exception):
     """No path through the recording, or a word that cannot be pronounced; the caller leaves the recording
     out."""
@@ -116,7 +121,8 @@ class Aligner:
             alphabet = "arpabet" if language == "en" else "ipa"
             found = self._attempt(pcm, words, pronunciations, padding, alphabet)
             if found is not None:
-                return merge_silence(found, alphabet=alphabet), alphabet
+                found = merge_silence(found, alphabet=alphabet)
+                return (lenited(found) if language.partition("-")[0] == "es" else found), alphabet
         raise AlignmentError("no path")
 
     def _pronounce(self, word: str, language: str) -> list[tuple[str, list[str]]] | None:
@@ -213,6 +219,26 @@ def _collect(
             if group:
                 out.append((symbol, group[0][1], group[-1][2]))
     return [phone for phone in out if phone[2] > phone[1]]
+
+
+def lenited(phones: list[Phone]) -> list[Phone]:
+    """Spanish phones as they are said one after the other, not word by word: a ``b`` is the approximant ``β``.
+
+    It stays a stop after a pause and after a nasal (Hualde, "The Sounds of Spanish", 2005, 8.2). Lips come near
+    each other in it, and do not shut.
+
+    Args:
+        phones: (symbol, start_s, end_s) in IPA.
+    """
+    out: list[Phone] = []
+    before = ("_", 0.0, -1.0)
+    for phone in phones:
+        runs_on = phone[1] - before[2] < _PAUSE_S and not is_silence(before[0], "ipa")
+        if phone[0] == "b" and runs_on and before[0].rstrip("ʲː") not in _NASALS:
+            phone = ("β", *phone[1:])
+        out.append(phone)
+        before = phone
+    return out
 
 
 def uncovered_share(samples: Float32, phones: list[Phone], alphabet: str) -> float:

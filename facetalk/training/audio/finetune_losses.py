@@ -182,6 +182,13 @@ class Losses:
         place = next(self.teacher.parameters()).device
         return self.encode(self.teacher, wave.to(place))[0, 20:60].mean(0)
 
+    def placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch on the device; the seed stays with the generator that takes it."""
+        return {
+            name: value if name == "seed" else value.to(self.device, non_blocking=True)
+            for name, value in batch.items()
+        }
+
     @torch.no_grad()
     def targets(self, batch: dict[str, Tensor]) -> Wanted:
         """What is asked of a batch that is on the device; music and noise have the features of silence."""
@@ -201,10 +208,7 @@ class Losses:
 
     def __call__(self, model: Any, heads: Heads, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """All terms and their weighted sum under ``loss``."""
-        batch = {
-            name: value if name == "seed" else value.to(self.device, non_blocking=True)
-            for name, value in batch.items()
-        }
+        batch = self.placed(batch)
         found = self.encode(model, batch["spoilt"], batch["cuts"])
         return self.judge(found, self.targets(batch), heads, batch, step)
 

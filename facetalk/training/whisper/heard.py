@@ -66,12 +66,7 @@ class Heard:
 
     @torch.no_grad()
     def _hear(self, batch: Batch) -> Batch:
-        asked = self._losses.targets(
-            {
-                name: value if name == "seed" else value.to(self._losses.device)
-                for name, value in batch.items()
-            }
-        )
+        asked = self._losses.targets(self._losses.placed(batch))
         margin = self._batches.margin
         waves = batch["spoilt"].numpy()[:, margin : margin + self._batches.length]
         states = self._whisper([LOUDNESS * wave for wave in waves])

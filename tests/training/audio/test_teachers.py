@@ -1,11 +1,8 @@
-"""Whisper as a teacher: how its weights are read, what it hears, what is kept of it, how ours learns it."""
+"""Whisper as a teacher: what is kept of what it hears, and how ours learns it."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +11,23 @@ import pytest
 import torch
 
 from facetalk.audio import AudioEncoder
-from facetalk.audio.whisper import Whisper, read_encoder, rounded
 from facetalk.cli import main
 from facetalk.data.speech.corpus import CorpusWriter, read_manifest
 from facetalk.data.speech.synth import Speech as Spoken
 from facetalk.errors import InputError
 from facetalk.models import find_model
-from facetalk.training.audio import finetune, whisper
+from facetalk.training.audio import finetune
 from facetalk.training.audio.finetune import FineTuning
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.teachers import COMPONENTS, read_taught, taught_file, teach
 from facetalk.training.audio.train import Speech, load_heads
 from facetalk.units import SAMPLE_RATE
-
-
-def shapes() -> dict[str, tuple[int, ...]]:
-    """Of the encoder's arrays, as CTranslate2 names them."""
-    width = 384
-    out: dict[str, tuple[int, ...]] = {
-        "conv1/weight": (width, 80, 3), "conv1/bias": (width,), "conv2/weight": (width, width, 3),
-        "conv2/bias": (width,), "position_encodings/encodings": (1500, width), "layer_norm/gamma": (width,),
-        "layer_norm/beta": (width,),
-    }  # fmt: skip
-    for layer in range(4):
-        for part, rows, columns in (
-            ("self_attention/linear_0", 3 * width, width), ("self_attention/linear_1", width, width),
-            ("ffn/linear_0", 4 * width, width), ("ffn/linear_1", width, 4 * width),
-        ):  # fmt: skip
-            out[f"layer_{layer}/{part}/weight"], out[f"layer_{layer}/{part}/bias"] = (rows, columns), (rows,)
-        for norm in ("self_attention", "ffn"):
-            for part in ("gamma", "beta"):
-                out[f"layer_{layer}/{norm}/layer_norm/{part}"] = (width,)
-    return {f"encoder/{name}": shape for name, shape in out.items()}
+from tests.helpers.untaught_whisper import write_weights
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Whisper that never learned anything."""
-    rng = np.random.default_rng(0)
-    file = tmp_path_factory.mktemp("whisper") / "weights.npz"
-    arrays = {}
-    for name, shape in shapes().items():
-        arrays[name] = rng.standard_normal(shape, np.float32) * np.float32(0.05) + name.endswith("gamma")
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-    return file
+    return write_weights(tmp_path_factory.mktemp("whisper") / "weights.npz")
 
 
 @pytest.fixture(scope="module")
@@ -71,73 +41,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.add(f"{name}/0", Spoken(sound, phones, "arpabet"), **told)
     writer.flush()
     return folder
-
-
-def test_many_are_heard_as_each_alone(weights: Path) -> None:
-    listener, rng = Whisper(weights), np.random.default_rng(2)
-    sounds = [rng.normal(0, 0.1, n).astype(np.float32) for n in (20_000, 4_000, 33_333)]
-    for sound, states in zip(sounds, listener(sounds), strict=True):
-        assert [state.shape for state in states] == [(-(-len(sound) // 320), 384)] * whisper.LAYERS
-        for one, other in zip(states, listener([sound])[0], strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-
-
-def test_it_reads_sound_as_whisper_does(weights: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    sound = np.random.default_rng(3).normal(0, 0.1, 40_000).astype(np.float32)
-    told = transformers.WhisperFeatureExtractor(feature_size=80)(
-        sound, sampling_rate=SAMPLE_RATE, return_tensors="pt"
-    )
-    whole = torch.from_numpy(np.pad(sound, (0, 30 * SAMPLE_RATE - len(sound))))[None]
-    torch.testing.assert_close(Whisper(weights)._mel(whole), told.input_features, rtol=1e-4, atol=1e-4)
-
-
-def test_lengths_are_rounded_so_that_many_fit_together() -> None:
-    for seconds in (0.1, 1.9, 2.1, 11.0, 28.9):
-        count = int(seconds * SAMPLE_RATE)
-        heard = rounded(count)
-        assert count + SAMPLE_RATE <= heard <= 30 * SAMPLE_RATE and heard % (3 * SAMPLE_RATE) == 0
-        assert heard < count + 4 * SAMPLE_RATE
-    with pytest.raises(InputError, match="at most"):
-        rounded(40 * SAMPLE_RATE)
-
-
-def ctranslate2(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
-    """As CTranslate2 writes them."""
-
-    def text(value: str) -> bytes:
-        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
-
-    kinds = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
-    out = struct.pack("<I", 6) + text("WhisperSpec") + struct.pack("<II", 3, len(arrays))
-    for name, array in arrays.items():
-        out += text(name) + struct.pack("<B", array.ndim) + struct.pack(f"<{array.ndim}I", *array.shape)
-        out += struct.pack("<BI", kinds[str(array.dtype)], array.nbytes) + array.tobytes()
-    return out + struct.pack("<I", 0)
-
-
-def test_weights_are_read_and_others_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(4)
-    arrays = {
-        "decoder/a": rng.normal(size=(2, 3)).astype(np.float16),
-        "encoder/num_heads": np.array(6, np.int16),
-        "encoder/b": rng.normal(size=(4,)).astype(np.float32),
-        "encoder/c": rng.normal(size=(2, 1, 5)).astype(np.float16),
-    }
-    file = tmp_path / "model.bin"
-    file.write_bytes(ctranslate2(arrays))
-    with pytest.raises(InputError, match="SHA-256"):
-        read_encoder(file)
-    monkeypatch.setattr(whisper, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
-    found = read_encoder(file)
-    assert set(found) == {"encoder/b", "encoder/c"}  # what speaks is left out, and numbers
-    for name, value in found.items():
-        np.testing.assert_array_equal(value, arrays[name])
-    with pytest.raises(InputError, match="no such file"):
-        read_encoder(tmp_path / "none.bin")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"facetalk\[teacher\]"):
-        read_encoder()
 
 
 def test_what_was_heard_is_kept_and_goes_on(corpus: Path, weights: Path) -> None:
@@ -195,16 +98,6 @@ def test_folders_share_their_components_in_any_order(corpus: Path, weights: Path
         np.savez(places[1] / "basis.npz", mean=arrays["mean"] + 1.0, basis=arrays["basis"])
     with pytest.raises(InputError, match=r"one/teachers and .*other/teachers .*different components"):
         teach([*other, *one], weights)
-
-
-def test_other_arrays_are_no_whisper(tmp_path: Path) -> None:
-    file = tmp_path / "other.npz"
-    np.savez(file, a=np.zeros(3, np.float32))
-    with pytest.raises(InputError, match="damaged"):
-        Whisper(file)
-    file.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="damaged"):
-        Whisper(file)
 
 
 def test_crops_have_what_the_teacher_made_of_them(corpus: Path, weights: Path) -> None:

@@ -1,0 +1,238 @@
+"""Whisper in the place of a model's audio encoder: windows, level, the adapter's files, what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import facetalk
+from facetalk.audio import whisper
+from facetalk.audio.level import Level
+from facetalk.audio.whisper import Whisper
+from facetalk.audio.whisper_encoder import FOLDER, Adapter, WhisperEncoder, at_times
+from facetalk.cli import main
+from facetalk.errors import InputError
+from facetalk.models import find_model
+from facetalk.models.assemble import assemble
+from facetalk.units import SAMPLE_RATE, frame_count
+from tests.helpers.untaught_whisper import write_weights
+
+FPS = 25.0
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("whisper") / "weights.npz")
+
+
+def untaught(features: int = 192) -> Adapter:
+    torch.manual_seed(0)
+    adapter = Adapter(12, 8, features)
+    adapter.basis.normal_(0.0, 0.03)
+    return adapter.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def encoder(weights: Path) -> WhisperEncoder:
+    return WhisperEncoder(Whisper(weights), untaught(), floor=1e-5)
+
+
+def sound(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise that swells and dies, so that places differ."""
+    rng = np.random.default_rng(seed)
+    count = int(seconds * SAMPLE_RATE)
+    swell = 0.06 + 0.05 * np.sin(np.arange(count) / SAMPLE_RATE * 5.0)
+    return (swell * rng.standard_normal(count)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 1.0, 23.99, 24.0, 24.02, 51.3])
+def test_features_do_not_depend_on_how_sound_is_cut(encoder: WhisperEncoder, seconds: float) -> None:
+    samples = sound(seconds)
+    whole = encoder.features(samples, fps=FPS)
+    assert whole.shape == (frame_count(len(samples), FPS), 192) and whole.std() > 1e-3
+    blocks = np.array_split(samples, 1 + len(samples) // 7001)
+    pieces = torch.cat(list(encoder.stream(blocks, FPS, level=Level.of(blocks))))
+    torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_long_recording_is_heard_in_windows_with_context(encoder: WhisperEncoder) -> None:
+    samples = sound(44.0)
+    level = Level.of([samples])
+    whole = torch.cat(list(encoder.stream([samples], FPS, level=level)))
+    # The first 20 s are heard with 4 s after them, and the next with 4 s before them as well.
+    begin = torch.cat(list(encoder.stream([samples[: 24 * SAMPLE_RATE]], FPS, level=level)))
+    torch.testing.assert_close(whole[: 20 * 25], begin[: 20 * 25], rtol=1e-4, atol=1e-4)
+    heard = encoder.adapter.reduce(
+        encoder.whisper([next(iter(encoder._levelled([samples], level)))[16 * SAMPLE_RATE :]])[0]
+    )
+    times = (torch.arange(100, 700, dtype=torch.float32) + 0.5) / FPS
+    torch.testing.assert_close(
+        whole[500:], at_times(encoder.adapter(heard[None])[0], times), rtol=1e-4, atol=1e-4
+    )
+    assert (whole[500:510] - begin[500:510]).abs().max() > 1e-3  # where it is not heard on, it differs
+
+
+def test_level_and_offset_are_taken_out(encoder: WhisperEncoder) -> None:
+    samples = sound(3.0)
+    loud, quiet = encoder.features(samples, fps=FPS), encoder.features(0.1 * samples + 0.02, fps=FPS)
+    torch.testing.assert_close(loud, quiet, rtol=1e-2, atol=1e-2)
+
+
+def test_bad_sound_is_refused(encoder: WhisperEncoder) -> None:
+    for samples, text in (
+        (np.zeros(0, np.float32), "shape"), (np.zeros((2, 5), np.float32), "shape"),
+        (np.array([0.0, np.nan], np.float32), "NaN"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=text):
+            encoder.features(samples, fps=FPS)
+    with pytest.raises(InputError, match="frame rate"):
+        encoder.features(sound(0.1), fps=0.0)
+    with pytest.raises(InputError, match="no samples"):
+        list(encoder.stream([], FPS))
+
+
+def test_rows_are_read_at_times() -> None:
+    rows = torch.arange(10.0)[:, None] * torch.tensor([1.0, -2.0])
+    found = at_times(rows, torch.tensor([0.0, 0.01, 0.02, 0.1, 5.0]))
+    np.testing.assert_allclose(found[:, 0], [0.0, 0.0, 0.5, 4.5, 9.0], atol=1e-5)
+    np.testing.assert_allclose(found[:, 1], -2.0 * found[:, 0])
+    both = at_times(torch.stack([rows, 2.0 * rows]), torch.tensor([0.02, 0.1]))
+    np.testing.assert_allclose(both[1], 2.0 * both[0])
+
+
+def test_an_adapter_is_kept_in_16_bit(tmp_path: Path) -> None:
+    adapter = untaught()
+    adapter.save(tmp_path / FOLDER, {"variance_floor": 1e-4, "feature_space": "x"})
+    loaded, told = Adapter.load(tmp_path / FOLDER)
+    assert told["variance_floor"] == 1e-4 and told["listener"] == whisper.SHA256
+    for name, value in adapter.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value.half().float(), rtol=0, atol=0)
+    heard = torch.randn(1, 40, 12)
+    torch.testing.assert_close(loaded(heard), adapter(heard), rtol=1e-2, atol=1e-2)
+    (tmp_path / FOLDER / "mine.txt").write_text("mine")
+    with pytest.raises(InputError):
+        adapter.save(tmp_path / FOLDER, {})
+    assert (tmp_path / FOLDER / "mine.txt").exists()
+
+
+def test_damaged_adapters(tmp_path: Path, weights: Path) -> None:
+    folder = tmp_path / FOLDER
+    with pytest.raises(InputError, match="no adapter for Whisper"):
+        Adapter.load(folder)
+    untaught().save(folder, {"variance_floor": 1e-4})
+    config = json.loads((folder / "config.json").read_text())
+    for change in ({"width": 0}, {"width": True}, {"components": "many"}, {"format": "other"}, {"width": 9}):
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(InputError, match="config|damaged|format"):
+            Adapter.load(folder)
+    (folder / "config.json").write_text(json.dumps({**config, "variance_floor": "low"}))
+    with pytest.raises(InputError, match="variance_floor"):
+        WhisperEncoder.from_pretrained(tmp_path, weights=weights)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"model\.safetensors: damaged"):
+        Adapter.load(folder)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
+    """As if the package with the weights were there."""
+    monkeypatch.setattr(whisper, "find_weights", lambda: weights)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in model with an adapter that knows nothing."""
+    place = tmp_path_factory.mktemp("model")
+    (place / "trained").mkdir()
+    space = json.loads((find_model("default").folder / "audio" / "config.json").read_text())["feature_space"]
+    untaught().save(place / "trained" / FOLDER, {"variance_floor": 1e-5, "feature_space": space})
+    parts = {part: "default" for part in ("audio", "motion", "head", "tongue")}
+    return assemble(**parts, whisper=place / "trained", out=place / "model")
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_recording_is_heard_by_it(model: Path) -> None:
+    talk = facetalk.FaceTalk.from_pretrained(model, "cpu", encoder="whisper")
+    samples = sound(2.0)
+    features = talk.features((samples, SAMPLE_RATE))
+    by_hand = talk.speech_encoder.features(samples, fps=talk.config.fps)
+    np.testing.assert_allclose(features, by_hand, rtol=1e-4, atol=1e-4)
+    motion = talk.generate((samples, SAMPLE_RATE), seed=3)
+    assert motion.provenance["encoder"] == "whisper" and motion.tongue is not None
+    sampled = talk.motion_model.sample(iter([by_hand]), seed=3)
+    np.testing.assert_allclose(motion.expressions, sampled, rtol=1e-3, atol=1e-3)
+    own = facetalk.FaceTalk.from_pretrained(model, "cpu")
+    assert "encoder" not in own.generate((samples, SAMPLE_RATE), seed=3).provenance
+    for live in (lambda: talk.stream(), lambda: talk.generate((samples, SAMPLE_RATE), look_ahead=0.2),
+                 lambda: talk.features((samples, SAMPLE_RATE), look_ahead=0.2)):  # fmt: skip
+        with pytest.raises(InputError, match="whole recordings"):
+            live()
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_it_is_not_asked_for(model: Path, tmp_path: Path) -> None:
+    load = facetalk.FaceTalk.from_pretrained
+    with pytest.raises(InputError, match="'model' or 'whisper'"):
+        load(model, encoder="ears")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="backend 'native'"):
+        load(model, encoder="whisper", backend="native")
+    bare = tmp_path / "bare"
+    shutil.copytree(model, bare)
+    shutil.rmtree(bare / FOLDER)
+    with pytest.raises(InputError, match="no adapter for Whisper"):
+        load(bare, encoder="whisper")
+
+
+def test_weights_that_are_not_installed_are_named_at_once(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name.startswith("meeting") else real(name, *rest),
+    )
+    recording = tmp_path / "a.wav"
+    import soundfile
+
+    soundfile.write(recording, sound(0.5), SAMPLE_RATE)
+    for verb in (
+        ["generate", str(recording), "-o", str(tmp_path / "a.safetensors")],
+        ["batch", str(tmp_path), "-o", str(tmp_path / "out")],
+    ):
+        assert main([*verb, "--encoder", "whisper", "--model", str(model)]) == 2
+        error = capsys.readouterr().err
+        assert "pip install 'facetalk[whisper]'" in error and "Traceback" not in error
+    assert not (tmp_path / "a.safetensors").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_verbs_take_it(model: Path, tmp_path: Path) -> None:
+    import soundfile
+
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "a.wav", sound(1.0), SAMPLE_RATE)
+    made = {}
+    for encoder in ("whisper", "model"):
+        options = ["--encoder", encoder, "--model", str(model), "--device", "cpu"]
+        one = tmp_path / f"{encoder}.safetensors"
+        assert main(["generate", str(tmp_path / "in" / "a.wav"), "-o", str(one), "--pad", "0", *options]) == 0
+        made[encoder] = facetalk.Motion.load(one).expressions
+    assert np.abs(made["whisper"] - made["model"]).max() > 0.02
+
+
+def test_parts_that_do_not_fit(tmp_path: Path) -> None:
+    parts = {part: "default" for part in ("audio", "motion", "head")}
+    untaught(64).save(tmp_path / "narrow", {"variance_floor": 1e-5})
+    untaught().save(tmp_path / "strange", {"variance_floor": 1e-5, "feature_space": "another"})
+    for name in ("narrow", "strange"):
+        with pytest.raises(InputError, match="features of another encoder"):
+            assemble(**parts, whisper=tmp_path / name, out=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
