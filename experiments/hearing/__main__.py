@@ -201,8 +201,9 @@ def _kept(file: Path, results: dict[str, Any]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment."""
     parser = argparse.ArgumentParser(prog="python -m experiments.hearing", description=__doc__.split("\n")[0])
-    parser.add_argument("--models", nargs="+", required=True, metavar="NAME=FOLDER",
-                        help="models to compare, such as before=default after=mymodel")  # fmt: skip
+    parser.add_argument("--models", nargs="+", required=True, metavar="NAME=FOLDER[@ENCODER]",
+                        help="models to compare, such as before=default after=mymodel, or own=default "
+                        "people=default@whisper, which hears nothing live")  # fmt: skip
     parser.add_argument("--corpus", type=Path, nargs="+", required=True,
                         help="corpora (their split \"valid\") and folders of recordings")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="the JSON to write; models it has are kept")
@@ -226,8 +227,10 @@ def _run(args: argparse.Namespace) -> None:
         name, _, folder = told.partition("=")
         if name in results["models"]:
             continue
-        model = FaceTalk.from_pretrained(folder or name, "cpu")
-        results["models"][name] = hear(Listener(model, args.seeds), clips, speakers, args.live, name)
+        folder, _, encoder = folder.partition("@")
+        model = FaceTalk.from_pretrained(folder or name, "cpu", encoder=encoder or "model")
+        live = args.live if model.encoder == "model" else 0
+        results["models"][name] = hear(Listener(model, args.seeds), clips, speakers, live, name)
         with atomic_path(args.out) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

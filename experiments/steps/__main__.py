@@ -63,6 +63,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="motions and results")
     parser.add_argument("--model", default="default")
+    parser.add_argument("--encoder", default="model", help="what hears: model or whisper")
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=1.5)
@@ -76,7 +77,7 @@ def main() -> int:
 def run(args: argparse.Namespace) -> None:
     """Sample, score, report."""
     torch.set_num_threads(1)
-    model = FaceTalk.from_pretrained(args.model, "cpu")
+    model = FaceTalk.from_pretrained(args.model, "cpu", encoder=args.encoder)
     clips = find_clips(args.audio, args.clips)
     reference = parse(args.reference, args.clips)
     rows = [parse(name, args.clips) for name in args.rows.split(",") if name.split("@")[0] != args.reference]

@@ -129,7 +129,7 @@ def test_damaged_adapters(tmp_path: Path, weights: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     for change in ({"width": 0}, {"width": True}, {"components": "many"}, {"format": "other"}, {"width": 9}):
         (folder / "config.json").write_text(json.dumps({**config, **change}))
-        with pytest.raises(InputError, match="config|damaged|format"):
+        with pytest.raises(InputError, match=r"config|damaged|format"):
             Adapter.load(folder)
     (folder / "config.json").write_text(json.dumps({**config, "variance_floor": "low"}))
     with pytest.raises(InputError, match="variance_floor"):

@@ -222,10 +222,10 @@ def _collect(
 
 
 def lenited(phones: list[Phone]) -> list[Phone]:
-    """Spanish phones as they are said one after the other, not word by word: a ``b`` is the approximant ``β``.
+    """Spanish phones as they are said in a row, not word by word: a ``b`` is the approximant ``β``.
 
-    It stays a stop after a pause and after a nasal (Hualde, "The Sounds of Spanish", 2005, 8.2). Lips come near
-    each other in it, and do not shut.
+    It stays a stop after a pause and after a nasal (Hualde, "The Sounds of Spanish", 2005, chapter 8). Lips
+    come near each other in it, and do not shut.
 
     Args:
         phones: (symbol, start_s, end_s) in IPA.

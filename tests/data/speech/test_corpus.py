@@ -15,7 +15,7 @@ import soundfile
 from facetalk.data.phones import is_bilabial, is_silence, lookup
 from facetalk.data.speech import build as building
 from facetalk.data.speech import corpus
-from facetalk.data.speech.align import Aligner, AlignmentError, english_words, uncovered_share
+from facetalk.data.speech.align import Aligner, AlignmentError, english_words, lenited, uncovered_share
 from facetalk.data.speech.build import add_recordings, build
 from facetalk.data.speech.recordings import ASTERISK, Recording, asterisk
 from facetalk.data.speech.synth import Flite, Speech, espeak, festival
@@ -97,6 +97,19 @@ def test_festival() -> None:
 
 @needs_flite
 @needs_pocketsphinx
+def test_a_spanish_b_is_shut_after_pauses_and_nasals_alone() -> None:
+    def said(*symbols: str) -> list[str]:
+        phones = [(symbol, 0.1 * k, 0.1 * (k + 1)) for k, symbol in enumerate(symbols)]
+        return [symbol for symbol, _, _ in lenited(phones)]
+
+    assert said("b", "a", "b", "o") == ["b", "a", "β", "o"]  # vaca, then a vowel before it
+    assert said("l", "a", "_:", "b", "o") == ["l", "a", "_:", "b", "o"]
+    assert said("u", "m", "b", "o", "n", "b", "a") == ["u", "m", "b", "o", "n", "b", "a"]
+    assert said("a", "l", "b", "a", "p", "m") == ["a", "l", "β", "a", "p", "m"]
+    apart = [("a", 0.0, 0.1), ("b", 0.3, 0.4)]  # a pause that nobody wrote down
+    assert lenited(apart) == apart
+
+
 def test_alignment_finds_the_synthesizers_own_times() -> None:
     speech = Flite().say(TEXT, "slt", stretch=1.1, pitch_hz=180.0)
     found, alphabet = Aligner().align(speech.samples, TEXT, "en")
