@@ -22,6 +22,7 @@ from facetalk.audio.load import AudioReader, SampleReader, Source, open_audio
 from facetalk.audio.padding import DEFAULT_PAD, Padded, padding
 from facetalk.backend import by_torch, start
 from facetalk.casting import cast, hear, seed_of
+from facetalk.data.expressions import with_upper_face
 from facetalk.decoding import RESOLUTION_RANGE, Decoder, Detail, Topology
 from facetalk.errors import InputError
 from facetalk.motion import Motion, ease_ends
@@ -147,6 +148,12 @@ class FaceTalk(Decoder):
             expressions = motion.sample(
                 features, steps=steps, guidance=guidance, seed=seed, progress=progress
             )
+            if self.speech_encoder is not self.audio_encoder:
+                # Brows, lids and gaze go with the voice more than with the words, and with the features of
+                # the encoder that they were learned from.
+                own = by_torch("features").features(self.audio_encoder, heard, self.config.fps)
+                upper = motion.sample(own, steps=steps, guidance=guidance, seed=seed)
+                expressions = with_upper_face(expressions, upper, motion.expression_names)
             provenance["steps"] = motion.steps_for(steps, guidance)
             provenance["guidance"] = motion.default_guidance if guidance is None else guidance
             touch = np.concatenate(told) if told else None

@@ -49,7 +49,8 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
     ("facetalk train audio",
      [("--steps 9000", ""), ("--workers 12", "--workers 2"), ("--workers 14", "--workers 2")],
      "--steps 2 --batch 2"),
-    ("facetalk train whisper", [("--heard 900 --steps 7000 --workers 1", "")], "--heard 1 --steps 2 --batch 2"),
+    ("facetalk train whisper", [("--heard 900 --steps 4500 --workers 1", "")],
+     "--heard 1 --steps 2 --batch 2"),
     ("facetalk train motion", [], "--steps 2 --batch 2 --crop 12 --variants 1"),
     ("facetalk train tongue", [("--split valid", "")], "--heard 0.1 --steps 2"),
     # The tiny head has other expressions than speech: the built-in head stands in for it.

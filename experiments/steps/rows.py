@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facetalk.audio import load_audio
+from facetalk.audio.encoder import AudioEncoder
+from facetalk.audio.whisper_encoder import WhisperEncoder
+from facetalk.data.expressions import with_upper_face
 from facetalk.data.phones import Phone
 from facetalk.data.speech.corpus import MANIFEST
 from facetalk.diffusion.noise import INITIAL, frame_noise
@@ -126,7 +129,7 @@ class Motions:
 
     def __init__(self, folder: Path, model: FaceTalk, *, seeds: int, guidance: float) -> None:
         self.folder, self.model, self.seeds, self.guidance = folder, model, seeds, guidance
-        self._features: dict[str, NDArray[np.float32]] = {}
+        self._features: dict[tuple[str, str], NDArray[np.float32]] = {}
 
     def file(self, row: Row, clip: Clip) -> Path:
         """Where the motions of a clip are."""
@@ -149,7 +152,8 @@ class Motions:
             return archive["weights"], float(archive["cpu_s"])
 
     def _motion(self, row: Row, clip: Clip) -> tuple[NDArray[np.float32], float]:
-        heard = self._heard(clip)
+        model, names = self.model, self.model.any_head.expression_names
+        heard = self._heard(clip, model.speech_encoder)
         motions, spent = [], []
         for seed in range(row.seeds or self.seeds):
             begun = time.process_time()
@@ -158,6 +162,9 @@ class Motions:
                 motions.append(draw(clip.phones, len(heard), self.model.config.fps, clip.alphabet, chance))
             else:
                 motions.append(self._sampled(row, heard, clip_seed(clip, seed)))
+                if model.speech_encoder is not model.audio_encoder:
+                    upper = self._sampled(row, self._heard(clip, model.audio_encoder), clip_seed(clip, seed))
+                    motions[-1] = with_upper_face(motions[-1], upper, names)
             spent.append(time.process_time() - begun)
         return np.stack(motions), float(np.median(spent))
 
@@ -179,9 +186,9 @@ class Motions:
         weights = model.representation.decode(motion[0, 0].numpy()).clip(0.0, 1.0)
         return model.contact.apply(weights) if model.contact is not None else weights
 
-    def _heard(self, clip: Clip) -> NDArray[np.float32]:
-        if clip.name not in self._features:
-            encoder = self.model.speech_encoder
+    def _heard(self, clip: Clip, encoder: AudioEncoder | WhisperEncoder) -> NDArray[np.float32]:
+        key = clip.name, type(encoder).__name__
+        if key not in self._features:
             heard = encoder.features(load_audio(clip.audio), fps=self.model.config.fps)
-            self._features[clip.name] = heard.float().cpu().numpy()
-        return self._features[clip.name]
+            self._features[key] = heard.float().cpu().numpy()
+        return self._features[key]

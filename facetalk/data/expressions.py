@@ -5,7 +5,13 @@ They are Apple ARKit's face blendshapes without tongueOut, and with browInnerUp 
 
 from __future__ import annotations
 
-__all__ = ["EXPRESSION_NAMES", "INDEX", "arkit_name"]
+from collections.abc import Sequence
+
+import numpy as np
+
+from facetalk.arrays import Float32
+
+__all__ = ["EXPRESSION_NAMES", "INDEX", "arkit_name", "is_upper_face", "with_upper_face"]
 
 EXPRESSION_NAMES: tuple[str, ...] = (
     "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R",
@@ -40,3 +46,20 @@ def arkit_name(name: str) -> str:
         if name.endswith(suffix):
             return name.removesuffix(suffix) + side
     return name
+
+
+def is_upper_face(name: str) -> bool:
+    """Whether an expression moves brows, lids, gaze or what is round the eyes, and not the mouth."""
+    return name.startswith(("brow", "eye", "cheekSquint"))
+
+
+def with_upper_face(curves: Float32, other: Float32, names: Sequence[str]) -> Float32:
+    """A motion's mouth with the upper face of another of the same sound and noise.
+
+    Args:
+        curves: (T, E) weights, whose mouth is taken.
+        other: (T, E) weights, whose upper face is.
+        names: (E,) of the weights.
+    """
+    upper = np.array([is_upper_face(name) for name in names], bool)
+    return np.where(upper, other, curves)

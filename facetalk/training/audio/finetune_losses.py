@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -142,11 +143,18 @@ class Losses:
         reader: the student that reads lips.
         batches: where batches come from.
         device: where the trained modules are; teacher and reader are moved there, and batches with each call.
+        weights: what each term counts.
     """
 
     def __init__(
-        self, teacher: AudioEncoder, reader: LipReader, batches: Batches, device: torch.device | str = "cpu"
+        self,
+        teacher: AudioEncoder,
+        reader: LipReader,
+        batches: Batches,
+        device: torch.device | str = "cpu",
+        weights: Mapping[str, float] = WEIGHTS,
     ) -> None:
+        self.weights = weights
         self.device, self.batches = torch.device(device), batches
         self.teacher, self.reader = teacher.model, reader
         self.span = teacher.span(DEFAULT_FPS)
@@ -269,7 +277,7 @@ class Losses:
             terms["taught"] = mean(off * each(batch["told"]))
         if views > 1:
             terms["live"] = self._live(found, lips, weight, views)
-        loss = torch.stack([WEIGHTS[name] * value for name, value in terms.items()]).sum()
+        loss = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
         return {
             "loss": loss, **terms,
             "gap_error_mm": mean((lips - each(truth)).abs()),

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facetalk.data.expressions import is_upper_face
 from facetalk.diffusion.model import MotionModel
 from facetalk.training.motion.dataset import MotionData, too_short
 from facetalk.training.motion.distill_energy import distance
@@ -111,7 +112,7 @@ class LifeScore:
 
 def mouth_indices(model: MotionModel) -> list[int]:
     """The weights that are none of the upper face."""
-    return [i for i, name in enumerate(model.expression_names) if not name.startswith(tuple(sum(GROUPS, ())))]
+    return [i for i, name in enumerate(model.expression_names) if not is_upper_face(name)]
 
 
 def mouth_projection(model: MotionModel) -> Tensor:

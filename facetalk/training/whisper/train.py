@@ -30,7 +30,7 @@ from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.reading import read_json, usable
 from facetalk.training.audio.finetune_batches import Batches
-from facetalk.training.audio.finetune_losses import LipReader, Losses
+from facetalk.training.audio.finetune_losses import WEIGHTS, LipReader, Losses
 from facetalk.training.audio.teachers import principal_components
 from facetalk.training.audio.train import AudioTraining, Heads, Speech
 from facetalk.training.checkpoint import make_out
@@ -49,6 +49,8 @@ _CROP_S = 4.8
 """With the silence that Whisper is given after a recording just under what it is rounded to, 6 s."""
 _HEADS_RATE = 3.0
 _DECAY = 1e-3
+_WEIGHTS = {**WEIGHTS, "features": 0.5, "motion": 0.6}
+"""Whisper tells sounds by itself; so more of what it is held to is how today's encoder has the mouth move."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,7 @@ def train(config: WhisperTraining) -> dict[str, Any]:
         adapter.last.bias.copy_(reader.mean)
     sizes = AudioTraining(config.corpora[0], config.out, batch=config.batch, crop_s=_CROP_S, seed=config.seed)
     batches = Batches(Speech(utterances, lower, config.workers), sizes, encoder, cuts=0)
-    losses = Losses(encoder, reader, batches, device)
+    losses = Losses(encoder, reader, batches, device, _WEIGHTS)
     ear = Heard(batches, losses, whisper, adapter.to(device), config.out / _HEARD)
     kept = ear.gather(range(config.heard), config.workers)
     held_out: list[Batch] = []
