@@ -1,7 +1,5 @@
 #include "cpu/parallel.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -13,6 +11,7 @@
 #include <utility>
 
 #include "core/memory.h"
+#include "core/platform/process.h"
 #include "cpu/threads.h"
 
 namespace facetalk::cpu {
@@ -74,6 +73,7 @@ class Pool {
  private:
   // Raises the number of threads to `count`, or to what the system allows; later calls try again.
   void start(int count) {
+    if (count_ == 0 && count > 0) platform::stay_loaded();
     try {
       for (; count_ < count; ++count_) std::thread(&Pool::serve, this).detach();
     } catch (const std::exception&) {  // std::system_error of pthread_create, or no memory for its arguments
@@ -101,8 +101,8 @@ class Pool {
 
 // A process and its pool.
 struct Owned {
-  explicit Owned(pid_t process) : owner(process) {}
-  const pid_t owner;
+  explicit Owned(int64_t process) : owner(process) {}
+  const int64_t owner;
   Pool pool;
 };
 
@@ -110,7 +110,7 @@ struct Owned {
 // threads. Without a lock, which a fork could copy while it is held.
 Pool& pool() {
   static std::atomic<Owned*> current{nullptr};
-  const pid_t self = getpid();
+  const int64_t self = platform::process_id();
   Owned* found = current.load(std::memory_order_acquire);
   if (found != nullptr && found->owner == self) return found->pool;
   const MemoryScope own({});
