@@ -17,6 +17,8 @@
 namespace facetalk::cpu {
 namespace {
 
+constexpr int kTurns = 16;  // the last helper is mostly done within these
+
 // Shared by the caller and the helpers; a helper that comes late finds nothing left and lets go of it.
 struct Job {
   explicit Job(const Memory& of) : memory(of) {}
@@ -28,6 +30,8 @@ struct Job {
   std::atomic<int64_t> done{0};
   std::atomic<bool> failed{false};
   std::exception_ptr error;
+  std::mutex mutex;
+  std::condition_variable ended;
   const Memory memory;  // of the caller, from whom its helpers take too
 
   void run() {
@@ -41,17 +45,24 @@ struct Job {
       } catch (...) {
         if (!failed.exchange(true)) error = std::current_exception();
       }
-      if (done.fetch_add(end - begin, std::memory_order_acq_rel) + end - begin == size) done.notify_all();
+      if (done.fetch_add(end - begin, std::memory_order_acq_rel) + end - begin == size) {
+        const std::lock_guard<std::mutex> lock(mutex);  // after which the caller has looked, or waits already
+        ended.notify_all();
+      }
     }
   }
 
+  // Not by done.wait(), which on systems without futexes misses some calls of notify_all() (libstdc++ 12).
   void wait() {
-    for (int64_t seen = done.load(std::memory_order_acquire); seen < size;
-         seen = done.load(std::memory_order_acquire)) {
-      done.wait(seen, std::memory_order_acquire);
+    for (int turn = 0; turn < kTurns && !is_done(); ++turn) std::this_thread::yield();
+    if (!is_done()) {
+      std::unique_lock<std::mutex> lock(mutex);
+      ended.wait(lock, [this] { return is_done(); });
     }
     if (failed.load()) std::rethrow_exception(std::exchange(error, nullptr));
   }
+
+  bool is_done() const { return done.load(std::memory_order_acquire) >= size; }
 };
 
 class Pool {
