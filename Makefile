@@ -10,7 +10,7 @@ SOURCES := $(shell find facetalk csrc -type f -not -name '*.so' -not -path '*/__
            setup.py CMakeLists.txt pyproject.toml constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test wheel wheels page aarch64 wasm lint bench gpu-bundle clean help
+.PHONY: demo test wheel wheels page aarch64 windows macos wasm lint bench gpu-bundle clean help
 
 help:
 	@echo "make demo   speech -> talking head: $(OUT)/talk.glb, talk.mp4, talk.png (SPEECH=your.wav)"
@@ -18,6 +18,8 @@ help:
 	@echo "make wheel  build/dist/facetalk-*.whl"
 	@echo "make wheels  one for every Python of 3.11 to 3.13 that is here, for any Linux of glibc 2.28 or newer: build/wheels/"
 	@echo "make aarch64  whether it compiles for 64-bit ARM (g++-aarch64-linux-gnu)"
+	@echo "make windows  the C library for Windows, run by Wine: build/windows/lib/facetalk.dll (g++-mingw-w64-x86-64-posix, wine64)"
+	@echo "make macos  the C library for macOS, by zig: build/macos/arm64/lib/libfacetalk.dylib, and x86_64"
 	@echo "make wasm   the C library for browsers and node: build/wasm/facetalk.js (Debian: emscripten)"
 	@echo "make page   three.js for facetalk view in this checkout (needs npm)"
 	@echo "make lint   formatters, linters, type checker, layers of imports"
@@ -55,6 +57,14 @@ wheels: $(BIN)/python
 aarch64: $(BIN)/python
 	$(BIN)/pip install --quiet -c constraints.txt "pybind11>=2.13" cmake ninja
 	PYTHON=$(BIN)/python scripts/aarch64.sh
+
+windows: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet -c constraints.txt cmake ninja
+	PYTHON=$(BIN)/python scripts/windows.sh
+
+macos: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet -c constraints.txt cmake ninja ziglang
+	PYTHON=$(BIN)/python scripts/macos.sh
 
 wasm: $(BIN)/python
 	@command -v emcmake >/dev/null || { echo "error: emcmake was not found; install Emscripten (Debian: emscripten)"; exit 1; }

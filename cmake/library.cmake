@@ -27,17 +27,24 @@ target_link_libraries(facetalk PRIVATE Threads::Threads)
 set_target_properties(facetalk PROPERTIES SOVERSION 0 VERSION ${FACETALK_VERSION}
   LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/lib"
   LINK_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/capi/exports.map")
-facetalk_link_portably(facetalk ${library_with_cuda})
-target_link_options(facetalk PRIVATE "LINKER:--gc-sections" "LINKER:--no-undefined"
-  "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/csrc/capi/exports.map")
-if(CMAKE_BUILD_TYPE STREQUAL "Release")
+if(WIN32)
+  include(cmake/dll.cmake)
+elseif(APPLE)
+  include(cmake/dylib.cmake)
+else()
+  facetalk_link_portably(facetalk ${library_with_cuda})
+  target_link_options(facetalk PRIVATE "LINKER:--gc-sections" "LINKER:--no-undefined"
+    "LINKER:--version-script=${CMAKE_CURRENT_SOURCE_DIR}/csrc/capi/exports.map")
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT APPLE)
   target_link_options(facetalk PRIVATE "LINKER:-s")
 endif()
 
 # --- `cmake --install`: find_package(facetalk) and pkg-config
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
-install(TARGETS facetalk EXPORT facetalk-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS facetalk EXPORT facetalk-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES csrc/facetalk.h csrc/facetalk.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT facetalk-targets FILE facetalk-config.cmake NAMESPACE facetalk::
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/facetalk)

@@ -47,6 +47,8 @@
 #define FACETALK_VERSION_MAJOR 0
 #define FACETALK_VERSION_MINOR 1
 
+/* Windows: the DLL's functions are in a list (facetalk.def), and a program needs no dllimport to call them. Without
+ * it the same header serves a library that is linked in, and addresses of functions are constants. */
 #if defined(_WIN32)
 #define FACETALK_API
 #elif defined(__GNUC__)

@@ -18,7 +18,7 @@ section() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
 section "TSan: the thread pool"
 "${CXX:-g++}" -std=c++20 -O1 -g -fsanitize=thread -Icsrc -pthread \
-  tests/sanitize/pool.cpp csrc/cpu/parallel.cpp csrc/cpu/threads.cpp -o "$out/pool"
+  tests/sanitize/pool.cpp csrc/cpu/{parallel,threads}.cpp csrc/core/platform/process_posix.cpp -o "$out/pool"
 # TSan wants its addresses where the kernel's randomisation may put something else.
 setarch -R true 2>/dev/null && fixed="setarch -R" || fixed=""
 TSAN_OPTIONS="halt_on_error=1" $fixed "$out/pool"
@@ -26,7 +26,7 @@ TSAN_OPTIONS="halt_on_error=1" $fixed "$out/pool"
 section "ASan and UBSan: the rasteriser's last guards"
 guard="-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all"
 "${CXX:-g++}" -std=c++20 -O1 -g $guard -Icsrc -pthread \
-  tests/sanitize/raster.cpp csrc/cpu/raster/{raster,shade}.cpp csrc/cpu/parallel.cpp csrc/cpu/threads.cpp -o "$out/raster"
+  tests/sanitize/raster.cpp csrc/cpu/raster/{raster,shade}.cpp csrc/cpu/{parallel,threads}.cpp csrc/core/platform/process_posix.cpp -o "$out/raster"
 "$out/raster"
 
 section "UBSan: the GPU's kernels on the host"

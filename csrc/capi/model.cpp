@@ -6,6 +6,7 @@
 
 #include "capi/guard.h"
 #include "core/cpu_features.h"
+#include "core/platform/files.h"
 #include "cpu/network/features.h"
 #include "cpu/network/noise.h"
 
@@ -62,7 +63,7 @@ facetalk_model::facetalk_model(const std::string& path, const Context& options)
   if (encoder.width() != motion.audio_width())
     throw FileError(path + ": audio encoder and motion model do not belong together");
   const std::string heard = path + "/tongue";
-  if (facetalk::network::exists(heard + "/.")) {
+  if (facetalk::platform::is_folder(heard)) {
     const facetalk::network::TongueNetwork network(heard);
     if (network.width() != encoder.width())
       throw FileError(heard + " takes " + std::to_string(network.width()) +

@@ -1,7 +1,5 @@
 #include "cpu/parallel.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -13,10 +11,13 @@
 #include <utility>
 
 #include "core/memory.h"
+#include "core/platform/process.h"
 #include "cpu/threads.h"
 
 namespace facetalk::cpu {
 namespace {
+
+constexpr int kTurns = 16;  // the last helper is mostly done within these
 
 // Shared by the caller and the helpers; a helper that comes late finds nothing left and lets go of it.
 struct Job {
@@ -29,6 +30,8 @@ struct Job {
   std::atomic<int64_t> done{0};
   std::atomic<bool> failed{false};
   std::exception_ptr error;
+  std::mutex mutex;
+  std::condition_variable ended;
   const Memory memory;  // of the caller, from whom its helpers take too
 
   void run() {
@@ -42,17 +45,24 @@ struct Job {
       } catch (...) {
         if (!failed.exchange(true)) error = std::current_exception();
       }
-      if (done.fetch_add(end - begin, std::memory_order_acq_rel) + end - begin == size) done.notify_all();
+      if (done.fetch_add(end - begin, std::memory_order_acq_rel) + end - begin == size) {
+        const std::lock_guard<std::mutex> lock(mutex);  // after which the caller has looked, or waits already
+        ended.notify_all();
+      }
     }
   }
 
+  // Not by done.wait(), which on systems without futexes misses some calls of notify_all() (libstdc++ 12).
   void wait() {
-    for (int64_t seen = done.load(std::memory_order_acquire); seen < size;
-         seen = done.load(std::memory_order_acquire)) {
-      done.wait(seen, std::memory_order_acquire);
+    for (int turn = 0; turn < kTurns && !is_done(); ++turn) std::this_thread::yield();
+    if (!is_done()) {
+      std::unique_lock<std::mutex> lock(mutex);
+      ended.wait(lock, [this] { return is_done(); });
     }
     if (failed.load()) std::rethrow_exception(std::exchange(error, nullptr));
   }
+
+  bool is_done() const { return done.load(std::memory_order_acquire) >= size; }
 };
 
 class Pool {
@@ -74,6 +84,7 @@ class Pool {
  private:
   // Raises the number of threads to `count`, or to what the system allows; later calls try again.
   void start(int count) {
+    if (count_ == 0 && count > 0) platform::stay_loaded();
     try {
       for (; count_ < count; ++count_) std::thread(&Pool::serve, this).detach();
     } catch (const std::exception&) {  // std::system_error of pthread_create, or no memory for its arguments
@@ -101,8 +112,8 @@ class Pool {
 
 // A process and its pool.
 struct Owned {
-  explicit Owned(pid_t process) : owner(process) {}
-  const pid_t owner;
+  explicit Owned(int64_t process) : owner(process) {}
+  const int64_t owner;
   Pool pool;
 };
 
@@ -110,7 +121,7 @@ struct Owned {
 // threads. Without a lock, which a fork could copy while it is held.
 Pool& pool() {
   static std::atomic<Owned*> current{nullptr};
-  const pid_t self = getpid();
+  const int64_t self = platform::process_id();
   Owned* found = current.load(std::memory_order_acquire);
   if (found != nullptr && found->owner == self) return found->pool;
   const MemoryScope own({});

@@ -1,13 +1,11 @@
 #include "cpu/threads.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <string>
-#include <thread>
 
+#include "core/platform/process.h"
 #include "core/status.h"
 
 namespace facetalk::cpu {
@@ -24,11 +22,7 @@ int default_threads() {
     const long asked = std::strtol(text, &end, 10);
     if (end != text && asked >= 1) return static_cast<int>(std::min<long>(asked, kMost));
   }
-#if defined(__linux__)
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) == 0) return std::clamp(CPU_COUNT(&cores), 1, kMost);
-#endif
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMost);
+  return std::clamp(platform::usable_processors(), 1, kMost);
 }
 
 }  // namespace

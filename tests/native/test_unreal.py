@@ -131,8 +131,10 @@ def test_the_page_says_what_works(tmp_path):
     subprocess.run(["bash", "-ec", "\n".join(commands)], cwd=tmp_path, env=variables, check=True)
     plugin = tmp_path / "Game/Plugins/FaceTalk"
     rules = (plugin / "Source/FaceTalkUnreal/FaceTalkUnreal.Build.cs").read_text()
+    named = dict(re.findall(r'string (\w+) = Windows \? "[^"]+" : "([^"]+)"', rules))
+    assert named == {"Loaded": "libfacetalk.so", "Linked": "libfacetalk.so"}
     for words in re.findall(r"Path\.Combine\(((?:PluginDirectory|Home)[^)]*)\)", rules):
-        first, *rest = (word.strip().strip('"') for word in words.split(","))
+        first, *rest = (named.get(word.strip(), word.strip().strip('"')) for word in words.split(","))
         start = plugin if first == "PluginDirectory" else plugin / "Source/ThirdParty/facetalk"
         assert start.joinpath(*(part for part in rest if part != "...")).exists(), words
     assert (plugin / "Source/ThirdParty/facetalk/include/facetalk.hpp").is_file()

@@ -109,7 +109,7 @@ void deform(const FieldBlock& block, const Scratch& s, int tangents) {
     const int count = block.n - start < step ? block.n - start : step;
     const int values = (count + kColumns - 1) / kColumns;
     for (int g = 0; g < values; ++g) {
-      float* group = s.tile.first + static_cast<long>(g) * (1 + tangents) * s.tile.group_stride;
+      float* group = s.tile.first + static_cast<int64_t>(g) * (1 + tangents) * s.tile.group_stride;
       for (int c = 0; c < 3; ++c) {
         const float* from = s.y + c * kFieldBlock + start + g * kColumns;
         for (int i = 0; i < kColumns; i += kLanes) store(group + c * kColumns + i, load(from + i));
@@ -122,7 +122,7 @@ void deform(const FieldBlock& block, const Scratch& s, int tangents) {
     const float* out = run_mlp(model.deformation, 0, block.frame_bias, s.tile, values, tangents);
     for (int j = 0; j < count; ++j) {
       const int i = start + j;
-      const float* column = out + static_cast<long>(j / kColumns) * (1 + tangents) * s.tile.group_stride +
+      const float* column = out + static_cast<int64_t>(j / kColumns) * (1 + tangents) * s.tile.group_stride +
                             3 * kColumns + j % kColumns;
       float x[3], slope[3] = {0.0f, 0.0f, 0.0f};
       for (int c = 0; c < 3; ++c) x[c] = s.y[c * kFieldBlock + i];
@@ -131,11 +131,11 @@ void deform(const FieldBlock& block, const Scratch& s, int tangents) {
         const float offset = column[o * kColumns];
         const float factor = o < 3 ? w : 1.0f;
         s.y[o * kFieldBlock + i] = (o < 3 ? x[o] : 0.0f) + factor * offset;
-        if (block.offsets) block.offsets[static_cast<long>(i) * outputs + o] = factor * offset;
+        if (block.offsets) block.offsets[static_cast<int64_t>(i) * outputs + o] = factor * offset;
         for (int t = 0; t < tangents; ++t) {
           float d = factor * column[(1 + t) * s.tile.group_stride + o * kColumns];
           if (o < 3) d += offset * slope[t];
-          if (block.jacobian) block.jacobian[(static_cast<long>(i) * outputs + o) * 3 + t] = d;
+          if (block.jacobian) block.jacobian[(static_cast<int64_t>(i) * outputs + o) * 3 + t] = d;
           s.seed[(t * model.identity.coords + o) * kFieldBlock + i] = d + (o == t ? 1.0f : 0.0f);
         }
       }
@@ -159,14 +159,15 @@ void add_member(const FieldBlock& block, const Scratch& s, int k, int tangents) 
   }
   const float zero[3] = {0.0f, 0.0f, 0.0f};
   const float* anchor = k < model.anchors ? model.anchor + 3 * k : zero;
-  const float* bias = model.member_bias + static_cast<long>(k) * model.identity.bias_count;
+  const float* bias = model.member_bias + static_cast<int64_t>(k) * model.identity.bias_count;
   const int step = tile_groups(tangents) * kColumns;
   for (int start = 0; start < count; start += step) {
     const int here = count - start < step ? count - start : step;
     const int values = (here + kColumns - 1) / kColumns;
     for (int j = 0; j < values * kColumns; ++j) {
       const int i = s.index[start + (j < here ? j : here - 1)];
-      float* column = s.tile.first + static_cast<long>(j / kColumns) * (1 + tangents) * s.tile.group_stride +
+      float* column = s.tile.first +
+                      static_cast<int64_t>(j / kColumns) * (1 + tangents) * s.tile.group_stride +
                       j % kColumns;
       for (int c = 0; c < coords; ++c) {
         const float sign = c == 0 ? model.mirror[k] : 1.0f;
@@ -180,7 +181,7 @@ void add_member(const FieldBlock& block, const Scratch& s, int k, int tangents) 
     const float* out = run_mlp(model.identity, model.member_set[k], bias, s.tile, values, tangents);
     for (int j = 0; j < here; ++j) {
       const int i = s.index[start + j];
-      const float* column = out + static_cast<long>(j / kColumns) * (1 + tangents) * s.tile.group_stride +
+      const float* column = out + static_cast<int64_t>(j / kColumns) * (1 + tangents) * s.tile.group_stride +
                             coords * kColumns + j % kColumns;
       s.sum[i] += weight[i] * column[0];
       if (tangents == 0) continue;
@@ -209,7 +210,7 @@ void evaluate_block(const FieldBlock& block, float* scratch) {
     for (int i = 0; i < padded; ++i) {
       const int from = i < block.n ? i : block.n - 1;
       s.y[c * kFieldBlock + i] =
-          c < block.coords ? block.points[static_cast<long>(from) * block.stride + c] : 0.0f;
+          c < block.coords ? block.points[static_cast<int64_t>(from) * block.stride + c] : 0.0f;
     }
   }
   for (int t = 0; t < tangents; ++t) {
@@ -259,7 +260,7 @@ void evaluate_block(const FieldBlock& block, float* scratch) {
         const float pull = s.pull[c * kFieldBlock + i] - s.sum[i] * s.pull[(3 + c) * kFieldBlock + i];
         total += pull * s.seed[(t * coords + c) * kFieldBlock + i];
       }
-      block.gradient[static_cast<long>(i) * tangents + t] = total;
+      block.gradient[static_cast<int64_t>(i) * tangents + t] = total;
     }
   }
 }

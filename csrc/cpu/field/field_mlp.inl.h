@@ -84,8 +84,8 @@ const float* run_mlp(const FieldMlp& mlp, int set, const float* bias, const Tile
   const int groups = values * (1 + tangents);
   const int coord_floats = mlp.coords * kColumns;
   for (int g = 0; g < groups; ++g) {
-    const float* from = buffers.first + static_cast<long>(g) * buffers.group_stride;
-    float* to = buffers.second + static_cast<long>(g) * buffers.group_stride;
+    const float* from = buffers.first + static_cast<int64_t>(g) * buffers.group_stride;
+    float* to = buffers.second + static_cast<int64_t>(g) * buffers.group_stride;
     for (int i = 0; i < coord_floats; i += kLanes) store(to + i, load(from + i));
   }
   float* in = buffers.first;
@@ -93,19 +93,19 @@ const float* run_mlp(const FieldMlp& mlp, int set, const float* bias, const Tile
   for (int l = 0; l < mlp.layers; ++l) {
     const FieldLayer& layer = mlp.layer[l];
     const int inputs = layer.coords + layer.hidden;
-    const float* weights = layer.weights + static_cast<long>(set) * layer.outputs * inputs;
+    const float* weights = layer.weights + static_cast<int64_t>(set) * layer.outputs * inputs;
     const float* layer_bias = bias + layer.bias_offset;
     const float* x = in + (layer.coords ? 0 : coord_floats);
     for (int p = 0; p < layer.panels; ++p) {
       const int start = layer.panel_start(p);
       const int rows = layer.panel_start(p + 1) - start;
-      const float* panel = weights + static_cast<long>(start) * inputs;
+      const float* panel = weights + static_cast<int64_t>(start) * inputs;
       float* to = out + coord_floats + start * kColumns;
       const PanelProduct product = kPanelProduct[rows];
       for (int v = 0; v < values; ++v) {
-        const long base = static_cast<long>(v) * (1 + tangents) * buffers.group_stride;
+        const int64_t base = static_cast<int64_t>(v) * (1 + tangents) * buffers.group_stride;
         for (int t = 0; t <= tangents; ++t) {
-          const long offset = base + static_cast<long>(t) * buffers.group_stride;
+          const int64_t offset = base + static_cast<int64_t>(t) * buffers.group_stride;
           product(panel, t == 0 ? layer_bias + start : nullptr, x + offset, inputs, to + offset);
         }
         if (l + 1 < mlp.layers) activate(to + base, rows * kColumns, tangents, buffers.group_stride);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/cpu_features.h"
+#include "core/platform/files.h"
 #include "core/status.h"
 
 namespace facetalk::head {
@@ -86,7 +87,7 @@ FieldModel::FieldModel(const std::string& folder) {
   read_anchors(folder);
   hyper_ = family_ == FieldBlending::kMonoNphm ? 2 : 0;
   backward_ = family_ == FieldBlending::kMonoNphm;  // as the families were released
-  if (network::exists(folder + "/config.json")) {
+  if (platform::exists(folder + "/config.json")) {
     const Json config = network::read_json(folder + "/config.json");
     if (const Json* found = config.find("nneigh")) neighbours_ = static_cast<int>(found->whole(1, 4096));
     if (const Json* found = config.find("blend_std"))
@@ -102,7 +103,7 @@ FieldModel::FieldModel(const std::string& folder) {
         throw FileError(folder + "/config.json: direction is neither forward nor backward");
     }
   }
-  if (network::exists(folder + "/deformation.safetensors"))
+  if (platform::exists(folder + "/deformation.safetensors"))
     read_deformation(Safetensors(folder + "/deformation.safetensors"));
   read_identity(identity);
   if (!backward_ && hyper_ > 0 && !deformation_.empty())
@@ -117,7 +118,7 @@ FieldModel::FieldModel(const std::string& folder) {
 
 void FieldModel::read_anchors(const std::string& folder) {
   for (const char* name : {"/anchors.safetensors", "/golden.safetensors"}) {
-    if (!network::exists(folder + name)) continue;
+    if (!platform::exists(folder + name)) continue;
     const Safetensors file(folder + name);
     if (!file.has("anchors_mean")) continue;
     std::vector<int64_t> shape = file.shape("anchors_mean");

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
+
+#include "core/platform/files.h"
 
 namespace facetalk::head {
 
@@ -33,7 +36,7 @@ void encode_frequencies(const float* point, int octaves, float* out) {
   float* sines = out + 3;
   float* cosines = sines + 3 * octaves;
   for (int o = 0; o < octaves; ++o) {
-    const auto scale = static_cast<float>(M_PI * std::exp2(o));
+    const auto scale = static_cast<float>(std::numbers::pi * std::exp2(o));
     for (int a = 0; a < 3; ++a) {
       *sines++ = std::sin(point[a] * scale);
       *cosines++ = std::cos(point[a] * scale);
@@ -83,7 +86,7 @@ HeadFiles::HeadFiles(const std::string& path) : HeadSettings(path) {
   anchors_mean = anchors.floats("anchors_mean", {places.empty() ? 0 : places[0], 3});
 
   const std::string worn = folder + "/template.safetensors";
-  if (network::exists(worn)) {
+  if (platform::exists(worn)) {
     mesh = std::make_unique<TemplateMesh>(worn, coefficients, shapes, parts);
     vertices = mesh->vertices;
     faces = mesh->faces;
@@ -91,7 +94,7 @@ HeadFiles::HeadFiles(const std::string& path) : HeadSettings(path) {
     return;
   }
   const std::string own = folder + "/canonical.safetensors";
-  if (!network::exists(own)) throw FileError(own + " is missing; save the head with its canonical mesh");
+  if (!platform::exists(own)) throw FileError(own + " is missing; save the head with its canonical mesh");
   const Safetensors canonical(own);
   const std::vector<int64_t>& shape = canonical.shape("vertices");
   const int64_t count = shape.empty() ? 0 : shape[0];

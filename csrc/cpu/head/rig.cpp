@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numbers>
 #include <optional>
 
 #include "core/status.h"
@@ -21,7 +22,7 @@ constexpr size_t kPiece =
 constexpr size_t kGroup =
     48;  // of them that are kept or left out together: whole vectors at every SIMD level
 // A gaze of one degree is a weight of 0.033 of eyeLook*, as in facetalk/data/visemes.json.
-constexpr double kRadiansPerWeight = 1.0 / 0.033 * M_PI / 180.0;
+constexpr double kRadiansPerWeight = 1.0 / 0.033 * std::numbers::pi / 180.0;
 
 // Turning axis of a weight of gaze: up is a negative turn about +x, towards the head's left a positive one
 // about +y.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iterator>
 
+#include "core/platform/files.h"
 #include "cpu/head/head_files.h"
 
 namespace facetalk::head {
@@ -177,7 +178,7 @@ std::vector<float> tongue_shapes(const Mouth& mouth, const std::vector<float>& n
 
 std::optional<Reach> Reach::read(const std::string& folder, const std::vector<std::string>& names) {
   const std::string worn = folder + "/template.safetensors";
-  if (!network::exists(worn)) return std::nullopt;
+  if (!platform::exists(worn)) return std::nullopt;
   const HeadSettings head(folder);
   const auto jaw =
       static_cast<size_t>(std::find(head.names.begin(), head.names.end(), kJaw) - head.names.begin());

@@ -1,12 +1,12 @@
 #include "cpu/network/json.h"
 
-#include <sys/stat.h>
-
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+
+#include "core/platform/files.h"
 
 namespace facetalk::network {
 namespace {
@@ -307,13 +307,8 @@ std::vector<int> Json::sizes(int64_t low, int64_t high) const {
   return out;
 }
 
-bool exists(const std::string& path) {
-  struct stat about{};
-  return ::stat(path.c_str(), &about) == 0;
-}
-
 std::string read_text(const std::string& path) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &std::fclose);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(platform::open_to_read(path), &std::fclose);
   if (!file) throw FileError(path + ": no such file, or it cannot be read");
   std::string text;
   char block[1 << 14];

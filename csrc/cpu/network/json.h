@@ -53,8 +53,6 @@ class Json {
   std::vector<std::pair<std::string, Json>> object_;
 };
 
-bool exists(const std::string& path);
-
 // The whole of a small text file; throws FileError.
 std::string read_text(const std::string& path);
 

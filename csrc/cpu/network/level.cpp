@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <numbers>
 
 #include "cpu/network/kernels.h"
 
@@ -17,9 +18,9 @@ constexpr double kKeepDecibels = 6.0, kFollowDecibels = 10.0;
 
 HighPass::HighPass(double hertz) {
   // Poles of the analogue prototype through the bilinear transform, frequencies prewarped; zeros at 1.
-  const double warped = std::tan(M_PI * hertz / kSampleRate);
+  const double warped = std::tan(std::numbers::pi * hertz / kSampleRate);
   for (int s = 0; s < 2; ++s) {
-    const std::complex<double> prototype = std::polar(1.0, M_PI * (5 + 2 * s) / 8.0);
+    const std::complex<double> prototype = std::polar(1.0, std::numbers::pi * (5 + 2 * s) / 8.0);
     const std::complex<double> analogue = warped / prototype;
     const std::complex<double> pole = (1.0 + analogue) / (1.0 - analogue);
     Section& section = sections_[s];

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numbers>
 
 #include "core/status.h"
 #include "cpu/network/noise.h"
@@ -23,7 +24,7 @@ std::string text(double number) {
 }
 
 double signal(double fraction) {
-  const double root = std::cos((fraction + 0.008) / 1.008 * M_PI / 2.0);
+  const double root = std::cos((fraction + 0.008) / 1.008 * std::numbers::pi / 2.0);
   return root * root;
 }
 

@@ -1,6 +1,7 @@
 #include "cpu/network/noise.h"
 
 #include <cmath>
+#include <numbers>
 
 namespace facetalk::network {
 namespace {
@@ -33,7 +34,7 @@ void frame_noise(uint64_t seed, uint32_t step, int64_t start, int64_t stop, int 
       double normal[4];
       for (int pair = 0; pair < 2; ++pair) {
         const double radius = std::sqrt(-2.0 * std::log(uniform(word[2 * pair])));
-        const double angle = 2.0 * M_PI * uniform(word[2 * pair + 1]);
+        const double angle = 2.0 * std::numbers::pi * uniform(word[2 * pair + 1]);
         normal[pair] = radius * std::cos(angle);  // both cosines come before both sines
         normal[2 + pair] = radius * std::sin(angle);
       }

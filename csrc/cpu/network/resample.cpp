@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <numeric>
 
 #include "cpu/network/level.h"
@@ -44,7 +45,7 @@ Resampler::Resampler(int rate) : rate_(rate) {
   phases_ = interpolates_ ? kMostPhases : up_;
   // Kaiser's formulas for the window's length and shape, for a transition up to the lower Nyquist frequency.
   const double band = std::min<double>(rate, kSampleRate) / rate;  // of the input's
-  const double width = M_PI * band * (1.0 - kPassed);
+  const double width = std::numbers::pi * band * (1.0 - kPassed);
   half_ = static_cast<int>(std::ceil((kDecibels - 7.95) / (2.285 * width) / 2.0)) + 1;
   const double beta = 0.1102 * (kDecibels - 8.7), cutoff = band * (1.0 + kPassed) / 2.0;
   const int taps = 2 * half_;
@@ -53,7 +54,7 @@ Resampler::Resampler(int rate) : rate_(rate) {
     for (int tap = 0; tap < taps; ++tap) {
       // Distance of the tap's sample from the output, in input samples.
       const double t = tap - (half_ - 1) - static_cast<double>(phase) / static_cast<double>(phases_);
-      const double angle = M_PI * cutoff * t, inside = 1.0 - (t / half_) * (t / half_);
+      const double angle = std::numbers::pi * cutoff * t, inside = 1.0 - (t / half_) * (t / half_);
       const double sinc = std::abs(angle) < 1e-9 ? 1.0 : std::sin(angle) / angle;
       const double window = inside > 0.0 ? bessel(beta * std::sqrt(inside)) / bessel(beta) : 0.0;
       filter_[static_cast<size_t>(phase * taps + tap)] = static_cast<float>(cutoff * sinc * window);

@@ -1,10 +1,5 @@
 #include "cpu/network/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cmath>
 #include <cstring>
 
@@ -54,38 +49,21 @@ std::string text_of(const std::vector<int64_t>& shape) {
 
 }  // namespace
 
-Safetensors::Safetensors(const std::string& path) : path_(path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw FileError(path + ": no such file, or it cannot be read");
-  struct stat about{};
-  const bool usable = ::fstat(file, &about) == 0 && S_ISREG(about.st_mode) && about.st_size >= 8;
-  void* map = MAP_FAILED;
-  if (usable) {
-    size_ = static_cast<size_t>(about.st_size);
-    map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
-  }
-  ::close(file);
-  if (map == MAP_FAILED) throw FileError(path + ": is no safetensors file");
-  map_ = static_cast<const unsigned char*>(map);
-  try {
-    read_header();
-  } catch (...) {
-    ::munmap(const_cast<unsigned char*>(map_), size_);
-    throw;
-  }
+Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
+  if (!file_.is_open()) throw FileError(path + ": no such file, or it cannot be read");
+  if (file_.data() == nullptr || file_.size() < 8) throw FileError(path + ": is no safetensors file");
+  read_header();
 }
-
-Safetensors::~Safetensors() { ::munmap(const_cast<unsigned char*>(map_), size_); }
 
 void Safetensors::read_header() {
   uint64_t length = 0;
-  for (int i = 7; i >= 0; --i) length = length << 8 | map_[i];
-  if (length > kMostHeader || length > size_ - 8)
+  for (int i = 7; i >= 0; --i) length = length << 8 | file_.data()[i];
+  if (length > kMostHeader || length > file_.size() - 8)
     throw FileError(path_ + ": damaged (its header is longer than it)");
-  const std::string_view text(reinterpret_cast<const char*>(map_ + 8), static_cast<size_t>(length));
+  const std::string_view text(reinterpret_cast<const char*>(file_.data() + 8), static_cast<size_t>(length));
   const Json header = Json::parse(text, path_);
-  const unsigned char* data = map_ + 8 + length;
-  const auto bytes = static_cast<int64_t>(size_ - 8 - length);
+  const unsigned char* data = file_.data() + 8 + length;
+  const auto bytes = static_cast<int64_t>(file_.size() - 8 - length);
   for (const auto& [name, told] : header.entries()) {
     if (name == "__metadata__") continue;
     Entry entry;

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/platform/files.h"
 #include "cpu/network/json.h"
 
 namespace facetalk::network {
@@ -15,9 +16,6 @@ class Safetensors {
  public:
   // Throws FileError: no such file, or its header does not fit it.
   explicit Safetensors(const std::string& path);
-  ~Safetensors();
-  Safetensors(const Safetensors&) = delete;
-  Safetensors& operator=(const Safetensors&) = delete;
 
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
 
@@ -43,8 +41,7 @@ class Safetensors {
   const Entry& entry(const std::string& name, const std::vector<int64_t>& shape) const;
 
   std::string path_;
-  const unsigned char* map_ = nullptr;
-  size_t size_ = 0;
+  platform::MappedFile file_;
   std::unordered_map<std::string, Entry> tensors_;
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/platform/files.h"
 #include "cpu/network/level.h"
 
 namespace facetalk::network {
@@ -56,7 +57,7 @@ Wav2Vec2::Wav2Vec2(const std::string& folder) {
   read_layers(config, file);
 
   const std::string path = folder + "/preprocessor_config.json";
-  if (!exists(path)) return;  // Wav2Vec 2.0's own defaults
+  if (!platform::exists(path)) return;  // Wav2Vec 2.0's own defaults
   const Json settings = read_json(path);
   normalises_ = truth_or(settings, "do_normalize", true);
   if (const Json* rate = settings.find("sampling_rate"); rate != nullptr)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "cpu/network/noise.h"
 
@@ -41,7 +42,7 @@ int64_t interval_of(double normal) { return rounded(kPhraseSeconds * std::exp(0.
 
 template <int Count>
 Spring<Count>::Spring(double hertz, const Values& state) : place_(state) {
-  const double omega = 2.0 * M_PI * hertz, decay = std::exp(-omega * kHopSeconds);
+  const double omega = 2.0 * std::numbers::pi * hertz, decay = std::exp(-omega * kHopSeconds);
   a_ = (1.0 + omega * kHopSeconds) * decay;
   b_ = kHopSeconds * decay;
   c_ = -(omega * omega) * kHopSeconds * decay;
@@ -197,7 +198,7 @@ void HeadMotion::stroke(double& down, double& aside) {
   for (const Stroke& one : strokes_) {
     const double share = static_cast<double>(hops_ - one.start) / static_cast<double>(one.count);
     if (share <= 0.0 || share >= 1.0) continue;
-    const double bump = 0.5 - 0.5 * std::cos(2.0 * M_PI * share);
+    const double bump = 0.5 - 0.5 * std::cos(2.0 * std::numbers::pi * share);
     down += one.down * bump;
     aside += one.aside * bump;
   }
@@ -222,7 +223,7 @@ void HeadMotion::give(int64_t count, std::vector<float>& out) {
     for (size_t i = 0; i < from.size(); ++i) {
       const double value = from[i] * (1.0 - share) + to[i] * share;
       const double held = kLimits[i] * std::tanh(amount_ * value / kLimits[i]);
-      out.push_back(static_cast<float>(i < 3 ? held * (M_PI / 180.0) : held));
+      out.push_back(static_cast<float>(i < 3 ? held * (std::numbers::pi / 180.0) : held));
     }
   }
   // What later frames need: a measurement before the next frame, which may need more than is known.

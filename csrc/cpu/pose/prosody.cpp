@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace facetalk::pose {
 namespace {
@@ -24,7 +25,7 @@ static_assert(kLines % 4 == 0 && kHalf % 4 == 0);  // sums below take four at a 
 // cos(2 pi turns / (2 kSize)), for tables whose angles are whole numbers of such turns.
 std::vector<double> circle() {
   std::vector<double> values(2 * kSize);
-  for (int i = 0; i < 2 * kSize; ++i) values[static_cast<size_t>(i)] = std::cos(M_PI * i / kSize);
+  for (int i = 0; i < 2 * kSize; ++i) values[static_cast<size_t>(i)] = std::cos(std::numbers::pi * i / kSize);
   return values;
 }
 
@@ -48,7 +49,7 @@ Prosody::Prosody()
       odd_(kHalf),
       lags_(kLags) {
   for (int i = 0; i < kFrame; ++i)
-    window_[static_cast<size_t>(i)] = 0.5 - 0.5 * std::cos(2.0 * M_PI * (i + 1) / (kFrame + 1));
+    window_[static_cast<size_t>(i)] = 0.5 - 0.5 * std::cos(2.0 * std::numbers::pi * (i + 1) / (kFrame + 1));
   const std::vector<double> cosine = circle();
   const int around = 2 * kSize;
   for (int m = 0; m < kHalf; ++m) {

@@ -55,7 +55,7 @@ float open_at(const Frame& f, int x, int y, const Taps& taps) {
     const Wide d = there - middle;
     const Lanes dd = dot(d, d), up = dot(d, n) - 0.0003f;
     const Lanes part = unit(1.0f - dd * range) * up / root(dd + 1e-7f);
-    const Lanes counted = (depth > 0.0f) & (up > 0.0f) ? part : Lanes{};
+    const Lanes counted = ((depth > 0.0f) & (up > 0.0f)) ? part : Lanes{};
     for (int i = 0; i < kLanes; ++i) blocked += counted[i];
   }
   return std::max(0.0f, 1.0f - 1.9f * blocked / kTaps);

@@ -7,7 +7,7 @@ namespace FaceTalk
 {
     internal static class Native
     {
-        // libfacetalk.so on Linux; the prefix and the suffix are the runtime's to add.
+        // libfacetalk.so, facetalk.dll, libfacetalk.dylib: the prefix and the suffix are the runtime's to add.
         private const string Library = "facetalk";
         private static volatile bool found;
 
@@ -26,8 +26,8 @@ namespace FaceTalk
             catch (DllNotFoundException error)
             {
                 throw new FaceTalkException(FaceTalkStatus.NoLibrary,
-                    "the facetalk library was not found: copy libfacetalk.so beside the program or, in Unity, to "
-                    + "Assets/Plugins/x86_64 (`python -c 'import facetalk; print(facetalk.get_library())'` says where it is)",
+                    "the facetalk library was not found: copy libfacetalk.so (Windows: facetalk.dll) beside the program or, "
+                    + "in Unity, to Assets/Plugins/x86_64 (docs/embedding.md of facetalk says where it is, or how it is made)",
                     error);
             }
             catch (BadImageFormatException error)

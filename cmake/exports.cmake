@@ -1,0 +1,11 @@
+# The functions of the C interface, as its header declares them, into the list `out`; each with `prefix` before its name.
+function(facetalk_exports out prefix)
+  file(STRINGS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/facetalk.h" declared REGEX "^FACETALK_API .*facetalk_[a-z0-9_]+\\(")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/csrc/facetalk.h")
+  set(names "")
+  foreach(line IN LISTS declared)
+    string(REGEX REPLACE "^.*[ *](facetalk_[a-z0-9_]+)\\(.*" "${prefix}\\1" name "${line}")
+    list(APPEND names ${name})
+  endforeach()
+  set(${out} ${names} PARENT_SCOPE)
+endfunction()
