@@ -1,5 +1,5 @@
-"""Loading and encoding ten seconds of speech: the built-in encoder, Whisper in its place, and the base size of
-Wav2Vec 2.0 (random weights).
+"""Loading and encoding ten seconds of speech: the built-in encoder, Whisper in its place, and the base size
+of Wav2Vec 2.0 (random weights).
 
 Run ``pytest benchmarks/bench_audio.py``; real-time factor = time / 10 s.
 """
