@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=_PORT, help="TCP port; 0 takes a free one")
     parser.add_argument("--no-browser", action="store_true", help="only print where the page is")
     _options.add_texture_size(parser)
+    _options.add_encoder_argument(parser)
     _options.add_model_arguments(parser)
 
 
@@ -55,10 +56,13 @@ def run(args: argparse.Namespace) -> None:
 
         _options.set_threads(args.threads)
         model = FaceTalk.from_pretrained(args.model, args.device)
+        recordings = None  # the microphone is heard by the model's own encoder, whatever hears recordings
+        if args.encoder != model.encoder:
+            recordings = FaceTalk.from_pretrained(args.model, args.device, encoder=args.encoder)
         folder = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="facetalk-view-", ignore_cleanup_errors=True)
         )
-        speaker = Speaker(model, Path(folder), args.texture_size)
+        speaker = Speaker(model, Path(folder), args.texture_size, recordings)
         about = {**speaker.describe(), "names": speaker.names, "given": given}
         files["/model.json"] = File(json.dumps(about).encode(), "application/json")
         files["/head.glb"] = File(speaker.head, "model/gltf-binary")

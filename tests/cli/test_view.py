@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import select
@@ -88,6 +89,15 @@ def test_bad_input_is_one_line(
         status = main(["view", "--no-browser", *(word.replace("{taken}", taken) for word in words)])
     out, error = capfd.readouterr()
     assert status == 2 and out == "" and said in error and error.count("\n") == 1
+
+
+def test_whisper_is_asked_for_before_the_page_is_there(
+    page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
+    assert main(["view", "--no-browser", "--port", "0", "--encoder", "whisper"]) == 2
+    told = capsys.readouterr()
+    assert "facetalk[whisper]" in told.err and "shows it" not in told.out
 
 
 def test_a_build_without_three_says_what_is_missing(page: Path, capfd: pytest.CaptureFixture[str]) -> None:
