@@ -136,6 +136,8 @@ def _check_places(args: argparse.Namespace) -> AudioReader:
     from facetalk.mesh.export import SUFFIXES, check_output
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
+    if args.encoder == "whisper" and args.look_ahead is not None:
+        raise InputError("Whisper hears whole recordings: leave out --look-ahead, or --encoder whisper")
     identity = None if args.identity is None else Path(args.identity)
     _options.check_sound(args.sound, args.output)
     if args.sound == "original" and args.track is not None:

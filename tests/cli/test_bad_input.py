@@ -95,6 +95,9 @@ def test_audio_that_cannot_be_used(capsys, tmp_path, kind):
         (["--device", "toaster"], "toaster"),
         (["--model", "no-such-model"], "no-such-model"),
         (["--topology", "cubes"], "topology"),
+        (["--encoder", "ears"], "--encoder"),
+        (["--encoder", "whisper", "--look-ahead", "0.2"], "leave out --look-ahead"),
+        (["--encoder", "whisper", "--backend", "native"], "backend 'native'"),
     ],
 )
 def test_options_out_of_range(capsys, tmp_path, speech, options, says):
@@ -186,6 +189,9 @@ def test_help_tells_a_default_once(capsys, words):
         ("nphm", ["--minutes", "0"], "--minutes"),
         ("nphm", ["--seed", "-1"], "--seed"),
         ("sync", ["--seed", "-1"], "--seed"),
+        ("whisper", ["--seed", "-1"], "--seed"),
+        ("whisper", ["--heard", "0"], "--heard"),
+        ("whisper", ["--minutes", "nan"], "--minutes"),
         ("tongue", ["--seed", "-1"], "--seed"),
         ("tongue", ["--heard", "-1"], "--heard"),
         ("sync", ["--minutes", "nan"], "--minutes"),
