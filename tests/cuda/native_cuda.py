@@ -23,6 +23,7 @@ TOGETHER = (
     "cpu/threads",
     "cpu/head/bake cpu/head/distance cpu/surface/canonical_cache cpu/surface/field_band "
     "cpu/surface/field_bricks cpu/surface/field_guided cpu/surface/offset_lattice",
+    "core/platform/files_posix core/platform/process_posix",
     "cpu/field/field_baseline", "cpu/marching_cubes/marching_cubes_rows_baseline",
 )  # fmt: skip
 LEVELS = {

@@ -16,6 +16,7 @@ COMMANDS = {
     "motion": ["train", "motion", "--corpus", "speech", "--audio", "encoder"],
     "mouth-features": ["train", "mouth-features", "--corpus", "speech"],
     "sync": ["train", "sync", "--corpus", "speech"],
+    "whisper": ["train", "whisper", "--corpus", "speech"],
 }
 
 
