@@ -41,6 +41,8 @@ LOUDNESS = 0.05
 """Root mean square that speech is brought to before Whisper hears it, 26 dB under full scale."""
 _FORMAT, _VERSION = "facetalk-whisper", 1
 _FILES = ("config.json", "model.safetensors", "README.md")
+_MOST = 1024
+"""Of components, channels and features: more would take memory and no adapter has them."""
 _HOP_S, _CONTEXT_S = 20, 4
 """Of a long recording, what is heard at once beside what is heard before and after it, seconds."""
 
@@ -104,8 +106,10 @@ class Adapter(nn.Module):
         with usable(f"the adapter in {folder}", "train it again with facetalk train whisper"):
             config = read_settings(folder / "config.json", _FORMAT, _VERSION)
             sizes: list[Any] = [config.get(name) for name in ("components", "width", "features")]
-            if not all(type(size) is int and 1 <= size <= 4096 for size in sizes):
+            if not all(type(size) is int and 1 <= size <= _MOST for size in sizes):
                 raise ValueError(f"config.json tells sizes {sizes}")
+            if config.get("listener") != SHA256:
+                raise ValueError("config.json tells of another Whisper than tiny.en, or of none")
             tensors = read_tensors(folder / "model.safetensors")
             check_tensors(tensors, folder / "model.safetensors")
             adapter = cls(*sizes)

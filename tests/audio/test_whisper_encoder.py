@@ -137,7 +137,14 @@ def test_damaged_adapters(tmp_path: Path, weights: Path) -> None:
         Adapter.load(folder)
     untaught().save(folder, {"variance_floor": 1e-4})
     config = json.loads((folder / "config.json").read_text())
-    for change in ({"width": 0}, {"width": True}, {"components": "many"}, {"format": "other"}, {"width": 9}):
+    for change in (
+        {"width": 0},
+        {"width": True},
+        {"components": "many"},
+        {"format": "other"},
+        {"listener": "x"},
+        {"width": 9},
+    ):
         (folder / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(InputError, match=r"config|damaged|format"):
             Adapter.load(folder)
