@@ -73,7 +73,7 @@ native=(tests/native/test_hostile.py tests/native/test_options.py tests/native/t
 tests=(tests/ops "${native[@]}")
 if [ "$quick" = --quick ]; then
   # Memory and arithmetic rather than the many random shapes of the comparisons with the references.
-  tests=(tests/ops/test_raster.py tests/ops/test_arrays.py tests/ops/field/test_cpu.py "${native[@]}" -k "not costs and not larger_than_any_memory and not pieces and not baked and not minutes and not constants and not anything_at and not memory_is and not followed_unasked")
+  tests=(tests/ops/test_raster.py tests/ops/test_arrays.py tests/ops/field/test_cpu.py "${native[@]}" -k "not costs and not larger_than_any_memory and not pieces and not baked and not minutes and not constants and not anything_at and not memory_is and not followed_unasked and not nobody_pulls")
 fi
 # -P: not the checkout's own package, which is not instrumented.
 # Not by tee to /dev/stderr, which empties the file that a log is.
