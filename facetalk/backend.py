@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from facetalk.errors import ExtensionError, InputError
 from facetalk.native import NativeModel, NativeStream
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Backend = Literal["auto", "native", "torch"]
 EncoderName = Literal["model", "whisper"]
-ENCODERS: tuple[EncoderName, ...] = ("model", "whisper")
+ENCODERS: tuple[EncoderName, ...] = get_args(EncoderName)
 """What may hear: the model's own audio encoder, or Whisper."""
 
 _DRIVERS = ("libcuda.so.1", "libamdhip64.so")

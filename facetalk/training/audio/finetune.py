@@ -27,13 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from facetalk.audio.encoder import AudioEncoder
-from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.speech.corpus import read_manifest
-from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.models import find_model
-from facetalk.nphm.head.head import HeadModel
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.finetune_losses import LipReader, Losses
 from facetalk.training.audio.mini_wav2vec2 import is_encoder_folder, save_encoder
@@ -41,7 +38,6 @@ from facetalk.training.audio.teachers import COMPONENTS, taught_file, teach
 from facetalk.training.audio.train import _HEADS, AudioTraining, Heads, Speech
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.openings import lips_of
 from facetalk.training.processes import by_main_process, check_workers, is_main_process, quick_products
 from facetalk.training.resume import check_resume
 from facetalk.training.workers import Batch, Drawn
@@ -98,11 +94,7 @@ def finetune(config: FineTuning) -> Path:
     make_out(config.out, "encoder", is_encoder_folder)
     folder = find_model(config.init).folder
     teacher = AudioEncoder.from_pretrained(folder / "audio")
-    motion, head = MotionModel.load(folder / "motion"), HeadModel.load(folder / "head")
-    # Other expressions than those that phones are read as have no known place at the teeth.
-    named = tuple(motion.expression_names) == tuple(EXPRESSION_NAMES)
-    lower = lips_of(head).lower_mm if named else None
-    reader = LipReader(motion, lower).eval().requires_grad_(False)
+    reader, lower = LipReader.of_model(folder)
     if teacher.span(DEFAULT_FPS) is None:
         raise InputError(
             f"{folder / 'audio'}: attends to whole recordings, so it cannot be cut as live sound is"

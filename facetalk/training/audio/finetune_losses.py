@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from torch.nn import functional
 
 from facetalk.arrays import Float64
 from facetalk.audio.encoder import AudioEncoder, encode_frames
+from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.visemes import AT_TEETH_ROLL
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
+from facetalk.nphm.head.head import HeadModel
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.targets import CURVES
 from facetalk.training.audio.train import Heads, loss_terms
+from facetalk.training.openings import lips_of
 from facetalk.units import DEFAULT_FPS, SAMPLE_RATE
 
 _AHEAD_S = (0.05, 0.1, 0.34, 0.6)
@@ -95,6 +99,19 @@ class LipReader(nn.Module):
         self.register_buffer("middle", torch.from_numpy(space.mean.astype(np.float32)))
         lower = None if lower_mm is None else torch.from_numpy(lower_mm.astype(np.float32))
         self.register_buffer("lower", lower)
+
+    @classmethod
+    def of_model(cls, folder: Path) -> tuple[LipReader, Float64 | None]:
+        """The frozen reader of a model folder, and how far each expression moves its lower lip, (E, 3) in mm.
+
+        Raises:
+            InputError: a part is missing or damaged, or there is no student.
+        """
+        motion, head = MotionModel.load(folder / "motion"), HeadModel.load(folder / "head")
+        # Other expressions than those that phones are read as have no known place at the teeth.
+        named = tuple(motion.expression_names) == tuple(EXPRESSION_NAMES)
+        lower = lips_of(head).lower_mm if named else None
+        return cls(motion, lower).eval().requires_grad_(False), lower
 
     def forward(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the lips do.

@@ -21,13 +21,10 @@ from torch import Tensor, nn
 from facetalk.audio.encoder import AudioEncoder
 from facetalk.audio.whisper import Whisper
 from facetalk.audio.whisper_encoder import FOLDER, LAYERS, Adapter, at_times
-from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.speech.corpus import Utterance, read_manifest
-from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.models import find_model
-from facetalk.nphm.head.head import HeadModel
 from facetalk.reading import read_json, usable
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.finetune_losses import WEIGHTS, LipReader, Losses
@@ -35,7 +32,6 @@ from facetalk.training.audio.teachers import principal_components
 from facetalk.training.audio.train import AudioTraining, Heads, Speech
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.openings import lips_of
 from facetalk.training.processes import check_workers, process_count, step_generator
 from facetalk.training.resume import check_resume
 from facetalk.training.whisper.heard import Heard, wide
@@ -104,10 +100,7 @@ def train(config: WhisperTraining) -> dict[str, Any]:
     make_out(config.out, FOLDER, lambda folder: (folder / "config.json").is_file())
     folder = find_model(config.init).folder
     encoder = AudioEncoder.from_pretrained(folder / "audio")
-    motion, head = MotionModel.load(folder / "motion"), HeadModel.load(folder / "head")
-    named = tuple(motion.expression_names) == tuple(EXPRESSION_NAMES)
-    lower = lips_of(head).lower_mm if named else None
-    reader = LipReader(motion, lower).eval().requires_grad_(False)
+    reader, lower = LipReader.of_model(folder)
     utterances = [each for corpus in config.corpora for each in read_manifest(corpus, split="train")]
     if not utterances:
         raise InputError("no utterance of split 'train' there")

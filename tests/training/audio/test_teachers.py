@@ -12,8 +12,7 @@ import torch
 
 from facetalk.audio import AudioEncoder
 from facetalk.cli import main
-from facetalk.data.speech.corpus import CorpusWriter, read_manifest
-from facetalk.data.speech.synth import Speech as Spoken
+from facetalk.data.speech.corpus import read_manifest
 from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.training.audio import finetune
@@ -21,7 +20,7 @@ from facetalk.training.audio.finetune import FineTuning
 from facetalk.training.audio.finetune_batches import Batches
 from facetalk.training.audio.teachers import COMPONENTS, read_taught, taught_file, teach
 from facetalk.training.audio.train import Speech, load_heads
-from facetalk.units import SAMPLE_RATE
+from tests.helpers.noise_corpus import write_corpus
 from tests.helpers.untaught_whisper import write_weights
 
 
@@ -32,15 +31,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    writer, rng = CorpusWriter(folder), np.random.default_rng(1)
     phones = [("SIL", 0.0, 0.3), ("M", 0.3, 0.5), ("AA", 0.5, 3.0)]
-    for name, seconds in (("a", 3.0), ("b", 3.4), ("flite-rms", 3.0)):
-        told = {"text": "", "voice": name, "language": "en", "licence": "CC0", "source": "test"}
-        sound = (0.1 * rng.standard_normal(int(seconds * SAMPLE_RATE))).astype(np.float32)
-        writer.add(f"{name}/0", Spoken(sound, phones, "arpabet"), **told)
-    writer.flush()
-    return folder
+    return write_corpus(tmp_path_factory.mktemp("corpus"), phones, (3.0, 3.4, 3.0))
 
 
 def test_what_was_heard_is_kept_and_goes_on(corpus: Path, weights: Path) -> None:

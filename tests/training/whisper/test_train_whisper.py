@@ -10,12 +10,10 @@ import pytest
 
 from facetalk.audio.whisper_encoder import FOLDER, Adapter
 from facetalk.cli import main
-from facetalk.data.speech.corpus import CorpusWriter
-from facetalk.data.speech.synth import Speech as Spoken
 from facetalk.errors import InputError
 from facetalk.training.whisper import train as training
 from facetalk.training.whisper.train import WhisperTraining, train
-from facetalk.units import SAMPLE_RATE
+from tests.helpers.noise_corpus import write_corpus
 from tests.helpers.untaught_whisper import write_weights
 
 
@@ -26,15 +24,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    writer, rng = CorpusWriter(folder), np.random.default_rng(1)
     phones = [("SIL", 0.0, 0.3), ("M", 0.3, 0.8), ("AA", 0.8, 2.0), ("F", 2.0, 2.4), ("AA", 2.4, 4.0)]
-    for name in ("a", "b", "flite-rms"):
-        told = {"text": "", "voice": name, "language": "en", "licence": "CC0", "source": "test"}
-        sound = (0.1 * rng.standard_normal(4 * SAMPLE_RATE)).astype(np.float32)
-        writer.add(f"{name}/0", Spoken(sound, phones, "arpabet"), **told)
-    writer.flush()
-    return folder
+    return write_corpus(tmp_path_factory.mktemp("corpus"), phones, (4.0, 4.0, 4.0))
 
 
 def test_it_learns_and_goes_on(corpus: Path, weights: Path, tmp_path: Path) -> None:
