@@ -170,6 +170,20 @@ def test_the_reader_is_the_student_in_one_step(encoder: AudioEncoder, losses: Lo
     assert inside.sum() > 10 and np.median(np.abs(gap - expected)[inside]) < 0.2
 
 
+def test_frames_without_weight_are_not_asked_for(batches: Batches, losses: Losses) -> None:
+    batch = batches(3)
+    asked, heads = losses.targets(batch), Heads(192)
+    batch = {**batch, "cuts": batch["cuts"][:, :1], "weight": torch.ones(batch["classes"].shape[:2])}
+    batch["weight"][:, -5:] = 0.0
+    found = asked.features.clone()
+    one = losses.judge(found, asked, heads, batch, 1000)
+    found[:, -5:] += 3.0 * losses.reader.scale
+    for name in ("features", "phones"):  # of the frame itself; lips are read from those around it too
+        assert float(losses.judge(found, asked, heads, batch, 1000)[name]) == pytest.approx(float(one[name]))
+    batch["weight"][:, -5:] = 1.0
+    assert float(losses.judge(found, asked, heads, batch, 1000)["features"]) > float(one["features"]) + 0.05
+
+
 def test_a_batch_is_the_steps_own_and_silence_is_the_target_of_music(
     batches: Batches, losses: Losses
 ) -> None:
