@@ -2,15 +2,20 @@
 
 A file is found by a digest of all that its content depends on, the version of the package among it. Files are
 safetensors; one that cannot be read, or whose content has another digest than it says, counts as missing.
+What is to be read by others than this module is kept as a file of their own form (:func:`file`).
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +29,16 @@ from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.interrupts import Uninterrupted
 
-__all__ = ["Arrays", "Kept", "cache_folder", "read", "write"]
+__all__ = ["Arrays", "Kept", "cache_folder", "file", "read", "write"]
 
 VARIABLE = "FACETALK_CACHE"
 """Environment variable: the folder of the cache; empty, nothing is kept."""
 MOST_BYTES = 1 << 30
 """Size of all files of a kind together, beyond which the ones that were not used for longest go."""
 Arrays = dict[str, NDArray[Any]]
+
+_temporary: dict[tuple[int, str, str], Path] = {}
+"""Files that could not be kept, by process, room and name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +93,56 @@ def write(room: str, key: str, kept: Kept) -> None:
         with atomic_path(folder / f"{key}.safetensors") as temporary:
             save_file(arrays, temporary, metadata=header)
         _tidy(folder)
+
+
+def file(room: str, name: str, make: Callable[[], bytes], whole: Callable[[Path], bool]) -> Path:
+    """A file that is kept; where it cannot be, a temporary one that goes with the process.
+
+    Args:
+        room: the kind of thing.
+        name: of the file, ends in ``.safetensors``; what has another content has another name.
+        make: its content, where there is none yet.
+        whole: whether there is a file that can be used, asked of one that may not exist.
+
+    Raises:
+        InputError: no place can be written to. What ``make`` raises passes.
+    """
+    folder, key = cache_folder(room), (os.getpid(), room, name)
+    if folder is not None and whole(folder / name):
+        with contextlib.suppress(OSError):
+            os.utime(folder / name)  # used just now
+        return folder / name
+    if key in _temporary and whole(_temporary[key]):
+        return _temporary[key]
+    content = make()
+    if folder is not None:
+        with contextlib.suppress(OSError, InputError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_path(folder / name) as temporary:
+                temporary.write_bytes(content)
+            with contextlib.suppress(OSError):
+                _tidy(folder)
+            return folder / name
+    _temporary[key] = _write_temporary(name, content)
+    return _temporary[key]
+
+
+def _write_temporary(name: str, content: bytes) -> Path:
+    try:
+        place = Path(tempfile.mkdtemp(prefix="facetalk-"))
+        atexit.register(_remove, place, os.getpid())
+        (place / name).write_bytes(content)
+    except OSError as error:
+        raise InputError(
+            f"no place for {len(content) / 1e6:.0f} MB: neither the cache nor a temporary file can be "
+            f"written ({error.strerror or error}); set {VARIABLE} or TMPDIR to a folder that can"
+        ) from error
+    return place / name
+
+
+def _remove(place: Path, process: int) -> None:
+    if os.getpid() == process:  # one that was forked leaves it to the first
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _tidy(folder: Path) -> None:

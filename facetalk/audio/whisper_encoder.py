@@ -25,7 +25,8 @@ from torch.nn import functional
 from facetalk.ambient import plainly
 from facetalk.arrays import Float32
 from facetalk.audio.level import HighPass, Level
-from facetalk.audio.whisper import RATE, SHA256, WIDTH, Whisper
+from facetalk.audio.whisper import RATE, WIDTH, Whisper
+from facetalk.audio.whisper_weights import LISTENER, SHA256
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.reading import read_settings, usable
@@ -40,7 +41,7 @@ LAYERS = (3, 4)
 LOUDNESS = 0.05
 """Root mean square that speech is brought to before Whisper hears it, 26 dB under full scale."""
 _FORMAT, _VERSION = "facetalk-whisper", 1
-_FILES = ("config.json", "model.safetensors", "README.md")
+_FILES = ("config.json", "model.safetensors", LISTENER, "README.md")
 _MOST = 1024
 """Of components, channels and features: more would take memory and no adapter has them."""
 _HOP_S, _CONTEXT_S = 20, 4

@@ -1,19 +1,15 @@
-"""Whisper's encoder: how its weights are read, and what it hears."""
+"""Whisper's encoder: what it hears."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from facetalk.audio import whisper
-from facetalk.audio.whisper import Whisper, read_encoder, rounded
+from facetalk.audio.whisper import Whisper, rounded
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
 from tests.helpers.untaught_whisper import write_weights
@@ -51,44 +47,6 @@ def test_lengths_are_rounded_so_that_many_fit_together() -> None:
         assert heard < count + 4 * SAMPLE_RATE
     with pytest.raises(InputError, match="at most"):
         rounded(40 * SAMPLE_RATE)
-
-
-def ctranslate2(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
-    """As CTranslate2 writes them."""
-
-    def text(value: str) -> bytes:
-        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
-
-    kinds = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
-    out = struct.pack("<I", 6) + text("WhisperSpec") + struct.pack("<II", 3, len(arrays))
-    for name, array in arrays.items():
-        out += text(name) + struct.pack("<B", array.ndim) + struct.pack(f"<{array.ndim}I", *array.shape)
-        out += struct.pack("<BI", kinds[str(array.dtype)], array.nbytes) + array.tobytes()
-    return out + struct.pack("<I", 0)
-
-
-def test_weights_are_read_and_others_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(4)
-    arrays = {
-        "decoder/a": rng.normal(size=(2, 3)).astype(np.float16),
-        "encoder/num_heads": np.array(6, np.int16),
-        "encoder/b": rng.normal(size=(4,)).astype(np.float32),
-        "encoder/c": rng.normal(size=(2, 1, 5)).astype(np.float16),
-    }
-    file = tmp_path / "model.bin"
-    file.write_bytes(ctranslate2(arrays))
-    with pytest.raises(InputError, match="SHA-256"):
-        read_encoder(file)
-    monkeypatch.setattr(whisper, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
-    found = read_encoder(file)
-    assert set(found) == {"encoder/b", "encoder/c"}  # what speaks is left out, and numbers
-    for name, value in found.items():
-        np.testing.assert_array_equal(value, arrays[name])
-    with pytest.raises(InputError, match="no such file"):
-        read_encoder(tmp_path / "none.bin")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"facetalk\[whisper\]"):
-        read_encoder()
 
 
 def test_other_arrays_are_no_whisper(tmp_path: Path) -> None:

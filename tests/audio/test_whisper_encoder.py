@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import facetalk
-from facetalk.audio import whisper
+from facetalk.audio import whisper, whisper_weights
 from facetalk.audio.level import Level
 from facetalk.audio.whisper import Whisper
 from facetalk.audio.whisper_encoder import FOLDER, Adapter, WhisperEncoder, at_times, smoothed
@@ -120,7 +120,7 @@ def test_an_adapter_is_kept_in_16_bit(tmp_path: Path) -> None:
     adapter = untaught()
     adapter.save(tmp_path / FOLDER, {"variance_floor": 1e-4, "feature_space": "x"})
     loaded, told = Adapter.load(tmp_path / FOLDER)
-    assert told["variance_floor"] == 1e-4 and told["listener"] == whisper.SHA256
+    assert told["variance_floor"] == 1e-4 and told["listener"] == whisper_weights.SHA256
     for name, value in adapter.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value.half().float(), rtol=0, atol=0)
     heard = torch.randn(1, 40, 12)
@@ -160,7 +160,8 @@ def test_damaged_adapters(tmp_path: Path, weights: Path) -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
     """As if the package with the weights were there."""
-    monkeypatch.setattr(whisper, "find_weights", lambda: weights)
+    for module in (whisper, whisper_weights):
+        monkeypatch.setattr(module, "find_weights", lambda: weights)
 
 
 @pytest.fixture(scope="module")

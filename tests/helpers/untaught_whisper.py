@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,11 +29,30 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return {f"encoder/{name}": shape for name, shape in out.items()}
 
 
+def untaught() -> dict[str, np.ndarray[Any, Any]]:
+    """Its arrays."""
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.standard_normal(shape, np.float32) * np.float32(0.05) + name.endswith("gamma")
+        for name, shape in shapes().items()
+    }
+
+
 def write_weights(file: Path) -> Path:
     """Write its arrays to a .npz file."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for name, shape in shapes().items():
-        arrays[name] = rng.standard_normal(shape, np.float32) * np.float32(0.05) + name.endswith("gamma")
-    np.savez(file, **arrays)  # type: ignore[arg-type]
+    np.savez(file, **untaught())  # type: ignore[arg-type]
     return file
+
+
+def ctranslate2(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
+    """Arrays as CTranslate2 writes them."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
+
+    kinds = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
+    out = struct.pack("<I", 6) + text("WhisperSpec") + struct.pack("<II", 3, len(arrays))
+    for name, array in arrays.items():
+        out += text(name) + struct.pack("<B", array.ndim) + struct.pack(f"<{array.ndim}I", *array.shape)
+        out += struct.pack("<BI", kinds[str(array.dtype)], array.nbytes) + array.tobytes()
+    return out + struct.pack("<I", 0)
