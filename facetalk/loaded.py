@@ -65,7 +65,8 @@ class LoadedModel:
             backend: what turns speech into motion: ``"native"``, the C library, on the CPU; ``"torch"``; or
                 ``"auto"``, the C library on the CPU where it runs the model. They agree to 1e-4.
             encoder: what hears: ``"model"``, the model's own audio encoder; or ``"whisper"``, which hears
-                people better and whole recordings only, by torch (``pip install 'facetalk[whisper]'``).
+                people better and whole recordings only (``pip install 'facetalk[whisper]'``; for torch
+                ``'facetalk[torch,whisper]'``).
 
         Raises:
             InputError: no such model, device not usable, the C library asked for on another, or Whisper asked

