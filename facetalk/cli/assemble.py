@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--whisper", type=Path, default=None, metavar="DIR",
                         help=f"adapter by which Whisper hears for the motion: {accepted} (default: "
                         "none)")  # fmt: skip
+    parser.add_argument("--listener", action="store_true",
+                        help="with --whisper: put Whisper's own encoder into the model too (16 MB), for "
+                        "programs that use the C library without Python (facetalk[whisper])")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                         help="model folder to write; replaced only if this verb wrote it")  # fmt: skip
     parser.add_argument("--name", default=None, help="name of the model (default: that of the folder)")
@@ -34,6 +37,7 @@ def run(args: argparse.Namespace) -> None:
         args.output,
         tongue=args.tongue,
         whisper=args.whisper,
+        listener=args.listener,
         name=args.name,
     )
     print(f"{out}: use it with --model {out}, or FaceTalk.from_pretrained({str(out)!r})")

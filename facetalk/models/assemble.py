@@ -10,6 +10,7 @@ from typing import Any
 
 from facetalk.audio import AudioEncoder
 from facetalk.audio.whisper_encoder import Adapter
+from facetalk.audio.whisper_weights import LISTENER, find_weights, write_listener
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_replaceable
@@ -50,6 +51,7 @@ def assemble(
     *,
     tongue: Place | None = None,
     whisper: Place | None = None,
+    listener: bool = False,
     name: str | None = None,
 ) -> Path:
     """Copy parts that fit into a model folder, which ``FaceTalk.from_pretrained`` reads.
@@ -61,6 +63,8 @@ def assemble(
         head: head, likewise.
         tongue: what the tongue does, likewise; None for a model whose tongue rides on the jaw.
         whisper: adapter by which Whisper hears for the motion, likewise; None for a model without.
+        listener: also put Whisper's own encoder beside the adapter (16 MB), for programs that use the C
+            library without Python.
         out: folder to write. One that an earlier call wrote is replaced, nothing else is.
         name: of the model; the folder's name when None.
 
@@ -68,9 +72,14 @@ def assemble(
         the folder.
 
     Raises:
-        InputError: a part is missing or damaged, the parts do not fit together, or ``out`` holds something
-            else.
+        InputError: a part is missing or damaged, the parts do not fit together, ``out`` holds something else,
+            or a listener is asked for without an adapter.
+        NotInstalledError: a listener is asked for, and the package with Whisper's weights is not installed.
     """
+    if listener and whisper is None:
+        raise InputError("--listener goes with the adapter of --whisper; give both, or leave it out")
+    if listener:
+        find_weights()  # before parts are read, which takes seconds
     out = check_replaceable(out, directory=True, ours=is_assembled)
     places = {"audio": audio, "motion": motion, "head": head}
     if tongue is not None:
@@ -84,7 +93,11 @@ def assemble(
     _check_fit(parts)
     with atomic_path(out, directory=True, ours=is_assembled) as scratch:
         for kind, part in parts.items():
-            shutil.copytree(part, scratch / kind)
+            # A listener that the part has is copied with it, unless one is written anew.
+            left = shutil.ignore_patterns(LISTENER) if listener and kind == "whisper" else None
+            shutil.copytree(part, scratch / kind, ignore=left)
+        if listener:
+            write_listener(scratch / "whisper" / LISTENER)
         content = {**_base(), "name": name or out.name, "assembled": True}
         (scratch / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     find_model(out)

