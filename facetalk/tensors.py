@@ -79,10 +79,12 @@ def tensor_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str])
     sorted, so that equal files have equal checksums.
 
     Args:
-        tensors: C-contiguous arrays by name.
+        tensors: arrays by name.
         metadata: texts by name.
     """
-    data = save(dict(tensors), metadata=dict(metadata))
+    # The library writes an array's memory as it lies there, whatever its order.
+    ordered = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    data = save(ordered, metadata=dict(metadata) or None)
     start = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
     header = json.dumps(json.loads(data[_LENGTH:start]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # what follows stays aligned

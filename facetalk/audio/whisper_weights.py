@@ -159,8 +159,8 @@ def kept_listener() -> Path:
 
 def _listener() -> bytes:
     with usable("Whisper's weights"):
-        arrays = {name: np.asarray(value, np.float16) for name, value in named(read_encoder()).items()}
-        return tensor_bytes(arrays, _told())
+        arrays = named(read_encoder())
+        return tensor_bytes({name: value.astype(np.float16) for name, value in arrays.items()}, _told())
 
 
 def _told() -> dict[str, str]:

@@ -130,7 +130,7 @@ class CorpusWriter:
         beside = [self._folder / SPACE, self._folder / SETTINGS]
         with atomic_path(manifest, beside=beside) as temporary:
             space_file, settings_file = (temporary.with_name(temporary.stem + path.name) for path in beside)
-            space_file.write_bytes(tensor_bytes({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {}))
+            space_file.write_bytes(tensor_bytes(arrays, {}))
             settings_file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
             text = "".join(json.dumps(fields, ensure_ascii=False) + "\n" for fields in lines)
             temporary.write_text(text, encoding="utf-8")

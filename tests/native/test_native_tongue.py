@@ -206,8 +206,10 @@ def test_contacts_wait_for_their_curves(small, speech):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_mouths_of_other_meshes_are_pythons(small, seed):
+@pytest.mark.parametrize("kind", [np.int32, np.uint16])
+def test_mouths_of_other_meshes_are_pythons(small, seed, kind):
     reach = add_small_tongue(small, 20, NAMES, seed)
+    edit_tensors(small / "head/template.safetensors", shape_rows=lambda rows: rows.astype(kind))
     rng, model = np.random.default_rng(seed), NativeModel(small)
     contacts, codes = rng.random((200, 2)), 0.5 * rng.random((200, 6))
     expected = reach.weights(contacts, codes)
@@ -310,6 +312,18 @@ DAMAGE = {
     "few landmarks": (
         r"landmarks are not 68",
         lambda at: edit_tensors(at / "head/template.safetensors", landmarks=lambda rows: rows[1:]),
+    ),
+    "shapes": (
+        r"shape_rows names what is not there",
+        lambda at: edit_tensors(
+            at / "head/template.safetensors", shape_rows=lambda rows: (rows + 60_000).astype(np.uint16)
+        ),
+    ),
+    "shapes of another type": (
+        r"shape_rows has type I64, neither I32 nor U16",
+        lambda at: edit_tensors(
+            at / "head/template.safetensors", shape_rows=lambda rows: rows.astype(np.int64)
+        ),
     ),
     "lips behind the tongue": (
         r"its tongue gets nowhere",

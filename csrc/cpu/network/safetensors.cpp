@@ -127,10 +127,15 @@ std::vector<float> Safetensors::floats(const std::string& name, const std::vecto
 
 std::vector<int32_t> Safetensors::integers(const std::string& name, const std::vector<int64_t>& shape) const {
   const Entry& found = entry(name, shape);
-  if (found.dtype != "I32")
-    throw FileError(path_ + ": tensor " + name + " has type " + found.dtype + ", not I32");
   std::vector<int32_t> out(static_cast<size_t>(found.count));
-  if (found.count > 0) std::memcpy(out.data(), found.data, out.size() * sizeof(int32_t));
+  const unsigned char* from = found.data;
+  if (found.dtype == "I32") {
+    if (found.count > 0) std::memcpy(out.data(), from, out.size() * sizeof(int32_t));
+  } else if (found.dtype == "U16") {
+    for (int32_t& value : out) value = load<uint16_t>(from), from += 2;
+  } else {
+    throw FileError(path_ + ": tensor " + name + " has type " + found.dtype + ", neither I32 nor U16");
+  }
   return out;
 }
 

@@ -26,7 +26,7 @@ class Safetensors {
   // shape, or holds what no trained network does (not finite, or beyond 1e6).
   std::vector<float> floats(const std::string& name, const std::vector<int64_t>& shape) const;
 
-  // A tensor of 32-bit integers, or of bytes.
+  // A tensor of 32-bit integers or of 16-bit ones without a sign, or one of bytes.
   std::vector<int32_t> integers(const std::string& name, const std::vector<int64_t>& shape) const;
   std::vector<uint8_t> bytes(const std::string& name, const std::vector<int64_t>& shape) const;
 

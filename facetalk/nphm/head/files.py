@@ -30,6 +30,7 @@ from facetalk.nphm.head.template_mesh import TemplateMesh
 from facetalk.nphm.model import NPHM
 from facetalk.nphm.networks import DeformationConfig, DeformationNetwork, IdentityConfig, IdentityNetwork
 from facetalk.reading import usable
+from facetalk.tensors import tensor_bytes
 from facetalk.weights import build_for, write_tensors
 
 __all__ = ["HeadContent", "build_head", "nphm_of", "prove", "write_head"]
@@ -193,7 +194,7 @@ def write_head(folder: str | Path, content: HeadContent, *, force: bool = False)
         (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         forward = {f"template.{k}": v for k, v in content.template.state_dict().items()}
         forward |= {f"blendshapes.{k}": v for k, v in content.blendshapes.state_dict().items()}
-        files: dict[str, dict[str, Tensor]] = {
+        files = {
             "identity": content.identity.state_dict(),
             "deformation": {k: v.half() for k, v in content.deformation.state_dict().items()},
             "anchors": {"anchors_mean": content.identity.anchors_mean},
@@ -202,13 +203,17 @@ def write_head(folder: str | Path, content: HeadContent, *, force: bool = False)
             "encoder": {"encoder": content.linear["encoder"]},
             "landmarks": {k: v for k, v in content.linear.items() if k != "encoder"},
         }
-        if content.canonical is not None:
-            kept = ("vertices", "faces", "part", "colors")
-            files["canonical"] = {k: torch.from_numpy(getattr(content.canonical, k)) for k in kept}
-        if content.mesh is not None:
-            files["template"] = {k: torch.from_numpy(v) for k, v in content.mesh.tensors().items()}
         for name, tensors in files.items():
             write_tensors(out / f"{name}.safetensors", tensors)
+        # NumPy's writer knows integers without a sign in every version, torch's does not.
+        meshes = {}
+        if content.canonical is not None:
+            kept = ("vertices", "faces", "part", "colors")
+            meshes["canonical"] = {k: getattr(content.canonical, k) for k in kept}
+        if content.mesh is not None:
+            meshes["template"] = content.mesh.tensors()
+        for name, arrays in meshes.items():
+            (out / f"{name}.safetensors").write_bytes(tensor_bytes(arrays, {}))
 
 
 def _index(part: AnyInt) -> Tensor:

@@ -192,14 +192,15 @@ class TemplateMesh:
     # Files ----------------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """What a file holds; displacements in half precision."""
+        """What a file holds; displacements in half precision, and whom they move in 16 bit where it fits."""
+        small = np.uint16 if len(self.vertices) <= 1 << 16 else np.int32
         out: dict[str, NDArray[Any]] = {
             "vertices": self.vertices, "uv": self.uv, "uv_vertex": self.uv_vertex,
             "part": self.part, "colors": self.colors,
             "region": self.region, "landmarks": self.landmarks, "identity_codes": self.identity_codes,
             "identity_scale": self.identity_scale.astype(np.float32),
             "identity_offset": self.identity_offset.astype(np.float16),
-            "shape_starts": self.shape_starts, "shape_rows": self.shape_rows,
+            "shape_starts": self.shape_starts, "shape_rows": self.shape_rows.astype(small),
             "shape_values": self.shape_values.astype(np.float16), "lid_vertices": self.lid_vertices,
         }  # fmt: skip
         out |= {f"corners_{level}": corners for level, corners in enumerate(self.corners)}
@@ -215,10 +216,7 @@ class TemplateMesh:
             ValueError: arrays that do not fit each other, or numbers of vertices that are not there.
             KeyError: one is missing.
         """
-        arrays: dict[str, NDArray[Any]] = {
-            key: value.astype(np.float32) if value.dtype.kind == "f" else np.asarray(value)
-            for key, value in tensors.items()
-        }
+        arrays = {key: _widened(value) for key, value in tensors.items()}
         fields: dict[str, Any] = {
             name: Seam(**{key: arrays[f"{name}.{key}"] for key in Seam.__dataclass_fields__})
             for name in _SEAMS
@@ -268,3 +266,10 @@ class TemplateMesh:
                 raise ValueError("template parts, regions and codes must be bytes")
         if self.part.max() >= len(Part):
             raise ValueError("the template mesh has parts that move by no rule")
+
+
+def _widened(value: NDArray[Any]) -> NDArray[Any]:
+    """What a file holds in few bits, in 32."""
+    if value.dtype.kind == "f":
+        return value.astype(np.float32)
+    return value.astype(np.int32) if value.dtype == np.uint16 else value

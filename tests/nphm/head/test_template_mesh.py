@@ -125,6 +125,8 @@ def test_one_command_makes_it_again(head, data):
     tensors = mesh.tensors()
     again = TemplateMesh.read(tensors, data.identity_dim, data.expression_dim)
     assert np.array_equal(again.identity_codes, mesh.identity_codes)
+    assert tensors["shape_rows"].dtype == np.uint16 and again.shape_rows.dtype == np.int32
+    assert np.array_equal(again.shape_rows, mesh.shape_rows)
     for name, change in {
         "corners_2": lambda v: v + 10**6, "shape_starts": lambda v: v[1:],
         "identity_codes": lambda v: v[:, :9],
@@ -134,6 +136,31 @@ def test_one_command_makes_it_again(head, data):
             TemplateMesh.read(
                 {**tensors, name: change(tensors[name])}, data.identity_dim, data.expression_dim
             )
+
+
+def test_moved_vertices_are_kept_in_16_bit_where_they_fit(head):
+    """Files from before hold 32 bit, and go on working."""
+    mesh = head.content.mesh
+    tensors, sizes = mesh.tensors(), (head.tables.linear["encoder"].shape[1], len(head.expression_names))
+    for kind in (np.int32, np.uint16):
+        found = TemplateMesh.read({**tensors, "shape_rows": mesh.shape_rows.astype(kind)}, *sizes)
+        assert found.shape_rows.dtype == np.int32 and np.array_equal(found.shape_rows, mesh.shape_rows)
+    high = np.full_like(tensors["shape_rows"], 60_000)
+    for damaged in (high, mesh.shape_rows.astype(np.int16), mesh.shape_rows.astype(np.int64)):
+        with pytest.raises(ValueError, match="not there"):
+            TemplateMesh.read({**tensors, "shape_rows": damaged}, *sizes)
+    for count, kind in ((1 << 16, np.uint16), ((1 << 16) + 1, np.int32)):
+        large = dataclasses.replace(mesh, vertices=np.zeros((count, 3), np.float32))
+        assert large.tensors()["shape_rows"].dtype == kind
+
+
+def test_a_saved_head_wears_the_mesh_that_was_shipped(head, tmp_path):
+    head.save(tmp_path / "head")
+    files = [
+        folder / "template.safetensors"
+        for folder in (tmp_path / "head", find_model("default").folder / "head")
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_texture_coordinates_of_another_mesh_are_refused(data):
