@@ -100,6 +100,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "last_error": (c_char_p, []),
     "set_threads": (c_int32, [c_int32]),
     "model_load": (c_int32, [c_char_p, POINTER(c_void_p)]),
+    "model_use_whisper": (c_int32, [c_void_p, c_char_p]),
     "model_free": (None, [c_void_p]),
     "model_fps": (c_double, [c_void_p]),
     "model_curve_count": (c_int32, [c_void_p]),

@@ -62,15 +62,26 @@ def frame_noise(seed: int, step: int, start: int, stop: int, channels: int) -> F
 class NativeModel:
     """A model folder in the C library; may be used by many threads.
 
+    Args:
+        folder: the model's.
+        listener: Whisper's weights, where it shall hear instead of the model's own audio encoder:
+            :func:`facetalk.audio.whisper_weights.kept_listener`.
+
     Raises:
-        InputError: the folder is no model, damaged, or of a kind that the library does not run.
+        InputError: the folder is no model, damaged, or of a kind that the library does not run; or Whisper's
+            weights, or the model's adapter for it, are not there or damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], listener: str | os.PathLike[str] | None = None
+    ) -> None:
         self._folder = os.fspath(folder)
+        self._listener = None if listener is None else os.fspath(listener)
         self._handle = c_void_p()
         self._library = library()
         check(self._library.facetalk_model_load(os.fsencode(folder), byref(self._handle)))
+        if self._listener is not None:
+            check(self._library.facetalk_model_use_whisper(self._handle, os.fsencode(self._listener)))
         self.fps = float(self._library.facetalk_model_fps(self._handle))
         count = self._library.facetalk_model_curve_count(self._handle)
         self.names = [self._library.facetalk_model_curve_name(self._handle, i).decode() for i in range(count)]
@@ -84,9 +95,9 @@ class NativeModel:
         if getattr(self, "_handle", None):
             self._library.facetalk_model_free(self._handle)
 
-    def __reduce__(self) -> tuple[type[NativeModel], tuple[str | os.PathLike[str]]]:
+    def __reduce__(self) -> tuple[type[NativeModel], tuple[str, str | None]]:
         """Copies, and processes that a model is sent to, load the folder again."""
-        return type(self), (self._folder,)
+        return type(self), (self._folder, self._listener)
 
     def features(self, samples: ArrayLike, *, look_ahead: float = WHOLE) -> Float32:
         """Audio features (T, A) of (N,) samples at 16 kHz.

@@ -4,10 +4,10 @@
 #include <cstring>
 #include <memory>
 
+#include "capi/ear.h"
 #include "capi/guard.h"
 #include "core/cpu_features.h"
 #include "core/platform/files.h"
-#include "cpu/network/features.h"
 #include "cpu/network/noise.h"
 
 using facetalk::capi::Context;
@@ -95,6 +95,27 @@ facetalk_status facetalk_model_load_with(const char* folder, const facetalk_opti
   });
 }
 
+facetalk_status facetalk_model_use_whisper(facetalk_model* model, const char* listener) {
+  return guarded(context_of(model), [&] {
+    require(model, "model");
+    if (model->whisper) throw facetalk::capi::WrongState("Whisper hears for this model already");
+    const std::string folder = model->folder + "/whisper";
+    if (!facetalk::platform::is_folder(folder))
+      throw FileError(folder + ": this model has no adapter for Whisper; facetalk train whisper makes one");
+    const std::string file = listener != nullptr ? listener : folder + "/listener.safetensors";
+    if (!facetalk::platform::exists(file))
+      throw FileError(file +
+                      ": no such file; facetalk assemble --whisper --listener writes Whisper's weights");
+    facetalk::network::WhisperEar ear(file, folder);
+    if (ear.adapter.features() != model->encoder.width())
+      throw FileError(folder + " makes " + std::to_string(ear.adapter.features()) +
+                      " audio features a frame, the model's encoder " +
+                      std::to_string(model->encoder.width()) +
+                      "; train it again with facetalk train whisper");
+    model->whisper.emplace(std::move(ear));
+  });
+}
+
 void facetalk_model_free(facetalk_model* model) { delete model; }
 
 double facetalk_model_fps(const facetalk_model* model) { return model == nullptr ? 0.0 : model->fps; }
@@ -162,13 +183,9 @@ facetalk_status facetalk_model_features(const facetalk_model* model, const float
       std::memcpy(features + done * width, values, static_cast<size_t>(more * width) * sizeof(float));
       done += more;
     };
-    if (std::isinf(look_ahead_s)) {
-      whole_features(model->encoder, std::vector<float>(samples, samples + count), model->fps, take);
-    } else {
-      facetalk::network::LiveFeatures live(model->encoder, model->fps, look_ahead_s);
-      live.push(samples, static_cast<int64_t>(count), take);
-      live.finish(take);
-    }
+    facetalk::capi::Ear ear(*model, model->whisper.has_value(), look_ahead_s);
+    ear.push(samples, static_cast<int64_t>(count), take);
+    ear.finish(take);
   });
 }
 

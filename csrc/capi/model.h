@@ -9,6 +9,7 @@
 #include "cpu/network/motion.h"
 #include "cpu/network/tongue.h"
 #include "cpu/network/wav2vec2.h"
+#include "cpu/network/whisper_features.h"
 #include "facetalk.h"
 
 struct facetalk_model {
@@ -25,6 +26,7 @@ struct facetalk_model {
   // What is heard of a tongue, and how much of its shapes that takes: both, or neither of a model without one.
   std::optional<facetalk::network::TongueNetwork> touch;
   std::optional<facetalk::head::Reach> reach;
+  std::optional<facetalk::network::WhisperEar> whisper;  // where it was asked for
 };
 
 namespace facetalk::capi {

@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "capi/ear.h"
 #include "capi/guard.h"
 #include "capi/model.h"
 #include "capi/stream_pose.h"
-#include "cpu/network/features.h"
 #include "cpu/network/motion.h"
 #include "cpu/network/resample.h"
 #include "cpu/network/style.h"
@@ -38,6 +38,44 @@ void require_range(const char* name, double value, int low, int high) {
     throw ArgumentError(name, std::to_string(low) + " to " + std::to_string(high), std::to_string(value));
 }
 
+// Brows, lids and gaze go with the voice more than with the words, and with the features of the encoder that
+// they were learned from: where Whisper hears, they are sampled beside the mouth from what the model's own encoder
+// does, with the same noise.
+struct UpperFace {
+  UpperFace(const facetalk_model& model, const facetalk_stream_options& options, double guidance)
+      : ear(model, false, options.look_ahead_s), motion(model.motion, options.steps, guidance, options.seed) {
+    for (const std::string& name : model.motion.names())
+      is_upper.push_back(facetalk::network::is_upper_face(name));
+  }
+
+  void hear(const float* samples, int64_t count) {
+    ear.push(samples, count,
+             [this](const float* features, int64_t frames) { motion.push(features, frames, faces); });
+  }
+
+  void finish() {
+    ear.finish([this](const float* features, int64_t frames) { motion.push(features, frames, faces); });
+    motion.finish(faces);
+  }
+
+  // Appends to `curves` the frames that both have.
+  void join(std::vector<float>& curves) {
+    const size_t count = std::min(mouths.size(), faces.size()), width = is_upper.size();
+    const auto end = static_cast<std::ptrdiff_t>(count);
+    for (size_t i = 0; i < count; ++i) {
+      if (is_upper[i % width]) mouths[i] = faces[i];
+    }
+    curves.insert(curves.end(), mouths.begin(), mouths.begin() + end);
+    mouths.erase(mouths.begin(), mouths.begin() + end);
+    faces.erase(faces.begin(), faces.begin() + end);
+  }
+
+  facetalk::capi::Ear ear;
+  facetalk::network::MotionStream motion;
+  std::vector<char> is_upper;        // of each curve
+  std::vector<float> mouths, faces;  // (frames, C) that wait for each other
+};
+
 }  // namespace
 
 struct facetalk_stream {
@@ -53,12 +91,13 @@ struct facetalk_stream {
     const double guidance =
         options.guidance == kOwnGuidance ? model.motion.default_guidance() : options.guidance;
     motion.emplace(model.motion, options.steps, guidance, options.seed);
-    live.reset();
-    if (is_live()) live.emplace(model.encoder, model.fps, options.look_ahead_s);
+    ear.emplace(model, model.whisper.has_value(), options.look_ahead_s);
+    upper.reset();
+    if (model.whisper) upper.emplace(model, options, guidance);
     resampler.reset();
     if (options.sample_rate != kSampleRate) resampler.emplace(options.sample_rate);
     style = filter_of(sliders);
-    sound.clear();
+    heard = 0;
     curves.clear();
     contacts.clear();
     pose.emplace(model.fps, options, sliders.head_motion);
@@ -85,18 +124,17 @@ struct facetalk_stream {
       contacts.resize(known + static_cast<size_t>(frames * kContacts));
       model.touch->run(features, frames, contacts.data() + known);
     }
-    motion->push(features, frames, curves);
+    motion->push(features, frames, upper ? upper->mouths : curves);
+    if (upper) upper->join(curves);
     if (progress != nullptr && expected > 0 && progress(user, ready(), expected) != 0)
       throw facetalk::capi::Stopped("stopped by the caller");
   }
 
   void hear(const float* samples, int64_t count) {
     pose->hear(samples, count);
-    if (is_live()) {
-      live->push(samples, count, [this](const float* features, int64_t frames) { take(features, frames); });
-    } else {
-      sound.insert(sound.end(), samples, samples + count);
-    }
+    heard += count;
+    if (upper) upper->hear(samples, count);
+    ear->push(samples, count, [this](const float* features, int64_t frames) { take(features, frames); });
   }
 
   void push(const float* samples, int64_t count) {
@@ -112,16 +150,12 @@ struct facetalk_stream {
       resampler->finish(resampled);
       hear(resampled.data(), static_cast<int64_t>(resampled.size()));
     }
-    const auto taker = [this](const float* features, int64_t frames) { take(features, frames); };
-    if (is_live()) {
-      live->finish(taker);
-    } else if (!sound.empty()) {
-      expected = facetalk::network::frame_count(static_cast<int64_t>(sound.size()), model.fps);
-      whole_features(model.encoder, std::move(sound), model.fps, taker);
-      std::vector<float>().swap(sound);
-      expected = 0;
-    }
-    motion->finish(curves);
+    if (!is_live() && heard > 0) expected = facetalk::network::frame_count(heard, model.fps);
+    if (upper) upper->finish();
+    ear->finish([this](const float* features, int64_t frames) { take(features, frames); });
+    expected = 0;
+    motion->finish(upper ? upper->mouths : curves);
+    if (upper) upper->join(curves);
     pose->finish(static_cast<int64_t>(curves.size()) / width());
     finished = true;
   }
@@ -162,13 +196,14 @@ struct facetalk_stream {
   facetalk_stream_options options;
   facetalk_style sliders;
   std::optional<facetalk::network::MotionStream> motion;
-  std::optional<facetalk::network::LiveFeatures> live;
+  std::optional<facetalk::capi::Ear> ear;
+  std::optional<UpperFace> upper;  // where Whisper hears
   std::optional<facetalk::network::Resampler> resampler;
   std::optional<facetalk::network::StyleFilter> style;  // where a slider was moved
   std::optional<facetalk::capi::StreamPose> pose;
-  std::vector<float> resampled, sound, curves;  // curves: (frames, C), the first `given` of which were pulled
-  std::vector<float> contacts;      // of the same frames and of those that follow, where there is a tongue
-  int64_t given = 0, expected = 0;  // frames that finish() works on
+  std::vector<float> resampled, curves;  // curves: (frames, C), the first `given` of which were pulled
+  std::vector<float> contacts;  // of the same frames and of those that follow, where there is a tongue
+  int64_t given = 0, heard = 0, expected = 0;  // expected: frames that finish() works on
   facetalk_progress progress = nullptr;
   void* user = nullptr;
   bool begun = false, finished = false, broken = false;  // begun: there was sound

@@ -59,27 +59,30 @@ int64_t frame_count(int64_t samples, double fps) {
       1, static_cast<int64_t>(std::nearbyint(static_cast<double>(samples) / kSampleRate * fps)));
 }
 
-void whole_features(const Wav2Vec2& encoder, std::vector<float> sound, double fps, const TakeFeatures& take) {
+void bring_to_level(std::vector<float>& sound, double floor) {
   const auto count = static_cast<int64_t>(sound.size());
-  if (encoder.normalises()) {
-    Level level;
-    level.update(sound.data(), count);
-    const std::vector<double> curve = level.curve(encoder.floor());
-    const bool rumbles = level.rumbles();
-    const auto mean = static_cast<float>(level.mean());
-    HighPass filter(kHighPassHertz);
-    constexpr int64_t kPiece = 1 << 14;
-    std::vector<float> scale(kPiece);
-    for (int64_t first = 0; first < count; first += kPiece) {
-      const int64_t last = std::min(count, first + kPiece);
-      scale_by(curve, first, last, scale.data());
-      for (int64_t i = first; i < last; ++i) {
-        float& sample = sound[static_cast<size_t>(i)];
-        sample = (rumbles ? static_cast<float>(filter.next(sample)) : sample - mean) *
-                 scale[static_cast<size_t>(i - first)];
-      }
+  Level level;
+  level.update(sound.data(), count);
+  const std::vector<double> curve = level.curve(floor);
+  const bool rumbles = level.rumbles();
+  const auto mean = static_cast<float>(level.mean());
+  HighPass filter(kHighPassHertz);
+  constexpr int64_t kPiece = 1 << 14;
+  std::vector<float> scale(kPiece);
+  for (int64_t first = 0; first < count; first += kPiece) {
+    const int64_t last = std::min(count, first + kPiece);
+    scale_by(curve, first, last, scale.data());
+    for (int64_t i = first; i < last; ++i) {
+      float& sample = sound[static_cast<size_t>(i)];
+      sample = (rumbles ? static_cast<float>(filter.next(sample)) : sample - mean) *
+               scale[static_cast<size_t>(i - first)];
     }
   }
+}
+
+void whole_features(const Wav2Vec2& encoder, std::vector<float> sound, double fps, const TakeFeatures& take) {
+  const auto count = static_cast<int64_t>(sound.size());
+  if (encoder.normalises()) bring_to_level(sound, encoder.floor());
   const Recording recording{encoder, sound, fps};
   EncoderScratch scratch;
   const int64_t stride = encoder.stride();

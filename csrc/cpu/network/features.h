@@ -16,6 +16,9 @@ int64_t frame_count(int64_t samples, double fps);
 // Takes (frames, A) features, the next ones in order.
 using TakeFeatures = std::function<void(const float* features, int64_t frames)>;
 
+// A whole recording of 16 kHz with its speech at unit variance, by the rules of Level.
+void bring_to_level(std::vector<float>& sound, double floor);
+
 // Features of a whole recording of 16 kHz, in the windows of facetalk/audio/encoder.py.
 void whole_features(const Wav2Vec2& encoder, std::vector<float> sound, double fps, const TakeFeatures& take);
 
@@ -49,6 +52,31 @@ class RunningLevel {
   std::vector<float> values_;
 };
 
+// Samples that have to be heard for a motion frame.
+int64_t samples_until(int64_t frame, double fps, double look_ahead_s);
+
+// Sound as it is heard, brought to unit variance 20 ms at a time and kept until nobody needs it any more.
+class LiveSound {
+ public:
+  LiveSound(bool normalises, double floor) : normalises_(normalises), level_(floor) {}
+
+  void push(const float* samples, int64_t count);
+  void fill_hop();  // with silence, where 20 ms have begun
+
+  int64_t heard() const { return heard_; }  // samples that were pushed
+  int64_t ready() const { return start_ + static_cast<int64_t>(sound_.size()); }
+  // Samples `low` to `high`; zeros where there are none, or none any more.
+  void copy(int64_t low, int64_t high, float* out) const;
+  void forget(int64_t before);  // samples that lie before this one
+
+ private:
+  bool normalises_;
+  RunningLevel level_;
+  std::vector<float> pending_;  // heard, less than a hop
+  std::vector<float> sound_;    // from start_ on
+  int64_t start_ = 0, heard_ = 0;
+};
+
 // Features of sound that arrives bit by bit: frame i is given as soon as what lies `look_ahead` seconds after
 // its middle was heard, and depends on nothing later. It does not depend on how the sound is cut. Memory is
 // constant.
@@ -62,7 +90,6 @@ class LiveFeatures {
   void finish(const TakeFeatures& take);
 
  private:
-  void hear(const float* samples, int64_t count);
   int64_t complete(int64_t samples) const;
   void extract_until(int64_t frames, int64_t samples);
   void give(int64_t first, int64_t last, int64_t edge, int64_t extracted, const TakeFeatures& take);
@@ -71,14 +98,11 @@ class LiveFeatures {
   const Wav2Vec2& encoder_;
   double fps_, look_ahead_s_;
   int span_, past_;
-  RunningLevel level_;
+  LiveSound sound_;
   EncoderScratch scratch_;
-  std::vector<float> pending_;  // heard, less than a hop
-  std::vector<float> sound_;    // normalised samples from sound_start_ on
-  int64_t sound_start_ = 0;
   std::vector<float> extracted_;  // frames of the extractor from extracted_start_ on
   int64_t extracted_start_ = 0, extracted_count_ = 0;
-  int64_t heard_ = 0, done_ = 0;
+  int64_t done_ = 0;
 };
 
 }  // namespace facetalk::network

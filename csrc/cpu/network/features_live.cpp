@@ -96,34 +96,58 @@ void RunningLevel::normalise(const float* samples, float* out) {
   before_ = after;
 }
 
-LiveFeatures::LiveFeatures(const Wav2Vec2& encoder, double fps, double look_ahead_s)
-    : encoder_(encoder),
-      fps_(fps),
-      look_ahead_s_(look_ahead_s),
-      span_(encoder.span(fps)),
-      past_(encoder.past(fps)),
-      level_(encoder.floor()) {
-  if (span_ < 0 || !encoder.extracts_locally())
-    throw Unsupported(
-        "this model's audio encoder attends to, or normalises over, the whole recording, so it cannot hear "
-        "live; let it hear the whole recording, or take a model whose encoder has attention_span_s and "
-        "feat_extract_norm 'layer'");
+int64_t samples_until(int64_t frame, double fps, double look_ahead_s) {
+  const double moment = ((static_cast<double>(frame) + 0.5) / fps + look_ahead_s) * kSampleRate;
+  return static_cast<int64_t>(std::ceil(moment - 1e-6));  // rounding adds no sample
 }
 
-void LiveFeatures::hear(const float* samples, int64_t count) {
+void LiveSound::push(const float* samples, int64_t count) {
   heard_ += count;
   pending_.insert(pending_.end(), samples, samples + count);
   size_t used = 0;
   for (; pending_.size() - used >= kLevelHop; used += kLevelHop) {
     sound_.resize(sound_.size() + kLevelHop);
     float* out = sound_.data() + sound_.size() - kLevelHop;
-    if (encoder_.normalises()) {
+    if (normalises_) {
       level_.normalise(pending_.data() + used, out);
     } else {
       std::copy_n(pending_.data() + used, kLevelHop, out);
     }
   }
   pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(used));
+}
+
+void LiveSound::fill_hop() {
+  if (pending_.empty()) return;
+  const std::vector<float> silence(static_cast<size_t>(kLevelHop) - pending_.size(), 0.0f);
+  push(silence.data(), static_cast<int64_t>(silence.size()));
+}
+
+void LiveSound::copy(int64_t low, int64_t high, float* out) const {
+  std::fill_n(out, high - low, 0.0f);
+  const int64_t a = std::max(low, start_), b = std::min(high, ready());
+  if (b > a) std::copy(sound_.begin() + (a - start_), sound_.begin() + (b - start_), out + (a - low));
+}
+
+void LiveSound::forget(int64_t before) {
+  const int64_t gone = std::min(before, ready()) - start_;
+  if (gone <= 0) return;
+  sound_.erase(sound_.begin(), sound_.begin() + gone);
+  start_ += gone;
+}
+
+LiveFeatures::LiveFeatures(const Wav2Vec2& encoder, double fps, double look_ahead_s)
+    : encoder_(encoder),
+      fps_(fps),
+      look_ahead_s_(look_ahead_s),
+      span_(encoder.span(fps)),
+      past_(encoder.past(fps)),
+      sound_(encoder.normalises(), encoder.floor()) {
+  if (span_ < 0 || !encoder.extracts_locally())
+    throw Unsupported(
+        "this model's audio encoder attends to, or normalises over, the whole recording, so it cannot hear "
+        "live; let it hear the whole recording, or take a model whose encoder has attention_span_s and "
+        "feat_extract_norm 'layer'");
 }
 
 // Frames of the extractor whose samples are all among the first `samples`.
@@ -141,21 +165,12 @@ void LiveFeatures::extract_until(int64_t frames, int64_t samples) {
     const int64_t low = extracted_count_ * stride - encoder_.margin();
     const int64_t high = low + (count - 1) * stride + encoder_.field();
     std::vector<float> part(static_cast<size_t>(high - low), 0.0f);
-    const int64_t a = std::max<int64_t>(low, 0);
-    const int64_t b = std::min({high, samples, sound_start_ + static_cast<int64_t>(sound_.size())});
-    if (b > a)
-      std::copy(sound_.begin() + (a - sound_start_), sound_.begin() + (b - sound_start_),
-                part.begin() + (a - low));
+    sound_.copy(low, std::max(low, std::min(high, samples)), part.data());
     const float* found = encoder_.extract(part.data(), high - low, scratch_);
     extracted_.insert(extracted_.end(), found, found + count * width);
     extracted_count_ += count;
   }
-  const int64_t keep = std::max<int64_t>(0, extracted_count_ * stride - encoder_.margin());
-  const int64_t gone = std::min(keep - sound_start_, static_cast<int64_t>(sound_.size()));
-  if (gone > 0) {
-    sound_.erase(sound_.begin(), sound_.begin() + gone);
-    sound_start_ += gone;
-  }
+  sound_.forget(extracted_count_ * stride - encoder_.margin());
 }
 
 // Of a motion frame among those of the extractor.
@@ -190,16 +205,15 @@ void LiveFeatures::give(int64_t first, int64_t last, int64_t edge, int64_t extra
 void LiveFeatures::push(const float* samples, int64_t count, const TakeFeatures& take) {
   constexpr int64_t kPiece = 10 * kSampleRate;  // bounds the memory of a large push
   for (int64_t from = 0; from < count; from += kPiece) {
-    hear(samples + from, std::min(kPiece, count - from));
+    sound_.push(samples + from, std::min(kPiece, count - from));
     for (;;) {
-      const double moment = ((static_cast<double>(done_) + 0.5) / fps_ + look_ahead_s_) * kSampleRate;
-      const auto until = static_cast<int64_t>(std::ceil(moment - 1e-6));  // rounding adds no sample
-      if (until > heard_) break;
+      const int64_t until = samples_until(done_, fps_, look_ahead_s_);
+      if (until > sound_.heard()) break;
       const int64_t known = until / kLevelHop * kLevelHop;
       const int64_t frames = std::max<int64_t>(complete(known), 1);
       // All that is complete at once; frames are the same however many are made together.
       extract_until(frames, known);
-      extract_until(complete(heard_ / kLevelHop * kLevelHop), INT64_MAX);
+      extract_until(complete(sound_.ready()), INT64_MAX);
       const double seconds = (static_cast<double>(frames) - 0.5) * encoder_.stride() / kSampleRate;
       const auto edge = static_cast<int64_t>(std::floor(seconds * fps_ - 0.5 + 1e-9)) + 1;
       give(done_, done_ + 1, std::max(edge, done_ + 1), frames, take);
@@ -208,13 +222,10 @@ void LiveFeatures::push(const float* samples, int64_t count, const TakeFeatures&
 }
 
 void LiveFeatures::finish(const TakeFeatures& take) {
-  const int64_t total = heard_;
+  const int64_t total = sound_.heard();
   const int64_t frames = total == 0 ? 0 : frame_count(total, fps_);
   if (frames <= done_) return;
-  if (!pending_.empty()) {
-    const std::vector<float> silence(static_cast<size_t>(kLevelHop) - pending_.size(), 0.0f);
-    hear(silence.data(), static_cast<int64_t>(silence.size()));
-  }
+  sound_.fill_hop();
   const int64_t extracted = (total + encoder_.stride() - 1) / encoder_.stride();
   extract_until(extracted, total);
   give(done_, frames, frames, extracted, take);

@@ -138,6 +138,13 @@ std::pair<int, const Denoiser*> MotionModel::network(int steps, double guidance)
   return {steps, student_.get()};
 }
 
+bool is_upper_face(const std::string& name) {  // as facetalk/data/expressions.py
+  for (const char* start : {"brow", "eye", "cheekSquint"}) {
+    if (name.rfind(start, 0) == 0) return true;
+  }
+  return false;
+}
+
 MotionStream::MotionStream(const MotionModel& model, int steps, double guidance, uint64_t seed)
     : model_(model), guidance_(guidance), seed_(seed) {
   const auto [count, network] = model.network(steps, guidance);

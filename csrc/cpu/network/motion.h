@@ -66,6 +66,9 @@ class MotionModel {
   bool limited_ = true;  // to 0..1; the codes of a learned space have no limits
 };
 
+// Whether a curve moves brows, lids, gaze or what is round the eyes, and not the mouth.
+bool is_upper_face(const std::string& name);
+
 // Samples a clip in pieces, each as soon as its features are there.
 class MotionStream {
  public:
