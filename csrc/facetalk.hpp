@@ -71,7 +71,12 @@ class Model {
     handle_.reset(handle, Deleter());
   }
   explicit operator bool() const { return handle_ != nullptr; }
-  facetalk_status status() const { return status_; }  // of loading it
+  facetalk_status status() const { return status_; }  // of loading it, and of use_whisper()
+  // Before the first stream. listener: a file with Whisper's weights; empty: the one in the model's folder.
+  facetalk_status use_whisper(const std::string& listener = std::string()) {
+    const char* file = listener.empty() ? nullptr : listener.c_str();
+    return check(status_ = facetalk_model_use_whisper(handle_.get(), file));
+  }
   double fps() const { return facetalk_model_fps(get()); }
   std::vector<std::string> curves() const {
     std::vector<std::string> names;

@@ -58,6 +58,8 @@ def real_number(name: str, value: Any) -> float:
 
 LOOK_AHEAD_S = 0.0, 60.0
 """Seconds after a frame's middle that a stream may be asked to hear before it gives the frame."""
+WHISPER_AHEAD_S = 1.0
+"""And at most where Whisper hears: of the 2 s that it hears for a frame, most lie before."""
 
 
 def look_ahead_seconds(value: Any) -> float:
@@ -70,3 +72,16 @@ def look_ahead_seconds(value: Any) -> float:
     if not least <= seconds <= most:
         raise InputError(f"look_ahead must lie in {least:g}..{most:g} seconds, got {seconds:g}")
     return seconds
+
+
+def check_whisper_ahead(seconds: float) -> None:
+    """Refuse a look-ahead with which Whisper does not hear; infinity is the whole recording.
+
+    Raises:
+        InputError: it is longer than ``WHISPER_AHEAD_S``, and not the whole.
+    """
+    if not math.isinf(seconds) and seconds > WHISPER_AHEAD_S:
+        raise InputError(
+            f"Whisper hears with a look-ahead of up to {WHISPER_AHEAD_S:g} s, or the whole recording without "
+            f"one, got {seconds:g}"
+        )

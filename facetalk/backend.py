@@ -90,22 +90,19 @@ def pick_for(device: str, backend: str) -> str:
     return chosen
 
 
-def check_encoder(encoder: str, backend: str, model: Path) -> None:
+def check_encoder(encoder: str, model: Path) -> None:
     """Refuse, before anything is loaded, what could not hear.
 
     Raises:
-        InputError: no such encoder, Whisper with the C library, or a model without an adapter for it.
-        NotInstalledError: Whisper, and no torch or no weights.
+        InputError: no such encoder, or Whisper and a model without an adapter for it.
+        NotInstalledError: Whisper, and its weights are not installed.
     """
     if encoder not in ENCODERS:
         raise InputError(f"encoder must be 'model' or 'whisper', got {encoder!r}")
     if encoder == "model":
         return
-    if backend == "native":
-        raise InputError("backend 'native' has the model's own encoder alone; use encoder='model' with it")
-    with needed_for("Whisper as the encoder", "whisper"):
-        from facetalk.audio.whisper import find_weights
-        from facetalk.audio.whisper_encoder import FOLDER, missing
+    from facetalk.audio.whisper_weights import FOLDER, find_weights, missing  # takes as long as the library
+
     if not (model / FOLDER).is_dir():
         raise missing(model / FOLDER)
     find_weights()
@@ -117,7 +114,7 @@ def whisper_encoder(model: Path, device: object) -> WhisperEncoder:
     Raises:
         InputError: see :func:`check_encoder`; or the model's adapter is damaged, or another model's.
     """
-    with needed_for("Whisper as the encoder", "whisper"):
+    with needed_for("Whisper by torch", "torch,whisper"):
         from facetalk.audio.whisper_encoder import WhisperEncoder
     return WhisperEncoder.from_pretrained(model, device=str(device))
 
@@ -127,8 +124,16 @@ def on_cpu(device: object) -> bool:
     return str(device).partition(":")[0] == "cpu"
 
 
-def native_model(folder: Path, device: object, backend: Backend) -> NativeModel | None:
+def native_model(
+    folder: Path, device: object, backend: Backend, encoder: EncoderName = "model"
+) -> NativeModel | None:
     """The model in the C library; None where torch does the work.
+
+    Args:
+        folder: the model's.
+        device: where it shall run.
+        backend: what was asked for.
+        encoder: what hears.
 
     Raises:
         InputError: the library was asked for by name and does not run this model.
@@ -137,7 +142,11 @@ def native_model(folder: Path, device: object, backend: Backend) -> NativeModel 
     if backend == "torch" or not on_cpu(device):
         return None
     try:
-        return NativeModel(folder)
+        if encoder == "model":
+            return NativeModel(folder)
+        from facetalk.audio.whisper_weights import kept_listener
+
+        return NativeModel(folder, kept_listener())
     except (InputError, ExtensionError) as error:
         if backend == "native":
             raise

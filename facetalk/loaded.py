@@ -65,15 +65,15 @@ class LoadedModel:
             backend: what turns speech into motion: ``"native"``, the C library, on the CPU; ``"torch"``; or
                 ``"auto"``, the C library on the CPU where it runs the model. They agree to 1e-4.
             encoder: what hears: ``"model"``, the model's own audio encoder; or ``"whisper"``, which hears
-                people better and whole recordings only (``pip install 'facetalk[whisper]'``; for torch
+                people better and takes longer (``pip install 'facetalk[whisper]'``; for torch
                 ``'facetalk[torch,whisper]'``).
 
         Raises:
             InputError: no such model, device not usable, the C library asked for on another, or Whisper asked
-                for where it is not installed, the model has no adapter for it, or with the C library.
+                for where it is not installed or the model has no adapter for it.
         """
         config = find_model(name_or_path)
-        check_encoder(encoder, backend, config.folder)
+        check_encoder(encoder, config.folder)
         return cls(config, pick_for(device, backend), backend, encoder)
 
     @property
@@ -89,9 +89,7 @@ class LoadedModel:
         Raises:
             InputError: the library was asked for by name and does not run this model.
         """
-        if self.encoder == "whisper":
-            return None
-        return native_model(self.config.folder, self._device, self.backend)
+        return native_model(self.config.folder, self._device, self.backend, self.encoder)
 
     @cached_property
     def speech_encoder(self) -> AudioEncoder | WhisperEncoder:

@@ -17,7 +17,7 @@ from ctypes import POINTER, byref, c_int32, c_int64, c_void_p
 import numpy as np
 from numpy.typing import ArrayLike
 
-from facetalk.arguments import look_ahead_seconds
+from facetalk.arguments import check_whisper_ahead, look_ahead_seconds
 from facetalk.arrays import Float32, Int32
 from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
@@ -111,12 +111,19 @@ class NativeModel:
         """
         sound = _samples(samples)
         frames = c_int64(0)
-        arguments = self._handle, sound.ctypes.data, len(sound), _ahead(look_ahead)
+        arguments = self._handle, sound.ctypes.data, len(sound), self._ahead(look_ahead)
         if self._library.facetalk_model_features(*arguments, None, byref(frames)) and not frames.value:
             check(self._library.facetalk_model_features(*arguments, None, byref(frames)))
         out = np.empty((frames.value, self._library.facetalk_model_feature_count(self._handle)), np.float32)
         check(self._library.facetalk_model_features(*arguments, out.ctypes.data, byref(frames)))
         return out
+
+    def _ahead(self, look_ahead: float) -> float:
+        """The library's look-ahead, whose own answer to a wrong one has its own name for it."""
+        seconds = WHOLE if look_ahead == WHOLE else look_ahead_seconds(look_ahead)
+        if self._listener is not None:
+            check_whisper_ahead(seconds)
+        return seconds
 
     def tongue_weights(self, contacts: ArrayLike, curves: ArrayLike) -> Float32:
         """Weights (T, 3) of the tongue that bring its tip to contacts (T, 2) whatever curves (T, E) do.
@@ -226,7 +233,7 @@ class NativeStream:
         self._model, self._library, self._pose = model, model._library, pose
         options = StreamOptions()
         self._library.facetalk_stream_options_default(byref(options))
-        options.sample_rate, options.look_ahead_s, options.seed = rate, _ahead(look_ahead), seed
+        options.sample_rate, options.look_ahead_s, options.seed = rate, model._ahead(look_ahead), seed
         if steps is not None and not 0 < steps < 2**31:  # 0 asks the library for the model's own
             raise InputError(f"steps must be at least 1 and no more than the model was taught, got {steps}")
         options.steps = 0 if steps is None else steps
@@ -313,11 +320,6 @@ class NativeStream:
             None if contacts is None else contacts[given],
             None if pose is None else pose[given],
         )
-
-
-def _ahead(look_ahead: float) -> float:
-    """The library's look-ahead, whose own answer to a wrong one has its own name for it."""
-    return WHOLE if look_ahead == WHOLE else look_ahead_seconds(look_ahead)
 
 
 def _address(array: Float32 | None) -> int | None:

@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from facetalk.arrays import Float32
 from facetalk.audio.whisper_weights import DEPTH, named, read_encoder
-from facetalk.audio.whisper_weights import find_weights as find_weights
 from facetalk.errors import InputError
 from facetalk.reading import usable
 from facetalk.units import SAMPLE_RATE

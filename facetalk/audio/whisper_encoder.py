@@ -26,15 +26,13 @@ from facetalk.ambient import plainly
 from facetalk.arrays import Float32
 from facetalk.audio.level import HighPass, Level
 from facetalk.audio.whisper import RATE, WIDTH, Whisper
-from facetalk.audio.whisper_weights import LISTENER, SHA256
+from facetalk.audio.whisper_weights import FOLDER, LISTENER, SHA256, missing
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.reading import read_settings, usable
 from facetalk.units import SAMPLE_RATE, frame_count
 from facetalk.weights import check_tensors, read_tensors, write_tensors
 
-FOLDER = "whisper"
-"""Where a model has its adapter."""
 LAYERS = (3, 4)
 """The last two: they tell most of lips, the one of synthetic voices, the other of recorded ones
 (``python -m experiments.teachers``)."""
@@ -88,7 +86,14 @@ class Adapter(nn.Module):
         Raises:
             InputError: it cannot be written, or holds something else.
         """
-        config = {"format": _FORMAT, "version": _VERSION, "listener": SHA256, **self.sizes, **notes}
+        config = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "listener": SHA256,
+            "layers": LAYERS,
+            **self.sizes,
+            **notes,
+        }
         halves = {name: value.half() for name, value in self.state_dict().items()}
         with atomic_path(folder, directory=True, ours=_is_ours) as scratch:
             (scratch / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -233,14 +238,6 @@ class WhisperEncoder:
         rows = smoothed(self.adapter(heard[None])[0])
         times = (torch.arange(first, last, dtype=torch.float64) + 0.5) / fps - origin / SAMPLE_RATE
         return at_times(rows, times.to(torch.float32).to(rows.device)).float()
-
-
-def missing(folder: Path) -> InputError:
-    """What to say of a model without an adapter."""
-    return InputError(
-        f"{folder}: this model has no adapter for Whisper; make one with facetalk train whisper, and put it "
-        f"there"
-    )
 
 
 def smoothed(rows: Tensor) -> Tensor:

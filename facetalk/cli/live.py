@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from facetalk.arguments import check_whisper_ahead
 from facetalk.cli import _options
 from facetalk.cli._style import add_style_arguments, read_style
 from facetalk.errors import InputError
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="with --to stdout alone: as fast as it goes instead of in real time, and every "
                         "frame")  # fmt: skip
     add_style_arguments(parser)
+    _options.add_encoder_argument(parser)
     _options.add_model_arguments(parser)
 
 
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
         from facetalk.pipeline import FaceTalk
 
         _options.set_threads(args.threads)
-        model = FaceTalk.from_pretrained(args.model, args.device)
+        model = FaceTalk.from_pretrained(args.model, args.device, encoder=args.encoder)
         stream = stack.enter_context(
             model.stream(
                 look_ahead=args.look_ahead,
@@ -127,6 +129,8 @@ def _show(model: FaceTalk, address: Address, sender: Sender) -> None:
 
 def _check(args: argparse.Namespace, addresses: list[Address]) -> None:
     """Refuse what would do nothing, before anything is loaded."""
+    if args.encoder == "whisper":
+        check_whisper_ahead(args.look_ahead)
     if args.rate is not None and args.source != "-":
         raise InputError("--rate is for bare samples, --from -; a recording and a microphone have their own")
     places = [(address.scheme, address.host, address.port) for address in addresses]

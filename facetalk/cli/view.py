@@ -55,14 +55,11 @@ def run(args: argparse.Namespace) -> None:
         from facetalk.view.speaker import Speaker
 
         _options.set_threads(args.threads)
-        model = FaceTalk.from_pretrained(args.model, args.device)
-        recordings = None  # the microphone is heard by the model's own encoder, whatever hears recordings
-        if args.encoder != model.encoder:
-            recordings = FaceTalk.from_pretrained(args.model, args.device, encoder=args.encoder)
+        model = FaceTalk.from_pretrained(args.model, args.device, encoder=args.encoder)
         folder = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="facetalk-view-", ignore_cleanup_errors=True)
         )
-        speaker = Speaker(model, Path(folder), args.texture_size, recordings)
+        speaker = Speaker(model, Path(folder), args.texture_size)
         about = {**speaker.describe(), "names": speaker.names, "given": given}
         files["/model.json"] = File(json.dumps(about).encode(), "application/json")
         files["/head.glb"] = File(speaker.head, "model/gltf-binary")

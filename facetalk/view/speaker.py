@@ -101,18 +101,10 @@ class Speaker:
         model: the model.
         folder: for files on the way, which nobody else uses.
         texture_size: of the heads, as :func:`facetalk.mesh.export.export` takes it.
-        recordings: the model with another encoder, that speaks recordings; None: ``model`` does.
     """
 
-    def __init__(
-        self,
-        model: FaceTalk,
-        folder: Path,
-        texture_size: int | None = None,
-        recordings: FaceTalk | None = None,
-    ) -> None:
+    def __init__(self, model: FaceTalk, folder: Path, texture_size: int | None = None) -> None:
         self._model, self._folder, self._texture_size = model, folder, texture_size
-        self._recordings = recordings or model
         self._one_at_a_time = threading.Lock()
 
     @cached_property
@@ -164,7 +156,7 @@ class Speaker:
         with self._one_at_a_time:
             sound = AudioReader(recording)
             _check_length(sound)
-            motion = self._recordings.generate(
+            motion = self._model.generate(
                 sound, steps=settings.steps, guidance=settings.guidance, seed=settings.seed, pad=None,
                 style=settings.style,
             )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import facetalk
-from facetalk.audio import whisper, whisper_weights
+from facetalk.audio import whisper_weights
 from facetalk.audio.level import Level
 from facetalk.audio.whisper import Whisper
 from facetalk.audio.whisper_encoder import FOLDER, Adapter, WhisperEncoder, at_times, smoothed
@@ -162,8 +162,9 @@ def test_damaged_adapters(tmp_path: Path, weights: Path) -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
     """As if the package with the weights were there."""
-    for module in (whisper, whisper_weights):
-        monkeypatch.setattr(module, "find_weights", lambda: weights)
+    monkeypatch.setattr(whisper_weights, "find_weights", lambda: weights)
+    # Not where the real weights are kept.
+    monkeypatch.setenv("FACETALK_CACHE", str(weights.parent / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +196,17 @@ def test_a_recording_is_heard_by_it(model: Path) -> None:
     np.testing.assert_allclose(motion.expressions[:, ~upper], sampled[:, ~upper], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(motion.expressions[:, upper], own.expressions[:, upper], rtol=1e-3, atol=1e-3)
     assert np.abs(sampled[:, upper] - own.expressions[:, upper]).max() > 0.01
-    for live in (lambda: talk.stream(), lambda: talk.generate((samples, SAMPLE_RATE), look_ahead=0.2),
-                 lambda: talk.features((samples, SAMPLE_RATE), look_ahead=0.2)):  # fmt: skip
+    by_torch = facetalk.FaceTalk.from_pretrained(model, "cpu", backend="torch", encoder="whisper")
+    assert by_torch.native_model is None and talk.native_model is not None
+    again = by_torch.generate((samples, SAMPLE_RATE), seed=3)
+    np.testing.assert_allclose(motion.expressions, again.expressions, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(motion.tongue, again.tongue, rtol=1e-3, atol=1e-3)
+    for each in (talk, by_torch):
         with pytest.raises(InputError, match="whole recordings"):
-            live()
+            each.stream()
+        for ask in (each.generate, each.features):
+            with pytest.raises(InputError, match="whole recordings"):
+                ask((samples, SAMPLE_RATE), look_ahead=0.2)
 
 
 @pytest.mark.usefixtures("installed")
@@ -206,8 +214,6 @@ def test_what_it_is_not_asked_for(model: Path, tmp_path: Path) -> None:
     load = facetalk.FaceTalk.from_pretrained
     with pytest.raises(InputError, match="'model' or 'whisper'"):
         load(model, encoder="ears")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="backend 'native'"):
-        load(model, encoder="whisper", backend="native")
     bare = tmp_path / "bare"
     shutil.copytree(model, bare)
     shutil.rmtree(bare / FOLDER)

@@ -322,4 +322,5 @@ int32_t (*ay)(const facetalk_field *) = facetalk_field_identity_count;
 int32_t (*az)(const facetalk_field *) = facetalk_field_expression_count;
 st (*ba)(const facetalk_field *, const float *, int32_t, const float *, int64_t, float *) =
     facetalk_field_query;
+st (*bb)(facetalk_model *, const char *) = facetalk_model_use_whisper;
 """

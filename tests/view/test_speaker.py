@@ -53,25 +53,6 @@ def test_a_recording_is_spoken(speaker: Speaker, model: FaceTalk, tmp_path: Path
     assert names[0] == names[1] == speaker.names, "curves of the microphone move the head at rest"
 
 
-def test_recordings_may_be_heard_by_another_encoder(model: FaceTalk, tmp_path: Path) -> None:
-    other = FaceTalk.from_pretrained("default", "cpu")
-    asked: list[object] = []
-
-    def generate(*given: object, **told: object) -> object:
-        asked.append(told["seed"])
-        return FaceTalk.generate(other, *given, **told)  # type: ignore[arg-type]
-
-    other.generate = generate  # type: ignore[method-assign, assignment]
-    place = tmp_path / "me.wav"
-    soundfile.write(place, *soundfile.read(DEMO, dtype="int16", frames=8000))
-    speaker = Speaker(model, tmp_path, 0, other)
-    assert speaker.talk(place, Settings(steps=1, seed=7)).frames and asked == [7]
-    with speaker.listen(16_000, 0.1, Settings(steps=1)) as stream:
-        assert stream._engine is not None and len(asked) == 1
-    Speaker(model, tmp_path, 0).talk(place, Settings(steps=1))
-    assert len(asked) == 1
-
-
 def test_heads_have_the_textures_that_were_asked_for(model: FaceTalk, tmp_path: Path) -> None:
     place = tmp_path / "me.wav"
     soundfile.write(place, *soundfile.read(DEMO, dtype="int16", frames=8000))

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from facetalk.audio.encoder import AudioEncoder
 from facetalk.audio.whisper import Whisper
-from facetalk.audio.whisper_encoder import FOLDER, LAYERS, Adapter, at_times
+from facetalk.audio.whisper_encoder import LAYERS, Adapter, at_times
+from facetalk.audio.whisper_weights import FOLDER
 from facetalk.data.speech.corpus import Utterance, read_manifest
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
