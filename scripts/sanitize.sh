@@ -69,7 +69,7 @@ export PYTHONPATH="$out/lib" OMP_NUM_THREADS=2 MKL_NUM_THREADS=1
 
 section "ASan and UBSan: tests/ops, and the C library's hostile callers"
 native=(tests/native/test_hostile.py tests/native/test_options.py tests/native/test_native_tongue.py
-  tests/native/test_native_style.py tests/native/test_native_pose.py)
+  tests/native/test_native_style.py tests/native/test_native_pose.py tests/native/test_hostile_whisper.py)
 tests=(tests/ops "${native[@]}")
 if [ "$quick" = --quick ]; then
   # Memory and arithmetic rather than the many random shapes of the comparisons with the references.

@@ -28,6 +28,7 @@ def test_nulls_are_refused_and_freed(model):
     some = model._handle
     calls = {
         "model_load": [(None, byref(out)), (b"x", None)],
+        "model_use_whisper": [(None, b"x")],
         "stream_create": [(None, None, byref(out)), (some, None, None)],
         "stream_push": [(None, values, 1)],
         "stream_finish": [(None,)],

@@ -14,10 +14,10 @@ constexpr int64_t kHop = 20 * kSampleRate, kContext = 4 * kSampleRate;  // of a 
 constexpr int64_t kPad = kSampleRate, kGrain = 3 * kSampleRate;
 constexpr double kRate = 50.0;
 
+constexpr int64_t kMost = 30 * kSampleRate;  // that Whisper hears at once
+
 // Samples that are heard of a recording of `count`.
-int64_t rounded(int64_t count, int64_t most) {
-  return std::min((count + kPad + kGrain - 1) / kGrain * kGrain, most);
-}
+int64_t rounded(int64_t count) { return std::min((count + kPad + kGrain - 1) / kGrain * kGrain, kMost); }
 
 // Rows (rows, width) at 50 Hz, the first centred at 10 ms, at a moment in seconds.
 void at_time(const float* rows, int64_t count, int64_t width, double seconds, float* out) {
@@ -32,6 +32,11 @@ void at_time(const float* rows, int64_t count, int64_t width, double seconds, fl
 
 }  // namespace
 
+WhisperEar::WhisperEar(const std::string& listener, const std::string& folder)
+    : whisper(listener), adapter(folder, whisper.width(), whisper.depth()) {
+  if (whisper.most_samples() < kMost) throw FileError(listener + ": hears less than 30 s at once");
+}
+
 void whole_features(const WhisperEar& ear, std::vector<float> sound, double fps, const TakeFeatures& take) {
   bring_to_level(sound, ear.adapter.floor());
   const auto total = static_cast<int64_t>(sound.size());
@@ -41,7 +46,7 @@ void whole_features(const WhisperEar& ear, std::vector<float> sound, double fps,
   // Frames `first` to `last` from the samples `origin` to `end`.
   const auto hear = [&](int64_t origin, int64_t end, int64_t first, int64_t last) {
     const int64_t count = end - origin;
-    window.assign(static_cast<size_t>(rounded(count, ear.whisper.most_samples())), 0.0f);
+    window.assign(static_cast<size_t>(rounded(count)), 0.0f);
     for (int64_t i = 0; i < count; ++i)
       window[static_cast<size_t>(i)] = kLoudness * sound[static_cast<size_t>(origin + i)];
     const int64_t seen = (count + Whisper::kRow - 1) / Whisper::kRow;

@@ -15,8 +15,7 @@ namespace facetalk::network {
 struct WhisperEar {
   // Reads Whisper's encoder from a file, and what takes it to features from a model's folder whisper/. Throws
   // FileError.
-  WhisperEar(const std::string& listener, const std::string& folder)
-      : whisper(listener), adapter(folder, whisper.width(), whisper.depth()) {}
+  WhisperEar(const std::string& listener, const std::string& folder);
 
   Whisper whisper;
   Adapter adapter;
