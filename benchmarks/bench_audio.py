@@ -1,5 +1,5 @@
-"""Loading and encoding ten seconds of speech: the built-in encoder, Whisper in its place, each by torch and by
-the C library, and the base size of Wav2Vec 2.0 (random weights); and what live sound takes.
+"""Loading and encoding ten seconds of speech: the built-in encoder, Whisper in its place, each by torch and
+by the C library, and the base size of Wav2Vec 2.0 (random weights); and what live sound takes.
 
 Run ``pytest benchmarks/bench_audio.py``; real-time factor = time / 10 s. All cores, live sound one.
 """
