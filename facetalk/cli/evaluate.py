@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facetalk import version
+from facetalk.arguments import check_whisper_ahead
 from facetalk.cli import _compared, _options, _rendered
 from facetalk.errors import InputError
 from facetalk.files import check_not_input
@@ -33,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="denoising steps (default: the model's)")  # fmt: skip
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight (default: the model's)")  # fmt: skip
+    parser.add_argument("--look-ahead", type=_options.look_ahead, default=None, metavar="SECONDS",
+                        help="as live: nothing later than this after a frame's middle is heard for it "
+                        "(default: all of a clip)")  # fmt: skip
     parser.add_argument("--motions", type=Path, default=None, metavar="DIR",
                         help="judge another system's motions: DIR/NAME.safetensors, .csv or .json by the "
                         "recordings' names, or in DIR such a folder for each seed; --model is then the head "
@@ -97,6 +101,7 @@ def run(args: argparse.Namespace) -> None:
         limit=args.limit,
         steps=args.steps,
         guidance=args.guidance,
+        look_ahead=args.look_ahead,
         split=args.split,
         pad=args.pad or 0.0,
         names=model.head.expression_names,
@@ -125,20 +130,26 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check_given(args: argparse.Namespace) -> None:
-    """Refuse what would do nothing for motions that are there.
+    """Refuse what would do nothing for motions that are there, and what is not measured live.
 
     Raises:
-        InputError: there is no such folder, or an option of generating was given.
+        InputError: there is no such folder, or an option of generating was given; or pictures are asked for
+            of live motions.
     """
+    if args.rendered and args.look_ahead is not None:
+        raise InputError("--rendered draws what is made of whole recordings; leave it out with --look-ahead")
+    if args.encoder == "whisper" and args.look_ahead is not None:
+        check_whisper_ahead(args.look_ahead)
     if args.motions is None:
         return
     if not args.motions.is_dir():
         raise InputError(f"no folder of motions at {args.motions}")
     if args.rendered:
         raise InputError("--rendered draws what the model generates; leave it out with --motions")
-    for option in ("pad", "seeds", "steps", "guidance"):
+    for option in ("pad", "seeds", "steps", "guidance", "look_ahead"):
         if getattr(args, option) is not None:
-            raise InputError(f"--{option} is for motions that are generated; leave it out with --motions")
+            name = option.replace("_", "-")
+            raise InputError(f"--{name} is for motions that are generated; leave it out with --motions")
     if args.encoder != "model":
         raise InputError("--encoder is for motions that are generated; leave it out with --motions")
 

@@ -63,8 +63,9 @@ class Pipeline(Protocol):
         steps: int | None = None,
         guidance: float | None = None,
         seed: int | None = None,
+        look_ahead: float | None = None,
     ) -> Motion:
-        """Audio -> motion."""
+        """Audio -> motion. A ``look_ahead`` is given where one was asked for."""
 
     def landmarks(self, motion: Motion) -> Float32:
         """Motion -> (T, 68, 3) metres."""
@@ -90,6 +91,7 @@ def evaluate(
     limit: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
+    look_ahead: float | None = None,
     split: str | None = None,
     pad: float = 0.0,
     names: Sequence[str] = EXPRESSION_NAMES,
@@ -106,6 +108,7 @@ def evaluate(
         limit: at most this many clips, evenly spread over the manifest.
         steps: denoising steps; None = the model's default.
         guidance: guidance weight; None = the model's default.
+        look_ahead: seconds after a frame's middle that may be heard for it, as live; None = all of a clip.
         split: only this split of the manifest.
         pad: seconds of near-silence put before and after every clip, so that rest is measured on recordings
             that were cut to the words.
@@ -113,8 +116,8 @@ def evaluate(
         scorers: judges of single clips; their figures are named ``<scorer>_<figure>``. They see the first
             variant of every row.
         motions: of another system, to be measured in place of generated ones, on the pipeline's own head;
-            ``seed`` is then that of the draws alone, and ``seeds``, ``steps``, ``guidance`` and ``pad`` are
-            refused.
+            ``seed`` is then that of the draws alone, and ``seeds``, ``steps``, ``guidance``, ``look_ahead``
+            and ``pad`` are refused.
 
     Raises:
         InputError: the manifest cannot be used, nothing of it could be aligned, an option is out of range or
@@ -131,6 +134,7 @@ def evaluate(
             raise InputError(f"{name} must be at least 1, got {value}")
     if motions is not None:
         told = {"seeds": seeds, "steps": steps, "guidance": guidance, "pad": pad or None}
+        told["look_ahead"] = look_ahead
         for name in (name for name, value in told.items() if value is not None):
             raise InputError(f"{name} is for motions that are generated, not for given ones")
     pad, _ = padding((), pad)
@@ -141,6 +145,7 @@ def evaluate(
     seeds = motions.seeds if motions is not None else 2 if seeds is None else seeds
     clips = [_Clip(item, pad) for item in with_phones(items)]
     run: _Run | None = None
+    live = {} if look_ahead is None else {"look_ahead": look_ahead}
     progress = tqdm(clips, desc="evaluate", unit="clip", disable=not sys.stderr.isatty())
     for index, clip in enumerate(progress):
         sound = clip.sound()
@@ -148,7 +153,9 @@ def evaluate(
             made = motions.motions(clip.item)
         else:
             made = [
-                pipeline.generate(sound, seed=seed + _VARIANT * k + index, steps=steps, guidance=guidance)
+                pipeline.generate(
+                    sound, seed=seed + _VARIANT * k + index, steps=steps, guidance=guidance, **live
+                )
                 for k in range(seeds)
             ]
         if len(made[0]) < MIN_FRAMES:
@@ -172,6 +179,7 @@ def evaluate(
         "steps": run.provenance.get("steps", steps),
         "guidance": run.provenance.get("guidance", guidance),
         "pad": pad,
+        **live,
     }
     clip_by_clip = {"names": run.names, **run.rows["model"].pool.as_dict()}
     return Report(settings, *run.summary(), *run.rows.voice_summary(seed), run.example, clip_by_clip)

@@ -130,6 +130,9 @@ def test_seeds_steps_and_guidance_reach_the_pipeline(manifest: Path) -> None:
     assert alone.settings["split"] == "valid" and alone.settings["manifest"] == manifest.name
     assert f"manifest {manifest.name}, split valid, clips" in alone.table()
     assert len(alone.voices) == 2 and "diversity_mouth_mm" not in alone.rows["model"]
+    assert not any("look_ahead" in call for call in pipeline.calls) and "look_ahead" not in alone.settings
+    live = evaluate(pipeline, manifest, seeds=1, limit=1, look_ahead=0.2)
+    assert pipeline.calls[-1]["look_ahead"] == live.settings["look_ahead"] == 0.2
 
 
 def test_the_same_call_gives_the_same_report(manifest: Path, report: Report) -> None:

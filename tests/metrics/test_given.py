@@ -246,6 +246,7 @@ def test_the_command_judges_a_folder(
         (["--seeds", "2"], "--seeds is for"),
         (["--pad", "0"], "--pad is for"),
         (["--guidance", "1"], "--guidance is for"),
+        (["--look-ahead", "0.2"], "--look-ahead is for"),
         (["--encoder", "whisper"], "--encoder is for"),
         (["--rendered"], "leave it out with --motions"),
         (["--motions", str(tmp_path / "none")], "no folder of motions"),
