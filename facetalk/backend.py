@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,27 @@ if TYPE_CHECKING:
     from facetalk.audio.encoder import AudioEncoder
     from facetalk.audio.whisper_encoder import WhisperEncoder
     from facetalk.diffusion.model import MotionModel
+    from facetalk.diffusion.stream import MotionStream
     from facetalk.tongue import TongueNetwork
     from facetalk.torch_backend import TorchEngine
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeechParts:
+    """What turns speech into motion by torch.
+
+    Attributes:
+        encoder: what hears.
+        own: the model's own encoder where another hears, for the upper face.
+        motion: the motion model.
+        tongue: reads its contacts from features; None of a model without.
+    """
+
+    encoder: AudioEncoder | WhisperEncoder
+    own: AudioEncoder | None
+    motion: MotionModel
+    tongue: TongueNetwork | None
+
 
 Backend = Literal["auto", "native", "torch"]
 EncoderName = Literal["model", "whisper"]
@@ -164,7 +184,7 @@ def _require_torch(error: InputError | ExtensionError) -> None:
 
 def start(
     native: NativeModel | None,
-    parts: Callable[[], tuple[AudioEncoder | WhisperEncoder, MotionModel, TongueNetwork | None]],
+    parts: Callable[[], SpeechParts],
     *,
     fps: float,
     look_ahead: float,
@@ -182,7 +202,15 @@ def start(
         if not 0 <= seed < 2**64:
             raise InputError(f"seed must be a whole number in 0..2**64-1, got {seed}")
         return native.stream(look_ahead=look_ahead, steps=steps, seed=seed, guidance=guidance, rate=int(rate))
-    encoder, motion, tongue = parts()
-    clip = motion.stream(steps=steps, guidance=guidance, seed=seed)
-    engine: TorchEngine = by_torch("such a stream").TorchEngine(encoder, clip, fps, look_ahead, rate, tongue)
+    loaded, module = parts(), by_torch("such a stream")
+    motion, upper = loaded.motion, None
+
+    def clip() -> MotionStream:
+        return motion.stream(steps=steps, guidance=guidance, seed=seed)
+
+    if loaded.own is not None:
+        upper = module.UpperFace(loaded.own, clip(), fps, look_ahead, motion.expression_names)
+    engine: TorchEngine = module.TorchEngine(
+        loaded.encoder, clip(), fps, look_ahead, rate, loaded.tongue, upper
+    )
     return engine

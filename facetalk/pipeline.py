@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from facetalk.ambient import plainly
-from facetalk.arguments import look_ahead_seconds, real_number, whole_number
+from facetalk.arguments import check_whisper_ahead, look_ahead_seconds, real_number, whole_number
 from facetalk.arrays import Float32
 from facetalk.audio.containers import RATES
 from facetalk.audio.load import AudioReader, SampleReader, Source, open_audio
 from facetalk.audio.padding import DEFAULT_PAD, Padded, padding
-from facetalk.backend import by_torch, start
+from facetalk.backend import SpeechParts, by_torch, start
 from facetalk.casting import cast, hear, seed_of
 from facetalk.data.expressions import with_upper_face
 from facetalk.decoding import RESOLUTION_RANGE, Decoder, Detail, Topology
@@ -30,15 +30,11 @@ from facetalk.native import WHOLE, NativeStream
 from facetalk.pose.generator import AHEAD_S, head_motion
 from facetalk.streaming import LiveHead, LiveStream, run_through
 from facetalk.style import Style, StyleFilter, checked_style
-from facetalk.tongue import TongueNetwork
 from facetalk.units import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import torch
 
-    from facetalk.audio.encoder import AudioEncoder
-    from facetalk.audio.whisper_encoder import WhisperEncoder
-    from facetalk.diffusion.model import MotionModel
     from facetalk.torch_backend import TorchEngine
 
 __all__ = ["RESOLUTION_RANGE", "Audio", "Detail", "FaceTalk", "Topology"]
@@ -93,7 +89,7 @@ class FaceTalk(Decoder):
                 it to :func:`facetalk.export`, which puts as much before the sound. None: 0.2 s on the sides
                 where the recording is cut in a word.
             look_ahead: seconds after a frame's middle that may be heard for it, 0 to 60: what :meth:`stream`
-                with it would give. None: the whole recording.
+                with it would give; with Whisper 0 to 1. None: the whole recording.
             style: sliders of the expression, the blinks, the gaze and the head's motion; None changes
                 nothing of what is sampled, and moves the head as people do.
             progress: show a progress bar on stderr.
@@ -112,7 +108,7 @@ class FaceTalk(Decoder):
         seed = int.from_bytes(os.urandom(4), "little") if seed is None else whole_number("seed", seed)
         steps = None if steps is None else whole_number("steps", steps)
         guidance = None if guidance is None else real_number("guidance", guidance)
-        ahead = None if look_ahead is None else look_ahead_seconds(look_ahead)
+        ahead = None if look_ahead is None else self._look_ahead(look_ahead)
         drawn = seed_of(identity) if isinstance(identity, str) else None
         code = None if drawn is not None else self._identity(identity)
         sound = open_audio(audio, track=track)
@@ -229,8 +225,9 @@ class FaceTalk(Decoder):
         """Start a motion for sound that is still to come.
 
         Args:
-            look_ahead: seconds after a frame's middle that are heard before it is given, 0 to 60. With less
-                than about 0.2 lips lag behind quick sounds, whose frames are given before they are heard.
+            look_ahead: seconds after a frame's middle that are heard before it is given, 0 to 60; with
+                Whisper 0 to 1. With less than about 0.2 lips lag behind quick sounds, whose frames are given
+                before they are heard.
             steps, seed, guidance, identity, style: as those of :meth:`generate`.
             rate: sampling rate of the sound that will be pushed, Hz.
 
@@ -239,12 +236,13 @@ class FaceTalk(Decoder):
             ``generate(..., look_ahead=look_ahead)`` to 1e-5, however the sound is cut.
 
         Raises:
-            InputError: an option is out of range, or the audio encoder has to hear the whole recording.
+            InputError: an option is out of range, the audio encoder has to hear the whole recording, or the
+                adapter for Whisper hears whole recordings alone.
         """
         seed = whole_number("seed", seed)
         steps = None if steps is None else whole_number("steps", steps)
         guidance = None if guidance is None else real_number("guidance", guidance)
-        rate, look_ahead = real_number("rate", rate), look_ahead_seconds(look_ahead)
+        rate, look_ahead = real_number("rate", rate), self._look_ahead(look_ahead)
         if not RATES[0] <= rate <= RATES[1]:
             raise InputError(f"rate must be between {RATES[0]} and {RATES[1]} Hz, got {rate:g}")
         engine = self._engine(look_ahead, steps, guidance, seed, rate)
@@ -261,6 +259,12 @@ class FaceTalk(Decoder):
             head=head, reach=None if self.tongue is None else self.tongue.reach,
         )  # fmt: skip
 
+    def _look_ahead(self, seconds: float) -> float:
+        ahead = look_ahead_seconds(seconds)
+        if self.encoder == "whisper":
+            check_whisper_ahead(ahead)
+        return ahead
+
     def _styled(self, style: Style, seed: int) -> StyleFilter:
         # Most talk has no slider moved, and asks nothing of the head for it.
         names = self.any_head.expression_names if style.changed() else ()
@@ -274,8 +278,10 @@ class FaceTalk(Decoder):
             guidance=guidance, seed=seed, rate=rate,
         )  # fmt: skip
 
-    def _torch_parts(self) -> tuple[AudioEncoder | WhisperEncoder, MotionModel, TongueNetwork | None]:
-        return self.speech_encoder, self.motion_model, None if self.tongue is None else self.tongue.network
+    def _torch_parts(self) -> SpeechParts:
+        own = None if self.speech_encoder is self.audio_encoder else self.audio_encoder
+        tongue = None if self.tongue is None else self.tongue.network
+        return SpeechParts(self.speech_encoder, own, self.motion_model, tongue)
 
     @plainly
     def features(self, audio: Audio, *, track: int | None = None, look_ahead: float | None = None) -> Float32:
@@ -284,8 +290,8 @@ class FaceTalk(Decoder):
         Args:
             audio: as :meth:`generate` takes it.
             track: number, from 1, of the sound track of a file.
-            look_ahead: seconds after a frame's middle that may be heard for it, 0 to 60, as in
-                :meth:`stream`. None: the whole recording.
+            look_ahead: seconds after a frame's middle that may be heard for it, 0 to 60, with Whisper 0 to 1,
+                as in :meth:`stream`. None: the whole recording.
 
         Returns:
             (T, A) float32, frame ``i`` centred at ``(i + 0.5) / fps`` seconds.
@@ -294,7 +300,7 @@ class FaceTalk(Decoder):
             InputError: the audio cannot be used, the look-ahead is out of range, or the audio encoder has to
                 hear the whole recording.
         """
-        ahead = WHOLE if look_ahead is None else look_ahead_seconds(look_ahead)
+        ahead = WHOLE if look_ahead is None else self._look_ahead(look_ahead)
         sound = open_audio(audio, track=track)
         samples, fps = np.concatenate([*sound, np.zeros(0, np.float32)]), self.config.fps
         if self.native_model is not None:

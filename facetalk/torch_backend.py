@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import soxr
@@ -17,6 +17,8 @@ from facetalk.audio.encoder import AudioEncoder
 from facetalk.audio.level import Level
 from facetalk.audio.live import LiveFeatures
 from facetalk.audio.whisper_encoder import WhisperEncoder
+from facetalk.audio.whisper_live import LiveWhisper
+from facetalk.data.expressions import with_upper_face
 from facetalk.data.tongue import CONTACTS
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.stream import MotionStream
@@ -29,6 +31,7 @@ __all__ = [
     "AudioEncoder",
     "MotionModel",
     "TorchEngine",
+    "UpperFace",
     "as_device",
     "feature_rows",
     "features",
@@ -78,13 +81,44 @@ def feature_rows(
     return np.ascontiguousarray(rows.cpu().numpy(), dtype=np.float32)
 
 
-def _live(encoder: AudioEncoder | WhisperEncoder, fps: float, look_ahead: float) -> LiveFeatures:
+def _live(
+    encoder: AudioEncoder | WhisperEncoder, fps: float, look_ahead: float
+) -> LiveFeatures | LiveWhisper:
     if isinstance(encoder, WhisperEncoder):
-        raise InputError(
-            "Whisper hears whole recordings; for live sound, and with a look-ahead, take the model's own "
-            "encoder"
-        )
+        return LiveWhisper(encoder, fps, look_ahead)
     return LiveFeatures(encoder, fps, look_ahead)
+
+
+class UpperFace:
+    """The upper face of live sound that something else hears for the mouth.
+
+    Brows, lids and gaze go with the voice more than with the words, and with the features of the encoder that
+    they were learned from.
+
+    Args:
+        encoder: the model's own.
+        stream: a fresh clip of the motion model, with the noise of the mouth's.
+        fps: motion frame rate.
+        look_ahead: of the mouth, so that both complete the same frames.
+        names: (E,) of the curves.
+    """
+
+    def __init__(
+        self, encoder: AudioEncoder, stream: MotionStream, fps: float, look_ahead: float, names: Sequence[str]
+    ) -> None:
+        self._features, self._stream, self._names = LiveFeatures(encoder, fps, look_ahead), stream, names
+
+    def push(self, samples: Float32, mouth: Float32) -> Float32:
+        """Take the samples (n,) that completed the mouth's curves (m, E), give them with the upper face."""
+        return self._joined(mouth, self._stream.push(self._features.push(samples)))
+
+    def finish(self, mouth: Float32) -> Float32:
+        """The same of the frames that were still waiting."""
+        rest = self._stream.push(self._features.finish())
+        return self._joined(mouth, np.concatenate([rest, self._stream.finish()]))
+
+    def _joined(self, mouth: Float32, upper: Float32) -> Float32:
+        return with_upper_face(mouth, upper, self._names)
 
 
 class TorchEngine:
@@ -97,6 +131,7 @@ class TorchEngine:
         look_ahead: seconds after a frame's middle that are heard before it is given.
         rate: sampling rate of the sound, Hz.
         tongue: reads its contacts from the features that the motion is given; None of a model without.
+        upper: has the upper face where the encoder is not the model's own; else None.
     """
 
     def __init__(
@@ -107,7 +142,9 @@ class TorchEngine:
         look_ahead: float,
         rate: float,
         tongue: TongueNetwork | None = None,
+        upper: UpperFace | None = None,
     ) -> None:
+        self._upper = upper
         self._features, self._stream = _live(encoder, fps, look_ahead), stream
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
         # soxr's filter at this quality reaches about as far as the C library's.
@@ -122,16 +159,22 @@ class TorchEngine:
         """Take (n,) samples, give the frames that are ready."""
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples)
-        return self._given(self._sampled(self._features.push(samples)))
+        return self._given(self._heard(samples))
 
     def finish(self, progress: Callable[[int, int], None] | None = None) -> Frames:
         """The frames that were still waiting."""
         parts = []
         if self._resampler is not None:
             rest = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            parts.append(self._sampled(self._features.push(rest)))
-        parts.append(self._sampled(self._features.finish()))
-        return self._given(np.concatenate([*parts, self._stream.finish()]))
+            parts.append(self._heard(rest))
+        waiting = np.concatenate([self._sampled(self._features.finish()), self._stream.finish()])
+        parts.append(waiting if self._upper is None else self._upper.finish(waiting))
+        return self._given(np.concatenate(parts))
+
+    def _heard(self, samples: Float32) -> Float32:
+        """The curves that samples of 16 kHz complete."""
+        curves = self._sampled(self._features.push(samples))
+        return curves if self._upper is None else self._upper.push(samples, curves)
 
     def _sampled(self, features: torch.Tensor) -> Float32:
         """The curves that the next features (n, A) complete; their contacts are noted."""

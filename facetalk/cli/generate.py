@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_options.seed, default=0, help="noise seed")
     parser.add_argument("--look-ahead", type=_options.look_ahead, default=None, metavar="SECONDS",
                         help="sound after a frame that may be heard for it, as a live stream would (default: "
-                             "the whole recording)")  # fmt: skip
+                             "the whole recording); with Whisper 0 to 1")  # fmt: skip
     parser.add_argument("--backend", choices=("auto", "native", "torch"), default="auto",
                         help="what turns speech into motion (default: the C library on the CPU where it runs "
                              "the model, else torch)")  # fmt: skip

@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="whisper/ goes here, which belongs into the model's folder")  # fmt: skip
     parser.add_argument("--init", default=defaults.init, metavar="MODEL",
                         help="the model, a name or a folder, whose features are asked for")  # fmt: skip
+    parser.add_argument("--live", action="store_true",
+                        help="train what hears live sound for the adapter that the model has, and write that "
+                        "adapter with it (default: an adapter for whole recordings)")  # fmt: skip
     parser.add_argument("--heard", type=_options.positive_int, default=defaults.heard, metavar="BATCHES",
                         help="batches that Whisper hears, once; the training goes round in them")  # fmt: skip
     parser.add_argument("--whisper-weights", type=Path, default=None, metavar="FILE",
@@ -33,9 +36,9 @@ def run(args: argparse.Namespace) -> None:
     """Train."""
     told = train(
         WhisperTraining(
-            corpora=tuple(args.corpus), out=args.out, init=args.init, heard=args.heard, steps=args.steps,
-            minutes=args.minutes, batch=args.batch, learning_rate=args.learning_rate, seed=args.seed,
-            workers=args.workers, weights=args.whisper_weights, resume=args.resume,
+            corpora=tuple(args.corpus), out=args.out, init=args.init, live=args.live, heard=args.heard,
+            steps=args.steps, minutes=args.minutes, batch=args.batch, learning_rate=args.learning_rate,
+            seed=args.seed, workers=args.workers, weights=args.whisper_weights, resume=args.resume,
         )
     )  # fmt: skip
     print(

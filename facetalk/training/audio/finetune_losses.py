@@ -315,10 +315,15 @@ class Losses:
         """(V, T) weight of each frame by the sound that is heard after its middle; 0 if it is not given."""
         index = torch.arange(self.batches.frames, device=cuts.device)
         ahead = cuts[:, :1] / SAMPLE_RATE - (index + 0.5) / DEFAULT_FPS
-        bounds = torch.tensor(_AHEAD_S, device=cuts.device)
-        weight = torch.tensor(_AHEAD, device=cuts.device)[torch.bucketize(ahead, bounds)]
+        weight = ahead_weights(ahead)
         weight = torch.where(cuts[:, :1] >= self.batches.length, 1.0, weight)
         return weight * (index < cuts[:, 2:])
+
+
+def ahead_weights(ahead: Tensor) -> Tensor:
+    """What frames of cut sound count, by the seconds that are heard after their middles."""
+    bounds = torch.tensor(_AHEAD_S, device=ahead.device)
+    return torch.tensor(_AHEAD, device=ahead.device)[torch.bucketize(ahead, bounds)]
 
 
 def pressed(lips: Tensor, truth: Tensor, spoken: Tensor) -> Tensor:

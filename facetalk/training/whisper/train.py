@@ -9,8 +9,6 @@ heads tell.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +16,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facetalk.audio.encoder import AudioEncoder
 from facetalk.audio.whisper import Whisper
-from facetalk.audio.whisper_encoder import LAYERS, Adapter, at_times
+from facetalk.audio.whisper_encoder import LOUDNESS, Adapter, at_times
 from facetalk.audio.whisper_weights import FOLDER
-from facetalk.data.speech.corpus import Utterance, read_manifest
-from facetalk.errors import InputError
+from facetalk.data.speech.corpus import Utterance
 from facetalk.files import atomic_path
-from facetalk.models import find_model
-from facetalk.reading import read_json, usable
-from facetalk.training.audio.finetune_batches import Batches
-from facetalk.training.audio.finetune_losses import WEIGHTS, LipReader, Losses
+from facetalk.reading import usable
+from facetalk.training.audio.finetune_losses import WEIGHTS
 from facetalk.training.audio.teachers import principal_components
-from facetalk.training.audio.train import AudioTraining, Heads, Speech
-from facetalk.training.checkpoint import make_out
-from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.processes import check_workers, process_count, step_generator
-from facetalk.training.resume import check_resume
-from facetalk.training.whisper.heard import Heard, wide
+from facetalk.training.audio.train import Heads
+from facetalk.training.loop import TrainingLoop
+from facetalk.training.processes import step_generator
+from facetalk.training.whisper.heard import wide
+from facetalk.training.whisper.live import train_live
+from facetalk.training.whisper.settings import CROP_S, HELD_OUT_EVERY, Beginning, WhisperTraining
 from facetalk.training.workers import Batch
 from facetalk.units import DEFAULT_FPS
 
+__all__ = ["WhisperTraining", "train"]
+
 _COMPONENTS, _WIDTH = 96, 96
-_HEARD, _BASIS, _DRAWN = "heard", "basis.npz", "drawn.json"
-_HELD_OUT, _HELD_OUT_EVERY, _HELD_OUT_NUMBER, _HELD_OUT_BATCHES = 96, 100, 2**31, 6
-_CROP_S = 4.8
-"""With the silence that Whisper is given after a recording just under what it is rounded to, 6 s."""
+_BASIS = "basis.npz"
+_EDGE = 5
+"""Frames at a crop's ends that are not asked for: there Whisper has not heard what is around them."""
+_KEPT = ("classes", "curves", "spoken", "cuts", "weight", "features", "heard")
 _HEADS_RATE = 3.0
 _DECAY = 1e-3
 _WEIGHTS = {**WEIGHTS, "features": 0.5, "motion": 0.6}
 """Whisper tells sounds by itself; so more of what it is held to is how today's encoder has the mouth move."""
-
-
-@dataclasses.dataclass(frozen=True)
-class WhisperTraining:
-    """Settings of a run.
-
-    Attributes:
-        corpora: folders with manifests whose utterances have phone times.
-        out: ``whisper/``, checkpoints and what was heard go here.
-        init: the model, by name or folder, whose features are asked for.
-        heard: batches that are drawn and heard; the training goes round in them.
-        weights: Whisper's, where the package that brings them is not installed.
-    """
-
-    corpora: tuple[Path, ...]
-    out: Path
-    init: str = "default"
-    heard: int = 700
-    steps: int = 6000
-    minutes: float | None = None
-    batch: int = 8
-    learning_rate: float = 1e-3
-    seed: int = 0
-    workers: int = 0
-    weights: Path | None = None
-    resume: bool = False
 
 
 def train(config: WhisperTraining) -> dict[str, Any]:
@@ -86,50 +56,32 @@ def train(config: WhisperTraining) -> dict[str, Any]:
         InputError: a setting out of range, no corpus or nothing in it, a model that has no student, several
             processes, or a folder with what was heard of something else.
     """
-    for name in ("heard", "batch", "learning_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be above 0, got {getattr(config, name):g}")
-    check_workers(config.workers)
-    options = LoopOptions(
-        steps=config.steps, max_minutes=config.minutes, warmup=min(100, config.steps // 20 + 1),
-        clip_norm=1.0, seed=config.seed, resume=config.resume,
+    if config.live:
+        return train_live(config)
+    begun = Beginning(config, _WEIGHTS)
+    encoder, reader, batches, losses, device = (
+        begun.encoder, begun.reader, begun.batches, begun.losses, begun.device
     )  # fmt: skip
-    options.check("whisper")
-    if process_count() > 1:
-        raise InputError("train whisper runs in one process; start it without a launcher")
-    check_resume(config.out, config.resume, marks=("checkpoint", "checkpoint.old", _DRAWN))
-    make_out(config.out, FOLDER, lambda folder: (folder / "config.json").is_file())
-    folder = find_model(config.init).folder
-    encoder = AudioEncoder.from_pretrained(folder / "audio")
-    reader, lower = LipReader.of_model(folder)
-    utterances = [each for corpus in config.corpora for each in read_manifest(corpus, split="train")]
-    if not utterances:
-        raise InputError("no utterance of split 'train' there")
-    unheard = [each for corpus in config.corpora for each in read_manifest(corpus, split="valid")]
-    unheard = unheard[:: max(1, len(unheard) // _HELD_OUT)]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    whisper = Whisper(config.weights, device)
-    _check_drawn(config, folder)
-
-    torch.manual_seed(config.seed)
     adapter = Adapter(_COMPONENTS, _WIDTH, encoder.feature_dim)
-    adapter.mean, adapter.basis = _basis(config.out / _BASIS, utterances, whisper)
+    adapter.mean, adapter.basis = _basis(config.out / _BASIS, begun.utterances, begun.whisper)
     # It begins at the mean of what is asked, with the spread of it.
     with torch.no_grad():
         adapter.last.weight.mul_(reader.scale[:, None])
         adapter.last.bias.copy_(reader.mean)
-    sizes = AudioTraining(config.corpora[0], config.out, batch=config.batch, crop_s=_CROP_S, seed=config.seed)
-    batches = Batches(Speech(utterances, lower, config.workers), sizes, encoder, cuts=0)
-    losses = Losses(encoder, reader, batches, device, _WEIGHTS)
-    ear = Heard(batches, losses, whisper, adapter.to(device), config.out / _HEARD)
-    kept = ear.gather(range(config.heard), config.workers)
-    held_out: list[Batch] = []
-    if unheard:
-        other = Batches(Speech(unheard, lower), sizes, encoder, cuts=0)
-        place = config.out / f"{_HEARD}-held-out"
-        some = range(_HELD_OUT_NUMBER, _HELD_OUT_NUMBER + _HELD_OUT_BATCHES)
-        held_out = Heard(other, losses, whisper, adapter, place).gather(some)
+    adapter.to(device)
 
+    @torch.no_grad()
+    def hear(batch: Batch) -> Batch:
+        asked = losses.targets(losses.placed(batch))
+        waves = batch["spoilt"].numpy()[:, batches.margin : batches.margin + batches.length]
+        states = begun.whisper([LOUDNESS * wave for wave in waves])
+        weight = torch.ones(batch["classes"].shape[:2])
+        weight[:, :_EDGE], weight[:, -_EDGE:] = 0.0, 0.0
+        heard = torch.stack([adapter.reduce(each) for each in states])
+        made = {**batch, "features": asked.features, "heard": heard, "weight": weight}
+        return {name: made[name] for name in (*_KEPT, "lower") if name in made}
+
+    kept, held_out = begun.hear(hear, _KEPT)
     heads = Heads(encoder.feature_dim)
     groups = [
         {"params": [p for p in adapter.parameters() if p.requires_grad], "lr": config.learning_rate},
@@ -137,7 +89,7 @@ def train(config: WhisperTraining) -> dict[str, Any]:
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=_DECAY)
     modules: dict[str, nn.Module] = {"adapter": adapter, "heads": heads}
-    loop = TrainingLoop("whisper", config.out, modules, optimizer, options)
+    loop = TrainingLoop("whisper", config.out, modules, optimizer, begun.options)
     times = ((torch.arange(batches.frames) + 0.5) / DEFAULT_FPS).to(device)
     figures: dict[str, Tensor] = {}
 
@@ -147,7 +99,7 @@ def train(config: WhisperTraining) -> dict[str, Any]:
         return losses.judge(found, losses.wanted(given["features"], seed), heads, given, index)
 
     def step(index: int) -> dict[str, Tensor]:
-        if held_out and (index % _HELD_OUT_EVERY == 0 or not figures):
+        if held_out and (index % HELD_OUT_EVERY == 0 or not figures):
             with torch.no_grad():
                 told = [judged(batch, index, number) for number, batch in enumerate(held_out)]
             figures.update({f"held_out_{n}": torch.stack([t[n] for t in told]).mean() for n in told[0]})
@@ -156,9 +108,9 @@ def train(config: WhisperTraining) -> dict[str, Any]:
         return {**judged(batch, index, int(rng.integers(2**31))), **figures}
 
     notes: dict[str, object] = {
-        "layers": LAYERS, "variance_floor": encoder.floor, "feature_space": encoder.feature_space,
-        "utterances": len(utterances), "heard_minutes": round(config.heard * config.batch * _CROP_S / 60, 1),
-        "seed": config.seed,
+        "variance_floor": encoder.floor, "feature_space": encoder.feature_space,
+        "utterances": len(begun.utterances),
+        "heard_minutes": round(config.heard * config.batch * CROP_S / 60, 1), "seed": config.seed,
     }  # fmt: skip
 
     def save(out: Path) -> None:
@@ -167,24 +119,6 @@ def train(config: WhisperTraining) -> dict[str, Any]:
     result = loop.run(step, on_save=save)
     save(config.out)
     return result
-
-
-def _check_drawn(config: WhisperTraining, model: Path) -> None:
-    """Refuse to go on with batches that other settings drew."""
-    told = {
-        "corpora": [str(corpus.resolve()) for corpus in config.corpora], "model": str(model.resolve()),
-        "batch": config.batch, "seed": config.seed,
-    }  # fmt: skip
-    file = config.out / _DRAWN
-    if config.resume and file.exists():
-        with usable(file, "train into another folder"):
-            if read_json(file) != told:
-                raise InputError(
-                    f"{config.out} holds what Whisper heard of another corpus, model, batch or seed; give "
-                    f"the same ones, or another --out"
-                )
-    with atomic_path(file) as temporary:
-        temporary.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
 def _basis(file: Path, utterances: list[Utterance], whisper: Whisper) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import pytest
 from facetalk.audio.whisper_encoder import FOLDER, Adapter
 from facetalk.cli import main
 from facetalk.errors import InputError
-from facetalk.training.whisper import train as training
+from facetalk.training.whisper import settings as training
 from facetalk.training.whisper.train import WhisperTraining, train
 from tests.helpers.noise_corpus import write_corpus
 from tests.helpers.untaught_whisper import write_weights
