@@ -50,7 +50,7 @@ SCALED: list[tuple[str, list[tuple[str, str]], str]] = [
      [("--steps 9000", ""), ("--workers 12", "--workers 2"), ("--workers 14", "--workers 2")],
      "--steps 2 --batch 2"),
     ("facetalk train whisper",
-     [("--heard 900 --steps 4500 --workers 1", ""), ("--heard 400 --steps 5000", "")],
+     [("--heard 900 --steps 4500 --workers 1", ""), ("--heard 400 --steps 4000 --learning-rate 2e-4", "")],
      "--heard 1 --steps 2 --batch 2"),
     ("facetalk train motion", [], "--steps 2 --batch 2 --crop 12 --variants 1"),
     ("facetalk train tongue", [("--split valid", "")], "--heard 0.1 --steps 2"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from facetalk.audio.whisper_encoder import FOLDER, Adapter
+from facetalk.audio.whisper_encoder import Adapter
+from facetalk.audio.whisper_weights import FOLDER
 from facetalk.cli import main
 from facetalk.errors import InputError
 from facetalk.models import find_model
