@@ -77,9 +77,8 @@ LiveWhisper::LiveWhisper(const WhisperEar& ear, double fps, double look_ahead_s)
     : ear_(ear), fps_(fps), look_ahead_s_(look_ahead_s), sound_(true, ear.adapter.floor()) {
   if (!ear.adapter.hears_live())
     throw Unsupported(
-        "this model's adapter for Whisper hears whole recordings alone; facetalk train whisper makes one "
-        "that "
-        "hears live sound");
+        "this model's adapter for Whisper hears whole recordings alone; facetalk train whisper --live makes "
+        "one that hears live sound");
   if (look_ahead_s > kMostAhead)
     throw ArgumentError("look_ahead_s", "0 to 1 s where Whisper hears, or infinity",
                         std::to_string(look_ahead_s));
