@@ -74,7 +74,7 @@ class LiveWhisper:
         """The features of the frames that were still waiting: silence follows the sound for them."""
         total = self._arriving.count
         frames = frame_count(total, self.fps) if total else 0
-        self._keep(self._arriving.finish())
+        self._keep(self._arriving.finish()[: total % HOP])  # what filled it up is no sound
         missing = waits_for(frames, self.fps, self.look_ahead) - self._start - len(self._sound)
         self._keep(np.zeros(max(0, missing), np.float32))
         return self._give(max(frames, self._done))
