@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from facetalk.audio.whisper_encoder import Adapter, WhisperEncoder
+from facetalk.audio.whisper_live import LiveWhisper
 from facetalk.audio.whisper_weights import FOLDER, named
 from facetalk.data.expressions import is_upper_face
 from facetalk.errors import InputError
@@ -155,6 +156,38 @@ def test_a_look_ahead_that_is_too_long(native: NativeModel) -> None:
     for ask in (lambda: native.features(sound(1.0), look_ahead=1.5), lambda: native.stream(look_ahead=2.0)):
         with pytest.raises(InputError, match="look-ahead of up to 1 s"):
             ask()
+
+
+@pytest.fixture(scope="module")
+def live_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with layers for live sound that are not those for recordings."""
+    place = tmp_path_factory.mktemp("live") / "model"
+    shutil.copytree(folder, place, ignore=shutil.ignore_patterns(FOLDER))
+    adapter, told = Adapter.load(folder / FOLDER)
+    torch.manual_seed(1)
+    layers = adapter.begin_live()
+    with torch.no_grad():
+        for each in layers.parameters():
+            each.add_(0.3 * each.std() * torch.randn_like(each))
+    adapter.save(place / FOLDER, told)
+    return place
+
+
+@pytest.mark.parametrize("look_ahead", [0.0, 0.1, 0.18, 1.0])
+@pytest.mark.parametrize("seconds", [0.011, 1.0, 3.507])
+def test_live_features_are_those_of_torch(
+    live_folder: Path, listener: Path, reference: WhisperEncoder, look_ahead: float, seconds: float
+) -> None:
+    samples = sound(seconds, 4)
+    adapter, _ = Adapter.load(live_folder / FOLDER)
+    live = LiveWhisper(WhisperEncoder(reference.whisper, adapter, reference.floor), FPS, look_ahead)
+    expected = torch.cat([live.push(samples), live.finish()]).numpy()
+    model = NativeModel(live_folder, listener)
+    found = model.features(samples, look_ahead=look_ahead)
+    assert len(found) == frame_count(len(samples), FPS)
+    np.testing.assert_allclose(found, expected[: len(found)], **CLOSE)
+    # The whole is heard by other layers, and the same as without these.
+    np.testing.assert_allclose(model.features(samples), reference.features(samples, fps=FPS).numpy(), **CLOSE)
 
 
 def test_an_adapter_for_recordings_alone_hears_nothing_live(native: NativeModel) -> None:
