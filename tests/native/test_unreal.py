@@ -95,6 +95,9 @@ def test_what_is_refused_is_told(play):
     assert said[1:] == ["delay 0.000000 playing 0 first 0", "took 0 waiting 0.000 starts 0",
                         "end 0 0 0 0 0 0 0 0"]  # fmt: skip
     assert not rows[:, 1:].any()
+    said = play("whisper", "begin")[0]
+    assert said[0].startswith("LogFaceTalk: Error: Voice: ")
+    assert "whisper/listener.safetensors: no such file" in said[0]
     assert play("lookahead -1", "begin")[0][0].startswith("LogFaceTalk: Error: Voice: look_ahead_s: ")
     said, rows, _ = play("begin", "smile 7", f"say {RATE}", "finish", "play 40")
     assert "LogFaceTalk: Warning: Voice: smile: expected -1 to 1, got 7.000000" in said

@@ -14,6 +14,7 @@ constexpr int kMelHop = 160;  // samples from a frame to the next, 10 ms
 // sound reflected at them.
 class LogMel {
  public:
+  LogMel() = default;
   explicit LogMel(int bands);
 
   int bands() const { return bands_; }
@@ -28,7 +29,7 @@ class LogMel {
     int first = 0;                // bin of the spectrum
     std::vector<double> weights;  // of the bins from there on
   };
-  int bands_;
+  int bands_ = 0;
   Linear transform_;  // windowed sound to cosine and sine parts
   std::vector<Band> filters_;
 };

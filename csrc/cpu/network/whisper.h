@@ -42,7 +42,7 @@ class Whisper {
 
   int width_ = 0, heads_ = 0;
   int64_t positions_rows_ = 0;
-  LogMel mel_{0};
+  LogMel mel_;
   Convolution convolutions_[2];
   std::vector<float> positions_;  // (positions_rows_, width)
   std::vector<Layer> layers_;

@@ -27,6 +27,10 @@ namespace FaceTalk
         [Tooltip("The model's folder, absolute or in StreamingAssets.")]
         public string modelFolder = "facetalk";
 
+        [Tooltip("Whisper hears, which people are heard better by and which takes more time; the model's folder has to have "
+            + "whisper/listener.safetensors.")]
+        public bool whisper;
+
         [Tooltip("Seconds of sound after a frame that are heard first. Less answers sooner and knows less of the next sound.")]
         [Range(0f, 1f)] public float lookAhead = 0.2f;
 
@@ -202,6 +206,7 @@ namespace FaceTalk
             }
             try
             {
+                if (whisper && isOwnModel) model.UseWhisper();
                 AudioSettings.GetDSPBufferSize(out int length, out int buffers);
                 options.SampleRate = AudioSettings.outputSampleRate;
                 options.LookAhead = lookAhead;

@@ -74,6 +74,9 @@ namespace FaceTalk
         public static extern int facetalk_model_load(byte[] folder, out IntPtr model);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        public static extern int facetalk_model_use_whisper(ModelHandle model, byte[] listener);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         public static extern void facetalk_model_free(IntPtr model);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]

@@ -122,6 +122,19 @@ namespace FaceTalk
             TongueNames = Names(Native.facetalk_model_tongue_count(Handle), Native.facetalk_model_tongue_name);
         }
 
+        /// <summary>Lets Whisper hear, which people are heard better by and which takes more time. Before the first
+        /// stream, and once.</summary>
+        /// <param name="listener">A file with Whisper's weights; null for whisper/listener.safetensors in the model's
+        /// folder, where `facetalk assemble --whisper --listener` puts it.</param>
+        /// <exception cref="FaceTalkException">No weights, or a model without an adapter for Whisper.</exception>
+        public void UseWhisper(string listener = null)
+        {
+            if (listener != null && listener.IndexOf('\0') >= 0)
+                throw new ArgumentException("a path with a zero", nameof(listener));
+            byte[] file = listener == null ? null : Encoding.UTF8.GetBytes(listener + "\0");
+            Native.Check(Native.facetalk_model_use_whisper(Handle, file));
+        }
+
         /// <summary>Frames a second.</summary>
         public double Fps { get; }
 

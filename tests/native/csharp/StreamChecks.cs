@@ -71,6 +71,12 @@ internal static class StreamChecks
         Say("no model", () => new FaceTalkModel(folder + "/nothing/ä"));
         Say("null model", () => new FaceTalkModel(null));
         Say("zero in path", () => new FaceTalkModel("a\0b"));
+        using (var other = new FaceTalkModel(folder))
+        {
+            Say("no listener", () => other.UseWhisper());
+            Say("no such listener", () => other.UseWhisper(folder + "/ä"));
+            Say("zero in listener", () => other.UseWhisper("a\0b"));
+        }
         var model = new FaceTalkModel(folder);
         Say("rate", () => new FaceTalkStream(model, Options(rate: 10)));
         Say("look-ahead", () => new FaceTalkStream(model, Options(lookAhead: -1)));

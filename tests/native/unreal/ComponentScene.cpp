@@ -79,6 +79,7 @@ class Scene {
     if (word == "smile") voice_->Smile = static_cast<float>(number);
     if (word == "lookahead") voice_->LookAhead = static_cast<float>(number);
     if (word == "facing") voice_->Facing = static_cast<float>(number);
+    if (word == "whisper") voice_->bWhisper = true;
     if (word == "model") voice_->ModelFolder = FString(u"nothing");
     if (word == "channels") voice_->channels_of_device = static_cast<int32>(number);
     if (word == "stolen") voice_->Stop();  // by an engine that has no voice left

@@ -17,6 +17,17 @@ THIRD_PARTY_INCLUDES_END
 DEFINE_LOG_CATEGORY_STATIC(LogFaceTalk, Log, All);
 
 // A model, what talks by it, and the morph targets that it moves.
+namespace {
+
+// What cannot be loaded says so by its status, which the streams made of it have, too.
+facetalk::Model ModelOf(const std::string& Folder, bool bWhisper) {
+  facetalk::Model Model(Folder);
+  if (bWhisper && Model) Model.use_whisper();
+  return Model;
+}
+
+}  // namespace
+
 struct FFaceTalkFace {
   struct FBinding {
     TWeakObjectPtr<USkeletalMeshComponent> Mesh;
@@ -24,8 +35,8 @@ struct FFaceTalkFace {
     size_t First, Second;  // a weight is the mean of the two
   };
 
-  FFaceTalkFace(const std::string& Folder, const facetalk_stream_options& Options, double Slack)
-      : Model(Folder), Live(Model, Options, Slack) {
+  FFaceTalkFace(const facetalk::Model& Loaded, const facetalk_stream_options& Options, double Slack)
+      : Model(Loaded), Live(Model, Options, Slack) {
     Names = Model.curves();
     for (const std::string& Name : Model.tongue()) Names.push_back(Name);
   }
@@ -123,7 +134,7 @@ void UFaceTalkComponent::BeginPlay() {
   Options.look_ahead_s = LookAhead;
   Options.seed = static_cast<uint32>(Seed);
   const std::string Folder(TCHAR_TO_UTF8(*FolderOf(ModelFolder)));
-  Face = MakeShared<FFaceTalkFace, ESPMode::ThreadSafe>(Folder, Options, Slack);
+  Face = MakeShared<FFaceTalkFace, ESPMode::ThreadSafe>(ModelOf(Folder, bWhisper), Options, Slack);
   if (!Face->Live) {
     const std::string Message = Face->Live.take_message();
     UE_LOG(LogFaceTalk, Error, TEXT("%s: %s"), *GetName(), UTF8_TO_TCHAR(Message.c_str()));

@@ -22,6 +22,10 @@ class FACETALKUNREAL_API UFaceTalkComponent : public USynthComponent {
   UPROPERTY(EditAnywhere, BlueprintReadOnly, Category = "FaceTalk")
   FString ModelFolder = TEXT("facetalk");
 
+  /** Whisper hears, which people are heard better by and which takes more time: the model has to have whisper/listener.safetensors. */
+  UPROPERTY(EditAnywhere, BlueprintReadOnly, Category = "FaceTalk")
+  bool bWhisper = false;
+
   /** Hz of the speech that is pushed, which the engine resamples to play it. */
   UPROPERTY(EditAnywhere, BlueprintReadOnly, Category = "FaceTalk",
             meta = (ClampMin = "8000", ClampMax = "96000"))
