@@ -221,7 +221,7 @@ KINDS = {
     "int64_t": {"long"}, "size_t": {"UIntPtr"}, "int64_t*": {"out long"},
     "const char*": {"IntPtr", "byte[]"}, "const float*": {"IntPtr"},
     # Whoever frees is the handle itself, and has its address.
-    "const facetalk_model*": {"ModelHandle"}, "facetalk_model*": {"IntPtr"},
+    "const facetalk_model*": {"ModelHandle"}, "facetalk_model*": {"ModelHandle", "IntPtr"},
     "facetalk_model**": {"out IntPtr"},
     "const facetalk_stream*": {"StreamHandle"}, "facetalk_stream*": {"StreamHandle", "IntPtr"},
     "facetalk_stream**": {"out IntPtr"},
