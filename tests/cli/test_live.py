@@ -89,6 +89,7 @@ def test_nobody_listens_and_that_is_said_once(
         (["--from", "talk.wav", "--to", "stdout", "--to", "stdout"], "given twice"),
         (["--from", "talk.wav", "--to", "osc://", "--to", "osc://127.0.0.1:9000/x"], "given twice"),
         (["--from", "talk.wav", "--to", "osc://", "--fast"], "--fast"),
+        (["--from", "talk.wav", "--to", "stdout", "--encoder", "whisper", "--look-ahead", "2"], "up to 1 s"),
         (["--from", "mic", "--to", "stdout", "--fast"], "--fast"),
         (["--from", "talk.wav", "--to", "stdout", "--rate", "16000"], "--rate"),
         (["--from", "talk.wav", "--to", "stdout", "--seed", "-1"], "--seed"),

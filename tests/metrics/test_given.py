@@ -249,6 +249,7 @@ def test_the_command_judges_a_folder(
         (["--look-ahead", "0.2"], "--look-ahead is for"),
         (["--encoder", "whisper"], "--encoder is for"),
         (["--rendered"], "leave it out with --motions"),
+        (["--rendered", "--look-ahead", "0.2"], "leave it out with --look-ahead"),
         (["--motions", str(tmp_path / "none")], "no folder of motions"),
         (["--json", str(motions / "a.json")], "it is the input"),
     ):
