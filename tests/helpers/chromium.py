@@ -116,6 +116,7 @@ class Chromium:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
+        self._socket.shutdown()  # close() leaves it open where the browser went first
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(10)

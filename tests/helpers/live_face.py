@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -68,3 +70,16 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as there:
         there.bind(("127.0.0.1", 0))
         return int(there.getsockname()[1])
+
+
+@contextlib.contextmanager
+def hanging_up(line: Any) -> Iterator[Any]:
+    """A line of websocket-client, whose socket is closed at the end.
+
+    Its own ``close()`` leaves the socket open where the server's goodbye was read before.
+    """
+    try:
+        yield line
+    finally:
+        line.close()
+        line.shutdown()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from live_face import CountingStream, frame, free_port
+from live_face import CountingStream, frame, free_port, hanging_up
 from scipy.spatial.transform import Rotation
 
 from facetalk.cli import main
@@ -116,7 +115,7 @@ def test_the_page_is_served_beside_the_frames(sender: WebSocketSender, rig: Rigg
     assert re.findall(rb"[a-z]+://[^/`]*", text) == [b"ws://${location.host}"]
     assert re.findall(rb"(?:src|href|import)\s*[=(]", text) == []
     page = {"origin": sender.where.replace("ws:", "http:")}
-    with contextlib.closing(client.create_connection(sender.where + "/binary", timeout=5.0, **page)) as there:
+    with hanging_up(client.create_connection(sender.where + "/binary", timeout=5.0, **page)) as there:
         assert json.loads(there.recv())["names"] == list(ARKIT_NAMES)
         sender.send(frame(0))
         assert len(there.recv()) == 16 + 4 * 61

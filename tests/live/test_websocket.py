@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from live_face import frame, free_port
+from live_face import frame, free_port, hanging_up
 
 from facetalk.data.arkit import ANGLE_NAMES, ARKIT_NAMES
 from facetalk.errors import InputError
@@ -45,8 +45,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_json_and_packed_clients_get_the_same(sender: server.WebSocketSender) -> None:
     with (
-        contextlib.closing(connect(sender)) as text,
-        contextlib.closing(connect(sender, "/binary")) as packed,
+        hanging_up(connect(sender)) as text,
+        hanging_up(connect(sender, "/binary")) as packed,
     ):
         for index in range(3):
             sender.send(frame(index))
@@ -64,7 +64,7 @@ def test_json_and_packed_clients_get_the_same(sender: server.WebSocketSender) ->
 
 
 def test_the_last_frames_arrive_and_the_end_is_said(sender: server.WebSocketSender) -> None:
-    with contextlib.closing(connect(sender)) as there:
+    with hanging_up(connect(sender)) as there:
         for index in range(server.WAITING):
             sender.send(frame(index))
         sender.close()
@@ -76,10 +76,8 @@ def test_the_last_frames_arrive_and_the_end_is_said(sender: server.WebSocketSend
 
 def test_a_client_that_sleeps_loses_frames_and_holds_up_nobody(sender: server.WebSocketSender) -> None:
     with (
-        contextlib.closing(
-            connect(sender, sockopt=((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),))
-        ) as sleeper,
-        contextlib.closing(connect(sender)) as awake,
+        hanging_up(connect(sender, sockopt=((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),))) as sleeper,
+        hanging_up(connect(sender)) as awake,
     ):
         for index in range(200):
             sender.send(frame(index))
@@ -96,11 +94,11 @@ def test_clients_come_and_go(sender: server.WebSocketSender) -> None:
     connect(sender).shutdown()
     with socket.create_connection(("127.0.0.1", parse_address(sender.where).port)) as rude:
         rude.sendall(b"\x00" * 100)
-    with contextlib.closing(connect(sender)) as talker:
+    with hanging_up(connect(sender)) as talker:
         talker.send("hello?" * 100)
         talker.send("x" * 10_000)  # more than anybody has to say: it is closed
         until(lambda: bool(sender.send(frame())) or not sender._clients)
-    with contextlib.closing(connect(sender)) as there:
+    with hanging_up(connect(sender)) as there:
         sender.send(frame(1))
         assert json.loads(there.recv())["frame"] == 1
 
@@ -125,7 +123,7 @@ def test_pages_from_elsewhere_are_not_let_in(origin: str | None, path: str, stat
     ):
         options = {"suppress_origin": True} if origin is None else {"origin": origin}
         try:
-            with contextlib.closing(client.create_connection(place + path, timeout=5.0, **options)):
+            with hanging_up(client.create_connection(place + path, timeout=5.0, **options)):
                 found = 101
         except client.WebSocketBadStatusException as error:
             found = error.status_code
@@ -135,7 +133,7 @@ def test_pages_from_elsewhere_are_not_let_in(origin: str | None, path: str, stat
 def test_there_is_an_end_to_clients(sender: server.WebSocketSender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CLIENTS", 1)
     with (
-        contextlib.closing(connect(sender)),
+        hanging_up(connect(sender)),
         pytest.raises(client.WebSocketBadStatusException, match="503"),
     ):
         connect(sender)
