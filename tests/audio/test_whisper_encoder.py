@@ -21,11 +21,10 @@ from facetalk.cli import main
 from facetalk.data.expressions import is_upper_face
 from facetalk.errors import InputError
 from facetalk.metrics.evaluate import evaluate
-from facetalk.models import find_model
 from facetalk.models.assemble import assemble
 from facetalk.units import SAMPLE_RATE, frame_count
 from tests.helpers import untaught_whisper
-from tests.helpers.untaught_whisper import write_weights
+from tests.helpers.untaught_whisper import model_with, pretend_installed, write_weights
 
 FPS = 25.0
 
@@ -161,21 +160,13 @@ def test_damaged_adapters(tmp_path: Path, weights: Path) -> None:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
-    """As if the package with the weights were there."""
-    monkeypatch.setattr(whisper_weights, "find_weights", lambda: weights)
-    # Not where the real weights are kept.
-    monkeypatch.setenv("FACETALK_CACHE", str(weights.parent / "cache"))
+    pretend_installed(monkeypatch, weights)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in model with an adapter that knows nothing."""
-    place = tmp_path_factory.mktemp("model")
-    (place / "trained").mkdir()
-    space = json.loads((find_model("default").folder / "audio" / "config.json").read_text())["feature_space"]
-    untaught().save(place / "trained" / FOLDER, {"variance_floor": 1e-5, "feature_space": space})
-    parts = {part: "default" for part in ("audio", "motion", "head", "tongue")}
-    return assemble(**parts, whisper=place / "trained", out=place / "model")
+    return model_with(untaught(), tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.usefixtures("installed")

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import facetalk
-from facetalk.audio import whisper_weights
 from facetalk.audio.live import RunningLevel
 from facetalk.audio.whisper import Whisper
 from facetalk.audio.whisper_encoder import Adapter, WhisperEncoder
@@ -20,10 +19,8 @@ from facetalk.audio.whisper_weights import FOLDER
 from facetalk.cli import main
 from facetalk.data.expressions import is_upper_face
 from facetalk.errors import InputError
-from facetalk.models import find_model
-from facetalk.models.assemble import assemble
 from facetalk.units import SAMPLE_RATE, frame_count
-from tests.helpers.untaught_whisper import write_weights
+from tests.helpers.untaught_whisper import model_with, pretend_installed, write_weights
 
 FPS = 25.0
 
@@ -170,21 +167,13 @@ def test_both_kinds_of_layers_are_kept(tmp_path: Path) -> None:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
-    """As if the package with the weights were there."""
-    monkeypatch.setattr(whisper_weights, "find_weights", lambda: weights)
-    # Not where the real weights are kept.
-    monkeypatch.setenv("FACETALK_CACHE", str(weights.parent / "cache"))
+    pretend_installed(monkeypatch, weights)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in model with an adapter that knows nothing."""
-    place = tmp_path_factory.mktemp("model")
-    (place / "trained").mkdir()
-    space = json.loads((find_model("default").folder / "audio" / "config.json").read_text())["feature_space"]
-    untaught().save(place / "trained" / FOLDER, {"variance_floor": 1e-5, "feature_space": space})
-    parts = {part: "default" for part in ("audio", "motion", "head", "tongue")}
-    return assemble(**parts, whisper=place / "trained", out=place / "model")
+    return model_with(untaught(), tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.usefixtures("installed")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from facetalk.audio import whisper_weights
+from facetalk.audio.whisper_encoder import Adapter
+from facetalk.models import find_model
+from facetalk.models.assemble import assemble
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
@@ -58,3 +65,20 @@ def ctranslate2(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
         out += text(name) + struct.pack("<B", array.ndim) + struct.pack(f"<{array.ndim}I", *array.shape)
         out += struct.pack("<BI", kinds[str(array.dtype)], array.nbytes) + array.tobytes()
     return out + struct.pack("<I", 0)
+
+
+def pretend_installed(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
+    """As if the package with the weights were there."""
+    monkeypatch.setattr(whisper_weights, "find_weights", lambda: weights)
+    # Not where the real weights are kept.
+    monkeypatch.setenv("FACETALK_CACHE", str(weights.parent / "cache"))
+
+
+def model_with(adapter: Adapter, place: Path) -> Path:
+    """The built-in model with another adapter, in an empty folder."""
+    (place / "trained").mkdir()
+    space = json.loads((find_model("default").folder / "audio" / "config.json").read_text())["feature_space"]
+    notes = {"variance_floor": 1e-5, "feature_space": space}
+    adapter.save(place / "trained" / whisper_weights.FOLDER, notes)
+    parts = {part: "default" for part in ("audio", "motion", "head", "tongue")}
+    return assemble(**parts, whisper=place / "trained", out=place / "model")
