@@ -18,6 +18,7 @@ from live_face import CountingStream, free_port, listener
 
 from facetalk.cli import main
 from facetalk.data.arkit import ArkitFace
+from facetalk.errors import InputError
 from facetalk.pipeline import FaceTalk
 from facetalk.style import Style
 
@@ -51,6 +52,25 @@ def test_lines_of_a_recording(
     assert [frame["weights"]["jawOpen"] for frame in frames] == [i / 1000 for i in range(25)]
     assert error == "talk.wav: 25 frames sent\n"
     assert counting[0].finished and counting[0].heard == 16_000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["live", "--from", "{sound}", "--to", "stdout", "--fast"], ["view", "--no-browser", "--port", "0"]],
+)
+def test_the_encoder_that_is_asked_for_hears_live(
+    words: list[str], recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def load(*given: object, **told: object) -> FaceTalk:
+        asked.append(told["encoder"])
+        raise InputError("enough")
+
+    monkeypatch.setattr(FaceTalk, "from_pretrained", load)
+    said = [word.replace("{sound}", str(recording)) for word in words]
+    assert [main(said), main([*said, "--encoder", "whisper"])] == [2, 2]
+    assert asked == ["model", "whisper"]
 
 
 def test_a_recording_plays_in_real_time_to_several_receivers(
