@@ -63,9 +63,10 @@ def build_core(archs: str, jobs: int) -> None:
     for command in (configure, build):
         if subprocess.run(command, env=environment).returncode != 0:
             sys.exit(f"error: {' '.join(command[:3])} ... failed")
-    shutil.copy2(folder / ARCHIVE, BUNDLE / ARCHIVE)
-    shutil.copy2(_runtime(folder), BUNDLE / RUNTIME)
-    (BUNDLE / LIBRARY).write_bytes(gzip.compress((folder / "lib" / "libfacetalk.so").read_bytes(), mtime=0))
+    for old in BUNDLE.glob("lib*"):
+        old.unlink()
+    for file in (folder / ARCHIVE, _runtime(folder), folder / "lib" / LIBRARY):
+        (BUNDLE / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
     sizes = {name: (BUNDLE / name).stat().st_size for name in PARTS}
     manifest.write_text(json.dumps(wanted | {"bytes": sizes}, indent=1) + "\n")
     print(f"{ARCHIVE}, {LIBRARY}: compiled in {time.monotonic() - begin:.0f} s")

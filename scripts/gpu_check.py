@@ -38,6 +38,7 @@ TESTS = (
     "tests/cuda/test_streams_device.py", "tests/cuda/test_field_dispatch_device.py",
     "tests/cuda/test_field_guided_device.py", "tests/cuda/test_field_cached_device.py",
     "tests/cuda/test_native_device.py", "tests/cuda/test_distill_device.py",
+    "tests/cuda/test_whisper_device.py",
     "tests/ops/test_attention.py", "tests/ops/test_normals.py", "tests/diffusion/test_cuda_graph.py",
 )  # fmt: skip
 

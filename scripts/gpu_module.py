@@ -25,11 +25,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "build" / "gpu-bundle"
 MANIFEST, ARCHIVE, RUNTIME = "manifest.json", "libfacetalk_core.a", "libcudart_static.a"
-LIBRARY = "libfacetalk.so.gz"  # half of it is machine code that compresses well
-PARTS = (ARCHIVE, RUNTIME, LIBRARY)
+LIBRARY = "libfacetalk.so"
+PARTS = tuple(f"{name}.gz" for name in (ARCHIVE, RUNTIME, LIBRARY))  # machine code compresses well
 SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 MODULE = ROOT / "facetalk" / f"_C{SUFFIX}"
 C_LIBRARY = ROOT / "facetalk" / "lib" / "libfacetalk.so"
+PREBUILT = ROOT / "build" / "gpu-module" / "prebuilt"  # the bundle's archive and runtime, unpacked
 STAMP = ROOT / "build" / "gpu-module" / "sources"  # of the module that was put there last
 
 
@@ -116,19 +117,28 @@ def commands(jobs: int) -> list[list[str]]:
         arch = said.splitlines()[0].replace(".", "").strip() if said.strip() else ""
         configure.append(f"-DFACETALK_CUDA_ARCHS={'90a' if arch in ('', '90') else arch}")
     else:
-        configure += [f"-DFACETALK_CUDA_ARCHS={manifest['archs']}", f"-DFACETALK_PREBUILT={BUNDLE}"]
+        configure += [f"-DFACETALK_CUDA_ARCHS={manifest['archs']}", f"-DFACETALK_PREBUILT={PREBUILT}"]
     library = ["facetalk"] if manifest is None else []
     return [configure, ["cmake", "--build", str(folder), "--target", "_C", *library, "-j", str(jobs)],
             ["cp", str(folder / MODULE.name), str(MODULE)]]  # fmt: skip
+
+
+def unpack_archive() -> None:
+    """Put what a bundle has of the core where the bindings are linked to it."""
+    if bundle()[0] is None:
+        return
+    PREBUILT.mkdir(parents=True, exist_ok=True)
+    for name in (ARCHIVE, RUNTIME):
+        (PREBUILT / name).write_bytes(gzip.decompress((BUNDLE / f"{name}.gz").read_bytes()))
 
 
 def put_library() -> None:
     """Put the C library and its headers in their places: the bundle's, or what was made beside the module."""
     manifest, _ = bundle()
     if manifest is None:
-        library = (_folder(manifest) / "lib" / "libfacetalk.so").read_bytes()
+        library = (_folder(manifest) / "lib" / LIBRARY).read_bytes()
     else:
-        library = gzip.decompress((BUNDLE / LIBRARY).read_bytes())
+        library = gzip.decompress((BUNDLE / f"{LIBRARY}.gz").read_bytes())
     headers = {name: (ROOT / "csrc" / name).read_bytes() for name in ("facetalk.h", "facetalk.hpp")}
     include = C_LIBRARY.parents[1] / "include"
     for path, data in [(C_LIBRARY, library), *((include / name, text) for name, text in headers.items())]:
@@ -159,6 +169,7 @@ def main() -> None:
     MODULE.unlink(missing_ok=True)
     STAMP.parent.mkdir(parents=True, exist_ok=True)
     STAMP.unlink(missing_ok=True)
+    unpack_archive()
     for command in commands(os.cpu_count() or 1):
         if subprocess.run(command).returncode != 0:
             sys.exit(f"error: {' '.join(command[:3])} ... failed")

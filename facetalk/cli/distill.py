@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "corpus for the same sound; 0 = no limit but guidance; default: 1")  # fmt: skip
     parser.add_argument("--variants", type=_options.positive_int, default=2,
                         help="encoded copies of the recordings, all but one with another sound")  # fmt: skip
+    parser.add_argument("--encoder", choices=("model", "whisper", "both"), default="model",
+                        help="what hears the recordings: the model's own audio encoder, Whisper "
+                        "(facetalk[whisper]), or both, for a student that goes with either")  # fmt: skip
     parser.add_argument("--produce", type=_options.positive_int, default=None, metavar="N",
                         help="only make trajectories, as number N beside a training in --out")  # fmt: skip
     parser.add_argument("--threads", type=_options.thread_count, default=1, help="CPU threads")
@@ -122,6 +125,7 @@ def run(args: argparse.Namespace) -> None:
         minutes=args.minutes,
         producer=args.produce,
         workers=args.workers or 0,
+        encoder=args.encoder,
         resume=args.resume,
         command=_command(args),
         show=sys.stderr.isatty(),
@@ -141,5 +145,5 @@ def _command(args: argparse.Namespace) -> str:
     for name, value in vars(args).items():
         if name not in left_out and value is not None:
             values = value if isinstance(value, list | tuple) else [value]
-            words.append(f"--{name} " + " ".join(f"{v:g}" for v in values))
+            words.append(f"--{name} " + " ".join(v if isinstance(v, str) else f"{v:g}" for v in values))
     return " ".join(words)

@@ -39,8 +39,9 @@ def test_a_bundle_of_other_sources_or_cut_off_is_not_taken(tmp_path, monkeypatch
     (tmp_path / gpu_module.MANIFEST).write_text(json.dumps(manifest))
     assert gpu_module.bundle() == (manifest, "")
     configure, *_ = gpu_module.commands(2)
-    assert f"-DFACETALK_PREBUILT={tmp_path}" in configure and "-DFACETALK_CUDA_ARCHS=90a" in configure
-    (tmp_path / gpu_module.ARCHIVE).write_bytes(b"12")
+    assert f"-DFACETALK_PREBUILT={gpu_module.PREBUILT}" in configure
+    assert "-DFACETALK_CUDA_ARCHS=90a" in configure
+    (tmp_path / gpu_module.PARTS[0]).write_bytes(b"12")
     assert "cut off" in gpu_module.bundle()[1]
     (tmp_path / gpu_module.MANIFEST).write_text(json.dumps(manifest | {"sources": "others"}))
     assert "other sources" in gpu_module.bundle()[1]
@@ -48,19 +49,26 @@ def test_a_bundle_of_other_sources_or_cut_off_is_not_taken(tmp_path, monkeypatch
     assert "no bundle" in gpu_module.bundle()[1]
 
 
-def test_the_bundles_library_is_put_in_its_place(tmp_path, monkeypatch):
+def test_what_the_bundle_has_is_put_in_its_place(tmp_path, monkeypatch):
     bundle, place = tmp_path / "bundle", tmp_path / "facetalk" / "lib" / "libfacetalk.so"
     bundle.mkdir()
     monkeypatch.setattr(gpu_module, "BUNDLE", bundle)
     monkeypatch.setattr(gpu_module, "C_LIBRARY", place)
+    monkeypatch.setattr(gpu_module, "PREBUILT", tmp_path / "prebuilt")
+    gpu_module.unpack_archive()
+    assert not (tmp_path / "prebuilt").exists()
     for name in gpu_module.PARTS:
-        (bundle / name).write_bytes(gzip.compress(b"library"))
+        (bundle / name).write_bytes(gzip.compress(name.encode()))
     sizes = {name: (bundle / name).stat().st_size for name in gpu_module.PARTS}
     manifest = {"sources": gpu_module.digest(bindings=False), "archs": "90a", "bytes": sizes}
     (bundle / gpu_module.MANIFEST).write_text(json.dumps(manifest))
     for _ in range(2):
         gpu_module.put_library()
-        assert place.read_bytes() == b"library"
+        assert place.read_bytes() == b"libfacetalk.so.gz"
+    gpu_module.unpack_archive()
+    assert {file.name: file.read_bytes() for file in (tmp_path / "prebuilt").iterdir()} == {
+        "libfacetalk_core.a": b"libfacetalk_core.a.gz", "libcudart_static.a": b"libcudart_static.a.gz",
+    }  # fmt: skip
     assert (place.parents[1] / "include" / "facetalk.h").read_bytes() == (
         ROOT / "csrc/facetalk.h"
     ).read_bytes()

@@ -14,7 +14,7 @@ import functools
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -78,6 +78,15 @@ class MotionData:
     def frames(self) -> int:
         """Frames of audio features."""
         return sum(len(part) for part in self.features)
+
+    @classmethod
+    def joined(cls, parts: Iterable[MotionData]) -> MotionData:
+        """The sessions of several."""
+        out = cls([], [])
+        for part in parts:
+            out.features += part.features
+            out.weights += part.weights
+        return out
 
     def read(self, file: Path) -> None:
         """Add the sessions of a file that :func:`store` wrote."""

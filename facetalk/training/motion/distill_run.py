@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from facetalk.audio import AudioEncoder
+from facetalk.audio.whisper_encoder import WhisperEncoder
 from facetalk.data.speech.corpus import MANIFEST, read_manifest
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.student import Student
@@ -21,7 +22,7 @@ from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
 from facetalk.training.loop import LoopOptions, TrainingLoop
-from facetalk.training.motion.dataset import SHORT_S, MotionData, build
+from facetalk.training.motion.dataset import SHORT_S, Encoder, MotionData, build
 from facetalk.training.motion.distill import SHARES, DistillTraining, hold_out
 from facetalk.training.motion.distill_audio import Features, check_audible, features
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid, produce, teacher_timesteps
@@ -68,6 +69,7 @@ def distil(
     minutes: float | None = None,
     producer: int | None = None,
     workers: int = 0,
+    encoder: str = "model",
     resume: bool = False,
     command: str = "",
     show: bool = False,
@@ -84,6 +86,8 @@ def distil(
         minutes: limit on the time.
         producer: number of this process if it only makes trajectories, from 1.
         workers: processes that encode the corpus, 0 = this one.
+        encoder: what hears the recordings: ``"model"``, its own audio encoder; ``"whisper"``; or ``"both"``,
+            one after the other, for a student of either.
         resume: continue what is in ``out``.
         command: for the model's notes.
         show: progress of a producer on stderr.
@@ -113,22 +117,21 @@ def distil(
         )
     if producer is None:
         check_resume(out, resume)
-    encoder = AudioEncoder.from_pretrained(config.folder / "audio")
+    listeners = _listeners(config.folder, encoder)
     motion = MotionModel.load(config.folder / "motion")
     start, before = (None, "") if init is None else _student_of(init, motion)
     out.mkdir(parents=True, exist_ok=True)
 
     def teacher(split: str, variants: int, clips: int, heard: Features | None = None) -> Teacher:
         if heard is None:
-            heard = features(
-                audio,
-                encoder,
-                out / "features",
-                fps=config.fps,
-                variants=variants,
-                seed=options.seed,
-                split=split,
-            )
+            heard = [
+                rows
+                for listener in listeners
+                for rows in features(
+                    audio, listener, out / "features",
+                    fps=config.fps, variants=variants, seed=options.seed, split=split,
+                )
+            ]  # fmt: skip
         return Teacher(
             motion, heard, states, timesteps=timesteps, guidance=options.guidance,
             clips=clips, frames=production.frames,
@@ -161,12 +164,14 @@ def distil(
         if options.life or options.mouth:
             # One encoding of the corpus serves both: sound for the teacher, sound and faces for the score.
             hear = functools.partial(
-                build, read_manifest(audio, split="train"), encoder, out / "features", fps=config.fps,
+                build, read_manifest(audio, split="train"), cache=out / "features", fps=config.fps,
                 variants=production.variants, draws=_FACES, seed=options.seed, workers=workers,
             )  # fmt: skip
-            faces = hear()
+            faces = MotionData.joined(hear(listener) for listener in listeners)
             if options.starts:
-                beginnings = hear(share=_SHORT_SHARE, short=True)
+                beginnings = MotionData.joined(
+                    hear(listener, share=_SHORT_SHARE, short=True) for listener in listeners
+                )
         heard = faces.features if faces is not None else None
         trained_on = teacher("train", production.variants, production.clips, heard)
         few = min(production.clips, _HELD_OUT_CLIPS)
@@ -197,6 +202,20 @@ def distil(
         ),
     )  # fmt: skip
     return loop.run(training.step, training.save)
+
+
+def _listeners(folder: Path, encoder: str) -> list[Encoder]:
+    """What hears the recordings.
+
+    Raises:
+        InputError: the model has no adapter for Whisper, or Whisper's weights are not installed.
+    """
+    listeners: list[Encoder] = []
+    if encoder != "whisper":
+        listeners.append(AudioEncoder.from_pretrained(folder / "audio"))
+    if encoder != "model":
+        listeners.append(WhisperEncoder.from_pretrained(folder))
+    return listeners
 
 
 def _until(minutes: float | None) -> Callable[[int], bool]:
