@@ -64,13 +64,6 @@ WATCHED = {
     "synccheck": (_HOPPER, _FIELD, _ATTENTION),
 }  # fmt: skip
 
-METRICS = ",".join(
-    ("gpu__time_duration.sum", "dram__throughput.avg.pct_of_peak_sustained_elapsed", "dram__bytes_read.sum",
-     "dram__bytes_write.sum", "lts__t_bytes.sum", "sm__throughput.avg.pct_of_peak_sustained_elapsed",
-     "sm__warps_active.avg.pct_of_peak_sustained_active", "sm__inst_executed_pipe_tensor.sum",
-     "launch__registers_per_thread", "launch__occupancy_limit_registers")
-)  # fmt: skip
-
 
 @dataclasses.dataclass(frozen=True)
 class Step:
@@ -155,8 +148,8 @@ def wrapper(tool: str, csv: Path) -> tuple[list[str], dict[str, str]]:
         # The clocks stay as they are: the machine may be others' too.
         return [
             "ncu", "--clock-control", "none", "--target-processes", "all", "--kernel-name-base", "demangled",
-            "--kernel-name", "regex:.*facetalk::cuda.*", "--launch-count", "60", "--metrics", METRICS,
-            "--csv", "--page", "raw", "--log-file", str(csv),
+            "--kernel-name", "regex:.*facetalk::cuda.*", "--launch-count", "240",
+            "--metrics", ",".join(gpu_report.METRICS), "--csv", "--page", "raw", "--log-file", str(csv),
         ], {"FACETALK_BENCH_ROUNDS": "1", "FACETALK_BENCH_PEERS": "0"}  # fmt: skip
     command = ["compute-sanitizer", "--tool", tool, "--print-limit", "50", "--target-processes", "all"]
     if tool != "initcheck":  # which has to see what torch's kernels write; the report is filtered instead

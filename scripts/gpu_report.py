@@ -38,6 +38,14 @@ USED = (
 )
 TOOLS = ("nvcc", "cmake", "ninja", "c++", "ncu", "compute-sanitizer")
 
+METRICS = (
+    "gpu__time_duration.sum", "dram__throughput.avg.pct_of_peak_sustained_elapsed", "dram__bytes_read.sum",
+    "dram__bytes_write.sum", "lts__t_bytes.sum", "sm__throughput.avg.pct_of_peak_sustained_elapsed",
+    "sm__warps_active.avg.pct_of_peak_sustained_active", "sm__inst_executed_pipe_tensor.sum",
+    "launch__registers_per_thread", "launch__occupancy_limit_registers",
+)  # fmt: skip
+"""What ncu is asked for, and what is kept of the hundreds of figures that its raw page gives besides."""
+
 
 def output(*command: str) -> str:
     """What a command says, nothing where it cannot."""
@@ -103,7 +111,7 @@ def missing(found: dict[str, Any]) -> list[str]:
 
 def kernel_name(demangled: str) -> str:
     """Name and template arguments, without result, parameters, namespaces that have no name, and casts."""
-    plain = re.sub(r"(\(anonymous namespace\)|<unnamed>)::", "", demangled)
+    plain = re.sub(r"(\(anonymous namespace\)|<?unnamed>)::", "", demangled)
     plain = re.sub(r"\((bool|char|short|int|long|unsigned \w+|[\w:]+)\)(?=-?\d)", "", plain)
     return plain.split("(")[0].removeprefix("void ").strip()
 
@@ -120,7 +128,7 @@ def kernels(path: Path) -> list[dict[str, Any]]:
     if not rows or "Kernel Name" not in rows[0]:
         return []
     units = rows[0]
-    keep = [name for name in units if name and "__" in name]
+    keep = [name for name in METRICS if name in units]
     found = []
     for row in rows[1:]:
         if not row.get("Kernel Name"):

@@ -4,13 +4,17 @@
     <!-- /gpu -->
 
 is filled with a table for each operation of that step: what was done, by whom, its milliseconds, and the
-figures that its rows have besides. `case="official"` after it keeps the operations whose name has that text,
-`only="precision=fp16; frames=32"` the rows of those cases.
+figures that its rows have besides; of a step under ncu, with one of the kernels that it profiled.
+`case="official"` after it keeps the operations whose name has that text, `only="precision=fp16; frames=32"`
+the rows of those cases.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +31,21 @@ EXTRA = {
     "times ours": "times ours",
     "evaluated_per_frame": "points a frame",
     "first_s": "first call, s",
+    "wall_ms": "by the clock on the wall, ms",
+    "calls": "launches",
+    "of_device": "of all kernels",
     "cpu_ms": "on the CPU, ms",
     "vertices": "vertices",
     "most_of_999_in_1000_mm": "99.9 % within, mm",
 }
-_SHARES = ("of_copy", "of_matmul")
+_SHARES = ("of_copy", "of_matmul", "of_device")
+_PROFILED = {
+    "gpu__time_duration.sum [ns]": "ns",
+    "dram__throughput.avg.pct_of_peak_sustained_elapsed [%]": "of the memory's rate, %",
+    "sm__throughput.avg.pct_of_peak_sustained_elapsed [%]": "of the processors' rate, %",
+    "sm__warps_active.avg.pct_of_peak_sustained_active [%]": "warps at work, %",
+    "launch__registers_per_thread [register/thread]": "registers",
+}
 
 
 class GpuTableError(Exception):
@@ -82,8 +96,26 @@ def table(operation: str, rows: list[dict[str, Any]]) -> str:
         "|" + "---|" * (len(free) + 1) + "--:|" * (1 + len(extra)),
     ]
     for row in rows:
-        cells = [*(str(row["case"][k]) for k in free), row["peer"], figure(row["median_ms"])]
+        # Names of kernels have angle brackets, which a page takes for its own.
+        told = [f"`{row['case'][k]}`" if k == "kernel" else str(row["case"][k]) for k in free]
+        cells = [*told, row["peer"], figure(row["median_ms"])]
         lines.append("| " + " | ".join([*cells, *(cell(row, key) for key in extra)]) + " |")
+    return "\n".join(lines)
+
+
+def profile(rows: list[dict[str, Any]]) -> str:
+    """Kernels that ncu profiled as a Markdown table: each by the size of its grid, medians of launches."""
+    launches: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        launches.setdefault((row["kernel"], row["grid"]), []).append(row)
+    lines = [
+        "| kernel | blocks | launches | " + " | ".join(_PROFILED.values()) + " |",
+        "|---|--:|--:|" + "--:|" * len(_PROFILED),
+    ]
+    for (kernel, grid), found in launches.items():
+        blocks = math.prod(int(size) for size in re.findall(r"\d+", grid))
+        figures = [figure(statistics.median(row[key] for row in found)) for key in _PROFILED]
+        lines.append(f"| `{kernel}` | {blocks} | {len(found)} | " + " | ".join(figures) + " |")
     return "\n".join(lines)
 
 
@@ -116,7 +148,11 @@ def body(results: Path, file: str, options: dict[str, str]) -> str:
         raise GpuTableError(f"{results / file}: {error}") from error
     only = dict(part.strip().split("=", 1) for part in options.get("only", "").split(";") if part.strip())
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows_of(content, file, options["step"]):
+    rows = rows_of(content, file, options["step"])
+    profiled = [row for row in rows if "kernel" in row]
+    if profiled:
+        return f"{profile(profiled)}\n\n{provenance(content, file, options['step'])}\n"
+    for row in rows:
         kept = all(str(row["case"].get(key)) == value for key, value in only.items())
         if kept and options.get("case", "") in row["operation"]:
             groups.setdefault(row["operation"], []).append(row)

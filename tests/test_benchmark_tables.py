@@ -187,8 +187,21 @@ def gpu_results(tmp_path: Path) -> Path:
         gpu_row("attention", "SDPA", 0.0456, {"frames": 48, "dtype": "float16"}, **{"times ours": 3.7}),
         gpu_row("attention", "ours", 1234.5, {"frames": 96, "dtype": "float16"}, frames_per_s=2.5e6),
     ]
+    traced = [
+        gpu_row("kernels", "ours", ms, {"frames": 1, "kernel": name}, calls=84, of_device=0.5)
+        for name, ms in (("mlp<2>", 1.5), ("rest", 1.5))
+    ]
+    launch = {
+        "kernel": "mc<0>", "grid": "(2, 32, 1)",
+        "dram__throughput.avg.pct_of_peak_sustained_elapsed [%]": 25.0,
+        "sm__throughput.avg.pct_of_peak_sustained_elapsed [%]": 5.0,
+        "sm__warps_active.avg.pct_of_peak_sustained_active [%]": 12.5,
+        "launch__registers_per_thread [register/thread]": 42.0,
+    }  # fmt: skip
+    profiled = [launch | {"gpu__time_duration.sum [ns]": ns} for ns in (900.0, 300.0, 500.0)]
     machine = {"device": {"name": "GPU", "driver_version": "1.2"}, "packages": {"torch": "2.11"}}
-    steps = {"machine": {"machine": machine}, "attention": {"rows": rows}, "tests": {}}
+    found = {"attention": rows, "trace": traced, "ncu-mc": [*profiled, rows[0]]}
+    steps = {"machine": {"machine": machine}, "tests": {}, **{name: {"rows": found[name]} for name in found}}
     (tmp_path / "gpu.json").write_text(json.dumps({"fast": {"commit": "abcdef123456", "steps": steps}}))
     return tmp_path
 
@@ -205,12 +218,23 @@ def test_a_gpu_table_has_its_rows_and_says_where_they_come_from(tables, gpu_resu
         '<!-- gpu: gpu.json step="attention" only="frames=96" -->\n<!-- /gpu -->\n', gpu_results
     )
     assert "SDPA" not in only and "1 234" in only
+    traces = tables.fill('<!-- gpu: gpu.json step="trace" -->\n<!-- /gpu -->\n', gpu_results)
+    assert (
+        "**kernels, frames 1, kernel mlp<2>**" not in traces
+        and "| `mlp<2>` | ours | 1.5 | 84 | 50% |" in traces
+    )
+
+
+def test_a_profile_has_the_median_of_each_kernels_launches(tables, gpu_results: Path):
+    made = tables.fill('<!-- gpu: gpu.json step="ncu-mc" -->\n<!-- /gpu -->\n', gpu_results)
+    assert "| `mc<0>` | 64 | 3 | 500 | 25 | 5 | 12.5 | 42 |" in made
+    assert "attention" not in made and "GPU, driver 1.2" in made
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ('step="field"', "step 'field' has no rows; those that do: attention"),
+        ('step="field"', "step 'field' has no rows; those that do: attention, trace, ncu-mc"),
         ('step="attention" case="other"', "no row of 'attention' is such a case"),
         ('case="attention"', "step is needed"),
     ],

@@ -104,9 +104,10 @@ def test_profiles_are_read(tmp_path):
     path = tmp_path / "ncu.csv"
     path.write_text(
         "==PROF== Connected to process 1\n"
-        '"ID","Kernel Name","Grid Size","gpu__time_duration.sum","launch__registers_per_thread"\n'
-        '"","","","ns","register/thread"\n'
-        '"0","facetalk::cuda::mc_pack(facetalk::cuda::McView)","(1,024, 1, 1)","1,234.5","42"\n'
+        '"ID","Kernel Name","Grid Size","device__chip",'
+        '"gpu__time_duration.sum","launch__registers_per_thread"\n'
+        '"","","","","ns","register/thread"\n'
+        '"0","facetalk::cuda::mc_pack(facetalk::cuda::McView)","(1,024, 1, 1)","GH100","1,234.5","42"\n'
     )
     assert gpu_report.kernels(path) == [
         {
@@ -128,6 +129,7 @@ def test_profiles_are_read(tmp_path):
         ("void facetalk::cuda::<unnamed>::mc_pack<(bool)1>(int)", "facetalk::cuda::mc_pack<1>"),
         ("void facetalk::cuda::attention_narrow<__half, (int)8>(facetalk::cuda::AttentionTask, unsigned int)",
          "facetalk::cuda::attention_narrow<__half, 8>"),
+        ("unnamed>::mc_pack<0>(McView)", "mc_pack<0>"),  # as ncu cuts it
         ("mc_pack(int)", "mc_pack"),
     ],
 )  # fmt: skip
