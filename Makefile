@@ -39,7 +39,7 @@ build/dist/.built: $(BIN)/python $(SOURCES)
 # pip leaves an installed package of the same version alone unless it is forced to.
 $(VENV)/.installed: build/dist/.built
 	$(BIN)/pip install --quiet --no-deps --force-reinstall build/dist/*.whl
-	$(BIN)/pip install --quiet -c constraints.txt "$$(ls build/dist/*.whl)[render]"
+	$(BIN)/pip install --quiet -c constraints.txt "$$(ls build/dist/*.whl)[render,whisper]"
 	@touch $@
 
 $(VENV)/.installed-test: build/dist/.built

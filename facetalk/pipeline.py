@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +123,8 @@ class FaceTalk(Decoder):
         heard = Padded(sound, before + silent[0] / fps, after + silent[1] / fps)
         style = checked_style(style)
         provenance: dict[str, Any] = {"model": self.config.name, "seed": seed}
-        if self.encoder != "model":
-            provenance["encoder"] = self.encoder
+        if (heard_by := self.hears(whole=ahead is None)) != "model":
+            provenance["encoder"] = heard_by
         if style.changed():
             provenance["style"] = style.changed()
         styled = self._styled(style, seed)
@@ -247,6 +248,8 @@ class FaceTalk(Decoder):
             raise InputError(f"rate must be between {RATES[0]} and {RATES[1]} Hz, got {rate:g}")
         engine = self._engine(look_ahead, steps, guidance, seed, rate)
         provenance: dict[str, Any] = {"model": self.config.name, "seed": seed, "look_ahead": look_ahead}
+        if (heard_by := self.hears(whole=False)) != "model":
+            provenance["encoder"] = heard_by
         style = checked_style(style)
         if style.changed():
             provenance["style"] = style.changed()
@@ -261,7 +264,7 @@ class FaceTalk(Decoder):
 
     def _look_ahead(self, seconds: float) -> float:
         ahead = look_ahead_seconds(seconds)
-        if self.encoder == "whisper":
+        if self.hears(whole=False) == "whisper":
             check_whisper_ahead(ahead)
         return ahead
 
@@ -273,15 +276,17 @@ class FaceTalk(Decoder):
     def _engine(
         self, look_ahead: float, steps: int | None, guidance: float | None, seed: int, rate: float
     ) -> NativeStream | TorchEngine:
+        whole = look_ahead == WHOLE
         return start(
-            self.native_model, self._torch_parts, fps=self.config.fps, look_ahead=look_ahead, steps=steps,
-            guidance=guidance, seed=seed, rate=rate,
+            self.native_model if whole else self.live_native_model, partial(self._torch_parts, whole),
+            fps=self.config.fps, look_ahead=look_ahead, steps=steps, guidance=guidance, seed=seed, rate=rate,
         )  # fmt: skip
 
-    def _torch_parts(self) -> SpeechParts:
-        own = None if self.speech_encoder is self.audio_encoder else self.audio_encoder
+    def _torch_parts(self, whole: bool) -> SpeechParts:
+        encoder = self.speech_encoder if whole else self.live_encoder
+        own = None if encoder is self.audio_encoder else self.audio_encoder
         tongue = None if self.tongue is None else self.tongue.network
-        return SpeechParts(self.speech_encoder, own, self.motion_model, tongue)
+        return SpeechParts(encoder, own, self.motion_model, tongue)
 
     @plainly
     def features(self, audio: Audio, *, track: int | None = None, look_ahead: float | None = None) -> Float32:
@@ -303,7 +308,10 @@ class FaceTalk(Decoder):
         ahead = WHOLE if look_ahead is None else self._look_ahead(look_ahead)
         sound = open_audio(audio, track=track)
         samples, fps = np.concatenate([*sound, np.zeros(0, np.float32)]), self.config.fps
-        if self.native_model is not None:
-            return self.native_model.features(samples, look_ahead=ahead)
-        rows: Float32 = by_torch("features").feature_rows(self.speech_encoder, samples, fps, ahead)
+        whole = look_ahead is None
+        native = self.native_model if whole else self.live_native_model
+        if native is not None:
+            return native.features(samples, look_ahead=ahead)
+        encoder = self.speech_encoder if whole else self.live_encoder
+        rows: Float32 = by_torch("features").feature_rows(encoder, samples, fps, ahead)
         return rows

@@ -114,7 +114,8 @@ def profile(rows: list[dict[str, Any]]) -> str:
     ]
     for (kernel, grid), found in launches.items():
         blocks = math.prod(int(size) for size in re.findall(r"\d+", grid))
-        figures = [figure(statistics.median(row[key] for row in found)) for key in _PROFILED]
+        told = [[row[key] for row in found if key in row] for key in _PROFILED]  # a last row may be cut off
+        figures = [figure(statistics.median(values)) if values else "" for values in told]
         lines.append(f"| `{kernel}` | {blocks} | {len(found)} | " + " | ".join(figures) + " |")
     return "\n".join(lines)
 

@@ -200,6 +200,7 @@ def gpu_results(tmp_path: Path) -> Path:
     }  # fmt: skip
     profiled = [launch | {"gpu__time_duration.sum [ns]": ns} for ns in (900.0, 300.0, 500.0)]
     machine = {"device": {"name": "GPU", "driver_version": "1.2"}, "packages": {"torch": "2.11"}}
+    profiled.append({"kernel": "mc<0>", "grid": "(2, 32, 1)"})  # cut off
     found = {"attention": rows, "trace": traced, "ncu-mc": [*profiled, rows[0]]}
     steps = {"machine": {"machine": machine}, "tests": {}, **{name: {"rows": found[name]} for name in found}}
     (tmp_path / "gpu.json").write_text(json.dumps({"fast": {"commit": "abcdef123456", "steps": steps}}))
@@ -227,7 +228,7 @@ def test_a_gpu_table_has_its_rows_and_says_where_they_come_from(tables, gpu_resu
 
 def test_a_profile_has_the_median_of_each_kernels_launches(tables, gpu_results: Path):
     made = tables.fill('<!-- gpu: gpu.json step="ncu-mc" -->\n<!-- /gpu -->\n', gpu_results)
-    assert "| `mc<0>` | 64 | 3 | 500 | 25 | 5 | 12.5 | 42 |" in made
+    assert "| `mc<0>` | 64 | 4 | 500 | 25 | 5 | 12.5 | 42 |" in made
     assert "attention" not in made and "GPU, driver 1.2" in made
 
 

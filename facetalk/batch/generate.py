@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from facetalk.arguments import real_number, whole_number
 from facetalk.arrays import Float32
-from facetalk.backend import EncoderName, check_encoder
+from facetalk.backend import EncoderName, check_encoder, listener
 from facetalk.batch.ledger import Ledger, Row, stamp
 from facetalk.batch.listing import Recording, read_recordings
 from facetalk.batch.place import Place
@@ -142,7 +142,8 @@ def generate_batch(
     if not 0 <= first < 2**64:
         raise InputError(f"seed must be a whole number in 0..2**64-1, got {first}")
     name = os.fspath(model)
-    check_encoder(encoder, find_model(name).folder)
+    folder = find_model(name).folder
+    check_encoder(encoder, folder)
     settings = Settings(
         to,
         name if name in builtin_models() else str(Path(name).absolute()),
@@ -156,7 +157,7 @@ def generate_batch(
         checked_size(texture_size) if texture_size else texture_size,
         None if fps is None else frame_rate(fps),
         shapes,
-        encoder,
+        listener(encoder, folder, whole=True),
     )
     recordings = read_recordings(source)
     place = Place(output)

@@ -66,8 +66,10 @@ class Ledger:
             raise InputError(
                 f"{self._place.address}/{LEDGER} is no output manifest; choose another -o, or --force"
             )
-        other = [f"{key} {head.get(key)!r}, now {value!r}" for key, value in settings.items()
-                 if head.get(key) != value]  # fmt: skip
+        # Of an earlier run's as well: some are written only where they were given.
+        keys = [*settings, *(key for key in head if key not in {*self._head})]
+        other = [f"{key} {head.get(key)!r}, now {settings.get(key)!r}" for key in keys
+                 if head.get(key) != settings.get(key)]  # fmt: skip
         if other:
             raise InputError(
                 f"{self._place.address} was made with other settings ({'; '.join(other)}); "

@@ -30,7 +30,7 @@ from facetalk.version import __version__
 
 if TYPE_CHECKING:
     from facetalk.audio.load import AudioReader
-    from facetalk.backend import EncoderName
+    from facetalk.backend import Listener
     from facetalk.mesh.arkit import ShapeNames
     from facetalk.pipeline import FaceTalk
 
@@ -82,7 +82,7 @@ class Settings:
     texture_size: int | None = None
     fps: float | None = None
     shapes: ShapeNames | None = None
-    encoder: EncoderName = "model"
+    encoder: Listener = "model"
 
     def record(self) -> dict[str, Any]:
         """All that the outputs depend on, as JSON values; a batch goes on only by the same."""
@@ -210,7 +210,7 @@ def _loaded(settings: Settings) -> FaceTalk:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(name: str, digest: str, device: str, encoder: EncoderName) -> FaceTalk:
+def _load(name: str, digest: str, device: str, encoder: Listener) -> FaceTalk:
     """The model, once a process, and one thread for it: workers share the cores among them."""
     from facetalk.pipeline import FaceTalk
     from facetalk.threads import limit_threads

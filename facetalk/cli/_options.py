@@ -96,11 +96,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=thread_count, default=None, help="CPU threads (default: all cores)")
 
 
-def add_encoder_argument(parser: argparse.ArgumentParser) -> None:
-    """``--encoder``."""
-    parser.add_argument("--encoder", choices=("model", "whisper"), default="model",
-                        help="what hears: the model's own audio encoder (default), or Whisper, which hears "
-                        "people better and takes longer (facetalk[whisper])")  # fmt: skip
+def add_encoder_argument(parser: argparse.ArgumentParser, *, live: bool = False) -> None:
+    """``--encoder``; of live sound without ``auto``, which could mean one thing alone."""
+    if live:
+        parser.add_argument("--encoder", choices=("model", "whisper"), default="model",
+                            help="what hears: the model's own audio encoder, or Whisper, which hears people "
+                            "better and takes ten times as long (facetalk[whisper])")  # fmt: skip
+        return
+    parser.add_argument("--encoder", choices=("auto", "model", "whisper"), default="auto",
+                        help="what hears: the model's own audio encoder, or Whisper, which hears people "
+                        "better and takes longer (facetalk[whisper]); auto: Whisper for whole recordings "
+                        "where it is installed, the model's own for live sound and --look-ahead")  # fmt: skip
 
 
 def add_direction(parser: argparse.ArgumentParser) -> None:

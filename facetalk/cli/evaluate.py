@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
         scorers=_scorers(),
         motions=None if args.motions is None else GivenMotions(args.motions, fps=model.config.fps),
     )
-    heard = {} if args.motions is not None else {"encoder": model.encoder}
+    heard = {} if args.motions is not None else {"encoder": model.hears(whole=args.look_ahead is None)}
     report.settings = {
         "facetalk": version.__version__, "model": model.config.name, **heard, **report.settings
     }  # fmt: skip
@@ -150,7 +150,7 @@ def _check_given(args: argparse.Namespace) -> None:
         if getattr(args, option) is not None:
             name = option.replace("_", "-")
             raise InputError(f"--{name} is for motions that are generated; leave it out with --motions")
-    if args.encoder != "model":
+    if args.encoder != "auto":
         raise InputError("--encoder is for motions that are generated; leave it out with --motions")
 
 

@@ -82,8 +82,9 @@ def run(args: argparse.Namespace) -> None:
         _options.set_threads(args.threads)
         model = FaceTalk.from_pretrained(args.model, args.device, backend=args.backend, encoder=args.encoder)
         identity = _identity.read_drawn(args.identity, model.any_head)
-        if model.native_model is None:
-            _ = model.speech_encoder, model.motion_model
+        live = args.look_ahead is not None
+        if (model.live_native_model if live else model.native_model) is None:
+            _ = model.live_encoder if live else model.speech_encoder, model.motion_model
     with stages.stage("generate"):
         motion = model.generate(
             sound,
@@ -121,6 +122,8 @@ def run(args: argparse.Namespace) -> None:
                 **_options.morph_options(args),
             )
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps, seed {motion.provenance['seed']}")
+    if motion.provenance.get("encoder") == "whisper":
+        print("  heard by Whisper (--encoder model: by the model's own encoder)")
     if any(motion.pad):
         before, after = motion.pad
         why = "" if args.pad is not None else ": it is cut in a word (--pad 0 leaves it as it is)"

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="with --to stdout alone: as fast as it goes instead of in real time, and every "
                         "frame")  # fmt: skip
     add_style_arguments(parser)
-    _options.add_encoder_argument(parser)
+    _options.add_encoder_argument(parser, live=True)
     _options.add_model_arguments(parser)
 
 

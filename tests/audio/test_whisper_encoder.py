@@ -203,7 +203,7 @@ def test_a_recording_is_heard_by_it(model: Path) -> None:
 @pytest.mark.usefixtures("installed")
 def test_what_it_is_not_asked_for(model: Path, tmp_path: Path) -> None:
     load = facetalk.FaceTalk.from_pretrained
-    with pytest.raises(InputError, match="'model' or 'whisper'"):
+    with pytest.raises(InputError, match="'auto', 'model' or 'whisper'"):
         load(model, encoder="ears")  # type: ignore[arg-type]
     bare = tmp_path / "bare"
     shutil.copytree(model, bare)

@@ -55,11 +55,12 @@ def test_lines_of_a_recording(
 
 
 @pytest.mark.parametrize(
-    "words",
-    [["live", "--from", "{sound}", "--to", "stdout", "--fast"], ["view", "--no-browser", "--port", "0"]],
-)
+    ("words", "default"),
+    [(["live", "--from", "{sound}", "--to", "stdout", "--fast"], "model"),
+     (["view", "--no-browser", "--port", "0"], "auto")],
+)  # fmt: skip
 def test_the_encoder_that_is_asked_for_hears_live(
-    words: list[str], recording: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], default: str, recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
 
@@ -70,7 +71,7 @@ def test_the_encoder_that_is_asked_for_hears_live(
     monkeypatch.setattr(FaceTalk, "from_pretrained", load)
     said = [word.replace("{sound}", str(recording)) for word in words]
     assert [main(said), main([*said, "--encoder", "whisper"])] == [2, 2]
-    assert asked == ["model", "whisper"]
+    assert asked == [default, "whisper"]
 
 
 def test_a_recording_plays_in_real_time_to_several_receivers(

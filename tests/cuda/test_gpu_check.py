@@ -175,7 +175,7 @@ while [ "$1" != "$REAL_PYTHON" ]; do shift; done
 exec "$@" """,
     "ncu": r"""
 while [ "$1" != --log-file ]; do shift; done
-printf '"ID","Kernel Name","gpu__time"\n"","","ns"\n"0","mc_pack(int)","12"\n"1","mc_em' > "$2"
+printf '"ID","Kernel Name","gpu__time_duration.sum"\n"","","ns"\n"0","mc_pack(int)","12"\n"1","mc_em' > "$2"
 while [ "$1" != "$REAL_PYTHON" ]; do shift; done
 exec "$@" """,
 }
@@ -274,7 +274,7 @@ def test_tools_reports_are_read_though_they_are_cut_off(machine):
     assert "mc_pack" in done.stdout
     assert steps["ncu-marching-cubes"]["outcome"] == "no test was found"
     assert steps["ncu-marching-cubes"]["rows"] == [
-        {"kernel": "mc_pack", "grid": None, "gpu__time [ns]": 12.0},
+        {"kernel": "mc_pack", "grid": None, "gpu__time_duration.sum [ns]": 12.0},
         {"kernel": "mc_em", "grid": None},
     ]
 
