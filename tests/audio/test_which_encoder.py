@@ -12,8 +12,9 @@ import torch
 
 from facetalk import FaceTalk, Motion
 from facetalk.audio import whisper_weights
-from facetalk.audio.whisper_encoder import FOLDER, Adapter
-from facetalk.backend import Backend
+from facetalk.audio.whisper_encoder import Adapter
+from facetalk.audio.whisper_weights import FOLDER
+from facetalk.backend import Backend, EncoderName
 from facetalk.batch import generate_batch
 from facetalk.cli import main
 from facetalk.errors import InputError, NotInstalledError
@@ -131,7 +132,8 @@ def test_the_command_line_takes_what_is_there(
 def test_a_batch_goes_on_by_the_encoder_that_it_began_with(model: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in" / "a.wav", *sound())
-    for encoder, kept in (("auto", 0), ("whisper", 1)):
+    asked: list[tuple[EncoderName, int]] = [("auto", 0), ("whisper", 1)]
+    for encoder, kept in asked:
         report = generate_batch(tmp_path / "in", tmp_path / "out", model=model, encoder=encoder)
         assert report.kept == kept and not report.failed
     with pytest.raises(InputError, match="encoder"):

@@ -255,8 +255,8 @@ def test_equal_motions_are_equal_files(tmp_path: Path) -> None:
 def test_two_workers_give_what_one_recording_after_the_other_gives(
     sounds: Path, tmp_path: Path, capsys
 ) -> None:
-    out = tmp_path / "out"
-    assert main(["batch", str(sounds), "-o", str(out), "--workers", "2"]) == 1
+    out, own = tmp_path / "out", ["--encoder", "model"]
+    assert main(["batch", str(sounds), "-o", str(out), "--workers", "2", *own]) == 1
     told = capsys.readouterr()
     assert "3 of 5 recordings done, 2 failed" in told.out and "broken: " in told.out and "empty: " in told.out
     rows = {row["id"]: row for row in map(json.loads, (out / "batch.jsonl").read_text().splitlines()[1:])}
@@ -271,5 +271,5 @@ def test_two_workers_give_what_one_recording_after_the_other_gives(
     assert made.provenance == plain.provenance
     report = generate_batch(sounds, out)
     assert report.kept == 5 and [row["id"] for row in report.failed] == ["broken", "empty"]
-    assert main(["batch", str(sounds), "-o", str(out), "--steps", "4"]) == 2
+    assert main(["batch", str(sounds), "-o", str(out), "--steps", "4", *own]) == 2
     assert "other settings (steps None, now 4)" in capsys.readouterr().err

@@ -261,6 +261,22 @@ def test_damaged_adapters(folder: Path, listener: Path, tmp_path: Path, change: 
         NativeModel(model, listener)
 
 
+def test_weights_of_another_whisper(folder: Path, listener: Path, tmp_path: Path) -> None:
+    model, told = tmp_path / "model", {"listener": "0" * 64}
+    shutil.copytree(folder, model)
+    place = model / FOLDER / "config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), **told}))
+    with pytest.raises(InputError, match="another Whisper than the adapter"):
+        NativeModel(model, listener)
+    samples = sound(1.0)
+    heard = NativeModel(folder, listener).features(samples)
+    # The same, or from a program that does not say which they are.
+    for metadata in (told, {"format": "pt"}):
+        save_file(load_file(listener), tmp_path / "told.safetensors", metadata)
+        again = NativeModel(model, tmp_path / "told.safetensors")
+        np.testing.assert_array_equal(again.features(samples), heard)
+
+
 def test_no_adapter_and_no_weights(folder: Path, listener: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         NativeModel(folder, tmp_path / "nothing.safetensors")

@@ -29,6 +29,7 @@ Adapter::Adapter(const std::string& folder, int width, int depth) {
   const auto components = static_cast<int>(config.at("components").whole(1, kMost));
   const auto channels = static_cast<int>(config.at("width").whole(1, kMost));
   const auto features = static_cast<int>(config.at("features").whole(1, kMost));
+  if (const Json* listener = config.find("listener")) listener_ = listener->text();
   floor_ = config.at("variance_floor").number(0.0, 1.0);
   const Safetensors file(folder + "/model.safetensors");
   const int64_t heard = 2 * static_cast<int64_t>(width);

@@ -17,6 +17,8 @@ class Adapter {
   Adapter(const std::string& folder, int width, int depth);
 
   int features() const { return whole_.last.outputs(); }
+  // Which weights of Whisper it was made for, as Whisper::named(); nothing where it does not say.
+  const std::string& listener() const { return listener_; }
   double floor() const { return floor_; }  // variance below which sound is not raised
   bool hears_live() const { return window_ > 0; }
   int64_t window() const { return window_; }  // samples that are heard at a time of live sound
@@ -38,6 +40,7 @@ class Adapter {
 
   Linear reduce_;  // to principal components
   Stack whole_, live_;
+  std::string listener_;
   double floor_ = 0.0;
   int64_t window_ = 0;
 };

@@ -65,7 +65,10 @@ void Safetensors::read_header() {
   const unsigned char* data = file_.data() + 8 + length;
   const auto bytes = static_cast<int64_t>(file_.size() - 8 - length);
   for (const auto& [name, told] : header.entries()) {
-    if (name == "__metadata__") continue;
+    if (name == "__metadata__") {
+      for (const auto& [key, value] : told.entries()) metadata_[key] = value.text();
+      continue;
+    }
     Entry entry;
     entry.dtype = told.at("dtype").text();
     const int item = item_bytes(entry.dtype);
@@ -85,6 +88,11 @@ void Safetensors::read_header() {
     entry.data = data + begin;
     tensors_[name] = std::move(entry);
   }
+}
+
+std::string Safetensors::metadata(const std::string& name) const {
+  const auto found = metadata_.find(name);
+  return found == metadata_.end() ? std::string() : found->second;
 }
 
 const std::vector<int64_t>& Safetensors::shape(const std::string& name) const {

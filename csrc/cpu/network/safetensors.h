@@ -19,6 +19,9 @@ class Safetensors {
 
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
 
+  // What the file says of itself under a name; nothing where it says nothing.
+  std::string metadata(const std::string& name) const;
+
   // Sizes of a tensor; throws FileError where there is none of that name.
   const std::vector<int64_t>& shape(const std::string& name) const;
 
@@ -43,6 +46,7 @@ class Safetensors {
   std::string path_;
   platform::MappedFile file_;
   std::unordered_map<std::string, Entry> tensors_;
+  std::unordered_map<std::string, std::string> metadata_;
 };
 
 }  // namespace facetalk::network

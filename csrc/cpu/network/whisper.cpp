@@ -30,6 +30,7 @@ int checked_size(const std::vector<int64_t>& shape, size_t axis, int64_t most, c
 
 Whisper::Whisper(const std::string& path) {
   const Safetensors file(path);
+  named_ = file.metadata("listener");
   const int bands = checked_size(file.shape("conv1.weight"), 1, kMostBands, path);
   width_ = checked_size(file.shape("conv1.weight"), 0, kMostWidth, path);
   if (width_ % kHeadWidth != 0) throw FileError(path + ": the width of its layers is no multiple of 64");

@@ -22,6 +22,8 @@ class Whisper {
   explicit Whisper(const std::string& file);
 
   int width() const { return width_; }
+  // Which weights these are, by a sum that facetalk writes beside them; nothing where another program did.
+  const std::string& named() const { return named_; }
   int depth() const { return static_cast<int>(layers_.size()); }
   int64_t most_samples() const { return positions_rows_ * kRow; }  // that are heard at once
 
@@ -40,6 +42,7 @@ class Whisper {
   void run_layer(const Layer& layer, float* hidden, int64_t rows, int64_t first, int64_t last,
                  WhisperScratch& scratch) const;
 
+  std::string named_;
   int width_ = 0, heads_ = 0;
   int64_t positions_rows_ = 0;
   LogMel mel_;

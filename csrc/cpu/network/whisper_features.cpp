@@ -35,6 +35,8 @@ void at_time(const float* rows, int64_t count, int64_t width, double seconds, fl
 WhisperEar::WhisperEar(const std::string& listener, const std::string& folder)
     : whisper(listener), adapter(folder, whisper.width(), whisper.depth()) {
   if (whisper.most_samples() < kMost) throw FileError(listener + ": hears less than 30 s at once");
+  if (!whisper.named().empty() && !adapter.listener().empty() && whisper.named() != adapter.listener())
+    throw FileError(listener + ": holds another Whisper than the adapter in " + folder + " was made for");
 }
 
 void whole_features(const WhisperEar& ear, std::vector<float> sound, double fps, const TakeFeatures& take) {
