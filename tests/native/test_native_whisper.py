@@ -266,8 +266,9 @@ def test_weights_of_another_whisper(folder: Path, listener: Path, tmp_path: Path
     shutil.copytree(folder, model)
     place = model / FOLDER / "config.json"
     place.write_text(json.dumps({**json.loads(place.read_text()), **told}))
+    save_file(load_file(listener), tmp_path / "other.safetensors", {"listener": "1" * 64})
     with pytest.raises(InputError, match="another Whisper than the adapter"):
-        NativeModel(model, listener)
+        NativeModel(model, tmp_path / "other.safetensors")
     samples = sound(1.0)
     heard = NativeModel(folder, listener).features(samples)
     # The same, or from a program that does not say which they are.
