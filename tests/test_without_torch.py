@@ -48,8 +48,8 @@ def run(*words):
     assert main(words) == 0, words
 
 run("generate", "speech.wav", "-o", "talk.glb", "--motion", "talk.safetensors", "--tolerance", "0.02",
-    "--pad", "0")
-run("generate", "speech.wav", "-o", "talk.csv", "--pad", "0")
+    "--pad", "0", "--encoder", "model")
+run("generate", "speech.wav", "-o", "talk.csv", "--pad", "0", "--encoder", "model")
 run("export", "talk.safetensors", "-o", "again.csv")
 run("export", "talk.safetensors", "-o", "talk.json", "--fps", "30")
 run("export", "talk.safetensors", "-o", "talk.vrm", "--fps", "24")
