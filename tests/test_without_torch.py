@@ -54,7 +54,7 @@ run("export", "talk.safetensors", "-o", "again.csv")
 run("export", "talk.safetensors", "-o", "talk.json", "--fps", "30")
 run("export", "talk.safetensors", "-o", "talk.vrm", "--fps", "24")
 run("generate", "speech.wav", "-o", "other.glb", "--identity", "random:1", "--texture-size", "256")
-run("batch", "sounds", "-o", "out", "--workers", "1")
+run("batch", "sounds", "-o", "out", "--workers", "1", "--encoder", "model")
 run("live", "--from", "speech.wav", "--to", "stdout", "--fast")
 run("info")
 for module in ("pipeline", "ops", "motion", "native", "streaming", "cli", "audio", "nphm", "diffusion"):
