@@ -77,8 +77,9 @@ class FaceTalk(Decoder):
             steps: denoising steps. 1, 2, 4 and 8 are taken by the few-step student where the model has one,
                 others by the full model. None: the model's default (``motion/config.json`` says what chose
                 it).
-            guidance: weight w of classifier-free guidance, 1 = none; the model's default when None. The
-                student takes 1 to 2.5; with other weights None steps means the full model.
+            guidance: weight w of classifier-free guidance, 1 = none; the model's default when None, and for
+                mouths of whole recordings that Whisper hears its adapter's. The student takes 1 to 2.5; with
+                other weights None steps means the full model.
             seed: noise seed; the same seed, audio and steps give the same motion. None = a fresh one,
                 which is kept in ``Motion.provenance["seed"]``.
             identity: (I,) identity code of the head; the default identity when None. ``"voice"`` or
@@ -142,8 +143,14 @@ class FaceTalk(Decoder):
             features = by_torch("features").features(self.speech_encoder, heard, self.config.fps)
             if self.tongue is not None:
                 features = self._overheard(features, told)
+            of_mouth = guidance
+            if guidance is None and isinstance(
+                of_whisper := getattr(self.speech_encoder, "guidance", None), float
+            ):
+                # Little is left to guess there, and mouths may differ as people's do.
+                of_mouth = of_whisper
             expressions = motion.sample(
-                features, steps=steps, guidance=guidance, seed=seed, progress=progress
+                features, steps=steps, guidance=of_mouth, seed=seed, progress=progress
             )
             if self.speech_encoder is not self.audio_encoder:
                 # Brows, lids and gaze go with the voice more than with the words, and with the features of
@@ -151,8 +158,8 @@ class FaceTalk(Decoder):
                 own = by_torch("features").features(self.audio_encoder, heard, self.config.fps)
                 upper = motion.sample(own, steps=steps, guidance=guidance, seed=seed)
                 expressions = with_upper_face(expressions, upper, motion.expression_names)
-            provenance["steps"] = motion.steps_for(steps, guidance)
-            provenance["guidance"] = motion.default_guidance if guidance is None else guidance
+            provenance["steps"] = motion.steps_for(steps, of_mouth)
+            provenance["guidance"] = motion.default_guidance if of_mouth is None else of_mouth
             touch = np.concatenate(told) if told else None
         eased = (round(min(before, DEFAULT_PAD) * fps), round(min(after, DEFAULT_PAD) * fps))
         pose = None

@@ -88,9 +88,12 @@ struct facetalk_stream {
   bool is_live() const { return !std::isinf(options.look_ahead_s); }
 
   void start() {
-    const double guidance =
-        options.guidance == kOwnGuidance ? model.motion.default_guidance() : options.guidance;
-    motion.emplace(model.motion, options.steps, guidance, options.seed);
+    const bool own = options.guidance == kOwnGuidance;
+    const double guidance = own ? model.motion.default_guidance() : options.guidance;
+    // Where Whisper hears a whole recording little is left to guess, and mouths may differ as people's do.
+    const double of_whisper = own && model.whisper && !is_live() ? model.whisper->adapter.guidance() : 0.0;
+    const double of_mouth = of_whisper > 0.0 ? of_whisper : guidance;
+    motion.emplace(model.motion, options.steps, of_mouth, options.seed);
     ear.emplace(model, model.whisper.has_value(), options.look_ahead_s);
     upper.reset();
     if (model.whisper) upper.emplace(model, options, guidance);

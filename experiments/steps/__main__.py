@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--encoder", default="model", help="what hears: model or whisper")
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--guidance", type=float, default=None, help="default: the model's")
     parser.add_argument("--rows", default=DEFAULT_ROWS, help="comma-separated; default: %(default)s")
     parser.add_argument("--reference", default="converged-52")
     parser.add_argument("--sample-only", action="store_true", help="no figures yet")
@@ -97,7 +97,8 @@ def run(args: argparse.Namespace) -> None:
     bases = {region: WindowBasis.fit(base.windows[region][0]) for region in FEATURE_REGIONS}
     results = {
         "command": "python -m experiments.steps",
-        "reference": reference.name, "clips": len(clips), "seeds": args.seeds, "guidance": args.guidance,
+        "reference": reference.name, "clips": len(clips), "seeds": args.seeds, "guidance": motions.guidance,
+        "mouth_guidance": motions.mouth_guidance,
         "minutes": sum(len(motions.load(reference, clip)[0][0]) for clip in clips) / model.config.fps / 60.0,
         "student": model.motion_model.student_range.notes,
         "rows": [_row(scorer, motions, row, reference, clips, base, bases) for row in [*rows, reference]],

@@ -127,8 +127,12 @@ def clip_seed(clip: Clip, seed: int) -> int:
 class Motions:
     """Sampled motions on disk."""
 
-    def __init__(self, folder: Path, model: FaceTalk, *, seeds: int, guidance: float) -> None:
-        self.folder, self.model, self.seeds, self.guidance = folder, model, seeds, guidance
+    def __init__(self, folder: Path, model: FaceTalk, *, seeds: int, guidance: float | None = None) -> None:
+        self.folder, self.model, self.seeds = folder, model, seeds
+        self.guidance = model.motion_model.default_guidance if guidance is None else guidance
+        # What Whisper hears has a weight of its own for the mouth, where nobody asks for another.
+        of_whisper = getattr(model.speech_encoder, "guidance", None) if guidance is None else None
+        self.mouth_guidance: float = of_whisper or self.guidance
         self._features: dict[tuple[str, str], NDArray[np.float32]] = {}
 
     def file(self, row: Row, clip: Clip) -> Path:
@@ -161,19 +165,22 @@ class Motions:
                 chance = _TRUTH_SEED + clip_seed(clip, seed)
                 motions.append(draw(clip.phones, len(heard), self.model.config.fps, clip.alphabet, chance))
             else:
-                motions.append(self._sampled(row, heard, clip_seed(clip, seed)))
+                motions.append(self._sampled(row, heard, clip_seed(clip, seed), self.mouth_guidance))
                 if model.speech_encoder is not model.audio_encoder:
-                    upper = self._sampled(row, self._heard(clip, model.audio_encoder), clip_seed(clip, seed))
+                    own = self._heard(clip, model.audio_encoder)
+                    upper = self._sampled(row, own, clip_seed(clip, seed), self.guidance)
                     motions[-1] = with_upper_face(motions[-1], upper, names)
             spent.append(time.process_time() - begun)
         return np.stack(motions), float(np.median(spent))
 
-    def _sampled(self, row: Row, heard: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    def _sampled(
+        self, row: Row, heard: NDArray[np.float32], seed: int, guidance: float
+    ) -> NDArray[np.float32]:
         model, how = self.model.motion_model, SAMPLERS[row.sampler]
         if how is not None:
             kind, student = how
             return model.sample(
-                heard, steps=row.steps, guidance=self.guidance, seed=seed, kind=kind, student=student
+                heard, steps=row.steps, guidance=guidance, seed=seed, kind=kind, student=student
             )
         fine, states = row.steps // CONVERGED_STEPS, grid(model.schedule, model.student_range.steps)
         features = (torch.from_numpy(heard) - model.feature_mean) / model.feature_scale
@@ -181,7 +188,7 @@ class Motions:
         with torch.inference_mode():
             motion = trajectory(
                 model.denoiser, model.schedule, teacher_timesteps(states, 2 * fine, 12 * fine),
-                features[None], torch.from_numpy(noise)[None], torch.tensor([self.guidance]), [CLEAN],
+                features[None], torch.from_numpy(noise)[None], torch.tensor([guidance]), [CLEAN],
             )  # fmt: skip
         weights = model.representation.decode(motion[0, 0].numpy()).clip(0.0, 1.0)
         return model.contact.apply(weights) if model.contact is not None else weights

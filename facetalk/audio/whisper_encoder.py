@@ -162,15 +162,22 @@ class WhisperEncoder:
         adapter: takes what it hears to features.
         floor: variance below which sound is not raised to speech level.
         feature_space: whose features these are, see :attr:`facetalk.audio.AudioEncoder.feature_space`.
+        guidance: weight of guidance for mouths of whole recordings, where nobody asks for another; None: the
+            motion model's own.
     """
 
     normalize = True
 
     def __init__(
-        self, whisper: Whisper, adapter: Adapter, floor: float, feature_space: str | None = None
+        self,
+        whisper: Whisper,
+        adapter: Adapter,
+        floor: float,
+        feature_space: str | None = None,
+        guidance: float | None = None,
     ) -> None:
         self.whisper, self.adapter = whisper, adapter.to(whisper.device)
-        self.floor, self.feature_space = floor, feature_space
+        self.floor, self.feature_space, self.guidance = floor, feature_space, guidance
 
     @classmethod
     def from_pretrained(
@@ -190,7 +197,13 @@ class WhisperEncoder:
         floor, space = config.get("variance_floor"), config.get("feature_space")
         if not isinstance(floor, int | float) or not 0.0 <= floor < 1.0:
             raise InputError(f"{Path(model) / FOLDER}: config.json has no variance_floor that could be one")
-        return cls(Whisper(weights, device), adapter, float(floor), space if isinstance(space, str) else None)
+        guidance = config.get("guidance")
+        if guidance is not None and not (isinstance(guidance, int | float) and 0.0 <= guidance <= 20.0):
+            raise InputError(f"{Path(model) / FOLDER}: config.json has a guidance that is no weight in 0..20")
+        return cls(
+            Whisper(weights, device), adapter, float(floor), space if isinstance(space, str) else None,
+            float(guidance) if guidance else None,
+        )  # fmt: skip
 
     @property
     def feature_dim(self) -> int:

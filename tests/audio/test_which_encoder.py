@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -85,6 +86,22 @@ def test_whisper_hears_whole_recordings_and_the_models_own_live_sound(model: Pat
     auto.generate(sound(), look_ahead=2.0)
     with pytest.raises(InputError):
         whisper.generate(sound(), look_ahead=2.0)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_live_mouths_keep_the_motion_models_guidance(model: Path, tmp_path: Path, backend: Backend) -> None:
+    guided = tmp_path / "guided"
+    shutil.copytree(model, guided)
+    place = guided / FOLDER / "config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "guidance": 2.0}))
+    plain, other = (
+        FaceTalk.from_pretrained(folder, "cpu", backend=backend, encoder="whisper").generate(
+            sound(), seed=1, look_ahead=0.2
+        )
+        for folder in (model, guided)
+    )
+    assert same(plain, other) and plain.provenance["guidance"] == other.provenance["guidance"]
 
 
 @pytest.mark.usefixtures("not_installed")

@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kMost = 1024;                               // as facetalk/audio/whisper_encoder.py
 constexpr double kLeastWindow = 0.5, kMostWindow = 29.0;  // seconds
+constexpr double kMostGuidance = 20.0;
 constexpr float kEpsilon = 1e-5f;
 
 // Room for `rows` and for `edge` rows of zeros on each side.
@@ -30,6 +31,7 @@ Adapter::Adapter(const std::string& folder, int width, int depth) {
   const auto channels = static_cast<int>(config.at("width").whole(1, kMost));
   const auto features = static_cast<int>(config.at("features").whole(1, kMost));
   if (const Json* listener = config.find("listener")) listener_ = listener->text();
+  if (const Json* guidance = config.find("guidance")) guidance_ = guidance->number(0.0, kMostGuidance);
   floor_ = config.at("variance_floor").number(0.0, 1.0);
   const Safetensors file(folder + "/model.safetensors");
   const int64_t heard = 2 * static_cast<int64_t>(width);

@@ -19,6 +19,8 @@ class Adapter {
   int features() const { return whole_.last.outputs(); }
   // Which weights of Whisper it was made for, as Whisper::named(); nothing where it does not say.
   const std::string& listener() const { return listener_; }
+  // Weight of guidance for mouths of whole recordings, where nobody asks for another; 0: the motion model's own.
+  double guidance() const { return guidance_; }
   double floor() const { return floor_; }  // variance below which sound is not raised
   bool hears_live() const { return window_ > 0; }
   int64_t window() const { return window_; }  // samples that are heard at a time of live sound
@@ -41,6 +43,7 @@ class Adapter {
   Linear reduce_;  // to principal components
   Stack whole_, live_;
   std::string listener_;
+  double guidance_ = 0.0;
   double floor_ = 0.0;
   int64_t window_ = 0;
 };

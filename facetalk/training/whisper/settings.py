@@ -31,6 +31,10 @@ from facetalk.training.workers import Batch
 
 _HEARD, _DRAWN = "heard", "drawn.json"
 _HELD_OUT, _HELD_OUT_NUMBER, _HELD_OUT_BATCHES = 96, 2**31, 6
+GUIDANCE = 1.25
+"""Of mouths of whole recordings: what Whisper hears leaves less to guess than the own encoder's features, for
+which the motion model's weight was chosen; at about this mouths of two seeds are as far apart as they should
+be (docs/hearing.md)."""
 HELD_OUT_EVERY = 100
 """Steps from a look at held-out batches to the next."""
 CROP_S = 4.8

@@ -29,7 +29,7 @@ from facetalk.training.loop import TrainingLoop
 from facetalk.training.processes import step_generator
 from facetalk.training.whisper.heard import wide
 from facetalk.training.whisper.live import train_live
-from facetalk.training.whisper.settings import CROP_S, HELD_OUT_EVERY, Beginning, WhisperTraining
+from facetalk.training.whisper.settings import CROP_S, GUIDANCE, HELD_OUT_EVERY, Beginning, WhisperTraining
 from facetalk.training.workers import Batch
 from facetalk.units import DEFAULT_FPS
 
@@ -111,6 +111,7 @@ def train(config: WhisperTraining) -> dict[str, Any]:
         "variance_floor": encoder.floor, "feature_space": encoder.feature_space,
         "utterances": len(begun.utterances),
         "heard_minutes": round(config.heard * config.batch * CROP_S / 60, 1), "seed": config.seed,
+        "guidance": GUIDANCE,
     }  # fmt: skip
 
     def save(out: Path) -> None:
