@@ -136,8 +136,8 @@ def listener(encoder: EncoderName, model: Path, *, whole: bool) -> Listener:
         encoder: what was asked for. ``"auto"`` is Whisper for whole recordings, where its weights are
             installed and the model has an adapter for it; else the model's own.
         model: its folder.
-        whole: whether a recording is there as a whole, or is heard as live sound is: for that the model's own
-            encoder takes a tenth of the time.
+        whole: whether a recording is there as a whole, or is heard as live sound is: for that Whisper hears a
+            window a frame, and takes much longer.
     """
     if encoder != "auto":
         return encoder

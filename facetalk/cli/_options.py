@@ -101,7 +101,7 @@ def add_encoder_argument(parser: argparse.ArgumentParser, *, live: bool = False)
     if live:
         parser.add_argument("--encoder", choices=("model", "whisper"), default="model",
                             help="what hears: the model's own audio encoder, or Whisper, which hears people "
-                            "better and takes ten times as long (facetalk[whisper])")  # fmt: skip
+                            "better and takes much longer (facetalk[whisper])")  # fmt: skip
         return
     parser.add_argument("--encoder", choices=("auto", "model", "whisper"), default="auto",
                         help="what hears: the model's own audio encoder, or Whisper, which hears people "
