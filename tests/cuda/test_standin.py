@@ -37,8 +37,8 @@ DEVICE_TESTS = {
     "tests/diffusion/test_cuda_graph.py": "window0",
 }
 NOT_HERE = {"tests/cuda/test_distill_device.py", "tests/cuda/test_whisper_device.py"}
-"""One saves checkpoints, and torch reads no tensor of the stand-in's back; in the other torch's own kernels do
-everything."""
+"""One saves checkpoints, and torch reads no tensor of the stand-in's back; in the other torch's own kernels
+do everything."""
 SKIPS = ("could not import 'cupy'", "needs two CUDA devices", "CUDA")
 
 
