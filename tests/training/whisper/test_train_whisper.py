@@ -10,7 +10,9 @@ import pytest
 
 from facetalk.audio.whisper_encoder import FOLDER, Adapter
 from facetalk.cli import main
+from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
+from facetalk.models import find_model
 from facetalk.training.whisper import settings as training
 from facetalk.training.whisper.train import WhisperTraining, train
 
@@ -36,6 +38,11 @@ def test_it_learns_and_goes_on(corpus: Path, weights: Path, tmp_path: Path) -> N
     adapter, told = Adapter.load(out / FOLDER)
     assert adapter.sizes["features"] == 192 and told["feature_space"] and told["utterances"] == 2
     assert 0.0 < told["variance_floor"] < 1.0
+    # Within what a student takes, and less than the motion model's own.
+    default = MotionModel.load(find_model("default").folder / "motion")
+    assert 1.0 <= told["guidance"] < default.default_guidance
+    shipped = json.loads((find_model("default").folder / FOLDER / "config.json").read_text())
+    assert told["guidance"] == shipped["guidance"]
 
     (out / "heard" / "1.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"1\.npz.*damaged.*--resume"):
