@@ -143,12 +143,8 @@ class FaceTalk(Decoder):
             features = by_torch("features").features(self.speech_encoder, heard, self.config.fps)
             if self.tongue is not None:
                 features = self._overheard(features, told)
-            of_mouth = guidance
-            if guidance is None and isinstance(
-                of_whisper := getattr(self.speech_encoder, "guidance", None), float
-            ):
-                # Little is left to guess there, and mouths may differ as people's do.
-                of_mouth = of_whisper
+            # By Whisper little is left to guess, and mouths may differ as people's do.
+            of_mouth = self.speech_encoder.guidance if guidance is None else guidance
             expressions = motion.sample(
                 features, steps=steps, guidance=of_mouth, seed=seed, progress=progress
             )

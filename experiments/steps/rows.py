@@ -131,7 +131,7 @@ class Motions:
         self.folder, self.model, self.seeds = folder, model, seeds
         self.guidance = model.motion_model.default_guidance if guidance is None else guidance
         # What Whisper hears has a weight of its own for the mouth, where nobody asks for another.
-        of_whisper = getattr(model.speech_encoder, "guidance", None) if guidance is None else None
+        of_whisper = model.speech_encoder.guidance if guidance is None else None
         self.mouth_guidance: float = of_whisper or self.guidance
         self._features: dict[tuple[str, str], NDArray[np.float32]] = {}
 

@@ -119,6 +119,9 @@ class AudioEncoder(nn.Module):
     and ``feature_space`` is :attr:`feature_space`.
     """
 
+    guidance: float | None = None
+    """No weight of guidance of its own: the motion model's was chosen for what this hears."""
+
     def __init__(self, model: Any, *, normalize: bool = True, floor: float = 1e-7) -> None:
         super().__init__()
         self.model = model.eval()

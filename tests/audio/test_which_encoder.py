@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from facetalk import FaceTalk, Motion
-from facetalk.audio import whisper_weights
-from facetalk.audio.whisper_encoder import Adapter
 from facetalk.audio.whisper_weights import FOLDER
 from facetalk.backend import Backend, EncoderName
 from facetalk.batch import generate_batch
 from facetalk.cli import main
-from facetalk.errors import InputError, NotInstalledError
+from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
-from tests.helpers.untaught_whisper import model_with, pretend_installed, write_weights
+from tests.helpers.untaught_whisper import (
+    model_with,
+    pretend_installed,
+    pretend_missing,
+    untaught_adapter,
+    write_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +34,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in model with an adapter that knows nothing, for whole recordings and live sound."""
-    torch.manual_seed(0)
-    adapter = Adapter(12, 8, 192)
-    adapter.basis.normal_(0.0, 0.03)
-    adapter.begin_live()
-    return model_with(adapter.eval().requires_grad_(False), tmp_path_factory.mktemp("model"))
+    return model_with(untaught_adapter(live=True), tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -45,10 +44,7 @@ def installed(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone() -> Path:
-        raise NotInstalledError("Whisper's weights are not installed")
-
-    monkeypatch.setattr(whisper_weights, "find_weights", gone)
+    pretend_missing(monkeypatch)
 
 
 def sound() -> tuple[np.ndarray, int]:

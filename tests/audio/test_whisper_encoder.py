@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -25,7 +24,13 @@ from facetalk.metrics.evaluate import evaluate
 from facetalk.models.assemble import assemble
 from facetalk.units import SAMPLE_RATE, frame_count
 from tests.helpers import untaught_whisper
-from tests.helpers.untaught_whisper import model_with, pretend_installed, write_weights
+from tests.helpers.untaught_whisper import (
+    model_with,
+    pretend_installed,
+    pretend_missing,
+    untaught_adapter,
+    write_weights,
+)
 
 FPS = 25.0
 
@@ -35,16 +40,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_weights(tmp_path_factory.mktemp("whisper") / "weights.npz")
 
 
-def untaught(features: int = 192) -> Adapter:
-    torch.manual_seed(0)
-    adapter = Adapter(12, 8, features)
-    adapter.basis.normal_(0.0, 0.03)
-    return adapter.eval().requires_grad_(False)
-
-
 @pytest.fixture(scope="module")
 def encoder(weights: Path) -> WhisperEncoder:
-    return WhisperEncoder(Whisper(weights), untaught(), floor=1e-5)
+    return WhisperEncoder(Whisper(weights), untaught_adapter(), floor=1e-5)
 
 
 def sound(seconds: float, seed: int = 0) -> np.ndarray:
@@ -119,7 +117,7 @@ def test_rows_are_smoothed_with_their_neighbours() -> None:
 
 
 def test_an_adapter_is_kept_in_16_bit(tmp_path: Path) -> None:
-    adapter = untaught()
+    adapter = untaught_adapter()
     adapter.save(tmp_path / FOLDER, {"variance_floor": 1e-4, "feature_space": "x"})
     loaded, told = Adapter.load(tmp_path / FOLDER)
     assert told["variance_floor"] == 1e-4 and told["listener"] == whisper_weights.SHA256
@@ -137,7 +135,7 @@ def test_damaged_adapters(tmp_path: Path, weights: Path) -> None:
     folder = tmp_path / FOLDER
     with pytest.raises(InputError, match="no adapter for Whisper"):
         Adapter.load(folder)
-    untaught().save(folder, {"variance_floor": 1e-4})
+    untaught_adapter().save(folder, {"variance_floor": 1e-4})
     config = json.loads((folder / "config.json").read_text())
     for change in (
         {"width": 0},
@@ -167,7 +165,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in model with an adapter that knows nothing."""
-    return model_with(untaught(), tmp_path_factory.mktemp("model"))
+    return model_with(untaught_adapter(), tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.usefixtures("installed")
@@ -247,12 +245,7 @@ def test_what_it_is_not_asked_for(model: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the package were not there."""
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: None if name.startswith("meeting") else real(name, *rest),
-    )
+    pretend_missing(monkeypatch)
 
 
 @pytest.mark.usefixtures("not_installed")
@@ -290,8 +283,8 @@ def test_the_verbs_take_it(model: Path, tmp_path: Path) -> None:
 
 def test_parts_that_do_not_fit(tmp_path: Path) -> None:
     parts = {part: "default" for part in ("audio", "motion", "head")}
-    untaught(64).save(tmp_path / "narrow", {"variance_floor": 1e-5})
-    untaught().save(tmp_path / "strange", {"variance_floor": 1e-5, "feature_space": "another"})
+    untaught_adapter(64).save(tmp_path / "narrow", {"variance_floor": 1e-5})
+    untaught_adapter().save(tmp_path / "strange", {"variance_floor": 1e-5, "feature_space": "another"})
     for name in ("narrow", "strange"):
         with pytest.raises(InputError, match="features of another encoder"):
             assemble(**parts, whisper=tmp_path / name, out=tmp_path / "model")
@@ -325,7 +318,7 @@ def test_a_listener_goes_into_the_model(
     ):
         assert main([*words, f"--whisper={part}", *options]) == 0
         assert (listener.read_bytes() if listener.exists() else None) == found
-    untaught().save(
+    untaught_adapter().save(
         tmp_path / "part", {"variance_floor": 1e-5}
     )  # an adapter with a listener is facetalk's own
     capsys.readouterr()

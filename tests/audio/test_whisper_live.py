@@ -20,7 +20,7 @@ from facetalk.cli import main
 from facetalk.data.expressions import is_upper_face
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE, frame_count
-from tests.helpers.untaught_whisper import model_with, pretend_installed, write_weights
+from tests.helpers.untaught_whisper import model_with, pretend_installed, untaught_adapter, write_weights
 
 FPS = 25.0
 
@@ -30,20 +30,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_weights(tmp_path_factory.mktemp("whisper") / "weights.npz")
 
 
-def untaught() -> Adapter:
-    """An adapter whose layers for live sound are others than those for whole recordings."""
-    torch.manual_seed(0)
-    adapter = Adapter(12, 8, 192)
-    adapter.basis.normal_(0.0, 0.03)
-    with torch.no_grad():
-        for parameter in adapter.begin_live().parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape))
-    return adapter.eval().requires_grad_(False)
-
-
 @pytest.fixture(scope="module")
 def encoder(weights: Path) -> WhisperEncoder:
-    return WhisperEncoder(Whisper(weights), untaught(), floor=1e-5)
+    return WhisperEncoder(Whisper(weights), untaught_adapter(live=True), floor=1e-5)
 
 
 def sound(seconds: float) -> np.ndarray:
@@ -147,7 +136,7 @@ def test_what_it_does_not_hear(encoder: WhisperEncoder) -> None:
 
 
 def test_both_kinds_of_layers_are_kept(tmp_path: Path) -> None:
-    adapter = untaught()
+    adapter = untaught_adapter(live=True)
     adapter.save(tmp_path / FOLDER, {"variance_floor": 1e-4})
     loaded, told = Adapter.load(tmp_path / FOLDER)
     assert told["live"] == {"window_s": 2.0} and "live.blocks.1.bias" in loaded.state_dict()
@@ -173,7 +162,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in model with an adapter that knows nothing."""
-    return model_with(untaught(), tmp_path_factory.mktemp("model"))
+    return model_with(untaught_adapter(live=True), tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.usefixtures("installed")

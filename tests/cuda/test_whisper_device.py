@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from facetalk import FaceTalk
-from facetalk.audio.whisper_encoder import Adapter
 from facetalk.units import SAMPLE_RATE
-from tests.helpers.untaught_whisper import model_with, pretend_installed, write_weights
+from tests.helpers.untaught_whisper import model_with, pretend_installed, untaught_adapter, write_weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -20,13 +19,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch see
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The built-in model with an adapter of random weights for an untaught Whisper."""
     pretend_installed(monkeypatch, write_weights(tmp_path / "whisper.npz"))
-    torch.manual_seed(0)
-    adapter = Adapter(12, 8, 192)
-    adapter.basis.normal_(0.0, 0.03)
-    with torch.no_grad():
-        for parameter in adapter.begin_live().parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape))
-    return model_with(adapter, tmp_path)
+    return model_with(untaught_adapter(live=True), tmp_path)
 
 
 @pytest.mark.parametrize("look_ahead", [None, 0.2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import struct
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from facetalk.audio import whisper_weights
 from facetalk.audio.whisper_encoder import Adapter
@@ -47,6 +49,18 @@ def untaught() -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
+def untaught_adapter(features: int = 192, *, live: bool = False) -> Adapter:
+    """An adapter that knows nothing; with other layers for live sound, if asked for."""
+    torch.manual_seed(0)
+    adapter = Adapter(12, 8, features)
+    adapter.basis.normal_(0.0, 0.03)
+    if live:
+        with torch.no_grad():
+            for parameter in adapter.begin_live().parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    return adapter.eval().requires_grad_(False)
+
+
 def write_weights(file: Path) -> Path:
     """Write its arrays to a .npz file."""
     np.savez(file, **untaught())  # type: ignore[arg-type]
@@ -72,6 +86,16 @@ def pretend_installed(monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
     monkeypatch.setattr(whisper_weights, "find_weights", lambda: weights)
     # Not where the real weights are kept.
     monkeypatch.setenv("FACETALK_CACHE", str(weights.parent / "cache"))
+
+
+def pretend_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were not."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name.startswith("meeting") else real(name, *rest),
+    )
 
 
 def model_with(adapter: Adapter, place: Path) -> Path:

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facetalk.audio import whisper_weights
 from facetalk.cli import main
 from facetalk.diffusion import MotionModel
-from facetalk.errors import NotInstalledError
 from tests.helpers.noise_corpus import write_corpus
-from tests.helpers.untaught_whisper import pretend_installed, write_weights
+from tests.helpers.untaught_whisper import pretend_installed, pretend_missing, write_weights
 
 QUICK = ["--steps", "2", "--batch", "2", "--crop", "24", "--clip", "24", "--clips", "2", "--between", "1",
          "--last", "2", "--uses", "1000", "--variants", "1"]  # fmt: skip
@@ -51,10 +49,7 @@ def test_both_hear_the_same_recordings(
 def test_whisper_that_is_not_there_is_one_line(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def gone() -> Path:
-        raise NotInstalledError("Whisper's weights are not installed")
-
-    monkeypatch.setattr(whisper_weights, "find_weights", gone)
+    pretend_missing(monkeypatch)
     words = ["--audio", str(corpus), "--out", str(tmp_path / "out"), "--encoder", "both"]
     assert main(["distill", *words]) == 2
     error = capsys.readouterr().err
