@@ -47,7 +47,7 @@ def model(head: Any, monkeypatch: pytest.MonkeyPatch) -> FaceTalk:
         return iter([torch.zeros(5, 4)])
 
     found.__dict__["tongue"] = None  # it is of the real encoder
-    found.__dict__["audio_encoder"] = SimpleNamespace(normalize=True, stream=stream)
+    found.__dict__["audio_encoder"] = SimpleNamespace(normalize=True, stream=stream, guidance=None)
     found.__dict__["motion_model"] = SimpleNamespace(
         sample=sample, steps_for=lambda steps, guidance: steps or 2, default_guidance=1.7
     )

@@ -151,7 +151,7 @@ def test_a_converged_row_is_near_very_many_steps_of_the_sampler(tmp_path: Path) 
     motions = Motions(tmp_path, model, seeds=1, guidance=1.5)
     heard = np.random.default_rng(0).normal(size=(30, 192)).astype(np.float32)
     ours, many, few = (
-        motions._sampled(row, heard, 3)
+        motions._sampled(row, heard, 3, 1.5)
         for row in (Row("converged", 52), Row("teacher", 200), Row("teacher", 50))
     )
     assert np.abs(ours - many).mean() < 0.8 * np.abs(few - many).mean()
