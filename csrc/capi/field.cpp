@@ -8,6 +8,7 @@
 #include "capi/guard.h"
 #include "capi/mesh.h"
 #include "core/cpu_features.h"
+#include "core/number_text.h"
 #include "cpu/head/extract.h"
 
 using facetalk::ArgumentError;
@@ -126,7 +127,7 @@ facetalk_status facetalk_field_extract(const facetalk_field* field, const float*
     if (resolution < 8 || resolution > 1024)
       throw ArgumentError("resolution", "8 to 1024 samples along every axis", std::to_string(resolution));
     if (!(tolerance_mm >= 0.0f) || tolerance_mm > 10.0f)
-      throw ArgumentError("tolerance_mm", "0 to 10", std::to_string(tolerance_mm));
+      throw ArgumentError("tolerance_mm", "0 to 10", facetalk::number_text(tolerance_mm));
     require_finite(bounds, 6, "bounds");
     facetalk::head::Box box{resolution, {}};
     std::copy(bounds, bounds + 6, box.bounds.begin());

@@ -4,20 +4,27 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/number_text.h"
 #include "cpu/threads.h"
 
 namespace facetalk::capi {
 namespace {
 
 // Plain memory: nothing that could fail, or that has to be destroyed with its thread.
-thread_local char t_error[512] = "";
+thread_local char t_error[2048] = "";
 
 std::atomic<bool> g_threads_told{false};
 
 }  // namespace
 
 facetalk_status fail(const Context& context, facetalk_status status, const char* message) noexcept {
-  std::strncpy(t_error, message, sizeof t_error - 1);
+  size_t length = std::strlen(message);
+  if (length >= sizeof t_error) {
+    // Between two letters of UTF-8, whose second bytes and later ones begin with the bits 10.
+    for (length = sizeof t_error - 1; length > 0 && (message[length] & 0xC0) == 0x80;) --length;
+  }
+  std::memmove(t_error, message, length);
+  t_error[length] = '\0';
   for (char* c = t_error; *c != '\0'; ++c) {
     if (*c == '\n' || *c == '\r') *c = ' ';
   }
@@ -46,7 +53,7 @@ std::vector<float> checked_code(const float* values, int32_t count, int expected
   require_finite(values, static_cast<size_t>(count), name);
   for (int32_t i = 0; i < count; ++i) {
     if (std::abs(values[i]) > kMostCode)
-      throw ArgumentError(name, "values up to 1000", std::to_string(values[i]));
+      throw ArgumentError(name, "values up to 1000", number_text(values[i]));
   }
   return {values, values + count};
 }

@@ -7,6 +7,7 @@
 #include "capi/ear.h"
 #include "capi/guard.h"
 #include "core/cpu_features.h"
+#include "core/number_text.h"
 #include "core/platform/files.h"
 #include "cpu/network/noise.h"
 
@@ -36,7 +37,7 @@ void facetalk::capi::require_tongue(const facetalk_model& model) {
 
 void facetalk::capi::require_look_ahead(double seconds) {
   if (!(seconds >= 0.0) || (seconds > 60.0 && !std::isinf(seconds)))
-    throw ArgumentError("look_ahead_s", "0 to 60 seconds, or infinity", std::to_string(seconds));
+    throw ArgumentError("look_ahead_s", "0 to 60 seconds, or infinity", number_text(seconds));
 }
 
 facetalk_model::facetalk_model(const std::string& path, const Context& options)

@@ -9,6 +9,7 @@
 #include "capi/guard.h"
 #include "capi/mesh.h"
 #include "capi/model.h"
+#include "core/number_text.h"
 #include "cpu/normals.h"
 
 using facetalk::ArgumentError;
@@ -31,7 +32,7 @@ void require_weights(const float* weights, size_t count, const char* name) {
   require_finite(weights, count, name);
   for (size_t i = 0; i < count; ++i) {
     if (std::abs(weights[i]) > 100.0f)
-      throw ArgumentError(name, "weights up to 100", std::to_string(weights[i]));
+      throw ArgumentError(name, "weights up to 100", facetalk::number_text(weights[i]));
   }
 }
 

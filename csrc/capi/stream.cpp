@@ -11,6 +11,7 @@
 #include "capi/guard.h"
 #include "capi/model.h"
 #include "capi/stream_pose.h"
+#include "core/number_text.h"
 #include "cpu/network/motion.h"
 #include "cpu/network/resample.h"
 #include "cpu/network/style.h"
@@ -35,7 +36,7 @@ facetalk::network::Sliders sliders_of(const facetalk_style& style) {
 
 void require_range(const char* name, double value, int low, int high) {
   if (!(value >= low && value <= high))
-    throw ArgumentError(name, std::to_string(low) + " to " + std::to_string(high), std::to_string(value));
+    throw ArgumentError(name, std::to_string(low) + " to " + std::to_string(high), facetalk::number_text(value));
 }
 
 // Brows, lids and gaze go with the voice more than with the words, and with the features of the encoder that

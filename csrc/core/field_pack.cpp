@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/number_text.h"
+
 namespace facetalk {
 namespace {
 
@@ -164,7 +166,7 @@ PackedField::PackedField(const FieldSource& source, int panel) : member_set_(sou
     throw ArgumentError("neighbours", "0 to 4096", std::to_string(source.neighbours));
   if (source.blending == FieldBlending::kMonoNphm && (source.neighbours < 1 || !(source.blend_std > 0.0f))) {
     throw ArgumentError("neighbours, blend_std", "both above 0",
-                        std::to_string(source.neighbours) + " and " + std::to_string(source.blend_std));
+                        std::to_string(source.neighbours) + " and " + number_text(source.blend_std));
   }
   if (source.deformation.empty()) return;
   pack(source.deformation, "deformation", panel, model_.deformation);

@@ -100,7 +100,7 @@ def test_what_is_refused_is_told(play):
     assert "whisper/listener.safetensors: no such file" in said[0]
     assert play("lookahead -1", "begin")[0][0].startswith("LogFaceTalk: Error: Voice: look_ahead_s: ")
     said, rows, _ = play("begin", "smile 7", f"say {RATE}", "finish", "play 40")
-    assert "LogFaceTalk: Warning: Voice: smile: expected -1 to 1, got 7.000000" in said
+    assert "LogFaceTalk: Warning: Voice: smile: expected -1 to 1, got 7" in said
     assert rows[:, 1].max() > 0.05
 
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 
+#include "core/number_text.h"
 #include "core/status.h"
 #include "core/tensor_view.h"
 #include "cpu/field/field_scratch.h"
@@ -39,7 +40,7 @@ void check_coordinates(const char* argument, const float* values, int64_t n, int
     if (std::fabs(value) <= kMostCoordinate) continue;
     throw ArgumentError(std::string(argument) + "[" + std::to_string(i / columns) + "]",
                         std::isfinite(value) ? "coordinates up to 1e15" : "finite coordinates",
-                        std::to_string(value));
+                        number_text(value));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "core/brick_volume.h"
 #include "core/cpu_features.h"
 #include "core/marching_cubes_table.h"
+#include "core/number_text.h"
 #include "cpu/marching_cubes/marching_cubes_rows.h"
 #include "cpu/marching_cubes/marching_cubes_vertices.h"
 #include "cpu/parallel.h"
@@ -56,11 +57,11 @@ void check_frame(const GridFrame& frame, const int64_t shape[3], float level) {
     const double last = first + frame.step[a] * static_cast<double>(shape[a] - 1);
     if (!(frame.step[a] > 0.0) || !(std::abs(first) <= kMost) || !(std::abs(last) <= kMost)) {
       throw ArgumentError("bounds", "ends that float32 can hold, growing along each axis",
-                          std::to_string(first) + " to " + std::to_string(last) + " in steps of " +
-                              std::to_string(frame.step[a]) + " along axis " + std::to_string(a));
+                          number_text(first) + " to " + number_text(last) + " in steps of " +
+                              number_text(frame.step[a]) + " along axis " + std::to_string(a));
     }
   }
-  if (!std::isfinite(level)) throw ArgumentError("level", "a finite number", std::to_string(level));
+  if (!std::isfinite(level)) throw ArgumentError("level", "a finite number", number_text(level));
 }
 
 // A grid without samples and signs.

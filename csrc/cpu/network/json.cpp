@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "core/number_text.h"
 #include "core/platform/files.h"
 
 namespace facetalk::network {
@@ -264,6 +265,11 @@ const Json& Json::at(std::string_view key) const {
   return *found;
 }
 
+std::string Json::text_at(std::string_view key) const {
+  const Json* found = find(key);
+  return found != nullptr && found->kind_ == Kind::kText ? found->text_ : std::string();
+}
+
 const std::vector<Json>& Json::list() const {
   if (kind_ != Kind::kList) wrong("a list");
   return list_;
@@ -286,9 +292,7 @@ bool Json::boolean() const {
 
 double Json::number(double low, double high) const {
   if (kind_ != Kind::kNumber || !(number_ >= low && number_ <= high)) {
-    char expected[96];
-    std::snprintf(expected, sizeof expected, "a number in %g..%g", low, high);
-    wrong(expected);
+    wrong("a number in " + number_text(low) + ".." + number_text(high));
   }
   return number_;
 }

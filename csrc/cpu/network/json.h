@@ -34,6 +34,7 @@ class Json {
   const Json* find(std::string_view key) const;  // null where there is none, or null is written
   const std::vector<Json>& list() const;         // of a list
   const std::string& text() const;
+  std::string text_at(std::string_view key) const;  // of an object; empty where there is none, or no string
   bool boolean() const;
   double number(double low, double high) const;
   int64_t whole(int64_t low, int64_t high) const;

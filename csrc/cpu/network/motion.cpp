@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <numbers>
 
+#include "core/number_text.h"
 #include "core/status.h"
 #include "cpu/network/noise.h"
 
@@ -16,12 +16,6 @@ constexpr const char* kFormat = "facetalk-motion-model";
 constexpr int64_t kWithoutLimits = 2;
 
 std::vector<double> doubles(const std::vector<float>& values) { return {values.begin(), values.end()}; }
-
-std::string text(double number) {
-  char out[32];
-  std::snprintf(out, sizeof out, "%g", number);
-  return out;
-}
 
 double signal(double fraction) {
   const double root = std::cos((fraction + 0.008) / 1.008 * std::numbers::pi / 2.0);
@@ -118,7 +112,7 @@ void MotionModel::read_student(const Json& config, const std::string& folder) {
 
 std::pair<int, const Denoiser*> MotionModel::network(int steps, double guidance) const {
   if (!(guidance >= 0.0 && guidance <= 20.0))
-    throw ArgumentError("guidance must lie in 0..20, got " + text(guidance));
+    throw ArgumentError("guidance must lie in 0..20, got " + number_text(guidance));
   if (steps < 0 || steps > schedule_.train_steps())
     throw ArgumentError("steps must be a whole number in 1.." + std::to_string(schedule_.train_steps()) +
                         ", got " + std::to_string(steps));
@@ -132,8 +126,8 @@ std::pair<int, const Denoiser*> MotionModel::network(int steps, double guidance)
   if (!knows) return {steps, denoiser_.get()};
   if (!covers)
     throw ArgumentError("with " + std::to_string(steps) + " steps guidance must lie in " +
-                        text(student_low_) + ".." + text(student_high_) +
-                        ", for which the few-step student was trained, got " + text(guidance) +
+                        number_text(student_low_) + ".." + number_text(student_high_) +
+                        ", for which the few-step student was trained, got " + number_text(guidance) +
                         "; other numbers of steps take any, 25 for instance");
   return {steps, student_.get()};
 }

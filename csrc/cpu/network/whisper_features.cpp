@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/number_text.h"
 #include "core/status.h"
 
 namespace facetalk::network {
@@ -83,7 +84,7 @@ LiveWhisper::LiveWhisper(const WhisperEar& ear, double fps, double look_ahead_s)
         "one that hears live sound");
   if (look_ahead_s > kMostAhead)
     throw ArgumentError("look_ahead_s", "0 to 1 s where Whisper hears, or infinity",
-                        std::to_string(look_ahead_s));
+                        number_text(look_ahead_s));
   window_.resize(static_cast<size_t>(ear.adapter.window()));
 }
 
