@@ -147,6 +147,7 @@ class TorchEngine:
         self._upper = upper
         self._features, self._stream = _live(encoder, fps, look_ahead), stream
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
+        self._taken, self._resampled = 0, 0  # samples, of the one rate and of the other
         # soxr's filter at this quality reaches about as far as the C library's.
         delay = 0.0 if self._resampler is None else 270.0 / max(rate, SAMPLE_RATE)
         self._tongue = tongue
@@ -158,7 +159,9 @@ class TorchEngine:
     def push(self, samples: Float32) -> Frames:
         """Take (n,) samples, give the frames that are ready."""
         if self._resampler is not None:
+            self._taken += len(samples)
             samples = self._resampler.resample_chunk(samples)
+            self._resampled += len(samples)
         return self._given(self._heard(samples))
 
     def finish(self, progress: Callable[[int, int], None] | None = None) -> Frames:
@@ -166,6 +169,8 @@ class TorchEngine:
         parts = []
         if self._resampler is not None:
             rest = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            if self._taken and not self._resampled + len(rest):
+                rest = np.zeros(1, np.float32)  # as of a recording: what is shorter than a sample has a frame
             parts.append(self._heard(rest))
         waiting = np.concatenate([self._sampled(self._features.finish()), self._stream.finish()])
         parts.append(waiting if self._upper is None else self._upper.finish(waiting))

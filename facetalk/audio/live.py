@@ -158,6 +158,15 @@ def waits_for(frame: int, fps: float, look_ahead: float) -> int:
     return math.ceil(((frame + 0.5) / fps + look_ahead) * SAMPLE_RATE - 1e-6)
 
 
+def is_due(frame: int, heard: int, fps: float, look_ahead: float) -> bool:
+    """Whether a motion frame of a clip that goes on can be given when so many samples were heard.
+
+    Sound may end in the very middle of a frame, which is one of the clip's or not by how ``frame_count``
+    rounds; without a look-ahead it waits until it is.
+    """
+    return waits_for(frame, fps, look_ahead) <= heard and frame < frame_count(heard, fps)
+
+
 class LiveFeatures:
     """Features of sound that arrives bit by bit.
 
@@ -199,8 +208,8 @@ class LiveFeatures:
         """
         self._sound = np.concatenate([self._sound, self._arriving.push(samples)])
         out = [torch.zeros(0, self.encoder.feature_dim)]
-        while (until := waits_for(self._done, self.fps, self.look_ahead)) <= self._arriving.count:
-            known = until // HOP * HOP
+        while is_due(self._done, self._arriving.count, self.fps, self.look_ahead):
+            known = waits_for(self._done, self.fps, self.look_ahead) // HOP * HOP
             frames = max(self._complete(known), 1)
             self._extract(frames, known)
             seconds = (frames - 0.5) * self.encoder.stride / SAMPLE_RATE

@@ -112,13 +112,17 @@ class AudioReader:
         resampler = None
         if self.rate != SAMPLE_RATE:
             resampler = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32")
-        loudness = Loudness(self.rate)
+        loudness, count = Loudness(self.rate), 0
         for block in self.channel_blocks(seconds):
             loudness.update(block)
             mono = np.ascontiguousarray(block @ weights if len(weights) > 1 else block[:, 0])
-            yield mono if resampler is None else resampler.resample_chunk(mono)
+            piece = mono if resampler is None else resampler.resample_chunk(mono)
+            count += len(piece)
+            yield piece
         if resampler is not None:
             tail = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            if count + len(tail) == 0:
+                tail = np.zeros(1, np.float32)  # sound of less than half a sample
             if len(tail):
                 yield tail
         for note in loudness.notes():
@@ -291,8 +295,7 @@ def load_audio(source: Source | AudioReader, *, track: int | None = None) -> Flo
     Warns:
         HearingWarning: silence, near-silence, clipping, missing sound, channels that cancel.
     """
-    blocks = [block for block in open_audio(source, track=track) if len(block)]
-    return np.concatenate(blocks) if blocks else np.zeros(1, np.float32)
+    return np.concatenate([block for block in open_audio(source, track=track) if len(block)])
 
 
 def _check_file(path: Path, name: str) -> None:

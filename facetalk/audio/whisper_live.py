@@ -21,7 +21,7 @@ from torch import Tensor
 from facetalk.ambient import plainly
 from facetalk.arguments import check_whisper_ahead, look_ahead_seconds
 from facetalk.arrays import Float32
-from facetalk.audio.live import Arriving, waits_for
+from facetalk.audio.live import Arriving, is_due, waits_for
 from facetalk.audio.voicing import HOP
 from facetalk.audio.whisper_encoder import LOUDNESS, WINDOW_S, Layers, WhisperEncoder, at_times, smoothed
 from facetalk.errors import InputError
@@ -64,7 +64,7 @@ class LiveWhisper:
         """
         self._keep(self._arriving.push(samples))
         last = self._done
-        while waits_for(last, self.fps, self.look_ahead) <= self._arriving.count:
+        while is_due(last, self._arriving.count, self.fps, self.look_ahead):
             last += 1
         return self._give(last)
 

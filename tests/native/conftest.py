@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_networks import small_encoder, small_motion
 from transformers import Wav2Vec2Model
 
 from facetalk.audio import load_audio
@@ -51,5 +52,16 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         config = {"format": "facetalk-model", "version": 1, "name": "small", "fps": fps, "geometry": geometry}
         (tmp_path / "config.json").write_text(json.dumps(config))
         return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def make_live(make_folder: Callable[..., Path]) -> Callable[..., Path]:
+    """A model folder that hears live sound too, of 20 features and 6 curves."""
+
+    def make(fps: float = 25.0) -> Path:
+        encoder = small_encoder(feat_extract_norm="layer", do_stable_layer_norm=True)
+        return make_folder(encoder, small_motion(20, window=(1, 3)), span=0.2, fps=fps)
 
     return make

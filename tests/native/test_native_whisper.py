@@ -174,7 +174,7 @@ def live_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("look_ahead", [0.0, 0.1, 0.18, 1.0])
-@pytest.mark.parametrize("seconds", [0.011, 1.0, 3.507])
+@pytest.mark.parametrize("seconds", [0.011, 0.1, 1.0, 3.507])
 def test_live_features_are_those_of_torch(
     live_folder: Path, listener: Path, reference: WhisperEncoder, look_ahead: float, seconds: float
 ) -> None:
@@ -185,7 +185,7 @@ def test_live_features_are_those_of_torch(
     model = NativeModel(live_folder, listener)
     found = model.features(samples, look_ahead=look_ahead)
     assert len(found) == frame_count(len(samples), FPS)
-    np.testing.assert_allclose(found, expected[: len(found)], **CLOSE)
+    np.testing.assert_allclose(found, expected, **CLOSE)
     # The whole is heard by other layers, and the same as without these.
     np.testing.assert_allclose(model.features(samples), reference.features(samples, fps=FPS).numpy(), **CLOSE)
 

@@ -55,6 +55,11 @@ class RunningLevel {
 // Samples that have to be heard for a motion frame.
 int64_t samples_until(int64_t frame, double fps, double look_ahead_s);
 
+// Whether a motion frame of a clip that goes on can be given when so many samples were heard. Sound may end in the very
+// middle of a frame, which is one of the clip's or not by how frame_count() rounds; without a look-ahead it waits
+// until it is.
+bool is_due(int64_t frame, int64_t heard, double fps, double look_ahead_s);
+
 // Sound as it is heard, brought to unit variance 20 ms at a time and kept until nobody needs it any more.
 class LiveSound {
  public:

@@ -101,6 +101,10 @@ int64_t samples_until(int64_t frame, double fps, double look_ahead_s) {
   return static_cast<int64_t>(std::ceil(moment - 1e-6));  // rounding adds no sample
 }
 
+bool is_due(int64_t frame, int64_t heard, double fps, double look_ahead_s) {
+  return samples_until(frame, fps, look_ahead_s) <= heard && frame < frame_count(heard, fps);
+}
+
 void LiveSound::push(const float* samples, int64_t count) {
   heard_ += count;
   pending_.insert(pending_.end(), samples, samples + count);
@@ -206,10 +210,8 @@ void LiveFeatures::push(const float* samples, int64_t count, const TakeFeatures&
   constexpr int64_t kPiece = 10 * kSampleRate;  // bounds the memory of a large push
   for (int64_t from = 0; from < count; from += kPiece) {
     sound_.push(samples + from, std::min(kPiece, count - from));
-    for (;;) {
-      const int64_t until = samples_until(done_, fps_, look_ahead_s_);
-      if (until > sound_.heard()) break;
-      const int64_t known = until / kLevelHop * kLevelHop;
+    while (is_due(done_, sound_.heard(), fps_, look_ahead_s_)) {
+      const int64_t known = samples_until(done_, fps_, look_ahead_s_) / kLevelHop * kLevelHop;
       const int64_t frames = std::max<int64_t>(complete(known), 1);
       // All that is complete at once; frames are the same however many are made together.
       extract_until(frames, known);

@@ -104,6 +104,8 @@ void Resampler::finish(std::vector<float>& out) {
       std::floor(static_cast<double>(heard_) * kSampleRate / static_cast<double>(rate_) + 0.5));
   input_.insert(input_.end(), static_cast<size_t>(2 * half_ + 2), 0.0f);
   advance(total, out);
+  // Sound of less than half a sample is silence of one, as facetalk/audio/load.py has it: a clip has a frame.
+  if (heard_ > 0 && total == 0) out.push_back(0.0f);
 }
 
 }  // namespace facetalk::network

@@ -117,9 +117,8 @@ void LiveWhisper::push(const float* samples, int64_t count, const TakeFeatures& 
   constexpr int64_t kPiece = 10 * kSampleRate;  // bounds the memory of a large push
   for (int64_t from = 0; from < count; from += kPiece) {
     sound_.push(samples + from, std::min(kPiece, count - from));
-    for (;;) {
+    while (is_due(done_, sound_.heard(), fps_, look_ahead_s_)) {
       const int64_t until = samples_until(done_, fps_, look_ahead_s_);
-      if (until > sound_.heard()) break;
       give(until / kLevelHop * kLevelHop, until, take);
     }
   }
