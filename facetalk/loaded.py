@@ -17,6 +17,7 @@ from facetalk.backend import (
     pick_for,
     whisper_encoder,
 )
+from facetalk.feature_space import check_space
 from facetalk.mesh.smoothing import FacialSmoothing
 from facetalk.models import ModelConfig, find_model
 from facetalk.models.heads import open_head, with_rig
@@ -129,9 +130,17 @@ class LoadedModel:
 
     @cached_property
     def motion_model(self) -> MotionModel:
-        """The diffusion model of expression codes."""
+        """The diffusion model of expression codes.
+
+        Raises:
+            InputError: it is damaged, or was trained on the features of another encoder.
+        """
         kind: type[MotionModel] = by_torch("the motion model by torch").MotionModel
-        return kind.load(self.config.folder / "motion", device=self._device)
+        model, part = self.config.folder, self.config.folder / "motion"
+        loaded = kind.load(part, device=self._device)
+        advice = "give the encoder that it was trained with"
+        check_space(part, "was trained on", loaded.notes.get("feature_space"), model, advice)
+        return loaded
 
     @cached_property
     def any_head(self) -> HeadModel | PlainHead:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from facetalk.arrays import Float32
 from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
+from facetalk.feature_space import check_space
 from facetalk.files import atomic_path
 from facetalk.nphm.head.tongue import Reach
 from facetalk.reading import read_json, read_settings, usable
@@ -148,4 +149,7 @@ class Tongue:
         # they do not say, Wav2Vec 2.0 has the width of its paper.
         width = read_json(model / "audio/config.json").get("hidden_size", 768)
         network.check_width(width, model / FOLDER)
+        told = read_json(model / FOLDER / "config.json").get("feature_space")
+        advice = "train it again with facetalk train tongue"
+        check_space(model / FOLDER, "was trained on", told, model, advice)
         return None if reach is None else cls(network, reach)

@@ -28,6 +28,17 @@ void read_vector(const Json& value, int count, double* out) {
   for (int i = 0; i < count; ++i) out[i] = list[static_cast<size_t>(i)].number(-100.0, 100.0);
 }
 
+// Refuses a part of a model that gives or takes, as `does` says, the features of another encoder than the model's
+// own. Encoders with the same name of features stand for each other; who says none is believed.
+void require_space(const std::string& part, const char* does, const std::string& told,
+                   const facetalk_model& model, const char* advice) {
+  const std::string& own =
+      model.encoder.feature_space().empty() ? model.motion.feature_space() : model.encoder.feature_space();
+  if (!told.empty() && !own.empty() && told != own)
+    throw FileError(part + " " + does + " the features of another encoder than " + model.folder + "/audio; " +
+                    advice);
+}
+
 }  // namespace
 
 void facetalk::capi::require_tongue(const facetalk_model& model) {
@@ -63,6 +74,8 @@ facetalk_model::facetalk_model(const std::string& path, const Context& options)
   }
   if (encoder.width() != motion.audio_width())
     throw FileError(path + ": audio encoder and motion model do not belong together");
+  require_space(path + "/motion", "was trained on", motion.feature_space(), *this,
+                "give the encoder that it was trained with");
   const std::string heard = path + "/tongue";
   if (facetalk::platform::is_folder(heard)) {
     const facetalk::network::TongueNetwork network(heard);
@@ -70,6 +83,8 @@ facetalk_model::facetalk_model(const std::string& path, const Context& options)
       throw FileError(heard + " takes " + std::to_string(network.width()) +
                       " audio features a frame, the encoder gives " + std::to_string(encoder.width()) +
                       "; train it again with facetalk train tongue");
+    require_space(heard, "was trained on", network.feature_space(), *this,
+                  "train it again with facetalk train tongue");
     reach = facetalk::head::Reach::read(path + "/head", motion.names());
     if (reach) touch = network;
   }
@@ -113,6 +128,8 @@ facetalk_status facetalk_model_use_whisper(facetalk_model* model, const char* li
                       " audio features a frame, the model's encoder " +
                       std::to_string(model->encoder.width()) +
                       "; train it again with facetalk train whisper");
+    require_space(folder, "gives", ear.adapter.feature_space(), *model,
+                  "train it again with facetalk train whisper");
     model->whisper.emplace(std::move(ear));
   });
 }

@@ -29,6 +29,7 @@ from facetalk.audio.level import HighPass, Level
 from facetalk.audio.whisper import RATE, WIDTH, Whisper
 from facetalk.audio.whisper_weights import FOLDER, LISTENER, SHA256, missing
 from facetalk.errors import InputError
+from facetalk.feature_space import check_space
 from facetalk.files import atomic_path
 from facetalk.reading import read_settings, usable
 from facetalk.units import SAMPLE_RATE, frame_count
@@ -191,10 +192,13 @@ class WhisperEncoder:
             weights: Whisper's, where the package is not installed.
 
         Raises:
-            InputError: the model has no adapter, or a damaged one, or Whisper's weights are not there.
+            InputError: the model has no adapter, a damaged one, or one for another encoder's features;
+                or Whisper's weights are not there.
         """
         adapter, config = Adapter.load(Path(model) / FOLDER)
         floor, space = config.get("variance_floor"), config.get("feature_space")
+        advice = "train it again with facetalk train whisper"
+        check_space(Path(model) / FOLDER, "gives", space, Path(model), advice)
         if not isinstance(floor, int | float) or not 0.0 <= floor < 1.0:
             raise InputError(f"{Path(model) / FOLDER}: config.json has no variance_floor that could be one")
         guidance = config.get("guidance")

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, or measure."""
+    from facetalk.feature_space import space_of
     from facetalk.tongue import FOLDER, TongueNetwork
     from facetalk.training.tongue.train import train
     from facetalk.training.tongue.validate import validate
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
         ),
         hear,
         fps,
+        space_of(model.config.folder),
     )  # fmt: skip
     print(
         f"{told['steps']} steps on {told['minutes']:g} min of sound; the tongue is in {args.out / FOLDER}, "

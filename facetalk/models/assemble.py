@@ -13,10 +13,12 @@ from facetalk.audio.whisper_encoder import Adapter
 from facetalk.audio.whisper_weights import LISTENER, find_weights, write_listener
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
+from facetalk.feature_space import differ
 from facetalk.files import atomic_path, check_replaceable
 from facetalk.models import builtin_models, find_model
 from facetalk.models.heads import open_head
 from facetalk.nphm.head.head import HeadModel
+from facetalk.reading import read_json
 from facetalk.tongue import TongueNetwork
 from facetalk.units import DEFAULT_FPS
 
@@ -131,9 +133,8 @@ def _check_fit(parts: dict[str, Path]) -> None:
             f"{parts['motion']} was trained on {heard} audio features a frame, {parts['audio']} gives "
             f"{encoder.feature_dim}; give the encoder that it was trained with"
         )
-    # Parts from before features had names say nothing, and are believed.
     given, taken = encoder.feature_space, motion.notes.get("feature_space")
-    if given is not None and taken is not None and given != taken:
+    if differ(given, taken):
         raise InputError(
             f"{parts['motion']} was trained on the features of another encoder than {parts['audio']}; give "
             f"the encoder that it was trained with, or one that `facetalk train audio --init` made from that"
@@ -141,7 +142,7 @@ def _check_fit(parts: dict[str, Path]) -> None:
     if "whisper" in parts:
         adapter, about = Adapter.load(parts["whisper"])
         gives, space = adapter.sizes["features"], about.get("feature_space")
-        if gives != heard or (space is not None and taken is not None and space != taken):
+        if gives != heard or differ(space, given or taken):
             raise InputError(
                 f"{parts['whisper']} gives the features of another encoder than {parts['motion']} was "
                 f"trained on; train it with `facetalk train whisper --init` from a model with that motion"
@@ -152,6 +153,11 @@ def _check_fit(parts: dict[str, Path]) -> None:
             raise InputError(
                 f"{parts['tongue']} takes {takes} audio features a frame, {parts['audio']} gives "
                 f"{encoder.feature_dim}; give the encoder that it was trained with"
+            )
+        if differ(read_json(parts["tongue"] / "config.json").get("feature_space"), given or taken):
+            raise InputError(
+                f"{parts['tongue']} was trained on the features of another encoder than {parts['audio']}; "
+                f"give the encoder that it was trained with, or train it again with `facetalk train tongue`"
             )
         if not isinstance(head, HeadModel) or head.tables.reach is None:
             raise InputError(f"{parts['head']} has no tongue that moves; leave out --tongue")

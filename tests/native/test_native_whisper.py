@@ -249,7 +249,10 @@ def test_damaged_weights(folder: Path, listener: Path, tmp_path: Path, change, s
         ({"width": 10**9}, "width"),
         ({"variance_floor": -1.0}, "variance_floor"),
         ({"live": {"window_s": 2.0}}, r"live\.first\.bias is missing"),
-        ({"live": {"window_s": 1e9}}, "window_s"),
+        ({"live": {"window_s": 1e9}}, "live windows other than of 2 s"),
+        ({"live": {"window_s": 1.5}}, "live windows other than of 2 s"),
+        ({"live": {"window_s": "2.0"}}, "live windows other than of 2 s"),
+        ({"live": {}}, "lacks the entry window_s"),
     ],
 )
 def test_damaged_adapters(folder: Path, listener: Path, tmp_path: Path, change: dict, says: str) -> None:  # type: ignore[type-arg]

@@ -1,15 +1,17 @@
 #include "cpu/network/adapter.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "core/number_text.h"
 #include "cpu/network/level.h"
 #include "cpu/network/whisper.h"
 
 namespace facetalk::network {
 namespace {
 
-constexpr int kMost = 1024;                               // as facetalk/audio/whisper_encoder.py
-constexpr double kLeastWindow = 0.5, kMostWindow = 29.0;  // seconds
+constexpr int kMost = 1024;             // as facetalk/audio/whisper_encoder.py
+constexpr double kWindowSeconds = 2.0;  // as there; what is heard for a frame of live sound
 constexpr double kMostGuidance = 20.0;
 constexpr float kEpsilon = 1e-5f;
 
@@ -31,6 +33,7 @@ Adapter::Adapter(const std::string& folder, int width, int depth) {
   const auto channels = static_cast<int>(config.at("width").whole(1, kMost));
   const auto features = static_cast<int>(config.at("features").whole(1, kMost));
   if (const Json* listener = config.find("listener")) listener_ = listener->text();
+  feature_space_ = config.text_at("feature_space");
   if (const Json* guidance = config.find("guidance")) guidance_ = guidance->number(0.0, kMostGuidance);
   floor_ = config.at("variance_floor").number(0.0, 1.0);
   const Safetensors file(folder + "/model.safetensors");
@@ -51,8 +54,10 @@ Adapter::Adapter(const std::string& folder, int width, int depth) {
   reduce_ = Linear(weight, bias, components, static_cast<int>(heard));
   whole_ = read(file, "", components, channels, features);
   if (const Json* live = config.find("live")) {
-    const double seconds = live->at("window_s").number(kLeastWindow, kMostWindow);
-    window_ = static_cast<int64_t>(seconds * kSampleRate) / Whisper::kRow * Whisper::kRow;
+    const Json& seconds = live->at("window_s");
+    if (seconds.kind() != Json::Kind::kNumber || seconds.number(-INFINITY, INFINITY) != kWindowSeconds)
+      throw FileError(where + ": tells of live windows other than of " + number_text(kWindowSeconds) + " s");
+    window_ = static_cast<int64_t>(kWindowSeconds * kSampleRate);
     live_ = read(file, "live.", components, channels, features);
   }
 }

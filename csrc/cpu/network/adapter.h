@@ -17,6 +17,8 @@ class Adapter {
   Adapter(const std::string& folder, int width, int depth);
 
   int features() const { return whole_.last.outputs(); }
+  // Whose features it makes; empty where it does not say.
+  const std::string& feature_space() const { return feature_space_; }
   // Which weights of Whisper it was made for, as Whisper::named(); nothing where it does not say.
   const std::string& listener() const { return listener_; }
   // Weight of guidance for mouths of whole recordings, where nobody asks for another; 0: the motion model's own.
@@ -42,7 +44,7 @@ class Adapter {
 
   Linear reduce_;  // to principal components
   Stack whole_, live_;
-  std::string listener_;
+  std::string listener_, feature_space_;
   double guidance_ = 0.0;
   double floor_ = 0.0;
   int64_t window_ = 0;

@@ -70,6 +70,8 @@ MotionModel::MotionModel(const std::string& folder) {
     if (name.text().find('\0') != std::string::npos) throw FileError(where + ": a name with a zero byte");
     names_.push_back(name.text());
   }
+  if (const Json* notes = config.find("notes"); notes != nullptr && notes->kind() == Json::Kind::kObject)
+    feature_space_ = notes->text_at("feature_space");
   const auto count = static_cast<int64_t>(names_.size());
   if (count < 1 || count > 100'000)
     throw FileError(where + ": expression_names has " + std::to_string(count) + " entries");

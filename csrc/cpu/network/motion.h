@@ -42,6 +42,8 @@ class MotionModel {
 
   const std::vector<std::string>& names() const { return names_; }
   int audio_width() const { return denoiser_->sizes().audio; }
+  // Whose features it was trained on; empty where it does not say.
+  const std::string& feature_space() const { return feature_space_; }
   double default_guidance() const { return default_guidance_; }
   const NoiseSchedule& schedule() const { return schedule_; }
 
@@ -59,6 +61,7 @@ class MotionModel {
   int student_default_ = 0, default_steps_ = 0;
   double default_guidance_ = 1.0;
   NoiseSchedule schedule_{1};
+  std::string feature_space_;
   std::vector<std::string> names_;
   std::vector<float> feature_mean_, feature_scale_;
   std::vector<double> mean_, decode_;  // (E), (E, K)

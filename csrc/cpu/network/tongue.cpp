@@ -18,6 +18,7 @@ TongueNetwork::TongueNetwork(const std::string& folder) {
   if (config.at("format").text() != "facetalk-tongue" || config.at("version").whole(0, 1000) != 1)
     throw FileError(where + ": does not describe a tongue of version 1");
   const auto features = static_cast<int>(config.at("feature_dim").whole(1, 1 << 16));
+  feature_space_ = config.text_at("feature_space");
   const std::string weights = folder + "/model.safetensors";
   const Safetensors file(weights);
   const std::vector<int64_t>& shape = file.shape("w1");

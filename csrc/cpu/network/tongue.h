@@ -17,11 +17,14 @@ class TongueNetwork {
   explicit TongueNetwork(const std::string& folder);
 
   int width() const { return first_.inputs(); }  // A, values of a feature
+  // Whose features it was trained on; empty where it does not say.
+  const std::string& feature_space() const { return feature_space_; }
   // (frames, A) -> (frames, kContacts) in 0..1.
   void run(const float* features, int64_t frames, float* contacts) const;
 
  private:
   Linear first_, second_;
+  std::string feature_space_;
 };
 
 }  // namespace facetalk::network

@@ -52,6 +52,7 @@ Wav2Vec2::Wav2Vec2(const std::string& folder) {
   stable_ = truth_or(config, "do_stable_layer_norm", false);
   activation_ = activation_named(text_or(config, "hidden_act", "gelu"), where);
   if (const Json* span = config.find("attention_span_s")) span_s_ = span->number(1e-6, 1000.0);
+  feature_space_ = config.text_at("feature_space");
   read_extractor(config, file, where);
   read_positions(config, file);
   read_layers(config, file);

@@ -21,6 +21,8 @@ class Wav2Vec2 {
   explicit Wav2Vec2(const std::string& folder);
 
   int width() const { return width_; }  // A, values of a frame
+  // Whose features these are, by the name of facetalk/feature_space.py; empty where nobody said.
+  const std::string& feature_space() const { return feature_space_; }
   int extracted_width() const { return extracted_; }
   int field() const { return field_; }    // samples that a frame of the extractor sees
   int stride() const { return stride_; }  // samples from a frame of the extractor to the next
@@ -65,6 +67,7 @@ class Wav2Vec2 {
   Linear projection_;
   std::vector<Convolution> position_groups_;
   int position_kernel_ = 0;
+  std::string feature_space_;
   std::vector<Layer> layers_;
   int width_ = 0, extracted_ = 0, heads_ = 0, field_ = 1, stride_ = 1;
 };

@@ -63,13 +63,14 @@ class TongueTraining:
     seed: int = 0
 
 
-def train(config: TongueTraining, hear: Hear, fps: float) -> dict[str, Any]:
+def train(config: TongueTraining, hear: Hear, fps: float, feature_space: str | None = None) -> dict[str, Any]:
     """Train the network and save it to ``out/tongue``.
 
     Args:
         config: settings.
         hear: the encoder.
         fps: frames a second of its features.
+        feature_space: whose features they are, see :attr:`facetalk.audio.AudioEncoder.feature_space`.
 
     Returns:
         notes that its config.json holds too.
@@ -98,6 +99,8 @@ def train(config: TongueTraining, hear: Hear, fps: float) -> dict[str, Any]:
         "steps": config.steps,
         "seed": config.seed,
     }
+    if feature_space is not None:
+        notes["feature_space"] = feature_space
     config.out.mkdir(parents=True, exist_ok=True)
     network.save(config.out / FOLDER, notes)
     return notes

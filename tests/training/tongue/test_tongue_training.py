@@ -12,6 +12,7 @@ from facetalk import InputError
 from facetalk.arrays import Float32
 from facetalk.cli import main
 from facetalk.data.speech.corpus import Utterance, write_manifest
+from facetalk.reading import read_json
 from facetalk.tongue import TongueNetwork
 from facetalk.training.tongue.train import TongueTraining, train
 from facetalk.training.tongue.validate import validate
@@ -55,8 +56,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
     config = TongueTraining((corpus,), out, minutes_heard=2.0, hidden=16, steps=400, batch=128)
-    told = train(config, hear, FPS)
+    told = train(config, hear, FPS, "a")
     assert told["utterances"] == 16 and told["steps"] == 400
+    assert read_json(out / "tongue/config.json")["feature_space"] == "a", "whose features it takes"
     return out
 
 
