@@ -137,7 +137,8 @@ FACETALK_API void facetalk_model_free(facetalk_model* model);
  * frame from 2 s of sound. Brows, lids and gaze come from what the model's own encoder hears as before. Mouths of whole
  * recordings (look_ahead_s INFINITY) have a weight of guidance of the adapter's, where the options ask for none.
  * listener: a file with the weights of Whisper's encoder, as `facetalk assemble --whisper --listener` writes it; NULL:
- * whisper/listener.safetensors in the model's folder. Before the model's first stream is made; a second call is FACETALK_WRONG_STATE. */
+ * whisper/listener.safetensors in the model's folder. Before the model's first stream and features: after them, and a second
+ * time, it is FACETALK_WRONG_STATE. */
 FACETALK_API facetalk_status facetalk_model_use_whisper(facetalk_model* model, const char* listener);
 
 /* Motion frames a second; 0 for NULL. */
@@ -214,13 +215,14 @@ FACETALK_API void facetalk_style_default(facetalk_style* style, size_t struct_si
 FACETALK_API facetalk_status facetalk_stream_set_style(facetalk_stream* stream, const facetalk_style* style);
 
 /* Takes mono samples in -1..1, any number of them, none too. The curves do not depend on how the sound is
- * cut. FACETALK_INVALID for samples that are not finite, of which none is taken. */
+ * cut. FACETALK_INVALID for samples that are not finite or beyond 2^31, of which none is taken. */
 FACETALK_API facetalk_status facetalk_stream_push(facetalk_stream* stream, const float* samples,
                                                   size_t count);
 
 /* Called now and then while finish() works on a whole recording: the frames that are ready and how many
  * there will be. Another value than 0 stops it; finish() then returns FACETALK_STOPPED, and the stream has
- * to be reset. */
+ * to be reset. From here the stream may be asked, but not changed: pushes, pulls and resets are
+ * FACETALK_WRONG_STATE, and it must not be freed. */
 typedef int32_t (*facetalk_progress)(void* user, int64_t done, int64_t frames);
 FACETALK_API facetalk_status facetalk_stream_on_progress(facetalk_stream* stream, facetalk_progress progress,
                                                          void* user);

@@ -43,6 +43,23 @@ void require_finite(const float* values, size_t count, const char* name) {
   }
 }
 
+void require_samples(const float* samples, size_t count) {
+  constexpr size_t kMostSamples = size_t{1} << (sizeof(size_t) > 4 ? 40 : 28);
+  constexpr float kMostSample =
+      2147483648.0f;  // that integers of 32 bits reach: beyond them nothing is sound
+  if (count == 0) return;
+  require(samples, "samples");
+  if (count > kMostSamples)
+    throw ArgumentError("count", "at most " + std::to_string(kMostSamples) + " samples",
+                        std::to_string(count));
+  require_finite(samples, count, "samples");
+  for (size_t i = 0; i < count; ++i) {
+    if (std::abs(samples[i]) > kMostSample)
+      throw ArgumentError("samples: value " + std::to_string(i) + " is " + number_text(samples[i]) +
+                          "; sound lies in -1..1");
+  }
+}
+
 std::vector<float> checked_code(const float* values, int32_t count, int expected, const char* name) {
   constexpr float kMostCode = 1000.0f;  // beyond anything that is a head, and far below what overflows
   if (count < 0) throw ArgumentError(std::string(name) + ": a negative count");

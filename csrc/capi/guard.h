@@ -82,6 +82,10 @@ void one_thread_unless_told();
 // Throws ArgumentError naming the first value that is not finite.
 void require_finite(const float* values, size_t count, const char* name);
 
+// Throws ArgumentError for what is no sound: NULL, numbers that are not finite or beyond 2^31, more samples than memory
+// has.
+void require_samples(const float* samples, size_t count);
+
 // A code of `expected` values, or none. Throws ArgumentError for another count, and for values that are no head's.
 std::vector<float> checked_code(const float* values, int32_t count, int expected, const char* name);
 

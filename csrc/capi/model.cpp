@@ -115,6 +115,10 @@ facetalk_status facetalk_model_use_whisper(facetalk_model* model, const char* li
   return guarded(context_of(model), [&] {
     require(model, "model");
     if (model->whisper) throw facetalk::capi::WrongState("Whisper hears for this model already");
+    // Streams hold on to what hears for them, and may be in other threads.
+    if (model->is_used.load(std::memory_order_relaxed))
+      throw facetalk::capi::WrongState(
+          "the model has heard already; let Whisper hear before its first stream is made, or load it again");
     const std::string folder = model->folder + "/whisper";
     if (!facetalk::platform::is_folder(folder))
       throw FileError(folder + ": this model has no adapter for Whisper; facetalk train whisper makes one");
@@ -185,10 +189,10 @@ facetalk_status facetalk_model_features(const facetalk_model* model, const float
   return guarded(context_of(model), [&] {
     require(model, "model");
     require(frames, "frames");
-    if (count > 0) require(samples, "samples");
     if (count == 0) throw facetalk::ArgumentError("samples: there are none");
     facetalk::capi::require_look_ahead(look_ahead_s);
-    facetalk::capi::require_finite(samples, count, "samples");
+    facetalk::capi::require_samples(samples, count);
+    model->is_used.store(true, std::memory_order_relaxed);
     const int64_t needed = facetalk::network::frame_count(static_cast<int64_t>(count), model->fps);
     const int64_t room = *frames;
     *frames = needed;

@@ -1,6 +1,7 @@
 // What a facetalk_model handle holds.
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <string>
 
@@ -27,6 +28,7 @@ struct facetalk_model {
   std::optional<facetalk::network::TongueNetwork> touch;
   std::optional<facetalk::head::Reach> reach;
   std::optional<facetalk::network::WhisperEar> whisper;  // where it was asked for
+  mutable std::atomic<bool> is_used{false};              // there was a stream, or features
 };
 
 namespace facetalk::capi {

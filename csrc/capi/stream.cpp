@@ -1,7 +1,7 @@
 // A stream: pushed sound -> 16 kHz -> features -> curves that wait to be pulled.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -10,16 +10,18 @@
 #include "capi/ear.h"
 #include "capi/guard.h"
 #include "capi/model.h"
+#include "capi/stream_options.h"
 #include "capi/stream_pose.h"
-#include "core/number_text.h"
 #include "cpu/network/motion.h"
 #include "cpu/network/resample.h"
 #include "cpu/network/style.h"
 
 using facetalk::ArgumentError;
+using facetalk::capi::checked;
 using facetalk::capi::Context;
 using facetalk::capi::context_of;
 using facetalk::capi::guarded;
+using facetalk::capi::kOwnGuidance;
 using facetalk::capi::require;
 using facetalk::capi::require_tongue;
 using facetalk::capi::WrongState;
@@ -27,16 +29,9 @@ using facetalk::network::kContacts;
 using facetalk::network::kSampleRate;
 
 namespace {
-constexpr double kOwnGuidance = -1.0;  // asks for the model's own
-
 facetalk::network::Sliders sliders_of(const facetalk_style& style) {
   return {style.intensity,       style.smile, style.brow_activity, style.blink_rate,
           style.gaze_steadiness, style.jaw,   style.lips};
-}
-
-void require_range(const char* name, double value, int low, int high) {
-  if (!(value >= low && value <= high))
-    throw ArgumentError(name, std::to_string(low) + " to " + std::to_string(high), facetalk::number_text(value));
 }
 
 // Brows, lids and gaze go with the voice more than with the words, and with the features of the encoder that
@@ -211,68 +206,34 @@ struct facetalk_stream {
   facetalk_progress progress = nullptr;
   void* user = nullptr;
   bool begun = false, finished = false, broken = false;  // begun: there was sound
+  std::atomic<bool> at_work{false};                      // in a call that changes it
 };
 
 namespace {
-
-facetalk_stream_options checked(const facetalk_stream_options* given) {
-  facetalk_stream_options options;
-  facetalk_stream_options_default(&options);
-  if (given != nullptr) {
-    if (given->struct_size < sizeof(size_t) || given->struct_size > (size_t{1} << 20))
-      throw ArgumentError("options: struct_size is not that of a facetalk_stream_options");
-    std::memcpy(&options, given, std::min(given->struct_size, sizeof options));
-    options.struct_size = sizeof options;
-  }
-  if (options.sample_rate < 1000 || options.sample_rate > 768'000)
-    throw ArgumentError("sample_rate", "1000 to 768000 Hz", std::to_string(options.sample_rate));
-  facetalk::capi::require_look_ahead(options.look_ahead_s);
-  if (std::isnan(options.guidance)) throw ArgumentError("guidance: is not a number");
-  if (options.steps < 0) throw ArgumentError("steps", "0 or more", std::to_string(options.steps));
-  return options;
-}
-
-facetalk_style checked(const facetalk_style* given) {
-  facetalk_style style;
-  facetalk_style_default(&style, sizeof style);
-  if (given != nullptr) {
-    if (given->struct_size < sizeof(size_t) || given->struct_size > (size_t{1} << 20))
-      throw ArgumentError("style: struct_size is not that of a facetalk_style");
-    // Whole fields alone: a size that ends inside a number would leave half of it.
-    const size_t whole = given->struct_size - given->struct_size % sizeof(double);
-    std::memcpy(&style, given, std::min(whole, sizeof style));
-    style.struct_size = sizeof style;
-  }
-  require_range("intensity", style.intensity, 0, 2);
-  require_range("smile", style.smile, -1, 1);
-  require_range("brow_activity", style.brow_activity, 0, 3);
-  require_range("blink_rate", style.blink_rate, 0, 3);
-  require_range("gaze_steadiness", style.gaze_steadiness, 0, 1);
-  require_range("head_motion", style.head_motion, 0, 2);
-  require_range("jaw", style.jaw, 0, 2);
-  require_range("lips", style.lips, 0, 2);
-  return style;
-}
-
-facetalk_frames checked(const facetalk_frames& given) {
-  facetalk_frames frames = {sizeof frames, nullptr, nullptr, nullptr, nullptr};
-  if (given.struct_size < sizeof(size_t) || given.struct_size > (size_t{1} << 20))
-    throw ArgumentError("into: struct_size is not that of a facetalk_frames");
-  // Whole fields alone: a size that ends inside a pointer would leave half of an address.
-  const size_t whole = given.struct_size - given.struct_size % sizeof(void*);
-  std::memcpy(&frames, &given, std::min(whole, sizeof frames));
-  return frames;
-}
 
 void require_room(int64_t max_frames) {
   if (max_frames < 0) throw ArgumentError("max_frames", "0 or more", std::to_string(max_frames));
 }
 
+// The body of a call that changes a stream. Its own callback cannot make another one meanwhile, nor can another thread,
+// which should not try.
+template <typename Body>
+facetalk_status alone(facetalk_stream* stream, Body&& body) {
+  return guarded(context_of(stream), [&] {
+    require(stream, "stream");
+    if (stream->at_work.exchange(true, std::memory_order_acquire))
+      throw WrongState("the stream is at work: in the callback of its progress, or in another thread");
+    const std::unique_ptr<std::atomic<bool>, void (*)(std::atomic<bool>*)> turn(
+        &stream->at_work,
+        [](std::atomic<bool>* at_work) { at_work->store(false, std::memory_order_release); });
+    body();
+  });
+}
+
 // A call that failed in the middle leaves a stream that is neither here nor there.
 template <typename Body>
 facetalk_status on_stream(facetalk_stream* stream, Body&& body) {
-  return guarded(context_of(stream), [&] {
-    require(stream, "stream");
+  return alone(stream, [&] {
     if (stream->broken) throw WrongState("the stream failed before; reset it");
     stream->broken = true;
     body();
@@ -282,18 +243,6 @@ facetalk_status on_stream(facetalk_stream* stream, Body&& body) {
 
 }  // namespace
 
-void facetalk_stream_options_default(facetalk_stream_options* options) {
-  if (options == nullptr) return;
-  *options = {sizeof(facetalk_stream_options), kSampleRate, 0, 0.2, kOwnGuidance, 0};
-}
-
-void facetalk_style_default(facetalk_style* style, size_t struct_size) {
-  if (style == nullptr) return;
-  const size_t known = std::min(struct_size, sizeof *style);
-  const facetalk_style still = {known, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0};
-  std::memcpy(style, &still, known);
-}
-
 facetalk_status facetalk_stream_create(const facetalk_model* model, const facetalk_stream_options* options,
                                        facetalk_stream** stream) {
   if (stream != nullptr) *stream = nullptr;
@@ -301,12 +250,12 @@ facetalk_status facetalk_stream_create(const facetalk_model* model, const faceta
     require(model, "model");
     require(stream, "stream");
     *stream = new facetalk_stream(*model, checked(options));
+    model->is_used.store(true, std::memory_order_relaxed);
   });
 }
 
 facetalk_status facetalk_stream_set_style(facetalk_stream* stream, const facetalk_style* style) {
-  return guarded(context_of(stream), [&] {
-    require(stream, "stream");
+  return alone(stream, [&] {
     if (stream->begun || stream->finished)
       throw WrongState("the clip has begun; set its style before its first sound, or reset the stream");
     stream->set_style(checked(style));
@@ -317,10 +266,7 @@ facetalk_status facetalk_stream_push(facetalk_stream* stream, const float* sampl
   const facetalk_status status = guarded(context_of(stream), [&] {
     require(stream, "stream");
     if (stream->finished) throw WrongState("the sound was finished; reset the stream for another clip");
-    if (count > 0) require(samples, "samples");
-    if (count > (size_t{1} << 40))
-      throw ArgumentError("count", "at most 2^40 samples", std::to_string(count));
-    facetalk::capi::require_finite(samples, count, "samples");
+    facetalk::capi::require_samples(samples, count);
   });
   if (status != FACETALK_OK) return status;
   return on_stream(stream, [&] {
@@ -341,8 +287,7 @@ int64_t facetalk_stream_ready(const facetalk_stream* stream) {
 
 facetalk_status facetalk_stream_pull(facetalk_stream* stream, float* curves, int64_t max_frames,
                                      int64_t* frames) {
-  return guarded(context_of(stream), [&] {
-    require(stream, "stream");
+  return alone(stream, [&] {
     require(frames, "frames");
     require_room(max_frames);
     if (max_frames > 0) require(curves, "curves");
@@ -352,8 +297,7 @@ facetalk_status facetalk_stream_pull(facetalk_stream* stream, float* curves, int
 
 facetalk_status facetalk_stream_pull_frames(facetalk_stream* stream, const facetalk_frames* into,
                                             int64_t max_frames, int64_t* frames) {
-  return guarded(context_of(stream), [&] {
-    require(stream, "stream");
+  return alone(stream, [&] {
     require(into, "into");
     require(frames, "frames");
     require_room(max_frames);
@@ -367,8 +311,7 @@ facetalk_status facetalk_stream_pull_frames(facetalk_stream* stream, const facet
 }
 
 facetalk_status facetalk_stream_reset(facetalk_stream* stream) {
-  return guarded(context_of(stream), [&] {
-    require(stream, "stream");
+  return alone(stream, [&] {
     stream->broken = true;
     stream->start();
     stream->broken = false;
