@@ -221,8 +221,6 @@ def start(
         InputError: an option is out of range, or the audio encoder has to hear the whole recording.
     """
     if native is not None and rate == int(rate):
-        if not 0 <= seed < 2**64:
-            raise InputError(f"seed must be a whole number in 0..2**64-1, got {seed}")
         return native.stream(look_ahead=look_ahead, steps=steps, seed=seed, guidance=guidance, rate=int(rate))
     loaded, module = parts(), by_torch("such a stream")
     motion, upper = loaded.motion, None

@@ -233,7 +233,11 @@ class NativeStream:
         self._model, self._library, self._pose = model, model._library, pose
         options = StreamOptions()
         self._library.facetalk_stream_options_default(byref(options))
-        options.sample_rate, options.look_ahead_s, options.seed = rate, model._ahead(look_ahead), seed
+        if not 0 <= seed < 2**64:
+            raise InputError(f"seed must be a whole number in 0..2**64-1, got {seed}")
+        # ctypes keeps the last 32 bits of a number, which may be those of a rate.
+        options.sample_rate = min(max(rate, 0), 2**31 - 1)
+        options.look_ahead_s, options.seed = model._ahead(look_ahead), seed
         if steps is not None and not 0 < steps < 2**31:  # 0 asks the library for the model's own
             raise InputError(f"steps must be at least 1 and no more than the model was taught, got {steps}")
         options.steps = 0 if steps is None else steps

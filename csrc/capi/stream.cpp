@@ -29,6 +29,7 @@ using facetalk::network::kContacts;
 using facetalk::network::kSampleRate;
 
 namespace {
+
 facetalk::network::Sliders sliders_of(const facetalk_style& style) {
   return {style.intensity,       style.smile, style.brow_activity, style.blink_rate,
           style.gaze_steadiness, style.jaw,   style.lips};

@@ -14,6 +14,7 @@ from facetalk.errors import InputError
 from facetalk.frames import Frames
 from facetalk.library import PROGRESS, StyleOptions, library
 from facetalk.native import WHOLE, NativeModel, NativeStream
+from facetalk.reading import read_json
 from tests.helpers.small_whisper import add_small_whisper
 from tests.native.test_frame_counts import Make, sound
 
@@ -170,6 +171,23 @@ def test_room_for_fewer_frames_than_there_are_gives_the_oldest(make_live: Make) 
         assert (rows[frames.value :] == 7.0).all()
     assert lib.facetalk_stream_pull(handle, rows.ctypes.data, -1, byref(frames)) == INVALID
     np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+@pytest.mark.parametrize(
+    "options", [{"rate": 2**32 + 16_000}, {"rate": -(2**32) + 16_000}, {"seed": -1}, {"seed": 2**64}]
+)
+def test_numbers_beyond_those_of_c_are_not_cut(make_live: Make, options: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=r"seed must be|sample_rate: expected"):
+        NativeModel(make_live()).stream(steps=1, **options)
+
+
+def test_settings_may_begin_with_the_mark_of_an_editor(make_live: Make) -> None:
+    folder = make_live()
+    for file in ("config.json", "audio/config.json", "motion/config.json"):
+        path = folder / file
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        assert isinstance(read_json(path), dict)
+    assert len(NativeModel(folder).names) == 6
 
 
 def test_a_folder_has_any_letters(make_live: Make, tmp_path: Path) -> None:

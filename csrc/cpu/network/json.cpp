@@ -245,6 +245,9 @@ class JsonReader {
 
 Json Json::parse(std::string_view text, const std::string& where) {
   if (text.size() > kMostText) throw FileError(where + ": too large for JSON that this reads");
+  // Editors of Windows put a mark before UTF-8; Python's reader passes over it, too.
+  if (constexpr std::string_view kMark = "\xEF\xBB\xBF"; text.substr(0, kMark.size()) == kMark)
+    text.remove_prefix(kMark.size());
   return JsonReader(text, where).whole();
 }
 
