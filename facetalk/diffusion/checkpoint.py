@@ -147,6 +147,8 @@ def _assemble(
     denoiser = build_for(lambda: Denoiser(config), tensors, "denoiser")
     prefix = "denoiser."
     denoiser.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    if content["schedule"].get("kind", "cosine") != "cosine":
+        raise ValueError("the noise schedule is not cosine")
     names = [str(name) for name in content["expression_names"]]
     size, dim = len(names), denoiser.config.motion_dim
     shapes = {

@@ -98,3 +98,25 @@ def test_denoisers_of_other_kinds_and_sizes(make_folder, speech, changes, steps,
 def test_options_out_of_range_are_refused_by_name(model, options, word):
     with pytest.raises(InputError, match=word):
         model.stream(**options)
+
+
+def test_a_folder_that_has_lost_its_student_is_a_teacher_alone_in_both(make_live, speech):
+    folder = make_live()
+    assert NativeModel(folder).stream(look_ahead=WHOLE).steps == 2, "the student's"
+    (folder / "motion/student.safetensors").unlink()
+    motion, sound = MotionModel.load(folder / "motion"), speech[:16_000]
+    features = AudioEncoder.from_pretrained(folder / "audio").features(sound, fps=25.0)
+    native = NativeModel(folder)
+    assert native.stream(look_ahead=WHOLE).steps == motion.steps_for(None, None) == 3
+    for steps in (None, 2):
+        found = curves(native, sound, steps=steps, seed=4)
+        assert np.abs(found - motion.sample(features, steps=steps, seed=4)).max() < TOLERANCE
+
+
+def test_another_noise_schedule_is_refused_by_both(make_live):
+    folder = make_live()
+    config = folder / "motion/config.json"
+    config.write_text(config.read_text().replace('"cosine"', '"linear"'))
+    for load in (NativeModel, lambda place: MotionModel.load(place / "motion")):
+        with pytest.raises(InputError, match="the noise schedule is not cosine"):
+            load(folder)

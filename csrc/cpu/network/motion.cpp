@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "core/number_text.h"
+#include "core/platform/files.h"
 #include "core/status.h"
 #include "cpu/network/noise.h"
 
@@ -99,9 +100,10 @@ MotionModel::MotionModel(const std::string& folder) {
 
 void MotionModel::read_student(const Json& config, const std::string& folder) {
   const Json* told = config.find("student");
-  if (told == nullptr) return;
-  student_ =
-      std::make_unique<Denoiser>(Safetensors(folder + "/student.safetensors"), "", denoiser_->sizes(), true);
+  const std::string file = folder + "/student.safetensors";
+  // A folder that has lost it is a teacher alone, as for facetalk/diffusion/checkpoint.py.
+  if (told == nullptr || !platform::exists(file)) return;
+  student_ = std::make_unique<Denoiser>(Safetensors(file), "", denoiser_->sizes(), true);
   student_steps_ = told->at("steps").sizes(1, schedule_.train_steps());
   const std::vector<Json>& guidance = told->at("guidance").list();
   if (guidance.size() != 2) throw FileError(folder + "/config.json: student: guidance has no two entries");
