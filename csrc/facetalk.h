@@ -215,7 +215,7 @@ FACETALK_API void facetalk_style_default(facetalk_style* style, size_t struct_si
 FACETALK_API facetalk_status facetalk_stream_set_style(facetalk_stream* stream, const facetalk_style* style);
 
 /* Takes mono samples in -1..1, any number of them, none too. The curves do not depend on how the sound is
- * cut. FACETALK_INVALID for samples that are not finite or beyond 2^31, of which none is taken. */
+ * cut. FACETALK_INVALID for samples that are not finite or beyond 1e30, of which none is taken. */
 FACETALK_API facetalk_status facetalk_stream_push(facetalk_stream* stream, const float* samples,
                                                   size_t count);
 

@@ -45,8 +45,7 @@ void require_finite(const float* values, size_t count, const char* name) {
 
 void require_samples(const float* samples, size_t count) {
   constexpr size_t kMostSamples = size_t{1} << (sizeof(size_t) > 4 ? 40 : 28);
-  constexpr float kMostSample =
-      2147483648.0f;  // that integers of 32 bits reach: beyond them nothing is sound
+  constexpr float kMostSample = 1e30f;  // far beyond sound at any scale, and before float32 overflows
   if (count == 0) return;
   require(samples, "samples");
   if (count > kMostSamples)

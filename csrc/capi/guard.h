@@ -82,7 +82,7 @@ void one_thread_unless_told();
 // Throws ArgumentError naming the first value that is not finite.
 void require_finite(const float* values, size_t count, const char* name);
 
-// Throws ArgumentError for what is no sound: NULL, numbers that are not finite or beyond 2^31, more samples than memory
+// Throws ArgumentError for what is no sound: NULL, numbers that are not finite or beyond 1e30, more samples than memory
 // has.
 void require_samples(const float* samples, size_t count);
 

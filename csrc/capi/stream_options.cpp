@@ -22,9 +22,10 @@ void require_range(const char* name, double value, int low, int high) {
 // that ends inside a field, which is `field` bytes, would leave half of a number or an address.
 template <typename Struct>
 void take_fields(Struct& own, const Struct& given, const char* name, const char* type, size_t field) {
-  if (given.struct_size < sizeof(size_t) || given.struct_size > (size_t{1} << 20))
+  const size_t size = given.struct_size;
+  if (size < sizeof(size_t) || size > (size_t{1} << 20))
     throw ArgumentError(std::string(name) + ": struct_size is not that of a " + type);
-  std::memcpy(&own, &given, std::min(given.struct_size - given.struct_size % field, sizeof own));
+  std::memcpy(&own, &given, std::min(size - size % field, sizeof own));
   own.struct_size = sizeof own;
 }
 

@@ -140,9 +140,9 @@ def test_what_is_no_sound_is_not_taken(make_live: Make, look_ahead: float) -> No
     """Memory that was never written holds such numbers; the model is not to blame for them."""
     lib, model = library(), NativeModel(make_live())
     stream, samples = model.stream(look_ahead=look_ahead, steps=1), sound(8_000)
-    for bad, told in ((3.3e38, "3.3e+38"), (-2.2e9, "-2.2e+09")):
+    for bad, told in ((3.3e38, "3.3e+38"), (-2.0e30, "-2e+30")):
         with pytest.raises(InputError, match=r"value 2 is .*; sound lies in -1\.\.1") as caught:
-            stream.push(np.array([0.1, 2.0**31, bad], np.float32))
+            stream.push(np.array([0.1, 9e29, bad], np.float32))
         assert told in str(caught.value)
         with pytest.raises(InputError, match="sound lies in"):
             model.features(np.array([0.1, 0.2, bad], np.float32), look_ahead=look_ahead)
