@@ -134,8 +134,8 @@ FACETALK_API void facetalk_model_free(facetalk_model* model);
 
 /* Lets Whisper hear for the model's streams and features from now on, by the adapter in its folder whisper/: it hears
  * strangers better than the model's own encoder, and takes longer. Live sound it hears with a look-ahead of up to 1 s, each
- * frame from 2 s of sound. Brows, lids and gaze come from what the model's own encoder hears as before. Mouths of whole
- * recordings (look_ahead_s INFINITY) have a weight of guidance of the adapter's, where the options ask for none.
+ * frame from 2 s of sound. Brows, lids and gaze come from what the model's own encoder hears as before. Mouths have a
+ * weight of guidance of the adapter's, where the options ask for none.
  * listener: a file with the weights of Whisper's encoder, as `facetalk assemble --whisper --listener` writes it; NULL:
  * whisper/listener.safetensors in the model's folder. Before the model's first stream and features: after them, and a second
  * time, it is FACETALK_WRONG_STATE. */

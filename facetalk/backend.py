@@ -225,12 +225,14 @@ def start(
     loaded, module = parts(), by_torch("such a stream")
     motion, upper = loaded.motion, None
 
-    def clip() -> MotionStream:
-        return motion.stream(steps=steps, guidance=guidance, seed=seed)
+    def clip(weight: float | None) -> MotionStream:
+        return motion.stream(steps=steps, guidance=weight, seed=seed)
 
+    # By Whisper little is left to guess, and mouths may differ as people's do.
+    of_mouth = loaded.encoder.guidance if guidance is None else guidance
     if loaded.own is not None:
-        upper = module.UpperFace(loaded.own, clip(), fps, look_ahead, motion.expression_names)
+        upper = module.UpperFace(loaded.own, clip(guidance), fps, look_ahead, motion.expression_names)
     engine: TorchEngine = module.TorchEngine(
-        loaded.encoder, clip(), fps, look_ahead, rate, loaded.tongue, upper
+        loaded.encoder, clip(of_mouth), fps, look_ahead, rate, loaded.tongue, upper
     )
     return engine

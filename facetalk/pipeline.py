@@ -78,7 +78,7 @@ class FaceTalk(Decoder):
                 others by the full model. None: the model's default (``motion/config.json`` says what chose
                 it).
             guidance: weight w of classifier-free guidance, 1 = none; the model's default when None, and for
-                mouths of whole recordings that Whisper hears its adapter's. The student takes 1 to 2.5; with
+                mouths that Whisper hears its adapter's. The student takes 1 to 2.5; with
                 other weights None steps means the full model.
             seed: noise seed; the same seed, audio and steps give the same motion. None = a fresh one,
                 which is kept in ``Motion.provenance["seed"]``.

@@ -82,13 +82,11 @@ struct facetalk_stream {
     start();
   }
 
-  bool is_live() const { return !std::isinf(options.look_ahead_s); }
-
   void start() {
     const bool own = options.guidance == kOwnGuidance;
     const double guidance = own ? model.motion.default_guidance() : options.guidance;
-    // Where Whisper hears a whole recording little is left to guess, and mouths may differ as people's do.
-    const double of_whisper = own && model.whisper && !is_live() ? model.whisper->adapter.guidance() : 0.0;
+    // By Whisper little is left to guess, and mouths may differ as people's do.
+    const double of_whisper = own && model.whisper ? model.whisper->adapter.guidance() : 0.0;
     const double of_mouth = of_whisper > 0.0 ? of_whisper : guidance;
     motion.emplace(model.motion, options.steps, of_mouth, options.seed);
     ear.emplace(model, model.whisper.has_value(), options.look_ahead_s);
@@ -150,7 +148,7 @@ struct facetalk_stream {
       resampler->finish(resampled);
       hear(resampled.data(), static_cast<int64_t>(resampled.size()));
     }
-    if (!is_live() && heard > 0) expected = facetalk::network::frame_count(heard, model.fps);
+    if (std::isinf(options.look_ahead_s) && heard > 0) expected = facetalk::network::frame_count(heard, model.fps);
     if (upper) upper->finish();
     ear->finish([this](const float* features, int64_t frames) { take(features, frames); });
     expected = 0;

@@ -67,6 +67,11 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=None, help="default: the model's")
+    parser.add_argument(
+        "--look-ahead",
+        type=float,
+        help="seconds that are heard ahead of a frame; default: the whole recording",
+    )
     parser.add_argument("--rows", default=DEFAULT_ROWS, help="comma-separated; default: %(default)s")
     parser.add_argument("--reference", default="converged-52")
     parser.add_argument("--sample-only", action="store_true", help="no figures yet")
@@ -81,13 +86,21 @@ def run(args: argparse.Namespace) -> None:
     clips = find_clips(args.audio, args.clips)
     reference = parse(args.reference, args.clips)
     rows = [parse(name, args.clips) for name in args.rows.split(",") if name.split("@")[0] != args.reference]
+    if args.look_ahead is not None and any(
+        row.sampler not in ("student", "truth") for row in (*rows, reference)
+    ):
+        raise InputError(
+            "--look-ahead: live motion is the student's; give rows and a reference of student and truth"
+        )
     if any(row.sampler == "truth" for row in (*rows, reference)):
         clips = [clip for clip in clips if clip.phones]
         if not clips:
             raise InputError(
                 "truth is drawn from phones, and no recording has any; give a corpus with --audio"
             )
-    motions = Motions(args.out / "motions", model, seeds=args.seeds, guidance=args.guidance)
+    motions = Motions(
+        args.out / "motions", model, seeds=args.seeds, guidance=args.guidance, look_ahead=args.look_ahead
+    )
     for row in [*rows, reference]:
         motions.sample(row, clips)
     if args.sample_only:
@@ -98,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
     results = {
         "command": "python -m experiments.steps",
         "reference": reference.name, "clips": len(clips), "seeds": args.seeds, "guidance": motions.guidance,
-        "mouth_guidance": motions.mouth_guidance,
+        "mouth_guidance": motions.mouth_guidance, "look_ahead": args.look_ahead,
         "minutes": sum(len(motions.load(reference, clip)[0][0]) for clip in clips) / model.config.fps / 60.0,
         "student": model.motion_model.student_range.notes,
         "rows": [_row(scorer, motions, row, reference, clips, base, bases) for row in [*rows, reference]],

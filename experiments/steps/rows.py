@@ -127,8 +127,17 @@ def clip_seed(clip: Clip, seed: int) -> int:
 class Motions:
     """Sampled motions on disk."""
 
-    def __init__(self, folder: Path, model: FaceTalk, *, seeds: int, guidance: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: FaceTalk,
+        *,
+        seeds: int,
+        guidance: float | None = None,
+        look_ahead: float | None = None,
+    ) -> None:
         self.folder, self.model, self.seeds = folder, model, seeds
+        self.asked, self.look_ahead = guidance, look_ahead
         self.guidance = model.motion_model.default_guidance if guidance is None else guidance
         # What Whisper hears has a weight of its own for the mouth, where nobody asks for another.
         of_whisper = model.speech_encoder.guidance if guidance is None else None
@@ -164,6 +173,12 @@ class Motions:
             if row.sampler == "truth":
                 chance = _TRUTH_SEED + clip_seed(clip, seed)
                 motions.append(draw(clip.phones, len(heard), self.model.config.fps, clip.alphabet, chance))
+            elif self.look_ahead is not None:
+                live = model.generate(
+                    clip.audio, steps=row.steps, guidance=self.asked, seed=clip_seed(clip, seed), pad=0.0,
+                    look_ahead=self.look_ahead,
+                )  # fmt: skip
+                motions.append(live.expressions)
             else:
                 motions.append(self._sampled(row, heard, clip_seed(clip, seed), self.mouth_guidance))
                 if model.speech_encoder is not model.audio_encoder:

@@ -163,8 +163,8 @@ class WhisperEncoder:
         adapter: takes what it hears to features.
         floor: variance below which sound is not raised to speech level.
         feature_space: whose features these are, see :attr:`facetalk.audio.AudioEncoder.feature_space`.
-        guidance: weight of guidance for mouths of whole recordings, where nobody asks for another; None: the
-            motion model's own.
+        guidance: weight of guidance for mouths, where nobody asks for another; None: the motion model's
+            own.
     """
 
     normalize = True

@@ -15,6 +15,7 @@ from facetalk.audio.whisper_weights import FOLDER
 from facetalk.backend import Backend, EncoderName
 from facetalk.batch import generate_batch
 from facetalk.cli import main
+from facetalk.data.expressions import is_upper_face
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
 from tests.helpers.untaught_whisper import (
@@ -85,19 +86,35 @@ def test_whisper_hears_whole_recordings_and_the_models_own_live_sound(model: Pat
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("look_ahead", [None, 0.2])
 @pytest.mark.parametrize("backend", ["native", "torch"])
-def test_live_mouths_keep_the_motion_models_guidance(model: Path, tmp_path: Path, backend: Backend) -> None:
+def test_mouths_have_a_guidance_of_their_own(
+    model: Path, tmp_path: Path, backend: Backend, look_ahead: float | None
+) -> None:
     guided = tmp_path / "guided"
     shutil.copytree(model, guided)
     place = guided / FOLDER / "config.json"
     place.write_text(json.dumps({**json.loads(place.read_text()), "guidance": 2.0}))
     plain, other = (
-        FaceTalk.from_pretrained(folder, "cpu", backend=backend, encoder="whisper").generate(
-            sound(), seed=1, look_ahead=0.2
-        )
+        FaceTalk.from_pretrained(folder, "cpu", backend=backend, encoder="whisper")
         for folder in (model, guided)
     )
-    assert same(plain, other) and plain.provenance["guidance"] == other.provenance["guidance"]
+    upper = np.array([is_upper_face(name) for name in plain.head.expression_names])
+
+    def made(talk: FaceTalk, guidance: float | None = None) -> np.ndarray:
+        motion = talk.generate(sound(), seed=3, guidance=guidance, look_ahead=look_ahead)
+        assert motion.provenance["guidance"] == (guidance or (2.0 if talk is other else 1.5))
+        return motion.expressions
+
+    np.testing.assert_allclose(made(other)[:, ~upper], made(plain, 2.0)[:, ~upper], atol=1e-5)
+    np.testing.assert_allclose(made(other)[:, upper], made(plain)[:, upper], atol=1e-5)
+    assert np.abs(made(other) - made(plain))[:, ~upper].max() > 3e-3
+    assert np.abs(made(plain, 2.0) - made(plain))[:, upper].max() > 3e-3
+    np.testing.assert_allclose(made(other, 1.25), made(plain, 1.25), atol=1e-5)
+    for bad in (-1.0, "much", 21.0):
+        place.write_text(json.dumps({**json.loads(place.read_text()), "guidance": bad}))
+        with pytest.raises(InputError, match="guidance"):
+            made(FaceTalk.from_pretrained(guided, "cpu", backend=backend, encoder="whisper"))
 
 
 @pytest.mark.usefixtures("not_installed")

@@ -16,7 +16,6 @@ from facetalk.audio import whisper_weights
 from facetalk.audio.level import Level
 from facetalk.audio.whisper import Whisper
 from facetalk.audio.whisper_encoder import FOLDER, Adapter, WhisperEncoder, at_times, smoothed
-from facetalk.backend import Backend
 from facetalk.cli import main
 from facetalk.data.expressions import is_upper_face
 from facetalk.errors import InputError
@@ -197,37 +196,6 @@ def test_a_recording_is_heard_by_it(model: Path) -> None:
         for ask in (each.generate, each.features):
             with pytest.raises(InputError, match="whole recordings"):
                 ask((samples, SAMPLE_RATE), look_ahead=0.2)
-
-
-@pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("backend", ["native", "torch"])
-def test_mouths_of_whole_recordings_have_a_guidance_of_their_own(
-    model: Path, tmp_path: Path, backend: Backend
-) -> None:
-    guided = tmp_path / "guided"
-    shutil.copytree(model, guided)
-    place = guided / FOLDER / "config.json"
-    place.write_text(json.dumps({**json.loads(place.read_text()), "guidance": 2.0}))
-    plain, other = (
-        facetalk.FaceTalk.from_pretrained(folder, "cpu", backend=backend, encoder="whisper")
-        for folder in (model, guided)
-    )
-    upper = np.array([is_upper_face(name) for name in plain.head.expression_names])
-
-    def made(talk: facetalk.FaceTalk, guidance: float | None = None) -> np.ndarray:
-        motion = talk.generate((sound(2.0), SAMPLE_RATE), seed=3, guidance=guidance)
-        assert motion.provenance["guidance"] == (guidance or (2.0 if talk is other else 1.5))
-        return motion.expressions
-
-    np.testing.assert_allclose(made(other)[:, ~upper], made(plain, 2.0)[:, ~upper], atol=1e-5)
-    np.testing.assert_allclose(made(other)[:, upper], made(plain)[:, upper], atol=1e-5)
-    assert np.abs(made(other) - made(plain))[:, ~upper].max() > 3e-3
-    assert np.abs(made(plain, 2.0) - made(plain))[:, upper].max() > 3e-3
-    np.testing.assert_allclose(made(other, 1.25), made(plain, 1.25), atol=1e-5)
-    for bad in (-1.0, "much", 21.0):
-        place.write_text(json.dumps({**json.loads(place.read_text()), "guidance": bad}))
-        with pytest.raises(InputError, match="guidance"):
-            made(facetalk.FaceTalk.from_pretrained(guided, "cpu", backend=backend, encoder="whisper"))
 
 
 @pytest.mark.usefixtures("installed")

@@ -44,7 +44,7 @@ def sound(count: int) -> np.ndarray:
 
 
 def test_a_clip_that_ends_in_the_middle_of_a_frame_is_told_in_the_same_way_by_all(make_live: Make) -> None:
-    """4 middles of these 9 are those of a frame that is not one of the clip's: ``round`` goes to even numbers."""
+    """4 middles of these 9 are those of a frame that is not one of the clip's: ``round`` goes to even."""
     folder = make_live()
     model, encoder = NativeModel(folder), AudioEncoder.from_pretrained(folder / "audio")
     for frame in range(9):

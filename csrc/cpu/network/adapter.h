@@ -21,7 +21,7 @@ class Adapter {
   const std::string& feature_space() const { return feature_space_; }
   // Which weights of Whisper it was made for, as Whisper::named(); nothing where it does not say.
   const std::string& listener() const { return listener_; }
-  // Weight of guidance for mouths of whole recordings, where nobody asks for another; 0: the motion model's own.
+  // Weight of guidance for mouths, where nobody asks for another; 0: the motion model's own.
   double guidance() const { return guidance_; }
   double floor() const { return floor_; }  // variance below which sound is not raised
   bool hears_live() const { return window_ > 0; }
