@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from experiments.common.portrait import picture
 from facetalk.arrays import UInt8
 from facetalk.casting.draw import cast
 from facetalk.casting.voice import Voice
+from facetalk.mesh.export import export
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
+from facetalk.render.render import Renderer
+from facetalk.render.scene import AnimatedScene
 from facetalk.render.studio import Camera
 
 __all__ = ["write_sheet"]
 
 _CAMERA, _SIZE = Camera((0.0, -0.02, -0.03), 15.0, 0.0, 1.1), (160, 170)
+_TEXTURE = 512  # pixels a side, of which a cell shows a few
 
 
 def write_sheet(face: FaceTalk, heard: dict[str, list[Voice]], path: Path, seeds: int = 3) -> None:
@@ -44,6 +48,9 @@ def write_sheet(face: FaceTalk, heard: dict[str, list[Voice]], path: Path, seeds
 def _cell(face: FaceTalk, voice: Voice, seed: int, text: str) -> UInt8:
     still = np.zeros((1, face.head.expression_dim), np.float32)
     motion = Motion(still, 25.0, cast(voice, face.head, seed), {})
-    image = Image.fromarray(picture(next(iter(face.decode(motion))), _CAMERA, _SIZE))
+    # As people get it: hair and brows are in the pictures of a file, and hardly in the colours of vertices.
+    with tempfile.TemporaryDirectory() as folder:
+        glb = export(Path(folder) / "face.glb", face.decode(motion), fps=25.0, texture_size=_TEXTURE)
+        image = Image.fromarray(Renderer(AnimatedScene(glb), _SIZE, camera=_CAMERA).picture(0.0))
     ImageDraw.Draw(image).text((6, 4), text, fill=(255, 255, 255))
     return np.asarray(image)

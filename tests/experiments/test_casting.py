@@ -9,13 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from experiments.casting.__main__ import CARD, RESULTS
 from experiments.casting.recordings import HELD_OUT, microphone, recordings
 from experiments.casting.report import fill, tables
 from experiments.casting.scores import diversity, separation
+from experiments.casting.sheet import write_sheet
+from experiments.common.portrait import picture as portrait
+from facetalk.casting.draw import cast
 from facetalk.casting.voice import FEATURES, Voice
 from facetalk.errors import InputError
+from facetalk.motion import Motion
+from facetalk.pipeline import FaceTalk
+from facetalk.render.studio import Camera
 
 
 def voices(spread: float) -> tuple[list[str], list[Voice]]:
@@ -75,6 +82,25 @@ def test_a_telephone_has_its_band() -> None:
     hertz = np.fft.rfftfreq(32000, 1 / 16000)
     inside = power[(hertz > 500) & (hertz < 3000)].mean()
     assert power[hertz > 6000].mean() < 0.1 * inside and power[hertz < 100].mean() < 0.2 * inside
+
+
+def test_a_sheet_has_a_row_of_each_voice_that_has_two_recordings(tmp_path: Path) -> None:
+    """The same measures give the same face, another seed another one, and a file's pictures are on it."""
+    rng = np.random.default_rng(0)
+    voice = Voice(120.0, 3.0, 1000.0, 5.0, rng.standard_normal(FEATURES).astype(np.float32))
+    face = FaceTalk.from_pretrained("default", device="cpu")
+    write_sheet(face, {"one": [voice, voice], "lone": [voice]}, tmp_path / "sheet.png", seeds=2)
+    picture = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"), np.float64)
+    height, width = picture.shape[:2]
+    assert (width, height) == (2 * 3 * 160, 170)  # the second column of rows is empty
+    first, second, other, *empty = np.split(picture[30:], 6, axis=1)  # below the words
+    assert np.array_equal(first, second) and np.abs(first - other).mean() > 2.0
+    assert not np.any(empty)
+    # Vertices alone have brows of one brown smear; hairs are finer than their triangles.
+    code = cast(voice, face.head, 0)
+    mesh = next(iter(face.decode(Motion(np.zeros((1, face.head.expression_dim), np.float32), 25.0, code))))
+    plain = np.asarray(portrait(mesh, Camera((0.0, -0.02, -0.03), 15.0, 0.0, 1.1), (160, 170)), np.float64)
+    assert np.abs(plain[30:] - first).max() > 40.0
 
 
 def test_the_card_has_the_figures_of_the_results(tmp_path: Path) -> None:
