@@ -114,6 +114,18 @@ def test_sliders_are_there_and_reach_the_face(browser: Chromium, clip: Path) -> 
     browser.run(f"{smile}.value = 0; {smile}.dispatchEvent(new Event('input'))")
 
 
+def test_guidance_is_each_hearers_own_until_the_slider_is_moved(browser: Chromium) -> None:
+    """Whisper's mouths have another weight than those of live sound, and the page knows but one."""
+    slider, told = "document.querySelector('#guidance')", "document.querySelector('#guidance-value').value"
+    rest = browser.run(f"{slider}.value")
+    assert "guidance" not in browser.run("JSON.parse(JSON.stringify(facetalk.settings()))")
+    assert browser.run(told) == "the model's"
+    browser.run(f"{slider}.value = 2; {slider}.dispatchEvent(new Event('input'))")
+    assert browser.run("facetalk.settings().guidance") == 2 and browser.run(told) == "2.00"
+    browser.run(f"{slider}.value = {rest}; {slider}.dispatchEvent(new Event('input'))")
+    assert "guidance" not in browser.run("JSON.parse(JSON.stringify(facetalk.settings()))")
+
+
 def test_a_recording_becomes_moving_lips_in_step_with_its_sound(browser: Chromium, clip: Path) -> None:
     browser.give_files("#file", clip)
     browser.until("!facetalk.state.busy && facetalk.state.length > 1.9")

@@ -27,9 +27,10 @@ function setUpControls() {
   const [low, high] = model.range ?? [0, 4];
   Object.assign($("steps"), { max: counts.length - 1, value: Math.max(0, counts.indexOf(model.steps)) });
   Object.assign($("guidance"), { min: low, max: high, value: model.guidance ?? 1 });
+  $("guidance").dataset.rest = $("guidance").value; // as the browser rounded it
   const show = () => {
     $("steps-value").value = counts[$("steps").value];
-    $("guidance-value").value = Number($("guidance").value).toFixed(2);
+    $("guidance-value").value = guidance()?.toFixed(2) ?? "the model's";
     $("ahead-value").value = `${Math.round(1000 * $("ahead").value)} ms`;
   };
   for (const id of ["steps", "guidance", "ahead"]) $(id).addEventListener("input", show);
@@ -53,10 +54,16 @@ function style() {
   return Object.fromEntries(moved.map(({ name, value }) => [name, Number(value)]));
 }
 
+// Nothing until it is moved: what hears a recording, and what hears the microphone, have weights of their own.
+function guidance() {
+  const { value, dataset } = $("guidance");
+  return value === dataset.rest ? undefined : Number(value);
+}
+
 function settings() {
   const seed = Number($("seed").value);
   if (!Number.isSafeInteger(seed) || seed < 0) throw new Error("the seed must be a whole number");
-  return { steps: counts[$("steps").value], guidance: Number($("guidance").value), seed, style: style() };
+  return { steps: counts[$("steps").value], guidance: guidance(), seed, style: style() };
 }
 
 function showWeights() {
@@ -254,4 +261,4 @@ await attempt(async () => {
 });
 
 // For the console, and for tests: what is shown.
-globalThis.facetalk = { state, seek, pause, weights: () => stage.weights(), turned: () => stage.turned(), eyes: () => stage.eyes(), show: (names, weights) => stage.show(names, weights) };
+globalThis.facetalk = { state, settings, seek, pause, weights: () => stage.weights(), turned: () => stage.turned(), eyes: () => stage.eyes(), show: (names, weights) => stage.show(names, weights) };
