@@ -19,7 +19,7 @@ from facetalk.reading import read_json, usable
 
 __all__ = ["Compared", "Difference", "Judged", "difference"]
 
-_TOLD = ("report", "model", "motions", "steps", "guidance", "seeds", "clips")
+_TOLD = ("report", "model", "encoder", "motions", "steps", "guidance", "look_ahead", "seeds", "clips")
 _APART_S = 0.1
 """Seconds by which rounding to frames, and cutting motions to recordings, may change a clip."""
 _NAME, _CELL = 28, 11

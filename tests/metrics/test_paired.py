@@ -91,6 +91,16 @@ def test_clips_of_one_report_alone_have_no_difference() -> None:
     assert single.difference == 0.0 and single.interval is None
 
 
+def test_what_told_the_two_apart_stands_below_the_table() -> None:
+    own, whisper = (
+        judged(np.arange(3.0), encoder="model"),
+        judged(np.arange(3.0), encoder="whisper", look_ahead=0.2),
+    )
+    told = difference(own, whisper).table().splitlines()[-2:]
+    assert "encoder model" in told[0] and "look_ahead" not in told[0]
+    assert "encoder whisper" in told[1] and "look_ahead 0.2" in told[1]
+
+
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Reports of a face that listens, a late one, and one on fewer clips."""
