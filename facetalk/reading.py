@@ -15,6 +15,8 @@ import numpy as np
 
 from facetalk.errors import InputError
 
+MANIFEST = "manifest.jsonl"
+"""What a folder of recordings calls the file with a line of JSON for each."""
 _MAX_JSON = 1 << 25
 """Bytes; the largest of our own, a manifest of a large corpus aside, has some thousand."""
 

@@ -24,7 +24,7 @@ from experiments.common.plainly import plainly
 from experiments.hearing.sounds import CHANGES, UNSPOKEN, Sound, changed, unspoken
 from experiments.steps.rows import Clip, find_clips
 from facetalk.audio import load_audio
-from facetalk.data.speech.corpus import MANIFEST, read_manifest
+from facetalk.data.speech.corpus import read_manifest
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.metrics.landmarks import pearson
@@ -32,7 +32,7 @@ from facetalk.metrics.lips import LipFigures, lip_gap, measure
 from facetalk.metrics.reference import reading
 from facetalk.motion import Motion
 from facetalk.pipeline import FaceTalk
-from facetalk.reading import read_json
+from facetalk.reading import MANIFEST, read_json
 from facetalk.units import SAMPLE_RATE
 
 LOOK_AHEADS_MS = (60, 100, 180, 260, 500)

@@ -22,13 +22,13 @@ from facetalk.audio.encoder import AudioEncoder
 from facetalk.audio.whisper_encoder import WhisperEncoder
 from facetalk.data.expressions import with_upper_face
 from facetalk.data.phones import Phone
-from facetalk.data.speech.corpus import MANIFEST
 from facetalk.diffusion.noise import INITIAL, frame_noise
 from facetalk.diffusion.schedule import CLEAN
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.metrics.reference import draw
 from facetalk.pipeline import FaceTalk
+from facetalk.reading import MANIFEST
 from facetalk.training.motion.distill_audio import SUFFIXES, recordings
 from facetalk.training.motion.distill_cache import grid, teacher_timesteps, trajectory
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from facetalk.arguments import whole_number
 from facetalk.errors import InputError
-from facetalk.reading import one_line, read_json_lines
+from facetalk.reading import MANIFEST, one_line, read_json_lines
 
-MANIFEST = "manifest.jsonl"
 _FORMAT = 'lines like {"audio": "a.wav"}, with "id" (name of the output) and "seed" if you like'
 _LONGEST_NAME = 255 - len(".safetensors")
 """Bytes of a part of an output's name, of which file systems take 255 with the suffix."""

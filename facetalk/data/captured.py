@@ -17,12 +17,12 @@ from facetalk.arrays import Float32, Float64
 from facetalk.audio.load import load_audio
 from facetalk.errors import InputError
 from facetalk.motion import Motion
-from facetalk.reading import read_json, read_json_lines, usable
+from facetalk.reading import MANIFEST, read_json, read_json_lines, usable
 from facetalk.tensors import read_safetensors
 
 __all__ = ["CodeSpace", "Stretch", "is_captured", "read_space", "read_stretches"]
 
-SETTINGS, MANIFEST, SPACE = "captures.json", "manifest.jsonl", "space.safetensors"
+SETTINGS, SPACE = "captures.json", "space.safetensors"
 FORMAT, VERSION = "facetalk-captures", 1
 _TEXTS = ("id", "audio", "codes", "voice", "licence", "split")
 

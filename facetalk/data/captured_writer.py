@@ -20,11 +20,12 @@ import numpy as np
 import soundfile
 
 from facetalk.arrays import Float32
-from facetalk.data.captured import FORMAT, MANIFEST, SETTINGS, SPACE, VERSION, CodeSpace, Stretch, is_captured
+from facetalk.data.captured import FORMAT, SETTINGS, SPACE, VERSION, CodeSpace, Stretch, is_captured
 from facetalk.errors import InputError
 from facetalk.files import atomic_path, check_output_folder, output_error
 from facetalk.interrupts import Uninterrupted
 from facetalk.motion import SUFFIX, Motion
+from facetalk.reading import MANIFEST
 from facetalk.tensors import tensor_bytes
 from facetalk.units import SAMPLE_RATE
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from facetalk.audio.load import AudioReader
 from facetalk.data.phones import ALPHABETS, Phone, lookup, phone_times
 from facetalk.errors import InputError
-from facetalk.reading import one_line, read_json_lines
+from facetalk.reading import MANIFEST, one_line, read_json_lines
 
 _BEYOND_S = 1.0
 """Aligners may put a last phone a little after the recording."""
@@ -56,7 +56,7 @@ def read(path: Path, *, split: str | None = None) -> list[Spoken]:
     Raises:
         InputError: no such file, a line that cannot be used, or nothing in it.
     """
-    file = path / "manifest.jsonl" if path.is_dir() else path
+    file = path / MANIFEST if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"no manifest at {file}; give a .jsonl file with {_FORMAT}")
     out = []

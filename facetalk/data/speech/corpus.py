@@ -27,10 +27,9 @@ from facetalk.data.speech.kokoro import HELD_OUT
 from facetalk.data.speech.synth import Speech
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
-from facetalk.reading import one_line, read_json_lines
+from facetalk.reading import MANIFEST, one_line, read_json_lines
 from facetalk.units import SAMPLE_RATE
 
-MANIFEST = "manifest.jsonl"
 #: Voices that are never trained on, for choosing between settings.
 VALID_VOICES = (
     "flite-rms", "espeak-f2", "espeak-m3", "hibari-heart", *(f"kokoro-{name}" for name in HELD_OUT),

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from facetalk.audio.load import load_audio
-from facetalk.data.speech.corpus import MANIFEST, Utterance, read_manifest
+from facetalk.data.speech.corpus import Utterance, read_manifest
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
+from facetalk.reading import MANIFEST
 from facetalk.training.motion.dataset import Encoder, sessions
 from facetalk.units import SAMPLE_RATE
 

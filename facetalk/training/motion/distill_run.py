@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from facetalk.audio import AudioEncoder
 from facetalk.audio.whisper_encoder import WhisperEncoder
-from facetalk.data.speech.corpus import MANIFEST, read_manifest
+from facetalk.data.speech.corpus import read_manifest
 from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.student import Student
 from facetalk.errors import InputError
 from facetalk.models import find_model
 from facetalk.nphm.head.head import HeadModel
+from facetalk.reading import MANIFEST
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.dataset import SHORT_S, Encoder, MotionData, build
 from facetalk.training.motion.distill import SHARES, DistillTraining, hold_out
