@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facetalk.convert.encoder_step import UNSEEN
 from facetalk.diffusion import MotionModel
 from facetalk.diffusion.attention import join_heads, rotate, rotation
 from facetalk.diffusion.denoiser import Block, Denoiser, modulate
 from facetalk.diffusion.student import Student
 from facetalk.errors import InputError
-
-_UNSEEN = -10_000.0
 
 
 class DenoiserStep(nn.Module):
@@ -89,7 +88,7 @@ class DenoiserStep(nn.Module):
         x = network.motion_in(noisy)[:, None]
         time = network.embed(at if self.at_columns > 1 else at[:, 0])
         seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
-        mask = ((1.0 - seen) * _UNSEEN)[:, None, None]
+        mask = ((1.0 - seen) * UNSEEN)[:, None, None]
         keys, values = [], []
         for number, block in enumerate(network.blocks):
             assert isinstance(block, Block)

@@ -18,7 +18,7 @@ from facetalk.audio import AudioEncoder
 from facetalk.errors import InputError
 from facetalk.units import SAMPLE_RATE
 
-_UNSEEN = -10_000.0
+UNSEEN = -10_000.0
 """Added to the logits of what may not be seen: its weight is 0, and rows that see nothing stay finite."""
 
 
@@ -72,7 +72,7 @@ class EncoderStep(nn.Module):
         index = torch.arange(self.window)
         far = (index[:, None] - index[None, :]).abs() > span
         self.far: Tensor
-        self.register_buffer("far", far.to(torch.float32)[None, None] * _UNSEEN)
+        self.register_buffer("far", far.to(torch.float32)[None, None] * UNSEEN)
 
     def start(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Empty caches; into the first one's last :attr:`lead` samples goes the beginning of the sound."""
@@ -107,7 +107,7 @@ class EncoderStep(nn.Module):
         hidden = hidden + encoder.pos_conv_embed(hidden)
         stable = bool(self.model.config.do_stable_layer_norm)
         hidden = hidden if stable else encoder.layer_norm(hidden)
-        mask = self.far + (1.0 - heard)[:, None, None, :] * _UNSEEN
+        mask = self.far + (1.0 - heard)[:, None, None, :] * UNSEEN
         for layer in encoder.layers:
             out = layer(hidden, attention_mask=mask)
             hidden = out[0] if isinstance(out, tuple) else out

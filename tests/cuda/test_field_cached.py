@@ -17,7 +17,6 @@ from facetalk.metrics.surface import two_sided
 from facetalk.nphm.surface import bake as cache
 from facetalk.nphm.surface import find, slopes
 from facetalk.nphm.surface import plan as extraction_plan
-from facetalk.nphm.surface.bake import UNIT_MM
 from facetalk.nphm.surface.identity import CanonicalKnowledge
 from facetalk.nphm.surface.options import ExtractionOptions, Surface
 from facetalk.ops.cuda import canonical_cache as field_cuda_cache
@@ -28,6 +27,7 @@ from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.field.cpu import PackedField
 from facetalk.ops.field.source import FieldSource, OffsetWeight
 from facetalk.ops.field.surface import CanonicalCache
+from facetalk.units import HEAD_UNIT_MM
 
 BOUNDS = ((-0.3, -0.25, -0.3), (0.3, 0.3, 0.25))
 SIZES = (19, 12, 16)
@@ -103,7 +103,7 @@ def found(field: Any, biases: Any, **options: Any) -> list[Surface]:
 
 def apart_mm(a: Surface, b: Surface) -> np.ndarray:
     first, second = ((torch.as_tensor(s.vertices).cpu(), torch.as_tensor(s.faces).cpu()) for s in (a, b))
-    return UNIT_MM * two_sided(*((v.numpy(), f.numpy()) for v, f in (first, second)))
+    return HEAD_UNIT_MM * two_sided(*((v.numpy(), f.numpy()) for v, f in (first, second)))
 
 
 @pytest.mark.parametrize("tolerance", [0.0, TOLERANCE_MM])

@@ -25,12 +25,11 @@ from facetalk.nphm.surface.store import Baking
 from facetalk.nphm.surface.tricubic import interpolate
 from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.kernels import FieldCache, FieldKernels, constants
-from facetalk.units import HEAD_UNIT_METRES
+from facetalk.units import HEAD_UNIT_MM
 
 Slot = tuple[Int32, tuple[int, ...]]
 Bar = Any  # tqdm is no generic class at run time
 
-UNIT_MM = 1000.0 * HEAD_UNIT_METRES
 FIRST_SPACING = 0.01
 """Spacing of the coarsest bricks at the default tolerance, head units: a seventh of the width of NPHM's
 blending weights, at which most bricks of a head are good enough."""
@@ -203,7 +202,7 @@ def _bake(
     width: float, tolerance_mm: float, deepest: int, seed: int,
 ) -> Baking:  # fmt: skip
     rng = np.random.default_rng(seed)
-    tolerance = tolerance_mm / UNIT_MM
+    tolerance = tolerance_mm / HEAD_UNIT_MM
     cells = constants().cache_cells
     # The error of cubic interpolation grows with the fourth power of the spacing.
     spacing = FIRST_SPACING * float(np.clip((tolerance_mm / 0.03) ** 0.25, 0.4, 2.0))
@@ -227,8 +226,8 @@ def _bake(
     figures = {
         "width": width,
         "tolerance_mm": tolerance_mm,
-        "error_mm": worst * UNIT_MM,
-        "mean_error_mm": mean * UNIT_MM,
+        "error_mm": worst * HEAD_UNIT_MM,
+        "mean_error_mm": mean * HEAD_UNIT_MM,
         "rough": float((np.concatenate(tree.errors) > tolerance).mean()) if tree.count else 0.0,
         "bricks": tree.count,
         "evaluated": evaluated + HELD_OUT,

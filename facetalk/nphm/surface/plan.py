@@ -13,11 +13,12 @@ from facetalk.arrays import Float32
 from facetalk.nphm.bound import Bound
 from facetalk.nphm.lattice import Bounds
 from facetalk.nphm.surface import slopes
-from facetalk.nphm.surface.bake import FIRST_SPACING, UNIT_MM, BakedField
+from facetalk.nphm.surface.bake import FIRST_SPACING, BakedField
 from facetalk.nphm.surface.identity import CanonicalKnowledge
 from facetalk.nphm.surface.options import DEFAULT_TOLERANCE_MM, ExtractionInfo, ExtractionOptions
 from facetalk.ops.field.bounds import SlopeBounds
 from facetalk.ops.field.kernels import ExtractionCounts, power_of_two
+from facetalk.units import HEAD_UNIT_MM
 
 CACHE_SHARE = 0.65
 """Share of the tolerance for the cached identity; the rest is for the interpolated deformation, whose error
@@ -143,8 +144,8 @@ class Plan:
             baked=self._knowledge.baked(self.wide, self._width, self._share_mm, self.frames),
             bounds=self.known,
             exact=options.tolerance_mm == 0.0,
-            tolerance=smooth_mm / UNIT_MM if options.coarse else 0.0,
-            cache_tolerance=self._share_mm / UNIT_MM,
+            tolerance=smooth_mm / HEAD_UNIT_MM if options.coarse else 0.0,
+            cache_tolerance=self._share_mm / HEAD_UNIT_MM,
             spacing=power_of_two(COARSE_OFFSETS / self.spacing, 4),
         )
 
@@ -176,7 +177,7 @@ class Plan:
         """
         assert self._stretches is not None
         stretch = min(self._stretches.greatest, WIDEST_STRETCH)
-        return 1.05 * float(np.linalg.norm(self.edges)) * stretch + 2 * DEFAULT_TOLERANCE_MM / UNIT_MM
+        return 1.05 * float(np.linalg.norm(self.edges)) * stretch + 2 * DEFAULT_TOLERANCE_MM / HEAD_UNIT_MM
 
     @property
     def _usual_stretch(self) -> float:
