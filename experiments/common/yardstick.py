@@ -25,11 +25,11 @@ from facetalk.mesh import RiggedSequence
 from facetalk.metrics import compare, diversity, dynamics, measure
 from facetalk.metrics.evaluate import Scorer
 from facetalk.metrics.intensity import lip_intensity, speech_intensity
-from facetalk.metrics.landmarks import MOUTH, UPPER_FACE
 from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
 from facetalk.metrics.reference import draw, reading
 from facetalk.metrics.rows import Rows
 from facetalk.motion import Motion
+from facetalk.multi_pie import MOUTH, UPPER_FACE
 from facetalk.pipeline import FaceTalk
 from facetalk.units import HEAD_UNIT_METRES
 

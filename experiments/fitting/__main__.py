@@ -23,13 +23,13 @@ from facetalk.fitting import DifferentiableField, Fit, FitOptions, fit_sequence
 from facetalk.fitting.options import MM
 from facetalk.fitting.synthetic import scan
 from facetalk.motion import Motion
+from facetalk.multi_pie import LOWER_LIP, UPPER_LIP
 from facetalk.pipeline import FaceTalk
 
 SPEECH = Path(__file__).parents[2] / "examples" / "demo.flac"
 FIRST = 60  # frame of the demo at which the capture begins: the lips shut there, and open wide
 SHUT_MM = 1.5
 PAPER_STEPS = 500
-PAIRS = ((61, 67), (62, 66), (63, 65))  # inner lips of the 68 Multi-PIE landmarks
 
 
 def capture(field: DifferentiableField, codes: np.ndarray, points: int) -> list[np.ndarray]:
@@ -54,7 +54,8 @@ def surface_mm(field: DifferentiableField, fit: Fit, codes: np.ndarray, views: i
 def gaps_mm(model: FaceTalk, codes: np.ndarray) -> np.ndarray:
     """Gap between the inner lips in millimetres, a frame."""
     marks = model.landmarks(Motion(codes, 25.0, model.head.default_identity))
-    return 1000 * np.mean([np.linalg.norm(marks[:, a] - marks[:, b], axis=1) for a, b in PAIRS], axis=0)
+    gaps = np.linalg.norm(marks[:, UPPER_LIP] - marks[:, LOWER_LIP], axis=2)
+    return 1000 * gaps.mean(axis=1)
 
 
 def plain_seconds(model: FaceTalk, frame: np.ndarray, steps: int = 3) -> float:

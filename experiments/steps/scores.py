@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from experiments.steps.rows import Clip, Motions, Row
 from facetalk.metrics import compare, diversity, dynamics, frechet_distance, kernel_distance
-from facetalk.metrics.landmarks import MOUTH, UPPER_FACE
 from facetalk.metrics.lips import measure
 from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
 from facetalk.metrics.pooling import interval, resample
 from facetalk.metrics.reference import reading
 from facetalk.motion import Motion
+from facetalk.multi_pie import MOUTH, UPPER_FACE
 from facetalk.pipeline import FaceTalk
 
 LIFE = (

@@ -16,6 +16,7 @@ import dataclasses
 import numpy as np
 
 from facetalk.arrays import AnyFloat, AnyInt, Float32, Float64
+from facetalk.multi_pie import BROWS, LIDS, LOWER_LIP, MOUTH, UPPER_LIP
 
 LIP_GAP_WEIGHT = 10.0
 GAZE_MM = 8.0
@@ -123,9 +124,9 @@ def face_metric(
     add(moves, 1.0 / skin)
     # Soft masks around what people watch: 1 at the landmark, e^-1/2 at the radius.
     for region, radius, weight in (
-        (range(48, 68), 8.0, 3.0),  # mouth
-        (range(36, 48), 6.0, 3.0),  # lids
-        (range(17, 27), 8.0, 1.0),  # brows
+        (MOUTH, 8.0, 3.0),
+        (LIDS, 6.0, 3.0),
+        (BROWS, 8.0, 1.0),
     ):
         points = neutral[landmarks[list(region)]]
         distance = np.linalg.norm(neutral[:skin, None] - points[None], axis=-1).min(1)
@@ -154,5 +155,5 @@ def lip_gap_matrix(displacements: AnyFloat, landmarks: AnyInt) -> Float64:
     Returns:
         (3, E), in the unit of the displacements.
     """
-    upper, lower = landmarks[[61, 62, 63]], landmarks[[67, 66, 65]]
+    upper, lower = landmarks[list(UPPER_LIP)], landmarks[list(LOWER_LIP)]
     return (displacements[:, upper, 1] - displacements[:, lower, 1]).astype(np.float64).T

@@ -10,7 +10,7 @@ from torch import Tensor
 from facetalk.fitting.marks import USED, FaceMarks, across_rays
 from facetalk.fitting.pose import Pose
 from facetalk.fitting.robust import rare
-from facetalk.metrics.landmarks import LOWER_LIP, UPPER_LIP
+from facetalk.multi_pie import LOWER_LIP, UPPER_LIP
 
 __all__ = ["LOWER", "UPPER", "Frame", "Limits", "mark_slopes", "shows_lips"]
 

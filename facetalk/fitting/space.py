@@ -17,7 +17,7 @@ from facetalk.data.captured import CodeSpace
 from facetalk.diffusion.representation import face_metric, lip_gap_matrix
 from facetalk.errors import InputError
 from facetalk.fitting.differentiable import DifferentiableField
-from facetalk.metrics.landmarks import LOWER_LIP, UPPER_LIP
+from facetalk.multi_pie import LOWER_LIP, UPPER_LIP
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.lattice import DEFAULT_BOUNDS
 from facetalk.nphm.plain_head import PlainHead, fingerprint

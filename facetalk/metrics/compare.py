@@ -13,17 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetalk.arrays import AnyFloat, AnyInt, Float64
-from facetalk.metrics.landmarks import (
-    LANDMARKS,
-    LIP_CENTRE,
-    as_indices,
-    as_points,
-    pearson,
-    require_finite,
-    require_rate,
-)
+from facetalk.metrics.landmarks import as_indices, as_points, pearson, require_finite, require_rate
 from facetalk.metrics.lips import lip_gap
 from facetalk.metrics.timing import MIN_FRAMES, lag_frames, misalignment_ms, warped_difference
+from facetalk.multi_pie import LANDMARKS, LIP_CENTRE
 
 MM = 1000.0
 

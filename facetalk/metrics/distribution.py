@@ -6,9 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from facetalk.arrays import AnyFloat, Float64
-from facetalk.metrics.landmarks import (
-    require_finite,
-)
+from facetalk.metrics.landmarks import require_finite
 
 _BLOCK = 1024
 

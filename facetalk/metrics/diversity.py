@@ -8,12 +8,9 @@ from itertools import combinations
 import numpy as np
 
 from facetalk.arrays import AnyFloat
-from facetalk.metrics.landmarks import (
-    REGIONS,
-    UPPER_FACE,
-    as_landmarks,
-)
+from facetalk.metrics.landmarks import REGIONS, as_landmarks
 from facetalk.metrics.lips import lip_gap
+from facetalk.multi_pie import UPPER_FACE
 
 
 def diversity(motions: Sequence[AnyFloat]) -> dict[str, float]:

@@ -13,14 +13,8 @@ import numpy as np
 from scipy.signal import periodogram
 
 from facetalk.arrays import AnyFloat, Float64
-from facetalk.metrics.landmarks import (
-    MOUTH,
-    REGIONS,
-    UPPER_FACE,
-    as_landmarks,
-    require_finite,
-    require_rate,
-)
+from facetalk.metrics.landmarks import REGIONS, as_landmarks, require_finite, require_rate
+from facetalk.multi_pie import MOUTH, UPPER_FACE
 
 BLINK_THRESHOLD = 0.5
 """Mean eyeBlink weight above which the lids are in a blink. Lids that follow a lowered gaze reach 0.23,

@@ -26,10 +26,6 @@ from facetalk.metrics.diversity import diversity
 from facetalk.metrics.dynamics import MIN_FRAMES, dynamics, lid_closure
 from facetalk.metrics.given import GivenMotions
 from facetalk.metrics.intensity import lip_intensity, speech_intensity
-from facetalk.metrics.landmarks import (
-    MOUTH,
-    UPPER_FACE,
-)
 from facetalk.metrics.lips import lip_gap, measure
 from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
@@ -37,6 +33,7 @@ from facetalk.metrics.reference import Neighbours, draw, reading
 from facetalk.metrics.report import Report
 from facetalk.metrics.rows import Figures, Intervals, Rows
 from facetalk.motion import Motion
+from facetalk.multi_pie import MOUTH, UPPER_FACE
 from facetalk.units import SAMPLE_RATE
 
 ROWS = ("model", "truth", "nearest", *controls.NAMES)

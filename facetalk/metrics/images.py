@@ -23,13 +23,13 @@ from facetalk.errors import InputError
 from facetalk.mesh import Mesh, RiggedSequence
 from facetalk.mesh.materials import MATERIAL_OF_PART, srgb_to_linear
 from facetalk.metrics.image_features import CROP_SIZE, MouthFeatures
+from facetalk.multi_pie import OUTER_LIPS
 from facetalk.ops import threads
 from facetalk.ops.normals import vertex_normals
 from facetalk.ops.raster import draw
 from facetalk.render.studio import Camera, Look
 from facetalk.side_by_side import side_by_side
 
-_OUTER_LIPS = tuple(range(48, 60))
 _SIDE = 1.6
 """Side of a crop in widths of the resting mouth: from under the nose to the chin."""
 _BELOW = 0.08
@@ -71,7 +71,7 @@ class _Frame:
     @staticmethod
     def of_mouth(rest: ArrayLike, size: int) -> _Frame:
         """From under the nose to the chin of a resting face."""
-        lips = _checked(rest)[list(_OUTER_LIPS)]
+        lips = _checked(rest)[list(OUTER_LIPS)]
         side = _SIDE * float(np.ptp(lips[:, 0]))
         return _Frame(lips.mean(0) - (0.0, _BELOW * side, 0.0), side, size)
 
@@ -95,7 +95,7 @@ def _checked(rest: ArrayLike) -> Float64:
     points = np.asarray(rest, np.float64)
     if points.shape != (68, 3) or not np.isfinite(points).all():
         raise InputError(f"rest must be 68 finite landmarks (68, 3) in metres, got shape {points.shape}")
-    width = float(np.ptp(points[list(_OUTER_LIPS), 0]))
+    width = float(np.ptp(points[list(OUTER_LIPS), 0]))
     if not 0.01 <= width <= 0.3:
         raise InputError(f"the resting mouth is {width:.3g} wide; landmarks must be in metres")
     return points

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from facetalk.arrays import AnyFloat, Float64, Int64
-from facetalk.metrics.landmarks import (
-    MOUTH,
-    as_landmarks,
-    pearson,
-)
+from facetalk.metrics.landmarks import as_landmarks, pearson
+from facetalk.multi_pie import MOUTH
 
 
 def lip_intensity(landmarks: AnyFloat) -> float:

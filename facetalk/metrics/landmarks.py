@@ -1,8 +1,4 @@
-"""Which of the 68 Multi-PIE landmarks are what, and the checks that every figure makes of its arrays.
-
-The order is that of Multi-PIE (Gross et al., Image and Vision Computing 2010) as the 300-W annotations use
-it: 17 to 26 brows, 36 to 47 lids, 48 to 59 outer and 60 to 67 inner lips.
-"""
+"""The regions of a face that figures are of, and the checks that every figure makes of its arrays."""
 
 from __future__ import annotations
 
@@ -12,16 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetalk.arrays import AnyFloat, AnyInt, Float64
+from facetalk.multi_pie import BROWS, LANDMARKS, LIDS, MOUTH
 
-LANDMARKS = 68
-BROWS = tuple(range(17, 27))
-LIDS = tuple(range(36, 48))
-UPPER_FACE = BROWS + LIDS
-MOUTH = tuple(range(48, 68))
-UPPER_LIP, LOWER_LIP = (61, 62, 63), (67, 66, 65)
-"""The inner lips, in pairs that face each other."""
-LIP_CENTRE = (62, 66)
-"""The pair in the middle."""
 REGIONS: dict[str, tuple[int, ...]] = {"mouth": MOUTH, "brows": BROWS, "lids": LIDS}
 
 

@@ -15,13 +15,8 @@ import numpy as np
 from facetalk.arrays import AnyFloat, Bool, Float64
 from facetalk.data import visemes
 from facetalk.data.phones import Phone, is_bilabial, is_labiodental, is_silence, lookup
-from facetalk.metrics.landmarks import (
-    LOWER_LIP,
-    MOUTH,
-    UPPER_LIP,
-    as_landmarks,
-    pearson,
-)
+from facetalk.metrics.landmarks import as_landmarks, pearson
+from facetalk.multi_pie import LOWER_LIP, MOUTH, UPPER_LIP
 
 CLOSED_MM = 1.5
 """A gap below this is a closure."""

@@ -13,13 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from facetalk.arrays import AnyFloat, Float64
-from facetalk.metrics.landmarks import (
-    MOUTH,
-    UPPER_FACE,
-    as_landmarks,
-    require_finite,
-    require_rate,
-)
+from facetalk.metrics.landmarks import as_landmarks, require_finite, require_rate
+from facetalk.multi_pie import MOUTH, UPPER_FACE
 
 WINDOW_S, HOP_S = 1.0, 0.5
 COMPONENTS = 32

@@ -22,7 +22,6 @@ from facetalk.audio.load import Source, load_audio
 from facetalk.audio.mel import log_mel
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
-from facetalk.metrics.landmarks import MOUTH
 from facetalk.metrics.sync_network import (
     MEL_PER_FRAME,
     SYNC_FPS,
@@ -33,6 +32,7 @@ from facetalk.metrics.sync_network import (
     motion_features,
     stabilise,
 )
+from facetalk.multi_pie import MOUTH
 from facetalk.reading import read_settings, usable, written_by
 from facetalk.tensors import check_sizes
 from facetalk.weights import build_for, check_tensors, read_tensors, write_tensors

@@ -17,7 +17,7 @@ from torch.nn import functional
 from facetalk.arrays import AnyFloat, Float32, Float64
 from facetalk.audio.mel import MEL_RATE
 from facetalk.audio.mel_bands import MEL_BANDS
-from facetalk.metrics.landmarks import MOUTH
+from facetalk.multi_pie import MOUTH
 
 SYNC_FPS = 25
 """Frame rate at which motion and sound are compared."""

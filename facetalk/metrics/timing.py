@@ -12,11 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
 from facetalk.arrays import AnyFloat, Float64
-from facetalk.metrics.landmarks import (
-    pearson,
-    require_finite,
-    require_rate,
-)
+from facetalk.metrics.landmarks import pearson, require_finite, require_rate
 
 MTM_SIGMA_FRAMES = 2.0
 """Smoothing before the extrema are looked for (kaist-ami/Perceptual-3D-Talking-Head, evaluate_MTM.py)."""

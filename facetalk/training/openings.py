@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from facetalk.arrays import Float64
-from facetalk.metrics.landmarks import LOWER_LIP, MOUTH, UPPER_LIP
+from facetalk.multi_pie import LOWER_LIDS, LOWER_LIP, MOUTH, UPPER_LIDS, UPPER_LIP
 from facetalk.nphm.head.head import HeadModel
 from facetalk.units import HEAD_UNIT_MM
 
@@ -44,8 +44,8 @@ def lid_openings(head: HeadModel) -> list[Opening]:
     """The apertures of both eyes of a head's default identity, from its landmarks (Multi-PIE order)."""
     neutral, moved = _landmarks(head)
     return [
-        _opening(neutral, moved, upper, lower)
-        for upper, lower in (((37, 38), (41, 40)), ((43, 44), (47, 46)))
+        _opening(neutral, moved, upper[1:-1], lower[1:-1])
+        for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True)
     ]
 
 

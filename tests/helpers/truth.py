@@ -12,7 +12,7 @@ import pytest
 from facetalk.data.speech.corpus import CorpusWriter
 from facetalk.data.speech.synth import Speech, espeak
 from facetalk.data.visemes import curves
-from facetalk.metrics.landmarks import MOUTH
+from facetalk.multi_pie import MOUTH
 from facetalk.training.sync.dataset import MouthRig
 from facetalk.units import SAMPLE_RATE
 

@@ -35,8 +35,8 @@ BUILT_IN = Path(__file__).with_name("ict_facekit_light.npz")
 NO_PART = 255
 """What stands for a part where a vertex or a face belongs to none."""
 
-
-_SHEET = ("face", "head_and_neck", "mouth_socket", "eye_socket_left", "eye_socket_right")
+SHEET = ("face", "head_and_neck", "mouth_socket", "eye_socket_left", "eye_socket_right")
+"""Parts of the skin, which hang together."""
 _REQUIRED = (
     "neutral", "identity_deltas", "expression_deltas", "expression_names", "faces", "geometry_names",
     "geometry_vertex_range", "geometry_face_range", "eyeball_part_names", "eyeball_part_vertex_range",
@@ -192,7 +192,7 @@ class MorphableHead:
 
     def _vertex_parts(self) -> UInt8:
         part = np.full(len(self.neutral), NO_PART, np.uint8)
-        for name in _SHEET:
+        for name in SHEET:
             part[self.part_vertices(name)] = Part.SKIN
         for name in ("sclera_left", "sclera_right"):
             part[self.part_vertices(name)] = Part.EYEBALLS
@@ -212,7 +212,7 @@ class MorphableHead:
     @cached_property
     def solids(self) -> tuple[Solid, ...]:
         """Closed parts whose union is the head: capped skin sheet, two eyeballs, teeth, gums with tongue."""
-        sheet = np.concatenate([self.faces[self.part_faces(name)] for name in _SHEET])
+        sheet = np.concatenate([self.faces[self.part_faces(name)] for name in SHEET])
         solids = [Solid("skin", np.concatenate([sheet, _caps(sheet)]))]
         for name in ("sclera_left", "sclera_right", "teeth", "gums_and_tongue"):
             faces = self.faces[self.part_faces(name)]

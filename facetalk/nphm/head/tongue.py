@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from facetalk.arrays import AnyFloat, Float32, Float64, Int64
+from facetalk.multi_pie import LOWER_LIP, UPPER_LIP
 from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.template_mesh import TemplateMesh
-from facetalk.units import HEAD_UNIT_METRES
+from facetalk.units import HEAD_UNIT_MM
 
 __all__ = ["JAW", "Mouth", "Reach", "neutral_mean", "tongue_shapes"]
 
-_MM = 1000.0 * HEAD_UNIT_METRES
 _BODY_U = 2.3
 """The body's texture lies right of this, that of the mouth's floor left of it, as ICT painted them."""
 _LENGTH = 36.0
@@ -77,7 +77,7 @@ class Mouth:
         body = np.flatnonzero((mesh.region == Region.TONGUE) & (leftmost > _BODY_U))
         if not len(body) or not (mesh.region == Region.UPPER_GUM).any():
             return None
-        points = rest.astype(np.float64) * _MM
+        points = rest.astype(np.float64) * HEAD_UNIT_MM
         faces = mesh.faces()
         mine = np.isin(faces, body)
         seam = np.intersect1d(faces[mine.any(axis=1) & ~mine.all(axis=1)], body)
@@ -106,7 +106,7 @@ class Mouth:
             ridge=near(Region.UPPER_GUM, middle + np.array([0.0, 10.5, -8.0])),
             upper=upper,
             lower=lower,
-            lips=mesh.landmarks[[[61, 62, 63], [67, 66, 65]]].astype(np.int64),
+            lips=mesh.landmarks[[UPPER_LIP, LOWER_LIP]].astype(np.int64),
         )
 
 
@@ -121,7 +121,7 @@ def tongue_shapes(mouth: Mouth, neutral: Float32, jaw: Float32) -> Float32:
     Returns:
         (3, V, 3) float32 displacements at weight 1, in the order of ``facetalk.mesh.tongue.TONGUE_NAMES``.
     """
-    points, opening = neutral.astype(np.float64) * _MM, jaw.astype(np.float64) * _MM
+    points, opening = neutral.astype(np.float64) * HEAD_UNIT_MM, jaw.astype(np.float64) * HEAD_UNIT_MM
     body, tip = points[mouth.body], points[mouth.tip]
     opened = points + _OPEN_JAW * opening
     along = np.clip((body[:, 2] - tip[2]) / _LENGTH + 1.0, 0.0, 1.0)
@@ -150,7 +150,7 @@ def tongue_shapes(mouth: Mouth, neutral: Float32, jaw: Float32) -> Float32:
     outside = (further**1.2)[:, None] * way + 0.6 * thin * flat + 0.12 * thin * narrow
 
     out = np.zeros((3, *neutral.shape), np.float32)
-    out[:, mouth.body] = np.stack([up, forward, outside]) * (mouth.loose[:, None] / _MM)
+    out[:, mouth.body] = np.stack([up, forward, outside]) * (mouth.loose[:, None] / HEAD_UNIT_MM)
     return out
 
 
@@ -187,15 +187,15 @@ class Reach:
     def of(cls, mesh: TemplateMesh, mouth: Mouth, mean: Float32, names: tuple[str, ...]) -> Reach:
         """That of a template mesh whose mean head has the neutral vertices ``mean`` (V, 3)."""
         moves = [displacement(mesh, index) for index in range(len(names))]
-        shapes = tongue_shapes(mouth, mean, moves[names.index(JAW)]).astype(np.float64) * _MM
+        shapes = tongue_shapes(mouth, mean, moves[names.index(JAW)]).astype(np.float64) * HEAD_UNIT_MM
 
         def track(vertex: int) -> Float64:
             rows = [*(move[vertex] for move in moves), mean[vertex]]
-            return np.stack(rows).astype(np.float64) * _MM
+            return np.stack(rows).astype(np.float64) * HEAD_UNIT_MM
 
         blade, tip, lips = track(mouth.blade), track(mouth.tip), mouth.lips
         to_ridge = -blade @ _SLOPE
-        to_ridge[-1] += float(mean[mouth.ridge].astype(np.float64) @ _SLOPE) * _MM - _CLEAR
+        to_ridge[-1] += float(mean[mouth.ridge].astype(np.float64) @ _SLOPE) * HEAD_UNIT_MM - _CLEAR
         inner = [np.mean([track(vertex)[:, 1] for vertex in row], axis=0) for row in lips]
         return cls(
             to_ridge=to_ridge,
@@ -203,7 +203,7 @@ class Reach:
             tip_z=tip[:, 2],
             lower_y=track(mouth.lower)[:, 1],
             lips=inner[0] - inner[1],
-            upper=mean[mouth.upper, 1:].astype(np.float64) * _MM,
+            upper=mean[mouth.upper, 1:].astype(np.float64) * HEAD_UNIT_MM,
             up=np.array([shapes[0, mouth.blade] @ _SLOPE, shapes[0, mouth.tip, 1]]),
             forward=shapes[1, mouth.tip, 1:],
             out=float(shapes[2, mouth.tip, 2]),

@@ -16,6 +16,7 @@ import torch
 from facetalk.arrays import Float32
 from facetalk.data.heads.ict import MorphableHead
 from facetalk.data.heads.samples import SurfaceSampler, random_identities, speech_expressions
+from facetalk.multi_pie import LOWER_LIDS, LOWER_LIP, UPPER_LIDS, UPPER_LIP
 from facetalk.nphm.head.head import HeadModel
 from facetalk.nphm.head.parts import PART_NAMES, Part
 from facetalk.training.head.pairs import hidden_places, visible_points
@@ -35,8 +36,12 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "pucker": {"mouthPucker": 0.9},
     "funnel": {"mouthFunnel": 0.7},
 }
-_LIPS = ((61, 67), (62, 66), (63, 65))
-_LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))
+_LIPS = tuple(zip(UPPER_LIP, LOWER_LIP, strict=True))
+_LIDS = tuple(
+    pair
+    for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True)
+    for pair in zip(upper[1:-1], lower[1:-1], strict=True)
+)
 
 
 def _gap(landmarks: Float32, pairs: tuple[tuple[int, int], ...]) -> float:

@@ -19,6 +19,7 @@ from torch import nn
 
 from facetalk.arrays import Float32, Float64
 from facetalk.data.heads.ict import MorphableHead
+from facetalk.multi_pie import LOWER_LIDS, LOWER_LIP_LINE, UPPER_LIDS, UPPER_LIP_LINE
 from facetalk.nphm.networks import DeformationNetwork
 from facetalk.units import HEAD_UNIT_MM
 
@@ -31,10 +32,6 @@ _HALF_MM = 0.4
 _SIZE = 0.03
 """Value of a first-layer unit at its own end of the step; small, since it grows with the distance."""
 _DEVIATION = 0.8  # of identity coefficients that heads are drawn with
-
-# Landmarks of lip corners and inner lips, and of lids, from one corner to the other.
-_UPPER_LIP, _LOWER_LIP = (60, 61, 62, 63, 64), (60, 67, 66, 65, 64)
-_UPPER_LIDS, _LOWER_LIDS = ((36, 37, 38, 39), (42, 43, 44, 45)), ((36, 41, 40, 39), (42, 47, 46, 45))
 
 _Place = dict[int, float]
 
@@ -49,17 +46,17 @@ def _mean(*places: _Place) -> _Place:
 
 def _lines() -> list[tuple[_Place, _Place, _Place]]:
     """A place on each line as a mean of landmarks, and the places that it goes on to on both sides."""
-    middle = [_mean({a: 1.0}, {b: 1.0}) for a, b in zip(_UPPER_LIP, _LOWER_LIP, strict=True)]
+    middle = [_mean({a: 1.0}, {b: 1.0}) for a, b in zip(UPPER_LIP_LINE, LOWER_LIP_LINE, strict=True)]
     fine = [middle[0]]
     for before, after in itertools.pairwise(middle):
         fine += [_mean(before, after), after]
     out = [(p, fine[max(i - 1, 0)], fine[min(i + 1, len(fine) - 1)]) for i, p in enumerate(fine)]
-    for row in (_UPPER_LIP, _LOWER_LIP):
+    for row in (UPPER_LIP_LINE, LOWER_LIP_LINE):
         out += [({row[i]: 1.0}, {row[i - 1]: 1.0}, {row[i + 1]: 1.0}) for i in (1, 2, 3)]
-    for lids in _UPPER_LIDS:
+    for lids in UPPER_LIDS:
         a, b, c, d = ({landmark: 1.0} for landmark in lids)
         out += [(_mean(a, b), a, b), (b, a, c), (_mean(b, c), b, c), (c, b, d), (_mean(c, d), c, d)]
-    for lids in _LOWER_LIDS:
+    for lids in LOWER_LIDS:
         out.append(({lids[1]: 1.0}, {lids[0]: 1.0}, {lids[2]: 1.0}))
     return out
 

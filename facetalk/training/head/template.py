@@ -12,8 +12,9 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 
 from facetalk.arrays import Float32, Int32, Int64, UInt8
-from facetalk.data.heads.ict import MorphableHead
+from facetalk.data.heads.ict import SHEET, MorphableHead
 from facetalk.data.heads.ict_uv import TextureLayout
+from facetalk.multi_pie import LOWER_LIDS, UPPER_LIDS
 from facetalk.nphm.head.albedo import eyeball
 from facetalk.nphm.head.complexion import paint_template
 from facetalk.nphm.head.parts import Part
@@ -24,7 +25,6 @@ from facetalk.training.head.template_seams import Seams
 
 __all__ = ["build_template"]
 
-_SHEET = ("face", "head_and_neck", "mouth_socket", "eye_socket_left", "eye_socket_right")
 _EYE_SIZE, _CORNEA = 0.985, 1.045
 """Eyeballs are a little smaller than the data's and their corneas flatter (the data's reaches 1.14 radii):
 lids take a straight way from open to closed, across the sphere."""
@@ -88,8 +88,8 @@ def build_template(head: MorphableHead, layout: TextureLayout, eyes: Float32, ax
         shape_rows=np.concatenate(moved).astype(np.int32),
         shape_values=np.concatenate([shape[rows] for shape, rows in zip(shapes, moved, strict=True)]),
         lips=seam.lips(),
-        lid_left=seam.lid((42, 43, 44, 45), (42, 47, 46, 45), "eyeBlink_L"),
-        lid_right=seam.lid((36, 37, 38, 39), (36, 41, 40, 39), "eyeBlink_R"),
+        lid_left=seam.lid(UPPER_LIDS[1], LOWER_LIDS[1], "eyeBlink_L"),
+        lid_right=seam.lid(UPPER_LIDS[0], LOWER_LIDS[0], "eyeBlink_R"),
         lid_vertices=seam.lid_vertices(eyes),
     )
     return dataclasses.replace(mesh, colors=paint_template(mesh, vertices[landmarks]))
@@ -205,7 +205,7 @@ class _Builder:
             number = self.vertex(("cut", va, vb), {va: 1 - t, vb: t}, Region.SKIN, Part.SKIN)
             return self.textured(number, (1 - t) * self.layout.uv[a] + t * self.layout.uv[b])
 
-        for name in _SHEET:
+        for name in SHEET:
             for triangle in self.corners[head.part_faces(name)]:
                 above = [level[self.layout.uv_vertex[u]] > 0 for u in triangle]
                 if all(above):

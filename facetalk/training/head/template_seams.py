@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from facetalk.arrays import AnyFloat, Bool, Float32, Int32, Int64, UInt8
 from facetalk.data.heads.ict import MorphableHead
+from facetalk.multi_pie import LOWER_LIP_LINE, UPPER_LIP_LINE
 from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.template_mesh import Seam
 
@@ -75,7 +76,7 @@ class Seams:
     def lips(self) -> Seam:
         """Upper and lower lip along the line where they touch, each going half of the way."""
         shape = self.neutral
-        upper, lower = self.path((60, 61, 62, 63, 64)), self.path((60, 67, 66, 65, 64))
+        upper, lower = self.path(UPPER_LIP_LINE), self.path(LOWER_LIP_LINE)
         inner_u, inner_l = np.setdiff1d(upper, lower), np.setdiff1d(lower, upper)
         own = np.concatenate([inner_u, inner_l])
         other_u, blend_u = self._opposite(inner_u, lower, shape)

@@ -31,6 +31,7 @@ from facetalk.diffusion.model import MotionModel
 from facetalk.diffusion.representation import Representation, face_metric, lip_gap_matrix
 from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.errors import InputError
+from facetalk.multi_pie import LOWER_LIP, UPPER_LIP
 from facetalk.training.checkpoint import make_out
 from facetalk.training.loop import LoopOptions, TrainingLoop
 from facetalk.training.motion.captured import build_captured, lips_of, prepare_learned
@@ -233,7 +234,7 @@ def prepare(
     metric = face_metric(moves, rest, landmarks, _FACE_FRONT, names)
     weights = np.concatenate([part.reshape(-1, part.shape[-1]) for part in data.weights]).astype(np.float32)
     representation = Representation.fit(weights[:: max(1, len(weights) // 100_000)], metric)
-    rest_gap = (rest[landmarks[[61, 62, 63]], 1] - rest[landmarks[[67, 66, 65]], 1]).mean()
+    rest_gap = (rest[landmarks[list(UPPER_LIP)], 1] - rest[landmarks[list(LOWER_LIP)], 1]).mean()
     per_unit = lip_gap_matrix(moves, landmarks).mean(0)
     contact = LipContact(float(rest_gap), per_unit, names.index("mouthClose"))
     config = getattr(DenoiserConfig, preset)(motion_dim=representation.dim, audio_dim=heard.shape[1])

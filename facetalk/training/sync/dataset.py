@@ -30,9 +30,9 @@ from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import Style, curves
 from facetalk.errors import InputError
 from facetalk.files import atomic_path
-from facetalk.metrics.landmarks import MOUTH
 from facetalk.metrics.sync_network import MEL_PER_FRAME, SYNC_FPS, audio_features, motion_features
 from facetalk.motion import Motion
+from facetalk.multi_pie import MOUTH
 from facetalk.training.motion.dataset import sessions
 from facetalk.units import SAMPLE_RATE
 

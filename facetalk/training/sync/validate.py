@@ -20,10 +20,10 @@ from facetalk.arrays import Float32, Float64
 from facetalk.audio.load import load_audio
 from facetalk.data.visemes import curves
 from facetalk.errors import InputError
-from facetalk.metrics.landmarks import MOUTH
 from facetalk.metrics.manifest import Spoken, read, with_phones
 from facetalk.metrics.sync import MAX_SHIFT, SyncExpert, mean_distances
 from facetalk.metrics.sync_network import SYNC_FPS, WINDOW
+from facetalk.multi_pie import MOUTH
 from facetalk.training.sync.dataset import Head, MouthRig
 from facetalk.units import SAMPLE_RATE, frame_count
 
