@@ -45,7 +45,7 @@ PLANTED: list[tuple[str, str, str, str]] = [
     ("motion: features not standardised", _MOTION,
      '(features - fixed["mean"]) / fixed["scale"]', "features"),
     ("motion: no gradient clipping", _MOTION, "clip_norm=1.0", "clip_norm=None"),
-    ("motion: no average of the weights", _MOTION, "kept.lerp_(now, 1.0 - decay)", "kept.copy_(now)"),
+    ("loop: no average of the weights", _LOOP, "kept.lerp_(now, 1.0 - decay)", "kept.copy_(now)"),
     ("motion: sound not augmented", _SESSIONS, "noisy = augment and variant > 0", "noisy = False"),
     ("motion: first variant augmented too", _SESSIONS,
      "noisy = augment and variant > 0", "noisy = augment"),

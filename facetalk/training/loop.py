@@ -28,13 +28,23 @@ from facetalk.errors import InputError
 from facetalk.interrupts import Uninterrupted
 from facetalk.training.checkpoint import LOG, check_out, older, restore, save
 
-__all__ = ["LoopOptions", "TrainingLoop", "cosine_factor"]
+__all__ = ["LoopOptions", "TrainingLoop", "cosine_factor", "follow"]
 
 
 def cosine_factor(progress: float, floor: float = 0.01) -> float:
     """Learning-rate factor of half a cosine: 1 at ``progress`` 0, ``floor`` at 1."""
     progress = min(max(progress, 0.0), 1.0)
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def follow(average: nn.Module, net: nn.Module, index: int) -> None:
+    """Move the weights of ``average`` towards those of ``net``, after step ``index``: by a thousandth, and by
+    more in the first steps, so that what they began as is forgotten.
+    """
+    decay = min(0.999, (1 + index) / (10 + index))
+    with torch.no_grad():
+        for kept, now in zip(average.parameters(), net.parameters(), strict=True):
+            kept.lerp_(now, 1.0 - decay)
 
 
 @dataclass(frozen=True)

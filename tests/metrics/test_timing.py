@@ -87,6 +87,14 @@ def test_lag_is_the_delay_with_its_sign(delay: int) -> None:
     assert lag_frames(motion, truth, FPS) == pytest.approx(delay, abs=0.05)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_lag_beyond_what_is_looked_at_is_its_end(sign: int) -> None:
+    """One opening, half a second apart: the correlation rises to the last shift, which has no neighbour."""
+    time = np.arange(200) / FPS
+    truth, moved = (np.exp(-((time - at) ** 2) / 0.5) for at in (4.0, 4.0 + 0.5 * sign))
+    assert lag_frames(moved, truth, FPS) == sign * round(timing.MAX_LAG_S * FPS)
+
+
 def test_lag_has_fractions() -> None:
     times = np.arange(200)
     wave = lambda t: np.sin(t / 2.9) + np.sin(t / 4.7 + 1)  # noqa: E731

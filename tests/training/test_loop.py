@@ -13,7 +13,7 @@ from torch import nn
 
 from facetalk.errors import InputError
 from facetalk.interrupts import Terminable, Terminated
-from facetalk.training.loop import LoopOptions, TrainingLoop, cosine_factor
+from facetalk.training.loop import LoopOptions, TrainingLoop, cosine_factor, follow
 
 
 def _run(out, steps, *, stop_after=None, **options):
@@ -214,3 +214,14 @@ def test_a_signal_inside_a_tracker_waits_until_its_locks_are_free(tmp_path, monk
         signal.signal(signal.SIGINT, before)
     assert ended == [True]
     assert json.loads((tmp_path / "checkpoint" / "loop.json").read_text())["step"] == 10
+
+
+@pytest.mark.parametrize(("index", "share"), [(0, 0.9), (10, 9 / 20), (10**6, 1e-3)])
+def test_an_average_forgets_its_start_and_follows_slowly(index, share):
+    """The decay is (1 + i) / (10 + i), at most 0.999."""
+    average, net = nn.Linear(3, 2), nn.Linear(3, 2)
+    before = [p.clone() for p in average.parameters()]
+    follow(average, net, index)
+    for was, now, is_now in zip(before, net.parameters(), average.parameters(), strict=True):
+        torch.testing.assert_close(is_now.detach() - was, share * (now - was), atol=1e-6, rtol=1e-4)
+        assert not is_now.grad_fn

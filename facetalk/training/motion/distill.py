@@ -22,6 +22,7 @@ from facetalk.diffusion.schedule import CLEAN
 from facetalk.diffusion.student import Student, StudentRange
 from facetalk.files import atomic_path
 from facetalk.reading import usable
+from facetalk.training.loop import follow
 from facetalk.training.motion.dataset import MotionData
 from facetalk.training.motion.distill_cache import Cache, Clips, Teacher, grid
 from facetalk.training.motion.distill_energy import EnergyScore
@@ -131,7 +132,7 @@ class DistillTraining:
             if self._lips is not None:
                 self._mouth = MouthScore(self.model, self._lips, apart=self.options.apart, device=device)
         self._supply(index)
-        self._update_average(index)
+        follow(self.average, self.net, index)
         rng = step_generator(self.options.seed, index)
         clips = self.cache.crops(rng, self.options.batch, self.options.crop)
         every = self.options.anchor
@@ -180,12 +181,6 @@ class DistillTraining:
         by_main_process(self.cache.refresh, "Reading the trajectories")
         if not is_main_process():
             self.cache.follow()
-
-    def _update_average(self, index: int) -> None:
-        decay = min(0.999, (1 + index) / (10 + index))
-        with torch.no_grad():
-            for kept, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                kept.lerp_(now, 1.0 - decay)
 
     def _tensors(self, clips: Clips) -> tuple[Tensor, Tensor, Tensor]:
         return (

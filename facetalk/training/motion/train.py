@@ -33,7 +33,7 @@ from facetalk.diffusion.schedule import NoiseSchedule
 from facetalk.errors import InputError
 from facetalk.multi_pie import LOWER_LIP, UPPER_LIP
 from facetalk.training.checkpoint import make_out
-from facetalk.training.loop import LoopOptions, TrainingLoop
+from facetalk.training.loop import LoopOptions, TrainingLoop, follow
 from facetalk.training.motion.captured import build_captured, lips_of, prepare_learned
 from facetalk.training.motion.dataset import MotionData, build
 from facetalk.training.processes import check_workers, is_main_process, step_generator
@@ -304,7 +304,7 @@ class MotionTraining:
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One batch: the loss and its parts. Every 50th step also measures the held-out voices."""
-        self._update_average(index)
+        follow(self.average, self.net, index)
         losses = self._loss(self.net, self.data, step_generator(self.options.seed, index), augment=True)
         # A training that goes on begins between two of these measurements.
         if index % 50 == 0 or not self._held:
@@ -340,12 +340,6 @@ class MotionTraining:
             limits=model.limits,
             notes=notes,
         ).save(out / "model", half=True)
-
-    def _update_average(self, index: int) -> None:
-        decay = min(0.999, (1 + index) / (10 + index))
-        with torch.no_grad():
-            for kept, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                kept.lerp_(now, 1.0 - decay)
 
     def _loss(
         self, net: Denoiser, data: MotionData, rng: np.random.Generator, *, augment: bool
