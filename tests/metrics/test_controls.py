@@ -34,6 +34,13 @@ def test_each_control_is_what_it_says() -> None:
         controls.controls(weights[:, :5], EXPRESSION_NAMES, seed=1)
 
 
+def test_what_is_frozen_is_all_of_the_upper_face_and_nothing_else() -> None:
+    """Of every expression, those too that speech does not move."""
+    weights = np.random.default_rng(0).uniform(0.1, 1.0, (3, len(EXPRESSION_NAMES)))
+    still = ~controls.frozen(weights, EXPRESSION_NAMES).any(axis=0)
+    assert np.flatnonzero(still).tolist() == UPPER and len(UPPER) == 22
+
+
 def test_a_delay_longer_than_the_clip_stands_still() -> None:
     assert (controls.delayed(np.arange(3.0), 9) == 0.0).all()
 

@@ -72,6 +72,17 @@ def test_a_slow_motion_that_does_not_close_on_itself_is_not_fast() -> None:
     assert fast_energy(np.repeat(slow[:, None, None], 3, axis=2), FPS) < 0.01
 
 
+@pytest.mark.parametrize(("hertz", "counted"), [(4.7, 0.0), (5.3, 1.0)])
+def test_fast_begins_at_5_hz(hertz: float, counted: float) -> None:
+    wave = np.sin(2 * np.pi * hertz * np.arange(250) / FPS)[:, None, None]
+    assert fast_energy(np.repeat(wave, 3, axis=2), FPS) == pytest.approx(3 / 2 * counted, abs=0.01)
+
+
+def test_a_face_that_drifts_evenly_is_not_fast() -> None:
+    drift = np.arange(80.0)[:, None, None] * np.array([40.0, -3.0, 0.2])
+    assert fast_energy(drift, FPS) < 1e-12 * float(drift.var())
+
+
 def test_fast_energy_needs_the_frame_rate() -> None:
     assert np.isnan(fast_energy(np.zeros((50, 3, 3)), 10.0))
 

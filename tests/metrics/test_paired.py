@@ -58,6 +58,22 @@ def test_intervals_cover_the_difference_as_often_as_they_say() -> None:
     assert 86 <= covered <= 99
 
 
+def test_a_difference_to_either_side_is_marked_and_draws_go_by_the_seed() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(5.0, 1.0, 30)
+    near = judged(values + rng.normal(0.0, 0.1, 30))
+    for other, marked in (
+        (judged(values + 2.0), True),
+        (judged(values - 2.0), True),
+        (judged(values), False),
+    ):
+        lines = difference(other, near).table().splitlines()
+        row = next(line for line in lines if line.startswith("lve_mm"))
+        assert row.endswith(" *") == marked, row
+    first, again, another = (difference(near, judged(values), seed=seed).figures for seed in (0, 0, 1))
+    assert first["lve_mm"] == again["lve_mm"] and first["lve_mm"].interval != another["lve_mm"].interval
+
+
 def test_a_pool_is_what_it_was() -> None:
     rng = np.random.default_rng(2)
     pool = Pool()
