@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,16 +10,21 @@ import numpy as np
 from facetalk.arguments import seed_after
 from facetalk.arrays import Float32
 from facetalk.errors import InputError
+from facetalk.motion import SUFFIX, Motion
 from facetalk.reading import read_array
 
 if TYPE_CHECKING:
     from facetalk.nphm.head.head import HeadModel
     from facetalk.nphm.plain_head import PlainHead
 
-VOICE_HELP = (
-    "voice draws one for the recording's voice, which is invented and nobody's likeness: published means of "
-    "men's and women's voices and faces, and chance"
-)
+
+def add_identity(parser: argparse.ArgumentParser) -> None:
+    """``--identity`` as :func:`read_drawn` reads it."""
+    parser.add_argument("--identity", default=None, metavar="FILE|random:SEED|voice[:SEED]",
+                        help="whose head (default: the model's default identity): a .npy code, or a motion "
+                        "of the person, as facetalk fit writes it; voice draws one for the recording's "
+                        "voice, which is invented and nobody's likeness: published means of men's and "
+                        "women's voices and faces, and chance")  # fmt: skip
 
 
 def read_drawn(text: str | None, head: HeadModel | PlainHead) -> Float32 | str | None:
@@ -38,7 +44,8 @@ def read_drawn(text: str | None, head: HeadModel | PlainHead) -> Float32 | str |
 
 
 def read_identity(text: str | None, head: HeadModel | PlainHead) -> Float32 | None:
-    """Read ``--identity``: None, ``random:SEED``, or a .npy file with a code (L,) or coefficients (I,).
+    """Read ``--identity``: None, ``random:SEED``, a .npy file with a code (L,) or coefficients (I,), or a
+    motion of the person, as ``facetalk fit`` writes it.
 
     Of an NPHM, which has no coefficients, it is a code.
 
@@ -47,7 +54,7 @@ def read_identity(text: str | None, head: HeadModel | PlainHead) -> Float32 | No
         head: whose codes and coefficients are meant.
 
     Raises:
-        InputError: the text is neither, or the file has another shape.
+        InputError: the text is none of them, or what the file holds has another shape.
     """
     if text is None:
         return None
@@ -65,7 +72,7 @@ def read_identity(text: str | None, head: HeadModel | PlainHead) -> Float32 | No
         draw = np.random.default_rng(seed).standard_normal(named.coefficient_dim)
         return named.encode_identity(0.8 * np.clip(draw, -2.0, 2.0))
     try:
-        values = read_array(text)
+        values = Motion.load(text).identity if text.lower().endswith(SUFFIX) else read_array(text)
     except InputError as error:
         raise InputError(f"--identity: {error}") from error
     if values.shape == (head.identity_dim,):

@@ -38,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=_options.non_negative, default=None,
                         help="guidance weight, 1 = none (default: the model's)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="noise seed of recordings without their own")
-    parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED|voice[:SEED]",
-                        help=f"whose head (default: the model's default identity); "
-                        f"{_identity.VOICE_HELP}")  # fmt: skip
+    _identity.add_identity(parser)
     add_style_arguments(parser)
     parser.add_argument("--fps", type=_options.rate, default=None,
                         help="frames a second of heads and curves, by resampling (default: the motion's; of "

@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=("auto", "native", "torch"), default="auto",
                         help="what turns speech into motion (default: the C library on the CPU where it runs "
                              "the model, else torch)")  # fmt: skip
-    parser.add_argument("--identity", default=None, metavar="CODE.npy|random:SEED|voice[:SEED]",
-                        help=f"whose head (default: the model's default identity); "
-                        f"{_identity.VOICE_HELP}")  # fmt: skip
+    _identity.add_identity(parser)
     parser.add_argument("--motion", type=Path, default=None, metavar="OUT.safetensors",
                         help="also keep the motion, for facetalk export")  # fmt: skip
     parser.add_argument("--pad", type=_options.non_negative, default=None, metavar="SECONDS",

@@ -87,6 +87,7 @@ def test_audio_that_cannot_be_used(capsys, tmp_path, kind):
         (["--tolerance", "-1", "--topology", "marching-cubes"], "tolerance"),
         (["--tolerance", "inf", "--topology", "marching-cubes"], "tolerance"),
         (["--identity", "nobody.npy"], "nobody.npy"),
+        (["--identity", "nobody.safetensors"], "nobody.safetensors"),
         (["--identity", "random:x"], "random:"),
         (["--identity", "random:-1"], "at least 0"),
         (["--identity", "random:" + "9" * 5000], "at least 0"),
