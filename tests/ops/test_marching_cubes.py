@@ -17,19 +17,6 @@ from facetalk.ops._extension import load
 LEVELS = ["baseline", "avx2", "avx512"]
 
 
-@pytest.fixture
-def simd():
-    yield lambda level: load().set_simd_level(level)
-    load().set_simd_level(load().build_info()["simd_detected"])
-
-
-@pytest.fixture
-def thread_count():
-    before = ops.threads()
-    yield ops.set_threads
-    ops.set_threads(before)
-
-
 def padded_noise(shape: tuple[int, int, int], seed: int) -> np.ndarray:
     """White noise, so that every case of the table and every ambiguity occurs; outside at the border."""
     noise = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
