@@ -101,10 +101,6 @@ def random_head(
     return source, [bias(frames, n) for n in moves], rng
 
 
-def some_points(rng: np.random.Generator, n: int, columns: int = 3) -> Tensor:
-    return torch.from_numpy(rng.uniform(-0.8, 0.8, (n, columns)).astype(np.float32))
-
-
 def converted(source: FieldSource, dtype: torch.dtype, device: str = "cpu") -> FieldSource:
     """The head with every number of the given dtype, on a device."""
 

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from field_host import converted, emulated_core, random_head, some_points
+from field_host import converted, emulated_core, random_head
+from random_heads import some_points
 
 from facetalk.ops.cuda.field import CudaField
 from facetalk.ops.field.cpu import PackedField

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from field_host import converted, random_head, some_points
+from field_host import converted, random_head
+from random_heads import some_points
 from torch import Tensor
 
 from facetalk.ops.cuda.field import CudaField

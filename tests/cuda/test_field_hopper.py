@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-from field_host import emulated_core, random_head, some_points
+from field_host import emulated_core, random_head
+from random_heads import some_points
 from test_field import SHARED, cuda_field, in_torch, run
 
 from facetalk.ops.cuda.field import CudaField

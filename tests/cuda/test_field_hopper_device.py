@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from field_host import random_head, some_points
+from field_host import random_head
+from random_heads import some_points
 from test_field_device import MONO, OFFICIAL, formula, on_gpu
 
 from facetalk.ops._extension import load

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-from field_host import converted, emulated_core, random_head, some_points
+from field_host import converted, emulated_core, random_head
+from random_heads import some_points
 from torch import Tensor
 
 from facetalk.ops.cuda.field import CudaField

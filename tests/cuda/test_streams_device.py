@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from field_host import random_head, some_points
+from field_host import random_head
+from random_heads import some_points
 from torch import Tensor
 
 from facetalk import ops

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from level_hearing import LevelEncoder, head_of_lips
 
-from facetalk.data.expressions import EXPRESSION_NAMES
 from facetalk.data.speech.corpus import Utterance
 from facetalk.data.visemes import lip_gap
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
 from facetalk.training.motion.dataset import build, sessions
 from facetalk.training.motion.train import MotionTraining, MotionTrainingOptions, prepare
-from facetalk.units import HEAD_UNIT_MM, frame_count
 
 PHONES = [("SIL", 0.0, 0.2), ("M", 0.2, 0.4), ("AA1", 0.4, 0.8), ("P", 0.8, 0.95), ("AE1", 0.95, 1.3)]
-
-
-class LevelEncoder:
-    """Features: the level of each frame and of its neighbours."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def features(self, samples: np.ndarray, *, fps: float) -> torch.Tensor:
-        self.calls += 1
-        count = frame_count(len(samples), fps)
-        step = int(16000 / fps)
-        padded = np.pad(samples, (0, max(0, count * step - len(samples))))[: count * step]
-        level = np.sqrt((padded.reshape(count, step) ** 2).mean(1))
-        return torch.from_numpy(np.stack([np.roll(level, k) for k in range(-2, 3)], 1) * 10.0).float()
 
 
 @pytest.fixture
@@ -52,23 +35,6 @@ def utterances(tmp_path: Path) -> list[Utterance]:
         path = tmp_path / f"{index}.wav"
         out.append(Utterance(f"u{index}", path, "", "v", "en", "CC0", "test", "train", PHONES, "arpabet"))
     return out
-
-
-def head_of_lips(path: Path) -> SimpleNamespace:
-    """A morphable head of 68 points that move by the gap model of visemes.json, for want of a 16 MB file."""
-    moves = np.zeros((len(EXPRESSION_NAMES), 68, 3))
-    moves[:, :, 2] = np.eye(len(EXPRESSION_NAMES), 68)
-    bias = lip_gap(np.zeros(len(EXPRESSION_NAMES)))
-    moves[:, [67, 66, 65], 1] = -(lip_gap(np.eye(len(EXPRESSION_NAMES))) - bias)[:, None]
-    rest = np.random.default_rng(0).normal(size=(68, 3)) * 30
-    for upper, lower in ((61, 67), (62, 66), (63, 65)):
-        rest[lower] = rest[upper] - [0, bias, 0]
-    return SimpleNamespace(
-        expression_names=EXPRESSION_NAMES,
-        expression_basis=moves / HEAD_UNIT_MM,
-        neutral=rest / HEAD_UNIT_MM,
-        landmark_ids=np.arange(68),
-    )
 
 
 @pytest.mark.parametrize("augment", [False, True])
