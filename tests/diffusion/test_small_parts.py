@@ -10,6 +10,7 @@ import torch
 
 from facetalk.diffusion import Denoiser, DenoiserConfig, MotionModel, Representation, noise
 from facetalk.diffusion.denoiser import waves
+from facetalk.diffusion.lip_contact import LipContact
 from facetalk.errors import InputError
 
 
@@ -90,3 +91,14 @@ def test_codes_of_a_learned_space_have_no_limits(tmp_path):
         assert told["version"] == (2 if limits is None else 1)
     assert found[1].min() < -0.5
     np.testing.assert_array_equal(found[0], found[1].clip(0.0, 1.0))
+
+
+def test_contact_stops_lips_and_closes_none() -> None:
+    """Gaps of 0.5 + 10 jaw - 20 close mm: too far into each other, apart, and apart by no weight at all."""
+    contact = LipContact(0.5, np.array([10.0, -20.0]), 1)
+    given = np.array([[0.1, 0.2], [0.1, 0.05], [-0.2, 0.0], [-0.2, 0.01]], np.float32)
+    got = contact.apply(given)
+    np.testing.assert_array_equal(got[:, 0], given[:, 0])
+    np.testing.assert_allclose(got[:, 1], [0.105, 0.05, 0.0, 0.0], atol=1e-6)  # to -0.6 mm; no less than 0
+    np.testing.assert_allclose(contact.gap(got), [-0.6, 0.5, -1.5, -1.5], atol=1e-5)
+    assert given[0, 1] == np.float32(0.2), "what was given stays"
