@@ -33,6 +33,7 @@ from bench_extract import built_in, official
 from bench_field import Case
 from torch import Tensor
 
+from facetalk.bench import macs
 from facetalk.errors import InputError
 from facetalk.nphm.field import Field
 from facetalk.nphm.lattice import DEFAULT_BOUNDS, lattice_axes
@@ -84,11 +85,6 @@ class Head:
 def head() -> Head:
     Gpu.or_skip()
     return Head()
-
-
-def macs(layers: Sequence[LayerWeights]) -> int:
-    """Multiply-adds of a folded network at one point."""
-    return sum(part[0].numel() for pair in layers for part in pair if part is not None)
 
 
 def time_deformation(gpu: Gpu, head: Head, field: CudaField, peer: str) -> Tensor:

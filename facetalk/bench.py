@@ -134,7 +134,7 @@ def _kernel_rate(budget: float) -> float:
     biases = [torch.zeros(1, n) for n in (wide, wide, wide, wide, 3)]
     at = weights(points, 3)
     seconds = fastest(lambda: packed.query(at, biases, outputs=("offsets",)), budget)
-    return 2.0 * points * _macs(deformation) / seconds
+    return 2.0 * points * macs(deformation) / seconds
 
 
 def once(call: Callable[[], object]) -> float:
@@ -215,8 +215,12 @@ def audio_stages(model: FaceTalk, rates: Peaks, frames: int, budget: float) -> I
         )
 
 
-def _macs(layers: Any) -> int:
-    """Multiply-adds of one point through one weight set of a folded network."""
+def macs(layers: Any) -> int:
+    """Multiply-adds of one point through one weight set of a folded network.
+
+    Args:
+        layers: the weights of hidden units and of coordinates of each, (sets, outputs, inputs), or None.
+    """
     return sum(part[0].numel() for pair in layers for part in pair if part is not None)
 
 
@@ -250,8 +254,8 @@ def field_stages(
         budget: seconds for each mode.
     """
     source = field.source
-    moving = _macs(source.deformation) if source.deformation is not None else 0
-    member, members = _macs(source.identity), len(source.member_set)
+    moving = macs(source.deformation) if source.deformation is not None else 0
+    member, members = macs(source.identity), len(source.member_set)
     axes = lattice_axes(resolution, bounds)
     forward = field.direction == "forward"
     posed = field.extract(codes[:1], resolution, bounds, units="head", posed=True if forward else None)[0]

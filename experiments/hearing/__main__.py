@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from experiments.common.plainly import plainly
+from experiments.hearing import LOOK_AHEADS_MS
 from experiments.hearing.sounds import CHANGES, UNSPOKEN, Sound, changed, unspoken
 from experiments.steps.rows import Clip, find_clips
 from facetalk.audio import load_audio
@@ -35,7 +36,6 @@ from facetalk.pipeline import FaceTalk
 from facetalk.reading import MANIFEST, read_json
 from facetalk.units import SAMPLE_RATE
 
-LOOK_AHEADS_MS = (60, 100, 180, 260, 500)
 _FIGURES = (
     "closed",
     "bilabial_gap_mm",

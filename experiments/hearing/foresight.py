@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.common.plainly import plainly
+from experiments.hearing import LOOK_AHEADS_MS
 from facetalk.data.phones import Phone
 from facetalk.data.speech.corpus import Utterance, read_manifest
 from facetalk.data.visemes import curves, lip_gap
@@ -23,7 +24,6 @@ from facetalk.errors import InputError
 from facetalk.files import atomic_path
 from facetalk.units import DEFAULT_FPS
 
-LOOK_AHEADS_MS = (60, 100, 180, 260, 500)
 FIRST_LAYERS_S = 0.052
 """Of a look-ahead, what the encoder's convolutions have to wait for."""
 NEEDED_S = 0.04

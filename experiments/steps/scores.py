@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from experiments.steps.rows import Clip, Motions, Row
 from facetalk.metrics import compare, diversity, dynamics, frechet_distance, kernel_distance
+from facetalk.metrics.dynamics import PER_BLINK
 from facetalk.metrics.lips import measure
 from facetalk.metrics.motion_features import FEATURE_REGIONS, WindowBasis, motion_windows
 from facetalk.metrics.pooling import interval, resample
@@ -33,7 +34,6 @@ LIPS = ("closed", "touching")
 RATIOS = (*LIFE, *DIVERSITY, *LIPS)
 DISTANCES = ("lve_mm", "mve_mm", "opening_mm", "opening_r")
 """Distances to the reference motion of the same noise."""
-_PER_BLINK = ("blink_depth", "blink_duration_ms")
 
 Entry = dict[str, tuple[float, float]]
 """Figure -> (sum, weight) of one clip."""
@@ -91,7 +91,7 @@ class Scorer:
         for part, moved, same in zip(weights, points, self._reference[clip.name], strict=False):
             life = dynamics(part, self.names, moved, self.fps)
             for name in LIFE:
-                add(name, life[name], life["blinks"] if name in _PER_BLINK else minutes)
+                add(name, life[name], life["blinks"] if name in PER_BLINK else minutes)
             apart = compare(moved, same, lips=MOUTH, upper=UPPER_FACE, neutral=self.rest, fps=self.fps)
             for name in DISTANCES:
                 add(name, apart[name], minutes)

@@ -25,6 +25,8 @@ FAST_HZ = 5.0
 MIN_FRAMES = 4
 """A jerk is a third difference."""
 
+PER_BLINK = ("blink_depth", "blink_duration_ms")
+"""Figures that are means over blinks; all others are over time."""
 _BLINK, _BROW, _GAZE = "eyeBlink", "brow", "eyeLook"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from facetalk.arrays import Float64, Int64
 from facetalk.metrics.clip_distances import TruthFeatures
+from facetalk.metrics.dynamics import PER_BLINK
 from facetalk.metrics.intensity import resampled_correlation, speech_lip_correlation
 from facetalk.metrics.lips import COUNTS, MEDIANS, LipFigures
 from facetalk.metrics.pooling import Interval, Pool, interval, resample
@@ -20,7 +21,6 @@ Features = Mapping[str, Float64]
 
 _PER_CLIP = ("opening_r", "mtm_ms", "lag_ms", "fdd_mm2")
 """Figures of a comparison that are means over clips, as published; the others are means over frames."""
-_PER_BLINK = ("blink_depth", "blink_duration_ms")
 
 
 class Row:
@@ -52,7 +52,7 @@ class Row:
         blinks = figures["blinks"]
         for name, value in figures.items():
             if name != "blinks":
-                self.pool.add(clip, name, value, blinks if name in _PER_BLINK else seconds)
+                self.pool.add(clip, name, value, blinks if name in PER_BLINK else seconds)
 
     def add_diversity(self, clip: int, figures: Figures, frames: int) -> None:
         """Differences between variants (:func:`facetalk.metrics.diversity`)."""
