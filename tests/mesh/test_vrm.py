@@ -86,6 +86,28 @@ def test_the_extension_names_what_is_there(avatar: Path) -> None:
     assert reached == set(range(len(content["nodes"])))
 
 
+def test_the_bodys_bones_stand_where_a_body_has_them(avatar: Path) -> None:
+    content = document(avatar)
+    bones = content["extensions"]["VRMC_vrm"]["humanoid"]["humanBones"]
+    place: dict[int, np.ndarray] = {}
+
+    def walk(number: int, above: np.ndarray) -> None:
+        node = content["nodes"][number]
+        place[number] = above + node.get("translation", (0.0, 0.0, 0.0))
+        for child in node.get("children", []):
+            walk(child, place[number])
+
+    walk(content["scenes"][0]["nodes"][0], np.zeros(3))
+    at = {name: place[bone["node"]] for name, bone in bones.items()}
+    np.testing.assert_allclose(at["head"], NECK, atol=1e-9)
+    assert at["hips"][1] < at["spine"][1] < at["head"][1]
+    for side, way in (("left", 1.0), ("right", -1.0)):  # its own left is +x
+        arm = [way * at[f"{side}{bone}"][0] for bone in ("UpperArm", "LowerArm", "Hand")]
+        leg = [at[f"{side}{bone}"][1] for bone in ("Foot", "LowerLeg", "UpperLeg")]
+        assert 0.0 < arm[0] < arm[1] < arm[2] and leg[0] < leg[1] < leg[2] < at["hips"][1]
+        assert way * at[f"{side}UpperLeg"][0] > 0.0
+
+
 def test_eyes_are_bones_of_the_head(avatar: Path, eyeless: Path) -> None:
     content, without = document(avatar), document(eyeless)["extensions"]["VRMC_vrm"]
     extension = content["extensions"]["VRMC_vrm"]
@@ -129,6 +151,16 @@ def test_presets_are_made_of_the_right_shapes() -> None:
     assert found["lookLeft"] == {"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0}, "its own left"
     assert found["aa"]["jawOpen"] > found["oh"]["jawOpen"] > found["ou"]["jawOpen"]
     assert found["ou"]["mouthPucker"] > 0.3 and found["oh"].get("mouthFunnel", 0) > 0.1
+    # Action units of the emotions (Ekman & Friesen), by the shapes that do them.
+    units = {
+        "happy": {"mouthSmile", "cheekSquint"},
+        "angry": {"browDown", "eyeWide", "eyeSquint", "mouthPress"},
+        "sad": {"browInnerUp", "browDown", "mouthFrown"},
+        "surprised": {"browInnerUp", "browOuterUp", "eyeWide", "jawOpen"},
+    }
+    for emotion, shapes in units.items():
+        moved = {name.removesuffix("Left").removesuffix("Right") for name in found[emotion]}
+        assert moved == shapes and min(found[emotion].values()) >= 0.3, emotion
     assert presets(["something"]) == {}
     assert set(presets(["browInnerUpLeft", "eyeBlinkLeft"])) >= {"sad", "blink", "blinkLeft"}
 
