@@ -159,6 +159,23 @@ def test_the_command_line_takes_what_is_there(
 
 
 @pytest.mark.usefixtures("installed")
+def test_a_report_tells_what_heard(model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", *sound())
+    line = {"audio": "a.wav", "phones": [["AA1", 0.1, 0.5], ["M", 0.5, 0.7]], "alphabet": "arpabet"}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(line) + "\n")
+    told = {}
+    for name, options in {
+        "auto": [], "own": ["--encoder", "model"], "live": ["--look-ahead", "0.2"],
+        "live by Whisper": ["--look-ahead", "0.2", "--encoder", "whisper"],
+    }.items():  # fmt: skip
+        out = tmp_path / f"{name}.json"
+        words = ["--seeds", "1", "--steps", "1", "--model", str(model), "--device", "cpu", "--pooled"]
+        assert main(["evaluate", str(tmp_path), "--json", str(out), *words, *options]) == 0
+        told[name] = json.loads(out.read_text())["settings"]["encoder"]
+    assert told == {"auto": "whisper", "own": "model", "live": "model", "live by Whisper": "whisper"}
+
+
+@pytest.mark.usefixtures("installed")
 def test_a_batch_goes_on_by_the_encoder_that_it_began_with(model: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in" / "a.wav", *sound())

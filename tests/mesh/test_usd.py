@@ -70,14 +70,18 @@ def farthest(points: np.ndarray, expected: np.ndarray) -> float:
 @pytest.mark.parametrize("suffix", [".usda", ".usdc", ".usd"])
 def test_usd_plays_what_was_decoded(tmp_path: Path, suffix: str) -> None:
     rig = watching_ball(12)
-    path = export(tmp_path / f"talk{suffix}", rig, fps=24, audio=(np.zeros(8000), 16_000))
+    path = export(tmp_path / f"talk{suffix}", rig, fps=30, audio=(np.zeros(8000), 16_000))  # not USD's own 24
     stage = Usd.Stage.Open(str(path))
-    assert (stage.GetTimeCodesPerSecond(), stage.GetStartTimeCode(), stage.GetEndTimeCode()) == (24, 0, 12)
+    assert (stage.GetTimeCodesPerSecond(), stage.GetStartTimeCode(), stage.GetEndTimeCode()) == (30, 0, 12)
     assert UsdGeom.GetStageUpAxis(stage) == "Y" and UsdGeom.GetStageMetersPerUnit(stage) == 1.0
     for frame in range(12):
         assert farthest(posed(stage, frame + 0.5), rig[frame].vertices) < 1e-4
     notes = stage.GetRootLayer().customLayerData["facetalk"]
-    assert notes["fps"] == 24 and notes["frames"] == 12 and 0 <= notes["vertex_error_mm"] <= 0.1
+    assert (
+        notes["fps"] == stage.GetFramesPerSecond() == 30
+        and notes["frames"] == 12
+        and 0 <= notes["vertex_error_mm"] <= 0.1
+    )
     sound = UsdMedia.SpatialAudio(stage.GetPrimAtPath("/talk/sound"))
     assert sound.GetFilePathAttr().Get().path == "./talk.wav" and path.with_suffix(".wav").is_file()
     assert complaints(path) == []
@@ -134,15 +138,22 @@ def test_the_built_in_heads_shapes_have_their_names(tmp_path: Path) -> None:
 
 def test_topology_that_changes_becomes_points_that_do(tmp_path: Path) -> None:
     meshes = [Mesh(*sphere(5 + i % 3, 8, 0.1 + 0.01 * i)) for i in range(40)]
+    for i, mesh in enumerate(meshes):
+        mesh.colors = np.full((len(mesh), 3), (2 * i, 128, 255), np.uint8)
     path = export(tmp_path / "talk.usdc", meshes, fps=25)
     stage = Usd.Stage.Open(str(path))
-    assert stage.GetEndTimeCode() == 40
+    assert stage.GetEndTimeCode() == 40 and stage.GetTimeCodesPerSecond() == 25
     mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/talk/head"))
     for frame, expected in enumerate(meshes):
         for time in (frame, frame + 0.49):  # shown until the next one comes
             np.testing.assert_array_equal(mesh.GetPointsAttr().Get(time), expected.vertices)
             indices = np.array(mesh.GetFaceVertexIndicesAttr().Get(time)).reshape(-1, 3)
             np.testing.assert_array_equal(indices, expected.faces)
+            color = np.array(mesh.GetDisplayColorAttr().Get(time))
+            assert color.shape == (len(expected), 3)
+            # Bytes are sRGB, and a half of it is a fifth of the light.
+            np.testing.assert_allclose(color[0, 1:], [0.2158605, 1.0], atol=1e-6)
+            assert (color[0, 0] > 0.0) == (frame > 0) and color[0, 0] < 0.1
     assert complaints(path) == []
 
 
