@@ -13,7 +13,13 @@ from pathlib import Path
 from facetalk.errors import InputError
 from facetalk.reading import read_json
 
-__all__ = ["check_space", "differ", "space_of"]
+__all__ = ["check_space", "differ", "space_of", "told_by"]
+
+_STRANGER = {
+    "motion": ("was trained on", "give the encoder that it was trained with"),
+    "tongue": ("was trained on", "train it again with facetalk train tongue"),
+    "whisper": ("gives", "train it again with facetalk train whisper"),
+}
 
 
 def differ(one: object, other: object) -> bool:
@@ -21,33 +27,40 @@ def differ(one: object, other: object) -> bool:
     return isinstance(one, str) and isinstance(other, str) and "" not in (one, other) and one != other
 
 
+def told_by(part: Path) -> str | None:
+    """The name in a part's settings, of its encoder, motion model, tongue or adapter; None: it says none.
+
+    Raises:
+        InputError: the settings are damaged.
+    """
+    path = part / "config.json"
+    content = read_json(path) if path.is_file() else {}
+    place = content.get("notes") if "expression_names" in content else content
+    name = place.get("feature_space") if isinstance(place, dict) else None
+    return name if isinstance(name, str) and name else None
+
+
 def space_of(model: Path) -> str | None:
     """That of a model folder's features, by its encoder, or else by what its motion was trained on.
 
     Raises:
-        InputError: a file that says so is damaged.
+        InputError: settings are damaged.
     """
-    told: list[object] = []
-    for part in ("audio", "motion"):
-        path = model / part / "config.json"
-        content = read_json(path) if path.is_file() else {}
-        notes = content.get("notes") if part == "motion" else content
-        told.append(notes.get("feature_space") if isinstance(notes, dict) else None)
-    return next((name for name in told if isinstance(name, str) and name), None)
+    return told_by(model / "audio") or told_by(model / "motion")
 
 
-def check_space(part: Path, does: str, told: object, model: Path, advice: str) -> None:
+def check_space(model: Path, part: str) -> None:
     """Refuse a part that gives or takes the features of another encoder than a model's own.
 
     Args:
-        part: its folder.
-        does: ``"gives"`` or ``"was trained on"``, for the message.
-        told: its ``feature_space``.
         model: the model's folder.
-        advice: what to do about it.
+        part: ``"motion"``, ``"tongue"`` or ``"whisper"``, its folder there.
 
     Raises:
-        InputError: it does, in the C library's words; or a file that says so is damaged.
+        InputError: it does, in the C library's words; or settings are damaged.
     """
-    if differ(told, space_of(model)):
-        raise InputError(f"{part} {does} the features of another encoder than {model / 'audio'}; {advice}")
+    if differ(told_by(model / part), space_of(model)):
+        does, advice = _STRANGER[part]
+        raise InputError(
+            f"{model / part} {does} the features of another encoder than {model / 'audio'}; {advice}"
+        )

@@ -136,10 +136,8 @@ class LoadedModel:
             InputError: it is damaged, or was trained on the features of another encoder.
         """
         kind: type[MotionModel] = by_torch("the motion model by torch").MotionModel
-        model, part = self.config.folder, self.config.folder / "motion"
-        loaded = kind.load(part, device=self._device)
-        advice = "give the encoder that it was trained with"
-        check_space(part, "was trained on", loaded.notes.get("feature_space"), model, advice)
+        loaded = kind.load(self.config.folder / "motion", device=self._device)
+        check_space(self.config.folder, "motion")
         return loaded
 
     @cached_property

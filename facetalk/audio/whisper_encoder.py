@@ -197,8 +197,7 @@ class WhisperEncoder:
         """
         adapter, config = Adapter.load(Path(model) / FOLDER)
         floor, space = config.get("variance_floor"), config.get("feature_space")
-        advice = "train it again with facetalk train whisper"
-        check_space(Path(model) / FOLDER, "gives", space, Path(model), advice)
+        check_space(Path(model), FOLDER)
         if not isinstance(floor, int | float) or not 0.0 <= floor < 1.0:
             raise InputError(f"{Path(model) / FOLDER}: config.json has no variance_floor that could be one")
         guidance = config.get("guidance")

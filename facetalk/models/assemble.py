@@ -13,12 +13,11 @@ from facetalk.audio.whisper_encoder import Adapter
 from facetalk.audio.whisper_weights import LISTENER, find_weights, write_listener
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
-from facetalk.feature_space import differ
+from facetalk.feature_space import differ, told_by
 from facetalk.files import atomic_path, check_replaceable
 from facetalk.models import builtin_models, find_model
 from facetalk.models.heads import open_head
 from facetalk.nphm.head.head import HeadModel
-from facetalk.reading import read_json
 from facetalk.tongue import TongueNetwork
 from facetalk.units import DEFAULT_FPS
 
@@ -154,7 +153,7 @@ def _check_fit(parts: dict[str, Path]) -> None:
                 f"{parts['tongue']} takes {takes} audio features a frame, {parts['audio']} gives "
                 f"{encoder.feature_dim}; give the encoder that it was trained with"
             )
-        if differ(read_json(parts["tongue"] / "config.json").get("feature_space"), given or taken):
+        if differ(told_by(parts["tongue"]), given or taken):
             raise InputError(
                 f"{parts['tongue']} was trained on the features of another encoder than {parts['audio']}; "
                 f"give the encoder that it was trained with, or train it again with `facetalk train tongue`"
