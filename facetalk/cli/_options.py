@@ -106,7 +106,7 @@ def add_encoder_argument(parser: argparse.ArgumentParser, *, live: bool = False)
     parser.add_argument("--encoder", choices=("auto", "model", "whisper"), default="auto",
                         help="what hears: the model's own audio encoder, or Whisper, which hears people "
                         "better and takes longer (facetalk[whisper]); auto: Whisper for whole recordings "
-                        "where it is installed, the model's own for live sound and --look-ahead")  # fmt: skip
+                        "where it is installed, the model's own for what is heard live")  # fmt: skip
 
 
 def add_direction(parser: argparse.ArgumentParser) -> None:
