@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetalk.arrays import UInt8
+from facetalk.mesh.strips import in_strips, strips_of
 
 __all__ = ["encode", "is_ours"]
 
@@ -34,8 +35,15 @@ def encode(pixels: UInt8, *, mark: bool = False) -> bytes:
     height, width = pixels.shape[:2]
     rows = np.ascontiguousarray(pixels, np.uint8).reshape(height, -1)
     kind = _TRUE if pixels.ndim == 3 else _GREY
-    data = _filtered(rows, 3 if kind == _TRUE else 1)
-    packed = zlib.compress(data.tobytes(), _LEVEL)
+    step = 3 if kind == _TRUE else 1
+
+    def filtered(some: slice) -> NDArray[Any]:
+        first = max(0, some.start - 1)  # a row is told by the one above it
+        return _filtered(rows[first : some.stop], step)[some.start - first :]
+
+    packer = zlib.compressobj(_LEVEL)
+    parts = [packer.compress(part.data) for part in in_strips(filtered, strips_of(height, rows.shape[1]))]
+    packed = b"".join([*parts, packer.flush()])
     out = _SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))
     if mark:
         out += _chunk(b"tEXt", _MARK + _digest(packed))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from facetalk.arrays import AnyFloat, Float32, Int32
+from facetalk.mesh.strips import in_strips, strips_of
 
 __all__ = ["band", "in_space"]
 
@@ -19,8 +22,9 @@ def in_space(points: AnyFloat, cell: float, seed: int) -> Float32:
     low = np.floor(at).astype(np.int32)
     t = at - low
     t = t * t * (np.float32(3.0) - np.float32(2.0) * t)
-    lattice = np.random.default_rng(seed).uniform(-1.0, 1.0, _SIDE**3).astype(np.float32)
-    near, far = low % _SIDE * _STRIDES, (low + 1) % _SIDE * _STRIDES
+    lattice = _lattice(seed)
+    # The same as a remainder, for which processors take far longer.
+    near, far = (low & _SIDE - 1) * _STRIDES, ((low + 1) & _SIDE - 1) * _STRIDES
     x, y, z = t.T
 
     def along_x(rest: Int32) -> Float32:
@@ -36,6 +40,12 @@ def in_space(points: AnyFloat, cell: float, seed: int) -> Float32:
     return first + (second - first) * z
 
 
+@functools.lru_cache(maxsize=64)
+def _lattice(seed: int) -> Float32:
+    """Values of the cells, a megabyte: a picture asks for them strip by strip."""
+    return np.random.default_rng(seed).uniform(-1.0, 1.0, _SIDE**3).astype(np.float32)
+
+
 def band(shape: tuple[int, int], wavelengths: tuple[float, float], seed: int) -> Float32:
     """Noise (h, w) of unit variance on a picture, of wavelengths between two, in texels.
 
@@ -44,9 +54,15 @@ def band(shape: tuple[int, int], wavelengths: tuple[float, float], seed: int) ->
     height, width = shape
     white = np.random.default_rng(seed).standard_normal(shape, np.float32)
     spectrum = np.fft.rfft2(white)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    up, along = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
     short, long = wavelengths
     centre, spread = 0.5 * (1.0 / short + 1.0 / long), 0.5 * (1.0 / short - 1.0 / long)
-    spectrum *= np.exp(-(((frequency - centre) / max(spread, 1e-6)) ** 2))
+
+    def pass_through(rows: slice) -> None:
+        frequency = np.hypot(up[rows], along)
+        spectrum[rows] *= np.exp(-(((frequency - centre) / max(spread, 1e-6)) ** 2))
+
+    for _ in in_strips(pass_through, strips_of(height, width // 2)):
+        pass
     out = np.fft.irfft2(spectrum, shape).astype(np.float32)
     return out / max(float(out.std()), 1e-12)

@@ -2,13 +2,15 @@
 
 import dataclasses
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from facetalk import ops
 from facetalk.cli._identity import read_identity
 from facetalk.errors import InputError
-from facetalk.mesh import Mesh
+from facetalk.mesh import Mesh, strips
 from facetalk.mesh.gltf import split_by_material
 from facetalk.mesh.textures import checked_size
 from facetalk.models import find_model
@@ -16,9 +18,10 @@ from facetalk.nphm.head.albedo import PALETTE
 from facetalk.nphm.head.complexion import chance_of, paint_template, palette_of
 from facetalk.nphm.head.hair import hair_cover, hair_depth
 from facetalk.nphm.head.head import HeadModel
+from facetalk.nphm.head.maps import canvas as canvas_module
 from facetalk.nphm.head.maps.canvas import Canvas
 from facetalk.nphm.head.maps.layout import Ground, ground, picture_size, spread
-from facetalk.nphm.head.maps.skin import plan_skin
+from facetalk.nphm.head.maps.skin_plan import plan_skin
 from facetalk.nphm.head.regions import Region
 
 SIZE = 512
@@ -92,6 +95,53 @@ def test_painting_is_the_same_each_time(head, maps):
     assert (other["skin"].color != maps["skin"].color).mean() > 0.1
     assert (other["eyes"].color != maps["eyes"].color).mean() > 0.05
     assert fresh.paint(PALETTE, 1, SIZE) is other  # kept
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_strips_change_nothing(head, maps, monkeypatch, threads):
+    """Pictures and their files are the same in strips of another size and by any number of threads."""
+    before = ops.threads()
+    monkeypatch.setattr(strips, "STRIP", 5003)
+    try:
+        ops.set_threads(threads)
+        again = Canvas(head.tables.mesh, head.tables.linear["landmarks_mean"]).paint(PALETTE, 0, SIZE)
+    finally:
+        ops.set_threads(before)
+    for name, found in maps.items():
+        assert again[name].files == found.files
+        for kind in ("color", "normal", "roughness"):
+            one, two = getattr(found, kind), getattr(again[name], kind)
+            assert one is two is None or np.array_equal(one, two)
+
+
+def test_no_step_holds_whole_pictures_over_and_over(head, monkeypatch):
+    """What is computed of all texels at once is what stays: beside it there are strips."""
+    monkeypatch.setattr(strips, "STRIP", 1 << 13)
+    canvas = Canvas(head.tables.mesh, head.tables.linear["landmarks_mean"])
+    _ = canvas.uv
+    tracemalloc.start()
+    canvas.paint(PALETTE, 0, 512)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 512 * 512  # bytes of a texel, of which a plan keeps 64
+
+
+def test_painting_is_shown_where_somebody_waits(head, monkeypatch, capsys):
+    """Large pictures take a while: a bar counts what is painted."""
+    told = []
+
+    class Bar(canvas_module.tqdm):
+        def __init__(self, *words, **options):
+            told.append(options)
+            super().__init__(*words, **options | {"disable": False, "delay": 0.0, "mininterval": 0.0})
+
+    monkeypatch.setattr(canvas_module, "tqdm", Bar)
+    canvas = Canvas(head.tables.mesh, head.tables.linear["landmarks_mean"])
+    canvas.paint(PALETTE, 0, 256)
+    assert told[0]["disable"] is None and told[0]["total"] == 6
+    assert "paint textures: 100%" in capsys.readouterr().err
+    canvas.paint(PALETTE, 1, 256)
+    assert "paint textures: 100%" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", [None, 0, 6])

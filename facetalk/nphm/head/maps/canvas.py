@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from facetalk.arrays import Float32
 from facetalk.kept import cache_folder
@@ -21,7 +22,8 @@ from facetalk.nphm.head.maps.drawer import FORMAT, ROOM, read_maps, write_maps
 from facetalk.nphm.head.maps.eyes import paint_eyes
 from facetalk.nphm.head.maps.layout import Ground, ground, picture_size, placed
 from facetalk.nphm.head.maps.mouth import paint_mouth
-from facetalk.nphm.head.maps.skin import SkinPlan, paint_skin, plan_skin
+from facetalk.nphm.head.maps.skin import paint_skin
+from facetalk.nphm.head.maps.skin_plan import SkinPlan, plan_skin
 from facetalk.nphm.head.template_mesh import TemplateMesh
 from facetalk.version import __version__
 
@@ -98,15 +100,29 @@ class Canvas:
         return digest.hexdigest()
 
     def _paint(self, palette: Palette, seed: int, size: int) -> Mapping[str, Maps]:
+        """Painted anew, with a bar for whoever waits: of large pictures it takes a while."""
         mesh, landmarks = self._mesh, self._landmarks
-        if size not in self._plans:
-            under = ground(mesh, self.uv, SKIN.name, picture_size(SKIN.name, size))
-            mouth = ground(mesh, self.uv, TEETH.name, picture_size(TEETH.name, size))
-            self._plans = {size: (plan_skin(mesh, landmarks, self.uv, under), mouth)}
-        skin, mouth = self._plans[size]
-        plain = paint_template(mesh, landmarks, palette)
-        return {
-            SKIN.name: paint_skin(skin, mesh, landmarks, palette, plain, seed),
-            EYES.name: paint_eyes(palette, seed, picture_size(EYES.name, size)[0]),
-            TEETH.name: paint_mouth(mouth, mesh, plain),
-        }
+        steps = 4 if size in self._plans else 6
+        with tqdm(total=steps, desc="paint textures", disable=None, leave=False, delay=1.0) as bar:
+            if size not in self._plans:
+                self._plans = {}  # of another size; both would be more memory than one has
+                under = ground(mesh, self.uv, SKIN.name, picture_size(SKIN.name, size))
+                mouth = ground(mesh, self.uv, TEETH.name, picture_size(TEETH.name, size))
+                bar.update()
+                self._plans = {size: (plan_skin(mesh, landmarks, self.uv, under), mouth)}
+                bar.update()
+            skin, mouth = self._plans[size]
+            plain = paint_template(mesh, landmarks, palette)
+            painted = {}
+            for name, paint in (
+                (SKIN.name, lambda: paint_skin(skin, mesh, landmarks, palette, plain, seed)),
+                (EYES.name, lambda: paint_eyes(palette, seed, picture_size(EYES.name, size)[0])),
+                (TEETH.name, lambda: paint_mouth(mouth, mesh, plain)),
+            ):
+                painted[name] = paint()
+                bar.update()
+            # Encoded here, where somebody is told of it; whoever wants maps wants files of them.
+            for maps in painted.values():
+                _ = maps.files
+            bar.update()
+            return painted

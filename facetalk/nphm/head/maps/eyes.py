@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from facetalk.arrays import AnyFloat, Float32
+from facetalk.arrays import AnyFloat, Float32, UInt8
+from facetalk.mesh.strips import in_strips, strips_of
 from facetalk.mesh.textures import Maps
 from facetalk.nphm.head.albedo import IRIS_DEG, PUPIL, PUPIL_DEG, SCLERA, SCLERA_EDGE, Palette, mix, smooth
 from facetalk.nphm.head.maps.layout import bytes_of, eye_angle
@@ -20,7 +21,16 @@ def paint_eyes(palette: Palette, seed: int, side: int) -> Maps:
         seed: of the person's fibres and vessels.
         side: pixels along a side.
     """
-    angle, turn = (value.reshape(-1) for value in eye_angle(side))
+
+    def strip(rows: slice) -> UInt8:
+        return bytes_of(_colors(palette, seed, side, *eye_angle(side, rows)))
+
+    out = np.concatenate(list(in_strips(strip, strips_of(side * side))))
+    return Maps(out.reshape(side, side, 3))
+
+
+def _colors(palette: Palette, seed: int, side: int, angle: AnyFloat, turn: AnyFloat) -> AnyFloat:
+    """(N, 3) of texels at polar angles (N,) in degrees and turns (N,): chance is the same for all of them."""
     soft = 0.6 * 48.0 / (0.24 * 2 * side) + 0.15  # degrees: a texel and a little
     rng = np.random.default_rng(seed + 11)
     out = _white(angle, turn, rng)
@@ -33,8 +43,7 @@ def paint_eyes(palette: Palette, seed: int, side: int) -> Maps:
     )
     out = mix(out, iris, inside)
     edge = PUPIL_DEG + 0.25 * _around(turn, rng, 40, 0.7)
-    out = mix(out, PUPIL, 1.0 - smooth(angle - edge, -soft, soft))
-    return Maps(bytes_of(out).reshape(side, side, 3))
+    return mix(out, PUPIL, 1.0 - smooth(angle - edge, -soft, soft))
 
 
 def _iris(palette: Palette, angle: AnyFloat, turn: AnyFloat, rng: np.random.Generator) -> AnyFloat:

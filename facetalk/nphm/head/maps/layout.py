@@ -12,6 +12,7 @@ import numpy as np
 
 from facetalk.arrays import AnyFloat, Bool, Float32, Int32, Int64, UInt8
 from facetalk.mesh.materials import EYES, MATERIAL_OF_PART, SKIN, TEETH
+from facetalk.nphm.head.maps.cover import covered
 from facetalk.nphm.head.regions import Region
 from facetalk.nphm.head.template_mesh import TemplateMesh
 
@@ -49,6 +50,12 @@ class Ground:
     texels: Int32
     corners: Int32
     weights: Float32
+
+    def part(self, rows: slice) -> Ground:
+        """Some of the texels."""
+        return dataclasses.replace(
+            self, texels=self.texels[rows], corners=self.corners[rows], weights=self.weights[rows]
+        )
 
     def of(self, values: AnyFloat) -> Float32:
         """(N, ...) values of vertices (V, ...) at the texels."""
@@ -121,10 +128,11 @@ def _islands(corners: Int32, count: int) -> Int64:
             return label
 
 
-def eye_angle(side: int) -> tuple[Float32, Float32]:
-    """Polar angle in degrees, and turn in radians, of the texels (side, side) of an eyeball's picture."""
+def eye_angle(side: int, texels: slice) -> tuple[Float32, Float32]:
+    """Polar angle in degrees, and turn in radians, of some texels of an eyeball's picture (side, side)."""
     at = (np.arange(side) + 0.5) / side - 0.5
-    x, y = np.meshgrid(at, -at)
+    row, column = np.divmod(np.arange(side * side)[texels], side)
+    x, y = at[column], -at[row]
     radius = np.hypot(x, y)
     return np.interp(radius, _EYE_RADII, _EYE_ANGLES).astype(np.float32), np.arctan2(y, x).astype(np.float32)
 
@@ -141,63 +149,8 @@ def ground(mesh: TemplateMesh, uv: Float32, material: str, shape: tuple[int, int
     names = np.array([m.name for m in MATERIAL_OF_PART])[mesh.part]
     faces = mesh.faces()
     mine = (names[faces] == material).all(axis=1)
-    number, weights, texels = _rasterised(uv[mesh.corners[0][mine]], shape)
+    number, weights, texels = covered(uv[mesh.corners[0][mine]], shape)
     return Ground(shape, texels, faces[mine][number], weights)
-
-
-def _rasterised(triangles: Float32, shape: tuple[int, int]) -> tuple[Int32, Float32, Int32]:
-    """Triangle (N,), weights of its corners (N, 3), and number (N,) of texels that triangles (F, 3, 2) cover.
-
-    A texel belongs to a triangle that holds its middle, or else to one that comes within half a texel of it,
-    so that no triangle, however small, is left without.
-    """
-    height, width = shape
-    p = triangles.astype(np.float64) * [width, height]
-    a, ab, ac = p[:, 0], p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]
-    twice = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
-    twice = np.where(np.abs(twice) < 1e-9, 1e-9, twice)
-    # Weights of the corners are linear in the place: value at the picture's corner and slopes, per triangle.
-    slopes = np.stack([ac[:, 1], -ac[:, 0], -ab[:, 1], ab[:, 0]], axis=1) / twice[:, None]
-    start_v = 0.5 * (slopes[:, 0] + slopes[:, 1]) - (slopes[:, :2] * a).sum(axis=1)
-    start_w = 0.5 * (slopes[:, 2] + slopes[:, 3]) - (slopes[:, 2:] * a).sum(axis=1)
-    low = np.clip(np.floor(p.min(axis=1) - 0.75), 0, [width - 1, height - 1]).astype(np.int32)
-    high = np.clip(np.ceil(p.max(axis=1) + 0.75), 1, [width, height]).astype(np.int32)
-    wide = high[:, 0] - low[:, 0]
-    # Row by row of each triangle's box, then texel by texel of each row: repeating costs most.
-    tall = high[:, 1] - low[:, 1]
-    of_row = np.repeat(np.arange(len(p), dtype=np.int32), tall)
-    y = (np.arange(len(of_row)) - np.repeat(np.cumsum(tall) - tall, tall) + low[of_row, 1]).astype(np.int32)
-    v0 = start_v[of_row] + slopes[of_row, 1] * y + slopes[of_row, 0] * low[of_row, 0]
-    w0 = start_w[of_row] + slopes[of_row, 3] * y + slopes[of_row, 2] * low[of_row, 0]
-    length = wide[of_row]
-    row = np.repeat(np.arange(len(of_row), dtype=np.int32), length)
-    inner = np.arange(len(row), dtype=np.int32) - np.repeat(
-        (np.cumsum(length) - length).astype(np.int32), length
-    )
-    step = inner.astype(np.float32)
-    v = v0.astype(np.float32)[row] + slopes[of_row, 0].astype(np.float32)[row] * step
-    w = w0.astype(np.float32)[row] + slopes[of_row, 2].astype(np.float32)[row] * step
-    texel = ((height - 1 - y) * width + low[of_row, 0]).astype(np.int32)[row] + inner
-    least = np.minimum(np.minimum(v, w), 1.0 - v - w)
-    owner = np.full(height * width, -1, np.int32)
-    within = np.flatnonzero(least >= 0.0)
-    owner[texel[within[::-1]]] = within[::-1]
-    # Beyond an edge: the distance in texels is the smallest weight over its slope, at most this.
-    steep = np.maximum(
-        np.hypot(slopes[:, 0], slopes[:, 1]),
-        np.maximum(np.hypot(slopes[:, 2], slopes[:, 3]),
-                   np.hypot(slopes[:, 0] + slopes[:, 2], slopes[:, 1] + slopes[:, 3])),
-    )  # fmt: skip
-    left = np.flatnonzero(owner[texel] < 0)
-    beyond = -least[left] / steep.astype(np.float32)[of_row[row[left]]]
-    left, beyond = left[beyond < 0.75], beyond[beyond < 0.75]
-    order = np.lexsort((left, beyond, texel[left]))[::-1]  # the nearest is written last, and stays
-    owner[texel[left[order]]] = left[order]
-    texels = np.flatnonzero(owner >= 0)
-    kept = owner[texels]
-    weights = np.maximum(np.stack([1.0 - v[kept] - w[kept], v[kept], w[kept]], axis=1), 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return of_row[row[kept]], weights.astype(np.float32), texels.astype(np.int32)
 
 
 def bytes_of(color: AnyFloat) -> UInt8:
@@ -221,15 +174,18 @@ def spread(picture: Float32, covered: Bool) -> Float32:
     if covered.all() or not covered.any():
         return picture
     flat = picture.reshape(*picture.shape[:2], -1)
-    weight = covered.astype(np.float32)[..., None]
-    values, weights = [flat * weight], [weight]
-    while min(weights[-1].shape[:2]) > 1:
+    known, values, weights = covered, [flat], [covered.astype(np.float32)[..., None]]
+    while min(known.shape) > 1:
         v, w = _halved(values[-1] * weights[-1]), _halved(weights[-1])
-        values.append(v / np.maximum(w, 1e-12))
-        weights.append((w > 0.0).astype(np.float32))
+        known = w[..., 0] > 0.0
+        values.append((v / np.maximum(w, 1e-12)).astype(np.float32, copy=False))
+        weights.append(known.astype(np.float32)[..., None])
     filled = values[-1]
     for v, w in zip(values[-2::-1], weights[-2::-1], strict=True):
-        filled = np.where(w > 0.0, v, filled.repeat(2, axis=0).repeat(2, axis=1))
+        row, column = np.nonzero(w[..., 0] == 0.0)  # few: islands fill most of the picture
+        finer = v.copy() if v is flat else v
+        finer[row, column] = filled[row // 2, column // 2]
+        filled = finer
     return np.ascontiguousarray(filled.reshape(picture.shape))
 
 

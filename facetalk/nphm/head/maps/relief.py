@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from facetalk.arrays import Float32, Float64, UInt8
+from facetalk.mesh.strips import in_strips, strips_of
 from facetalk.nphm.head.maps.layout import Ground
 from facetalk.nphm.head.template_mesh import TemplateMesh
 from facetalk.units import HEAD_UNIT_METRES
@@ -24,16 +25,28 @@ def normals(mesh: TemplateMesh, uv: Float32, under: Ground, height: Float32) -> 
     """
     h, w = under.shape
     right, up = _stretch(mesh, uv)
-    per_x = under.picture(under.of(right)) / w  # mm a texel
-    per_y = under.picture(under.of(up)) / h
-    slope_x = 0.5 * (np.roll(height, -1, axis=1) - np.roll(height, 1, axis=1)) / np.maximum(per_x, 1e-3)
-    slope_y = 0.5 * (np.roll(height, 1, axis=0) - np.roll(height, -1, axis=0)) / np.maximum(per_y, 1e-3)
-    length = np.sqrt(1.0 + slope_x**2 + slope_y**2)
+    stretch = under.picture(under.of(np.stack([right, up], axis=1)))
     half = NORMAL_LEVELS // 2
-    levels = [np.rint(np.clip(-s / length / _STEEPEST, -1.0, 1.0) * half) / half for s in (slope_x, slope_y)]
-    x, y = (_STEEPEST * level for level in levels)
-    z = np.sqrt(np.maximum(0.0, 1.0 - x**2 - y**2))
-    return np.rint(127.5 + 127.5 * np.stack([x, y, z], axis=2)).astype(np.uint8)
+    out = np.empty((h, w, 3), np.uint8)
+
+    def put(rows: slice) -> None:
+        # The picture goes on at its other edge, where nothing of it is shown.
+        some = height.take(range(rows.start - 1, rows.stop + 1), axis=0, mode="wrap")
+        per_x, per_y = stretch[rows, :, 0] / w, stretch[rows, :, 1] / h  # mm a texel
+        here = some[1:-1]
+        slope_x = 0.5 * (np.roll(here, -1, axis=1) - np.roll(here, 1, axis=1)) / np.maximum(per_x, 1e-3)
+        slope_y = 0.5 * (some[:-2] - some[2:]) / np.maximum(per_y, 1e-3)
+        length = np.sqrt(1.0 + slope_x**2 + slope_y**2)
+        x, y = (
+            _STEEPEST * (np.rint(np.clip(-s / length / _STEEPEST, -1.0, 1.0) * half) / half)
+            for s in (slope_x, slope_y)
+        )
+        z = np.sqrt(np.maximum(0.0, 1.0 - x**2 - y**2))
+        out[rows] = np.rint(127.5 + 127.5 * np.stack([x, y, z], axis=2)).astype(np.uint8)
+
+    for _ in in_strips(put, strips_of(h, w)):
+        pass
+    return out
 
 
 def _stretch(mesh: TemplateMesh, uv: Float32) -> tuple[Float64, Float64]:
