@@ -121,18 +121,24 @@ def test_the_extension_needs_the_compilers_libraries_alone(wheel):
     assert needed and all(allowed.match(name) for name in needed), needed
 
 
-def test_wheel_works_in_a_fresh_environment(wheel, tmp_path):
+def test_wheel_works_in_a_fresh_environment(wheel, tmp_path, monkeypatch):
+    version = wheel.name.split("-")[1]
+    # A checkout that was installed in place, as a developer's PYTHONPATH names it: pip would take what it
+    # says of itself for the wheel, which is of the same version, and leave it at that.
+    (tmp_path / "checkout/facetalk.egg-info").mkdir(parents=True)
+    said = f"Metadata-Version: 2.1\nName: facetalk\nVersion: {version}\n"
+    (tmp_path / "checkout/facetalk.egg-info/PKG-INFO").write_text(said)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "checkout"))
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     python = tmp_path / "venv/bin/python"
     packages = next((tmp_path / "venv/lib").glob("python*/site-packages"))
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel)
-    # Dependencies come from this environment, behind the fresh one's own packages. Only now, since pip would
-    # take a facetalk that is installed there for the wheel and leave it at that.
-    (packages / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
-    version = wheel.name.split("-")[1]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     options = {"cwd": elsewhere, "env": clean_environment()}
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel, **options)
+    # Dependencies come from this environment, behind the fresh one's own packages. Only now, for the same
+    # reason.
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
     assert run(python, "-c", PROBE, version, **options).endswith("works\n")
     assert version in run(tmp_path / "venv/bin/facetalk", "info", **options)
     assert version in run(python, "-m", "facetalk", "info", **options)
