@@ -72,18 +72,26 @@ class Uninterrupted:
     alone, so in other threads there is nothing to hold back.
     """
 
-    def __enter__(self) -> None:
-        """Hold signals back."""
+    def __init__(self) -> None:
         self._waiting: list[int] = []
         self._before: dict[int, Any] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a signal waits, for whoever can end early what should not be cut off."""
+        return bool(self._waiting)
+
+    def __enter__(self) -> Uninterrupted:
+        """Hold signals back."""
         if threading.current_thread() is not threading.main_thread():
-            return
+            return self
         for number in _ENDING:
             handler = signal.getsignal(number)
             # None: installed by something other than Python, which could not be brought back.
             if handler is not None and handler is not signal.SIG_IGN:
                 self._before[number] = handler
                 signal.signal(number, self._wait)
+        return self
 
     def _wait(self, signum: int, frame: FrameType | None) -> None:
         self._waiting.append(signum)

@@ -22,6 +22,7 @@ from facetalk.arrays import Float32, Int32
 from facetalk.data.tongue import CONTACTS
 from facetalk.errors import InputError
 from facetalk.frames import Frames
+from facetalk.interrupts import Uninterrupted
 from facetalk.library import (
     PROGRESS,
     FramePointers,
@@ -285,20 +286,26 @@ class NativeStream:
                 what it raises ends the work.
         """
         raised: list[BaseException] = []
+        signals = Uninterrupted()
 
         def told(_user: int, done: int, frames: int) -> int:
             try:
                 if progress is not None:
                     progress(done, frames)
-            except BaseException as error:  # Ctrl-C among them; the library's frames cannot be crossed
+            except BaseException as error:  # the library's frames cannot be crossed
                 raised.append(error)
                 return 1
-            return 0
+            return int(signals.wanted)
 
         callback = PROGRESS(told)
         check(self._library.facetalk_stream_on_progress(self._handle, callback, None))
-        status = self._library.facetalk_stream_finish(self._handle)
-        check(self._library.facetalk_stream_on_progress(self._handle, PROGRESS(), None))
+        # A signal that came while the library worked would be raised where Python begins again, which is at
+        # the callback's first line, before any `try`: ctypes would print it and go on.
+        try:
+            with signals:
+                status = self._library.facetalk_stream_finish(self._handle)
+        finally:
+            check(self._library.facetalk_stream_on_progress(self._handle, PROGRESS(), None))
         if raised:
             raise raised[0]
         check(status)

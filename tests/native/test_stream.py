@@ -1,6 +1,9 @@
 """Streams of the C library: any pieces, any rate, again after a reset."""
 
+import os
 import resource
+import signal
+import threading
 from ctypes import byref, c_int64, c_void_p
 
 import numpy as np
@@ -137,3 +140,21 @@ def test_resampling_is_soxrs(model, speech, rate):
     expected = streamed(model.stream(**options), back, [])
     assert len(found) == len(expected)
     assert np.abs(found - expected).max() < 0.01
+
+
+def test_ctrl_c_ends_a_long_recording_without_a_word(model, speech, capfd):
+    """A signal that comes while the library works is what the caller gets, and nothing is printed of it."""
+    stream = model.stream(look_ahead=WHOLE, steps=10)
+    stream.push(np.tile(speech, 60))
+    killer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+
+    def told(done, frames):
+        if killer.ident is None:
+            killer.start()
+
+    with pytest.raises(KeyboardInterrupt):
+        stream.finish(told)
+    assert capfd.readouterr().err == ""
+    stream.reset()
+    stream.push(speech)
+    assert len(stream.finish().curves) == 150
