@@ -123,8 +123,11 @@ def generate_batch(
     """
     if to not in SUFFIX:
         raise InputError(f"a batch makes {', '.join(SUFFIX)}; got {to!r}")
-    if to == "features" and not (steps is None and guidance is None and identity is None and style is None):
-        raise InputError("features depend on the sound alone: leave out steps, guidance, identity and style")
+    given = [value for value in (steps, guidance, identity, style) if value is not None]
+    if to == "features" and (given or seed != 0):
+        raise InputError(
+            "features depend on the sound alone: leave out steps, guidance, seed, identity and style"
+        )
     if texture_size is not None and to != "glb":
         raise InputError("--texture-size (texture_size=) is for heads: give --to glb (to='glb')")
     if shapes not in (None, *NAMINGS):

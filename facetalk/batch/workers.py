@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+from tqdm import tqdm
+
 from facetalk.batch.listing import Recording
 from facetalk.batch.work import Result, Task, failure
 from facetalk.errors import InputError
@@ -114,6 +116,8 @@ class Pool:
 def _end_with_driver(driver: Connection) -> None:
     """In a worker: end when the driver does, and leave Ctrl-C, which reaches both, to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A lock between processes would be left behind by one that ends in the middle, and told of at the end.
+    tqdm.set_lock(threading.RLock())
 
     def watch() -> None:
         with contextlib.suppress(EOFError, OSError):

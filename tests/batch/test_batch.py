@@ -118,6 +118,7 @@ def test_bad_options_are_one_line_and_leave_nothing(sounds: Path, tmp_path: Path
         ([str(sounds), "-o", out, "--seed", "-1"], "seed must be"),
         ([str(sounds), "-o", out, "--to", "features", "--steps", "2"], "features depend on the sound alone"),
         ([str(sounds), "-o", out, "--to", "features", "--smile", "1"], "features depend on the sound alone"),
+        ([str(sounds), "-o", out, "--to", "features", "--seed", "3"], "features depend on the sound alone"),
         ([str(sounds), "-o", out, "--blink-rate", "9"], "--blink-rate must lie in 0..3"),
         ([str(sounds), "-o", out, "--texture-size", "512"], "--texture-size (texture_size=) is for heads"),
         ([str(sounds), "-o", out, "--to", "features", "--texture-size", "0"], "is for heads: give --to glb"),

@@ -214,6 +214,24 @@ def test_ctrl_c_sends_workers_home(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.txt"))) == 1 and run(tmp_path, NAMES[:1], hire=Here).kept <= 1
 
 
+def test_a_worker_that_ends_in_the_middle_leaves_no_locks(tmp_path: Path) -> None:
+    """Bars of progress, which tasks draw as well, lock between processes unless they are told not to."""
+    out, names = tmp_path / "out", [f"barred{i}" for i in range(40)]
+    command = [sys.executable, batch_tasks.__file__, str(out), "0.2", *names]
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen(command, env=paths, stderr=subprocess.PIPE, text=True)
+    try:
+        while not (out / LEDGER).exists() or (out / LEDGER).read_text().count("\n") < 4:
+            assert driver.poll() is None
+            time.sleep(0.02)
+        driver.send_signal(signal.SIGINT)
+        _, err = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+        driver.wait()
+    assert "KeyboardInterrupt" in err and "leaked" not in err, err
+
+
 @pytest.mark.slow  # Ray takes its time to start
 def test_ray_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="pip install 'facetalk[ray]'")

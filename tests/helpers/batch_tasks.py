@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from facetalk.batch.generate import drive
 from facetalk.batch.listing import Recording
 from facetalk.batch.place import Place
@@ -24,8 +26,11 @@ SETTINGS = {"to": "text"}
 
 
 def task(pause: Any, recording: Recording, folder: Path | None = None) -> Result:
-    """Text of the recording's name; "deadly" ends its process, "bad" is refused, "full" finds no space."""
+    """Text of the recording's name; "deadly" ends its process, "bad" is refused, "full" finds no space,
+    "barred" has a bar of progress."""
     name = recording.name
+    if "barred" in name:
+        tqdm(disable=True).close()  # as whatever has a bar to show where somebody watches
     time.sleep(float(pause))
     if "deadly" in name:
         os.kill(os.getpid(), signal.SIGKILL)
