@@ -71,7 +71,7 @@ class Loudness:
         for start in range(0, len(block), step):
             piece = block[start : start + step]
             if len(piece) >= step // 2 or self.count <= step:
-                self.loudest = max(self.loudest, float(piece.var(axis=0).max(initial=0.0)))
+                self.loudest = max(self.loudest, float(piece.var(axis=0, dtype=np.float64).max(initial=0.0)))
 
     def notes(self) -> list[str]:
         """What there is to say, when all was taken in."""

@@ -9,13 +9,14 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from tqdm import tqdm
 
 from facetalk.errors import InputError
 from facetalk.reading import one_line
@@ -54,8 +55,12 @@ class Spool:
         self._file = tempfile.NamedTemporaryFile(prefix="facetalk-", suffix=suffix)  # noqa: SIM115
         self.path = Path(self._file.name)
         try:
-            with _opened(source) as stream:
-                shutil.copyfileobj(stream, self._file, 1 << 20)
+            # A pipe gives what it gives as long as somebody speaks into it, or for ever.
+            bar = tqdm(desc=self.name, unit="B", unit_scale=True, disable=None, leave=False, delay=1.0)
+            with _opened(source) as stream, bar:
+                while piece := stream.read(1 << 20):
+                    self._file.write(piece)
+                    bar.update(len(piece))
             self._file.flush()
         except InputError:
             raise

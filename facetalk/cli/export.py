@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facetalk.cli import _options
+from facetalk.errors import HearingWarning
 from facetalk.files import check_not_input
+
+if TYPE_CHECKING:
+    from facetalk.audio.load import AudioReader
+    from facetalk.motion import Motion
+
+_APART_S = 0.25
+"""Seconds between the lengths of a motion and its recording that no encoder's padding makes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
     _options.set_threads(args.threads)
     sound = None if args.audio is None else AudioReader(args.audio)
     motion = Motion.load(args.motion)
+    if sound is not None:
+        _tell_of_another_length(sound, motion)
     motion = motion if args.fps is None else motion.resample(args.fps)
     model = FaceTalk.from_pretrained(args.model, args.device)
     meshes = _options.decode(model, motion, args)
@@ -58,6 +70,18 @@ def run(args: argparse.Namespace) -> None:
         **_options.morph_options(args),
     )
     print(f"{args.output}: {len(motion)} frames, {motion.fps:g} fps")
+
+
+def _tell_of_another_length(sound: AudioReader, motion: Motion) -> None:
+    """Warn of a recording that cannot be what the motion speaks."""
+    spoken = motion.duration - sum(motion.pad)
+    if sound.duration is not None and abs(sound.duration - spoken) > _APART_S:
+        warnings.warn(
+            f"{sound.name} lasts {sound.duration:.2f} s, and the motion speaks for {spoken:.2f} s: is it the "
+            "recording that the motion was made from?",
+            HearingWarning,
+            stacklevel=2,
+        )
 
 
 def _export_curves(args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from facetalk.render.studio import Look
 
 def parse_size(text: str) -> tuple[int, int]:
     """``720`` or ``1280x720`` as width and height."""
-    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
+    match = re.fullmatch(r"(\d{1,9})(?:[xX](\d{1,9}))?", text)
     if not match:
         raise InputError(f"--size must look like 720 or 1280x720, got {text!r}")
     return int(match[1]), int(match[2] or match[1])

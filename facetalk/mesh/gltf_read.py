@@ -70,6 +70,13 @@ class GlbFile:
         self.path = path
         raw = _read(path, MAX_FILE)
         try:
+            if raw[:4] != b"glTF" and raw[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
+                raise ValueError(
+                    "it begins neither as a .glb nor as a .gltf does; give what facetalk generate or export "
+                    "wrote as talk.glb"
+                    if raw
+                    else "it is empty"
+                )
             text, binary = _split_glb(raw) if raw[:4] == b"glTF" else (raw, None)
             document = _parse(text)
             self.root = Fields(document, "", path)

@@ -94,7 +94,7 @@ def check_pad(out: Path, audio: Source | None, pad: float | None, sound: Sound =
     if sound == "original" and out.suffix.lower() != ".ply":
         raise InputError(
             "a recording that is kept as it is has no silence around it; leave out --sound original, or "
-            "choose a pad of 0"
+            "make the motion without it (--pad 0, pad=0)"
         )
     if is_beside(audio, out):
         raise InputError(

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import torch
 
-from facetalk.audio import AudioReader, load_audio
+from facetalk.audio import AudioReader, load_audio, spool
 from facetalk.errors import HearingWarning, InputError
 from facetalk.units import SAMPLE_RATE
 
@@ -300,6 +300,15 @@ def test_a_constant_is_faint_and_not_clipped(level: float) -> None:
     assert len(said) == 1 and "almost silent" in said[0]
 
 
+def test_samples_far_beyond_full_scale_are_clipped_and_nothing_else(tmp_path: Path) -> None:
+    """Floats of a file may be as large as floats get: their squares are no floats of 32 bits."""
+    soundfile.write(tmp_path / "loud.wav", voice(1.0) * np.float32(1e30), SAMPLE_RATE, subtype="FLOAT")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_audio(tmp_path / "loud.wav")
+    assert [(one.category, "clipped" in str(one.message)) for one in caught] == [(HearingWarning, True)]
+
+
 def test_what_was_said_is_kept_with_the_reader(tmp_path: Path) -> None:
     path = tmp_path / "silent.wav"
     soundfile.write(path, np.zeros(8000), SAMPLE_RATE)
@@ -372,6 +381,20 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     samples, _ = heard(pipe)
     writer.join()
     np.testing.assert_allclose(samples, sound, atol=1e-4)
+
+
+def test_a_pipe_that_goes_on_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Whoever waits for a pipe sees what has come."""
+
+    class Bar(spool.tqdm):  # type: ignore[misc]
+        def __init__(self, **options: object) -> None:
+            assert options["disable"] is None
+            super().__init__(**options | {"disable": False, "delay": 0.0, "mininterval": 0.0})
+
+    monkeypatch.setattr(spool, "tqdm", Bar)
+    sound = voice(40.0)
+    np.testing.assert_allclose(heard(io.BytesIO(wav(sound)))[0], sound, atol=1e-4)
+    assert "sound: 1.05MB" in capsys.readouterr().err
 
 
 def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

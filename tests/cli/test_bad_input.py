@@ -12,6 +12,8 @@ import soundfile
 from facetalk.cli import VERBS, main
 from facetalk.cli._options import rate
 from facetalk.models import find_model
+from facetalk.motion import Motion
+from facetalk.pipeline import FaceTalk
 
 
 def fails(capsys, *words):
@@ -33,6 +35,13 @@ def speech(tmp_path):
     t = np.arange(16000) / 16000
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * 200 * t) * np.sin(2 * np.pi * 3 * t), 16000)
     return path
+
+
+def padded_motion(path):
+    """A second of a face at rest, after 0.2 s of silence."""
+    head = FaceTalk.from_pretrained().head
+    codes = np.zeros((30, len(head.expression_names)), np.float32)
+    Motion(codes, 25.0, head.default_identity, {"pad": [0.2, 0.0]}).save(path)
 
 
 def broken_audio(folder, kind):
@@ -274,6 +283,53 @@ def test_files_of_another_kind(capsys, tmp_path, speech):
     assert speech.name in fails(capsys, "export", speech, "-o", tmp_path / "talk.glb")
     assert speech.name in fails(capsys, "convert", speech, "-o", tmp_path / "nphm")
     assert "manifest" in fails(capsys, "evaluate", tmp_path / "manifest.jsonl")
+
+
+@pytest.mark.parametrize("kind", ["empty", "wav", "motion", "noise"])
+def test_a_file_that_is_no_gltf_is_told_so_in_words(capsys, tmp_path, speech, kind):
+    """Not by what a parser of JSON found in it."""
+    content = {
+        "empty": b"", "wav": speech.read_bytes(), "motion": b"\x40\x02\0\0\0\0\0\0{}", "noise": b"\x88" * 99,
+    }  # fmt: skip
+    path = tmp_path / "talk.glb"
+    path.write_bytes(content[kind])
+    line = fails(capsys, "render", path, "-o", tmp_path / "talk.png")
+    assert ("it is empty" if kind == "empty" else "give what facetalk generate or export wrote") in line
+    assert "codec" not in line and "column" not in line
+
+
+def test_a_picture_of_any_size_is_told_the_range(capsys, tmp_path):
+    for size in ("1000000", "16x5000"):
+        line = fails(capsys, "render", "talk.glb", "-o", tmp_path / "talk.png", "--size", size)
+        assert "size must lie in 16 to 4096" in line
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(1.0, False), (0.4, True), (3.0, True)])
+def test_a_recording_that_the_motion_was_not_made_from_is_remarked_on(capsys, tmp_path, seconds, told):
+    """Export writes what it is asked for, and says that sound and face will not go together."""
+    padded_motion(tmp_path / "talk.safetensors")
+    soundfile.write(tmp_path / "other.wav", 0.1 * np.ones(round(16000 * seconds)), 16000)
+    words = ["export", tmp_path / "talk.safetensors", "--audio", tmp_path / "other.wav"]
+    options = ["--detail", "low", "--texture-size", "0", "-o", tmp_path / "talk.glb"]
+    assert main([str(word) for word in [*words, *options]]) == 0
+    err = capsys.readouterr().err
+    assert ("is it the recording that the motion was made from?" in err) is told
+    assert not told or f"lasts {seconds:.2f} s, and the motion speaks for 1.00 s" in err
+
+
+def test_a_recording_kept_as_it_is_goes_with_a_motion_without_silence(capsys, tmp_path, speech):
+    padded_motion(tmp_path / "talk.safetensors")
+    words = ["export", tmp_path / "talk.safetensors", "--audio", speech, "--sound", "original"]
+    assert "make the motion without it (--pad 0" in fails(capsys, *words, "-o", tmp_path / "a.glb")
+
+
+@pytest.mark.parametrize("words", [["generate"], ["train", "nphm"]])
+def test_help_of_a_verb_may_be_asked_for_first(capsys, words):
+    with pytest.raises(SystemExit) as stop:
+        main(["help", *words])
+    assert stop.value.code == 0
+    assert f"usage: facetalk {' '.join(words)} " in capsys.readouterr().out
+    assert "no verb 'dance'" in fails(capsys, "help", "dance")
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

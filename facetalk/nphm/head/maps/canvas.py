@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -100,10 +101,14 @@ class Canvas:
         return digest.hexdigest()
 
     def _paint(self, palette: Palette, seed: int, size: int) -> Mapping[str, Maps]:
-        """Painted anew, with a bar for whoever waits: of large pictures it takes a while."""
+        """Painted anew, with a bar for whoever waits: of large pictures it takes a while.
+
+        A process that another one started (a batch's) leaves the terminal to that.
+        """
+        hidden = None if multiprocessing.parent_process() is None else True
         mesh, landmarks = self._mesh, self._landmarks
         steps = 4 if size in self._plans else 6
-        with tqdm(total=steps, desc="paint textures", disable=None, leave=False, delay=1.0) as bar:
+        with tqdm(total=steps, desc="paint textures", disable=hidden, leave=False, delay=1.0) as bar:
             if size not in self._plans:
                 self._plans = {}  # of another size; both would be more memory than one has
                 under = ground(mesh, self.uv, SKIN.name, picture_size(SKIN.name, size))
