@@ -29,6 +29,11 @@ Source = str | os.PathLike[str]
 
 def output_error(path: Path, error: OSError) -> InputError:
     """Translate an operating-system error on writing ``path`` into one line for the user."""
+    if isinstance(error, shutil.Error):  # of a folder, whose files each had one: (from, to, what) of them
+        told = str(error.args[0][0][-1] if error.args and error.args[0] else error)
+        full = f"[Errno {errno.ENOSPC}]" in told or f"[Errno {errno.EDQUOT}]" in told
+        reason = told.partition("] ")[2].partition(":")[0]
+        return output_error(path, OSError(errno.ENOSPC if full else errno.EIO, reason))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(f"cannot write {path}: no space left on the device; free some or choose another -o")
     return InputError(f"cannot write {path}: {error.strerror or error}; choose another -o")

@@ -1,7 +1,11 @@
 """A disk that is full in the middle of a file: one line and nothing left, whatever the format is."""
 
 import contextlib
+import errno
+import functools
+import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from facetalk.mesh import Mesh
 from facetalk.mesh.export import export
 from facetalk.mesh.sound import write_wav
 from facetalk.models import find_model
+from facetalk.models.assemble import assemble
 from facetalk.motion import Motion
 from facetalk.nphm.head.head import HeadModel
 from facetalk.render.video import write_video
@@ -83,3 +88,20 @@ def test_full(tmp_path, name):
     assert re.search("cannot write", message) and "\n" not in message
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert not [name for name in left if name != "log.jsonl" and "tfevents" not in name], left
+
+
+@pytest.mark.parametrize(("size", "number"), [(1 << 20, None), (1 << 30, errno.ENOSPC)])
+def test_a_folder_that_is_copied(tmp_path, monkeypatch, size, number):
+    """`shutil` lists what went wrong with each of its files; people want one line."""
+
+    def full(source, target, **options):
+        raise OSError(number, os.strerror(number), str(target))
+
+    if number is not None:
+        copytree = shutil.copytree
+        monkeypatch.setattr(shutil, "copytree", functools.partial(copytree, copy_function=full))
+    with full_after(size), pytest.raises(InputError) as caught:
+        assemble("default", "default", "default", tmp_path / "mine")
+    wanted = "no space left on the device; free some or" if number else "File too large;"
+    assert str(caught.value) == f"cannot write {tmp_path / 'mine'}: {wanted} choose another -o"
+    assert not list(tmp_path.iterdir())

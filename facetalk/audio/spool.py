@@ -87,7 +87,9 @@ def _opened(source: Any) -> Iterator[IO[bytes]]:
         else:
             yield source
     elif os.fspath(source) == "-":
-        if sys.stdin is None or sys.stdin.isatty():
+        if sys.stdin is None:
+            raise InputError("standard input is closed; pipe a recording into it")
+        if sys.stdin.isatty():
             raise InputError("standard input is a terminal; pipe a recording into it")
         yield sys.stdin.buffer
     else:

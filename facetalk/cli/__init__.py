@@ -10,7 +10,6 @@ import argparse
 import errno
 import importlib
 import io
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from facetalk import version
 from facetalk.cli._help import HelpFormatter
+from facetalk.cli._streams import flush_output, give_up_output, open_closed
 from facetalk.errors import ExtensionError, HearingWarning, InputError
 from facetalk.interrupts import Terminable, Terminated
 from facetalk.optional import needed_for
@@ -73,11 +73,22 @@ def _usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 fine, 1 recordings of a batch failed, 2 bad input,
     128 and the signal's number when a signal ended it (130: Ctrl-C, 143: SIGTERM)."""
+    open_closed()
+    try:
+        return _main(arguments)
+    finally:
+        give_up_output()
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         with Terminable() as signals, warnings.catch_warnings():
             _tell_of_hearing()
             try:
-                return _run(arguments)
+                try:
+                    return _run(arguments)
+                finally:
+                    flush_output()
             except Exception as error:
                 if signals.came is not None and not _follows(error, signals.came):
                     raise signals.came from error  # a library lost it, or took it for a damaged file
@@ -85,7 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, ExtensionError) as error:
         return _fail(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         if error.errno in _USER_ERRORS:
