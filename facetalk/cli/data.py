@@ -56,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
 
     packages = "/" if args.packages is None else args.packages
     if args.acceptance:
+        given = [name for name in ("sources", "minutes", "gpl", "kokoro", "seed")
+                 if getattr(args, name) != _SPEECH_ONLY[name]]  # fmt: skip
+        if given:
+            raise InputError(f"--acceptance is one set of recordings: leave out --{', --'.join(given)}")
         utterances = build_acceptance(args.out, packages=packages)
     else:
         sources = None

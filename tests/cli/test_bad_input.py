@@ -354,6 +354,22 @@ def test_command_as_a_process(tmp_path):
     assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1, run.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--packages", "nowhere"], "--packages nowhere: no such folder"),
+        (["--packages", "nowhere", "--acceptance"], "--packages nowhere: no such folder"),
+        (["--packages", ".", "--sources", "espeak"], "recordings of asterisk and tuxpaint"),
+        (["--acceptance", "--sources", "espeak"], "leave out --sources"),
+        (["--acceptance", "--minutes", "3", "--seed", "2"], "leave out --minutes, --seed"),
+    ],
+)
+def test_a_corpus_is_not_begun_with_options_that_lead_nowhere(capsys, tmp_path, monkeypatch, options, says):
+    monkeypatch.chdir(tmp_path)
+    assert says in fails(capsys, "data", "-o", "corpus", *options)
+    assert not list(tmp_path.iterdir())
+
+
 def process(words, folder, shell=""):
     """The command as people start it: what it prints is kept until there is enough."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}

@@ -237,6 +237,9 @@ def build(
         )
     if kokoro is not None and "kokoro" not in sources:
         raise InputError("--kokoro names the folder of the source kokoro; add it to --sources")
+    if str(packages) != "/" and not {"asterisk", "tuxpaint"} & set(sources):
+        raise InputError("--packages holds the recordings of asterisk and tuxpaint; add one to --sources")
+    _check_packages(packages)
     if "tuxpaint" in sources and not gpl:
         raise InputError(
             "tuxpaint is GPL-2; add --gpl if you may use it (never for weights under another licence)"
@@ -304,8 +307,15 @@ def _add_prompts(writer: CorpusWriter, source: str, language: str, packages: Pat
     print(f"{source}-{language}: {taken} recordings taken, {left} left out", file=sys.stderr)
 
 
+def _check_packages(packages: str | Path) -> None:
+    """Refuse a folder that is not there before an hour of speech was made."""
+    if not Path(packages).is_dir():
+        raise InputError(f"--packages {packages}: no such folder; name where packages are unpacked")
+
+
 def build_acceptance(out: str | Path, *, packages: str | Path = "/") -> list[Utterance]:
     """Align the reserved recordings (English prompts of 2 s and more, LibriVox) into their own folder."""
+    _check_packages(packages)
     writer = CorpusWriter(out)
     reserved = [*asterisk("en", root=Path(packages), reserved=True), *librivox()]
     counts = add_recordings(writer, reserved, join=False, min_s=2.0, name="acceptance")
