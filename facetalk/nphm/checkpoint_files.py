@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,13 @@ def strip(state: Mapping[str, Any]) -> dict[str, Any]:
     return {names[str(key)]: value for key, value in state.items()}
 
 
+def _reason(error: pickle.UnpicklingError) -> str:
+    """Why torch did not read a file, without its advice to read it unsafely or to allow what it holds."""
+    text, told, rest = str(error).partition("WeightsUnpickler error:")
+    text = rest if told else text.partition("\n\n")[2] or text
+    return one_line(ValueError(text.partition("\n\nCheck the")[0].partition(". Please")[0]), 160)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What a .safetensors file or a pickle of tensors holds, by name.
 
@@ -152,12 +160,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return dict(read_tensors(path))
     with usable(path, "not a readable checkpoint, perhaps cut off or corrupt"):
         try:
-            with torch.serialization.safe_globals(_SCALARS):
+            with torch.serialization.safe_globals(_SCALARS), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the pickle's protocol, to be told to torch's authors
                 content = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise InputError(
                 f"{path}: not a readable checkpoint, perhaps corrupt, or it holds more than tensors, "
-                f"which is not unpickled ({one_line(error, 160)})"
+                f"which is not unpickled ({_reason(error)})"
             ) from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")

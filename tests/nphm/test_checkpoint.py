@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from facetalk.cli import main
 from facetalk.errors import InputError
 from facetalk.nphm import load_checkpoint
+from facetalk.nphm.checkpoint_files import read_checkpoint
 
 
 def state_dicts(model) -> dict:
@@ -203,6 +206,20 @@ def test_missing_and_hostile_files(model, tmp_path) -> None:
         with pytest.raises(InputError, match="not a readable checkpoint"):
             load_checkpoint(tmp_path / name)
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_nobody_is_advised_to_unpickle(tmp_path) -> None:
+    """The line says what stood in the way, and not how torch would let it in."""
+    (tmp_path / "old.pt").write_bytes(pickle.dumps({"a": print}))
+    torch.save({"a": Path("x")}, tmp_path / "path.pt")
+    torch.save({"a": print}, tmp_path / "print.pt")
+    for name, why in (("old.pt", "operand"), ("path.pt", "GLOBAL pathlib"), ("print.pt", "GLOBAL print")):
+        with pytest.raises(InputError) as caught:
+            read_checkpoint(tmp_path / name)
+        told = str(caught.value)
+        assert why in told and len(told.splitlines()) == 1
+        assert not re.search(r"weights_only|trust|Re-running|add_safe_globals|\x1b", told), told
 
 
 def test_one_safetensors_file(model, tmp_path) -> None:
