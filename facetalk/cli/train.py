@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+from pathlib import Path
 
 from facetalk.cli._help import HelpFormatter
+from facetalk.errors import InputError
 
 PARTS = {
     "nphm": ("facetalk.cli.train_nphm", "the head, from a morphable head's blendshapes"),
@@ -51,4 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train the part that was asked for."""
-    importlib.import_module(PARTS[args.part][0]).run(args)
+    out = None if args.out is None else Path(args.out)
+    begun = out is not None and out.exists()
+    try:
+        importlib.import_module(PARTS[args.part][0]).run(args)
+    except InputError:
+        # It is made before the corpus is read, to say at once where nothing can be written.
+        if out is not None and not begun:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # nothing but an empty one
+        raise

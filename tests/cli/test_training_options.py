@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from facetalk.cli import train_mouth, train_sync, train_tongue
+from facetalk.cli import main, train_mouth, train_sync, train_tongue
 from facetalk.training.mouth.train import MouthTraining
 from facetalk.training.sync.train import SyncTraining
 from facetalk.training.tongue.train import TongueTraining
@@ -43,3 +43,18 @@ def test_limits_are_the_same(verb: ModuleType, defaults: Any, words: str, capsys
     with pytest.raises(SystemExit):
         parsed(verb, *words.split())
     assert f"argument {words.split()[0]}: must" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["audio", "motion --audio default", "whisper"])
+def test_a_corpus_that_is_none_leaves_no_folder_behind(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for there in (False, True):
+        if there:
+            (tmp_path / "out").mkdir()
+        words = ["train", *part.split(), "--corpus", "empty", "--out", "out"]
+        assert main(words) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+        assert (tmp_path / "out").exists() is there
