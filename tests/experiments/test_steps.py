@@ -14,7 +14,7 @@ import torch
 from experiments.steps import blend, report
 from experiments.steps.__main__ import adopt, parse
 from experiments.steps.__main__ import main as steps
-from experiments.steps.rows import Clip, Motions, Row, find_clips
+from experiments.steps.rows import Clip, Motions, Row, clip_seed, find_clips
 from experiments.steps.scores import RATIOS, Entry, Scorer, Scores, summary
 from facetalk.diffusion import MotionModel
 from facetalk.errors import InputError
@@ -176,6 +176,28 @@ def test_truth_needs_phones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     with mock.patch("sys.argv", ["steps", *command]):
         assert steps() == 2
     assert "phones" in capsys.readouterr().err
+
+
+def test_live_rows_are_what_live_sound_gets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = tmp_path / "a.wav"
+    noise = np.random.default_rng(0).normal(0.0, 0.1, 32000) * np.sin(np.arange(32000) / 2000.0)
+    soundfile.write(sound, noise.astype(np.float32), 16000)
+    spoken, model = Clip("a", sound), FaceTalk.from_pretrained("default", "cpu")
+    drawn = {}
+    for name, ahead, guidance in (("whole", None, None), ("live", 0.1, None), ("guided", 0.1, 2.0)):
+        motions = Motions(tmp_path / name, model, seeds=2, look_ahead=ahead, guidance=guidance)
+        motions.sample(Row("student", 2), [spoken])
+        drawn[name], _ = motions.load(Row("student", 2), spoken)
+        expected = model.generate(
+            sound, steps=2, seed=clip_seed(spoken, 1), pad=0.0, look_ahead=ahead, guidance=guidance
+        )
+        np.testing.assert_allclose(drawn[name][1], expected.expressions, atol=1e-4)
+    assert np.abs(drawn["whole"] - drawn["live"]).max() > 0.01 < np.abs(drawn["live"] - drawn["guided"]).max()
+    soundfile.write(tmp_path / "b.wav", np.zeros(80000, np.float32), 16000)
+    command = ["--audio", str(tmp_path), "--out", str(tmp_path / "out"), "--look-ahead", "0.1"]
+    with mock.patch("sys.argv", ["steps", *command]):
+        assert steps() == 2
+    assert "--look-ahead" in capsys.readouterr().err
 
 
 def test_a_folder_without_recordings_is_one_line(tmp_path: Path) -> None:
