@@ -148,7 +148,8 @@ struct facetalk_stream {
       resampler->finish(resampled);
       hear(resampled.data(), static_cast<int64_t>(resampled.size()));
     }
-    if (std::isinf(options.look_ahead_s) && heard > 0) expected = facetalk::network::frame_count(heard, model.fps);
+    if (std::isinf(options.look_ahead_s) && heard > 0)
+      expected = facetalk::network::frame_count(heard, model.fps);
     if (upper) upper->finish();
     ear->finish([this](const float* features, int64_t frames) { take(features, frames); });
     expected = 0;
