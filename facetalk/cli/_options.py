@@ -121,7 +121,7 @@ def add_texture_size(parser: argparse.ArgumentParser) -> None:
     """``--texture-size``."""
     parser.add_argument("--texture-size", type=texture_size, default=None, metavar="PIXELS",
                         help="pixels along a side of the skin's texture: 256, 512, 1024, 2048 or 4096 "
-                        "(default: 1024; 4096 takes sixteen times as long, once for a person, and 3 GB of "
+                        "(default: 1024; 4096 takes much longer, once for a person, and gigabytes of "
                         "memory); 0 = colours of vertices instead")  # fmt: skip
 
 

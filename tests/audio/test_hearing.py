@@ -4,9 +4,7 @@ said."""
 from __future__ import annotations
 
 import io
-import os
 import struct
-import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,20 +15,12 @@ import pytest
 import soundfile
 import torch
 
-from facetalk.audio import AudioReader, load_audio, spool
+from facetalk.audio import AudioReader, load_audio
 from facetalk.errors import HearingWarning, InputError
 from facetalk.units import SAMPLE_RATE
+from tests.helpers.wav_files import voice, wav
 
 Writer = Callable[..., None]
-
-
-def voice(seconds: float, rate: int = SAMPLE_RATE, seed: int = 0) -> np.ndarray:
-    """Pulses of 110 Hz in syllables, with some noise: (N,) float32."""
-    time = np.arange(round(seconds * rate)) / rate
-    sound = sum(np.sin(2 * np.pi * 110 * k * time) / k for k in range(1, 12))
-    swing = np.clip(np.sin(2 * np.pi * 2.5 * time), 0.02, None)
-    noise = np.random.default_rng(seed).normal(0, 1e-3, len(time))
-    return np.asarray(0.15 * swing * sound + noise, np.float32)
 
 
 def heard(source: object, **options: int) -> tuple[np.ndarray, list[str]]:
@@ -39,17 +29,6 @@ def heard(source: object, **options: int) -> tuple[np.ndarray, list[str]]:
         warnings.simplefilter("always")
         samples = load_audio(source, **options)  # type: ignore[arg-type]
     return samples, [str(one.message) for one in caught if one.category is HearingWarning]
-
-
-def wav(samples: np.ndarray, rate: int = SAMPLE_RATE, size: int | None = None) -> bytes:
-    """A WAV file, with the size of its sound replaced if ``size`` is given."""
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
-    data = bytearray(file.getvalue())
-    if size is not None:
-        at = data.index(b"data") + 4
-        data[at : at + 4] = struct.pack("<I", size)
-    return bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -371,37 +350,3 @@ def test_what_is_no_sound_is_a_one_line_error(source: object) -> None:
     with pytest.raises(InputError) as caught:
         load_audio(source)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
-
-
-def test_a_pipe_is_read(tmp_path: Path) -> None:
-    pipe, sound = tmp_path / "pipe.wav", voice(0.5)
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(wav(sound, size=0xFFFFFFFF)))
-    writer.start()
-    samples, _ = heard(pipe)
-    writer.join()
-    np.testing.assert_allclose(samples, sound, atol=1e-4)
-
-
-def test_a_pipe_that_goes_on_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """Whoever waits for a pipe sees what has come."""
-
-    class Bar(spool.tqdm):  # type: ignore[misc]
-        def __init__(self, **options: object) -> None:
-            assert options["disable"] is None
-            super().__init__(**options | {"disable": False, "delay": 0.0, "mininterval": 0.0})
-
-    monkeypatch.setattr(spool, "tqdm", Bar)
-    sound = voice(40.0)
-    np.testing.assert_allclose(heard(io.BytesIO(wav(sound)))[0], sound, atol=1e-4)
-    assert "sound: 1.05MB" in capsys.readouterr().err
-
-
-def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = voice(0.5)
-    stdin = io.TextIOWrapper(io.BytesIO(wav(sound)))
-    monkeypatch.setattr("sys.stdin", stdin)
-    np.testing.assert_allclose(heard("-")[0], sound, atol=1e-4)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"no sound" * 100)))
-    with pytest.raises(InputError, match="standard input: not a sound file"):
-        load_audio("-")

@@ -1,11 +1,9 @@
 """Whatever a person gives: one line that says what was wrong, status 2, and nothing half-written."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -368,50 +366,3 @@ def test_a_corpus_is_not_begun_with_options_that_lead_nowhere(capsys, tmp_path, 
     monkeypatch.chdir(tmp_path)
     assert says in fails(capsys, "data", "-o", "corpus", *options)
     assert not list(tmp_path.iterdir())
-
-
-def process(words, folder, shell=""):
-    """The command as people start it: what it prints is kept until there is enough."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
-    command = ["sh", "-c", f'exec "$@" {shell}', "sh", sys.executable, "-m", "facetalk", *map(str, words)]
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, cwd=folder,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("words", [["info"], ["--help"], ["generate", "--help"], ["--version"]])
-def test_a_reader_that_goes_away_is_no_error(tmp_path, words):
-    read, write = os.pipe()
-    os.close(read)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
-    try:
-        run = subprocess.run(
-            [sys.executable, "-m", "facetalk", *words], env=environment, stdout=write,
-            stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path,
-        )  # fmt: skip
-    finally:
-        os.close(write)
-    assert (run.returncode, run.stderr) == (0, "")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-@pytest.mark.parametrize("words", [["info"], ["--help"], ["render", "--help"]])
-def test_output_that_finds_no_space_is_said_in_one_line(tmp_path, words):
-    run = process(words, tmp_path, "> /dev/full")
-    assert run.returncode == 2
-    assert run.stderr == "error: cannot write to standard output: No space left on device\n"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="streams are closed by a POSIX shell")
-def test_streams_that_are_closed(tmp_path, speech):
-    """What would be printed there is not, and nothing else changes; files do not get their numbers."""
-    words = ["generate", speech.name, "--encoder", "model", "-o"]
-    for number, closed in enumerate([">&-", "2>&-", "<&- >&- 2>&-"]):
-        run = process([*words, f"{number}.csv"], tmp_path, closed)
-        assert run.returncode == 0, run.stderr
-    wanted = process([*words, "open.csv"], tmp_path)
-    assert wanted.returncode == 0 and "25 fps" in wanted.stdout
-    assert len({(tmp_path / f"{name}.csv").read_bytes() for name in (0, 1, 2, "open")}) == 1
-    run = process(["generate", "-", "-o", "in.csv"], tmp_path, "<&-")
-    assert run.returncode == 2 and run.stderr == "error: standard input is closed; pipe a recording into it\n"

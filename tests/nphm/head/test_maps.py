@@ -249,15 +249,15 @@ def test_hair_sets_in_over_a_centimetre_strand_by_strand(head, grounds):
     under = grounds["skin"]
     plan = plan_skin(head.tables.mesh, head.tables.linear["landmarks_mean"], head.tables.canvas.uv, under)
     depth = under.of(hair_depth(head.tables.mesh.vertices))
-    assert not plan.cover[depth < -0.065].any()
+    assert not plan.texels.cover[depth < -0.065].any()
     bands = np.digitize(depth, np.arange(-0.05, 0.055, 0.01))
-    cover = [plan.cover[bands == band] for band in range(1, 11)]
+    cover = [plan.texels.cover[bands == band] for band in range(1, 11)]
     means = np.array([values.mean() for values in cover])
     assert min(map(len, cover)) > 200 and means[0] < 0.06 and means[-1] > 0.6
     assert np.diff(means).min() > 0.0 and np.diff(means).max() < 0.16
     assert min(values.std() for values in cover[2:8]) > 0.05
     inside = depth > 0.15
-    assert plan.cover[inside].mean() > 0.9 and plan.strand[inside].std() > 0.15
+    assert plan.texels.cover[inside].mean() > 0.9 and plan.texels.strand[inside].std() > 0.15
 
 
 def test_the_texture_fits_every_level(head):

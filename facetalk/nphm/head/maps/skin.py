@@ -37,18 +37,18 @@ def paint_skin(
     colors = np.empty((len(under.texels), 3), np.float32)
 
     def color(rows: slice) -> None:
-        texels, creases = under.part(rows), plan.creases[rows]
-        skin = texels.of(base)
-        lip = palette.of("lips") * (1.0 + creases[:, None] * np.array([0.16, 0.22, 0.22], np.float32))
-        skin += (lip - skin) * (LIP_STRENGTH * 1.06 * plan.lips[rows])[:, None]
-        skin = mix(skin, palette.of("brow"), 0.34 * plan.shade[rows])
-        hairs = min(1.0, BROW_STRENGTH * 1.12) * plan.hairs[rows]
+        below, on = under.part(rows), plan.texels.part(rows)
+        skin = below.of(base)
+        lip = palette.of("lips") * (1.0 + on.creases[:, None] * np.array([0.16, 0.22, 0.22], np.float32))
+        skin += (lip - skin) * (LIP_STRENGTH * 1.06 * on.lips)[:, None]
+        skin = mix(skin, palette.of("brow"), 0.34 * on.shade)
+        hairs = min(1.0, BROW_STRENGTH * 1.12) * on.hairs
         skin = mix(skin, palette.of("brow") * np.float32(0.88), hairs)
-        skin = mix(skin, palette.of("lash"), 0.72 * plan.margin[rows])
-        skin = covered(skin, plan.cover[rows], plan.strand[rows], palette)
-        share = plan.other[rows, None]
-        skin = skin * (1.0 - share) + texels.of(paint) * share
-        colors[rows] = mix(skin, wet, 0.85 * plan.rim[rows])
+        skin = mix(skin, palette.of("lash"), 0.72 * on.margin)
+        skin = covered(skin, on.cover, on.strand, palette)
+        share = on.other[:, None]
+        skin = skin * (1.0 - share) + below.of(paint) * share
+        colors[rows] = mix(skin, wet, 0.85 * on.rim)
 
     for _ in in_strips(color, strips_of(len(colors))):
         pass

@@ -25,33 +25,10 @@ _TEXEL_MM = 0.29 * 1024  # of the face, times the picture's side
 _MM = 0.004  # head units
 
 
-class _Texels(NamedTuple):
-    """What is told texel by texel; see :class:`SkinPlan`.
+class Texels(NamedTuple):
+    """What is told texel by texel.
 
     Attributes:
-        rough: (N,) factor of the roughness.
-        relief: (N, 4) how far pores, fine lines, furrows (these in millimetres) and hairs stand out.
-    """
-
-    other: Float32
-    lips: Float32
-    creases: Float32
-    hairs: Float32
-    shade: Float32
-    cover: Float32
-    strand: Float32
-    margin: Float32
-    rim: Float32
-    rough: Float32
-    relief: Float32
-
-
-@dataclasses.dataclass(frozen=True)
-class SkinPlan:
-    """What all identities share: where on the picture is what.
-
-    Attributes:
-        ground: template under the texels.
         other: (N,) share of what is no skin: mouth, sockets, lashes, the neck's cut.
         lips: (N,) how much a texel is of the lips.
         creases: (N,) light and dark of the lips' furrows.
@@ -60,11 +37,8 @@ class SkinPlan:
         cover, strand: (N,) of cropped hair, and how light its strands are.
         margin: (N,) dark line at the roots of the lashes.
         rim: (N,) wet edge of the lids.
-        pores: (h, w) darkness of pores.
-        normal, roughness: maps.
     """
 
-    ground: Ground
     other: Float32
     lips: Float32
     creases: Float32
@@ -74,6 +48,25 @@ class SkinPlan:
     strand: Float32
     margin: Float32
     rim: Float32
+
+    def part(self, rows: slice) -> Texels:
+        """Some of them."""
+        return Texels(*(values[rows] for values in self))
+
+
+@dataclasses.dataclass(frozen=True)
+class SkinPlan:
+    """What all identities share: where on the picture is what.
+
+    Attributes:
+        ground: template under the texels.
+        texels: what is told of each.
+        pores: (h, w) darkness of pores.
+        normal, roughness: maps.
+    """
+
+    ground: Ground
+    texels: Texels
     pores: Float32
     normal: UInt8
     roughness: UInt8
@@ -99,26 +92,23 @@ def plan_skin(mesh: TemplateMesh, landmarks: AnyFloat, uv: Float32, under: Groun
     )  # fmt: skip
     vertices = np.column_stack(columns).astype(np.float32)
     count = len(under.texels)
-    texels = _Texels(*(np.empty(count, np.float32) for _ in _Texels._fields))._replace(
-        relief=np.empty((count, 4), np.float32)
-    )
+    texels = Texels(*(np.empty(count, np.float32) for _ in Texels._fields))
+    rough, relief = np.empty(count, np.float32), np.empty((count, 4), np.float32)
 
     def put(rows: slice) -> None:
-        for whole, part in zip(texels, _texels(under.part(rows), vertices, landmarks), strict=True):
+        parts, rough[rows], relief[rows] = _texels(under.part(rows), vertices, landmarks)
+        for whole, part in zip(texels, parts, strict=True):
             whole[rows] = part
 
     for _ in in_strips(put, strips_of(count)):
         pass
-    rough = quarter(under.picture(texels.rough))
-    pores, height = _relief(under, texels.relief)
-    told = {name: value for name, value in texels._asdict().items() if name not in ("rough", "relief")}
-    return SkinPlan(
-        ground=under, **told, pores=pores, normal=normals(mesh, uv, under, height), roughness=rough
-    )
+    pores, height = _relief(under, relief)
+    return SkinPlan(under, texels, pores, normals(mesh, uv, under, height), quarter(under.picture(rough)))
 
 
-def _texels(under: Ground, vertices: Float32, landmarks: AnyFloat) -> _Texels:
-    """Some of the texels.
+def _texels(under: Ground, vertices: Float32, landmarks: AnyFloat) -> tuple[Texels, Float32, Float32]:
+    """Some of the texels; the factor (N,) of their roughness; how far (N, 4) pores, fine lines, furrows
+    (these in millimetres) and hairs stand out.
 
     Args:
         under: what lies under them.
@@ -149,9 +139,9 @@ def _texels(under: Ground, vertices: Float32, landmarks: AnyFloat) -> _Texels:
     rough = rough + (0.62 - rough) * lips
     rough += (0.35 - rough) * rim
     rough += (1.0 - rough) * np.maximum(hairs, cover)
-    return _Texels(
-        other, lips, creases, hairs, _brow_shade(place, landmarks), cover, strand, margin, rim, rough, relief
-    )
+    shade = _brow_shade(place, landmarks)
+    texels = Texels(other, lips, creases, hairs, shade, cover, strand, margin, rim)
+    return texels, rough, relief
 
 
 def _hair(depth: Float32, place: Float32) -> tuple[Float32, Float32]:
