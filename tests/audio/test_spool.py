@@ -26,7 +26,7 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_goes_on_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever waits for a pipe sees what has come."""
 
