@@ -59,3 +59,17 @@ def test_streams_that_are_closed(tmp_path: Path) -> None:
     assert len({(tmp_path / f"{name}.csv").read_bytes() for name in (0, 1, 2, "open")}) == 1
     run = process(["generate", "-", "-o", "in.csv"], tmp_path, "<&-")
     assert run.returncode == 2 and run.stderr == "error: standard input is closed; pipe a recording into it\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="streams are closed by a POSIX shell")
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    """What a library writes to standard error would land in it."""
+    code = (
+        "import os; from facetalk.cli._streams import open_closed; open_closed(); "
+        "print(os.open('made', os.O_CREAT | os.O_WRONLY))"
+    )
+    run = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", sys.executable, "-c", code],
+        stdout=subprocess.PIPE, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert int(run.stdout) > 2
